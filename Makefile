@@ -1,0 +1,42 @@
+# `make run` starts the server, `make test` and `make check` are what has to pass.
+
+CARGO ?= cargo
+
+.PHONY: help run test check fmt lint docs deny image spec
+
+help:
+	@echo "make run    the server on http://127.0.0.1:8080, data in ./data"
+	@echo "make test   all tests"
+	@echo "make check  formatting, lints, documentation"
+	@echo "make deny   licences and bans of dependencies"
+	@echo "make image  the container image parlance:latest"
+
+run:
+	$(CARGO) run --release -p parlance-server -- serve
+
+test:
+	@command -v cargo-nextest >/dev/null || $(CARGO) install cargo-nextest --locked
+	$(CARGO) nextest run --workspace
+	$(CARGO) test --workspace --doc
+
+check: fmt lint docs
+
+fmt:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+deny:
+	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
+	$(CARGO) deny check licenses bans sources
+
+# Writes the checked-in OpenAPI document anew; a test fails while it is stale.
+spec:
+	$(CARGO) run -p parlance-server -- openapi > crates/transport/spec/openapi.json
+
+image:
+	docker build --file docker/Dockerfile --tag parlance:latest .

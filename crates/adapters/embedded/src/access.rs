@@ -1,0 +1,141 @@
+//! What a person is to a conversation, read inside the transaction that decides by it.
+
+use parlance_application::{Error, Result};
+use parlance_domain::{
+    Conversation, ConversationAction, ConversationId, ReadState, Role, Standing, Summary, Timestamp,
+    UserId, WorkspaceAction, WorkspaceId, membership::Facts,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::{
+    error::Tx,
+    rows::{at, conversation, int, maybe_role, num, role},
+};
+
+/// `SELECT` of what [`Seen::of`] reads: a conversation that is not deleted, and what the person `?1` is to it.
+macro_rules! seen {
+    ($tail:literal) => {
+        concat!(
+            "SELECT c.id, c.workspace_id, c.kind, c.name, c.topic, c.private, c.archived_at, c.peer_low, c.peer_high, c.rev, ",
+            "c.last_seq, c.last_message_at, c.access_rev, c.general, c.created_by, c.created_at, m.read_seq, w.role, ",
+            "c.kind = 'dm' AND EXISTS (SELECT 1 FROM workspace_members p WHERE p.workspace_id = c.workspace_id ",
+            "AND p.user_id = CASE WHEN c.peer_low = ?1 THEN c.peer_high ELSE c.peer_low END) ",
+            "FROM conversations c ",
+            "LEFT JOIN conversation_members m ON m.conversation_id = c.id AND m.user_id = ?1 ",
+            "LEFT JOIN workspace_members w ON w.workspace_id = c.workspace_id AND w.user_id = ?1 ",
+            "WHERE c.deleted_at IS NULL ",
+            $tail
+        )
+    };
+}
+pub(crate) use seen;
+
+/// A conversation in somebody's eyes.
+pub(crate) struct Seen {
+    pub(crate) conversation: Conversation,
+    pub(crate) access_rev: u64,
+    pub(crate) general: bool,
+    pub(crate) created_at: Timestamp,
+    /// Of the person, if they are in it.
+    pub(crate) read_seq: Option<u64>,
+    pub(crate) standing: Standing,
+}
+
+impl Seen {
+    /// Reads a row of [`seen!`].
+    pub(crate) fn of(row: &Row<'_>, viewer: Option<UserId>) -> rusqlite::Result<Self> {
+        let conversation = conversation(row)?;
+        let read_seq: Option<i64> = row.get(16)?;
+        let standing = Standing::of(Facts {
+            role: maybe_role(row, 17)?,
+            kind: conversation.kind,
+            private: conversation.private,
+            joined: read_seq.is_some(),
+            creator: viewer == Some(UserId(row.get(14)?)),
+            peer_present: row.get(18)?,
+        });
+        Ok(Self {
+            conversation,
+            access_rev: num(row, 12)?,
+            general: row.get(13)?,
+            created_at: at(row, 15)?,
+            read_seq: read_seq.map(|n| u64::try_from(n).unwrap_or(0)),
+            standing,
+        })
+    }
+
+    /// Asks the matrix.
+    pub(crate) fn permits(&self, action: ConversationAction, what: &'static str) -> Result<()> {
+        self.standing.permits(action).map_err(|denied| Error::denied(denied, what))
+    }
+
+    /// The person's view of it. Counts what is unread.
+    pub(crate) fn summary(self, conn: &Connection, viewer: UserId) -> Tx<Summary> {
+        let read = self.read(conn, viewer)?;
+        Ok(Summary {
+            read,
+            can_post: self.standing.permits(ConversationAction::Post).is_ok(),
+            joined: self.read_seq.is_some(),
+            conversation: self.conversation,
+        })
+    }
+
+    /// How far the person has read. Who is not in it has nothing unread.
+    pub(crate) fn read(&self, conn: &Connection, viewer: UserId) -> Tx<ReadState> {
+        let last_seq = self.conversation.last_seq;
+        let read_seq = self.read_seq.unwrap_or(last_seq);
+        let unread_count = if read_seq >= last_seq {
+            0
+        } else {
+            conn.prepare_cached(
+                "SELECT count(*) FROM (SELECT 1 FROM messages WHERE conversation_id = ?1 AND seq > ?2 AND author_id <> ?3 \
+                 AND deleted_at IS NULL LIMIT ?4)",
+            )?
+            .query_row(
+                params![self.conversation.id.0, int(read_seq), viewer.0, int(ReadState::COUNTED)],
+                |row| num(row, 0),
+            )?
+        };
+        Ok(ReadState { read_seq, unread_count, mention_count: 0 })
+    }
+}
+
+/// A conversation in somebody's eyes (or nobody's), if it exists.
+pub(crate) fn see(conn: &Connection, viewer: Option<UserId>, id: ConversationId) -> Tx<Option<Seen>> {
+    Ok(conn
+        .prepare_cached(seen!("AND c.id = ?2"))?
+        .query_row(params![viewer.map(|user| user.0), id.0], |row| Seen::of(row, viewer))
+        .optional()?)
+}
+
+/// The conversation, if the person may do that to it.
+pub(crate) fn authorize(
+    conn: &Connection,
+    actor: UserId,
+    id: ConversationId,
+    action: ConversationAction,
+    what: &'static str,
+) -> Tx<Seen> {
+    let seen = see(conn, Some(actor), id)?.ok_or(Error::NotFound(what))?;
+    seen.permits(action, what)?;
+    Ok(seen)
+}
+
+/// A person's role in a workspace that is not deleted.
+pub(crate) fn role_in(conn: &Connection, user: UserId, workspace: WorkspaceId) -> Tx<Option<Role>> {
+    Ok(conn
+        .prepare_cached("SELECT role FROM workspace_members WHERE workspace_id = ?1 AND user_id = ?2")?
+        .query_row(params![workspace.0, user.0], |row| role(row, 0))
+        .optional()?)
+}
+
+/// Refuses what the person may not do with the workspace.
+pub(crate) fn authorize_workspace(
+    conn: &Connection,
+    actor: UserId,
+    workspace: WorkspaceId,
+    action: WorkspaceAction,
+) -> Tx<()> {
+    let role = role_in(conn, actor, workspace)?;
+    Ok(Role::permits(role, action).map_err(|denied| Error::denied(denied, "workspace"))?)
+}

@@ -1,0 +1,255 @@
+//! People, their passwords and their sessions.
+
+use async_trait::async_trait;
+use parlance_application::{
+    Error, Result,
+    jobs::Job,
+    ports::{
+        PasswordHash,
+        store::{Accounts, Credentials, NewSession, RotateRefresh, Rotation},
+    },
+};
+use parlance_domain::{Account, DisplayName, Email, Session, SessionId, Timestamp, User, UserId};
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+use crate::{
+    EmbeddedStore,
+    error::Tx,
+    outbox,
+    rows::{account, at, user},
+};
+
+#[async_trait]
+impl Accounts for EmbeddedStore {
+    async fn create_account(
+        &self,
+        account: Account,
+        password: PasswordHash,
+        session: NewSession,
+        job: Job,
+    ) -> Result<()> {
+        self.write(move |conn| {
+            let inserted = conn
+                .prepare_cached(
+                    "INSERT INTO users (id, email, display_name, password, created_at) VALUES (?1, ?2, ?3, ?4, ?5) \
+                     ON CONFLICT (email) DO NOTHING",
+                )?
+                .execute(params![
+                    account.id.0,
+                    account.email,
+                    account.display_name,
+                    password.0,
+                    account.created_at.as_millis()
+                ])?;
+            if inserted == 0 {
+                return Err(Error::conflict("this e-mail address is already taken").into());
+            }
+            open(conn, &session)?;
+            outbox::put(conn, &job)
+        })
+        .await
+    }
+
+    async fn credentials(&self, email: &Email) -> Result<Option<Credentials>> {
+        let email = email.as_str().to_owned();
+        self.read(move |conn| {
+            Ok(conn
+                .prepare_cached("SELECT id, email, display_name, created_at, password FROM users WHERE email = ?1")?
+                .query_row([email], credentials)
+                .optional()?)
+        })
+        .await
+    }
+
+    async fn credentials_of(&self, user: UserId) -> Result<Credentials> {
+        self.read(move |conn| {
+            Ok(conn
+                .prepare_cached("SELECT id, email, display_name, created_at, password FROM users WHERE id = ?1")?
+                .query_row([user.0], credentials)
+                .optional()?
+                .ok_or(Error::NotFound("user"))?)
+        })
+        .await
+    }
+
+    async fn open_session(&self, session: NewSession) -> Result<()> {
+        self.write(move |conn| open(conn, &session)).await
+    }
+
+    async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation> {
+        self.write(move |conn| rotate(conn, &rotation)).await
+    }
+
+    async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>> {
+        self.read(move |conn| {
+            Ok(conn
+                .prepare_cached(
+                    "SELECT u.id, u.email, u.display_name, u.created_at FROM sessions s JOIN users u ON u.id = s.user_id \
+                     WHERE s.id = ?1 AND s.revoked_at IS NULL AND s.expires_at > ?2",
+                )?
+                .query_row(params![session.0, at.as_millis()], |row| account(row, 0))
+                .optional()?)
+        })
+        .await
+    }
+
+    async fn sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>> {
+        self.read(move |conn| {
+            Ok(conn
+                .prepare_cached(
+                    "SELECT id, created_at, last_used_at FROM sessions WHERE user_id = ?1 AND revoked_at IS NULL \
+                     AND expires_at > ?2 ORDER BY created_at DESC, id DESC LIMIT 100",
+                )?
+                .query_map(params![user.0, now.as_millis()], |row| {
+                    Ok(Session {
+                        id: SessionId(row.get(0)?),
+                        created_at: at(row, 1)?,
+                        last_used_at: at(row, 2)?,
+                        current: false,
+                    })
+                })?
+                .collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<()> {
+        self.write(move |conn| {
+            let live = conn
+                .prepare_cached(
+                    "SELECT 1 FROM sessions WHERE id = ?1 AND user_id = ?2 AND revoked_at IS NULL AND expires_at > ?3",
+                )?
+                .exists(params![session.0, user.0, at.as_millis()])?;
+            if !live {
+                return Err(Error::NotFound("session").into());
+            }
+            revoke(conn, session, at)
+        })
+        .await
+    }
+
+    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Account> {
+        let name = name.as_str().to_owned();
+        self.write(move |conn| {
+            Ok(conn
+                .prepare_cached(
+                    "UPDATE users SET display_name = ?2 WHERE id = ?1 RETURNING id, email, display_name, created_at",
+                )?
+                .query_row(params![user.0, name], |row| account(row, 0))
+                .optional()?
+                .ok_or(Error::NotFound("user"))?)
+        })
+        .await
+    }
+
+    async fn change_password(
+        &self,
+        user: UserId,
+        password: PasswordHash,
+        keep: SessionId,
+        at: Timestamp,
+    ) -> Result<Vec<SessionId>> {
+        self.write(move |conn| {
+            let changed = conn
+                .prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
+                .execute(params![user.0, password.0])?;
+            if changed == 0 {
+                return Err(Error::NotFound("user").into());
+            }
+            let others: Vec<Uuid> = conn
+                .prepare_cached(
+                    "SELECT id FROM sessions WHERE user_id = ?1 AND id <> ?2 AND revoked_at IS NULL AND expires_at > ?3",
+                )?
+                .query_map(params![user.0, keep.0, at.as_millis()], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            let others: Vec<SessionId> = others.into_iter().map(SessionId).collect();
+            for session in &others {
+                revoke(conn, *session, at)?;
+            }
+            Ok(others)
+        })
+        .await
+    }
+
+    async fn people(&self, viewer: UserId, ids: Vec<UserId>) -> Result<Vec<User>> {
+        self.read(move |conn| {
+            let mut visible = conn.prepare_cached(
+                "SELECT u.id, u.display_name, u.created_at FROM users u WHERE u.id = ?2 AND (u.id = ?1 \
+                 OR EXISTS (SELECT 1 FROM workspace_members a JOIN workspace_members b ON b.workspace_id = a.workspace_id \
+                   WHERE a.user_id = ?1 AND b.user_id = ?2) \
+                 OR EXISTS (SELECT 1 FROM workspace_members w JOIN conversations c ON c.workspace_id = w.workspace_id \
+                   WHERE w.user_id = ?1 AND c.deleted_at IS NULL \
+                   AND ((c.kind = 'channel' AND c.private = 0) OR EXISTS (SELECT 1 FROM conversation_members j \
+                     WHERE j.conversation_id = c.id AND j.user_id = ?1)) \
+                   AND EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = c.id AND m.author_id = ?2)))",
+            )?;
+            let mut people: Vec<User> = Vec::with_capacity(ids.len());
+            for id in ids {
+                if people.iter().all(|known| known.id != id) {
+                    people.extend(visible.query_row(params![viewer.0, id.0], |row| user(row, 0)).optional()?);
+                }
+            }
+            Ok(people)
+        })
+        .await
+    }
+}
+
+fn credentials(row: &rusqlite::Row<'_>) -> rusqlite::Result<Credentials> {
+    Ok(Credentials { account: account(row, 0)?, password: PasswordHash(row.get(4)?) })
+}
+
+/// Begins a session, and forgets those of the person that are over.
+fn open(conn: &Connection, session: &NewSession) -> Tx<()> {
+    conn.prepare_cached("DELETE FROM sessions WHERE user_id = ?1 AND (expires_at <= ?2 OR revoked_at IS NOT NULL)")?
+        .execute(params![session.user_id.0, session.at.as_millis()])?;
+    conn.prepare_cached(
+        "INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, rotated_at) VALUES (?1, ?2, ?3, ?3, ?4, ?3)",
+    )?
+    .execute(params![session.id.0, session.user_id.0, session.at.as_millis(), session.expires_at.as_millis()])?;
+    token(conn, &session.refresh.0, session.id, 0)
+}
+
+fn token(conn: &Connection, digest: &[u8; 32], session: SessionId, generation: i64) -> Tx<()> {
+    conn.prepare_cached("INSERT INTO refresh_tokens (digest, session_id, generation) VALUES (?1, ?2, ?3)")?
+        .execute(params![digest.as_slice(), session.0, generation])?;
+    Ok(())
+}
+
+/// Ends a session. Its tokens are unknown from then on.
+fn revoke(conn: &Connection, session: SessionId, at: Timestamp) -> Tx<()> {
+    conn.prepare_cached("UPDATE sessions SET revoked_at = ?2 WHERE id = ?1")?
+        .execute(params![session.0, at.as_millis()])?;
+    conn.prepare_cached("DELETE FROM refresh_tokens WHERE session_id = ?1")?.execute([session.0])?;
+    Ok(())
+}
+
+fn rotate(conn: &Connection, rotation: &RotateRefresh) -> Tx<Rotation> {
+    let now = rotation.at.as_millis();
+    let found = conn
+        .prepare_cached(
+            "SELECT u.id, u.email, u.display_name, u.created_at, s.id, t.generation, s.generation, s.rotated_at \
+             FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id JOIN users u ON u.id = s.user_id \
+             WHERE t.digest = ?1 AND s.revoked_at IS NULL AND s.expires_at > ?2",
+        )?
+        .query_row(params![rotation.presented.0.as_slice(), now], |row| {
+            let generations: (i64, i64) = (row.get(5)?, row.get(6)?);
+            Ok((account(row, 0)?, SessionId(row.get(4)?), generations, at(row, 7)?))
+        })
+        .optional()?;
+    let Some((account, session_id, (presented, current), rotated_at)) = found else {
+        return Ok(Rotation::Unknown);
+    };
+    if presented == current {
+        token(conn, &rotation.successor.0, session_id, current + 1)?;
+        conn.prepare_cached(
+            "UPDATE sessions SET generation = ?2, rotated_at = ?3, last_used_at = ?3, expires_at = ?4 WHERE id = ?1",
+        )?
+        .execute(params![session_id.0, current + 1, now, rotation.expires_at.as_millis()])?;
+    } else if presented + 1 != current || rotation.at.since(rotated_at) > rotation.grace {
+        revoke(conn, session_id, rotation.at)?;
+        return Ok(Rotation::Reused { session_id });
+    }
+    Ok(Rotation::Rotated { account, session_id })
+}

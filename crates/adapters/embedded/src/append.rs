@@ -1,0 +1,317 @@
+//! A batch of one conversation's changes.
+//!
+//! The head is read once, advanced in memory, and written once at the end. Each write checks everything before it changes
+//! anything, so that a refused one leaves no trace; trouble of the engine ends the whole batch.
+
+use parlance_application::{
+    Error, Result,
+    ports::store::{Change, Commit, Committed, Draft, SENT_BEFORE, Write},
+};
+use parlance_domain::{
+    ChangeKind, ChannelName, Conversation, ConversationAction, ConversationId, Mentions, Message,
+    MessageId, MessageText, Standing, Timestamp, Topic, UserId, message::MessageKind,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    access::see,
+    conversations::name_taken,
+    error::{Fail, Tx},
+    reactions,
+    rows::{int, message, message_sql, write_reactions},
+};
+
+/// Runs all writes of a batch.
+pub(crate) fn run(conn: &Connection, id: ConversationId, writes: Vec<Write>) -> Tx<Vec<Result<Commit>>> {
+    let mut batch = Batch { conn, id, head: None, actors: Vec::new() };
+    let mut answers = Vec::with_capacity(writes.len());
+    for write in writes {
+        answers.push(match batch.one(write) {
+            Ok(commit) => Ok(commit),
+            Err(Fail::Refused(error)) => Err(error),
+            Err(fail) => return Err(fail),
+        });
+    }
+    batch.finish()?;
+    Ok(answers)
+}
+
+struct Batch<'a> {
+    conn: &'a Connection,
+    id: ConversationId,
+    head: Option<Head>,
+    actors: Vec<Actor>,
+}
+
+struct Head {
+    conversation: Conversation,
+    access_rev: u64,
+    changed: bool,
+}
+
+/// Somebody who writes in this batch. Nothing in a batch changes what they are to the conversation.
+struct Actor {
+    id: UserId,
+    standing: Standing,
+    /// The last message they sent in it.
+    sent: Option<u64>,
+}
+
+/// A write's subject, and what happened to it.
+type Outcome = (Committed, Option<ChangeKind>);
+
+impl Batch<'_> {
+    fn one(&mut self, write: Write) -> Tx<Commit> {
+        let Write { actor, at, change } = write;
+        let what = match change {
+            Change::Send(_) | Change::UpdateChannel { .. } => "conversation",
+            _ => "message",
+        };
+        let standing = self.standing(actor, what)?;
+        let permit = |action| standing.permits(action).map_err(|denied| Error::denied(denied, what));
+        let (subject, kind) = match change {
+            Change::Send(draft) => {
+                permit(ConversationAction::Post)?;
+                self.send(actor, at, draft)?
+            }
+            Change::UpdateChannel { name, topic } => {
+                permit(ConversationAction::Update)?;
+                self.update_channel(name, topic)?
+            }
+            Change::Edit { message_id, text } => {
+                permit(ConversationAction::Read)?;
+                let message = self.message(message_id)?;
+                permit(ConversationAction::Post)?;
+                self.edit(message, actor, at, text)?
+            }
+            Change::Delete { message_id } => {
+                permit(ConversationAction::Read)?;
+                let message = self.message(message_id)?;
+                let own = message.author_id == Some(actor);
+                permit(if own { ConversationAction::Post } else { ConversationAction::DeleteOthersMessage })?;
+                self.delete(message, actor, at)?
+            }
+            Change::React { message_id, emoji } => {
+                permit(ConversationAction::Read)?;
+                let mut message = self.message(message_id)?;
+                permit(ConversationAction::Post)?;
+                if message.deleted_at.is_some() {
+                    return Err(deleted());
+                }
+                let changed = reactions::add(self.conn, &mut message, actor, emoji.as_str())?;
+                self.reacted(message, changed.then_some(ChangeKind::ReactionAdded))?
+            }
+            Change::Unreact { message_id, emoji } => {
+                permit(ConversationAction::Read)?;
+                let mut message = self.message(message_id)?;
+                permit(ConversationAction::Post)?;
+                let changed = reactions::remove(self.conn, &mut message, actor, emoji.as_str())?;
+                self.reacted(message, changed.then_some(ChangeKind::ReactionRemoved))?
+            }
+        };
+        let head = self.head()?;
+        Ok(Commit { subject, change: kind.map(|kind| (kind, head.conversation.rev)), access_rev: head.access_rev })
+    }
+
+    /// What the person is to the conversation; reads the head too, the first time.
+    fn standing(&mut self, id: UserId, what: &'static str) -> Tx<Standing> {
+        if let Some(actor) = self.actors.iter().find(|actor| actor.id == id) {
+            return Ok(actor.standing);
+        }
+        let seen = see(self.conn, Some(id), self.id)?.ok_or(Error::NotFound(what))?;
+        self.actors.push(Actor { id, standing: seen.standing, sent: None });
+        if self.head.is_none() {
+            self.head = Some(Head { conversation: seen.conversation, access_rev: seen.access_rev, changed: false });
+        }
+        Ok(seen.standing)
+    }
+
+    fn head(&mut self) -> Tx<&mut Head> {
+        Ok(self.head.as_mut().ok_or_else(|| Error::internal("a write without a head"))?)
+    }
+
+    /// The rev of the change that is about to be made.
+    fn advance(&mut self) -> Tx<u64> {
+        let head = self.head()?;
+        head.changed = true;
+        head.conversation.rev += 1;
+        Ok(head.conversation.rev)
+    }
+
+    fn message(&mut self, id: MessageId) -> Tx<Message> {
+        let workspace = self.head()?.conversation.workspace_id;
+        Ok(self
+            .conn
+            .prepare_cached(message_sql!("WHERE id = ?1 AND conversation_id = ?2"))?
+            .query_row(params![id.0, self.id.0], |row| message(row, workspace))
+            .optional()?
+            .ok_or(Error::NotFound("message"))?)
+    }
+
+    fn send(&mut self, author: UserId, at: Timestamp, draft: Draft) -> Tx<Outcome> {
+        let conn = self.conn;
+        let Draft { id, client_msg_id, text } = draft;
+        let digest: [u8; 32] = Sha256::digest(text.as_str().as_bytes()).into();
+        let (workspace_id, seq, rev) = {
+            let conversation = &self.head()?.conversation;
+            (conversation.workspace_id, conversation.last_seq + 1, conversation.rev + 1)
+        };
+        let inserted = conn
+            .prepare_cached(
+                "INSERT INTO messages (id, conversation_id, seq, rev, author_id, client_msg_id, digest, text, created_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+                 ON CONFLICT (conversation_id, author_id, client_msg_id) DO NOTHING",
+            )?
+            .execute(params![
+                id.0,
+                self.id.0,
+                int(seq),
+                int(rev),
+                author.0,
+                client_msg_id.as_str(),
+                digest.as_slice(),
+                text.as_str(),
+                at.as_millis()
+            ])?;
+        if inserted == 0 {
+            let (first, before) = conn
+                .prepare_cached(message_sql!("WHERE conversation_id = ?1 AND author_id = ?2 AND client_msg_id = ?3"))?
+                .query_row(params![self.id.0, author.0, client_msg_id.as_str()], |row| {
+                    Ok((row.get::<_, Vec<u8>>(12)?, message(row, workspace_id)?))
+                })?;
+            if first != digest {
+                return Err(Error::Conflict { message: SENT_BEFORE, message_id: Some(before.id) }.into());
+            }
+            return Ok((Committed::Message(before), None));
+        }
+        self.advance()?;
+        let head = self.head()?;
+        head.conversation.last_seq = seq;
+        head.conversation.last_message_at = Some(at);
+        if let Some(actor) = self.actors.iter_mut().find(|actor| actor.id == author) {
+            actor.sent = Some(seq);
+        }
+        let message = Message {
+            id,
+            conversation_id: self.id,
+            workspace_id,
+            seq,
+            rev,
+            kind: MessageKind::User,
+            author_id: Some(author),
+            text: text.into(),
+            thread_root_id: None,
+            reply_count: 0,
+            last_reply_at: None,
+            reply_user_ids: Vec::new(),
+            reactions: Vec::new(),
+            mentions: Mentions::default(),
+            attachments: [],
+            pinned_at: None,
+            pinned_by: None,
+            client_msg_id: client_msg_id.into(),
+            created_at: at,
+            edited_at: None,
+            deleted_at: None,
+            deleted_by: None,
+        };
+        Ok((Committed::Message(message), Some(ChangeKind::Created)))
+    }
+
+    fn edit(&mut self, mut message: Message, actor: UserId, at: Timestamp, text: MessageText) -> Tx<Outcome> {
+        if message.author_id != Some(actor) {
+            return Err(Error::Forbidden("only its author may edit a message").into());
+        }
+        if message.deleted_at.is_some() {
+            return Err(deleted());
+        }
+        if message.text == text.as_str() {
+            return Ok((Committed::Message(message), None));
+        }
+        message.text = text.into();
+        message.edited_at = Some(at);
+        message.rev = self.advance()?;
+        self.conn
+            .prepare_cached("UPDATE messages SET rev = ?2, text = ?3, edited_at = ?4 WHERE id = ?1")?
+            .execute(params![message.id.0, int(message.rev), message.text, at.as_millis()])?;
+        Ok((Committed::Message(message), Some(ChangeKind::Edited)))
+    }
+
+    fn delete(&mut self, mut message: Message, actor: UserId, at: Timestamp) -> Tx<Outcome> {
+        if message.deleted_at.is_some() {
+            return Ok((Committed::Message(message), None));
+        }
+        if !message.reactions.is_empty() {
+            reactions::clear(self.conn, &mut message)?;
+        }
+        message.text.clear();
+        message.deleted_at = Some(at);
+        message.deleted_by = Some(actor);
+        message.rev = self.advance()?;
+        self.conn
+            .prepare_cached(
+                "UPDATE messages SET rev = ?2, text = '', reactions = NULL, deleted_at = ?3, deleted_by = ?4 WHERE id = ?1",
+            )?
+            .execute(params![message.id.0, int(message.rev), at.as_millis(), actor.0])?;
+        Ok((Committed::Message(message), Some(ChangeKind::Deleted)))
+    }
+
+    fn reacted(&mut self, mut message: Message, kind: Option<ChangeKind>) -> Tx<Outcome> {
+        if kind.is_some() {
+            message.rev = self.advance()?;
+            self.conn
+                .prepare_cached("UPDATE messages SET rev = ?2, reactions = ?3 WHERE id = ?1")?
+                .execute(params![message.id.0, int(message.rev), write_reactions(&message.reactions)?])?;
+        }
+        Ok((Committed::Message(message), kind))
+    }
+
+    fn update_channel(&mut self, name: Option<ChannelName>, topic: Option<Topic>) -> Tx<Outcome> {
+        let (conn, id) = (self.conn, self.id);
+        let now = &self.head()?.conversation;
+        let name = name.map(String::from).filter(|name| now.name.as_ref() != Some(name));
+        let topic = topic.map(String::from).filter(|topic| now.topic.as_ref() != Some(topic));
+        let kind = match (&name, &topic) {
+            (Some(name), _) if name_taken(conn, now.workspace_id, name)? => {
+                return Err(Error::conflict(crate::conversations::NAME_TAKEN).into());
+            }
+            (Some(_), _) => ChangeKind::Renamed,
+            (None, Some(_)) => ChangeKind::TopicChanged,
+            (None, None) => return Ok((Committed::Conversation(now.clone()), None)),
+        };
+        conn.prepare_cached("UPDATE conversations SET name = coalesce(?2, name), topic = coalesce(?3, topic) WHERE id = ?1")?
+            .execute(params![id.0, name, topic])?;
+        self.advance()?;
+        let conversation = &mut self.head()?.conversation;
+        conversation.name = name.or(conversation.name.take());
+        conversation.topic = topic.or(conversation.topic.take());
+        Ok((Committed::Conversation(conversation.clone()), Some(kind)))
+    }
+
+    /// Writes the head, and how far the senders have read.
+    fn finish(self) -> Tx<()> {
+        let Some(Head { conversation, changed: true, .. }) = self.head else { return Ok(()) };
+        self.conn
+            .prepare_cached("UPDATE conversations SET last_seq = ?2, rev = ?3, last_message_at = ?4 WHERE id = ?1")?
+            .execute(params![
+                self.id.0,
+                int(conversation.last_seq),
+                int(conversation.rev),
+                conversation.last_message_at.map(Timestamp::as_millis)
+            ])?;
+        let mut read = self.conn.prepare_cached(
+            "UPDATE conversation_members SET read_seq = ?3 WHERE conversation_id = ?1 AND user_id = ?2",
+        )?;
+        for actor in self.actors {
+            if let Some(seq) = actor.sent {
+                read.execute(params![self.id.0, actor.id.0, int(seq)])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn deleted() -> Fail {
+    Error::conflict("the message has been deleted").into()
+}

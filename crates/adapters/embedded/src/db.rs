@@ -1,0 +1,278 @@
+//! The connections: one writer thread with group commit, and a pool of readers.
+//!
+//! The writer takes what waits in its queue, up to [`GROUP`] jobs, runs each in a savepoint of one transaction, commits
+//! once, and only then answers. A job that fails takes back its own savepoint and nothing else; a commit that fails fails
+//! them all. The queue is bounded: a caller waits for a place, at most [`PATIENCE`].
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use parlance_application::{Error, Result};
+use rusqlite::Connection;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::error::{Tx, sql};
+
+/// The most jobs in one commit.
+const GROUP: usize = 128;
+/// The most jobs that wait for the writer.
+const QUEUE: usize = 1024;
+/// How long a caller waits for a place in the queue.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Connections for reading.
+const READERS: usize = 4;
+
+/// Opens a connection with everything set that a connection needs.
+pub(crate) fn connect(path: &Path) -> Result<Connection> {
+    let open = || {
+        let conn = Connection::open(path)?;
+        conn.busy_timeout(Duration::from_secs(5))?;
+        conn.set_prepared_statement_cache_capacity(256);
+        conn.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+             PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;",
+        )?;
+        Ok(conn)
+    };
+    open().map_err(|e: rusqlite::Error| sql(&e))
+}
+
+/// The running database.
+pub(crate) struct Db {
+    queue: mpsc::Sender<Box<dyn Job>>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Db {
+    /// Gives `writer` a thread of its own and opens the readers.
+    pub(crate) fn start(writer: Connection, path: &Path) -> Result<Self> {
+        let mut idle = Vec::with_capacity(READERS);
+        for _ in 0..READERS {
+            let conn = connect(path)?;
+            conn.execute_batch("PRAGMA query_only = ON").map_err(|e| sql(&e))?;
+            idle.push(conn);
+        }
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        thread::Builder::new()
+            .name("parlance-writer".to_owned())
+            .spawn(move || serve(&writer, jobs))
+            .map_err(Error::unavailable)?;
+        Ok(Self { queue, idle: Arc::new(Mutex::new(idle)), permits: Arc::new(Semaphore::new(READERS)) })
+    }
+
+    /// Runs `job` on the writer; answers after the commit. Once it is queued it runs, even if the caller is gone.
+    pub(crate) async fn write<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Typed { job: Some(job), result: None, reply });
+        self.queue.send_timeout(job, PATIENCE).await.map_err(|_| Error::unavailable("the writer is overloaded or gone"))?;
+        answer.await.map_err(|_| Error::unavailable("the writer is gone"))?
+    }
+
+    /// Runs `job` on a reader, in a snapshot.
+    pub(crate) async fn read<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(Error::unavailable)?;
+        let idle = Arc::clone(&self.idle);
+        let work = move || {
+            // As many connections as permits: an empty pool would be a defect.
+            let Some(conn) = idle.lock().unwrap_or_else(PoisonError::into_inner).pop() else {
+                return Err(Error::internal("no idle reader"));
+            };
+            let result = exec(&conn, "BEGIN DEFERRED").map_err(|e| sql(&e)).and_then(|()| guarded(|| job(&conn)));
+            if !conn.is_autocommit()
+                && let Err(error) = exec(&conn, "ROLLBACK")
+            {
+                tracing::error!(%error, "a reader could not end its snapshot");
+            }
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+            drop(permit);
+            result
+        };
+        tokio::task::spawn_blocking(work).await.map_err(Error::unavailable)?
+    }
+}
+
+/// A write whose type of answer only its caller knows.
+trait Job: Send {
+    /// Does the work; says whether to keep it.
+    fn run(&mut self, conn: &Connection) -> bool;
+    /// Tells the caller, once the group's commit has ended.
+    fn answer(self: Box<Self>, commit: &Result<()>);
+}
+
+struct Typed<F, T> {
+    job: Option<F>,
+    result: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<F, T> Job for Typed<F, T>
+where
+    T: Send,
+    F: FnOnce(&Connection) -> Tx<T> + Send,
+{
+    fn run(&mut self, conn: &Connection) -> bool {
+        let result = self.job.take().map(|job| guarded(|| job(conn)));
+        let keep = matches!(result, Some(Ok(_)));
+        self.result = result;
+        keep
+    }
+
+    fn answer(self: Box<Self>, commit: &Result<()>) {
+        let result = match (commit, self.result) {
+            (Ok(()), Some(result)) => result,
+            (Ok(()), None) => Err(Error::internal("a job was never run")),
+            (Err(error), _) => Err(error.clone()),
+        };
+        // A caller that went away does not want to know.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// Turns a panic into an error, so that a defect in one job is that job's only.
+fn guarded<T>(job: impl FnOnce() -> Tx<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(job)) {
+        Ok(result) => result.map_err(Error::from),
+        Err(_) => Err(Error::internal("a store job panicked")),
+    }
+}
+
+/// The writer thread's life.
+fn serve(conn: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+    let mut group = Vec::with_capacity(GROUP);
+    while let Some(first) = jobs.blocking_recv() {
+        group.push(first);
+        while group.len() < GROUP
+            && let Ok(next) = jobs.try_recv()
+        {
+            group.push(next);
+        }
+        let commit = commit(conn, &mut group);
+        if let Err(error) = &commit {
+            tracing::error!(?error, jobs = group.len(), "a group of writes was not committed");
+        }
+        for job in group.drain(..) {
+            job.answer(&commit);
+        }
+    }
+}
+
+/// Runs a group of jobs in one transaction.
+fn commit(conn: &Connection, group: &mut [Box<dyn Job>]) -> Result<()> {
+    let outcome = exec(conn, "BEGIN IMMEDIATE").and_then(|()| {
+        for job in group {
+            exec(conn, "SAVEPOINT job")?;
+            // On a full disk and the like SQLite takes back the whole transaction: then the savepoint is gone too, and the
+            // next statement says so.
+            if !job.run(conn) {
+                exec(conn, "ROLLBACK TO job")?;
+            }
+            exec(conn, "RELEASE job")?;
+        }
+        exec(conn, "COMMIT")
+    });
+    if outcome.is_err() && !conn.is_autocommit() {
+        // It fails only if there is nothing to take back.
+        let _ = exec(conn, "ROLLBACK");
+    }
+    outcome.map_err(Error::unavailable)
+}
+
+fn exec(conn: &Connection, statement: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached(statement)?.execute([]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, clippy::panic, reason = "tests may")]
+
+    use super::*;
+
+    fn db(dir: &Path) -> Db {
+        let path = dir.join("test.db");
+        let conn = connect(&path).expect("opens");
+        conn.execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY) STRICT").expect("creates");
+        Db::start(conn, &path).expect("starts")
+    }
+
+    fn insert(x: i64) -> impl FnOnce(&Connection) -> Tx<i64> + Send {
+        move |conn| {
+            conn.prepare_cached("INSERT INTO t (x) VALUES (?1)")?.execute([x])?;
+            match x {
+                3 => Err(Error::conflict("three").into()),
+                4 => panic!("four"),
+                _ => Ok(x),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failing_job_leaves_its_neighbours_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = db(dir.path());
+        // Holds the writer, so that the next jobs become one group.
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let hold = db.write(move |_| {
+            let _ = wait.recv();
+            Ok(())
+        });
+        let rest = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let all = async { tokio::join!(db.write(insert(1)), db.write(insert(2)), db.write(insert(3)), db.write(insert(4)), db.write(insert(2)), db.write(insert(5))) };
+            let release = async { go.send(()).expect("held") };
+            tokio::join!(all, release).0
+        };
+        let (held, (a, b, c, d, e, f)) = tokio::join!(hold, rest);
+        assert!(held.is_ok() && a.is_ok() && b.is_ok() && f.is_ok());
+        assert!(matches!(c, Err(Error::Conflict { .. })), "{c:?}");
+        assert!(matches!(d, Err(Error::Internal { .. })), "{d:?}");
+        assert!(matches!(e, Err(Error::Internal { .. })), "{e:?}");
+        let kept: Vec<i64> = db
+            .read(|conn| {
+                let mut rows = conn.prepare_cached("SELECT x FROM t ORDER BY x")?;
+                let rows = rows.query_map([], |row| row.get(0))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+            .expect("reads");
+        assert_eq!(kept, [1, 2, 5]);
+    }
+
+    #[tokio::test]
+    async fn a_reader_cannot_write_and_survives_a_panic() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = db(dir.path());
+        assert!(db.read(insert(1)).await.is_err());
+        for _ in 0..=READERS {
+            assert!(matches!(db.read(|_| -> Tx<()> { panic!("reader") }).await, Err(Error::Internal { .. })));
+        }
+        let count: i64 = db.read(|conn| Ok(conn.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?)).await.expect("reads");
+        assert_eq!(count, 0);
+    }
+
+    #[tokio::test]
+    async fn a_failed_commit_fails_the_whole_group() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = db(dir.path());
+        // A job that ends the transaction stands in for an engine that does.
+        let broken = db.write(|conn| {
+            exec(conn, "ROLLBACK")?;
+            Ok(())
+        });
+        assert!(matches!(broken.await, Err(Error::Unavailable { .. })));
+        assert!(db.write(insert(1)).await.is_ok());
+    }
+}

@@ -1,0 +1,95 @@
+//! Everything that one process needs to run alone: the SQLite store, the embedded job queue and the in-process bus.
+//!
+//! * All writes go through one thread, which commits what waits as one group ([`db`]): each write is a savepoint, the disk
+//!   is waited for once. Reads run on a small pool, each in a snapshot of its own.
+//! * The schema is the numbered files of `migrations/sqlite/` ([`migrate`]).
+//! * One `SELECT` loads a conversation together with what a person is to it ([`access`]); the domain's matrix decides.
+//!
+//! No clock, no ids and no randomness in here: all come in by argument.
+
+mod access;
+mod accounts;
+mod append;
+mod bus;
+mod conversations;
+mod db;
+mod error;
+mod jobs;
+mod messages;
+mod migrate;
+mod outbox;
+mod paging;
+mod reactions;
+mod rows;
+mod workspaces;
+
+use std::{path::Path, sync::Arc};
+
+use parlance_application::Result;
+use parlance_domain::Timestamp;
+use rusqlite::Connection;
+
+use crate::{db::Db, error::Tx};
+
+pub use bus::InProcessBus;
+
+/// The SQLite store and job queue. Clones share the database.
+#[derive(Clone)]
+pub struct EmbeddedStore {
+    db: Arc<Db>,
+    epoch: Arc<str>,
+}
+
+impl std::fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedStore").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+impl EmbeddedStore {
+    /// Opens `parlance.db` in `dir`, creating both if need be, and brings its schema up to date. A new database gets
+    /// `epoch_if_new` as the name of its history. Blocks on the disk.
+    pub fn open(dir: &Path, epoch_if_new: String, now: Timestamp) -> Result<Self> {
+        std::fs::create_dir_all(dir)
+            .map_err(|e| parlance_application::Error::unavailable(format_args!("{}: {e}", dir.display())))?;
+        let path = dir.join("parlance.db");
+        let mut conn = db::connect(&path)?;
+        migrate::run(&mut conn, now)?;
+        let epoch = epoch(&conn, &epoch_if_new).map_err(parlance_application::Error::from)?;
+        Ok(Self { db: Arc::new(Db::start(conn, &path)?), epoch: epoch.into() })
+    }
+
+    /// Proves that a write reaches the disk.
+    pub async fn ping(&self) -> Result<()> {
+        self.write(|conn| {
+            conn.prepare_cached(
+                "INSERT INTO meta (key, value) VALUES ('pings', '1') \
+                 ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1",
+            )?
+            .execute([])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn write<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
+    {
+        self.db.write(job).await
+    }
+
+    async fn read<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
+    {
+        self.db.read(job).await
+    }
+}
+
+fn epoch(conn: &Connection, if_new: &str) -> Tx<String> {
+    conn.execute("INSERT INTO meta (key, value) VALUES ('epoch', ?1) ON CONFLICT DO NOTHING", [if_new])?;
+    Ok(conn.query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |row| row.get(0))?)
+}

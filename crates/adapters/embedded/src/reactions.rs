@@ -1,0 +1,68 @@
+//! Marks under messages. The table is the truth; a message's row carries what the read model shows of it.
+
+use parlance_application::{Error, FieldError};
+use parlance_domain::{Message, Reaction, UserId};
+use rusqlite::{Connection, params};
+use uuid::Uuid;
+
+use crate::error::Tx;
+
+/// Adds a person's mark; says whether it was new.
+pub(crate) fn add(conn: &Connection, message: &mut Message, user: UserId, emoji: &str) -> Tx<bool> {
+    let place = message.reactions.iter().position(|r| r.emoji == emoji);
+    if place.is_none() && message.reactions.len() >= Message::MAX_EMOJI {
+        return Err(Error::Validation(vec![FieldError {
+            field: "emoji".to_owned(),
+            code: "too_many",
+            message: format!("would be more than {} different ones under this message", Message::MAX_EMOJI),
+        }])
+        .into());
+    }
+    let inserted = conn
+        .prepare_cached("INSERT INTO reactions (message_id, emoji, user_id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .execute(params![message.id.0, emoji, user.0])?;
+    if inserted == 0 {
+        return Ok(false);
+    }
+    match place.and_then(|place| message.reactions.get_mut(place)) {
+        Some(reaction) => {
+            reaction.count += 1;
+            if reaction.user_ids.len() < Message::REACTION_USERS {
+                reaction.user_ids.push(user);
+            }
+        }
+        None => message.reactions.push(Reaction { emoji: emoji.to_owned(), count: 1, user_ids: vec![user] }),
+    }
+    Ok(true)
+}
+
+/// Takes a person's mark back; says whether there was one.
+pub(crate) fn remove(conn: &Connection, message: &mut Message, user: UserId, emoji: &str) -> Tx<bool> {
+    let deleted = conn
+        .prepare_cached("DELETE FROM reactions WHERE message_id = ?1 AND emoji = ?2 AND user_id = ?3")?
+        .execute(params![message.id.0, emoji, user.0])?;
+    if deleted == 0 {
+        return Ok(false);
+    }
+    let id = message.id;
+    if let Some(reaction) = message.reactions.iter_mut().find(|r| r.emoji == emoji) {
+        reaction.count = reaction.count.saturating_sub(1);
+        if reaction.user_ids.contains(&user) {
+            // One of the first has gone: another one may move up.
+            let first: Vec<Uuid> = conn
+                .prepare_cached("SELECT user_id FROM reactions WHERE message_id = ?1 AND emoji = ?2 ORDER BY n LIMIT ?3")?
+                .query_map(params![id.0, emoji, i64::try_from(Message::REACTION_USERS).unwrap_or(50)], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            reaction.user_ids = first.into_iter().map(UserId).collect();
+        }
+    }
+    message.reactions.retain(|r| r.count > 0);
+    Ok(true)
+}
+
+/// Removes all marks of a message.
+pub(crate) fn clear(conn: &Connection, message: &mut Message) -> Tx<()> {
+    conn.prepare_cached("DELETE FROM reactions WHERE message_id = ?1")?.execute([message.id.0])?;
+    message.reactions.clear();
+    Ok(())
+}

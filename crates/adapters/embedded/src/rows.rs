@@ -1,0 +1,173 @@
+//! From rows to read models.
+
+use parlance_domain::{
+    Account, ChannelMember, Conversation, ConversationId, ConversationKind, Member, Mentions,
+    Message, MessageId, Reaction, Role, Timestamp, User, UserId, WorkspaceId, message::MessageKind,
+};
+use rusqlite::{
+    Result, Row,
+    types::{FromSqlError, Type},
+};
+use uuid::Uuid;
+
+use crate::error::Tx;
+
+/// How a number of the domain is stored. None of them comes near the bound.
+pub(crate) fn int(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// A number that cannot be negative.
+pub(crate) fn num(row: &Row<'_>, column: usize) -> Result<u64> {
+    let n: i64 = row.get(column)?;
+    u64::try_from(n).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, n))
+}
+
+/// A time.
+pub(crate) fn at(row: &Row<'_>, column: usize) -> Result<Timestamp> {
+    row.get(column).map(Timestamp::from_millis)
+}
+
+/// A time, maybe.
+pub(crate) fn maybe_at(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
+}
+
+/// A person, maybe.
+pub(crate) fn maybe_user(row: &Row<'_>, column: usize) -> Result<Option<UserId>> {
+    Ok(row.get::<_, Option<Uuid>>(column)?.map(UserId))
+}
+
+/// A role's stored name.
+pub(crate) const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Admin => "admin",
+        Role::Member => "member",
+    }
+}
+
+/// A role, maybe.
+pub(crate) fn maybe_role(row: &Row<'_>, column: usize) -> Result<Option<Role>> {
+    match row.get_ref(column)?.as_str_or_null().map_err(|e| unreadable(column, e))? {
+        None => Ok(None),
+        Some("admin") => Ok(Some(Role::Admin)),
+        Some("member") => Ok(Some(Role::Member)),
+        Some(_) => Err(unreadable(column, FromSqlError::InvalidType)),
+    }
+}
+
+/// A role.
+pub(crate) fn role(row: &Row<'_>, column: usize) -> Result<Role> {
+    maybe_role(row, column)?.ok_or_else(|| unreadable(column, FromSqlError::InvalidType))
+}
+
+fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}
+
+/// `id, email, display_name, created_at`, from a column on.
+pub(crate) fn account(row: &Row<'_>, from: usize) -> Result<Account> {
+    Ok(Account {
+        id: UserId(row.get(from)?),
+        email: row.get(from + 1)?,
+        display_name: row.get(from + 2)?,
+        created_at: at(row, from + 3)?,
+    })
+}
+
+/// `id, display_name, created_at`, from a column on.
+pub(crate) fn user(row: &Row<'_>, from: usize) -> Result<User> {
+    Ok(User { id: UserId(row.get(from)?), display_name: row.get(from + 1)?, created_at: at(row, from + 2)? })
+}
+
+/// `joined_at`, then the [`user`].
+pub(crate) fn channel_member(row: &Row<'_>) -> Result<ChannelMember> {
+    let user = user(row, 1)?;
+    Ok(ChannelMember { user_id: user.id, joined_at: at(row, 0)?, user })
+}
+
+/// `joined_at`, then the [`user`], then `role`.
+pub(crate) fn member(row: &Row<'_>, workspace_id: WorkspaceId) -> Result<Member> {
+    let user = user(row, 1)?;
+    Ok(Member { workspace_id, user_id: user.id, role: role(row, 4)?, joined_at: at(row, 0)?, user })
+}
+
+/// The first twelve columns of [`crate::access::seen!`].
+pub(crate) fn conversation(row: &Row<'_>) -> Result<Conversation> {
+    let dm = row.get_ref(2)?.as_str().map_err(|e| unreadable(2, e))? == "dm";
+    let member_ids = match (dm, maybe_user(row, 7)?, maybe_user(row, 8)?) {
+        (true, Some(low), Some(high)) => Some(vec![low, high]),
+        _ => None,
+    };
+    Ok(Conversation {
+        id: ConversationId(row.get(0)?),
+        workspace_id: WorkspaceId(row.get(1)?),
+        kind: if dm { ConversationKind::Dm } else { ConversationKind::Channel },
+        name: row.get(3)?,
+        topic: row.get(4)?,
+        private: row.get(5)?,
+        archived_at: maybe_at(row, 6)?,
+        member_ids,
+        rev: num(row, 9)?,
+        last_seq: num(row, 10)?,
+        last_message_at: maybe_at(row, 11)?,
+    })
+}
+
+/// `SELECT` of what [`message`] reads.
+macro_rules! message_sql {
+    ($tail:literal) => {
+        concat!(
+            "SELECT id, conversation_id, seq, rev, author_id, text, reactions, client_msg_id, created_at, edited_at, ",
+            "deleted_at, deleted_by, digest FROM messages ",
+            $tail
+        )
+    };
+}
+pub(crate) use message_sql;
+
+/// A row of [`message_sql!`]; the workspace is the conversation's.
+pub(crate) fn message(row: &Row<'_>, workspace_id: WorkspaceId) -> Result<Message> {
+    let reactions = match row.get_ref(6)?.as_str_or_null().map_err(|e| unreadable(6, e))? {
+        None => Vec::new(),
+        Some(json) => read_reactions(json).map_err(|e| unreadable(6, e))?,
+    };
+    Ok(Message {
+        id: MessageId(row.get(0)?),
+        conversation_id: ConversationId(row.get(1)?),
+        workspace_id,
+        seq: num(row, 2)?,
+        rev: num(row, 3)?,
+        kind: MessageKind::User,
+        author_id: maybe_user(row, 4)?,
+        text: row.get(5)?,
+        thread_root_id: None,
+        reply_count: 0,
+        last_reply_at: None,
+        reply_user_ids: Vec::new(),
+        reactions,
+        mentions: Mentions::default(),
+        attachments: [],
+        pinned_at: None,
+        pinned_by: None,
+        client_msg_id: row.get(7)?,
+        created_at: at(row, 8)?,
+        edited_at: maybe_at(row, 9)?,
+        deleted_at: maybe_at(row, 10)?,
+        deleted_by: maybe_user(row, 11)?,
+    })
+}
+
+fn read_reactions(json: &str) -> serde_json::Result<Vec<Reaction>> {
+    let stored: Vec<(String, u64, Vec<UserId>)> = serde_json::from_str(json)?;
+    Ok(stored.into_iter().map(|(emoji, count, user_ids)| Reaction { emoji, count, user_ids }).collect())
+}
+
+/// How a message's row keeps its reactions: none at all for an empty list.
+pub(crate) fn write_reactions(reactions: &[Reaction]) -> Tx<Option<String>> {
+    if reactions.is_empty() {
+        return Ok(None);
+    }
+    let stored: Vec<_> = reactions.iter().map(|r| (&r.emoji, r.count, &r.user_ids)).collect();
+    Ok(Some(serde_json::to_string(&stored)?))
+}

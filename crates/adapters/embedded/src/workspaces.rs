@@ -1,0 +1,294 @@
+//! Teams and who is in them.
+
+use async_trait::async_trait;
+use parlance_application::{
+    Error, Result,
+    ports::store::{
+        Admission, Departure, Joining, NewChannel, NewMember, NewWorkspace, Page, PageQuery,
+        Workspaces,
+    },
+};
+use parlance_domain::{
+    ChannelName, ConversationId, JoinCode, Member, Role, Timestamp, Topic, UserId, Workspace,
+    WorkspaceAction, WorkspaceId, WorkspaceName,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::{
+    EmbeddedStore,
+    access::{authorize_workspace, role_in},
+    conversations::{bump_access, enter, insert_channel},
+    error::Tx,
+    outbox,
+    paging::Start,
+    rows::{at, member, role, role_name},
+};
+
+const LAST_ADMIN: &str = "the last admin can neither leave nor be demoted";
+
+#[async_trait]
+impl Workspaces for EmbeddedStore {
+    async fn create_workspace(&self, actor: UserId, new: NewWorkspace) -> Result<Admission> {
+        let topic = Topic::parse("").map_err(|invalid| Error::internal(invalid.message))?;
+        self.write(move |conn| {
+            conn.prepare_cached("INSERT INTO workspaces (id, name, join_code, created_at) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![new.id.0, new.name.as_str(), new.join_code.as_str(), new.at.as_millis()])?;
+            let general = NewChannel {
+                id: new.general,
+                workspace_id: new.id,
+                name: ChannelName::general(),
+                topic,
+                private: false,
+                at: new.at,
+            };
+            insert_channel(conn, actor, &general, true)?;
+            admit(conn, new.id, actor, Role::Admin, new.at)
+        })
+        .await
+    }
+
+    async fn workspaces(&self, actor: UserId, page: PageQuery) -> Result<Page<Workspace>> {
+        let start = Start::of(&page)?;
+        self.read(move |conn| {
+            let rows = conn
+                .prepare_cached(workspace_sql!(
+                    "WHERE m.user_id = ?1 AND (m.joined_at, m.workspace_id) > (?2, ?3) \
+                     ORDER BY m.joined_at, m.workspace_id LIMIT ?4"
+                ))?
+                .query_map(params![actor.0, start.at, start.id, start.rows()], |row| {
+                    let workspace = read(row)?;
+                    Ok((row.get(5)?, workspace.id.0, workspace))
+                })?
+                .collect::<Result<_, _>>()?;
+            Ok(start.page(rows))
+        })
+        .await
+    }
+
+    async fn workspace(&self, actor: UserId, id: WorkspaceId) -> Result<Workspace> {
+        self.read(move |conn| one(conn, actor, id)).await
+    }
+
+    async fn join_workspace(&self, actor: UserId, code: &JoinCode, at: Timestamp) -> Result<Joining> {
+        let code = code.as_str().to_owned();
+        self.write(move |conn| {
+            let id = conn
+                .prepare_cached("SELECT id FROM workspaces WHERE join_code = ?1 AND deleted_at IS NULL")?
+                .query_row([code], |row| row.get(0).map(WorkspaceId))
+                .optional()?
+                .ok_or(Error::NotFound("join code"))?;
+            if role_in(conn, actor, id)?.is_some() {
+                return Ok(Joining::AlreadyIn(one(conn, actor, id)?));
+            }
+            Ok(Joining::Entered(Box::new(admit(conn, id, actor, Role::Member, at)?)))
+        })
+        .await
+    }
+
+    async fn rotate_join_code(&self, actor: UserId, id: WorkspaceId, code: JoinCode) -> Result<Workspace> {
+        self.write(move |conn| {
+            authorize_workspace(conn, actor, id, WorkspaceAction::RotateJoinCode)?;
+            conn.prepare_cached("UPDATE workspaces SET join_code = ?2 WHERE id = ?1")?
+                .execute(params![id.0, code.as_str()])?;
+            one(conn, actor, id)
+        })
+        .await
+    }
+
+    async fn rename_workspace(&self, actor: UserId, id: WorkspaceId, name: &WorkspaceName) -> Result<Workspace> {
+        let name = name.as_str().to_owned();
+        self.write(move |conn| {
+            authorize_workspace(conn, actor, id, WorkspaceAction::Update)?;
+            conn.prepare_cached("UPDATE workspaces SET name = ?2 WHERE id = ?1")?.execute(params![id.0, name])?;
+            one(conn, actor, id)
+        })
+        .await
+    }
+
+    async fn delete_workspace(&self, actor: UserId, id: WorkspaceId, at: Timestamp) -> Result<Vec<ConversationId>> {
+        self.write(move |conn| {
+            authorize_workspace(conn, actor, id, WorkspaceAction::Delete)?;
+            let conversations = ids(
+                conn,
+                "SELECT id FROM conversations WHERE workspace_id = ?1 AND deleted_at IS NULL ORDER BY created_at, id",
+                params![id.0],
+            )?;
+            conn.prepare_cached(
+                "UPDATE conversations SET deleted_at = ?2, access_rev = access_rev + 1 WHERE workspace_id = ?1 AND deleted_at IS NULL",
+            )?
+            .execute(params![id.0, at.as_millis()])?;
+            conn.prepare_cached("UPDATE workspaces SET deleted_at = ?2 WHERE id = ?1")?
+                .execute(params![id.0, at.as_millis()])?;
+            conn.prepare_cached("DELETE FROM workspace_members WHERE workspace_id = ?1")?.execute([id.0])?;
+            Ok(conversations)
+        })
+        .await
+    }
+
+    async fn members(&self, actor: UserId, id: WorkspaceId, page: PageQuery) -> Result<Page<Member>> {
+        let start = Start::of(&page)?;
+        self.read(move |conn| {
+            authorize_workspace(conn, actor, id, WorkspaceAction::ListMembers)?;
+            let rows = conn
+                .prepare_cached(member_sql!(
+                    "AND (m.joined_at, m.user_id) > (?2, ?3) ORDER BY m.joined_at, m.user_id LIMIT ?4"
+                ))?
+                .query_map(params![id.0, start.at, start.id, start.rows()], |row| {
+                    let member = member(row, id)?;
+                    Ok((member.joined_at.as_millis(), member.user_id.0, member))
+                })?
+                .collect::<Result<_, _>>()?;
+            Ok(start.page(rows))
+        })
+        .await
+    }
+
+    async fn add_member(&self, actor: UserId, id: WorkspaceId, new: NewMember) -> Result<Admission> {
+        self.write(move |conn| {
+            authorize_workspace(conn, actor, id, WorkspaceAction::AddMember)?;
+            if !conn.prepare_cached("SELECT 1 FROM users WHERE id = ?1")?.exists([new.user_id.0])? {
+                return Err(Error::NotFound("user").into());
+            }
+            if role_in(conn, new.user_id, id)?.is_some() {
+                return Err(Error::conflict("this person is a member already").into());
+            }
+            outbox::put(conn, &new.job)?;
+            admit(conn, id, new.user_id, new.role, new.at)
+        })
+        .await
+    }
+
+    async fn set_role(&self, actor: UserId, id: WorkspaceId, user: UserId, role: Role) -> Result<Member> {
+        self.write(move |conn| {
+            authorize_workspace(conn, actor, id, WorkspaceAction::ChangeRole)?;
+            let before = role_in(conn, user, id)?.ok_or(Error::NotFound("member"))?;
+            if role != Role::Admin {
+                keep_an_admin(conn, id, before)?;
+            }
+            conn.prepare_cached("UPDATE workspace_members SET role = ?3 WHERE workspace_id = ?1 AND user_id = ?2")?
+                .execute(params![id.0, user.0, role_name(role)])?;
+            membership(conn, id, user)
+        })
+        .await
+    }
+
+    async fn remove_member(&self, actor: UserId, id: WorkspaceId, user: UserId) -> Result<Departure> {
+        self.write(move |conn| {
+            let action = if actor == user { WorkspaceAction::Leave } else { WorkspaceAction::RemoveMember };
+            authorize_workspace(conn, actor, id, action)?;
+            let role = role_in(conn, user, id)?.ok_or(Error::NotFound("member"))?;
+            keep_an_admin(conn, id, role)?;
+            let conversations = ids(conn, MINE, params![user.0, id.0])?;
+            conn.prepare_cached("DELETE FROM workspace_members WHERE workspace_id = ?1 AND user_id = ?2")?
+                .execute(params![id.0, user.0])?;
+            conn.prepare_cached(
+                "DELETE FROM conversation_members WHERE user_id = ?1 AND conversation_id IN \
+                 (SELECT id FROM conversations WHERE workspace_id = ?2 AND kind = 'channel')",
+            )?
+            .execute(params![user.0, id.0])?;
+            for conversation in &conversations {
+                bump_access(conn, *conversation)?;
+            }
+            Ok(Departure { conversations })
+        })
+        .await
+    }
+}
+
+/// The conversations of workspace `?2` that `?1` is in.
+const MINE: &str = "SELECT c.id FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id \
+                    WHERE m.user_id = ?1 AND c.workspace_id = ?2 AND c.deleted_at IS NULL ORDER BY c.created_at, c.id";
+
+/// `SELECT` of what [`read`] reads.
+macro_rules! workspace_sql {
+    ($tail:literal) => {
+        concat!(
+            "SELECT w.id, w.name, m.role, w.join_code, w.created_at, m.joined_at FROM workspace_members m ",
+            "JOIN workspaces w ON w.id = m.workspace_id ",
+            $tail
+        )
+    };
+}
+use workspace_sql;
+
+/// `SELECT` of what [`member`] reads, in workspace `?1`.
+macro_rules! member_sql {
+    ($tail:literal) => {
+        concat!(
+            "SELECT m.joined_at, u.id, u.display_name, u.created_at, m.role FROM workspace_members m ",
+            "JOIN users u ON u.id = m.user_id WHERE m.workspace_id = ?1 ",
+            $tail
+        )
+    };
+}
+use member_sql;
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Workspace> {
+    let role = role(row, 2)?;
+    Ok(Workspace {
+        id: WorkspaceId(row.get(0)?),
+        name: row.get(1)?,
+        role,
+        join_code: if Role::permits(Some(role), WorkspaceAction::ReadJoinCode).is_ok() { row.get(3)? } else { None },
+        created_at: at(row, 4)?,
+    })
+}
+
+/// A workspace in the eyes of one who is in it.
+fn one(conn: &Connection, actor: UserId, id: WorkspaceId) -> Tx<Workspace> {
+    Ok(conn
+        .prepare_cached(workspace_sql!("WHERE m.workspace_id = ?1 AND m.user_id = ?2"))?
+        .query_row(params![id.0, actor.0], read)
+        .optional()?
+        .ok_or(Error::NotFound("workspace"))?)
+}
+
+/// All of a person's workspaces, oldest membership first.
+pub(crate) fn all(conn: &Connection, actor: UserId) -> Tx<Vec<Workspace>> {
+    Ok(conn
+        .prepare_cached(workspace_sql!("WHERE m.user_id = ?1 ORDER BY m.joined_at, m.workspace_id"))?
+        .query_map([actor.0], read)?
+        .collect::<Result<_, _>>()?)
+}
+
+fn membership(conn: &Connection, id: WorkspaceId, user: UserId) -> Tx<Member> {
+    Ok(conn
+        .prepare_cached(member_sql!("AND m.user_id = ?2"))?
+        .query_row(params![id.0, user.0], |row| member(row, id))?)
+}
+
+/// Lets a person in who is not in yet: into the workspace, into `general`, and back into the DMs of an earlier time.
+fn admit(conn: &Connection, id: WorkspaceId, user: UserId, role: Role, at: Timestamp) -> Tx<Admission> {
+    conn.prepare_cached(
+        "INSERT INTO workspace_members (workspace_id, user_id, role, joined_at) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![id.0, user.0, role_name(role), at.as_millis()])?;
+    for dm in ids(conn, MINE, params![user.0, id.0])? {
+        bump_access(conn, dm)?;
+    }
+    let general = conn
+        .prepare_cached("SELECT id FROM conversations WHERE workspace_id = ?1 AND general = 1")?
+        .query_row([id.0], |row| row.get(0).map(ConversationId))?;
+    let general = enter(conn, general, user, at)?;
+    Ok(Admission { workspace: one(conn, user, id)?, member: membership(conn, id, user)?, general })
+}
+
+/// Refuses to take the last admin's role away.
+fn keep_an_admin(conn: &Connection, id: WorkspaceId, role: Role) -> Tx<()> {
+    if role == Role::Admin {
+        let others: bool = conn
+            .prepare_cached("SELECT count(*) > 1 FROM workspace_members WHERE workspace_id = ?1 AND role = 'admin'")?
+            .query_row([id.0], |row| row.get(0))?;
+        if !others {
+            return Err(Error::conflict(LAST_ADMIN).into());
+        }
+    }
+    Ok(())
+}
+
+fn ids(conn: &Connection, sql: &str, params: &[&dyn rusqlite::ToSql]) -> Tx<Vec<ConversationId>> {
+    Ok(conn
+        .prepare_cached(sql)?
+        .query_map(params, |row| row.get(0).map(ConversationId))?
+        .collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,13 @@
+//! The store's behaviour, through its ports, on a real file.
+#![expect(clippy::expect_used, clippy::panic, reason = "tests may")]
+
+#[path = "store/access.rs"]
+mod access;
+#[path = "store/accounts.rs"]
+mod accounts;
+#[path = "store/jobs.rs"]
+mod jobs;
+#[path = "store/messages.rs"]
+mod messages;
+#[path = "store/world.rs"]
+mod world;

@@ -1,0 +1,157 @@
+use parlance_application::{
+    Error,
+    ports::store::{
+        Accounts, Change, Committed, Conversations, HistoryQuery, Messages, Reader, ReplayQuery,
+    },
+};
+use parlance_domain::{ChangeKind, ChannelName, ClientMsgId, Emoji, Message, Topic};
+
+use crate::world::*;
+
+fn react(n: u128, emoji: &str) -> Change {
+    Change::React { message_id: id(n), emoji: Emoji::parse(emoji).expect("valid") }
+}
+
+fn query(from_rev: u64) -> ReplayQuery {
+    ReplayQuery { from_rev, limit: ReplayQuery::LIMIT, budget: ReplayQuery::BUDGET }
+}
+
+#[tokio::test]
+async fn sends_are_dense_and_idempotent_and_refusals_leave_no_trace() {
+    let world = world().await;
+    let mut answers = world
+        .append(vec![
+            send(ADA, 11, "a", "one"),
+            send(BOB, 12, "a", "two"),
+            send(ADA, 13, "a", "one"),
+            send(ADA, 14, "a", "other"),
+            write(BOB, Change::Edit { message_id: id(11), text: text("mine") }),
+            write(BOB, Change::Delete { message_id: id(11) }),
+            write(ADA, Change::Edit { message_id: id(99), text: text("what") }),
+            send(ADA, 15, "b", "three"),
+        ])
+        .await
+        .into_iter();
+    let mut next = || answers.next().expect("an answer");
+    let first = next().expect("sent");
+    assert_eq!((first.change, first.access_rev), (Some((ChangeKind::Created, 1)), 2));
+    let second = message(next());
+    assert_eq!((second.seq, second.rev), (2, 2));
+    let again = next().expect("a duplicate");
+    assert_eq!((again.subject, again.change), (first.subject, None));
+    let other = next();
+    assert!(matches!(other, Err(Error::Conflict { message_id: Some(found), .. }) if found == id(11)), "{other:?}");
+    assert!(matches!(next(), Err(Error::Forbidden(_))) && matches!(next(), Err(Error::Forbidden(_))));
+    assert!(not_found(next()));
+    assert_eq!(message(next()).seq, 3);
+
+    // In another transaction too, after edits, and for a tombstone: the first text counts.
+    message(world.one(write(ADA, Change::Edit { message_id: id(11), text: text("one!") })).await);
+    let again = world.one(send(ADA, 16, "a", "one")).await.expect("a duplicate");
+    assert!(matches!(&again.subject, Committed::Message(m) if m.text == "one!" && m.id == id(11)) && again.change.is_none());
+    assert!(conflict(world.one(send(ADA, 16, "a", "one!")).await));
+    message(world.one(write(ADA, Change::Delete { message_id: id(11) })).await);
+    assert!(message(world.one(send(ADA, 16, "a", "one")).await).deleted_at.is_some());
+
+    let sent = world.store.sent(ADA, GENERAL, &ClientMsgId::parse("b").expect("valid")).await.expect("reads");
+    assert_eq!(sent, Some(id(15)));
+    let summary = world.store.summary(BOB, GENERAL).await.expect("reads");
+    assert_eq!((summary.conversation.last_seq, summary.conversation.rev), (3, 5));
+    assert_eq!((summary.read.read_seq, summary.read.unread_count), (2, 1));
+    let mark = world.store.mark_read(BOB, GENERAL, 99).await.expect("marks");
+    assert!(mark.advanced && mark.read.read_seq == 3 && mark.read.unread_count == 0);
+    assert!(!world.store.mark_read(BOB, GENERAL, 1).await.expect("marks").advanced);
+}
+
+#[tokio::test]
+async fn replay_is_the_current_state_in_rev_order() {
+    let world = world().await;
+    for n in 11..=14 {
+        message(world.one(send(ADA, n, &n.to_string(), "words")).await);
+    }
+    let edit = Change::Edit { message_id: id(12), text: text("edited") };
+    message(world.one(write(ADA, edit.clone())).await);
+    assert_eq!(world.one(write(ADA, edit)).await.expect("fine").change, None);
+    message(world.one(write(BOB, react(11, "👍"))).await);
+    message(world.one(write(ADA, react(13, "👍"))).await);
+    message(world.one(write(ADA, Change::Delete { message_id: id(13) })).await);
+    assert_eq!(world.one(write(ADA, Change::Delete { message_id: id(13) })).await.expect("fine").change, None);
+    assert!(conflict(world.one(write(ADA, react(13, "👍"))).await));
+    let topic = Change::UpdateChannel { name: None, topic: Some(Topic::parse("new").expect("valid")) };
+    assert_eq!(world.one(write(ADA, topic)).await.expect("updates").change, Some((ChangeKind::TopicChanged, 9)));
+
+    let page = world.store.replay(Reader::User(BOB), GENERAL, query(1)).await.expect("reads");
+    let shape: Vec<_> = page.messages.iter().map(|m| (m.id, m.rev)).collect();
+    assert_eq!(shape, [(id(14), 4), (id(12), 5), (id(11), 6), (id(13), 8)]);
+    assert!(page.complete && !page.reset && (page.from_rev, page.to_rev) == (1, 9));
+    assert_eq!(page.conversation.topic.as_deref(), Some("new"));
+    let [_, edited, marked, gone] = &page.messages[..] else { panic!("four") };
+    assert!(edited.text == "edited" && edited.edited_at.is_some());
+    assert_eq!((marked.reactions[0].count, &marked.reactions[0].user_ids[..]), (1, &[BOB][..]));
+    assert!(gone.text.is_empty() && gone.reactions.is_empty() && gone.deleted_by == Some(ADA));
+
+    let small = world.store.replay(Reader::Node, GENERAL, ReplayQuery { limit: 2, ..query(0) }).await.expect("reads");
+    assert!(!small.complete && small.to_rev == 5 && small.messages.len() == 2);
+    let tiny = world.store.replay(Reader::Node, GENERAL, ReplayQuery { budget: 1, ..query(5) }).await.expect("reads");
+    assert!(!tiny.complete && tiny.to_rev == 6 && tiny.messages.len() == 1);
+    let rest = world.store.replay(Reader::Node, GENERAL, query(8)).await.expect("reads");
+    assert!(rest.complete && rest.to_rev == 9 && rest.messages.is_empty());
+    let beyond = world.store.replay(Reader::Node, GENERAL, query(10)).await.expect("reads");
+    assert!(beyond.reset && beyond.complete && (beyond.from_rev, beyond.to_rev) == (0, 9) && beyond.messages.is_empty());
+}
+
+#[tokio::test]
+async fn reactions_keep_their_order_and_their_bounds() {
+    let world = world().await;
+    message(world.one(send(ADA, 11, "a", "words")).await);
+    for n in 0..Message::MAX_EMOJI {
+        message(world.one(write(ADA, react(11, &format!(":{n}:")))).await);
+    }
+    let full = world.one(write(BOB, react(11, ":x:"))).await;
+    assert!(matches!(&full, Err(Error::Validation(fields)) if fields[0].code == "too_many"), "{full:?}");
+    assert_eq!(message(world.one(write(BOB, react(11, ":3:"))).await).reactions[3].count, 2);
+    assert_eq!(world.one(write(BOB, react(11, ":3:"))).await.expect("fine").change, None);
+    let undo = |n: &str| Change::Unreact { message_id: id(11), emoji: Emoji::parse(n).expect("valid") };
+    let left = message(world.one(write(ADA, undo(":3:"))).await);
+    assert_eq!((left.reactions[3].count, &left.reactions[3].user_ids[..]), (1, &[BOB][..]));
+    assert_eq!(world.one(write(ADA, undo(":3:"))).await.expect("fine").change, None);
+    let left = message(world.one(write(ADA, undo(":0:"))).await);
+    assert_eq!((left.reactions.len(), left.reactions[0].emoji.as_str()), (19, ":1:"));
+    assert_eq!(world.store.message(BOB, id(11)).await.expect("reads"), left);
+}
+
+#[tokio::test]
+async fn a_name_is_taken_once() {
+    let world = world().await;
+    let rename = |name: &str| {
+        let name = Some(ChannelName::parse(name).expect("valid"));
+        write(ADA, Change::UpdateChannel { name, topic: None })
+    };
+    let same = world.one(rename("general")).await.expect("fine");
+    assert_eq!(same.change, None);
+    let renamed = world.one(rename("hall")).await.expect("renames");
+    assert_eq!(renamed.change, Some((ChangeKind::Renamed, 1)));
+    assert!(matches!(renamed.subject, Committed::Conversation(c) if c.name.as_deref() == Some("hall") && c.rev == 1));
+    let by_bob = Change::UpdateChannel { name: None, topic: Some(Topic::parse("x").expect("valid")) };
+    assert!(matches!(world.one(write(BOB, by_bob)).await, Err(Error::Forbidden(_))));
+}
+
+#[tokio::test]
+async fn history_pages_both_ways() {
+    let world = world().await;
+    let sends = (1..=5).map(|n| send(ADA, 10 + n, &n.to_string(), "words")).collect();
+    world.append(sends).await;
+    let page = async |before_seq, after_seq| {
+        let query = HistoryQuery { before_seq, after_seq, limit: 2 };
+        let page = world.store.history(BOB, GENERAL, query).await.expect("reads");
+        assert_eq!(page.rev, 5);
+        (page.items.iter().map(|m| m.seq).collect::<Vec<_>>(), page.next)
+    };
+    assert_eq!(page(None, None).await, (vec![5, 4], Some(4)));
+    assert_eq!(page(Some(4), None).await, (vec![3, 2], Some(2)));
+    assert_eq!(page(Some(2), None).await, (vec![1], None));
+    assert_eq!(page(None, Some(3)).await, (vec![4, 5], None));
+    assert_eq!(page(Some(5), Some(1)).await, (vec![2, 3], Some(3)));
+    let people = world.store.people(BOB, vec![ADA, BOB, ADA]).await.expect("reads");
+    assert_eq!(people.iter().map(|user| user.id).collect::<Vec<_>>(), [ADA, BOB]);
+}

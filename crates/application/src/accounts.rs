@@ -1,0 +1,237 @@
+use std::{sync::Arc, time::Duration};
+
+use parlance_domain::{Account, DisplayName, Email, JobId, Password, Session, SessionId, Timestamp, User, UserId};
+
+use crate::{
+    Error, Result, Tasks, Unauthenticated,
+    jobs::{Job, Task},
+    live::{Event, Frame, Live},
+    ports::{
+        AccessToken, Ambient, Claims, PasswordHasher, RefreshToken, TokenIssuer,
+        store::{self, NewSession, RotateRefresh, Rotation},
+    },
+};
+
+/// How long an access token lasts.
+const ACCESS_FOR: Duration = Duration::from_mins(15);
+/// How long a session lasts without a refresh.
+const SESSION_FOR: Duration = Duration::from_hours(30 * 24);
+/// How long the preceding refresh token is still answered, so that two tabs that refresh at once both survive.
+const REFRESH_GRACE: Duration = Duration::from_mins(1);
+
+/// Sign-up, sign-in, sessions, profiles.
+pub struct Accounts {
+    store: Arc<dyn store::Accounts>,
+    hasher: Arc<dyn PasswordHasher>,
+    tokens: Arc<dyn TokenIssuer>,
+    ambient: Arc<dyn Ambient>,
+    live: Live,
+    tasks: Arc<Tasks>,
+}
+
+/// Who wants an account.
+#[derive(Debug, Clone)]
+pub struct Signup {
+    /// The address to sign in with.
+    pub email: Email,
+    /// The password to sign in with.
+    pub password: Password,
+    /// What others see.
+    pub display_name: DisplayName,
+}
+
+/// A session's tokens.
+#[derive(Debug, Clone)]
+pub struct SignedIn {
+    /// Who.
+    pub account: Account,
+    /// For `Authorization: Bearer` and `hello`.
+    pub access: AccessToken,
+    /// For the next refresh, once.
+    pub refresh: RefreshToken,
+    /// How long `access` lasts.
+    pub expires_in: Duration,
+}
+
+/// Who asks: an access token that has been verified, of a session that lives.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The person.
+    pub account: Account,
+    /// The session.
+    pub session_id: SessionId,
+    /// When the token ends.
+    pub expires_at: Timestamp,
+}
+
+impl Caller {
+    /// The person's id.
+    pub fn id(&self) -> UserId {
+        self.account.id
+    }
+}
+
+impl Accounts {
+    pub(crate) fn new(
+        store: Arc<dyn store::Accounts>,
+        hasher: Arc<dyn PasswordHasher>,
+        tokens: Arc<dyn TokenIssuer>,
+        ambient: Arc<dyn Ambient>,
+        live: Live,
+        tasks: Arc<Tasks>,
+    ) -> Self {
+        Self { store, hasher, tokens, ambient, live, tasks }
+    }
+
+    /// Creates an account and signs it in. The welcome mail is committed with it.
+    pub async fn sign_up(&self, signup: Signup) -> Result<SignedIn> {
+        let password = self.hasher.hash(signup.password).await?;
+        let account = Account {
+            id: UserId(self.ambient.uuid()),
+            email: signup.email.into(),
+            display_name: signup.display_name.into(),
+            created_at: self.ambient.now(),
+        };
+        let (session, refresh) = self.new_session(account.id);
+        let job =
+            Job { id: JobId(self.ambient.uuid()), task: Task::WelcomeMail { user_id: account.id } };
+        let session_id = session.id;
+        self.store.create_account(account.clone(), password, session, job).await?;
+        self.signed_in(account, session_id, refresh)
+    }
+
+    /// Begins a session. An unknown address fails in the same words and the same time as a wrong password.
+    pub async fn sign_in(&self, email: Option<Email>, password: Password) -> Result<SignedIn> {
+        let known = match email {
+            Some(email) => self.store.credentials(&email).await?,
+            None => None,
+        };
+        let hash = known.as_ref().map(|known| known.password.clone());
+        let right = self.hasher.verify(password, hash).await?;
+        let Some(known) = known.filter(|_| right) else {
+            return Err(Unauthenticated::Credentials.into());
+        };
+        let (session, refresh) = self.new_session(known.account.id);
+        let session_id = session.id;
+        self.store.open_session(session).await?;
+        self.signed_in(known.account, session_id, refresh)
+    }
+
+    /// Exchanges a refresh token for its successor. A token older than the preceding one ends the session: somebody has
+    /// a copy.
+    pub async fn refresh(&self, presented: RefreshToken) -> Result<SignedIn> {
+        let successor = self.tokens.successor(&presented);
+        let now = self.ambient.now();
+        let rotation = RotateRefresh {
+            presented: self.tokens.digest(&presented),
+            successor: self.tokens.digest(&successor),
+            at: now,
+            expires_at: now + SESSION_FOR,
+            grace: REFRESH_GRACE,
+        };
+        match self.store.rotate_refresh(rotation).await? {
+            Rotation::Rotated { account, session_id } => self.signed_in(account, session_id, successor),
+            Rotation::Reused { session_id } => {
+                self.end_connections(vec![session_id]).await;
+                Err(Unauthenticated::Revoked.into())
+            }
+            Rotation::Unknown => Err(Unauthenticated::BadToken.into()),
+        }
+    }
+
+    /// Verifies an access token and that its session lives.
+    pub async fn authenticate(&self, token: &str) -> Result<Caller> {
+        let now = self.ambient.now();
+        let claims = self.tokens.verify(token, now)?;
+        let owner = self.store.session_owner(claims.session_id, now).await?;
+        let account =
+            owner.filter(|account| account.id == claims.user_id).ok_or(Unauthenticated::Revoked)?;
+        Ok(Caller { account, session_id: claims.session_id, expires_at: claims.expires_at })
+    }
+
+    /// Looks again whether a verified caller's session lives.
+    pub async fn still_lives(&self, caller: &Caller) -> Result<()> {
+        let owner = self.store.session_owner(caller.session_id, self.ambient.now()).await?;
+        owner.map(drop).ok_or_else(|| Unauthenticated::Revoked.into())
+    }
+
+    /// The caller's live sessions.
+    pub async fn sessions(&self, caller: &Caller) -> Result<Vec<Session>> {
+        let mut sessions = self.store.sessions(caller.id(), self.ambient.now()).await?;
+        for session in &mut sessions {
+            session.current = session.id == caller.session_id;
+        }
+        Ok(sessions)
+    }
+
+    /// Ends one of the caller's sessions, and with it its access tokens and sockets, at once.
+    pub async fn revoke_session(&self, caller: &Caller, session: SessionId) -> Result<()> {
+        self.store.revoke_session(caller.id(), session, self.ambient.now()).await?;
+        self.end_connections(vec![session]).await;
+        Ok(())
+    }
+
+    /// Changes what others see of the caller.
+    pub async fn rename(&self, caller: &Caller, name: &DisplayName) -> Result<Account> {
+        self.store.rename(caller.id(), name).await
+    }
+
+    /// Changes the caller's password and ends all their other sessions.
+    pub async fn change_password(&self, caller: &Caller, current: Password, new: Password) -> Result<Account> {
+        let known = self.store.credentials_of(caller.id()).await?;
+        if !self.hasher.verify(current, Some(known.password)).await? {
+            return Err(Error::Forbidden("the current password is wrong"));
+        }
+        let hash = self.hasher.hash(new).await?;
+        let ended =
+            self.store.change_password(caller.id(), hash, caller.session_id, self.ambient.now()).await?;
+        self.end_connections(ended).await;
+        Ok(known.account)
+    }
+
+    /// One person whom the caller may see.
+    pub async fn person(&self, caller: &Caller, id: UserId) -> Result<User> {
+        let mut people = self.store.people(caller.id(), vec![id]).await?;
+        people.pop().ok_or(Error::NotFound("user"))
+    }
+
+    /// Those of `ids` whom the caller may see.
+    pub async fn people(&self, caller: &Caller, ids: Vec<UserId>) -> Result<Vec<User>> {
+        self.store.people(caller.id(), ids).await
+    }
+
+    /// Closes the sockets of ended sessions; returns when this node's are closed. Goes on if the caller hangs up.
+    async fn end_connections(&self, sessions: Vec<SessionId>) {
+        let live = self.live.clone();
+        let closed = self.tasks.complete(async move {
+            for session_id in sessions {
+                let frame = Frame::session_revoked(session_id);
+                live.publish(Event::SessionRevoked { session_id, frame }).await;
+            }
+            live.settle().await;
+            Ok(())
+        });
+        if let Err(error) = closed.await {
+            tracing::error!(%error, "sockets of an ended session may still be open");
+        }
+    }
+
+    fn new_session(&self, user_id: UserId) -> (NewSession, RefreshToken) {
+        let refresh = RefreshToken(self.ambient.random());
+        let at = self.ambient.now();
+        let session = NewSession {
+            id: SessionId(self.ambient.uuid()),
+            user_id,
+            refresh: self.tokens.digest(&refresh),
+            at,
+            expires_at: at + SESSION_FOR,
+        };
+        (session, refresh)
+    }
+
+    fn signed_in(&self, account: Account, session_id: SessionId, refresh: RefreshToken) -> Result<SignedIn> {
+        let expires_at = self.ambient.now() + ACCESS_FOR;
+        let access = self.tokens.issue(Claims { user_id: account.id, session_id, expires_at })?;
+        Ok(SignedIn { account, access, refresh, expires_in: ACCESS_FOR })
+    }
+}

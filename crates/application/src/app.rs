@@ -1,0 +1,55 @@
+use std::sync::Arc;
+
+use crate::{
+    Accounts, Channels, Messages, Tasks, Workspaces,
+    live::{Live, Sequencer},
+    ports::{Ambient, PasswordHasher, TokenIssuer, store::Store},
+};
+
+/// What the use cases are made of.
+pub struct Ports {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// Clock, ids, randomness.
+    pub ambient: Arc<dyn Ambient>,
+    /// Password hashes.
+    pub hasher: Arc<dyn PasswordHasher>,
+    /// Access and refresh tokens.
+    pub tokens: Arc<dyn TokenIssuer>,
+    /// This node's live side.
+    pub live: Live,
+    /// This node's task set.
+    pub tasks: Arc<Tasks>,
+}
+
+/// All use cases, for one `web::Data`.
+pub struct App {
+    /// Sign-up, sign-in, sessions, profiles.
+    pub accounts: Accounts,
+    /// Teams and who is in them.
+    pub workspaces: Workspaces,
+    /// Channels, DMs, and how far people have read.
+    pub channels: Channels,
+    /// Messages, their changes and their history.
+    pub messages: Messages,
+    /// This node's live side.
+    pub live: Live,
+    /// Clock, ids, randomness.
+    pub ambient: Arc<dyn Ambient>,
+}
+
+impl App {
+    /// Hands each use case the ports that it needs.
+    pub fn new(ports: Ports) -> Self {
+        let Ports { store, ambient, hasher, tokens, live, tasks } = ports;
+        let sequencer = Sequencer::new(store.clone(), live.clone(), tasks.clone());
+        Self {
+            accounts: Accounts::new(store.clone(), hasher, tokens, ambient.clone(), live.clone(), tasks.clone()),
+            workspaces: Workspaces::new(store.clone(), store.clone(), ambient.clone(), live.clone(), tasks.clone()),
+            channels: Channels::new(store.clone(), ambient.clone(), live.clone(), sequencer.clone(), tasks),
+            messages: Messages::new(store, sequencer, ambient.clone()),
+            live,
+            ambient,
+        }
+    }
+}

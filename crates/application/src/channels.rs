@@ -1,0 +1,203 @@
+use std::sync::Arc;
+
+use futures::Future;
+use parlance_domain::{
+    ChannelMember, ChannelName, ConversationAction, ConversationId, ReadState, Summary, Topic, UserId,
+    WorkspaceId,
+};
+
+use crate::{
+    Caller, Result, Tasks,
+    live::{Event, Frame, Live, Sequencer},
+    ports::{
+        Ambient,
+        store::{self, Change, Entry, NewChannel, NewDm, Page, PageQuery, Snapshot, Write},
+    },
+    workspaces::committed,
+};
+
+/// Channels, DMs, and how far people have read. Every change has taken effect on this node's sockets when its method returns.
+pub struct Channels {
+    store: Arc<dyn store::Conversations>,
+    ambient: Arc<dyn Ambient>,
+    live: Live,
+    sequencer: Sequencer,
+    tasks: Arc<Tasks>,
+}
+
+impl Channels {
+    pub(crate) fn new(
+        store: Arc<dyn store::Conversations>,
+        ambient: Arc<dyn Ambient>,
+        live: Live,
+        sequencer: Sequencer,
+        tasks: Arc<Tasks>,
+    ) -> Self {
+        Self { store, ambient, live, sequencer, tasks }
+    }
+
+    /// Creates a channel with the caller in it.
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        workspace_id: WorkspaceId,
+        name: ChannelName,
+        topic: Topic,
+        private: bool,
+    ) -> Result<Summary> {
+        let id = ConversationId(self.ambient.uuid());
+        let new = NewChannel { id, workspace_id, name, topic, private, at: self.ambient.now() };
+        let (store, actor) = (self.store.clone(), caller.id());
+        self.change(async move {
+            let entry = store.create_channel(actor, new).await?;
+            let events = entered(&entry);
+            Ok((entry.summary, events))
+        })
+        .await
+    }
+
+    /// The pair's one DM, and whether it was created now.
+    pub async fn open_dm(&self, caller: &Caller, workspace_id: WorkspaceId, peer: UserId) -> Result<(Summary, bool)> {
+        let id = ConversationId(self.ambient.uuid());
+        let new = NewDm { id, workspace_id, peer, at: self.ambient.now() };
+        let (store, actor) = (self.store.clone(), caller.id());
+        self.change(async move {
+            let opened = store.open_dm(actor, new).await?;
+            let created = opened.theirs.is_some();
+            let mut events = Vec::new();
+            if let Some(theirs) = &opened.theirs {
+                events.push(joined(actor, &opened.mine));
+                events.push(joined(peer, theirs));
+            }
+            Ok(((opened.mine, created), events))
+        })
+        .await
+    }
+
+    /// The workspace's channels that the caller may read.
+    pub async fn list(&self, caller: &Caller, workspace: WorkspaceId, page: PageQuery) -> Result<Page<Summary>> {
+        self.store.channels(caller.id(), workspace, page).await
+    }
+
+    /// The caller's DMs in the workspace.
+    pub async fn dms(&self, caller: &Caller, workspace: WorkspaceId, page: PageQuery) -> Result<Page<Summary>> {
+        self.store.dms(caller.id(), workspace, page).await
+    }
+
+    /// All conversations that the caller is in.
+    pub async fn conversations(&self, caller: &Caller, page: PageQuery) -> Result<Page<Summary>> {
+        self.store.conversations(caller.id(), page).await
+    }
+
+    /// One conversation as the caller sees it.
+    pub async fn get(&self, caller: &Caller, id: ConversationId) -> Result<Summary> {
+        self.store.summary(caller.id(), id).await
+    }
+
+    /// Everything that a `hello` tells.
+    pub async fn snapshot(&self, caller: &Caller) -> Result<Snapshot> {
+        self.store.snapshot(caller.id()).await
+    }
+
+    /// Lets the caller into a channel.
+    pub async fn join(&self, caller: &Caller, id: ConversationId) -> Result<Summary> {
+        let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
+        self.change(async move {
+            let entry = store.join_channel(actor, id, at).await?;
+            let events = entered(&entry);
+            Ok((entry.summary, events))
+        })
+        .await
+    }
+
+    /// Lets somebody of the workspace into a channel.
+    pub async fn add_member(&self, caller: &Caller, id: ConversationId, user: UserId) -> Result<(ChannelMember, bool)> {
+        let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
+        self.change(async move {
+            let entry = store.add_channel_member(actor, id, user, at).await?;
+            let events = entered(&entry);
+            Ok(((entry.membership, entry.entered), events))
+        })
+        .await
+    }
+
+    /// Ends somebody's membership of a channel, maybe the caller's own.
+    pub async fn remove_member(&self, caller: &Caller, id: ConversationId, user: UserId) -> Result<()> {
+        let (store, actor) = (self.store.clone(), caller.id());
+        self.change(async move {
+            store.remove_channel_member(actor, id, user).await?;
+            let left = Event::Left { conversation_id: id, user_id: user, frame: Frame::left(id) };
+            let told = Event::Conversation { conversation_id: id, frame: Frame::member_left(id, user) };
+            Ok(((), vec![left, told]))
+        })
+        .await
+    }
+
+    /// Who is in a channel.
+    pub async fn members(&self, caller: &Caller, id: ConversationId, page: PageQuery) -> Result<Page<ChannelMember>> {
+        self.store.channel_members(caller.id(), id, page).await
+    }
+
+    /// Changes a channel's name or topic: a durable change, in order with its messages.
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        id: ConversationId,
+        name: Option<ChannelName>,
+        topic: Option<Topic>,
+    ) -> Result<Summary> {
+        let change = Change::UpdateChannel { name, topic };
+        self.sequencer.submit(id, Write { actor: caller.id(), at: self.ambient.now(), change }).await?;
+        self.store.summary(caller.id(), id).await
+    }
+
+    /// Deletes a channel with its messages.
+    pub async fn delete(&self, caller: &Caller, id: ConversationId) -> Result<()> {
+        let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
+        self.change(async move {
+            store.delete_channel(actor, id, at).await?;
+            Ok(((), vec![Event::Deleted { conversation_id: id, frame: Frame::deleted(id) }]))
+        })
+        .await
+    }
+
+    /// Moves the caller's read mark forward.
+    pub async fn mark_read(&self, caller: &Caller, id: ConversationId, seq: u64) -> Result<ReadState> {
+        let (store, actor) = (self.store.clone(), caller.id());
+        self.change(async move {
+            let mark = store.mark_read(actor, id, seq).await?;
+            let told = Event::User { user_id: actor, frame: Frame::read_updated(id, mark.read) };
+            Ok((mark.read, if mark.advanced { vec![told] } else { vec![] }))
+        })
+        .await
+    }
+
+    /// Whether the caller may do that now.
+    pub async fn permit(&self, caller: &Caller, id: ConversationId, action: ConversationAction) -> Result<()> {
+        self.store.permit(caller.id(), id, action).await
+    }
+
+    /// Commits, publishes and waits until this node's sockets know; goes on to the end if the caller hangs up.
+    async fn change<T: Send + 'static>(
+        &self,
+        write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
+    ) -> Result<T> {
+        self.tasks.complete(committed(self.live.clone(), write)).await
+    }
+}
+
+/// What somebody's way into a conversation tells: them, and those who are in it.
+pub(crate) fn entered(entry: &Entry) -> Vec<Event> {
+    if !entry.entered {
+        return vec![];
+    }
+    let (user_id, conversation_id) = (entry.membership.user_id, entry.summary.conversation.id);
+    let told = Event::Conversation { conversation_id, frame: Frame::member_joined(conversation_id, user_id) };
+    // The others first: the newcomer has just been told by `conversation.joined`.
+    vec![told, joined(user_id, &entry.summary)]
+}
+
+fn joined(user_id: UserId, summary: &Summary) -> Event {
+    let (conversation_id, rev) = (summary.conversation.id, summary.conversation.rev);
+    Event::Joined { conversation_id, user_id, rev, frame: Frame::joined(summary) }
+}

@@ -1,0 +1,142 @@
+//! The one error of Parlance. Its variants are the stable codes of the wire contract; `transport/error.rs` maps them, once.
+
+use std::{sync::Arc, time::Duration};
+
+use parlance_domain::{Denied, Invalid, MessageId};
+
+/// What a port or a use case answers.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a request failed. Everything but [`Error::Unavailable`] and [`Error::Internal`] means *not committed*.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Cannot be read: malformed JSON, a wrong type, an unknown or missing field, a malformed id.
+    #[error("{0}")]
+    BadRequest(String),
+    /// A command that this version does not know. Socket only.
+    #[error("unknown command type {0:?}")]
+    UnknownType(String),
+    /// Well typed, but out of bounds.
+    #[error("the request is not valid")]
+    Validation(Vec<FieldError>),
+    /// Nobody, or somebody who no longer may.
+    #[error(transparent)]
+    Unauthenticated(#[from] Unauthenticated),
+    /// May read it, may not do that.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// Does not exist, or may not be read.
+    #[error("{0} not found")]
+    NotFound(&'static str),
+    /// The route exists, but not for this method.
+    #[error("this resource answers {allow} only")]
+    MethodNotAllowed {
+        /// The methods it answers, as the `Allow` header lists them.
+        allow: &'static str,
+    },
+    /// At odds with the present state.
+    #[error("{message}")]
+    Conflict {
+        /// With what.
+        message: &'static str,
+        /// The message that already has this `client_msg_id`.
+        message_id: Option<MessageId>,
+    },
+    /// A body beyond the limit.
+    #[error("the body is larger than {limit} bytes")]
+    PayloadTooLarge {
+        /// In bytes.
+        limit: usize,
+    },
+    /// A body that is no JSON by its own account.
+    #[error("the body must be application/json")]
+    UnsupportedMediaType,
+    /// Too much from one user.
+    #[error("too many requests")]
+    RateLimited {
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// The store is out of reach or overloaded. The outcome is unknown.
+    #[error("the service is unavailable for the moment")]
+    Unavailable {
+        /// When to come again.
+        retry_after: Duration,
+        /// For the log, never for the wire.
+        cause: Arc<str>,
+    },
+    /// A defect. The outcome is unknown.
+    #[error("internal error")]
+    Internal {
+        /// For the log, never for the wire.
+        cause: Arc<str>,
+    },
+}
+
+/// Why somebody is not let in. The socket closes with a code of its own for three of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unauthenticated {
+    /// No token where one is needed.
+    #[error("an access token is required")]
+    Missing,
+    /// Sign-in failed; not saying which half was wrong.
+    #[error("wrong e-mail address or password")]
+    Credentials,
+    /// Not a token of ours.
+    #[error("the token is not valid")]
+    BadToken,
+    /// A token of ours whose time is over.
+    #[error("the token has expired")]
+    Expired,
+    /// A token of a session that has ended.
+    #[error("the session has been revoked")]
+    Revoked,
+}
+
+/// One field that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FieldError {
+    /// Its name in the request.
+    pub field: String,
+    /// For programs.
+    pub code: &'static str,
+    /// For people; reads well after the field's name.
+    pub message: String,
+}
+
+impl Error {
+    /// A conflict that concerns no message.
+    pub const fn conflict(message: &'static str) -> Self {
+        Self::Conflict { message, message_id: None }
+    }
+
+    /// A store or service that cannot be reached now.
+    pub fn unavailable(cause: impl std::fmt::Display) -> Self {
+        Self::Unavailable { retry_after: Duration::from_secs(1), cause: cause.to_string().into() }
+    }
+
+    /// Something that should not happen.
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
+        Self::Internal { cause: cause.to_string().into() }
+    }
+
+    /// What a refusal of the permission matrix means for `what`.
+    pub fn denied(denied: Denied, what: &'static str) -> Self {
+        match denied {
+            Denied::Hidden => Self::NotFound(what),
+            Denied::Forbidden => Self::Forbidden("you may not do that here"),
+        }
+    }
+
+    /// A single refused field.
+    pub fn invalid(field: impl Into<String>, invalid: Invalid) -> Self {
+        Self::Validation(vec![FieldError::new(field, invalid)])
+    }
+}
+
+impl FieldError {
+    /// What the domain says of a value, under the name that the request gives it.
+    pub fn new(field: impl Into<String>, invalid: Invalid) -> Self {
+        Self { field: field.into(), code: invalid.code, message: invalid.message }
+    }
+}

@@ -1,0 +1,25 @@
+//! The use cases of Parlance, and the ports through which they reach the world.
+//!
+//! No framework, no database, no clock in here: a use case is a method that takes parsed input, calls ports, and returns
+//! read models of the domain. To add one: give its port method one atomic step ([`ports`]), write the contract case in
+//! `parlance-testkit`, implement it in the adapters, then call it here.
+
+pub mod jobs;
+pub mod live;
+pub mod ports;
+
+mod accounts;
+mod app;
+mod channels;
+mod error;
+mod messages;
+mod tasks;
+mod workspaces;
+
+pub use accounts::{Accounts, Caller, SignedIn, Signup};
+pub use app::{App, Ports};
+pub use channels::Channels;
+pub use error::{Error, FieldError, Result, Unauthenticated};
+pub use messages::{Messages, Sent};
+pub use tasks::Tasks;
+pub use workspaces::Workspaces;

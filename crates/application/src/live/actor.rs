@@ -1,0 +1,489 @@
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Event, Frame, Live,
+    connections::{Attaching, Connection, Connections, Scope},
+    node::Attachment,
+    replay_frame,
+    room::{Room, Step},
+    typing::{TYPING_FOR, Typing},
+};
+use crate::{
+    Error, Result, Tasks,
+    ports::{
+        Close, ConnectionId, Fanout, Urgency,
+        store::{Messages, Reader, ReplayPage, ReplayQuery},
+    },
+};
+
+/// How often a room asks a silent store again.
+const RETRY: Duration = Duration::from_secs(1);
+/// When clients of a draining node are to come back.
+const RECONNECT_AFTER_MS: u64 = 1_000;
+
+pub(super) enum Input {
+    Register { connection: ConnectionId, user_id: UserId, session_id: SessionId, heard_at: Arc<AtomicI64> },
+    Attach { connection: ConnectionId, attachment: Attachment },
+    AttachLater { connection: ConnectionId, conversation: ConversationId, have: u64 },
+    Unregister { connection: ConnectionId },
+    Typing { connection: ConnectionId, conversation: ConversationId, on: bool },
+    Event(Arc<Event>),
+    Bridged { conversation: ConversationId, page: Result<ReplayPage> },
+    Settle(oneshot::Sender<()>),
+    Drain(oneshot::Sender<()>),
+}
+
+/// Owns all live state of a node; see [`Live`] for what each input means.
+pub(super) struct Actor {
+    live: Live,
+    fanout: Arc<dyn Fanout>,
+    store: Arc<dyn Messages>,
+    tasks: Arc<Tasks>,
+    connections_per_user: Option<usize>,
+    connections: Connections,
+    rooms: HashMap<ConversationId, Room>,
+    workspaces: HashMap<WorkspaceId, HashSet<ConnectionId>>,
+    typing: Typing,
+}
+
+impl Actor {
+    pub(super) fn new(
+        live: Live,
+        fanout: Arc<dyn Fanout>,
+        store: Arc<dyn Messages>,
+        tasks: Arc<Tasks>,
+        connections_per_user: Option<usize>,
+    ) -> Self {
+        Self {
+            live,
+            fanout,
+            store,
+            tasks,
+            connections_per_user,
+            connections: Connections::default(),
+            rooms: HashMap::new(),
+            workspaces: HashMap::new(),
+            typing: Typing::default(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        let mut retry_at = Instant::now() + RETRY;
+        loop {
+            let wake = self.typing.next_deadline().map_or(retry_at, |at| at.min(retry_at));
+            tokio::select! {
+                input = inputs.recv() => match input {
+                    Some(input) => self.take(input).await,
+                    None => return,
+                },
+                () = sleep_until(wake) => {}
+            }
+            let now = Instant::now();
+            for (conversation, user) in self.typing.expire(now) {
+                self.typing_stopped(conversation, user).await;
+            }
+            if now >= retry_at {
+                retry_at = now + RETRY;
+                self.retry().await;
+            }
+        }
+    }
+
+    async fn take(&mut self, input: Input) {
+        match input {
+            Input::Register { connection, user_id, session_id, heard_at } => {
+                self.register(connection, user_id, session_id, heard_at).await;
+            }
+            Input::Attach { connection, attachment } => self.attach(connection, attachment).await,
+            Input::AttachLater { connection, conversation, have } => {
+                let expected =
+                    self.connections.get_mut(connection).is_some_and(|c| c.pending.remove(&conversation));
+                if expected {
+                    self.join(connection, conversation, have).await;
+                }
+            }
+            Input::Unregister { connection } => self.unregister(connection).await,
+            Input::Typing { connection, conversation, on } => self.type_in(connection, conversation, on).await,
+            Input::Event(event) => self.event(&event).await,
+            Input::Bridged { conversation, page } => self.bridged(conversation, page).await,
+            Input::Settle(done) => {
+                let _ = done.send(());
+            }
+            Input::Drain(done) => {
+                let all = self.connections.ids();
+                self.tell(all.clone(), &Frame::draining(RECONNECT_AFTER_MS)).await;
+                for connection in all {
+                    self.fanout.close(connection, Close::Draining).await;
+                }
+                let _ = done.send(());
+            }
+        }
+    }
+
+    async fn register(
+        &mut self,
+        id: ConnectionId,
+        user_id: UserId,
+        session_id: SessionId,
+        heard_at: Arc<AtomicI64>,
+    ) {
+        let others = self.connections.of_user(user_id);
+        if self.connections_per_user.is_some_and(|limit| others.len() >= limit) {
+            let heard = |id: &ConnectionId| {
+                self.connections.get(*id).map_or(0, |c| c.heard_at.load(Ordering::Relaxed))
+            };
+            if let Some(silent) = others.into_iter().min_by_key(heard) {
+                self.unregister(silent).await;
+                self.fanout.close(silent, Close::TooManyConnections).await;
+            }
+        }
+        let connection = Connection {
+            user_id,
+            session_id,
+            heard_at,
+            conversations: HashSet::new(),
+            workspaces: HashSet::new(),
+            pending: HashSet::new(),
+            attaching: Some(Attaching::default()),
+        };
+        self.connections.insert(id, connection);
+    }
+
+    async fn attach(&mut self, id: ConnectionId, attachment: Attachment) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(since) = connection.attaching.take() else { return };
+        if since.overflowed {
+            self.unregister(id).await;
+            self.fanout.close(id, Close::Overloaded).await;
+            return;
+        }
+
+        let in_snapshot: HashSet<ConversationId> = attachment
+            .conversations
+            .iter()
+            .map(|(conversation, _)| *conversation)
+            .chain(attachment.pending.iter().copied())
+            .collect();
+        let workspaces: HashSet<WorkspaceId> =
+            attachment.workspaces.iter().chain(&since.workspaces_joined).copied().collect();
+        let concerns = |scope: &Scope| match scope {
+            Scope::User => true,
+            Scope::Conversation(c) => in_snapshot.contains(c) || since.joined.contains_key(c),
+            Scope::Workspace(w) => workspaces.contains(w),
+        };
+        let held: Vec<Frame> =
+            since.held.into_iter().filter(|(scope, _)| concerns(scope)).map(|(_, frame)| frame).collect();
+
+        connection.pending =
+            attachment.pending.into_iter().filter(|c| !since.left.contains(c)).collect();
+        connection.workspaces =
+            workspaces.into_iter().filter(|w| !since.workspaces_left.contains(w)).collect();
+        for workspace in &connection.workspaces {
+            self.workspaces.entry(*workspace).or_default().insert(id);
+        }
+        for frame in held {
+            self.tell(vec![id], &frame).await;
+        }
+        let joined = since.joined.into_iter().filter(|(c, _)| !in_snapshot.contains(c));
+        for (conversation, have) in attachment.conversations.into_iter().chain(joined) {
+            if !since.left.contains(&conversation) {
+                self.join(id, conversation, have).await;
+            }
+        }
+    }
+
+    async fn unregister(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.remove(id) else { return };
+        for (conversation, user) in self.typing.disconnect(id) {
+            self.typing_stopped(conversation, user).await;
+        }
+        for conversation in connection.conversations {
+            self.leave_room(id, conversation);
+        }
+        for workspace in connection.workspaces {
+            self.leave_workspace(id, workspace);
+        }
+    }
+
+    async fn event(&mut self, event: &Event) {
+        match event {
+            Event::Changed { conversation_id, rev, author_id, frame } => {
+                if let Some(author) = author_id
+                    && self.typing.stop(*conversation_id, *author)
+                {
+                    self.typing_stopped(*conversation_id, *author).await;
+                }
+                if let Some(room) = self.rooms.get_mut(conversation_id) {
+                    let steps = room.changed(*rev, frame.clone());
+                    self.carry_out(*conversation_id, steps).await;
+                }
+            }
+            Event::Joined { conversation_id, user_id, rev, frame } => {
+                let present = self.tell_user(*user_id, frame, |attaching| {
+                    attaching.left.remove(conversation_id);
+                    attaching.joined.insert(*conversation_id, *rev);
+                });
+                for connection in present.await {
+                    self.join(connection, *conversation_id, *rev).await;
+                }
+            }
+            Event::Left { conversation_id, user_id, frame } => {
+                if self.typing.stop(*conversation_id, *user_id) {
+                    self.typing_stopped(*conversation_id, *user_id).await;
+                }
+                for connection in self.connections.of_user(*user_id) {
+                    self.leave(connection, *conversation_id);
+                }
+                let _ = self
+                    .tell_user(*user_id, frame, |attaching| {
+                        attaching.joined.remove(conversation_id);
+                        attaching.left.insert(*conversation_id);
+                    })
+                    .await;
+            }
+            Event::Deleted { conversation_id, frame } => {
+                self.hold(Scope::Conversation(*conversation_id), frame, |attaching| {
+                    attaching.left.insert(*conversation_id);
+                });
+                if let Some(room) = self.rooms.remove(conversation_id) {
+                    let members: Vec<ConnectionId> = room.members().collect();
+                    for member in &members {
+                        self.leave(*member, *conversation_id);
+                    }
+                    self.tell(members, frame).await;
+                }
+            }
+            Event::Conversation { conversation_id, frame } => {
+                self.hold(Scope::Conversation(*conversation_id), frame, |_| {});
+                if let Some(room) = self.rooms.get(conversation_id) {
+                    self.tell(room.members().collect(), frame).await;
+                }
+            }
+            Event::User { user_id, frame } => {
+                let _ = self.tell_user(*user_id, frame, |_| {}).await;
+            }
+            Event::Typing { conversation_id, user_id, frame } => {
+                self.tell_others(*conversation_id, *user_id, frame).await;
+            }
+            Event::SessionRevoked { session_id, frame } => {
+                let connections = self.connections.of_session(*session_id);
+                self.tell(connections.clone(), frame).await;
+                for connection in connections {
+                    self.unregister(connection).await;
+                    self.fanout.close(connection, Close::SessionRevoked).await;
+                }
+            }
+            Event::WorkspaceJoined { .. }
+            | Event::WorkspaceLeft { .. }
+            | Event::WorkspaceDeleted { .. }
+            | Event::Workspace { .. } => self.workspace_event(event).await,
+        }
+    }
+
+    async fn workspace_event(&mut self, event: &Event) {
+        match event {
+            Event::WorkspaceJoined { workspace_id, user_id, frame } => {
+                let present = self.tell_user(*user_id, frame, |attaching| {
+                    attaching.workspaces_left.remove(workspace_id);
+                    attaching.workspaces_joined.insert(*workspace_id);
+                });
+                for id in present.await {
+                    if let Some(connection) = self.connections.get_mut(id) {
+                        connection.workspaces.insert(*workspace_id);
+                        self.workspaces.entry(*workspace_id).or_default().insert(id);
+                    }
+                }
+            }
+            Event::WorkspaceLeft { workspace_id, user_id } => {
+                for id in self.connections.of_user(*user_id) {
+                    self.leave_workspace(id, *workspace_id);
+                    if let Some(connection) = self.connections.get_mut(id) {
+                        connection.workspaces.remove(workspace_id);
+                        if let Some(attaching) = &mut connection.attaching {
+                            attaching.workspaces_joined.remove(workspace_id);
+                            attaching.workspaces_left.insert(*workspace_id);
+                        }
+                    }
+                }
+            }
+            Event::WorkspaceDeleted { workspace_id, frame } => {
+                self.hold(Scope::Workspace(*workspace_id), frame, |attaching| {
+                    attaching.workspaces_left.insert(*workspace_id);
+                });
+                let members = self.workspaces.remove(workspace_id).unwrap_or_default();
+                for id in &members {
+                    if let Some(connection) = self.connections.get_mut(*id) {
+                        connection.workspaces.remove(workspace_id);
+                    }
+                }
+                self.tell(members.into_iter().collect(), frame).await;
+            }
+            Event::Workspace { workspace_id, frame } => {
+                self.hold(Scope::Workspace(*workspace_id), frame, |_| {});
+                if let Some(members) = self.workspaces.get(workspace_id) {
+                    self.tell(members.iter().copied().collect(), frame).await;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn join(&mut self, id: ConnectionId, conversation: ConversationId, have: u64) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.pending.remove(&conversation);
+        connection.conversations.insert(conversation);
+        let room = self.rooms.entry(conversation).or_insert_with(|| Room::new(have));
+        let steps = room.join(id, have);
+        self.carry_out(conversation, steps).await;
+    }
+
+    fn leave(&mut self, id: ConnectionId, conversation: ConversationId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.pending.remove(&conversation);
+            connection.conversations.remove(&conversation);
+        }
+        self.leave_room(id, conversation);
+    }
+
+    fn leave_room(&mut self, id: ConnectionId, conversation: ConversationId) {
+        if let Some(room) = self.rooms.get_mut(&conversation) {
+            room.leave(id);
+            if room.is_empty() {
+                self.rooms.remove(&conversation);
+            }
+        }
+    }
+
+    fn leave_workspace(&mut self, id: ConnectionId, workspace: WorkspaceId) {
+        if let Some(members) = self.workspaces.get_mut(&workspace) {
+            members.remove(&id);
+            if members.is_empty() {
+                self.workspaces.remove(&workspace);
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, conversation: ConversationId, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Deliver(to, frame) => {
+                    if !to.is_empty() {
+                        self.fanout.deliver(to, frame, Urgency::Reliable).await;
+                    }
+                }
+                Step::Read { from_rev } => {
+                    let (store, live) = (self.store.clone(), self.live.clone());
+                    self.tasks.spawn(async move {
+                        let query = ReplayQuery { from_rev, limit: ReplayQuery::LIMIT, budget: ReplayQuery::BUDGET };
+                        let page = store.replay(Reader::Node, conversation, query).await;
+                        live.input(Input::Bridged { conversation, page }).await;
+                    });
+                }
+            }
+        }
+    }
+
+    async fn bridged(&mut self, conversation: ConversationId, page: Result<ReplayPage>) {
+        let Some(room) = self.rooms.get_mut(&conversation) else { return };
+        match page {
+            Ok(page) => {
+                let steps = room.bridged(page.from_rev, page.to_rev, &replay_frame(&page));
+                self.carry_out(conversation, steps).await;
+            }
+            // The event that says so is on its way.
+            Err(Error::NotFound(_)) => {}
+            Err(error) => {
+                tracing::warn!(%error, %conversation, "a hole could not be bridged yet");
+                room.unread();
+            }
+        }
+    }
+
+    async fn retry(&mut self) {
+        let steps: Vec<_> = self.rooms.iter_mut().map(|(id, room)| (*id, room.retry())).collect();
+        for (conversation, steps) in steps {
+            self.carry_out(conversation, steps).await;
+        }
+    }
+
+    async fn type_in(&mut self, id: ConnectionId, conversation: ConversationId, on: bool) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let user_id = connection.user_id;
+        if !on {
+            if self.typing.stop(conversation, user_id) {
+                self.typing_stopped(conversation, user_id).await;
+            }
+        } else if connection.conversations.contains(&conversation) {
+            self.typing.start(conversation, user_id, id, Instant::now());
+            let ms = u64::try_from(TYPING_FOR.as_millis()).unwrap_or(u64::MAX);
+            self.tell_typing(conversation, user_id, Frame::typing_started(conversation, user_id, ms)).await;
+        }
+    }
+
+    async fn typing_stopped(&mut self, conversation: ConversationId, user: UserId) {
+        self.tell_typing(conversation, user, Frame::typing_stopped(conversation, user)).await;
+    }
+
+    async fn tell_typing(&mut self, conversation_id: ConversationId, user_id: UserId, frame: Frame) {
+        self.tell_others(conversation_id, user_id, &frame).await;
+        self.live.publish_ephemeral(Event::Typing { conversation_id, user_id, frame });
+    }
+
+    async fn tell(&self, to: Vec<ConnectionId>, frame: &Frame) {
+        if !to.is_empty() {
+            self.fanout.deliver(to.into(), frame.clone(), Urgency::Reliable).await;
+        }
+    }
+
+    async fn tell_others(&mut self, conversation: ConversationId, user: UserId, frame: &Frame) {
+        let Some(room) = self.rooms.get_mut(&conversation) else { return };
+        let own = self.connections.of_user(user);
+        let to: Arc<[ConnectionId]> =
+            room.audience().iter().copied().filter(|id| !own.contains(id)).collect();
+        if !to.is_empty() {
+            self.fanout.deliver(to, frame.clone(), Urgency::Ephemeral).await;
+        }
+    }
+
+    /// Tells a user's attached connections, and returns them; has the frame held for the others, and `note` noted.
+    async fn tell_user(
+        &mut self,
+        user: UserId,
+        frame: &Frame,
+        mut note: impl FnMut(&mut Attaching),
+    ) -> Vec<ConnectionId> {
+        let mut attached = Vec::new();
+        for id in self.connections.of_user(user) {
+            match self.connections.get_mut(id).and_then(|c| c.attaching.as_mut()) {
+                Some(attaching) => {
+                    note(attaching);
+                    attaching.hold(Scope::User, frame);
+                }
+                None => attached.push(id),
+            }
+        }
+        self.tell(attached.clone(), frame).await;
+        attached
+    }
+
+    /// Has a frame held for all connections that are being attached: which of them it concerns is known only later.
+    fn hold(&mut self, scope: Scope, frame: &Frame, mut note: impl FnMut(&mut Attaching)) {
+        for attaching in self.connections.attaching() {
+            note(attaching);
+            attaching.hold(scope, frame);
+        }
+    }
+}

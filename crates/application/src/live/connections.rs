@@ -1,0 +1,113 @@
+//! This node's connections, by id, user and session.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, atomic::AtomicI64},
+};
+
+use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
+
+use super::Frame;
+use crate::ports::ConnectionId;
+
+/// Most state events held for a connection that is being attached.
+const HELD: usize = 1_024;
+
+#[derive(Default)]
+pub(super) struct Connections {
+    all: HashMap<ConnectionId, Connection>,
+    users: HashMap<UserId, Vec<ConnectionId>>,
+    sessions: HashMap<SessionId, Vec<ConnectionId>>,
+}
+
+pub(super) struct Connection {
+    pub(super) user_id: UserId,
+    pub(super) session_id: SessionId,
+    pub(super) heard_at: Arc<AtomicI64>,
+    pub(super) conversations: HashSet<ConversationId>,
+    pub(super) workspaces: HashSet<WorkspaceId>,
+    /// Announced by `hello`, to be joined after their replay.
+    pub(super) pending: HashSet<ConversationId>,
+    /// Between registration and attachment.
+    pub(super) attaching: Option<Attaching>,
+}
+
+/// What has happened to a connection's user since it was registered, before its snapshot is joined.
+#[derive(Default)]
+pub(super) struct Attaching {
+    /// State events, which no `rev` brings back.
+    pub(super) held: Vec<(Scope, Frame)>,
+    /// More came than is held: the connection has to begin anew.
+    pub(super) overflowed: bool,
+    pub(super) joined: HashMap<ConversationId, u64>,
+    pub(super) left: HashSet<ConversationId>,
+    pub(super) workspaces_joined: HashSet<WorkspaceId>,
+    pub(super) workspaces_left: HashSet<WorkspaceId>,
+}
+
+/// Whom a held event concerns.
+#[derive(Clone, Copy)]
+pub(super) enum Scope {
+    User,
+    Conversation(ConversationId),
+    Workspace(WorkspaceId),
+}
+
+impl Connections {
+    pub(super) fn insert(&mut self, id: ConnectionId, connection: Connection) {
+        self.users.entry(connection.user_id).or_default().push(id);
+        self.sessions.entry(connection.session_id).or_default().push(id);
+        self.all.insert(id, connection);
+    }
+
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        let connection = self.all.remove(&id)?;
+        forget(&mut self.users, &connection.user_id, id);
+        forget(&mut self.sessions, &connection.session_id, id);
+        Some(connection)
+    }
+
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        self.all.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.all.get_mut(&id)
+    }
+
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+        self.all.keys().copied().collect()
+    }
+
+    pub(super) fn of_user(&self, user: UserId) -> Vec<ConnectionId> {
+        self.users.get(&user).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn of_session(&self, session: SessionId) -> Vec<ConnectionId> {
+        self.sessions.get(&session).cloned().unwrap_or_default()
+    }
+
+    /// Those between registration and attachment.
+    pub(super) fn attaching(&mut self) -> impl Iterator<Item = &mut Attaching> {
+        self.all.values_mut().filter_map(|connection| connection.attaching.as_mut())
+    }
+}
+
+impl Attaching {
+    pub(super) fn hold(&mut self, scope: Scope, frame: &Frame) {
+        if self.held.len() < HELD {
+            self.held.push((scope, frame.clone()));
+        } else {
+            self.overflowed = true;
+        }
+    }
+}
+
+fn forget<K: std::hash::Hash + Eq>(index: &mut HashMap<K, Vec<ConnectionId>>, key: &K, id: ConnectionId) {
+    if let Some(ids) = index.get_mut(key) {
+        ids.retain(|other| *other != id);
+        if ids.is_empty() {
+            index.remove(key);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! One conversation's live side, without I/O: who listens, up to which rev they have been told, and what to do about holes.
+//!
+//! 1. Every listener gets every rev after the one it joined at, in order, as live events or inside replays.
+//! 2. A lost or reordered event never reaches a listener out of turn: the room reads the store instead.
+//! 3. A connection that joins behind the room's position is caught up from the last few frames, or from the store.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use super::Frame;
+use crate::ports::ConnectionId;
+
+/// How many of the last frames are kept for those who join a little behind.
+const RECENT: usize = 64;
+
+/// What the actor is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Deliver(Arc<[ConnectionId]>, Frame),
+    /// Read a replay page of this conversation; answer with [`Room::bridged`] or [`Room::unread`].
+    Read {
+        from_rev: u64,
+    },
+}
+
+pub(super) struct Room {
+    /// All listeners have been told everything up to this rev.
+    position: u64,
+    /// The last frames, contiguous, ending at `position`.
+    recent: VecDeque<(u64, Frame)>,
+    listeners: HashSet<ConnectionId>,
+    /// Members that are not at `position` yet: behind it and waiting for the store, or ahead of it and waiting for events
+    /// that they have already seen to pass.
+    adrift: HashMap<ConnectionId, u64>,
+    /// The listeners as a shared list, made anew after a change.
+    audience: Option<Arc<[ConnectionId]>>,
+    /// A rev that was seen beyond a hole.
+    beyond: u64,
+    reading: bool,
+}
+
+impl Room {
+    /// A room whose first member has been told everything up to `position`.
+    pub(super) fn new(position: u64) -> Self {
+        Self {
+            position,
+            recent: VecDeque::new(),
+            listeners: HashSet::new(),
+            adrift: HashMap::new(),
+            audience: None,
+            beyond: 0,
+            reading: false,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.listeners.is_empty() && self.adrift.is_empty()
+    }
+
+    pub(super) fn contains(&self, connection: ConnectionId) -> bool {
+        self.listeners.contains(&connection) || self.adrift.contains_key(&connection)
+    }
+
+    /// Adds a connection that has been told everything up to `have`.
+    pub(super) fn join(&mut self, connection: ConnectionId, have: u64) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if !self.contains(connection) {
+            self.place(connection, have, &mut steps);
+            self.read_on(&mut steps);
+        }
+        steps
+    }
+
+    pub(super) fn leave(&mut self, connection: ConnectionId) {
+        if self.listeners.remove(&connection) {
+            self.audience = None;
+        }
+        self.adrift.remove(&connection);
+    }
+
+    /// A durable event has come, in whatever order.
+    pub(super) fn changed(&mut self, rev: u64, frame: Frame) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if rev == self.position + 1 {
+            if self.recent.len() == RECENT {
+                self.recent.pop_front();
+            }
+            self.recent.push_back((rev, frame.clone()));
+            self.position = rev;
+            steps.push(Step::Deliver(self.audience(), frame));
+            self.settle(&mut steps);
+        } else if rev > self.position {
+            self.beyond = self.beyond.max(rev);
+            self.read_on(&mut steps);
+        }
+        steps
+    }
+
+    /// A replay page has been read, encoded as `frame`.
+    pub(super) fn bridged(&mut self, from_rev: u64, to_rev: u64, frame: &Frame) -> Vec<Step> {
+        self.reading = false;
+        let mut steps = Vec::new();
+        if to_rev <= from_rev {
+            return steps;
+        }
+        let mut to = Vec::new();
+        for (connection, have) in &mut self.adrift {
+            if (from_rev..to_rev).contains(have) {
+                *have = to_rev;
+                to.push(*connection);
+            }
+        }
+        if (from_rev..to_rev).contains(&self.position) {
+            to.extend(&self.listeners);
+            self.position = to_rev;
+            self.recent.clear();
+        }
+        if !to.is_empty() {
+            steps.push(Step::Deliver(to.into(), frame.clone()));
+        }
+        self.settle(&mut steps);
+        self.read_on(&mut steps);
+        steps
+    }
+
+    /// The store did not answer; [`Room::retry`] asks again.
+    pub(super) fn unread(&mut self) {
+        self.reading = false;
+    }
+
+    /// Asks again for what is missing, if anything is.
+    pub(super) fn retry(&mut self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        self.read_on(&mut steps);
+        steps
+    }
+
+    /// Everybody who is up to date.
+    pub(super) fn audience(&mut self) -> Arc<[ConnectionId]> {
+        self.audience.get_or_insert_with(|| self.listeners.iter().copied().collect()).clone()
+    }
+
+    /// Everybody.
+    pub(super) fn members(&self) -> impl Iterator<Item = ConnectionId> {
+        self.listeners.iter().chain(self.adrift.keys()).copied()
+    }
+
+    fn place(&mut self, connection: ConnectionId, have: u64, steps: &mut Vec<Step>) {
+        let known = self.recent.front().is_some_and(|(first, _)| *first <= have + 1);
+        if have < self.position && known {
+            let to: Arc<[ConnectionId]> = [connection].into();
+            let missing = self.recent.iter().filter(|(rev, _)| *rev > have);
+            steps.extend(missing.map(|(_, frame)| Step::Deliver(to.clone(), frame.clone())));
+        } else if have != self.position {
+            self.adrift.insert(connection, have);
+            return;
+        }
+        self.listeners.insert(connection);
+        self.audience = None;
+    }
+
+    /// Finds those adrift that can be placed now.
+    fn settle(&mut self, steps: &mut Vec<Step>) {
+        for (connection, have) in std::mem::take(&mut self.adrift) {
+            self.place(connection, have, steps);
+        }
+    }
+
+    fn read_on(&mut self, steps: &mut Vec<Step>) {
+        if self.reading {
+            return;
+        }
+        let hole = (self.beyond > self.position).then_some(self.position);
+        let behind = self.adrift.values().copied().filter(|have| *have < self.position).min();
+        if let Some(from_rev) = hole.into_iter().chain(behind).min() {
+            self.reading = true;
+            steps.push(Step::Read { from_rev });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(number: u32) -> ConnectionId {
+        ConnectionId { worker: 0, number }
+    }
+
+    fn frame(rev: u64) -> Frame {
+        Frame::encode(&rev)
+    }
+
+    fn told(step: &Step) -> (Vec<u32>, String) {
+        match step {
+            Step::Deliver(to, frame) => {
+                let mut to: Vec<u32> = to.iter().map(|c| c.number).collect();
+                to.sort_unstable();
+                (to, String::from_utf8_lossy(frame.bytes()).into_owned())
+            }
+            Step::Read { from_rev } => (vec![], format!("read from {from_rev}")),
+        }
+    }
+
+    fn all(steps: &[Step]) -> Vec<(Vec<u32>, String)> {
+        steps.iter().map(told).collect()
+    }
+
+    #[test]
+    fn passes_events_on_in_order_and_repeats_never() {
+        let mut room = Room::new(4);
+        assert_eq!(room.join(socket(1), 4), []);
+        assert_eq!(all(&room.changed(5, frame(5))), [(vec![1], "5".into())]);
+        assert_eq!(room.changed(5, frame(5)), []);
+        assert_eq!(room.changed(3, frame(3)), []);
+    }
+
+    #[test]
+    fn bridges_a_hole_from_the_store() {
+        let mut room = Room::new(4);
+        room.join(socket(1), 4);
+        assert_eq!(all(&room.changed(7, frame(7))), [(vec![], "read from 4".into())]);
+        // Only one read at a time, and an event that closes part of the hole still passes.
+        assert_eq!(all(&room.changed(5, frame(5))), [(vec![1], "5".into())]);
+        assert_eq!(all(&room.bridged(4, 6, &frame(46))), [(vec![1], "46".into()), (vec![], "read from 6".into())]);
+        assert_eq!(all(&room.bridged(6, 8, &frame(68))), [(vec![1], "68".into())]);
+        assert_eq!(room.changed(8, frame(8)), []);
+        assert_eq!(all(&room.changed(9, frame(9))), [(vec![1], "9".into())]);
+    }
+
+    #[test]
+    fn asks_again_when_the_store_did_not_answer() {
+        let mut room = Room::new(0);
+        room.join(socket(1), 0);
+        room.changed(2, frame(2));
+        room.unread();
+        assert_eq!(room.retry(), [Step::Read { from_rev: 0 }]);
+        assert_eq!(room.retry(), []);
+    }
+
+    #[test]
+    fn catches_up_who_joins_a_little_behind() {
+        let mut room = Room::new(0);
+        room.join(socket(1), 0);
+        for rev in 1..=3 {
+            room.changed(rev, frame(rev));
+        }
+        assert_eq!(all(&room.join(socket(2), 1)), [(vec![2], "2".into()), (vec![2], "3".into())]);
+        assert_eq!(all(&room.changed(4, frame(4))), [(vec![1, 2], "4".into())]);
+    }
+
+    #[test]
+    fn reads_the_store_for_who_joins_far_behind() {
+        let mut room = Room::new(100);
+        room.join(socket(1), 100);
+        assert_eq!(room.join(socket(2), 10), [Step::Read { from_rev: 10 }]);
+        assert_eq!(all(&room.changed(101, frame(101))), [(vec![1], "101".into())]);
+        // The page ends before the room's position, and the rest is in the recent frames.
+        assert_eq!(all(&room.bridged(10, 100, &frame(10_100))), [(vec![2], "10100".into()), (vec![2], "101".into())]);
+        assert_eq!(all(&room.changed(102, frame(102))), [(vec![1, 2], "102".into())]);
+    }
+
+    #[test]
+    fn who_joins_ahead_hears_nothing_twice() {
+        let mut room = Room::new(4);
+        room.join(socket(1), 4);
+        room.join(socket(2), 6);
+        assert_eq!(all(&room.changed(5, frame(5))), [(vec![1], "5".into())]);
+        assert_eq!(all(&room.changed(6, frame(6))), [(vec![1], "6".into())]);
+        assert_eq!(all(&room.changed(7, frame(7))), [(vec![1, 2], "7".into())]);
+    }
+
+    #[test]
+    fn who_left_hears_nothing_more() {
+        let mut room = Room::new(0);
+        room.join(socket(1), 0);
+        room.join(socket(2), 9);
+        room.leave(socket(1));
+        room.leave(socket(2));
+        assert!(room.is_empty());
+        assert_eq!(all(&room.changed(1, frame(1))), [(vec![], "1".into())]);
+    }
+}

@@ -1,0 +1,128 @@
+use std::sync::Arc;
+
+use futures::{Future, FutureExt, future::Either};
+use parlance_domain::{ClientMsgId, ConversationId, Emoji, Message, MessageId, MessageText, UserId};
+
+use crate::{
+    Caller, Error, Result,
+    live::Sequencer,
+    ports::{
+        Ambient,
+        store::{
+            self, Change, Committed, Draft, History, HistoryQuery, Reader, ReplayPage, ReplayQuery, Write,
+        },
+    },
+};
+
+/// Messages, their changes and their history. What the socket and REST both call.
+pub struct Messages {
+    store: Arc<dyn store::Messages>,
+    sequencer: Sequencer,
+    ambient: Arc<dyn Ambient>,
+}
+
+/// A send's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// As it is now.
+    pub message: Message,
+    /// Whether an earlier send had already made it.
+    pub duplicate: bool,
+}
+
+impl Messages {
+    pub(crate) fn new(store: Arc<dyn store::Messages>, sequencer: Sequencer, ambient: Arc<dyn Ambient>) -> Self {
+        Self { store, sequencer, ambient }
+    }
+
+    /// Sends a message. It takes its place in the conversation's queue at once, before the future is polled: sends made one
+    /// after another commit in that order. `Ok` means committed and synced; the event follows to everybody.
+    pub fn send(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+        client_msg_id: ClientMsgId,
+        text: &str,
+    ) -> impl Future<Output = Result<Sent>> + Send + use<> {
+        let actor = caller.id();
+        let text = match MessageText::parse(text) {
+            Ok(text) => text,
+            Err(invalid) => {
+                let refusal = Error::invalid("text", invalid);
+                let store = self.store.clone();
+                return Either::Left(refuse(store, actor, conversation, client_msg_id, refusal));
+            }
+        };
+        let draft = Draft { id: MessageId(self.ambient.uuid()), client_msg_id, text };
+        let write = Write { actor, at: self.ambient.now(), change: Change::Send(draft) };
+        Either::Right(self.sequencer.submit(conversation, write).map(|outcome| {
+            let commit = outcome?;
+            let duplicate = commit.change.is_none();
+            Ok(Sent { message: message_of(commit.subject)?, duplicate })
+        }))
+    }
+
+    /// Changes the text of the caller's own message.
+    pub async fn edit(&self, caller: &Caller, message_id: MessageId, text: MessageText) -> Result<Message> {
+        self.change(caller, message_id, Change::Edit { message_id, text }).await
+    }
+
+    /// Leaves a tombstone in a message's place.
+    pub async fn delete(&self, caller: &Caller, message_id: MessageId) -> Result<Message> {
+        self.change(caller, message_id, Change::Delete { message_id }).await
+    }
+
+    /// Leaves a mark under a message.
+    pub async fn react(&self, caller: &Caller, message_id: MessageId, emoji: Emoji) -> Result<Message> {
+        self.change(caller, message_id, Change::React { message_id, emoji }).await
+    }
+
+    /// Takes the caller's mark back.
+    pub async fn unreact(&self, caller: &Caller, message_id: MessageId, emoji: Emoji) -> Result<Message> {
+        self.change(caller, message_id, Change::Unreact { message_id, emoji }).await
+    }
+
+    /// One message.
+    pub async fn get(&self, caller: &Caller, id: MessageId) -> Result<Message> {
+        self.store.message(caller.id(), id).await
+    }
+
+    /// A page of a conversation.
+    pub async fn history(&self, caller: &Caller, conversation: ConversationId, query: HistoryQuery) -> Result<History> {
+        self.store.history(caller.id(), conversation, query).await
+    }
+
+    /// One page of what changed after a rev.
+    pub async fn replay(&self, caller: &Caller, conversation: ConversationId, from_rev: u64) -> Result<ReplayPage> {
+        let query = ReplayQuery { from_rev, limit: ReplayQuery::LIMIT, budget: ReplayQuery::BUDGET };
+        self.store.replay(Reader::User(caller.id()), conversation, query).await
+    }
+
+    async fn change(&self, caller: &Caller, message_id: MessageId, change: Change) -> Result<Message> {
+        // The look tells the conversation, and hides what may not be read; the commit decides.
+        let conversation = self.store.message(caller.id(), message_id).await?.conversation_id;
+        let write = Write { actor: caller.id(), at: self.ambient.now(), change };
+        message_of(self.sequencer.submit(conversation, write).await?.subject)
+    }
+}
+
+/// An invalid text is refused only after the checks that come before: access, then the look for the same id.
+async fn refuse(
+    store: Arc<dyn store::Messages>,
+    author: UserId,
+    conversation: ConversationId,
+    client_msg_id: ClientMsgId,
+    refusal: Error,
+) -> Result<Sent> {
+    match store.sent(author, conversation, &client_msg_id).await? {
+        Some(id) => Err(Error::Conflict { message: store::SENT_BEFORE, message_id: Some(id) }),
+        None => Err(refusal),
+    }
+}
+
+fn message_of(subject: Committed) -> Result<Message> {
+    match subject {
+        Committed::Message(message) => Ok(message),
+        Committed::Conversation(_) => Err(Error::internal("a message's write answered a conversation")),
+    }
+}

@@ -1,0 +1,27 @@
+//! What the application needs of the world, each shaped by the use cases that call it.
+//!
+//! A method is one atomic step: it commits wholly or not at all, and a permission that it names is decided inside the same
+//! transaction, by [`parlance_domain::membership`]. Every method has its cases in the contract suites of `parlance-testkit`.
+
+mod ambient;
+mod bus;
+mod fanout;
+mod jobs;
+mod mailer;
+mod password;
+pub mod store;
+mod token;
+
+pub use ambient::Ambient;
+pub use bus::{Bus, Subscription};
+pub use fanout::{Close, ConnectionId, Fanout, Urgency};
+pub use jobs::{Claim, JobQueue, Verdict};
+pub use mailer::{Mail, MailError, Mailer};
+pub use password::{PasswordHash, PasswordHasher};
+pub use token::{AccessToken, Claims, RefreshDigest, RefreshToken, TokenIssuer};
+
+#[cfg(feature = "mocks")]
+pub use self::{
+    ambient::MockAmbient, bus::MockBus, fanout::MockFanout, jobs::MockJobQueue, mailer::MockMailer,
+    password::MockPasswordHasher, token::MockTokenIssuer,
+};

@@ -1,0 +1,86 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::live::Frame;
+
+/// Puts frames into sockets' outbound queues. Waits for a busy worker at most, never for a receiver.
+///
+/// Calls made one after another for the same connection arrive in that order. A connection that is unknown, or gone, is
+/// passed over.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait Fanout: Send + Sync {
+    /// One frame to many connections; it is shared, not copied, and encoded for the wire once.
+    async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency);
+
+    /// Ends a connection after what is already queued for it.
+    async fn close(&self, connection: ConnectionId, close: Close);
+}
+
+/// A socket of this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// The worker that owns it.
+    pub worker: u32,
+    /// Unique within that worker, never reused while the process runs.
+    pub number: u32,
+}
+
+/// What becomes of a frame when its receiver's queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// It is dropped.
+    Ephemeral,
+    /// The connection is closed with [`Close::SlowConsumer`] and resumes.
+    Reliable,
+}
+
+/// Why a socket is closed. 4000–4499: come back; 4500–4999: do not come back as you are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Close {
+    /// The node goes away.
+    Draining = 4000,
+    /// The outbound queue was full.
+    SlowConsumer = 4001,
+    /// Nothing heard for too long.
+    HeartbeatLost = 4002,
+    /// The node is overloaded or cut off from the store.
+    Overloaded = 4003,
+    /// No `hello` in time.
+    NoHello = 4004,
+    /// The token is not one of ours.
+    BadToken = 4500,
+    /// The token's time is over.
+    TokenExpired = 4501,
+    /// The session has ended.
+    SessionRevoked = 4502,
+    /// Binary or oversize frames, or a handful of unreadable ones.
+    ProtocolError = 4503,
+    /// The user opened too many connections; this was the one silent for longest.
+    TooManyConnections = 4504,
+}
+
+impl Close {
+    /// The close frame's status code.
+    pub const fn code(self) -> u16 {
+        self as u16
+    }
+
+    /// The close frame's reason.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::SlowConsumer => "slow consumer",
+            Self::HeartbeatLost => "heartbeat lost",
+            Self::Overloaded => "overloaded",
+            Self::NoHello => "no hello in time",
+            Self::BadToken => "bad token",
+            Self::TokenExpired => "token expired",
+            Self::SessionRevoked => "session revoked",
+            Self::ProtocolError => "protocol error",
+            Self::TooManyConnections => "too many connections",
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The store: five narrow ports, one database. [`Store`] is their sum, for wiring.
+
+mod accounts;
+mod conversations;
+mod messages;
+mod outbox;
+mod workspaces;
+
+pub use accounts::{Accounts, Credentials, NewSession, RotateRefresh, Rotation};
+pub use conversations::{
+    Conversations, Entry, NewChannel, NewDm, OpenedDm, ReadMark, Snapshot, SnapshotEntry,
+};
+pub use messages::{
+    Change, Commit, Committed, Draft, History, HistoryQuery, Messages, Reader, ReplayPage,
+    ReplayQuery, SENT_BEFORE, Write,
+};
+pub use outbox::Outbox;
+pub use workspaces::{
+    Admission, Departure, Joining, NewMember, NewWorkspace, Page, PageQuery, Workspaces,
+};
+
+#[cfg(feature = "mocks")]
+pub use self::{
+    accounts::MockAccounts, conversations::MockConversations, messages::MockMessages,
+    outbox::MockOutbox, workspaces::MockWorkspaces,
+};
+
+/// Everything that one database offers. An `Arc<dyn Store>` upcasts to each narrow port.
+pub trait Store: Accounts + Workspaces + Conversations + Messages + Outbox {}
+
+impl<T: Accounts + Workspaces + Conversations + Messages + Outbox> Store for T {}

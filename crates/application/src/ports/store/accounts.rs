@@ -1,0 +1,118 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parlance_domain::{Account, DisplayName, Email, Session, SessionId, Timestamp, User, UserId};
+
+use crate::{
+    Result,
+    jobs::Job,
+    ports::{PasswordHash, RefreshDigest},
+};
+
+/// People, their passwords and their sessions.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// Creates an account, its first session and a job for the outbox. `Conflict` if the address is taken.
+    async fn create_account(
+        &self,
+        account: Account,
+        password: PasswordHash,
+        session: NewSession,
+        job: Job,
+    ) -> Result<()>;
+
+    /// What is needed to sign in with an address.
+    async fn credentials(&self, email: &Email) -> Result<Option<Credentials>>;
+
+    /// The same, by id; `NotFound` if there is none.
+    async fn credentials_of(&self, user: UserId) -> Result<Credentials>;
+
+    /// Begins a session.
+    async fn open_session(&self, session: NewSession) -> Result<()>;
+
+    /// Replaces a refresh token by its successor, or finds out why not. A reused token ends its session in the same step.
+    async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation>;
+
+    /// Whose session it is, if it still lives at `at`.
+    async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>>;
+
+    /// The live sessions of a person, newest first, at most 100. None is marked `current`.
+    async fn sessions(&self, user: UserId, at: Timestamp) -> Result<Vec<Session>>;
+
+    /// Ends a session; `NotFound` if the person has no such live session.
+    async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<()>;
+
+    /// Changes what others see.
+    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Account>;
+
+    /// Changes the password and ends every session but `keep`; returns those that it ended.
+    async fn change_password(
+        &self,
+        user: UserId,
+        password: PasswordHash,
+        keep: SessionId,
+        at: Timestamp,
+    ) -> Result<Vec<SessionId>>;
+
+    /// Of `ids`, those that `viewer` shares a workspace with or can read a message of, and `viewer` itself.
+    async fn people(&self, viewer: UserId, ids: Vec<UserId>) -> Result<Vec<User>>;
+}
+
+/// What sign-in compares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Whose.
+    pub account: Account,
+    /// Their password's hash.
+    pub password: PasswordHash,
+}
+
+/// A session that begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSession {
+    /// Which.
+    pub id: SessionId,
+    /// Whose.
+    pub user_id: UserId,
+    /// Of its first refresh token.
+    pub refresh: RefreshDigest,
+    /// When.
+    pub at: Timestamp,
+    /// When it ends unless refreshed.
+    pub expires_at: Timestamp,
+}
+
+/// A refresh token presented for exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotateRefresh {
+    /// The token that came.
+    pub presented: RefreshDigest,
+    /// The token that follows it.
+    pub successor: RefreshDigest,
+    /// When.
+    pub at: Timestamp,
+    /// The session's new end.
+    pub expires_at: Timestamp,
+    /// For how long after its exchange the preceding token is answered again.
+    pub grace: Duration,
+}
+
+/// How an exchange of refresh tokens ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rotation {
+    /// The successor is now the session's token. Also for the preceding token within its grace.
+    Rotated {
+        /// Whose session.
+        account: Account,
+        /// Which session.
+        session_id: SessionId,
+    },
+    /// An older token: somebody has a copy. The session has been ended.
+    Reused {
+        /// Which session.
+        session_id: SessionId,
+    },
+    /// No live session has this token.
+    Unknown,
+}

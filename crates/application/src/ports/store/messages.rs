@@ -1,0 +1,201 @@
+use async_trait::async_trait;
+use parlance_domain::{
+    ChangeKind, ChannelName, ClientMsgId, Conversation, ConversationId, Emoji, Message, MessageId,
+    MessageText, Timestamp, Topic, UserId,
+};
+
+use crate::Result;
+
+/// Messages and all other durable changes of a conversation.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait Messages: Send + Sync {
+    /// Commits a batch of one conversation's changes, in order, durably, in one transaction; assigns `seq` and `rev`.
+    ///
+    /// Each write has its own answer, and a refused one leaves its neighbours alone. Access is checked inside the
+    /// transaction, before the look for a duplicate. An outer error means that the outcome of all is unknown.
+    async fn append(
+        &self,
+        conversation: ConversationId,
+        writes: Vec<Write>,
+    ) -> Result<Vec<Result<Commit>>>;
+
+    /// What the author has already sent under this id, after a check that they may still send here.
+    async fn sent(
+        &self,
+        author: UserId,
+        conversation: ConversationId,
+        client_msg_id: &ClientMsgId,
+    ) -> Result<Option<MessageId>>;
+
+    /// One message that the actor may read, in its current state.
+    async fn message(&self, actor: UserId, id: MessageId) -> Result<Message>;
+
+    /// A page of a conversation by `seq`, tombstones included.
+    async fn history(
+        &self,
+        actor: UserId,
+        conversation: ConversationId,
+        query: HistoryQuery,
+    ) -> Result<History>;
+
+    /// One page of what changed after a rev, as current state, in rev order.
+    async fn replay(
+        &self,
+        reader: Reader,
+        conversation: ConversationId,
+        query: ReplayQuery,
+    ) -> Result<ReplayPage>;
+}
+
+/// The words of the conflict over a `client_msg_id`.
+pub const SENT_BEFORE: &str = "this client_msg_id has been used for another message";
+
+/// One change that somebody wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Who.
+    pub actor: UserId,
+    /// When it was accepted for writing.
+    pub at: Timestamp,
+    /// What.
+    pub change: Change,
+}
+
+/// What somebody wants changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A new message.
+    Send(Draft),
+    /// Another text for one's own message. The same text again changes nothing.
+    Edit {
+        /// Which.
+        message_id: MessageId,
+        /// The new text.
+        text: MessageText,
+    },
+    /// A tombstone for a message. A second one changes nothing.
+    Delete {
+        /// Which.
+        message_id: MessageId,
+    },
+    /// A mark under a message. The same again changes nothing; `Validation` beyond 20 different ones.
+    React {
+        /// Which.
+        message_id: MessageId,
+        /// The mark.
+        emoji: Emoji,
+    },
+    /// One's own mark taken back. A missing one changes nothing.
+    Unreact {
+        /// Which.
+        message_id: MessageId,
+        /// The mark.
+        emoji: Emoji,
+    },
+    /// A channel's name and topic. `Conflict` if the name is taken.
+    UpdateChannel {
+        /// The new name, if it is to change.
+        name: Option<ChannelName>,
+        /// The new topic, if it is to change.
+        topic: Option<Topic>,
+    },
+}
+
+/// A message to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Its id, unless it turns out to be a duplicate.
+    pub id: MessageId,
+    /// The author's own id of the send: unique per author and conversation for ever. The same one with the same text is a
+    /// duplicate, with another text a `Conflict` that names the message.
+    pub client_msg_id: ClientMsgId,
+    /// What it says.
+    pub text: MessageText,
+}
+
+/// A write's good end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The object as it is now.
+    pub subject: Committed,
+    /// What happened, with the conversation's new rev; none if nothing changed.
+    pub change: Option<(ChangeKind, u64)>,
+    /// The conversation's count of changes of access at the commit.
+    pub access_rev: u64,
+}
+
+/// What a write was about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// A message.
+    Message(Message),
+    /// The conversation itself.
+    Conversation(Conversation),
+}
+
+/// Which part of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Messages before this one, newest first, unless `after_seq` is given.
+    pub before_seq: Option<u64>,
+    /// Messages after this one, oldest first.
+    pub after_seq: Option<u64>,
+    /// 1–200.
+    pub limit: usize,
+}
+
+/// A part of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// In the query's order.
+    pub items: Vec<Message>,
+    /// The `seq` that the next page comes before (or after); none on the last one.
+    pub next: Option<u64>,
+    /// The conversation's rev, read at the same point in time.
+    pub rev: u64,
+}
+
+/// Who reads a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// A person, whose access is checked.
+    User(UserId),
+    /// A node that fills a hole for people whose access it knows.
+    Node,
+}
+
+/// Which changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplayQuery {
+    /// Those after this rev.
+    pub from_rev: u64,
+    /// At most this many messages.
+    pub limit: usize,
+    /// Fewer once their texts and reactions have about this many bytes; always at least one.
+    pub budget: usize,
+}
+
+impl ReplayQuery {
+    /// Messages in one frame.
+    pub const LIMIT: usize = 200;
+    /// Bytes in one frame, about.
+    pub const BUDGET: usize = 240 * 1024;
+}
+
+/// Changes as current state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayPage {
+    /// Where it begins; 0 when `reset`.
+    pub from_rev: u64,
+    /// Every change up to this one is in. The head, or the last message's rev if more follow.
+    pub to_rev: u64,
+    /// Whether it reaches the head.
+    pub complete: bool,
+    /// The query began beyond the head: the reader holds another history, and drops it. No messages then.
+    pub reset: bool,
+    /// Those whose rev is in (`from_rev`, `to_rev`], in rev order.
+    pub messages: Vec<Message>,
+    /// The conversation as it is now.
+    pub conversation: Conversation,
+}

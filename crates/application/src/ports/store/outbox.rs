@@ -1,0 +1,25 @@
+use async_trait::async_trait;
+use parlance_domain::{JobId, Timestamp};
+
+use crate::{Result, jobs::Job};
+
+/// Jobs that were committed with the write they follow. A row lives until its job has ended, so that a queue that lost its
+/// memory loses no job.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// Up to `limit` unfinished jobs that were last handed on before `relayed_before` (or never), oldest first; marks them
+    /// as handed on at `at`.
+    async fn take_unfinished(
+        &self,
+        limit: usize,
+        relayed_before: Timestamp,
+        at: Timestamp,
+    ) -> Result<Vec<Job>>;
+
+    /// Whether a job still has to run.
+    async fn is_unfinished(&self, job: JobId) -> Result<bool>;
+
+    /// A job has ended, done or dead.
+    async fn finish(&self, job: JobId) -> Result<()>;
+}

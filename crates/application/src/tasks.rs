@@ -1,0 +1,46 @@
+use std::sync::Mutex;
+
+use futures::Future;
+use tokio::task::JoinSet;
+
+/// The node's own task set: what runs beyond the request that began it, so that a client that hangs up interrupts nothing
+/// between a commit and its publication, and a shutdown can wait for it.
+#[derive(Default)]
+pub struct Tasks(Mutex<JoinSet<()>>);
+
+impl Tasks {
+    /// Runs a future to its end, whoever waits for it or not.
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let mut set = self.lock();
+        while set.try_join_next().is_some() {}
+        set.spawn(future);
+    }
+
+    /// Runs a future to its end and hands its output back; the future goes on if the caller is dropped.
+    pub async fn complete<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = crate::Result<T>> + Send + 'static,
+    ) -> crate::Result<T> {
+        let (done, output) = tokio::sync::oneshot::channel();
+        self.spawn(async move {
+            // Nobody may be waiting any more.
+            let _ = done.send(future.await);
+        });
+        output.await.unwrap_or_else(|_| Err(crate::Error::internal("a task ended early")))
+    }
+
+    /// Waits until all tasks have ended.
+    pub async fn wait(&self) {
+        let mut set = std::mem::take(&mut *self.lock());
+        while set.join_next().await.is_some() {}
+    }
+
+    /// Ends all tasks where they are.
+    pub fn abort(&self) {
+        self.lock().abort_all();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,231 @@
+use std::sync::Arc;
+
+use futures::Future;
+use parlance_domain::{
+    ConversationId, Email, JobId, JoinCode, Member, Role, UserId, Workspace, WorkspaceAction, WorkspaceId,
+    WorkspaceName,
+};
+
+use crate::{
+    Caller, Error, Result, Tasks,
+    channels::entered,
+    jobs::{Job, Task},
+    live::{Event, Frame, Live},
+    ports::{
+        Ambient,
+        store::{self, Admission, Joining, NewMember, NewWorkspace, Page, PageQuery},
+    },
+};
+
+/// Teams and who is in them. Every change has taken effect on this node's sockets when its method returns.
+pub struct Workspaces {
+    store: Arc<dyn store::Workspaces>,
+    accounts: Arc<dyn store::Accounts>,
+    ambient: Arc<dyn Ambient>,
+    live: Live,
+    tasks: Arc<Tasks>,
+}
+
+impl Workspaces {
+    pub(crate) fn new(
+        store: Arc<dyn store::Workspaces>,
+        accounts: Arc<dyn store::Accounts>,
+        ambient: Arc<dyn Ambient>,
+        live: Live,
+        tasks: Arc<Tasks>,
+    ) -> Self {
+        Self { store, accounts, ambient, live, tasks }
+    }
+
+    /// Creates a workspace with the caller as its admin, and its `general`.
+    pub async fn create(&self, caller: &Caller, name: WorkspaceName) -> Result<Workspace> {
+        let new = NewWorkspace {
+            id: WorkspaceId(self.ambient.uuid()),
+            name,
+            join_code: self.new_join_code(),
+            general: ConversationId(self.ambient.uuid()),
+            at: self.ambient.now(),
+        };
+        let (store, actor) = (self.store.clone(), caller.id());
+        self.change(async move {
+            let admission = store.create_workspace(actor, new).await?;
+            let events = admitted(&admission);
+            Ok((admission.workspace, events))
+        })
+        .await
+    }
+
+    /// The caller's workspaces.
+    pub async fn list(&self, caller: &Caller, page: PageQuery) -> Result<Page<Workspace>> {
+        self.store.workspaces(caller.id(), page).await
+    }
+
+    /// One of the caller's workspaces.
+    pub async fn get(&self, caller: &Caller, id: WorkspaceId) -> Result<Workspace> {
+        self.store.workspace(caller.id(), id).await
+    }
+
+    /// Lets the caller in by code.
+    pub async fn join(&self, caller: &Caller, code: JoinCode) -> Result<Workspace> {
+        let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
+        self.change(async move {
+            Ok(match store.join_workspace(actor, &code, at).await? {
+                Joining::AlreadyIn(workspace) => (workspace, vec![]),
+                Joining::Entered(admission) => {
+                    let events = admitted(&admission);
+                    (admission.workspace, events)
+                }
+            })
+        })
+        .await
+    }
+
+    /// Replaces the join code; the old one opens nothing from now on.
+    pub async fn rotate_join_code(&self, caller: &Caller, id: WorkspaceId) -> Result<Workspace> {
+        self.store.rotate_join_code(caller.id(), id, self.new_join_code()).await
+    }
+
+    /// Changes the name.
+    pub async fn rename(&self, caller: &Caller, id: WorkspaceId, name: WorkspaceName) -> Result<Workspace> {
+        let (store, actor) = (self.store.clone(), caller.id());
+        self.change(async move {
+            let workspace = store.rename_workspace(actor, id, &name).await?;
+            let frame = Frame::workspace_updated(&(&workspace).into());
+            Ok((workspace, vec![Event::Workspace { workspace_id: id, frame }]))
+        })
+        .await
+    }
+
+    /// Deletes a workspace with everything in it.
+    pub async fn delete(&self, caller: &Caller, id: WorkspaceId) -> Result<()> {
+        let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
+        self.change(async move {
+            let conversations = store.delete_workspace(actor, id, at).await?;
+            let gone = |conversation_id| Event::Deleted {
+                conversation_id,
+                frame: Frame::deleted(conversation_id),
+            };
+            let mut events: Vec<Event> = conversations.into_iter().map(gone).collect();
+            events.push(Event::WorkspaceDeleted { workspace_id: id, frame: Frame::workspace_deleted(id) });
+            Ok(((), events))
+        })
+        .await
+    }
+
+    /// Who is in it.
+    pub async fn members(&self, caller: &Caller, id: WorkspaceId, page: PageQuery) -> Result<Page<Member>> {
+        self.store.members(caller.id(), id, page).await
+    }
+
+    /// Adds a person by id. A mail tells them.
+    pub async fn add_member(
+        &self,
+        caller: &Caller,
+        id: WorkspaceId,
+        user_id: UserId,
+        role: Role,
+    ) -> Result<Member> {
+        let job = Job {
+            id: JobId(self.ambient.uuid()),
+            task: Task::AddedToWorkspaceMail { user_id, workspace_id: id },
+        };
+        let new = NewMember { user_id, role, at: self.ambient.now(), job };
+        let (store, actor) = (self.store.clone(), caller.id());
+        self.change(async move {
+            let admission = store.add_member(actor, id, new).await?;
+            let events = admitted(&admission);
+            Ok((admission.member, events))
+        })
+        .await
+    }
+
+    /// Adds a person by address. Who may not add members learns nothing about the address.
+    pub async fn add_member_by_email(
+        &self,
+        caller: &Caller,
+        id: WorkspaceId,
+        email: &Email,
+        role: Role,
+    ) -> Result<Member> {
+        let own = self.store.workspace(caller.id(), id).await?;
+        Role::permits(Some(own.role), WorkspaceAction::AddMember)
+            .map_err(|denied| Error::denied(denied, "workspace"))?;
+        let known = self.accounts.credentials(email).await?.ok_or(Error::NotFound("user"))?;
+        self.add_member(caller, id, known.account.id, role).await
+    }
+
+    /// Changes a role.
+    pub async fn set_role(&self, caller: &Caller, id: WorkspaceId, user: UserId, role: Role) -> Result<Member> {
+        let (store, actor) = (self.store.clone(), caller.id());
+        self.change(async move {
+            let member = store.set_role(actor, id, user, role).await?;
+            let frame = Frame::workspace_member_updated(&member);
+            Ok((member, vec![Event::Workspace { workspace_id: id, frame }]))
+        })
+        .await
+    }
+
+    /// Ends somebody's membership, maybe the caller's own.
+    pub async fn remove_member(&self, caller: &Caller, id: WorkspaceId, user: UserId) -> Result<()> {
+        let (store, actor) = (self.store.clone(), caller.id());
+        self.change(async move {
+            let departure = store.remove_member(actor, id, user).await?;
+            let mut events = Vec::new();
+            for conversation_id in departure.conversations {
+                let frame = Frame::left(conversation_id);
+                events.push(Event::Left { conversation_id, user_id: user, frame });
+                let frame = Frame::member_left(conversation_id, user);
+                events.push(Event::Conversation { conversation_id, frame });
+            }
+            let frame = Frame::workspace_member_left(id, user);
+            events.push(Event::Workspace { workspace_id: id, frame });
+            events.push(Event::WorkspaceLeft { workspace_id: id, user_id: user });
+            Ok(((), events))
+        })
+        .await
+    }
+
+    /// Commits, publishes and waits until this node's sockets know; goes on to the end if the caller hangs up.
+    async fn change<T: Send + 'static>(
+        &self,
+        write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
+    ) -> Result<T> {
+        self.tasks.complete(committed(self.live.clone(), write)).await
+    }
+
+    fn new_join_code(&self) -> JoinCode {
+        let [bits @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = self.ambient.random();
+        JoinCode::from_random(bits)
+    }
+}
+
+/// Runs a write, then publishes what it tells, in order, and waits until this node's sockets know.
+pub(crate) async fn committed<T>(
+    live: Live,
+    write: impl Future<Output = Result<(T, Vec<Event>)>>,
+) -> Result<T> {
+    let (output, events) = write.await?;
+    if !events.is_empty() {
+        for event in events {
+            live.publish(event).await;
+        }
+        live.settle().await;
+    }
+    Ok(output)
+}
+
+/// What somebody's way into a workspace tells: them, the workspace, and `general`.
+fn admitted(admission: &Admission) -> Vec<Event> {
+    let Admission { workspace, member, general } = admission;
+    let workspace_id = workspace.id;
+    let mut events = vec![
+        Event::WorkspaceJoined {
+            workspace_id,
+            user_id: member.user_id,
+            frame: Frame::workspace_updated(&workspace.into()),
+        },
+        Event::Workspace { workspace_id, frame: Frame::workspace_member_joined(member) },
+    ];
+    events.extend(entered(general));
+    events
+}

@@ -1,0 +1,127 @@
+//! Messages and what can change about them.
+
+use serde::Serialize;
+
+use crate::{ConversationId, MessageId, Timestamp, UserId, WorkspaceId};
+
+/// A message in its current state. A deleted one keeps ids and times, and has neither text nor reactions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Message {
+    /// Which.
+    pub id: MessageId,
+    /// Where.
+    pub conversation_id: ConversationId,
+    /// The conversation's workspace.
+    pub workspace_id: WorkspaceId,
+    /// Its place in the conversation: dense, from 1, never reused.
+    pub seq: u64,
+    /// The conversation's revision at this message's last change.
+    pub rev: u64,
+    /// `user`.
+    pub kind: MessageKind,
+    /// Who wrote it.
+    pub author_id: Option<UserId>,
+    /// What it says.
+    pub text: String,
+    /// Threads are not built yet: always null.
+    pub thread_root_id: Option<MessageId>,
+    /// Always 0, for the same reason.
+    pub reply_count: u64,
+    /// Always null, for the same reason.
+    pub last_reply_at: Option<Timestamp>,
+    /// Always empty, for the same reason.
+    pub reply_user_ids: Vec<UserId>,
+    /// In the order in which each emoji was first used; at most [`Message::MAX_EMOJI`] of them.
+    pub reactions: Vec<Reaction>,
+    /// Mentions are not built yet: always empty.
+    pub mentions: Mentions,
+    /// Always empty.
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<String>, max_items = 0))]
+    pub attachments: [(); 0],
+    /// Pins are not built yet: always null.
+    pub pinned_at: Option<Timestamp>,
+    /// Always null, for the same reason.
+    pub pinned_by: Option<UserId>,
+    /// The author's own id of the send.
+    pub client_msg_id: String,
+    /// When the send was accepted.
+    pub created_at: Timestamp,
+    /// When the text last changed.
+    pub edited_at: Option<Timestamp>,
+    /// When it was deleted.
+    pub deleted_at: Option<Timestamp>,
+    /// By whom.
+    pub deleted_by: Option<UserId>,
+}
+
+impl Message {
+    /// The most different emoji one message can carry.
+    pub const MAX_EMOJI: usize = 20;
+    /// A reaction names this many of its people, the first ones; `count` counts all.
+    pub const REACTION_USERS: usize = 50;
+}
+
+/// What wrote a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum MessageKind {
+    /// A person.
+    User,
+}
+
+/// One emoji under a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Reaction {
+    /// The mark.
+    pub emoji: String,
+    /// How many people left it.
+    pub count: u64,
+    /// The first 50 of them.
+    pub user_ids: Vec<UserId>,
+}
+
+/// Whom a message addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Mentions {
+    /// People.
+    pub user_ids: Vec<UserId>,
+    /// The whole conversation.
+    pub everyone: bool,
+}
+
+/// What a durable event says has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// A message was sent.
+    Created,
+    /// A message's text changed.
+    Edited,
+    /// A message was deleted.
+    Deleted,
+    /// Somebody left a reaction.
+    ReactionAdded,
+    /// Somebody took a reaction back.
+    ReactionRemoved,
+    /// A channel has another name.
+    Renamed,
+    /// A channel has another topic.
+    TopicChanged,
+}
+
+impl ChangeKind {
+    /// The event's type on the wire.
+    pub const fn event_type(self) -> &'static str {
+        match self {
+            Self::Created => "message.created",
+            Self::Edited | Self::ReactionAdded | Self::ReactionRemoved => "message.updated",
+            Self::Deleted => "message.deleted",
+            Self::Renamed | Self::TopicChanged => "conversation.updated",
+        }
+    }
+}

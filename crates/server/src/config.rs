@@ -1,0 +1,232 @@
+//! Settings: flags over environment over file over defaults. `parlance.default.toml` documents each of them.
+
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use figment::{
+    Figment, Metadata, Profile, Provider,
+    providers::{Format as _, Toml},
+    value::{Dict, Map, Value},
+};
+use parlance_domain::Email;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::values::{Secret, Switch};
+
+/// The reference of all settings, as `parlance config` prints it.
+pub(crate) const DEFAULT_FILE: &str = include_str!("../parlance.default.toml");
+
+/// The settings that the environment may give, as `PARLANCE_` and the name in capitals.
+const NAMES: [&str; 14] = [
+    "listen",
+    "data_dir",
+    "mongodb_uri",
+    "redis_url",
+    "smtp_url",
+    "jwt_secret",
+    "server_admins",
+    "rate_limits",
+    "mail_from",
+    "public_url",
+    "allowed_origins",
+    "metrics_listen",
+    "auto_migrate",
+    "run_jobs",
+];
+
+/// A shorter secret can be guessed.
+const SECRET_MIN: usize = 16;
+/// HS256 gains nothing from a longer one.
+const SECRET_GOOD: usize = 32;
+
+/// What was decided, checked.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    #[serde(deserialize_with = "values::address")]
+    pub(crate) listen: SocketAddr,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) mongodb_uri: Option<Secret>,
+    pub(crate) redis_url: Option<Secret>,
+    pub(crate) smtp_url: Option<Secret>,
+    pub(crate) jwt_secret: Option<Secret>,
+    #[serde(deserialize_with = "values::emails")]
+    pub(crate) server_admins: Vec<Email>,
+    pub(crate) rate_limits: Switch,
+    pub(crate) mail_from: String,
+    #[serde(deserialize_with = "values::base_url")]
+    pub(crate) public_url: Option<String>,
+    #[serde(deserialize_with = "values::origins")]
+    pub(crate) allowed_origins: Vec<String>,
+    #[serde(deserialize_with = "values::optional_address")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    pub(crate) auto_migrate: Switch,
+    pub(crate) run_jobs: Switch,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            data_dir: "./data".into(),
+            mongodb_uri: None,
+            redis_url: None,
+            smtp_url: None,
+            jwt_secret: None,
+            server_admins: Vec::new(),
+            rate_limits: Switch::On,
+            mail_from: "Parlance <parlance@localhost>".into(),
+            public_url: None,
+            allowed_origins: Vec::new(),
+            metrics_listen: None,
+            auto_migrate: Switch::On,
+            run_jobs: Switch::On,
+        }
+    }
+}
+
+/// The command line's share. Secrets have no flag: other users of the machine can read the command line.
+#[derive(Debug, Default, Args, Serialize)]
+pub(crate) struct Flags {
+    /// A TOML file with settings [env: `PARLANCE_CONFIG`]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+    /// Where to listen; port 0 picks a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where the store and the mail outbox live [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// E-mail addresses that may use /admin, separated by commas
+    #[arg(long, value_name = "LIST")]
+    server_admins: Option<String>,
+    /// `off` for load tests [default: on]
+    #[arg(long, value_name = "on|off")]
+    rate_limits: Option<String>,
+    /// The sender of mails
+    #[arg(long, value_name = "MAILBOX")]
+    mail_from: Option<String>,
+    /// The base of links in mails [default: the address it listens on]
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// Origins of other sites whose pages may call the API, separated by commas
+    #[arg(long, value_name = "LIST")]
+    allowed_origins: Option<String>,
+    /// A separate address for /metrics [default: same as --listen]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<String>,
+    /// `off` to migrate the store by hand [default: on]
+    #[arg(long, value_name = "on|off")]
+    auto_migrate: Option<String>,
+    /// `off` when jobs run in other processes [default: on]
+    #[arg(long, value_name = "on|off")]
+    run_jobs: Option<String>,
+}
+
+impl Settings {
+    /// Reads all sources; `env` answers for a variable of the environment.
+    pub(crate) fn load(
+        flags: &Flags,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> anyhow::Result<Self> {
+        // Compose files and the like can only empty a variable, not unset it.
+        let env = |name: &str| env(name).filter(|value| !value.is_empty());
+        let mut figment = Figment::new();
+
+        let file = flags.config.clone().or_else(|| env("PARLANCE_CONFIG").map(PathBuf::from));
+        if let Some(file) = &file {
+            check_readable(file)?;
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        for name in NAMES {
+            let variable = format!("PARLANCE_{}", name.to_uppercase());
+            if let Some(value) = env(&variable) {
+                figment = figment.merge(Source::new(variable, name, value));
+            }
+        }
+        for (name, value) in flags.given()? {
+            figment =
+                figment.merge(Source::new(format!("--{}", name.replace('_', "-")), &name, value));
+        }
+
+        let settings: Self = figment.extract().context("the settings are not valid")?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        for (set, name, adapter) in [
+            (&self.mongodb_uri, "PARLANCE_MONGODB_URI", "MongoDB"),
+            (&self.redis_url, "PARLANCE_REDIS_URL", "Redis"),
+            (&self.smtp_url, "PARLANCE_SMTP_URL", "SMTP"),
+        ] {
+            if set.is_some() {
+                bail!("{name} is set, but this version has no {adapter} adapter yet; unset it");
+            }
+        }
+        if let Some(secret) = &self.jwt_secret {
+            check_secret(secret, "PARLANCE_JWT_SECRET")?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a secret that can be guessed, and warns of one that is shorter than it could be.
+pub(crate) fn check_secret(secret: &Secret, source: &str) -> anyhow::Result<()> {
+    let bytes = secret.expose().len();
+    if bytes < SECRET_MIN {
+        bail!("{source} has {bytes} bytes; a secret must have at least {SECRET_MIN}");
+    }
+    if bytes < SECRET_GOOD {
+        tracing::warn!(bytes, source, "the JWT secret is short; 32 random bytes are better");
+    }
+    Ok(())
+}
+
+/// The library passes over a file that is missing; a file that somebody named must be there.
+fn check_readable(file: &Path) -> anyhow::Result<()> {
+    std::fs::File::open(file)
+        .map(drop)
+        .with_context(|| format!("cannot read the configuration file {}", file.display()))
+}
+
+impl Flags {
+    fn given(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let values = Value::serialize(self).context("flags")?;
+        let given = values.into_dict().unwrap_or_default().into_iter();
+        Ok(given.filter_map(|(name, value)| Some((name, value.into_string()?))).collect())
+    }
+}
+
+/// One value from one place, kept as the string it is (a secret of digits is no number), so that an error names the place.
+struct Source {
+    place: String,
+    values: Dict,
+}
+
+impl Source {
+    fn new(place: String, name: &str, value: String) -> Self {
+        Self { place, values: Dict::from([(name.to_owned(), Value::from(value))]) }
+    }
+}
+
+impl Provider for Source {
+    fn metadata(&self) -> Metadata {
+        // The library would call the key `default.listen`.
+        Metadata::named(self.place.clone()).interpolater(|_, keys| keys.join("."))
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
+}

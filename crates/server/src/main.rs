@@ -1,0 +1,69 @@
+//! `parlance`: the server in one binary.
+
+mod ambient;
+mod config;
+mod data_dir;
+mod serve;
+mod telemetry;
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Flags, Settings};
+
+/// A team-messaging server that needs nothing else to run.
+#[derive(Parser)]
+#[command(name = "parlance", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the server
+    #[command(
+        after_help = "Each setting is also a variable of the environment, PARLANCE_…, and a line of the \
+        file; `parlance config` prints all of them with their defaults."
+    )]
+    Serve(Box<Flags>),
+    /// Prints the OpenAPI description of the REST API
+    Openapi,
+    /// Prints the commented default configuration file
+    Config,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The last word is for the person who started it, whatever the log filter says.
+            let _ = writeln!(std::io::stderr(), "parlance: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Serve(flags) => {
+            telemetry::logs(env)?;
+            let settings = Settings::load(&flags, env)?;
+            serve::run(settings)
+        }
+        Command::Openapi => print(&parlance_transport::openapi_json()),
+        Command::Config => print(config::DEFAULT_FILE),
+    }
+}
+
+/// Writes to stdout, which may be a pipe that somebody closed.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{}", text.trim_end())?;
+    Ok(stdout.flush()?)
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,0 +1,209 @@
+//! What every adapter of a port must do. Each case is an async function over a fresh [`Stage`](crate::Stage) (or a bus);
+//! the macros make a test of each.
+
+pub mod accounts;
+pub mod bus;
+pub mod conversations;
+pub mod jobs;
+pub mod messages;
+pub mod outbox;
+pub mod workspaces;
+
+use std::fmt::Debug;
+
+use parlance_application::{
+    Error, Result,
+    ports::store::{Page, PageQuery},
+};
+
+#[track_caller]
+fn refused<T: Debug>(outcome: Result<T>) -> Error {
+    match outcome {
+        Ok(done) => panic!("should have been refused, but: {done:?}"),
+        Err(error) => error,
+    }
+}
+
+#[track_caller]
+fn not_found<T: Debug>(outcome: Result<T>) {
+    let error = refused(outcome);
+    assert!(matches!(error, Error::NotFound(_)), "not `NotFound`: {error:?}");
+}
+
+#[track_caller]
+fn forbidden<T: Debug>(outcome: Result<T>) {
+    let error = refused(outcome);
+    assert!(matches!(error, Error::Forbidden(_)), "not `Forbidden`: {error:?}");
+}
+
+#[track_caller]
+fn conflict<T: Debug>(outcome: Result<T>) {
+    let error = refused(outcome);
+    assert!(matches!(error, Error::Conflict { .. }), "not `Conflict`: {error:?}");
+}
+
+/// The first page, larger than any list here.
+fn all() -> PageQuery {
+    PageQuery { after: None, limit: 200 }
+}
+
+/// Reads a list to its end, two items a page.
+async fn by_twos<T, F: Future<Output = Result<Page<T>>>>(read: impl Fn(PageQuery) -> F) -> Vec<T> {
+    let (mut items, mut after) = (Vec::new(), None);
+    loop {
+        let page = read(PageQuery { after, limit: 2 }).await.expect("a page");
+        assert!(page.items.len() <= 2, "a page is longer than its limit");
+        assert!(page.next.is_none() || page.items.len() == 2, "a page that is not the last is short");
+        items.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            return items;
+        }
+    }
+}
+
+/// Makes a test of each case of the store's and the job queue's contract. The expression makes a fresh one, which
+/// implements `Store` and `JobQueue`, and something to hold until the test's end (a directory, say): `(store, guard)`.
+#[macro_export]
+macro_rules! store_contract {
+    ($make:expr) => {
+        $crate::__contract_cases! { $make;
+            accounts {
+                taken_address_conflicts
+                credentials_are_found_by_address_and_by_id
+                sessions_are_listed_newest_first_until_revoked
+                sessions_expire
+                nobody_ends_the_sessions_of_others
+                refresh_replaces_the_token
+                the_preceding_token_works_within_its_grace
+                a_reused_token_ends_its_session
+                a_token_two_back_is_reuse_at_once
+                an_expired_session_cannot_be_refreshed
+                a_new_password_ends_the_other_sessions
+                a_new_name_is_seen
+                people_are_seen_by_those_who_share_something
+                who_left_is_seen_by_readers_of_their_messages
+            }
+            workspaces {
+                creation_makes_an_admin_and_general
+                a_code_lets_in_once
+                other_codes_open_nothing
+                only_admins_see_the_code
+                lists_go_by_pages_oldest_membership_first
+                outsiders_find_nothing
+                members_do_not_administer
+                a_rename_is_seen_by_all
+                an_admin_adds_people
+                a_refused_addition_leaves_no_job
+                roles_change_but_one_admin_stays
+                the_last_admin_stays
+                removal_hides_everything
+                who_comes_back_begins_anew
+                anybody_may_leave
+                deletion_hides_everything
+            }
+            conversations {
+                channel_names_are_unique_in_their_workspace
+                a_new_channel_has_its_creator_in_it
+                private_channels_are_hidden
+                joining_and_leaving
+                general_stays
+                members_are_added_by_permission
+                members_are_removed_by_permission
+                lists_go_by_pages
+                a_deleted_channel_is_gone
+                a_pair_has_one_dm
+                both_sides_of_a_dm_must_be_in_the_workspace
+                a_dm_alone_can_be_read_only
+                a_snapshot_tells_everything
+                a_read_mark_only_advances
+                unread_counts_others_messages
+                unread_counts_up_to_a_hundred
+                own_sends_and_entry_are_not_unread
+                every_change_of_access_counts
+                permission_is_that_of_the_matrix
+            }
+            messages {
+                seq_and_rev_are_dense
+                a_send_is_found_again
+                a_repeat_in_a_batch_is_a_duplicate
+                a_repeat_later_is_a_duplicate
+                another_text_under_the_same_id_conflicts
+                client_ids_are_per_author_and_conversation
+                a_refused_write_leaves_its_neighbours
+                access_comes_before_the_look_for_a_duplicate
+                only_the_author_edits
+                the_same_text_changes_nothing
+                author_and_admin_delete
+                a_second_deletion_changes_nothing
+                messages_of_other_conversations_are_not_found
+                reactions_come_and_go
+                reactions_are_in_order_of_first_use
+                twenty_reactions_at_most
+                a_reaction_names_fifty
+                a_channel_is_renamed_in_order
+                only_admins_rename
+                history_goes_both_ways
+                history_shows_tombstones
+                replay_is_current_state_in_order
+                replay_goes_by_pages
+                replay_keeps_to_its_budget
+                replay_beyond_the_head_resets
+                replay_is_for_readers
+                concurrent_appends_are_dense
+            }
+            outbox {
+                a_job_is_taken_once_and_again_later
+                oldest_first_up_to_the_limit
+                a_finished_job_never_comes_back
+            }
+            jobs {
+                adding_twice_is_adding_once
+                only_due_jobs_are_claimed
+                oldest_first_and_no_more_than_asked
+                a_lost_lease_is_taken_over
+                a_lost_claim_settles_nothing
+                a_retry_waits_for_its_time
+                the_dead_are_kept_and_not_run
+                a_done_job_is_not_added_again
+            }
+        }
+    };
+}
+
+/// Makes a test of each case of the bus's contract. The expression makes a fresh bus.
+#[macro_export]
+macro_rules! bus_contract {
+    ($make:expr) => {
+        mod bus {
+            use super::*;
+
+            #[tokio::test]
+            async fn others_hear_and_oneself_does_not() {
+                $crate::contract::bus::others_hear_and_oneself_does_not(&$make).await;
+            }
+
+            #[tokio::test]
+            async fn one_nodes_events_come_in_order() {
+                $crate::contract::bus::one_nodes_events_come_in_order(&$make).await;
+            }
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __contract_cases {
+    ($make:expr; $($suite:ident { $($case:ident)* })*) => {$(
+        mod $suite {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    let (store, _guard) = $make;
+                    $crate::contract::$suite::$case(&$crate::Stage::new(store)).await;
+                }
+            )*
+        }
+    )*};
+}

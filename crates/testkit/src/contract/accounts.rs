@@ -1,0 +1,195 @@
+//! Cases of [`parlance_application::ports::store::Accounts`].
+
+use std::time::Duration;
+
+use parlance_application::ports::{
+    Ambient, PasswordHash, RefreshDigest,
+    store::{RotateRefresh, Rotation},
+};
+use parlance_domain::{DisplayName, SessionId, UserId};
+
+use super::{conflict, not_found};
+use crate::{Stage, account, email};
+
+const GRACE: Duration = Duration::from_secs(60);
+
+fn token(n: u8) -> RefreshDigest {
+    RefreshDigest([n; 32])
+}
+
+async fn rotate(stage: &Stage, presented: RefreshDigest, successor: RefreshDigest) -> Rotation {
+    let at = stage.at();
+    let expires_at = at + Duration::from_secs(3_600);
+    let rotation = RotateRefresh { presented, successor, at, expires_at, grace: GRACE };
+    stage.store.rotate_refresh(rotation).await.expect("answers")
+}
+
+async fn lives(stage: &Stage, session: SessionId) -> bool {
+    stage.store.session_owner(session, stage.at()).await.expect("answers").is_some()
+}
+
+/// Nothing of the second account stays.
+pub async fn taken_address_conflicts(stage: &Stage) {
+    let (ada, _) = stage.sign_up("ada").await;
+    let again = account(&stage.ambient, "ada");
+    let (session, job) = (stage.session(again.id), stage.job());
+    let hash = PasswordHash("other".to_owned());
+    conflict(stage.store.create_account(again.clone(), hash, session.clone(), job.clone()).await);
+    let known = stage.store.credentials(&email("ada")).await.expect("answers").expect("is known");
+    assert_eq!(known.account, ada);
+    assert!(!lives(stage, session.id).await);
+    assert_eq!(stage.store.is_unfinished(job.id).await.ok(), Some(false));
+    not_found(stage.store.credentials_of(again.id).await);
+}
+
+/// With the hash; unknown people have none.
+pub async fn credentials_are_found_by_address_and_by_id(stage: &Stage) {
+    let (ada, session) = stage.sign_up("ada").await;
+    let known = stage.store.credentials(&email("ada")).await.expect("answers").expect("is known");
+    assert_eq!((&known.account, known.password.0.as_str()), (&ada, "hash"));
+    assert_eq!(stage.store.credentials_of(ada.id).await.ok(), Some(known));
+    assert_eq!(stage.store.session_owner(session.id, stage.at()).await.ok(), Some(Some(ada)));
+    assert_eq!(stage.store.credentials(&email("bob")).await.ok(), Some(None));
+    not_found(stage.store.credentials_of(UserId(stage.ambient.uuid())).await);
+}
+
+/// A revoked one is gone at once, and cannot be revoked again.
+pub async fn sessions_are_listed_newest_first_until_revoked(stage: &Stage) {
+    let (ada, first) = stage.sign_up("ada").await;
+    let second = stage.session(ada.id);
+    stage.store.open_session(second.clone()).await.expect("opens");
+    let listed = stage.store.sessions(ada.id, stage.at()).await.expect("lists");
+    assert_eq!(listed.iter().map(|s| s.id).collect::<Vec<_>>(), [second.id, first.id]);
+    assert!(listed.iter().all(|s| !s.current));
+    assert_eq!((listed[0].created_at, listed[0].last_used_at), (second.at, second.at));
+
+    stage.store.revoke_session(ada.id, first.id, stage.at()).await.expect("revokes");
+    assert!(!lives(stage, first.id).await && lives(stage, second.id).await);
+    assert_eq!(stage.store.sessions(ada.id, stage.at()).await.map(|s| s.len()).ok(), Some(1));
+    assert_eq!(rotate(stage, first.refresh, token(1)).await, Rotation::Unknown);
+    not_found(stage.store.revoke_session(ada.id, first.id, stage.at()).await);
+}
+
+/// At their end, not later.
+pub async fn sessions_expire(stage: &Stage) {
+    let (ada, session) = stage.sign_up("ada").await;
+    stage.ambient.set(session.expires_at);
+    assert!(!lives(stage, session.id).await);
+    assert_eq!(stage.store.sessions(ada.id, stage.at()).await.ok(), Some(vec![]));
+    not_found(stage.store.revoke_session(ada.id, session.id, stage.at()).await);
+}
+
+/// As if there were none.
+pub async fn nobody_ends_the_sessions_of_others(stage: &Stage) {
+    let (_, session) = stage.sign_up("ada").await;
+    let bob = stage.person("bob").await;
+    not_found(stage.store.revoke_session(bob, session.id, stage.at()).await);
+    assert!(lives(stage, session.id).await);
+}
+
+/// And moves the session's end and its last use.
+pub async fn refresh_replaces_the_token(stage: &Stage) {
+    let (ada, session) = stage.sign_up("ada").await;
+    stage.ambient.advance(Duration::from_secs(1_800));
+    let rotated = Rotation::Rotated { account: ada.clone(), session_id: session.id };
+    assert_eq!(rotate(stage, session.refresh, token(1)).await, rotated);
+    assert_eq!(rotate(stage, token(1), token(2)).await, rotated);
+    assert_eq!(rotate(stage, token(9), token(10)).await, Rotation::Unknown);
+    stage.ambient.set(session.expires_at);
+    assert!(lives(stage, session.id).await);
+    let listed = stage.store.sessions(ada.id, stage.at()).await.expect("lists");
+    assert!(listed[0].last_used_at > session.at && listed[0].created_at == session.at);
+}
+
+/// So that two tabs that refresh at once both survive.
+pub async fn the_preceding_token_works_within_its_grace(stage: &Stage) {
+    let (ada, session) = stage.sign_up("ada").await;
+    let rotated = Rotation::Rotated { account: ada, session_id: session.id };
+    assert_eq!(rotate(stage, session.refresh, token(1)).await, rotated);
+    stage.ambient.advance(GRACE / 2);
+    assert_eq!(rotate(stage, session.refresh, token(1)).await, rotated);
+    assert_eq!(rotate(stage, token(1), token(2)).await, rotated);
+}
+
+/// And all its tokens with it.
+pub async fn a_reused_token_ends_its_session(stage: &Stage) {
+    let (ada, session) = stage.sign_up("ada").await;
+    let other = stage.session(ada.id);
+    stage.store.open_session(other.clone()).await.expect("opens");
+    rotate(stage, session.refresh, token(1)).await;
+    stage.ambient.advance(GRACE + Duration::from_millis(1));
+    let reused = Rotation::Reused { session_id: session.id };
+    assert_eq!(rotate(stage, session.refresh, token(1)).await, reused);
+    assert!(!lives(stage, session.id).await && lives(stage, other.id).await);
+    assert_eq!(rotate(stage, token(1), token(2)).await, Rotation::Unknown);
+}
+
+/// The grace is the preceding token's only.
+pub async fn a_token_two_back_is_reuse_at_once(stage: &Stage) {
+    let (_, session) = stage.sign_up("ada").await;
+    rotate(stage, session.refresh, token(1)).await;
+    rotate(stage, token(1), token(2)).await;
+    let reused = Rotation::Reused { session_id: session.id };
+    assert_eq!(rotate(stage, session.refresh, token(1)).await, reused);
+    assert!(!lives(stage, session.id).await);
+}
+
+/// Its token is nobody's.
+pub async fn an_expired_session_cannot_be_refreshed(stage: &Stage) {
+    let (_, session) = stage.sign_up("ada").await;
+    stage.ambient.set(session.expires_at);
+    assert_eq!(rotate(stage, session.refresh, token(1)).await, Rotation::Unknown);
+    assert!(!lives(stage, session.id).await);
+}
+
+/// But not the one that asks, and nobody else's.
+pub async fn a_new_password_ends_the_other_sessions(stage: &Stage) {
+    let (ada, first) = stage.sign_up("ada").await;
+    let (_, bobs) = stage.sign_up("bob").await;
+    let (second, revoked) = (stage.session(ada.id), stage.session(ada.id));
+    stage.store.open_session(second.clone()).await.expect("opens");
+    stage.store.open_session(revoked.clone()).await.expect("opens");
+    stage.store.revoke_session(ada.id, revoked.id, stage.at()).await.expect("revokes");
+    let hash = PasswordHash("new".to_owned());
+    let ended = stage.store.change_password(ada.id, hash, second.id, stage.at()).await;
+    assert_eq!(ended.ok(), Some(vec![first.id]));
+    assert!(!lives(stage, first.id).await && lives(stage, second.id).await && lives(stage, bobs.id).await);
+    let known = stage.store.credentials_of(ada.id).await.expect("is known");
+    assert_eq!(known.password.0, "new");
+}
+
+/// By everybody.
+pub async fn a_new_name_is_seen(stage: &Stage) {
+    let ada = stage.person("ada").await;
+    let name = DisplayName::parse("Countess").expect("valid");
+    let renamed = stage.store.rename(ada, &name).await.expect("renames");
+    assert_eq!(renamed.display_name, "Countess");
+    assert_eq!(stage.store.credentials_of(ada).await.map(|c| c.account).ok(), Some(renamed));
+}
+
+/// And by themselves, always.
+pub async fn people_are_seen_by_those_who_share_something(stage: &Stage) {
+    let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
+    stage.team_of(ada, [bob]).await;
+    stage.team(eve).await;
+    let everybody = vec![ada, bob, eve, UserId(stage.ambient.uuid())];
+    for (viewer, seen) in [(ada, vec![ada, bob]), (bob, vec![ada, bob]), (eve, vec![eve])] {
+        let people = stage.store.people(viewer, everybody.clone()).await.expect("answers");
+        let mut ids: Vec<UserId> = people.iter().map(|user| user.id).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, seen);
+    }
+    assert_eq!(stage.store.people(ada, vec![]).await.ok(), Some(vec![]));
+}
+
+/// And by nobody else.
+pub async fn who_left_is_seen_by_readers_of_their_messages(stage: &Stage) {
+    let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
+    let team = stage.team_of(ada, [bob, eve]).await;
+    stage.send(bob, team.general, "good bye").await;
+    stage.store.remove_member(ada, team.id, bob).await.expect("removes");
+    stage.store.remove_member(ada, team.id, eve).await.expect("removes");
+    let people = stage.store.people(ada, vec![bob, eve]).await.expect("answers");
+    assert_eq!(people.iter().map(|user| user.id).collect::<Vec<_>>(), [bob]);
+    assert_eq!(stage.store.people(bob, vec![ada]).await.ok(), Some(vec![]));
+}

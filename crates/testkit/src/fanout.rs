@@ -1,0 +1,105 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parlance_application::{
+    live::Frame,
+    ports::{Close, ConnectionId, Fanout, Urgency},
+};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::PATIENCE;
+
+/// Writes down what would go to sockets. Clones share the record.
+#[derive(Debug, Clone)]
+pub struct RecordingFanout(Arc<watch::Sender<Vec<Record>>>);
+
+/// One call of the fan-out.
+#[derive(Debug, Clone)]
+pub enum Record {
+    /// A frame was delivered.
+    Frame {
+        /// To whom.
+        to: Arc<[ConnectionId]>,
+        /// The JSON object.
+        frame: Value,
+        /// Whether it may be dropped.
+        urgency: Urgency,
+    },
+    /// A connection was closed.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+        /// Why.
+        close: Close,
+    },
+}
+
+impl Default for RecordingFanout {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Vec::new())))
+    }
+}
+
+impl RecordingFanout {
+    /// Everything so far, in order.
+    pub fn records(&self) -> Vec<Record> {
+        self.0.borrow().clone()
+    }
+
+    /// The frames that one connection was sent, in order.
+    pub fn frames(&self, connection: ConnectionId) -> Vec<Value> {
+        frames(&self.0.borrow(), connection)
+    }
+
+    /// Their types, in order.
+    pub fn types(&self, connection: ConnectionId) -> Vec<String> {
+        self.frames(connection).iter().map(|f| f["type"].as_str().unwrap_or("?").to_owned()).collect()
+    }
+
+    /// Why a connection was closed, if it was.
+    pub fn closed(&self, connection: ConnectionId) -> Option<Close> {
+        self.0.borrow().iter().find_map(|record| match record {
+            Record::Close { connection: c, close } if *c == connection => Some(*close),
+            _ => None,
+        })
+    }
+
+    /// Waits until a connection has been sent a frame of this type, and returns the first.
+    pub async fn heard(&self, connection: ConnectionId, kind: &str) -> Value {
+        let find = |records: &[Record]| {
+            frames(records, connection).into_iter().find(|frame| frame["type"] == kind)
+        };
+        self.until(|records| find(records).is_some()).await;
+        find(&self.0.borrow()).expect("has just been seen")
+    }
+
+    /// Waits until the record fulfils a condition.
+    pub async fn until(&self, condition: impl Fn(&[Record]) -> bool) {
+        let mut records = self.0.subscribe();
+        let came = tokio::time::timeout(PATIENCE, records.wait_for(|records| condition(records))).await;
+        assert!(matches!(came, Ok(Ok(_))), "it never came; the record is {:#?}", self.records());
+    }
+}
+
+fn frames(records: &[Record], connection: ConnectionId) -> Vec<Value> {
+    records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Frame { to, frame, .. } if to.contains(&connection) => Some(frame.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[async_trait]
+impl Fanout for RecordingFanout {
+    async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency) {
+        let frame = serde_json::from_slice(frame.bytes()).expect("a frame is JSON");
+        self.0.send_modify(|records| records.push(Record::Frame { to, frame, urgency }));
+    }
+
+    async fn close(&self, connection: ConnectionId, close: Close) {
+        self.0.send_modify(|records| records.push(Record::Close { connection, close }));
+    }
+}

@@ -1,0 +1,101 @@
+use std::time::Duration;
+
+use parlance_application::{
+    Caller,
+    ports::{Ambient, ConnectionId},
+};
+use parlance_domain::{
+    Account, ClientMsgId, Conversation, ConversationId, ConversationKind, Email, Mentions, Message, MessageId,
+    MessageText, Password, SessionId, UserId, WorkspaceId, message::MessageKind,
+};
+
+use crate::TestAmbient;
+
+/// Somebody with an account, created now, at `name@example.org`.
+pub fn account(ambient: &TestAmbient, name: &str) -> Account {
+    Account {
+        id: UserId(ambient.uuid()),
+        email: email(name).into(),
+        display_name: name.to_owned(),
+        created_at: ambient.now(),
+    }
+}
+
+/// Somebody new who has proved who they are.
+pub fn caller(ambient: &TestAmbient, name: &str) -> Caller {
+    Caller {
+        account: account(ambient, name),
+        session_id: SessionId(ambient.uuid()),
+        expires_at: ambient.now() + Duration::from_secs(900),
+    }
+}
+
+/// `name@example.org`.
+pub fn email(name: &str) -> Email {
+    Email::parse(&format!("{name}@example.org")).expect("a valid address")
+}
+
+/// What somebody typed as password.
+pub fn password(text: &str) -> Password {
+    Password::candidate(text)
+}
+
+/// A message's text.
+pub fn text(text: &str) -> MessageText {
+    MessageText::parse(text).expect("a valid text")
+}
+
+/// The sender's own id of a send.
+pub fn client_msg_id(id: &str) -> ClientMsgId {
+    ClientMsgId::parse(id).expect("a valid id")
+}
+
+/// The only worker's socket of that number.
+pub fn socket(number: u32) -> ConnectionId {
+    ConnectionId { worker: 0, number }
+}
+
+/// A public channel `team` at a rev, with as many messages.
+pub fn channel(id: ConversationId, rev: u64) -> Conversation {
+    Conversation {
+        id,
+        workspace_id: WorkspaceId(uuid::Uuid::from_u128(1)),
+        kind: ConversationKind::Channel,
+        name: Some("team".to_owned()),
+        topic: Some(String::new()),
+        private: false,
+        archived_at: None,
+        member_ids: None,
+        rev,
+        last_seq: rev,
+        last_message_at: None,
+    }
+}
+
+/// A message as it is after its send, the `rev`th change of a conversation with nothing but sends.
+pub fn message(id: MessageId, conversation_id: ConversationId, author: UserId, rev: u64, text: &str) -> Message {
+    Message {
+        id,
+        conversation_id,
+        workspace_id: WorkspaceId(uuid::Uuid::from_u128(1)),
+        seq: rev,
+        rev,
+        kind: MessageKind::User,
+        author_id: Some(author),
+        text: text.to_owned(),
+        thread_root_id: None,
+        reply_count: 0,
+        last_reply_at: None,
+        reply_user_ids: vec![],
+        reactions: vec![],
+        mentions: Mentions::default(),
+        attachments: [],
+        pinned_at: None,
+        pinned_by: None,
+        client_msg_id: format!("m-{rev}"),
+        created_at: TestAmbient::BEGIN,
+        edited_at: None,
+        deleted_at: None,
+        deleted_by: None,
+    }
+}

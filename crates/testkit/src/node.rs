@@ -1,0 +1,79 @@
+use std::sync::{Arc, atomic::AtomicI64};
+
+use parlance_application::{
+    App, Ports, Tasks,
+    live::{Attachment, Live},
+    ports::{
+        ConnectionId,
+        store::{Messages, Store},
+    },
+};
+use parlance_domain::{ConversationId, NodeId, SessionId, UserId};
+use uuid::Uuid;
+
+use crate::{PlainHasher, PlainTokens, RecordingFanout, SilentBus, TestAmbient};
+
+/// A node with fakes around it. Ends with the test's runtime.
+pub struct TestNode {
+    /// Clock, ids, randomness.
+    pub ambient: TestAmbient,
+    /// What goes to sockets.
+    pub fanout: RecordingFanout,
+    /// The live side.
+    pub live: Live,
+    /// The node's task set.
+    pub tasks: Arc<Tasks>,
+    _services: Tasks,
+}
+
+impl TestNode {
+    /// A node whose holes are bridged from `store`, with no limit of connections. Needs a runtime.
+    pub fn start(store: impl Messages + 'static) -> Self {
+        Self::limited(store, None)
+    }
+
+    /// The same with a limit of connections for each user.
+    pub fn limited(store: impl Messages + 'static, connections_per_user: Option<usize>) -> Self {
+        let (fanout, tasks, services) = (RecordingFanout::default(), Arc::new(Tasks::default()), Tasks::default());
+        let live = Live::start(
+            NodeId(Uuid::from_u128(1)),
+            Arc::new(SilentBus),
+            Arc::new(fanout.clone()),
+            Arc::new(store),
+            &services,
+            &tasks,
+            connections_per_user,
+        );
+        Self { ambient: TestAmbient::seeded(7), fanout, live, tasks, _services: services }
+    }
+
+    /// The use cases upon `store`, with [`PlainHasher`] and [`PlainTokens`].
+    pub fn app(&self, store: impl Store + 'static) -> App {
+        App::new(self.ports(store))
+    }
+
+    /// What [`TestNode::app`] is made of, for a test that wants another hasher, say.
+    pub fn ports(&self, store: impl Store + 'static) -> Ports {
+        Ports {
+            store: Arc::new(store),
+            ambient: Arc::new(self.ambient.clone()),
+            hasher: Arc::new(PlainHasher),
+            tokens: Arc::new(PlainTokens),
+            live: self.live.clone(),
+            tasks: self.tasks.clone(),
+        }
+    }
+
+    /// Announces a connection that was last heard at `heard_at`.
+    pub async fn register(&self, connection: ConnectionId, user: UserId, session: SessionId, heard_at: i64) {
+        self.live.register(connection, user, session, Arc::new(AtomicI64::new(heard_at))).await;
+    }
+
+    /// Registers a connection and attaches it to conversations, each up to a rev.
+    pub async fn connect(&self, connection: ConnectionId, user: UserId, conversations: &[(ConversationId, u64)]) {
+        self.register(connection, user, SessionId(self.ambient.next_uuid()), 0).await;
+        let attachment = Attachment { conversations: conversations.to_vec(), ..Attachment::default() };
+        self.live.attach(connection, attachment).await;
+        self.live.settle().await;
+    }
+}

@@ -1,0 +1,246 @@
+use std::{sync::Arc, time::Duration};
+
+use parlance_application::{
+    Result,
+    jobs::{Job, Task},
+    ports::{
+        Ambient, JobQueue, PasswordHash, RefreshDigest,
+        store::{Admission, Change, Commit, Committed, Draft, Entry, Joining, NewChannel, NewDm, NewSession, NewWorkspace,
+            OpenedDm, Store, Write},
+    },
+};
+use parlance_domain::{
+    Account, ChannelName, ConversationId, Emoji, JobId, JoinCode, Message, MessageId, SessionId, Timestamp, Topic,
+    UserId, WorkspaceId, WorkspaceName,
+};
+
+use crate::{TestAmbient, account, client_msg_id, text};
+
+/// A store with nobody in it, and the steps by which a contract case sets its scene. Each step happens later than the one
+/// before.
+pub struct Stage {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The job queue beside it.
+    pub queue: Arc<dyn JobQueue>,
+    /// Clock, ids, randomness.
+    pub ambient: TestAmbient,
+}
+
+/// A workspace to play in.
+#[derive(Debug, Clone)]
+pub struct Team {
+    /// Which.
+    pub id: WorkspaceId,
+    /// Its first channel.
+    pub general: ConversationId,
+    /// What lets people in.
+    pub code: JoinCode,
+}
+
+impl Stage {
+    /// Sets up around a fresh store.
+    pub fn new(store: impl Store + JobQueue + 'static) -> Self {
+        let store = Arc::new(store);
+        Self { store: store.clone(), queue: store, ambient: TestAmbient::seeded(11) }
+    }
+
+    /// A moment later than all before.
+    pub fn at(&self) -> Timestamp {
+        self.ambient.tick()
+    }
+
+    /// A job of no importance.
+    pub fn job(&self) -> Job {
+        Job { id: JobId(self.ambient.uuid()), task: Task::WelcomeMail { user_id: UserId(self.ambient.uuid()) } }
+    }
+
+    /// A session that lasts an hour.
+    pub fn session(&self, user_id: UserId) -> NewSession {
+        let at = self.at();
+        NewSession {
+            id: SessionId(self.ambient.uuid()),
+            user_id,
+            refresh: RefreshDigest(self.ambient.random()),
+            at,
+            expires_at: at + Duration::from_secs(3_600),
+        }
+    }
+
+    /// Signs somebody up, with the password hash `hash`.
+    pub async fn sign_up(&self, name: &str) -> (Account, NewSession) {
+        self.at();
+        let account = account(&self.ambient, name);
+        let session = self.session(account.id);
+        let hash = PasswordHash("hash".to_owned());
+        let created = self.store.create_account(account.clone(), hash, session.clone(), self.job()).await;
+        created.expect("signs up");
+        (account, session)
+    }
+
+    /// The id of somebody new.
+    pub async fn person(&self, name: &str) -> UserId {
+        self.sign_up(name).await.0.id
+    }
+
+    /// Several at once.
+    pub async fn people<const N: usize>(&self, names: [&str; N]) -> [UserId; N] {
+        let mut ids = [UserId(uuid::Uuid::nil()); N];
+        for (id, name) in ids.iter_mut().zip(names) {
+            *id = self.person(name).await;
+        }
+        ids
+    }
+
+    /// A new workspace of `admin`'s.
+    pub async fn team(&self, admin: UserId) -> Team {
+        self.admission(admin).await.1
+    }
+
+    /// The same, with what the store said of it.
+    pub async fn admission(&self, admin: UserId) -> (Admission, Team) {
+        let random = self.ambient.random();
+        let team = Team {
+            id: WorkspaceId(self.ambient.uuid()),
+            general: ConversationId(self.ambient.uuid()),
+            code: JoinCode::from_random(std::array::from_fn(|i| random[i])),
+        };
+        let new = NewWorkspace {
+            id: team.id,
+            name: WorkspaceName::parse("Team").expect("valid"),
+            join_code: team.code.clone(),
+            general: team.general,
+            at: self.at(),
+        };
+        (self.store.create_workspace(admin, new).await.expect("creates a workspace"), team)
+    }
+
+    /// A workspace of the first with the others in it as members.
+    pub async fn team_of<const N: usize>(&self, admin: UserId, others: [UserId; N]) -> Team {
+        let team = self.team(admin).await;
+        for other in others {
+            self.enter(&team, other).await;
+        }
+        team
+    }
+
+    /// Somebody comes in by code.
+    pub async fn enter(&self, team: &Team, user: UserId) -> Admission {
+        match self.store.join_workspace(user, &team.code, self.at()).await.expect("joins") {
+            Joining::Entered(admission) => *admission,
+            Joining::AlreadyIn(workspace) => panic!("already in {workspace:?}"),
+        }
+    }
+
+    /// A channel to be.
+    pub fn new_channel(&self, team: &Team, name: &str, private: bool) -> NewChannel {
+        NewChannel {
+            id: ConversationId(self.ambient.uuid()),
+            workspace_id: team.id,
+            name: ChannelName::parse(name).expect("valid"),
+            topic: Topic::parse("").expect("valid"),
+            private,
+            at: self.at(),
+        }
+    }
+
+    /// A new public channel with `actor` in it.
+    pub async fn channel(&self, actor: UserId, team: &Team, name: &str) -> ConversationId {
+        self.entry(actor, team, name, false).await.summary.conversation.id
+    }
+
+    /// A new private channel with `actor` in it.
+    pub async fn private(&self, actor: UserId, team: &Team, name: &str) -> ConversationId {
+        self.entry(actor, team, name, true).await.summary.conversation.id
+    }
+
+    /// A new channel, with what the store said of it.
+    pub async fn entry(&self, actor: UserId, team: &Team, name: &str, private: bool) -> Entry {
+        self.store.create_channel(actor, self.new_channel(team, name, private)).await.expect("creates a channel")
+    }
+
+    /// Asks for the DM of `actor` and `peer`.
+    pub async fn dm(&self, actor: UserId, team: &Team, peer: UserId) -> Result<OpenedDm> {
+        let new = NewDm { id: ConversationId(self.ambient.uuid()), workspace_id: team.id, peer, at: self.at() };
+        self.store.open_dm(actor, new).await
+    }
+
+    /// Somebody comes into a public channel.
+    pub async fn join(&self, user: UserId, channel: ConversationId) -> Entry {
+        self.store.join_channel(user, channel, self.at()).await.expect("joins")
+    }
+
+    /// A wish for a change.
+    pub fn write(&self, actor: UserId, change: Change) -> Write {
+        Write { actor, at: self.at(), change }
+    }
+
+    /// A wish to send, under an id of one's own.
+    pub fn draft(&self, actor: UserId, id: &str, says: &str) -> Write {
+        let draft =
+            Draft { id: MessageId(self.ambient.uuid()), client_msg_id: client_msg_id(id), text: text(says) };
+        self.write(actor, Change::Send(draft))
+    }
+
+    /// Asks for several changes at once.
+    pub async fn append(&self, conversation: ConversationId, writes: Vec<Write>) -> Vec<Result<Commit>> {
+        let count = writes.len();
+        let outcomes = self.store.append(conversation, writes).await.expect("appends");
+        assert_eq!(outcomes.len(), count, "one answer for each write");
+        outcomes
+    }
+
+    /// Asks for one change.
+    pub async fn change(&self, actor: UserId, conversation: ConversationId, change: Change) -> Result<Commit> {
+        self.append(conversation, vec![self.write(actor, change)]).await.remove(0)
+    }
+
+    /// Asks to send under an id of one's own.
+    pub async fn try_send(&self, actor: UserId, conversation: ConversationId, id: &str, says: &str) -> Result<Commit> {
+        self.append(conversation, vec![self.draft(actor, id, says)]).await.remove(0)
+    }
+
+    /// Sends.
+    pub async fn send(&self, actor: UserId, conversation: ConversationId, says: &str) -> Message {
+        let id = self.ambient.uuid().to_string();
+        Self::message(&self.try_send(actor, conversation, &id, says).await.expect("sends"))
+    }
+
+    /// Reacts.
+    pub async fn react(&self, actor: UserId, message: &Message, emoji: &str) -> Result<Commit> {
+        let emoji = Emoji::parse(emoji).expect("valid");
+        self.change(actor, message.conversation_id, Change::React { message_id: message.id, emoji }).await
+    }
+
+    /// Takes a reaction back.
+    pub async fn unreact(&self, actor: UserId, message: &Message, emoji: &str) -> Result<Commit> {
+        let emoji = Emoji::parse(emoji).expect("valid");
+        self.change(actor, message.conversation_id, Change::Unreact { message_id: message.id, emoji }).await
+    }
+
+    /// Asks for another text.
+    pub async fn edit(&self, actor: UserId, message: &Message, says: &str) -> Result<Commit> {
+        let change = Change::Edit { message_id: message.id, text: text(says) };
+        self.change(actor, message.conversation_id, change).await
+    }
+
+    /// Asks for a tombstone.
+    pub async fn delete(&self, actor: UserId, message: &Message) -> Result<Commit> {
+        self.change(actor, message.conversation_id, Change::Delete { message_id: message.id }).await
+    }
+
+    /// The message that a commit was about.
+    pub fn message(commit: &Commit) -> Message {
+        match &commit.subject {
+            Committed::Message(message) => message.clone(),
+            Committed::Conversation(other) => panic!("about a conversation: {other:?}"),
+        }
+    }
+
+    /// The conversation's count of changes of access, as `user`'s snapshot shows it.
+    pub async fn access_rev(&self, user: UserId, conversation: ConversationId) -> u64 {
+        let snapshot = self.store.snapshot(user).await.expect("a snapshot");
+        let entry = snapshot.conversations.iter().find(|e| e.summary.conversation.id == conversation);
+        entry.expect("is in it").access_rev
+    }
+}

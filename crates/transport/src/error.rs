@@ -1,0 +1,193 @@
+//! The one place where an error becomes something on the wire, for REST and the socket alike.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    body::BoxBody,
+    http::{StatusCode, header},
+};
+use parlance_application::{Error, FieldError, Unauthenticated, ports::Close};
+use parlance_domain::{MessageId, RequestId};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What a handler fails with. The middleware renders it, with the request's id.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct ApiError(#[from] pub(crate) Error);
+
+/// An error's public face.
+pub(crate) struct Face {
+    pub(crate) code: &'static str,
+    status: StatusCode,
+    /// What the socket is closed with if `hello` fails so.
+    pub(crate) close: Option<Close>,
+    retry_after: Option<Duration>,
+}
+
+/// An error as the socket tells it.
+#[derive(Debug, Serialize)]
+pub(crate) struct SocketError<'a> {
+    code: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<MessageId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+/// RFC 9457.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Problem {
+    /// Always `about:blank`: `code` says what it is.
+    r#type: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// For people.
+    detail: String,
+    /// For programs; the same as on the socket.
+    code: &'static str,
+    /// Also in the `X-Request-Id` header and in the logs.
+    #[schema(value_type = String)]
+    request_id: RequestId,
+    /// The refused fields of a `validation_failed`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Refused>)]
+    errors: Vec<FieldError>,
+    /// The message that a `conflict` is with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<MessageId>,
+}
+
+/// One refused field.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the schema of `FieldError`, which the application defines without schemas")]
+pub(crate) struct Refused {
+    /// Its name in the request.
+    field: String,
+    /// For programs.
+    code: String,
+    /// For people.
+    message: String,
+}
+
+pub(crate) fn face(error: &Error) -> Face {
+    let face = |code, status| Face { code, status, close: None, retry_after: None };
+    match error {
+        Error::BadRequest(_) => face("bad_request", StatusCode::BAD_REQUEST),
+        Error::UnknownType(_) => face("unknown_type", StatusCode::BAD_REQUEST),
+        Error::Validation(_) => face("validation_failed", StatusCode::UNPROCESSABLE_ENTITY),
+        Error::Unauthenticated(why) => Face {
+            close: match why {
+                Unauthenticated::Missing | Unauthenticated::Credentials => None,
+                Unauthenticated::BadToken => Some(Close::BadToken),
+                Unauthenticated::Expired => Some(Close::TokenExpired),
+                Unauthenticated::Revoked => Some(Close::SessionRevoked),
+            },
+            ..face("unauthenticated", StatusCode::UNAUTHORIZED)
+        },
+        Error::Forbidden(_) => face("forbidden", StatusCode::FORBIDDEN),
+        Error::NotFound(_) => face("not_found", StatusCode::NOT_FOUND),
+        Error::MethodNotAllowed { .. } => face("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED),
+        Error::Conflict { .. } => face("conflict", StatusCode::CONFLICT),
+        Error::PayloadTooLarge { .. } => face("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE),
+        Error::UnsupportedMediaType => face("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        Error::RateLimited { retry_after } => Face {
+            retry_after: Some(*retry_after),
+            ..face("rate_limited", StatusCode::TOO_MANY_REQUESTS)
+        },
+        Error::Unavailable { retry_after, .. } => Face {
+            retry_after: Some(*retry_after),
+            close: Some(Close::Overloaded),
+            ..face("unavailable", StatusCode::SERVICE_UNAVAILABLE)
+        },
+        Error::Internal { .. } => {
+            Face { close: Some(Close::Overloaded), ..face("internal", StatusCode::INTERNAL_SERVER_ERROR) }
+        }
+    }
+}
+
+impl<'a> SocketError<'a> {
+    pub(crate) fn new(error: &'a Error) -> Self {
+        log(error);
+        let face = face(error);
+        Self {
+            code: face.code,
+            message: error.to_string(),
+            errors: fields(error),
+            message_id: message_id(error),
+            retry_after_ms: face.retry_after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+/// A whole problem response.
+pub(crate) fn problem(error: &Error, request_id: RequestId) -> HttpResponse {
+    log(error);
+    let Face { code, status, retry_after, .. } = face(error);
+    let mut response = HttpResponse::build(status);
+    response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+    if let Some(after) = retry_after {
+        response.insert_header((header::RETRY_AFTER, after.as_secs().max(1)));
+    }
+    if let Error::MethodNotAllowed { allow } = error {
+        response.insert_header((header::ALLOW, *allow));
+    }
+    if let Error::Unauthenticated(why) = error {
+        let challenge = match why {
+            Unauthenticated::Missing | Unauthenticated::Credentials => "Bearer realm=\"parlance\"",
+            _ => "Bearer realm=\"parlance\", error=\"invalid_token\"",
+        };
+        response.insert_header((header::WWW_AUTHENTICATE, challenge));
+    }
+    let body = Problem {
+        r#type: "about:blank",
+        title: status.canonical_reason().unwrap_or("Error"),
+        status: status.as_u16(),
+        detail: error.to_string(),
+        code,
+        request_id,
+        errors: fields(error).to_vec(),
+        message_id: message_id(error),
+    };
+    response.body(serde_json::to_string(&body).unwrap_or_default())
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        face(&self.0).status
+    }
+
+    /// Only a status: the body is the middleware's.
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        HttpResponse::new(self.status_code())
+    }
+}
+
+fn fields(error: &Error) -> &[FieldError] {
+    match error {
+        Error::Validation(fields) => fields,
+        _ => &[],
+    }
+}
+
+fn message_id(error: &Error) -> Option<MessageId> {
+    match error {
+        Error::Conflict { message_id, .. } => *message_id,
+        _ => None,
+    }
+}
+
+/// Causes are for the log alone.
+fn log(error: &Error) {
+    match error {
+        Error::Internal { cause } => tracing::error!(%cause, "internal error"),
+        Error::Unavailable { cause, .. } => tracing::warn!(%cause, "unavailable"),
+        _ => {}
+    }
+}

@@ -1,0 +1,172 @@
+//! What handlers take: a strict JSON body, a strict query, a path, the caller. Each refuses in the contract's terms.
+
+use std::future::{Future, Ready, ready};
+
+use actix_web::{
+    FromRequest, HttpMessage, HttpRequest,
+    dev::Payload,
+    http::header,
+    web::{Data, Query},
+};
+use futures::{StreamExt, future::LocalBoxFuture};
+use parlance_application::{App, Caller, Error, FieldError, Unauthenticated, ports::store::PageQuery};
+use parlance_domain::Invalid;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::error::ApiError;
+
+/// The largest JSON body, in bytes.
+pub(crate) const BODY_LIMIT: usize = 64 * 1024;
+
+/// A JSON body of known fields, within the bounds that its type states.
+pub(crate) struct Body<T>(pub(crate) T);
+
+/// A query of known parameters, within the bounds that its type states.
+pub(crate) struct Params<T>(pub(crate) T);
+
+/// The parameters of a path.
+pub(crate) struct Path<T>(pub(crate) T);
+
+/// Who asks.
+pub(crate) struct Authenticated(pub(crate) Caller);
+
+/// Which part of a list.
+#[derive(Debug, Deserialize, garde::Validate, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PageParams {
+    /// The `next_cursor` of the page before.
+    #[garde(skip)]
+    cursor: Option<String>,
+    /// How many items; 50 unless told.
+    #[garde(range(min = 1, max = 200))]
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<usize>,
+}
+
+impl PageParams {
+    /// Items of a page unless told.
+    pub(crate) const DEFAULT_LIMIT: usize = 50;
+}
+
+impl From<PageParams> for PageQuery {
+    fn from(params: PageParams) -> Self {
+        Self { after: params.cursor, limit: params.limit.unwrap_or(PageParams::DEFAULT_LIMIT) }
+    }
+}
+
+impl<T: DeserializeOwned + garde::Validate<Context = ()> + 'static> FromRequest for Body<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let json = request.content_type().eq_ignore_ascii_case("application/json");
+        let declared = request
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        let mut payload = payload.take();
+        Box::pin(async move {
+            if !json {
+                return Err(Error::UnsupportedMediaType.into());
+            }
+            let too_large = Error::PayloadTooLarge { limit: BODY_LIMIT };
+            if declared.is_some_and(|length| length > BODY_LIMIT) {
+                return Err(too_large.into());
+            }
+            let mut body = Vec::with_capacity(declared.unwrap_or(0));
+            while let Some(chunk) = payload.next().await {
+                let chunk = chunk.map_err(|_| Error::BadRequest("the body ended early".into()))?;
+                if body.len() + chunk.len() > BODY_LIMIT {
+                    return Err(too_large.into());
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok(Self(valid(parse(&body)?)?))
+        })
+    }
+}
+
+impl<T: DeserializeOwned + garde::Validate<Context = ()>> FromRequest for Params<T> {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let parsed = Query::<T>::from_query(request.query_string())
+            .map_err(|error| Error::BadRequest(error.to_string()))
+            .and_then(|query| valid(query.into_inner()));
+        ready(parsed.map(Self).map_err(ApiError))
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest for Path<T> {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let path = actix_web::dev::Path::clone(request.match_info());
+        ready(
+            path.load()
+                .map(Self)
+                .map_err(|_| ApiError(Error::BadRequest("the path holds a malformed id".into()))),
+        )
+    }
+}
+
+impl FromRequest for Authenticated {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    /// Takes what the route's middleware has found out: it comes before every other check of the request.
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let caller = request.extensions().get::<Caller>().cloned();
+        ready(caller.map(Self).ok_or_else(|| ApiError(Unauthenticated::Missing.into())))
+    }
+}
+
+/// Reads a bearer token and verifies it; none where the request has no such header.
+pub(crate) fn bearer(request: &HttpRequest) -> Option<impl Future<Output = Result<Caller, Error>> + use<>> {
+    let header = request.headers().get(header::AUTHORIZATION)?.clone();
+    let app = request.app_data::<Data<App>>()?.clone();
+    Some(async move {
+        let token = header
+            .to_str()
+            .ok()
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim());
+        app.accounts.authenticate(token.ok_or(Unauthenticated::BadToken)?).await
+    })
+}
+
+/// Strict JSON, for bodies and for the socket's frames.
+pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(json).map_err(|error| Error::BadRequest(format!("malformed request: {error}")))
+}
+
+/// Checks the bounds that a request's type states.
+pub(crate) fn valid<T: garde::Validate<Context = ()>>(request: T) -> Result<T, Error> {
+    let Err(report) = request.validate() else { return Ok(request) };
+    let refused = |(path, error): &(garde::Path, garde::Error)| FieldError {
+        field: path.to_string(),
+        code: "out_of_bounds",
+        message: error.to_string(),
+    };
+    Err(Error::Validation(report.iter().map(refused).collect()))
+}
+
+/// Collects what the domain refuses, so that a request with two bad fields hears of both.
+#[derive(Default)]
+pub(crate) struct Fields(Vec<FieldError>);
+
+impl Fields {
+    /// Notes a refusal under the field's name.
+    pub(crate) fn take<T>(&mut self, field: &str, parsed: Result<T, Invalid>) -> Option<T> {
+        parsed.map_err(|invalid| self.0.push(FieldError::new(field, invalid))).ok()
+    }
+
+    /// The refusals, if there are any.
+    pub(crate) fn finish(self) -> Error {
+        Error::Validation(self.0)
+    }
+}

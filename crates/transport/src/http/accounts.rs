@@ -1,0 +1,230 @@
+use actix_web::{
+    HttpResponse,
+    web::{Data, Json},
+};
+use parlance_application::{self as application, App, Error, Unauthenticated, ports::RefreshToken};
+use parlance_domain::{Account, DisplayName, Email, Password, Session, SessionId, User, UserId};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::list::List;
+use crate::{
+    error::{ApiError, Problem},
+    extract::{Authenticated, Body, Fields, Params, Path},
+};
+
+#[derive(Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Signup {
+    #[garde(length(max = 254))]
+    #[schema(max_length = 254, format = "email")]
+    email: String,
+    #[garde(length(chars, min = 10, max = 256))]
+    #[schema(min_length = 10, max_length = 256, format = "password")]
+    password: String,
+    #[garde(skip)]
+    #[schema(min_length = 1, max_length = 80)]
+    display_name: String,
+}
+
+#[derive(Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Signin {
+    #[garde(skip)]
+    email: String,
+    #[garde(skip)]
+    #[schema(format = "password")]
+    password: String,
+}
+
+#[derive(Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Refresh {
+    #[garde(skip)]
+    refresh_token: String,
+}
+
+#[derive(Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Profile {
+    #[garde(skip)]
+    #[schema(min_length = 1, max_length = 80)]
+    display_name: String,
+}
+
+#[derive(Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewPassword {
+    #[garde(skip)]
+    #[schema(format = "password")]
+    current_password: String,
+    #[garde(length(chars, min = 10, max = 256))]
+    #[schema(min_length = 10, max_length = 256, format = "password")]
+    new_password: String,
+}
+
+#[derive(Deserialize, garde::Validate, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Ids {
+    /// Up to 100, separated by commas.
+    #[garde(skip)]
+    ids: String,
+}
+
+/// A session's tokens.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SignedIn {
+    user: Account,
+    /// For `Authorization: Bearer` and `hello`.
+    access_token: String,
+    /// For `/auth/refresh`, once.
+    refresh_token: String,
+    /// Seconds until the access token expires.
+    expires_in: u64,
+}
+
+impl From<application::SignedIn> for SignedIn {
+    fn from(signed_in: application::SignedIn) -> Self {
+        Self {
+            user: signed_in.account,
+            access_token: signed_in.access.0,
+            refresh_token: hex(&signed_in.refresh.0),
+            expires_in: signed_in.expires_in.as_secs(),
+        }
+    }
+}
+
+/// Create an account and sign in
+#[utoipa::path(post, path = "/api/v1/auth/signup", tag = "auth", request_body = Signup, security(()), responses((status = 201, body = SignedIn), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn signup(app: Data<App>, Body(body): Body<Signup>) -> Result<HttpResponse, ApiError> {
+    let mut fields = Fields::default();
+    let email = fields.take("email", Email::parse(&body.email));
+    let password = fields.take("password", Password::parse(&body.password));
+    let display_name = fields.take("display_name", DisplayName::parse(&body.display_name));
+    let (Some(email), Some(password), Some(display_name)) = (email, password, display_name) else {
+        return Err(fields.finish().into());
+    };
+    let signed_in = app.accounts.sign_up(application::Signup { email, password, display_name }).await?;
+    Ok(HttpResponse::Created().json(SignedIn::from(signed_in)))
+}
+
+/// Begin a session
+#[utoipa::path(post, path = "/api/v1/auth/signin", tag = "auth", request_body = Signin, security(()), responses((status = 200, body = SignedIn), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn signin(app: Data<App>, Body(body): Body<Signin>) -> Result<Json<SignedIn>, ApiError> {
+    // An address that could never have signed up is simply unknown.
+    let email = Email::parse(&body.email).ok();
+    let signed_in = app.accounts.sign_in(email, Password::candidate(&body.password)).await?;
+    Ok(Json(signed_in.into()))
+}
+
+/// Exchange a refresh token for its successor
+#[utoipa::path(post, path = "/api/v1/auth/refresh", tag = "auth", request_body = Refresh, security(()), responses((status = 200, body = SignedIn), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn refresh(app: Data<App>, Body(body): Body<Refresh>) -> Result<Json<SignedIn>, ApiError> {
+    let token = unhex(&body.refresh_token).ok_or(Error::from(Unauthenticated::BadToken))?;
+    Ok(Json(app.accounts.refresh(RefreshToken(token)).await?.into()))
+}
+
+/// End the session that asks
+#[utoipa::path(post, path = "/api/v1/auth/signout", tag = "auth", responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn signout(app: Data<App>, Authenticated(caller): Authenticated) -> Result<HttpResponse, ApiError> {
+    app.accounts.revoke_session(&caller, caller.session_id).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// List one's signed-in devices
+#[utoipa::path(get, path = "/api/v1/auth/sessions", tag = "auth", responses((status = 200, body = List<Session>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn sessions(app: Data<App>, Authenticated(caller): Authenticated) -> Result<Json<List<Session>>, ApiError> {
+    Ok(Json(List::whole(app.accounts.sessions(&caller).await?)))
+}
+
+/// End one of one's sessions, its tokens and its sockets
+#[utoipa::path(delete, path = "/api/v1/auth/sessions/{id}", tag = "auth", params(("id" = SessionId, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn revoke_session(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<SessionId>,
+) -> Result<HttpResponse, ApiError> {
+    app.accounts.revoke_session(&caller, id).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// One's own account
+#[utoipa::path(get, path = "/api/v1/users/me", tag = "users", responses((status = 200, body = Account), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn me(Authenticated(caller): Authenticated) -> Json<Account> {
+    Json(caller.account)
+}
+
+/// Change what others see
+#[utoipa::path(patch, path = "/api/v1/users/me", tag = "users", request_body = Profile, responses((status = 200, body = Account), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn update_me(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Body(body): Body<Profile>,
+) -> Result<Json<Account>, ApiError> {
+    let name = DisplayName::parse(&body.display_name).map_err(|e| Error::invalid("display_name", e))?;
+    Ok(Json(app.accounts.rename(&caller, &name).await?))
+}
+
+/// Change one's password, which ends all other sessions
+#[utoipa::path(post, path = "/api/v1/users/me/password", tag = "users", request_body = NewPassword, responses((status = 200, body = Account), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn change_password(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Body(body): Body<NewPassword>,
+) -> Result<Json<Account>, ApiError> {
+    let new = Password::parse(&body.new_password).map_err(|e| Error::invalid("new_password", e))?;
+    let current = Password::candidate(&body.current_password);
+    Ok(Json(app.accounts.change_password(&caller, current, new).await?))
+}
+
+/// One person whom one may see
+#[utoipa::path(get, path = "/api/v1/users/{id}", tag = "users", params(("id" = UserId, Path)), responses((status = 200, body = User), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn user(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<UserId>,
+) -> Result<Json<User>, ApiError> {
+    Ok(Json(app.accounts.person(&caller, id).await?))
+}
+
+/// Those of some people whom one may see
+#[utoipa::path(get, path = "/api/v1/users", tag = "users", params(Ids), responses((status = 200, body = List<User>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn users(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Params(params): Params<Ids>,
+) -> Result<Json<List<User>>, ApiError> {
+    let ids: Result<Vec<UserId>, _> =
+        params.ids.split(',').filter(|id| !id.is_empty()).map(str::parse).collect();
+    let ids = ids.map_err(|_| Error::BadRequest("ids holds a malformed id".into()))?;
+    if ids.len() > 100 {
+        let field = application::FieldError {
+            field: "ids".into(),
+            code: "too_long",
+            message: "must be at most 100".into(),
+        };
+        return Err(Error::Validation(vec![field]).into());
+    }
+    Ok(Json(List::whole(app.accounts.people(&caller, ids).await?)))
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).ok()?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(bytes)
+}

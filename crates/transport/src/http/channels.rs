@@ -1,0 +1,236 @@
+use actix_web::{
+    HttpResponse,
+    web::{Data, Json},
+};
+use parlance_application::{App, Error};
+use parlance_domain::{
+    ChannelMember, ChannelName, ConversationId, ReadState, Summary, Topic, UserId, WorkspaceId,
+};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::list::List;
+use crate::{
+    error::{ApiError, Problem},
+    extract::{Authenticated, Body, Fields, PageParams, Params, Path},
+};
+
+#[derive(Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewChannel {
+    #[garde(skip)]
+    #[schema(min_length = 1, max_length = 80, pattern = "^[a-z0-9_-]+$")]
+    name: String,
+    #[garde(skip)]
+    #[schema(max_length = 250)]
+    topic: Option<String>,
+    #[garde(skip)]
+    private: Option<bool>,
+}
+
+#[derive(Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChannelUpdate {
+    #[garde(skip)]
+    #[schema(min_length = 1, max_length = 80, pattern = "^[a-z0-9_-]+$")]
+    name: Option<String>,
+    #[garde(skip)]
+    #[schema(max_length = 250)]
+    topic: Option<String>,
+}
+
+#[derive(Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Person {
+    #[garde(skip)]
+    user_id: UserId,
+}
+
+#[derive(Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReadUpTo {
+    #[garde(skip)]
+    seq: u64,
+}
+
+/// Create a channel
+#[utoipa::path(post, path = "/api/v1/workspaces/{id}/channels", tag = "channels", params(("id" = WorkspaceId, Path)), request_body = NewChannel, responses((status = 201, body = Summary), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn create(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Body(body): Body<NewChannel>,
+) -> Result<HttpResponse, ApiError> {
+    let mut fields = Fields::default();
+    let name = fields.take("name", ChannelName::parse(&body.name));
+    let topic = fields.take("topic", Topic::parse(body.topic.as_deref().unwrap_or_default()));
+    let (Some(name), Some(topic)) = (name, topic) else { return Err(fields.finish().into()) };
+    let summary = app.channels.create(&caller, id, name, topic, body.private.unwrap_or(false)).await?;
+    Ok(HttpResponse::Created().json(summary))
+}
+
+/// List the channels that one may read
+#[utoipa::path(get, path = "/api/v1/workspaces/{id}/channels", tag = "channels", params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Summary>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn list(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Params(page): Params<PageParams>,
+) -> Result<Json<List<Summary>>, ApiError> {
+    Ok(Json(app.channels.list(&caller, id, page.into()).await?.into()))
+}
+
+/// One channel
+#[utoipa::path(get, path = "/api/v1/channels/{id}", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 200, body = Summary), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn get(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<ConversationId>,
+) -> Result<Json<Summary>, ApiError> {
+    let summary = app.channels.get(&caller, id).await?;
+    if summary.conversation.kind != parlance_domain::ConversationKind::Channel {
+        return Err(Error::NotFound("channel").into());
+    }
+    Ok(Json(summary))
+}
+
+/// Change a channel's name or topic
+#[utoipa::path(patch, path = "/api/v1/channels/{id}", tag = "channels", params(("id" = ConversationId, Path)), request_body = ChannelUpdate, responses((status = 200, body = Summary), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn update(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<ConversationId>,
+    Body(body): Body<ChannelUpdate>,
+) -> Result<Json<Summary>, ApiError> {
+    let mut fields = Fields::default();
+    let name = body.name.map(|name| fields.take("name", ChannelName::parse(&name)));
+    let topic = body.topic.map(|topic| fields.take("topic", Topic::parse(&topic)));
+    if name == Some(None) || topic == Some(None) {
+        return Err(fields.finish().into());
+    }
+    Ok(Json(app.channels.update(&caller, id, name.flatten(), topic.flatten()).await?))
+}
+
+/// Delete a channel with its messages
+#[utoipa::path(delete, path = "/api/v1/channels/{id}", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn delete(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<ConversationId>,
+) -> Result<HttpResponse, ApiError> {
+    app.channels.delete(&caller, id).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Join a public channel
+#[utoipa::path(post, path = "/api/v1/channels/{id}/join", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 200, body = Summary), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn join(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<ConversationId>,
+) -> Result<Json<Summary>, ApiError> {
+    Ok(Json(app.channels.join(&caller, id).await?))
+}
+
+/// Leave a channel
+#[utoipa::path(post, path = "/api/v1/channels/{id}/leave", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn leave(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<ConversationId>,
+) -> Result<HttpResponse, ApiError> {
+    app.channels.remove_member(&caller, id, caller.id()).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// List a channel's members
+#[utoipa::path(get, path = "/api/v1/channels/{id}/members", tag = "channels", params(("id" = ConversationId, Path), PageParams), responses((status = 200, body = List<ChannelMember>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn members(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<ConversationId>,
+    Params(page): Params<PageParams>,
+) -> Result<Json<List<ChannelMember>>, ApiError> {
+    Ok(Json(app.channels.members(&caller, id, page.into()).await?.into()))
+}
+
+/// Bring somebody of the workspace into a channel
+#[utoipa::path(post, path = "/api/v1/channels/{id}/members", tag = "channels", params(("id" = ConversationId, Path)), request_body = Person, responses((status = 201, body = ChannelMember), (status = 200, body = ChannelMember, description = "was in already"), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn add_member(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<ConversationId>,
+    Body(body): Body<Person>,
+) -> Result<HttpResponse, ApiError> {
+    let (member, entered) = app.channels.add_member(&caller, id, body.user_id).await?;
+    Ok(created_or_found(entered).json(member))
+}
+
+/// Remove somebody from a channel
+#[utoipa::path(delete, path = "/api/v1/channels/{id}/members/{user_id}", tag = "channels", params(("id" = ConversationId, Path), ("user_id" = UserId, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn remove_member(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path((id, user)): Path<(ConversationId, UserId)>,
+) -> Result<HttpResponse, ApiError> {
+    app.channels.remove_member(&caller, id, user).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Find or create the DM with somebody
+#[utoipa::path(post, path = "/api/v1/workspaces/{id}/dms", tag = "dms", params(("id" = WorkspaceId, Path)), request_body = Person, responses((status = 201, body = Summary), (status = 200, body = Summary, description = "existed already"), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn open_dm(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Body(body): Body<Person>,
+) -> Result<HttpResponse, ApiError> {
+    let (summary, created) = app.channels.open_dm(&caller, id, body.user_id).await?;
+    Ok(created_or_found(created).json(summary))
+}
+
+/// List one's DMs in a workspace
+#[utoipa::path(get, path = "/api/v1/workspaces/{id}/dms", tag = "dms", params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Summary>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn dms(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Params(page): Params<PageParams>,
+) -> Result<Json<List<Summary>>, ApiError> {
+    Ok(Json(app.channels.dms(&caller, id, page.into()).await?.into()))
+}
+
+/// List all conversations that one is in
+#[utoipa::path(get, path = "/api/v1/conversations", tag = "conversations", params(PageParams), responses((status = 200, body = List<Summary>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn conversations(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Params(page): Params<PageParams>,
+) -> Result<Json<List<Summary>>, ApiError> {
+    Ok(Json(app.channels.conversations(&caller, page.into()).await?.into()))
+}
+
+/// One conversation
+#[utoipa::path(get, path = "/api/v1/conversations/{id}", tag = "conversations", params(("id" = ConversationId, Path)), responses((status = 200, body = Summary), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn conversation(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<ConversationId>,
+) -> Result<Json<Summary>, ApiError> {
+    Ok(Json(app.channels.get(&caller, id).await?))
+}
+
+/// Move one's read mark forward
+#[utoipa::path(put, path = "/api/v1/conversations/{id}/read", tag = "conversations", params(("id" = ConversationId, Path)), request_body = ReadUpTo, responses((status = 200, body = ReadState), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn mark_read(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<ConversationId>,
+    Body(body): Body<ReadUpTo>,
+) -> Result<Json<ReadState>, ApiError> {
+    Ok(Json(app.channels.mark_read(&caller, id, body.seq).await?))
+}
+
+fn created_or_found(created: bool) -> actix_web::HttpResponseBuilder {
+    if created { HttpResponse::Created() } else { HttpResponse::Ok() }
+}

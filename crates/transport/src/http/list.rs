@@ -1,0 +1,24 @@
+use parlance_application::ports::store::Page;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A page of a list.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct List<T> {
+    items: Vec<T>,
+    /// Comes as `cursor` of the next page; null on the last one.
+    next_cursor: Option<String>,
+}
+
+impl<T> From<Page<T>> for List<T> {
+    fn from(page: Page<T>) -> Self {
+        Self { items: page.items, next_cursor: page.next }
+    }
+}
+
+impl<T> List<T> {
+    /// A list that is never longer than one page.
+    pub(crate) fn whole(items: Vec<T>) -> Self {
+        Self { items, next_cursor: None }
+    }
+}

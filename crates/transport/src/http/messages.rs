@@ -1,0 +1,203 @@
+use actix_web::{
+    HttpResponse,
+    web::{Data, Json},
+};
+use parlance_application::{App, Error, ports::store::HistoryQuery};
+use parlance_domain::{ClientMsgId, ConversationId, Emoji, Message, MessageId, MessageText};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    error::{ApiError, Problem},
+    extract::{Authenticated, Body, PageParams, Params, Path},
+    sync::SyncPage,
+};
+
+#[derive(Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewMessage {
+    #[garde(skip)]
+    #[schema(min_length = 1, max_length = 64)]
+    client_msg_id: String,
+    /// 1–4,000 Unicode scalar values after trimming.
+    #[garde(skip)]
+    text: String,
+    /// Threads are not built yet.
+    #[garde(custom(no_thread))]
+    thread_root_id: Option<MessageId>,
+}
+
+#[derive(Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewText {
+    /// 1–4,000 Unicode scalar values after trimming.
+    #[garde(skip)]
+    text: String,
+}
+
+#[derive(Deserialize, garde::Validate, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct HistoryParams {
+    /// Messages before this one, newest first.
+    #[garde(skip)]
+    before_seq: Option<u64>,
+    /// Messages after this one, oldest first.
+    #[garde(skip)]
+    after_seq: Option<u64>,
+    /// How many messages; 50 unless told.
+    #[garde(range(min = 1, max = 200))]
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<usize>,
+    /// The same as long as there are no threads.
+    #[garde(skip)]
+    #[serde(rename = "view")]
+    #[expect(dead_code, reason = "parsed for its form: without threads both views are one")]
+    view: Option<View>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum View {
+    Timeline,
+    All,
+}
+
+#[derive(Deserialize, garde::Validate, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct SyncParams {
+    /// The rev up to which the client has everything.
+    #[garde(skip)]
+    from_rev: u64,
+}
+
+/// A send's answer.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Sent {
+    message: Message,
+    /// Whether an earlier send had already made it.
+    duplicate: bool,
+}
+
+/// A page of a conversation.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct HistoryPage {
+    items: Vec<Message>,
+    /// Comes as `before_seq` (or `after_seq`) of the next page; null on the last one.
+    next_cursor: Option<u64>,
+    /// The conversation's rev at that time.
+    rev: u64,
+}
+
+impl From<parlance_application::Sent> for Sent {
+    fn from(sent: parlance_application::Sent) -> Self {
+        Self { message: sent.message, duplicate: sent.duplicate }
+    }
+}
+
+/// Send a message
+#[utoipa::path(post, path = "/api/v1/conversations/{id}/messages", tag = "messages", params(("id" = ConversationId, Path)), request_body = NewMessage, responses((status = 201, body = Sent), (status = 200, body = Sent, description = "sent before"), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn send(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<ConversationId>,
+    Body(body): Body<NewMessage>,
+) -> Result<HttpResponse, ApiError> {
+    let key = ClientMsgId::parse(&body.client_msg_id).map_err(|e| Error::invalid("client_msg_id", e))?;
+    let sent = app.messages.send(&caller, id, key, &body.text).await?;
+    let mut response = if sent.duplicate { HttpResponse::Ok() } else { HttpResponse::Created() };
+    Ok(response.json(Sent::from(sent)))
+}
+
+/// Read a conversation page by page
+#[utoipa::path(get, path = "/api/v1/conversations/{id}/messages", tag = "messages", params(("id" = ConversationId, Path), HistoryParams), responses((status = 200, body = HistoryPage), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn history(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<ConversationId>,
+    Params(params): Params<HistoryParams>,
+) -> Result<Json<HistoryPage>, ApiError> {
+    let query = HistoryQuery {
+        before_seq: params.before_seq,
+        after_seq: params.after_seq,
+        limit: params.limit.unwrap_or(PageParams::DEFAULT_LIMIT),
+    };
+    let page = app.messages.history(&caller, id, query).await?;
+    Ok(Json(HistoryPage { items: page.items, next_cursor: page.next, rev: page.rev }))
+}
+
+/// What changed after a rev, as current state
+#[utoipa::path(get, path = "/api/v1/conversations/{id}/sync", tag = "conversations", params(("id" = ConversationId, Path), SyncParams), responses((status = 200, body = SyncPage), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn sync(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<ConversationId>,
+    Params(params): Params<SyncParams>,
+) -> Result<Json<SyncPage>, ApiError> {
+    Ok(Json(app.messages.replay(&caller, id, params.from_rev).await?.into()))
+}
+
+/// One message
+#[utoipa::path(get, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), responses((status = 200, body = Message), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn get(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<MessageId>,
+) -> Result<Json<Message>, ApiError> {
+    Ok(Json(app.messages.get(&caller, id).await?))
+}
+
+/// Change the text of one's own message
+#[utoipa::path(patch, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), request_body = NewText, responses((status = 200, body = Message), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn edit(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<MessageId>,
+    Body(body): Body<NewText>,
+) -> Result<Json<Message>, ApiError> {
+    let text = MessageText::parse(&body.text).map_err(|e| Error::invalid("text", e))?;
+    Ok(Json(app.messages.edit(&caller, id, text).await?))
+}
+
+/// Leave a tombstone in a message's place
+#[utoipa::path(delete, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn delete(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<MessageId>,
+) -> Result<HttpResponse, ApiError> {
+    app.messages.delete(&caller, id).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Leave a mark under a message
+#[utoipa::path(put, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages", params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 200, body = Message), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn react(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path((id, emoji)): Path<(MessageId, String)>,
+) -> Result<Json<Message>, ApiError> {
+    let emoji = Emoji::parse(&emoji).map_err(|e| Error::invalid("emoji", e))?;
+    Ok(Json(app.messages.react(&caller, id, emoji).await?))
+}
+
+/// Take one's mark back
+#[utoipa::path(delete, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages", params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn unreact(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+    Path((id, emoji)): Path<(MessageId, String)>,
+) -> Result<HttpResponse, ApiError> {
+    let emoji = Emoji::parse(&emoji).map_err(|e| Error::invalid("emoji", e))?;
+    app.messages.unreact(&caller, id, emoji).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "the signature that garde calls")]
+fn no_thread(root: &Option<MessageId>, (): &()) -> garde::Result {
+    match root {
+        None => Ok(()),
+        Some(_) => Err(garde::Error::new("is not a live top-level message of this conversation")),
+    }
+}

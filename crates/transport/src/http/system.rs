@@ -1,0 +1,52 @@
+use actix_web::{
+    HttpResponse,
+    http::header,
+    web::{Data, Json},
+};
+use parlance_application::Error;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    Metrics, Node,
+    error::{ApiError, Problem},
+    openapi,
+};
+
+/// How the process does.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// `ok`.
+    status: &'static str,
+}
+
+/// Whether the process runs
+#[utoipa::path(get, path = "/livez", tag = "system", security(()), responses((status = 200, body = Health)))]
+pub(crate) async fn livez() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// Whether it can serve
+#[utoipa::path(get, path = "/readyz", tag = "system", security(()), responses((status = 200, body = Health), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn readyz(node: Data<Node>) -> Result<Json<Health>, ApiError> {
+    (node.ready)().await?;
+    Ok(Json(Health { status: "ok" }))
+}
+
+/// Figures for Prometheus
+#[utoipa::path(get, path = "/metrics", tag = "system", security(()), responses((status = 200, body = String, content_type = "text/plain")))]
+pub(crate) async fn metrics(node: Data<Node>) -> Result<HttpResponse, ApiError> {
+    let metrics = node.metrics.as_ref().ok_or(Error::NotFound("resource"))?;
+    Ok(rendered(metrics))
+}
+
+pub(crate) fn rendered(metrics: &Metrics) -> HttpResponse {
+    let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
+    HttpResponse::Ok().insert_header(content_type).body(metrics())
+}
+
+/// This description
+#[utoipa::path(get, path = "/openapi.json", tag = "system", security(()), responses((status = 200, body = Object)))]
+pub(crate) async fn openapi() -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(openapi::json())
+}

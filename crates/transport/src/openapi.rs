@@ -1,0 +1,85 @@
+//! The OpenAPI document, from the annotations of the handlers.
+
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+
+use crate::{
+    error::{Problem, Refused},
+    http::{accounts, channels, messages, system, workspaces},
+    ws,
+};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Parlance", description = "Team messaging: REST half of the wire contract. The WebSocket half is at `/api/v1/ws`."),
+    modifiers(&Bearer),
+    security(("bearer" = [])),
+    components(schemas(Problem, Refused)),
+    paths(
+        accounts::signup, accounts::signin, accounts::refresh, accounts::signout, accounts::sessions,
+        accounts::revoke_session, accounts::me, accounts::update_me, accounts::change_password,
+        accounts::user, accounts::users,
+        workspaces::create, workspaces::list, workspaces::get, workspaces::update, workspaces::delete,
+        workspaces::join, workspaces::rotate_join_code, workspaces::leave, workspaces::members,
+        workspaces::add_member, workspaces::set_role, workspaces::remove_member,
+        channels::create, channels::list, channels::get, channels::update, channels::delete,
+        channels::join, channels::leave, channels::members, channels::add_member,
+        channels::remove_member, channels::open_dm, channels::dms, channels::conversations,
+        channels::conversation, channels::mark_read,
+        messages::send, messages::history, messages::sync, messages::get, messages::edit,
+        messages::delete, messages::react, messages::unreact,
+        ws::upgrade,
+        system::livez, system::readyz, system::metrics, system::openapi,
+    )
+)]
+pub(crate) struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        let components = document.components.get_or_insert_with(Default::default);
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+/// The document as pretty JSON, ending in a newline: what is served and what is checked in.
+pub fn json() -> String {
+    let mut json = Document::openapi().to_pretty_json().unwrap_or_default();
+    json.push('\n');
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::http::routes::ROUTES;
+
+    #[test]
+    fn every_route_has_its_entry_and_every_entry_its_route() {
+        let document: serde_json::Value = serde_json::from_str(&super::json()).expect("JSON");
+        assert_eq!(document["openapi"], "3.1.0");
+        let entries: BTreeSet<(String, String)> = document["paths"]
+            .as_object()
+            .expect("paths")
+            .iter()
+            .flat_map(|(path, methods)| {
+                methods.as_object().expect("methods").keys().map(|m| (m.clone(), path.clone()))
+            })
+            .collect();
+        let routes: BTreeSet<(String, String)> =
+            ROUTES.iter().map(|(method, path)| ((*method).into(), (*path).into())).collect();
+        assert_eq!(entries, routes);
+    }
+
+    #[test]
+    fn the_checked_in_document_is_fresh() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/spec/openapi.json");
+        let checked_in = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(checked_in == super::json(), "run `make spec`: spec/openapi.json is not what the code says");
+    }
+}

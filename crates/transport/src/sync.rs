@@ -1,0 +1,33 @@
+use parlance_application::ports::store::ReplayPage;
+use parlance_domain::{Conversation, ConversationId, Message};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What changed after a rev, as current state: the answer to `sync`, on the socket and on REST.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SyncPage {
+    conversation_id: ConversationId,
+    from_rev: u64,
+    /// Ask on from here if not `complete`.
+    to_rev: u64,
+    complete: bool,
+    /// The client holds another history: it drops its cache of the conversation.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reset: bool,
+    messages: Vec<Message>,
+    conversation: Conversation,
+}
+
+impl From<ReplayPage> for SyncPage {
+    fn from(page: ReplayPage) -> Self {
+        Self {
+            conversation_id: page.conversation.id,
+            from_rev: page.from_rev,
+            to_rev: page.to_rev,
+            complete: page.complete,
+            reset: page.reset,
+            messages: page.messages,
+            conversation: page.conversation,
+        }
+    }
+}

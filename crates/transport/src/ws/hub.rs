@@ -1,0 +1,133 @@
+//! Holds this node's sockets and nothing else: one table for each worker thread, fed by one message for each event.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parlance_application::{
+    live::Frame,
+    ports::{Close, ConnectionId, Fanout, Urgency},
+};
+use tokio::sync::mpsc;
+
+use super::wire::{Outbound, text_frame};
+
+/// Events that may wait for a worker; beyond it the live side waits.
+const INBOX: usize = 1_024;
+
+/// All workers' sockets. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Hub(Arc<RwLock<Vec<mpsc::Sender<Command>>>>);
+
+/// The sockets of one worker thread.
+#[derive(Clone)]
+pub(crate) struct Worker {
+    index: u32,
+    next: Rc<Cell<u32>>,
+    sockets: Rc<RefCell<HashMap<u32, Outbound>>>,
+}
+
+#[derive(Clone)]
+enum Command {
+    Deliver { to: Arc<[ConnectionId]>, frame: Bytes, urgency: Urgency },
+    Close { connection: ConnectionId, close: Close },
+}
+
+impl Hub {
+    /// Adds the calling worker thread.
+    pub(crate) fn add_worker(&self) -> Worker {
+        let (sender, mut commands) = mpsc::channel(INBOX);
+        let mut workers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let index = u32::try_from(workers.len()).unwrap_or(u32::MAX);
+        workers.push(sender);
+        let worker = Worker { index, next: Rc::default(), sockets: Rc::default() };
+        let local = worker.clone();
+        actix_web::rt::spawn(async move {
+            while let Some(command) = commands.recv().await {
+                local.carry_out(command);
+            }
+        });
+        worker
+    }
+
+    fn workers(&self) -> Vec<mpsc::Sender<Command>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn worker(&self, index: u32) -> Option<mpsc::Sender<Command>> {
+        let workers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        workers.get(usize::try_from(index).ok()?).cloned()
+    }
+}
+
+#[async_trait]
+impl Fanout for Hub {
+    async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency) {
+        let frame = text_frame(frame.bytes());
+        // Most frames are for one socket, or for so many that every worker has some.
+        let command = Command::Deliver { to: to.clone(), frame, urgency };
+        if let [only] = *to {
+            if let Some(worker) = self.worker(only.worker) {
+                let _ = worker.send(command).await;
+            }
+            return;
+        }
+        for worker in self.workers() {
+            // A worker that is gone took its sockets with it.
+            let _ = worker.send(command.clone()).await;
+        }
+    }
+
+    async fn close(&self, connection: ConnectionId, close: Close) {
+        if let Some(worker) = self.worker(connection.worker) {
+            let _ = worker.send(Command::Close { connection, close }).await;
+        }
+    }
+}
+
+impl Worker {
+    /// Adds a socket, for as long as the guard lives.
+    pub(super) fn insert(&self, outbound: Outbound) -> Socket {
+        let number = self.next.get();
+        self.next.set(number.wrapping_add(1));
+        self.sockets.borrow_mut().insert(number, outbound);
+        metrics::gauge!("parlance_sockets").increment(1);
+        Socket { id: ConnectionId { worker: self.index, number }, worker: self.clone() }
+    }
+
+    fn carry_out(&self, command: Command) {
+        let sockets = self.sockets.borrow();
+        match command {
+            Command::Deliver { to, frame, urgency } => {
+                for connection in to.iter().filter(|connection| connection.worker == self.index) {
+                    if let Some(outbound) = sockets.get(&connection.number) {
+                        outbound.push(frame.clone(), urgency);
+                    }
+                }
+            }
+            Command::Close { connection, close } => {
+                if let Some(outbound) = sockets.get(&connection.number) {
+                    outbound.close(close);
+                }
+            }
+        }
+    }
+}
+
+/// A socket's place in the hub.
+pub(super) struct Socket {
+    pub(super) id: ConnectionId,
+    worker: Worker,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.worker.sockets.borrow_mut().remove(&self.id.number);
+        metrics::gauge!("parlance_sockets").decrement(1);
+    }
+}

@@ -1,0 +1,236 @@
+//! The socket's commands and replies.
+
+use std::collections::HashMap;
+
+use parlance_application::{Error, live::Frame, ports::store::SnapshotEntry};
+use parlance_domain::{Account, ConversationId, MessageId, Role, SessionId, Summary, WorkspaceId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+use crate::{error::SocketError, extract::parse};
+
+/// The client's own id of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum CommandId {
+    Number(i64),
+    Text(String),
+}
+
+/// A command as it came: its data is parsed when its type is known.
+pub(super) struct Command {
+    pub(super) id: CommandId,
+    pub(super) kind: String,
+    data: Option<Box<RawValue>>,
+}
+
+/// A frame that is no command.
+pub(super) struct Unreadable {
+    pub(super) id: Option<CommandId>,
+    pub(super) error: Error,
+    /// No JSON object, or without a type: a handful of these in a row end the connection.
+    pub(super) garbage: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    r#type: String,
+    id: CommandId,
+    data: Option<Box<RawValue>>,
+}
+
+/// What can be read of a frame that is no command.
+#[derive(Deserialize)]
+struct Glimpse {
+    r#type: Option<serde_json::Value>,
+    id: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Hello {
+    pub(super) token: Option<String>,
+    #[serde(rename = "client")]
+    pub(super) _client: Option<Client>,
+    pub(super) resume: Option<Resume>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Client {
+    #[serde(rename = "name")]
+    _name: Option<String>,
+    #[serde(rename = "version")]
+    _version: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Resume {
+    pub(super) epoch: String,
+    pub(super) cursors: HashMap<ConversationId, u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Token {
+    pub(super) token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Send {
+    pub(super) conversation_id: ConversationId,
+    pub(super) client_msg_id: String,
+    pub(super) text: String,
+    pub(super) thread_root_id: Option<MessageId>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Edit {
+    pub(super) message_id: MessageId,
+    pub(super) text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Target {
+    pub(super) message_id: MessageId,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reaction {
+    pub(super) message_id: MessageId,
+    pub(super) emoji: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place {
+    pub(super) conversation_id: ConversationId,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadMark {
+    pub(super) conversation_id: ConversationId,
+    pub(super) seq: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sync {
+    pub(super) conversation_id: ConversationId,
+    pub(super) from_rev: u64,
+}
+
+/// The reply to `hello`.
+#[derive(Serialize)]
+pub(super) struct Welcome<'a> {
+    pub(super) session_id: SessionId,
+    pub(super) user: &'a Account,
+    pub(super) token_expires_in_ms: u64,
+    pub(super) heartbeat_ms: u64,
+    pub(super) epoch: &'a str,
+    pub(super) limits: Limits,
+    pub(super) features: [&'static str; 2],
+    pub(super) workspaces: Vec<HelloWorkspace<'a>>,
+    pub(super) conversations: Vec<&'a Summary>,
+    pub(super) behind: &'a [ConversationId],
+}
+
+#[derive(Serialize)]
+pub(super) struct Limits {
+    pub(super) frame_bytes: usize,
+    pub(super) text_chars: usize,
+    pub(super) resume_cursors: usize,
+    pub(super) sends_in_flight: usize,
+}
+
+#[derive(Serialize)]
+pub(super) struct HelloWorkspace<'a> {
+    pub(super) id: WorkspaceId,
+    pub(super) name: &'a str,
+    pub(super) role: Role,
+}
+
+impl Command {
+    /// Reads a frame.
+    pub(super) fn read(frame: &[u8]) -> Result<Self, Unreadable> {
+        let envelope: Result<Envelope, Error> = parse(frame);
+        envelope.map(|Envelope { r#type, id, data }| Self { id, kind: r#type, data }).map_err(|error| {
+            let glimpse = serde_json::from_slice::<Glimpse>(frame).ok();
+            let garbage = glimpse.as_ref().is_none_or(|g| !matches!(g.r#type, Some(serde_json::Value::String(_))));
+            let id = glimpse.and_then(|glimpse| serde_json::from_value(glimpse.id?).ok());
+            Unreadable { id, error, garbage }
+        })
+    }
+
+    /// Reads the data of a command whose type is known. Absent data is an empty object.
+    pub(super) fn data<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        parse(self.data.as_ref().map_or("{}", |data| data.get()).as_bytes())
+    }
+}
+
+/// `ok`.
+pub(super) fn ok(id: &CommandId, data: &impl Serialize) -> Frame {
+    #[derive(Serialize)]
+    struct Ok<'a, T> {
+        r#type: &'static str,
+        id: &'a CommandId,
+        data: &'a T,
+    }
+    Frame::encode(&Ok { r#type: "ok", id, data })
+}
+
+/// `error`.
+pub(super) fn error(id: Option<&CommandId>, error: &Error) -> Frame {
+    #[derive(Serialize)]
+    struct Failed<'a> {
+        r#type: &'static str,
+        id: Option<&'a CommandId>,
+        error: SocketError<'a>,
+    }
+    Frame::encode(&Failed { r#type: "error", id, error: SocketError::new(error) })
+}
+
+/// The summaries of a snapshot.
+pub(super) fn summaries(entries: &[SnapshotEntry]) -> Vec<&Summary> {
+    entries.iter().map(|entry| &entry.summary).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unreadable(frame: &str) -> (Option<CommandId>, bool) {
+        match Command::read(frame.as_bytes()) {
+            Ok(_) => panic!("{frame} was read"),
+            Err(unreadable) => (unreadable.id, unreadable.garbage),
+        }
+    }
+
+    #[test]
+    fn takes_both_kinds_of_id() {
+        let id = |frame: &str| Command::read(frame.as_bytes()).ok().map(|command| command.id);
+        assert_eq!(id(r#"{"type":"ping","id":7}"#), Some(CommandId::Number(7)));
+        assert_eq!(id(r#"{"type":"ping","id":"a","data":{}}"#), Some(CommandId::Text("a".into())));
+    }
+
+    #[test]
+    fn tells_garbage_from_a_malformed_command() {
+        assert_eq!(unreadable("hello"), (None, true));
+        assert_eq!(unreadable("[]"), (None, true));
+        assert_eq!(unreadable(r#"{"id":3}"#), (Some(CommandId::Number(3)), true));
+        assert_eq!(unreadable(r#"{"type":"ping"}"#), (None, false));
+        assert_eq!(unreadable(r#"{"type":"ping","id":1.5}"#), (None, false));
+        assert_eq!(unreadable(r#"{"type":"ping","id":4,"extra":1}"#), (Some(CommandId::Number(4)), false));
+    }
+}

@@ -1,0 +1,38 @@
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header,
+    web::{Data, Payload},
+};
+use parlance_application::{App, Error};
+
+use super::{Worker, session::Session, wire};
+use crate::{
+    Node,
+    error::{ApiError, Problem},
+    extract::bearer,
+};
+
+/// Open a socket (see PROTOCOL.md)
+#[utoipa::path(get, path = "/api/v1/ws", tag = "socket", security((), ("bearer" = [])), responses((status = 101, description = "Switching protocols"), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn upgrade(
+    request: HttpRequest,
+    payload: Payload,
+    app: Data<App>,
+    node: Data<Node>,
+    worker: Data<Worker>,
+) -> Result<HttpResponse, ApiError> {
+    if let Some(origin) = request.headers().get(header::ORIGIN)
+        && !origin.to_str().is_ok_and(|origin| node.allows_origin(origin))
+    {
+        return Err(Error::Forbidden("this origin is not allowed").into());
+    }
+    let caller = match bearer(&request) {
+        Some(caller) => Some(caller.await?),
+        None => None,
+    };
+    let (response, inbound, outbound) = wire::accept(&request, payload)
+        .map_err(|error| Error::BadRequest(format!("not a WebSocket handshake: {error}")))?;
+    let session = Session::new(app, &worker, caller, outbound);
+    actix_web::rt::spawn(session.run(inbound));
+    Ok(response)
+}

@@ -1,0 +1,101 @@
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::{PATIENCE, Server};
+
+#[tokio::test]
+async fn a_revoked_session_ends_at_once_on_rest_and_on_its_socket() {
+    let server = Server::start();
+    let ada = server.sign_up("ada").await;
+    let mut socket = ada.connect().await;
+    let (status, _) = ada.call(Method::POST, "/auth/signout", Value::Null).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(socket.event("session.revoked").await["data"]["session_id"], socket.hello["session_id"]);
+    assert_eq!(socket.closed().await, 4502);
+    let (status, problem) = ada.call(Method::GET, "/users/me", Value::Null).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::UNAUTHORIZED, &json!("unauthenticated")));
+}
+
+#[tokio::test]
+async fn refresh_tokens_rotate_and_an_old_one_ends_the_session() {
+    let server = Server::start();
+    let ada = server.sign_up("ada").await;
+    let refresh = |token: Value| ada.call(Method::POST, "/auth/refresh", json!({ "refresh_token": token }));
+    let (status, second) = refresh(json!(ada.refresh)).await;
+    assert_eq!(status, StatusCode::OK);
+    let (_, tab) = refresh(json!(ada.refresh)).await;
+    assert_eq!(tab["refresh_token"], second["refresh_token"], "two tabs get the same successor");
+    assert_eq!(refresh(second["refresh_token"].clone()).await.0, StatusCode::OK);
+    assert_eq!(refresh(json!(ada.refresh)).await.0, StatusCode::UNAUTHORIZED, "older than the preceding one");
+    assert_eq!(refresh(second["refresh_token"].clone()).await.0, StatusCode::UNAUTHORIZED, "the session has ended");
+    assert_eq!(ada.call(Method::GET, "/users/me", Value::Null).await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn sign_in_does_not_tell_which_half_was_wrong() {
+    let server = Server::start();
+    let ada = server.sign_up("ada").await;
+    let sign_in = |email: &str, password: &str| {
+        ada.call(Method::POST, "/auth/signin", json!({ "email": email, "password": password }))
+    };
+    assert_eq!(sign_in("ADA@example.org", "correct horse").await.0, StatusCode::OK);
+    let (wrong_status, wrong) = sign_in("ada@example.org", "wrong horse").await;
+    let (nobody_status, nobody) = sign_in("nobody@example.org", "correct horse").await;
+    assert_eq!((wrong_status, &wrong["detail"]), (nobody_status, &nobody["detail"]));
+    assert_eq!(wrong_status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn bad_frames_are_answered_and_a_handful_ends_the_connection() {
+    let server = Server::start();
+    let ada = server.sign_up("ada").await;
+    let mut socket = ada.connect().await;
+    assert_eq!(socket.command("no.such", json!({})).await["error"]["code"], "unknown_type");
+    for _ in 0..5 {
+        socket.send_raw(Message::text("no json")).await;
+    }
+    assert_eq!(socket.closed().await, 4503);
+    let mut socket = ada.connect().await;
+    socket.send_raw(Message::binary(vec![1, 2, 3])).await;
+    assert_eq!(socket.closed().await, 4503);
+}
+
+#[tokio::test]
+async fn errors_are_problems_everywhere() {
+    let server = Server::start();
+    let ada = server.sign_up("ada").await;
+    for (method, path, body, status, code) in [
+        (Method::GET, "/nowhere", Value::Null, 404, "not_found"),
+        (Method::DELETE, "/users/me", Value::Null, 405, "method_not_allowed"),
+        (Method::POST, "/workspaces", json!({}), 400, "bad_request"),
+        (Method::POST, "/workspaces", json!({ "name": "x", "more": 1 }), 400, "bad_request"),
+        (Method::POST, "/workspaces", json!({ "name": " " }), 422, "validation_failed"),
+        (Method::POST, "/workspaces", json!({ "name": "x".repeat(70_000) }), 413, "payload_too_large"),
+        (Method::GET, "/workspaces/7", Value::Null, 400, "bad_request"),
+        (Method::GET, "/workspaces?limit=0", Value::Null, 422, "validation_failed"),
+    ] {
+        let (got, problem) = ada.call(method, path, body).await;
+        assert_eq!((got.as_u16(), &problem["code"]), (status, &json!(code)), "{path}: {problem}");
+        assert!(problem["request_id"].is_string(), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_welcome_mail_is_written_for_who_signs_up() {
+    let server = Server::start();
+    server.sign_up("ada").await;
+    let outbox = server.data.path().join("outbox");
+    let mail = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let files = std::fs::read_dir(&outbox).into_iter().flatten().flatten();
+            let mail = files.map(|file| file.path()).find(|path| path.extension().is_some_and(|e| e == "eml"));
+            if let Some(text) = mail.and_then(|path| std::fs::read_to_string(path).ok()).filter(|text| !text.is_empty()) {
+                return text;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let mail = mail.await.expect("a mail in time");
+    assert!(mail.contains("To: ada@example.org") && mail.contains("Hello ada"), "{mail}");
+}

@@ -1,0 +1,34 @@
+use serde_json::json;
+
+use crate::support::Server;
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill() {
+    let server = Server::start();
+    let ada = server.sign_up("ada").await;
+    let (_, general, _) = ada.workspace().await;
+    let mut socket = ada.connect().await;
+    for n in 0..20 {
+        socket.say(&general, &format!("message {n}")).await;
+    }
+    let server = server.crash_and_restart();
+    let ada = ada.at(&server);
+    let page = ada.get(&format!("/conversations/{general}/messages?after_seq=0&limit=200")).await;
+    let items = page["items"].as_array().expect("items");
+    let texts: Vec<_> = items.iter().map(|m| (m["seq"].as_u64(), m["text"].as_str().map(str::to_owned))).collect();
+    let expected: Vec<_> = (0..20).map(|n| (Some(n + 1), Some(format!("message {n}")))).collect();
+    assert_eq!(texts, expected);
+    let again = ada.post(&format!("/conversations/{general}/messages"), json!({ "client_msg_id": "message 3", "text": "message 3" })).await;
+    assert_eq!(again["duplicate"], true);
+}
+
+#[tokio::test]
+async fn a_terminated_server_says_so_and_exits_cleanly() {
+    let mut server = Server::start();
+    let ada = server.sign_up("ada").await;
+    let mut socket = ada.connect().await;
+    server.terminate();
+    assert!(socket.event("server.draining").await["data"]["reconnect_after_ms"].is_u64());
+    assert_eq!(socket.closed().await, 4000);
+    assert_eq!(server.exit().await.code(), Some(0));
+}

@@ -1,0 +1,245 @@
+//! Starts the binary on a free port with a directory of its own, and speaks REST and WebSocket to it.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use futures::{SinkExt, StreamExt};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+
+/// Longer than anything should take, even on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) data: TempDir,
+    pub(crate) url: String,
+}
+
+pub(crate) struct Person {
+    pub(crate) id: String,
+    pub(crate) token: String,
+    pub(crate) refresh: String,
+    url: String,
+    http: reqwest::Client,
+}
+
+pub(crate) struct Socket {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    next_id: i64,
+    /// Events that came while a reply was awaited.
+    events: Vec<Value>,
+    pub(crate) hello: Value,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        Self::start_in(TempDir::new().expect("a directory"))
+    }
+
+    pub(crate) fn start_in(data: TempDir) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_parlance"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data.path())
+            .env("RUST_LOG", "warn")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("stdout");
+        BufReader::new(stdout).read_line(&mut line).expect("a first line");
+        let url = line.trim().strip_prefix("parlance listening on ").expect("the announcement").to_owned();
+        Self { child, data, url }
+    }
+
+    /// `kill -9`, then the same directory again.
+    pub(crate) fn crash_and_restart(mut self) -> Self {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+        let data = std::mem::replace(&mut self.data, TempDir::new().expect("a directory"));
+        Self::start_in(data)
+    }
+
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    }
+
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        timeout(PATIENCE, async {
+            loop {
+                if let Some(status) = self.child.try_wait().expect("wait") {
+                    return status;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the process ends")
+    }
+
+    pub(crate) async fn sign_up(&self, name: &str) -> Person {
+        let http = reqwest::Client::new();
+        let body = json!({ "email": format!("{name}@example.org"), "password": "correct horse", "display_name": name });
+        let answer = http.post(format!("{}/api/v1/auth/signup", self.url)).json(&body).send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::CREATED);
+        Person::of(&answer.json().await.expect("JSON"), &self.url, http)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Person {
+    fn of(signed_in: &Value, url: &str, http: reqwest::Client) -> Self {
+        Self {
+            id: text(&signed_in["user"]["id"]),
+            token: text(&signed_in["access_token"]),
+            refresh: text(&signed_in["refresh_token"]),
+            url: url.to_owned(),
+            http,
+        }
+    }
+
+    /// The same person at a server that was started again.
+    pub(crate) fn at(mut self, server: &Server) -> Self {
+        server.url.clone_into(&mut self.url);
+        self
+    }
+
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.url)).bearer_auth(&self.token);
+        if !body.is_null() {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status();
+        let bytes = answer.bytes().await.expect("a body");
+        (status, if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("JSON") })
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.call(Method::GET, path, Value::Null).await;
+        assert!(status.is_success(), "GET {path}: {status} {body}");
+        body
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
+        let (status, answer) = self.call(Method::POST, path, body).await;
+        assert!(status.is_success(), "POST {path}: {status} {answer}");
+        answer
+    }
+
+    pub(crate) async fn connect(&self) -> Socket {
+        self.resume(Value::Null).await
+    }
+
+    pub(crate) async fn resume(&self, resume: Value) -> Socket {
+        let url = format!("{}/api/v1/ws", self.url.replace("http://", "ws://"));
+        let (stream, _) = connect_async(url).await.expect("a socket");
+        let mut socket = Socket { stream, next_id: 0, events: vec![], hello: Value::Null };
+        let reply = socket.command("hello", json!({ "token": self.token, "resume": resume })).await;
+        assert_eq!(reply["type"], "ok", "{reply}");
+        socket.hello = reply["data"].clone();
+        socket
+    }
+
+    /// A workspace of one's own: its id, its `general`, its join code.
+    pub(crate) async fn workspace(&self) -> (String, String, String) {
+        let workspace = self.post("/workspaces", json!({ "name": "Acme" })).await;
+        let id = text(&workspace["id"]);
+        let channels = self.get(&format!("/workspaces/{id}/channels")).await;
+        assert_eq!(channels["items"][0]["name"], "general");
+        (id, text(&channels["items"][0]["id"]), text(&workspace["join_code"]))
+    }
+}
+
+impl Socket {
+    /// Sends a command and waits for its reply.
+    pub(crate) async fn command(&mut self, kind: &str, data: Value) -> Value {
+        let id = self.begin(kind, data).await;
+        loop {
+            let frame = self.frame().await;
+            if frame["id"] == id && (frame["type"] == "ok" || frame["type"] == "error") {
+                return frame;
+            }
+            self.events.push(frame);
+        }
+    }
+
+    /// Sends a command and waits for nothing.
+    pub(crate) async fn begin(&mut self, kind: &str, data: Value) -> i64 {
+        self.next_id += 1;
+        let frame = json!({ "type": kind, "id": self.next_id, "data": data });
+        self.stream.send(Message::text(frame.to_string())).await.expect("sent");
+        self.next_id
+    }
+
+    pub(crate) async fn say(&mut self, conversation: &str, text: &str) -> Value {
+        let data = json!({ "conversation_id": conversation, "client_msg_id": text, "text": text });
+        let reply = self.command("message.send", data).await;
+        assert_eq!(reply["type"], "ok", "{reply}");
+        reply["data"]["message"].clone()
+    }
+
+    /// The next event of a type; those before it are passed over.
+    pub(crate) async fn event(&mut self, kind: &str) -> Value {
+        while !self.events.is_empty() {
+            let event = self.events.remove(0);
+            if event["type"] == kind {
+                return event;
+            }
+        }
+        loop {
+            let frame = self.frame().await;
+            if frame["type"] == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// All that has come before the reply to a command that the server answers at once.
+    pub(crate) async fn settled(&mut self) -> Vec<Value> {
+        self.command("ping", json!({})).await;
+        std::mem::take(&mut self.events)
+    }
+
+    /// The code with which the server closes.
+    pub(crate) async fn closed(&mut self) -> u16 {
+        loop {
+            match timeout(PATIENCE, self.stream.next()).await.expect("an end") {
+                Some(Ok(Message::Close(Some(close)))) => return close.code.into(),
+                Some(Ok(_)) => {}
+                other => panic!("ended without a close frame: {other:?}"),
+            }
+        }
+    }
+
+    pub(crate) async fn send_raw(&mut self, message: Message) {
+        self.stream.send(message).await.expect("sent");
+    }
+
+    async fn frame(&mut self) -> Value {
+        loop {
+            match timeout(PATIENCE, self.stream.next()).await.expect("a frame in time") {
+                Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).expect("JSON"),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("no frame: {other:?}"),
+            }
+        }
+    }
+}
+
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no string")).to_owned()
+}
