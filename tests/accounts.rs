@@ -11,7 +11,10 @@ async fn a_revoked_session_ends_at_once_on_rest_and_on_its_socket() {
     let mut socket = ada.connect().await;
     let (status, _) = ada.call(Method::POST, "/auth/signout", Value::Null).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
-    assert_eq!(socket.event("session.revoked").await["data"]["session_id"], socket.hello["session_id"]);
+    assert_eq!(
+        socket.event("session.revoked").await["data"]["session_id"],
+        socket.hello["session_id"]
+    );
     assert_eq!(socket.closed().await, 4502);
     let (status, problem) = ada.call(Method::GET, "/users/me", Value::Null).await;
     assert_eq!((status, &problem["code"]), (StatusCode::UNAUTHORIZED, &json!("unauthenticated")));
@@ -21,14 +24,23 @@ async fn a_revoked_session_ends_at_once_on_rest_and_on_its_socket() {
 async fn refresh_tokens_rotate_and_an_old_one_ends_the_session() {
     let server = Server::start();
     let ada = server.sign_up("ada").await;
-    let refresh = |token: Value| ada.call(Method::POST, "/auth/refresh", json!({ "refresh_token": token }));
+    let refresh =
+        |token: Value| ada.call(Method::POST, "/auth/refresh", json!({ "refresh_token": token }));
     let (status, second) = refresh(json!(ada.refresh)).await;
     assert_eq!(status, StatusCode::OK);
     let (_, tab) = refresh(json!(ada.refresh)).await;
     assert_eq!(tab["refresh_token"], second["refresh_token"], "two tabs get the same successor");
     assert_eq!(refresh(second["refresh_token"].clone()).await.0, StatusCode::OK);
-    assert_eq!(refresh(json!(ada.refresh)).await.0, StatusCode::UNAUTHORIZED, "older than the preceding one");
-    assert_eq!(refresh(second["refresh_token"].clone()).await.0, StatusCode::UNAUTHORIZED, "the session has ended");
+    assert_eq!(
+        refresh(json!(ada.refresh)).await.0,
+        StatusCode::UNAUTHORIZED,
+        "older than the preceding one"
+    );
+    assert_eq!(
+        refresh(second["refresh_token"].clone()).await.0,
+        StatusCode::UNAUTHORIZED,
+        "the session has ended"
+    );
     assert_eq!(ada.call(Method::GET, "/users/me", Value::Null).await.0, StatusCode::UNAUTHORIZED);
 }
 
@@ -71,7 +83,13 @@ async fn errors_are_problems_everywhere() {
         (Method::POST, "/workspaces", json!({}), 400, "bad_request"),
         (Method::POST, "/workspaces", json!({ "name": "x", "more": 1 }), 400, "bad_request"),
         (Method::POST, "/workspaces", json!({ "name": " " }), 422, "validation_failed"),
-        (Method::POST, "/workspaces", json!({ "name": "x".repeat(70_000) }), 413, "payload_too_large"),
+        (
+            Method::POST,
+            "/workspaces",
+            json!({ "name": "x".repeat(70_000) }),
+            413,
+            "payload_too_large",
+        ),
         (Method::GET, "/workspaces/7", Value::Null, 400, "bad_request"),
         (Method::GET, "/workspaces?limit=0", Value::Null, 422, "validation_failed"),
     ] {
@@ -89,8 +107,13 @@ async fn a_welcome_mail_is_written_for_who_signs_up() {
     let mail = tokio::time::timeout(PATIENCE, async {
         loop {
             let files = std::fs::read_dir(&outbox).into_iter().flatten().flatten();
-            let mail = files.map(|file| file.path()).find(|path| path.extension().is_some_and(|e| e == "eml"));
-            if let Some(text) = mail.and_then(|path| std::fs::read_to_string(path).ok()).filter(|text| !text.is_empty()) {
+            let mail = files
+                .map(|file| file.path())
+                .find(|path| path.extension().is_some_and(|e| e == "eml"));
+            if let Some(text) = mail
+                .and_then(|path| std::fs::read_to_string(path).ok())
+                .filter(|text| !text.is_empty())
+            {
                 return text;
             }
             tokio::task::yield_now().await;

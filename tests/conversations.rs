@@ -6,7 +6,8 @@ use crate::support::{Server, text};
 #[tokio::test]
 async fn three_people_talk_in_general_and_see_one_order() {
     let server = Server::start();
-    let (ada, bob, cy) = (server.sign_up("ada").await, server.sign_up("bob").await, server.sign_up("cy").await);
+    let (ada, bob, cy) =
+        (server.sign_up("ada").await, server.sign_up("bob").await, server.sign_up("cy").await);
     let (_, general, code) = ada.workspace().await;
     for person in [&bob, &cy] {
         person.post("/workspaces/join", json!({ "join_code": code })).await;
@@ -30,33 +31,47 @@ async fn three_people_talk_in_general_and_see_one_order() {
         }
         seen.push(mine);
     }
-    assert_eq!(seen[0].iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), (1..=15).collect::<Vec<_>>());
+    assert_eq!(
+        seen[0].iter().map(|(seq, _)| *seq).collect::<Vec<_>>(),
+        (1..=15).collect::<Vec<_>>()
+    );
     assert!(seen.iter().all(|others| *others == seen[0]));
 
     let page = bob.get(&format!("/conversations/{general}/messages?limit=10")).await;
-    assert_eq!((page["items"][0]["seq"].as_u64(), page["next_cursor"].as_u64()), (Some(15), Some(6)));
+    assert_eq!(
+        (page["items"][0]["seq"].as_u64(), page["next_cursor"].as_u64()),
+        (Some(15), Some(6))
+    );
     let rest = bob.get(&format!("/conversations/{general}/messages?limit=10&before_seq=6")).await;
-    assert_eq!((rest["items"].as_array().map(Vec::len), &rest["next_cursor"]), (Some(5), &Value::Null));
+    assert_eq!(
+        (rest["items"].as_array().map(Vec::len), &rest["next_cursor"]),
+        (Some(5), &Value::Null)
+    );
 }
 
 #[tokio::test]
 async fn a_dm_reaches_sockets_opened_before_it_existed_and_nobody_else() {
     let server = Server::start();
-    let (ada, bob, eve) = (server.sign_up("ada").await, server.sign_up("bob").await, server.sign_up("eve").await);
+    let (ada, bob, eve) =
+        (server.sign_up("ada").await, server.sign_up("bob").await, server.sign_up("eve").await);
     let (workspace, _, code) = ada.workspace().await;
     for person in [&bob, &eve] {
         person.post("/workspaces/join", json!({ "join_code": code })).await;
     }
-    let (mut bobs, mut eves, mut adas) = (bob.connect().await, eve.connect().await, ada.connect().await);
+    let (mut bobs, mut eves, mut adas) =
+        (bob.connect().await, eve.connect().await, ada.connect().await);
     let dm = ada.post(&format!("/workspaces/{workspace}/dms"), json!({ "user_id": bob.id })).await;
     let id = text(&dm["id"]);
     assert_eq!(bobs.event("conversation.joined").await["data"]["conversation"]["id"], id);
     adas.say(&id, "psst").await;
     assert_eq!(bobs.event("message.created").await["data"]["message"]["text"], "psst");
     assert_eq!(eves.settled().await, Vec::<Value>::new());
-    let (status, problem) = eve.call(Method::GET, &format!("/conversations/{id}/messages"), Value::Null).await;
+    let (status, problem) =
+        eve.call(Method::GET, &format!("/conversations/{id}/messages"), Value::Null).await;
     assert_eq!((status, &problem["code"]), (StatusCode::NOT_FOUND, &json!("not_found")));
-    let again = bob.call(Method::POST, &format!("/workspaces/{workspace}/dms"), json!({ "user_id": ada.id })).await;
+    let again = bob
+        .call(Method::POST, &format!("/workspaces/{workspace}/dms"), json!({ "user_id": ada.id }))
+        .await;
     assert_eq!((again.0, &again.1["id"]), (StatusCode::OK, &json!(id)));
 }
 
@@ -71,7 +86,10 @@ async fn typing_ends_by_itself_on_a_message_and_with_the_connection() {
 
     assert_eq!(adas.command("typing.start", place.clone()).await["type"], "ok");
     let started = bobs.event("typing.started").await;
-    assert_eq!((&started["data"]["user_id"], &started["data"]["expires_in_ms"]), (&json!(ada.id), &json!(6000)));
+    assert_eq!(
+        (&started["data"]["user_id"], &started["data"]["expires_in_ms"]),
+        (&json!(ada.id), &json!(6000))
+    );
     assert_eq!(bobs.event("typing.stopped").await["data"]["user_id"], ada.id);
 
     adas.command("typing.start", place.clone()).await;
@@ -103,7 +121,9 @@ async fn a_removed_member_hears_nothing_from_the_moment_that_it_is_acknowledged(
     adas.say(&secret, "welcome").await;
     bobs.event("message.created").await;
 
-    let (status, _) = ada.call(Method::DELETE, &format!("/channels/{secret}/members/{}", bob.id), Value::Null).await;
+    let (status, _) = ada
+        .call(Method::DELETE, &format!("/channels/{secret}/members/{}", bob.id), Value::Null)
+        .await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     adas.say(&secret, "he is gone").await;
     let heard = bobs.settled().await;
@@ -122,10 +142,14 @@ async fn a_send_is_kept_once_under_its_client_msg_id() {
     let first = socket.say(&general, "once").await;
     let data = json!({ "conversation_id": general, "client_msg_id": "once", "text": "once" });
     let again = socket.command("message.send", data).await;
-    assert_eq!((&again["data"]["duplicate"], &again["data"]["message"]["id"]), (&json!(true), &first["id"]));
+    assert_eq!(
+        (&again["data"]["duplicate"], &again["data"]["message"]["id"]),
+        (&json!(true), &first["id"])
+    );
     for other in ["twice", ""] {
         let body = json!({ "client_msg_id": "once", "text": other });
-        let (status, problem) = ada.call(Method::POST, &format!("/conversations/{general}/messages"), body).await;
+        let (status, problem) =
+            ada.call(Method::POST, &format!("/conversations/{general}/messages"), body).await;
         assert_eq!((status, &problem["message_id"]), (StatusCode::CONFLICT, &first["id"]));
     }
     assert_eq!(ada.get(&format!("/conversations/{general}")).await["last_seq"], 1);
@@ -153,11 +177,18 @@ async fn who_was_away_gets_the_current_state_of_what_changed() {
     adas.command("reaction.add", json!({ "message_id": kept["id"], "emoji": "👍" })).await;
     adas.say(&general, "new").await;
 
-    let mut bobs = bob.resume(json!({ "epoch": epoch, "cursors": { general.clone(): cursor } })).await;
+    let mut bobs =
+        bob.resume(json!({ "epoch": epoch, "cursors": { general.clone(): cursor } })).await;
     let replay = bobs.event("replay").await;
-    assert_eq!((replay["from_rev"].as_u64(), replay["to_rev"].as_u64()), (Some(cursor), Some(cursor + 4)));
+    assert_eq!(
+        (replay["from_rev"].as_u64(), replay["to_rev"].as_u64()),
+        (Some(cursor), Some(cursor + 4))
+    );
     let messages = replay["data"]["messages"].as_array().expect("messages");
-    let state: Vec<_> = messages.iter().map(|m| (m["text"].as_str(), m["reactions"].as_array().map(Vec::len))).collect();
+    let state: Vec<_> = messages
+        .iter()
+        .map(|m| (m["text"].as_str(), m["reactions"].as_array().map(Vec::len)))
+        .collect();
     assert_eq!(state, [(Some(""), Some(0)), (Some("edited"), Some(1)), (Some("new"), Some(0))]);
     adas.say(&general, "live").await;
     assert_eq!(bobs.event("message.created").await["rev"].as_u64(), Some(cursor + 5));

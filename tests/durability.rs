@@ -15,10 +15,16 @@ async fn what_was_acknowledged_survives_a_kill() {
     let ada = ada.at(&server);
     let page = ada.get(&format!("/conversations/{general}/messages?after_seq=0&limit=200")).await;
     let items = page["items"].as_array().expect("items");
-    let texts: Vec<_> = items.iter().map(|m| (m["seq"].as_u64(), m["text"].as_str().map(str::to_owned))).collect();
+    let texts: Vec<_> =
+        items.iter().map(|m| (m["seq"].as_u64(), m["text"].as_str().map(str::to_owned))).collect();
     let expected: Vec<_> = (0..20).map(|n| (Some(n + 1), Some(format!("message {n}")))).collect();
     assert_eq!(texts, expected);
-    let again = ada.post(&format!("/conversations/{general}/messages"), json!({ "client_msg_id": "message 3", "text": "message 3" })).await;
+    let again = ada
+        .post(
+            &format!("/conversations/{general}/messages"),
+            json!({ "client_msg_id": "message 3", "text": "message 3" }),
+        )
+        .await;
     assert_eq!(again["duplicate"], true);
 }
 

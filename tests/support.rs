@@ -54,7 +54,11 @@ impl Server {
         let mut line = String::new();
         let stdout = child.stdout.take().expect("stdout");
         BufReader::new(stdout).read_line(&mut line).expect("a first line");
-        let url = line.trim().strip_prefix("parlance listening on ").expect("the announcement").to_owned();
+        let url = line
+            .trim()
+            .strip_prefix("parlance listening on ")
+            .expect("the announcement")
+            .to_owned();
         Self { child, data, url }
     }
 
@@ -87,7 +91,12 @@ impl Server {
     pub(crate) async fn sign_up(&self, name: &str) -> Person {
         let http = reqwest::Client::new();
         let body = json!({ "email": format!("{name}@example.org"), "password": "correct horse", "display_name": name });
-        let answer = http.post(format!("{}/api/v1/auth/signup", self.url)).json(&body).send().await.expect("an answer");
+        let answer = http
+            .post(format!("{}/api/v1/auth/signup", self.url))
+            .json(&body)
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(answer.status(), StatusCode::CREATED);
         Person::of(&answer.json().await.expect("JSON"), &self.url, http)
     }
@@ -117,15 +126,30 @@ impl Person {
         self
     }
 
-    pub(crate) async fn call(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
-        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.url)).bearer_auth(&self.token);
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> (StatusCode, Value) {
+        let mut request = self
+            .http
+            .request(method, format!("{}/api/v1{path}", self.url))
+            .bearer_auth(&self.token);
         if !body.is_null() {
             request = request.json(&body);
         }
         let answer = request.send().await.expect("an answer");
         let status = answer.status();
         let bytes = answer.bytes().await.expect("a body");
-        (status, if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("JSON") })
+        (
+            status,
+            if bytes.is_empty() {
+                Value::Null
+            } else {
+                serde_json::from_slice(&bytes).expect("JSON")
+            },
+        )
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {

@@ -1,6 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
-use parlance_domain::{Account, DisplayName, Email, JobId, Password, Session, SessionId, Timestamp, User, UserId};
+use parlance_domain::{
+    Account, DisplayName, Email, JobId, Password, Session, SessionId, Timestamp, User, UserId,
+};
 
 use crate::{
     Error, Result, Tasks, Unauthenticated,
@@ -130,7 +132,9 @@ impl Accounts {
             grace: REFRESH_GRACE,
         };
         match self.store.rotate_refresh(rotation).await? {
-            Rotation::Rotated { account, session_id } => self.signed_in(account, session_id, successor),
+            Rotation::Rotated { account, session_id } => {
+                self.signed_in(account, session_id, successor)
+            }
             Rotation::Reused { session_id } => {
                 self.end_connections(vec![session_id]).await;
                 Err(Unauthenticated::Revoked.into())
@@ -177,14 +181,21 @@ impl Accounts {
     }
 
     /// Changes the caller's password and ends all their other sessions.
-    pub async fn change_password(&self, caller: &Caller, current: Password, new: Password) -> Result<Account> {
+    pub async fn change_password(
+        &self,
+        caller: &Caller,
+        current: Password,
+        new: Password,
+    ) -> Result<Account> {
         let known = self.store.credentials_of(caller.id()).await?;
         if !self.hasher.verify(current, Some(known.password)).await? {
             return Err(Error::Forbidden("the current password is wrong"));
         }
         let hash = self.hasher.hash(new).await?;
-        let ended =
-            self.store.change_password(caller.id(), hash, caller.session_id, self.ambient.now()).await?;
+        let ended = self
+            .store
+            .change_password(caller.id(), hash, caller.session_id, self.ambient.now())
+            .await?;
         self.end_connections(ended).await;
         Ok(known.account)
     }
@@ -229,7 +240,12 @@ impl Accounts {
         (session, refresh)
     }
 
-    fn signed_in(&self, account: Account, session_id: SessionId, refresh: RefreshToken) -> Result<SignedIn> {
+    fn signed_in(
+        &self,
+        account: Account,
+        session_id: SessionId,
+        refresh: RefreshToken,
+    ) -> Result<SignedIn> {
         let expires_at = self.ambient.now() + ACCESS_FOR;
         let access = self.tokens.issue(Claims { user_id: account.id, session_id, expires_at })?;
         Ok(SignedIn { account, access, refresh, expires_in: ACCESS_FOR })

@@ -44,9 +44,28 @@ impl App {
         let Ports { store, ambient, hasher, tokens, live, tasks } = ports;
         let sequencer = Sequencer::new(store.clone(), live.clone(), tasks.clone());
         Self {
-            accounts: Accounts::new(store.clone(), hasher, tokens, ambient.clone(), live.clone(), tasks.clone()),
-            workspaces: Workspaces::new(store.clone(), store.clone(), ambient.clone(), live.clone(), tasks.clone()),
-            channels: Channels::new(store.clone(), ambient.clone(), live.clone(), sequencer.clone(), tasks),
+            accounts: Accounts::new(
+                store.clone(),
+                hasher,
+                tokens,
+                ambient.clone(),
+                live.clone(),
+                tasks.clone(),
+            ),
+            workspaces: Workspaces::new(
+                store.clone(),
+                store.clone(),
+                ambient.clone(),
+                live.clone(),
+                tasks.clone(),
+            ),
+            channels: Channels::new(
+                store.clone(),
+                ambient.clone(),
+                live.clone(),
+                sequencer.clone(),
+                tasks,
+            ),
             messages: Messages::new(store, sequencer, ambient.clone()),
             live,
             ambient,

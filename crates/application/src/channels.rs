@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use futures::Future;
 use parlance_domain::{
-    ChannelMember, ChannelName, ConversationAction, ConversationId, ReadState, Summary, Topic, UserId,
-    WorkspaceId,
+    ChannelMember, ChannelName, ConversationAction, ConversationId, ReadState, Summary, Topic,
+    UserId, WorkspaceId,
 };
 
 use crate::{
@@ -57,7 +57,12 @@ impl Channels {
     }
 
     /// The pair's one DM, and whether it was created now.
-    pub async fn open_dm(&self, caller: &Caller, workspace_id: WorkspaceId, peer: UserId) -> Result<(Summary, bool)> {
+    pub async fn open_dm(
+        &self,
+        caller: &Caller,
+        workspace_id: WorkspaceId,
+        peer: UserId,
+    ) -> Result<(Summary, bool)> {
         let id = ConversationId(self.ambient.uuid());
         let new = NewDm { id, workspace_id, peer, at: self.ambient.now() };
         let (store, actor) = (self.store.clone(), caller.id());
@@ -75,12 +80,22 @@ impl Channels {
     }
 
     /// The workspace's channels that the caller may read.
-    pub async fn list(&self, caller: &Caller, workspace: WorkspaceId, page: PageQuery) -> Result<Page<Summary>> {
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        workspace: WorkspaceId,
+        page: PageQuery,
+    ) -> Result<Page<Summary>> {
         self.store.channels(caller.id(), workspace, page).await
     }
 
     /// The caller's DMs in the workspace.
-    pub async fn dms(&self, caller: &Caller, workspace: WorkspaceId, page: PageQuery) -> Result<Page<Summary>> {
+    pub async fn dms(
+        &self,
+        caller: &Caller,
+        workspace: WorkspaceId,
+        page: PageQuery,
+    ) -> Result<Page<Summary>> {
         self.store.dms(caller.id(), workspace, page).await
     }
 
@@ -111,7 +126,12 @@ impl Channels {
     }
 
     /// Lets somebody of the workspace into a channel.
-    pub async fn add_member(&self, caller: &Caller, id: ConversationId, user: UserId) -> Result<(ChannelMember, bool)> {
+    pub async fn add_member(
+        &self,
+        caller: &Caller,
+        id: ConversationId,
+        user: UserId,
+    ) -> Result<(ChannelMember, bool)> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
         self.change(async move {
             let entry = store.add_channel_member(actor, id, user, at).await?;
@@ -122,19 +142,30 @@ impl Channels {
     }
 
     /// Ends somebody's membership of a channel, maybe the caller's own.
-    pub async fn remove_member(&self, caller: &Caller, id: ConversationId, user: UserId) -> Result<()> {
+    pub async fn remove_member(
+        &self,
+        caller: &Caller,
+        id: ConversationId,
+        user: UserId,
+    ) -> Result<()> {
         let (store, actor) = (self.store.clone(), caller.id());
         self.change(async move {
             store.remove_channel_member(actor, id, user).await?;
             let left = Event::Left { conversation_id: id, user_id: user, frame: Frame::left(id) };
-            let told = Event::Conversation { conversation_id: id, frame: Frame::member_left(id, user) };
+            let told =
+                Event::Conversation { conversation_id: id, frame: Frame::member_left(id, user) };
             Ok(((), vec![left, told]))
         })
         .await
     }
 
     /// Who is in a channel.
-    pub async fn members(&self, caller: &Caller, id: ConversationId, page: PageQuery) -> Result<Page<ChannelMember>> {
+    pub async fn members(
+        &self,
+        caller: &Caller,
+        id: ConversationId,
+        page: PageQuery,
+    ) -> Result<Page<ChannelMember>> {
         self.store.channel_members(caller.id(), id, page).await
     }
 
@@ -147,7 +178,9 @@ impl Channels {
         topic: Option<Topic>,
     ) -> Result<Summary> {
         let change = Change::UpdateChannel { name, topic };
-        self.sequencer.submit(id, Write { actor: caller.id(), at: self.ambient.now(), change }).await?;
+        self.sequencer
+            .submit(id, Write { actor: caller.id(), at: self.ambient.now(), change })
+            .await?;
         self.store.summary(caller.id(), id).await
     }
 
@@ -162,7 +195,12 @@ impl Channels {
     }
 
     /// Moves the caller's read mark forward.
-    pub async fn mark_read(&self, caller: &Caller, id: ConversationId, seq: u64) -> Result<ReadState> {
+    pub async fn mark_read(
+        &self,
+        caller: &Caller,
+        id: ConversationId,
+        seq: u64,
+    ) -> Result<ReadState> {
         let (store, actor) = (self.store.clone(), caller.id());
         self.change(async move {
             let mark = store.mark_read(actor, id, seq).await?;
@@ -173,7 +211,12 @@ impl Channels {
     }
 
     /// Whether the caller may do that now.
-    pub async fn permit(&self, caller: &Caller, id: ConversationId, action: ConversationAction) -> Result<()> {
+    pub async fn permit(
+        &self,
+        caller: &Caller,
+        id: ConversationId,
+        action: ConversationAction,
+    ) -> Result<()> {
         self.store.permit(caller.id(), id, action).await
     }
 
@@ -192,7 +235,10 @@ pub(crate) fn entered(entry: &Entry) -> Vec<Event> {
         return vec![];
     }
     let (user_id, conversation_id) = (entry.membership.user_id, entry.summary.conversation.id);
-    let told = Event::Conversation { conversation_id, frame: Frame::member_joined(conversation_id, user_id) };
+    let told = Event::Conversation {
+        conversation_id,
+        frame: Frame::member_joined(conversation_id, user_id),
+    };
     // The others first: the newcomer has just been told by `conversation.joined`.
     vec![told, joined(user_id, &entry.summary)]
 }

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use futures::{Future, FutureExt, future::Either};
-use parlance_domain::{ClientMsgId, ConversationId, Emoji, Message, MessageId, MessageText, UserId};
+use parlance_domain::{
+    ClientMsgId, ConversationId, Emoji, Message, MessageId, MessageText, UserId,
+};
 
 use crate::{
     Caller, Error, Result,
@@ -9,7 +11,8 @@ use crate::{
     ports::{
         Ambient,
         store::{
-            self, Change, Committed, Draft, History, HistoryQuery, Reader, ReplayPage, ReplayQuery, Write,
+            self, Change, Committed, Draft, History, HistoryQuery, Reader, ReplayPage, ReplayQuery,
+            Write,
         },
     },
 };
@@ -31,7 +34,11 @@ pub struct Sent {
 }
 
 impl Messages {
-    pub(crate) fn new(store: Arc<dyn store::Messages>, sequencer: Sequencer, ambient: Arc<dyn Ambient>) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn store::Messages>,
+        sequencer: Sequencer,
+        ambient: Arc<dyn Ambient>,
+    ) -> Self {
         Self { store, sequencer, ambient }
     }
 
@@ -63,7 +70,12 @@ impl Messages {
     }
 
     /// Changes the text of the caller's own message.
-    pub async fn edit(&self, caller: &Caller, message_id: MessageId, text: MessageText) -> Result<Message> {
+    pub async fn edit(
+        &self,
+        caller: &Caller,
+        message_id: MessageId,
+        text: MessageText,
+    ) -> Result<Message> {
         self.change(caller, message_id, Change::Edit { message_id, text }).await
     }
 
@@ -73,12 +85,22 @@ impl Messages {
     }
 
     /// Leaves a mark under a message.
-    pub async fn react(&self, caller: &Caller, message_id: MessageId, emoji: Emoji) -> Result<Message> {
+    pub async fn react(
+        &self,
+        caller: &Caller,
+        message_id: MessageId,
+        emoji: Emoji,
+    ) -> Result<Message> {
         self.change(caller, message_id, Change::React { message_id, emoji }).await
     }
 
     /// Takes the caller's mark back.
-    pub async fn unreact(&self, caller: &Caller, message_id: MessageId, emoji: Emoji) -> Result<Message> {
+    pub async fn unreact(
+        &self,
+        caller: &Caller,
+        message_id: MessageId,
+        emoji: Emoji,
+    ) -> Result<Message> {
         self.change(caller, message_id, Change::Unreact { message_id, emoji }).await
     }
 
@@ -88,17 +110,33 @@ impl Messages {
     }
 
     /// A page of a conversation.
-    pub async fn history(&self, caller: &Caller, conversation: ConversationId, query: HistoryQuery) -> Result<History> {
+    pub async fn history(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+        query: HistoryQuery,
+    ) -> Result<History> {
         self.store.history(caller.id(), conversation, query).await
     }
 
     /// One page of what changed after a rev.
-    pub async fn replay(&self, caller: &Caller, conversation: ConversationId, from_rev: u64) -> Result<ReplayPage> {
-        let query = ReplayQuery { from_rev, limit: ReplayQuery::LIMIT, budget: ReplayQuery::BUDGET };
+    pub async fn replay(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+        from_rev: u64,
+    ) -> Result<ReplayPage> {
+        let query =
+            ReplayQuery { from_rev, limit: ReplayQuery::LIMIT, budget: ReplayQuery::BUDGET };
         self.store.replay(Reader::User(caller.id()), conversation, query).await
     }
 
-    async fn change(&self, caller: &Caller, message_id: MessageId, change: Change) -> Result<Message> {
+    async fn change(
+        &self,
+        caller: &Caller,
+        message_id: MessageId,
+        change: Change,
+    ) -> Result<Message> {
         // The look tells the conversation, and hides what may not be read; the commit decides.
         let conversation = self.store.message(caller.id(), message_id).await?.conversation_id;
         let write = Write { actor: caller.id(), at: self.ambient.now(), change };
@@ -123,6 +161,8 @@ async fn refuse(
 fn message_of(subject: Committed) -> Result<Message> {
     match subject {
         Committed::Message(message) => Ok(message),
-        Committed::Conversation(_) => Err(Error::internal("a message's write answered a conversation")),
+        Committed::Conversation(_) => {
+            Err(Error::internal("a message's write answered a conversation"))
+        }
     }
 }

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use futures::Future;
 use parlance_domain::{
-    ConversationId, Email, JobId, JoinCode, Member, Role, UserId, Workspace, WorkspaceAction, WorkspaceId,
-    WorkspaceName,
+    ConversationId, Email, JobId, JoinCode, Member, Role, UserId, Workspace, WorkspaceAction,
+    WorkspaceId, WorkspaceName,
 };
 
 use crate::{
@@ -86,7 +86,12 @@ impl Workspaces {
     }
 
     /// Changes the name.
-    pub async fn rename(&self, caller: &Caller, id: WorkspaceId, name: WorkspaceName) -> Result<Workspace> {
+    pub async fn rename(
+        &self,
+        caller: &Caller,
+        id: WorkspaceId,
+        name: WorkspaceName,
+    ) -> Result<Workspace> {
         let (store, actor) = (self.store.clone(), caller.id());
         self.change(async move {
             let workspace = store.rename_workspace(actor, id, &name).await?;
@@ -106,14 +111,22 @@ impl Workspaces {
                 frame: Frame::deleted(conversation_id),
             };
             let mut events: Vec<Event> = conversations.into_iter().map(gone).collect();
-            events.push(Event::WorkspaceDeleted { workspace_id: id, frame: Frame::workspace_deleted(id) });
+            events.push(Event::WorkspaceDeleted {
+                workspace_id: id,
+                frame: Frame::workspace_deleted(id),
+            });
             Ok(((), events))
         })
         .await
     }
 
     /// Who is in it.
-    pub async fn members(&self, caller: &Caller, id: WorkspaceId, page: PageQuery) -> Result<Page<Member>> {
+    pub async fn members(
+        &self,
+        caller: &Caller,
+        id: WorkspaceId,
+        page: PageQuery,
+    ) -> Result<Page<Member>> {
         self.store.members(caller.id(), id, page).await
     }
 
@@ -155,7 +168,13 @@ impl Workspaces {
     }
 
     /// Changes a role.
-    pub async fn set_role(&self, caller: &Caller, id: WorkspaceId, user: UserId, role: Role) -> Result<Member> {
+    pub async fn set_role(
+        &self,
+        caller: &Caller,
+        id: WorkspaceId,
+        user: UserId,
+        role: Role,
+    ) -> Result<Member> {
         let (store, actor) = (self.store.clone(), caller.id());
         self.change(async move {
             let member = store.set_role(actor, id, user, role).await?;
@@ -166,7 +185,12 @@ impl Workspaces {
     }
 
     /// Ends somebody's membership, maybe the caller's own.
-    pub async fn remove_member(&self, caller: &Caller, id: WorkspaceId, user: UserId) -> Result<()> {
+    pub async fn remove_member(
+        &self,
+        caller: &Caller,
+        id: WorkspaceId,
+        user: UserId,
+    ) -> Result<()> {
         let (store, actor) = (self.store.clone(), caller.id());
         self.change(async move {
             let departure = store.remove_member(actor, id, user).await?;

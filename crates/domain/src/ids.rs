@@ -65,7 +65,13 @@ mod tests {
     fn one_form_only() {
         let id = "0190f3a0-7c3e-7b5a-9d2f-0123456789ab";
         assert_eq!(id.parse::<UserId>().map(|id| id.to_string()).as_deref(), Ok(id));
-        for bad in ["", "7", "0190f3a07c3e7b5a9d2f0123456789ab", "{0190f3a0-7c3e-7b5a-9d2f-0123456789ab}", "0190f3a0-7c3e-7b5a-9d2f-0123456789ag"] {
+        for bad in [
+            "",
+            "7",
+            "0190f3a07c3e7b5a9d2f0123456789ab",
+            "{0190f3a0-7c3e-7b5a-9d2f-0123456789ab}",
+            "0190f3a0-7c3e-7b5a-9d2f-0123456789ag",
+        ] {
             assert_eq!(bad.parse::<UserId>(), Err(InvalidId), "{bad}");
         }
     }

@@ -148,7 +148,9 @@ impl Standing {
             (ConversationKind::Channel, false, true, Role::Admin) => Self::PublicAdmin,
             (ConversationKind::Channel, true, false, _) => Self::PrivateGuest,
             (ConversationKind::Channel, true, true, Role::Admin) => Self::PrivateAdmin,
-            (ConversationKind::Channel, true, true, Role::Member) if facts.creator => Self::PrivateCreator,
+            (ConversationKind::Channel, true, true, Role::Member) if facts.creator => {
+                Self::PrivateCreator
+            }
             (ConversationKind::Channel, true, true, Role::Member) => Self::PrivateMember,
         }
     }
@@ -256,9 +258,20 @@ mod tests {
     #[test]
     fn the_matrix_is_the_one_in_the_picture() {
         let mut picture = String::from("\n");
-        let _ = writeln!(picture, "{:<15} {:>8} {:>6} {:>5}", "workspace", "outsider", "member", "admin");
+        let _ = writeln!(
+            picture,
+            "{:<15} {:>8} {:>6} {:>5}",
+            "workspace", "outsider", "member", "admin"
+        );
         for (action, cells) in WORKSPACE {
-            let _ = writeln!(picture, "{:<15} {:>8} {:>6} {:>5}", format!("{action:?}"), cells[0], cells[1], cells[2]);
+            let _ = writeln!(
+                picture,
+                "{:<15} {:>8} {:>6} {:>5}",
+                format!("{action:?}"),
+                cells[0],
+                cells[1],
+                cells[2]
+            );
         }
         for (action, cells) in CONVERSATION {
             let _ = writeln!(picture, "\n{action:?}");
@@ -282,7 +295,10 @@ mod tests {
         assert_eq!(Standing::of(facts), Standing::PrivateCreator);
         assert_eq!(Standing::of(Facts { creator: false, ..facts }), Standing::PrivateMember);
         assert_eq!(Standing::of(Facts { joined: false, ..facts }), Standing::PrivateGuest);
-        assert_eq!(Standing::of(Facts { joined: false, private: false, ..facts }), Standing::PublicGuest);
+        assert_eq!(
+            Standing::of(Facts { joined: false, private: false, ..facts }),
+            Standing::PublicGuest
+        );
         assert_eq!(Standing::of(Facts { role: None, ..facts }), Standing::Outsider);
         assert_eq!(Standing::of(Facts { kind: ConversationKind::Dm, ..facts }), Standing::DmAlone);
     }

@@ -108,7 +108,9 @@ impl Email {
             && !local.starts_with('.')
             && !local.ends_with('.')
             && !local.contains("..")
-            && local.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c));
+            && local
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c));
         let label_ok = |label: &str| {
             !label.is_empty()
                 && label.len() <= 63
@@ -116,7 +118,8 @@ impl Email {
                 && !label.ends_with('-')
                 && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
         };
-        let domain_ok = domain.split('.').all(label_ok) && (domain.contains('.') || domain == "localhost");
+        let domain_ok =
+            domain.split('.').all(label_ok) && (domain.contains('.') || domain == "localhost");
         if local_ok && domain_ok { Ok(Self(text.to_ascii_lowercase())) } else { Err(wrong()) }
     }
 }
@@ -231,7 +234,11 @@ fn within(text: &str, min: usize, max: usize) -> Result<(), Invalid> {
         return Err(too_long(max));
     }
     if min > 0 && text.chars().nth(min - 1).is_none() {
-        let message = if min == 1 { "must not be empty".to_owned() } else { format!("must have at least {min} characters") };
+        let message = if min == 1 {
+            "must not be empty".to_owned()
+        } else {
+            format!("must have at least {min} characters")
+        };
         return Err(Invalid { code: "too_short", message });
     }
     Ok(())
@@ -249,10 +256,26 @@ mod tests {
 
     #[test]
     fn emails() {
-        for (good, kept) in [("Ada@Example.ORG", "ada@example.org"), (" a.b+c@x-y.io ", "a.b+c@x-y.io"), ("root@localhost", "root@localhost")] {
+        for (good, kept) in [
+            ("Ada@Example.ORG", "ada@example.org"),
+            (" a.b+c@x-y.io ", "a.b+c@x-y.io"),
+            ("root@localhost", "root@localhost"),
+        ] {
             assert_eq!(Email::parse(good).map(String::from).as_deref(), Ok(kept), "{good}");
         }
-        for bad in ["", "ada", "@x.org", "ada@", "a b@x.org", "ada@x", "ada@-x.org", "a..b@x.org", "ada@x..org", "ada\n@x.org", "a@b@"] {
+        for bad in [
+            "",
+            "ada",
+            "@x.org",
+            "ada@",
+            "a b@x.org",
+            "ada@x",
+            "ada@-x.org",
+            "a..b@x.org",
+            "ada@x..org",
+            "ada\n@x.org",
+            "a@b@",
+        ] {
             assert!(Email::parse(bad).is_err(), "{bad:?}");
         }
     }
@@ -274,7 +297,10 @@ mod tests {
         for bad in ["", "General", "a b", "é", "a.b"] {
             assert!(ChannelName::parse(bad).is_err(), "{bad:?}");
         }
-        assert!(ChannelName::parse(&"a".repeat(80)).is_ok() && ChannelName::parse(&"a".repeat(81)).is_err());
+        assert!(
+            ChannelName::parse(&"a".repeat(80)).is_ok()
+                && ChannelName::parse(&"a".repeat(81)).is_err()
+        );
     }
 
     #[test]
@@ -289,12 +315,15 @@ mod tests {
     fn a_password_never_shows_itself() {
         let password = Password::parse("correct horse").expect("valid");
         assert_eq!(format!("{password:?}"), "Password(…)");
-        assert!(Password::parse("too short").is_err() && Password::parse(&"x".repeat(257)).is_err());
+        assert!(
+            Password::parse("too short").is_err() && Password::parse(&"x".repeat(257)).is_err()
+        );
     }
 
     #[test]
     fn join_codes_use_their_whole_alphabet() {
-        let code = JoinCode::from_random(std::array::from_fn(|i| u8::try_from(i * 17).unwrap_or(0)));
+        let code =
+            JoinCode::from_random(std::array::from_fn(|i| u8::try_from(i * 17).unwrap_or(0)));
         assert_eq!(code.as_str().len(), 16);
         assert_eq!(JoinCode::parse(&code.as_str().to_lowercase()), Ok(code));
     }

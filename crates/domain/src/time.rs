@@ -77,8 +77,14 @@ mod tests {
 
     #[test]
     fn reads_as_rfc_3339_with_milliseconds() {
-        assert_eq!(Timestamp::from_millis(1_732_428_869_007).to_string(), "2024-11-24T06:14:29.007Z");
-        assert_eq!(Timestamp::from_millis(1_732_428_869_000).to_string(), "2024-11-24T06:14:29.000Z");
+        assert_eq!(
+            Timestamp::from_millis(1_732_428_869_007).to_string(),
+            "2024-11-24T06:14:29.007Z"
+        );
+        assert_eq!(
+            Timestamp::from_millis(1_732_428_869_000).to_string(),
+            "2024-11-24T06:14:29.000Z"
+        );
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
+use actix_web::{HttpServer, web::Data};
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
-use actix_web::{HttpServer, web::Data};
 use parlance_application::{
     App, Ports, Tasks,
     jobs::{RetryPolicy, Runner},

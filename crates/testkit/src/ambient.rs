@@ -78,7 +78,9 @@ impl Ambient for TestAmbient {
         let high = u128::from((n >> 20) & 0xfff);
         let low = u128::from(n & 0xf_ffff);
         let noise = u128::from(self.draw() >> 22);
-        Uuid::from_u128((ms << 80) | (0x7 << 76) | (high << 64) | (0b10 << 62) | (low << 42) | noise)
+        Uuid::from_u128(
+            (ms << 80) | (0x7 << 76) | (high << 64) | (0b10 << 62) | (low << 42) | noise,
+        )
     }
 
     fn random(&self) -> [u8; 32] {
@@ -96,7 +98,8 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_values_and_ids_increase() {
-        let (one, two, other) = (TestAmbient::seeded(1), TestAmbient::seeded(1), TestAmbient::seeded(2));
+        let (one, two, other) =
+            (TestAmbient::seeded(1), TestAmbient::seeded(1), TestAmbient::seeded(2));
         let ids: Vec<Uuid> = (0..1_000).map(|_| one.uuid()).collect();
         assert!(ids.is_sorted_by(|a, b| a < b) && ids.iter().all(|id| id.get_version_num() == 7));
         assert!(ids.iter().all(|id| *id == two.uuid()));

@@ -53,7 +53,10 @@ async fn by_twos<T, F: Future<Output = Result<Page<T>>>>(read: impl Fn(PageQuery
     loop {
         let page = read(PageQuery { after, limit: 2 }).await.expect("a page");
         assert!(page.items.len() <= 2, "a page is longer than its limit");
-        assert!(page.next.is_none() || page.items.len() == 2, "a page that is not the last is short");
+        assert!(
+            page.next.is_none() || page.items.len() == 2,
+            "a page that is not the last is short"
+        );
         items.extend(page.items);
         after = page.next;
         if after.is_none() {
@@ -118,6 +121,7 @@ macro_rules! store_contract {
                 a_snapshot_tells_everything
                 a_read_mark_only_advances
                 unread_counts_others_messages
+                a_send_moves_its_authors_mark
                 unread_counts_up_to_a_hundred
                 own_sends_and_entry_are_not_unread
                 every_change_of_access_counts
@@ -136,6 +140,7 @@ macro_rules! store_contract {
                 the_same_text_changes_nothing
                 author_and_admin_delete
                 a_second_deletion_changes_nothing
+                a_tombstone_is_not_changed
                 messages_of_other_conversations_are_not_found
                 reactions_come_and_go
                 reactions_are_in_order_of_first_use

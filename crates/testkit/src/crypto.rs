@@ -42,7 +42,9 @@ impl TokenIssuer for PlainTokens {
         let claims = Claims {
             user_id: user.parse().map_err(|_| Unauthenticated::BadToken)?,
             session_id: session.parse().map_err(|_| Unauthenticated::BadToken)?,
-            expires_at: Timestamp::from_millis(until.parse().map_err(|_| Unauthenticated::BadToken)?),
+            expires_at: Timestamp::from_millis(
+                until.parse().map_err(|_| Unauthenticated::BadToken)?,
+            ),
         };
         if claims.expires_at <= now { Err(Unauthenticated::Expired) } else { Ok(claims) }
     }

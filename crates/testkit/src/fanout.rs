@@ -54,7 +54,10 @@ impl RecordingFanout {
 
     /// Their types, in order.
     pub fn types(&self, connection: ConnectionId) -> Vec<String> {
-        self.frames(connection).iter().map(|f| f["type"].as_str().unwrap_or("?").to_owned()).collect()
+        self.frames(connection)
+            .iter()
+            .map(|f| f["type"].as_str().unwrap_or("?").to_owned())
+            .collect()
     }
 
     /// Why a connection was closed, if it was.
@@ -77,7 +80,8 @@ impl RecordingFanout {
     /// Waits until the record fulfils a condition.
     pub async fn until(&self, condition: impl Fn(&[Record]) -> bool) {
         let mut records = self.0.subscribe();
-        let came = tokio::time::timeout(PATIENCE, records.wait_for(|records| condition(records))).await;
+        let came =
+            tokio::time::timeout(PATIENCE, records.wait_for(|records| condition(records))).await;
         assert!(matches!(came, Ok(Ok(_))), "it never came; the record is {:#?}", self.records());
     }
 }

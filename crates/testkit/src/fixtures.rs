@@ -5,8 +5,8 @@ use parlance_application::{
     ports::{Ambient, ConnectionId},
 };
 use parlance_domain::{
-    Account, ClientMsgId, Conversation, ConversationId, ConversationKind, Email, Mentions, Message, MessageId,
-    MessageText, Password, SessionId, UserId, WorkspaceId, message::MessageKind,
+    Account, ClientMsgId, Conversation, ConversationId, ConversationKind, Email, Mentions, Message,
+    MessageId, MessageText, Password, SessionId, UserId, WorkspaceId, message::MessageKind,
 };
 
 use crate::TestAmbient;
@@ -26,7 +26,7 @@ pub fn caller(ambient: &TestAmbient, name: &str) -> Caller {
     Caller {
         account: account(ambient, name),
         session_id: SessionId(ambient.uuid()),
-        expires_at: ambient.now() + Duration::from_secs(900),
+        expires_at: ambient.now() + Duration::from_mins(15),
     }
 }
 
@@ -73,7 +73,13 @@ pub fn channel(id: ConversationId, rev: u64) -> Conversation {
 }
 
 /// A message as it is after its send, the `rev`th change of a conversation with nothing but sends.
-pub fn message(id: MessageId, conversation_id: ConversationId, author: UserId, rev: u64, text: &str) -> Message {
+pub fn message(
+    id: MessageId,
+    conversation_id: ConversationId,
+    author: UserId,
+    rev: u64,
+    text: &str,
+) -> Message {
     Message {
         id,
         conversation_id,

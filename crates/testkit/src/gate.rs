@@ -33,14 +33,19 @@ impl<M: Messages> GatedMessages<M> {
     /// Waits until that many appends in all have come to the gate.
     pub async fn arrived(&self, appends: usize) {
         let mut arrived = self.arrived.subscribe();
-        let came = tokio::time::timeout(PATIENCE, arrived.wait_for(|count| *count >= appends)).await;
+        let came =
+            tokio::time::timeout(PATIENCE, arrived.wait_for(|count| *count >= appends)).await;
         assert!(matches!(came, Ok(Ok(_))), "no append number {appends} came");
     }
 }
 
 #[async_trait]
 impl<M: Messages> Messages for GatedMessages<M> {
-    async fn append(&self, conversation: ConversationId, writes: Vec<Write>) -> Result<Vec<Result<Commit>>> {
+    async fn append(
+        &self,
+        conversation: ConversationId,
+        writes: Vec<Write>,
+    ) -> Result<Vec<Result<Commit>>> {
         self.arrived.send_modify(|count| *count += 1);
         self.gate.acquire().await.expect("the gate is never taken down").forget();
         self.inner.append(conversation, writes).await
@@ -59,11 +64,21 @@ impl<M: Messages> Messages for GatedMessages<M> {
         self.inner.message(actor, id).await
     }
 
-    async fn history(&self, actor: UserId, conversation: ConversationId, query: HistoryQuery) -> Result<History> {
+    async fn history(
+        &self,
+        actor: UserId,
+        conversation: ConversationId,
+        query: HistoryQuery,
+    ) -> Result<History> {
         self.inner.history(actor, conversation, query).await
     }
 
-    async fn replay(&self, reader: Reader, conversation: ConversationId, query: ReplayQuery) -> Result<ReplayPage> {
+    async fn replay(
+        &self,
+        reader: Reader,
+        conversation: ConversationId,
+        query: ReplayQuery,
+    ) -> Result<ReplayPage> {
         self.inner.replay(reader, conversation, query).await
     }
 }

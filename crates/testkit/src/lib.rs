@@ -28,6 +28,7 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
+    clippy::missing_panics_doc,
     reason = "test support: a panic is its way to fail"
 )]
 
@@ -47,7 +48,9 @@ pub use ambient::TestAmbient;
 pub use bus::SilentBus;
 pub use crypto::{PlainHasher, PlainTokens};
 pub use fanout::{Record, RecordingFanout};
-pub use fixtures::{account, caller, channel, client_msg_id, email, message, password, socket, text};
+pub use fixtures::{
+    account, caller, channel, client_msg_id, email, message, password, socket, text,
+};
 pub use gate::GatedMessages;
 pub use mailer::RecordingMailer;
 pub use node::TestNode;

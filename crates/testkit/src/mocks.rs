@@ -1,7 +1,8 @@
 //! Mocks of every port. A store's narrow ports have one each; [`MockStore`] is all five in one.
 
 pub use parlance_application::ports::{
-    MockAmbient, MockBus, MockFanout, MockJobQueue, MockMailer, MockPasswordHasher, MockTokenIssuer,
+    MockAmbient, MockBus, MockFanout, MockJobQueue, MockMailer, MockPasswordHasher,
+    MockTokenIssuer,
     store::{MockAccounts, MockConversations, MockMessages, MockOutbox, MockWorkspaces},
 };
 
@@ -12,16 +13,16 @@ use parlance_application::{
     ports::{
         PasswordHash,
         store::{
-            self, Admission, Commit, Credentials, Departure, Entry, History, HistoryQuery, Joining, NewChannel, NewDm,
-            NewMember, NewSession, NewWorkspace, OpenedDm, Page, PageQuery, ReadMark, Reader, ReplayPage, ReplayQuery,
-            RotateRefresh, Rotation, Snapshot, Write,
+            self, Admission, Commit, Credentials, Departure, Entry, History, HistoryQuery, Joining,
+            NewChannel, NewDm, NewMember, NewSession, NewWorkspace, OpenedDm, Page, PageQuery,
+            ReadMark, Reader, ReplayPage, ReplayQuery, RotateRefresh, Rotation, Snapshot, Write,
         },
     },
 };
 use parlance_domain::{
-    Account, ChannelMember, ClientMsgId, ConversationAction, ConversationId, DisplayName, Email, JobId, JoinCode,
-    Member, Message, MessageId, Role, Session, SessionId, Summary, Timestamp, User, UserId, Workspace, WorkspaceId,
-    WorkspaceName,
+    Account, ChannelMember, ClientMsgId, ConversationAction, ConversationId, DisplayName, Email,
+    JobId, JoinCode, Member, Message, MessageId, Role, Session, SessionId, Summary, Timestamp,
+    User, UserId, Workspace, WorkspaceId, WorkspaceName,
 };
 
 mockall::mock! {

@@ -34,7 +34,8 @@ impl TestNode {
 
     /// The same with a limit of connections for each user.
     pub fn limited(store: impl Messages + 'static, connections_per_user: Option<usize>) -> Self {
-        let (fanout, tasks, services) = (RecordingFanout::default(), Arc::new(Tasks::default()), Tasks::default());
+        let (fanout, tasks, services) =
+            (RecordingFanout::default(), Arc::new(Tasks::default()), Tasks::default());
         let live = Live::start(
             NodeId(Uuid::from_u128(1)),
             Arc::new(SilentBus),
@@ -65,14 +66,26 @@ impl TestNode {
     }
 
     /// Announces a connection that was last heard at `heard_at`.
-    pub async fn register(&self, connection: ConnectionId, user: UserId, session: SessionId, heard_at: i64) {
+    pub async fn register(
+        &self,
+        connection: ConnectionId,
+        user: UserId,
+        session: SessionId,
+        heard_at: i64,
+    ) {
         self.live.register(connection, user, session, Arc::new(AtomicI64::new(heard_at))).await;
     }
 
     /// Registers a connection and attaches it to conversations, each up to a rev.
-    pub async fn connect(&self, connection: ConnectionId, user: UserId, conversations: &[(ConversationId, u64)]) {
+    pub async fn connect(
+        &self,
+        connection: ConnectionId,
+        user: UserId,
+        conversations: &[(ConversationId, u64)],
+    ) {
         self.register(connection, user, SessionId(self.ambient.next_uuid()), 0).await;
-        let attachment = Attachment { conversations: conversations.to_vec(), ..Attachment::default() };
+        let attachment =
+            Attachment { conversations: conversations.to_vec(), ..Attachment::default() };
         self.live.attach(connection, attachment).await;
         self.live.settle().await;
     }

@@ -5,13 +5,15 @@ use parlance_application::{
     jobs::{Job, Task},
     ports::{
         Ambient, JobQueue, PasswordHash, RefreshDigest,
-        store::{Admission, Change, Commit, Committed, Draft, Entry, Joining, NewChannel, NewDm, NewSession, NewWorkspace,
-            OpenedDm, Store, Write},
+        store::{
+            Admission, Change, Commit, Committed, Draft, Entry, Joining, NewChannel, NewDm,
+            NewSession, NewWorkspace, OpenedDm, Store, Write,
+        },
     },
 };
 use parlance_domain::{
-    Account, ChannelName, ConversationId, Emoji, JobId, JoinCode, Message, MessageId, SessionId, Timestamp, Topic,
-    UserId, WorkspaceId, WorkspaceName,
+    Account, ChannelName, ConversationId, Emoji, JobId, JoinCode, Message, MessageId, SessionId,
+    Timestamp, Topic, UserId, WorkspaceId, WorkspaceName,
 };
 
 use crate::{TestAmbient, account, client_msg_id, text};
@@ -52,7 +54,10 @@ impl Stage {
 
     /// A job of no importance.
     pub fn job(&self) -> Job {
-        Job { id: JobId(self.ambient.uuid()), task: Task::WelcomeMail { user_id: UserId(self.ambient.uuid()) } }
+        Job {
+            id: JobId(self.ambient.uuid()),
+            task: Task::WelcomeMail { user_id: UserId(self.ambient.uuid()) },
+        }
     }
 
     /// A session that lasts an hour.
@@ -63,7 +68,7 @@ impl Stage {
             user_id,
             refresh: RefreshDigest(self.ambient.random()),
             at,
-            expires_at: at + Duration::from_secs(3_600),
+            expires_at: at + Duration::from_hours(1),
         }
     }
 
@@ -73,7 +78,8 @@ impl Stage {
         let account = account(&self.ambient, name);
         let session = self.session(account.id);
         let hash = PasswordHash("hash".to_owned());
-        let created = self.store.create_account(account.clone(), hash, session.clone(), self.job()).await;
+        let created =
+            self.store.create_account(account.clone(), hash, session.clone(), self.job()).await;
         created.expect("signs up");
         (account, session)
     }
@@ -156,12 +162,20 @@ impl Stage {
 
     /// A new channel, with what the store said of it.
     pub async fn entry(&self, actor: UserId, team: &Team, name: &str, private: bool) -> Entry {
-        self.store.create_channel(actor, self.new_channel(team, name, private)).await.expect("creates a channel")
+        self.store
+            .create_channel(actor, self.new_channel(team, name, private))
+            .await
+            .expect("creates a channel")
     }
 
     /// Asks for the DM of `actor` and `peer`.
     pub async fn dm(&self, actor: UserId, team: &Team, peer: UserId) -> Result<OpenedDm> {
-        let new = NewDm { id: ConversationId(self.ambient.uuid()), workspace_id: team.id, peer, at: self.at() };
+        let new = NewDm {
+            id: ConversationId(self.ambient.uuid()),
+            workspace_id: team.id,
+            peer,
+            at: self.at(),
+        };
         self.store.open_dm(actor, new).await
     }
 
@@ -177,13 +191,20 @@ impl Stage {
 
     /// A wish to send, under an id of one's own.
     pub fn draft(&self, actor: UserId, id: &str, says: &str) -> Write {
-        let draft =
-            Draft { id: MessageId(self.ambient.uuid()), client_msg_id: client_msg_id(id), text: text(says) };
+        let draft = Draft {
+            id: MessageId(self.ambient.uuid()),
+            client_msg_id: client_msg_id(id),
+            text: text(says),
+        };
         self.write(actor, Change::Send(draft))
     }
 
     /// Asks for several changes at once.
-    pub async fn append(&self, conversation: ConversationId, writes: Vec<Write>) -> Vec<Result<Commit>> {
+    pub async fn append(
+        &self,
+        conversation: ConversationId,
+        writes: Vec<Write>,
+    ) -> Vec<Result<Commit>> {
         let count = writes.len();
         let outcomes = self.store.append(conversation, writes).await.expect("appends");
         assert_eq!(outcomes.len(), count, "one answer for each write");
@@ -191,12 +212,23 @@ impl Stage {
     }
 
     /// Asks for one change.
-    pub async fn change(&self, actor: UserId, conversation: ConversationId, change: Change) -> Result<Commit> {
+    pub async fn change(
+        &self,
+        actor: UserId,
+        conversation: ConversationId,
+        change: Change,
+    ) -> Result<Commit> {
         self.append(conversation, vec![self.write(actor, change)]).await.remove(0)
     }
 
     /// Asks to send under an id of one's own.
-    pub async fn try_send(&self, actor: UserId, conversation: ConversationId, id: &str, says: &str) -> Result<Commit> {
+    pub async fn try_send(
+        &self,
+        actor: UserId,
+        conversation: ConversationId,
+        id: &str,
+        says: &str,
+    ) -> Result<Commit> {
         self.append(conversation, vec![self.draft(actor, id, says)]).await.remove(0)
     }
 
@@ -209,13 +241,19 @@ impl Stage {
     /// Reacts.
     pub async fn react(&self, actor: UserId, message: &Message, emoji: &str) -> Result<Commit> {
         let emoji = Emoji::parse(emoji).expect("valid");
-        self.change(actor, message.conversation_id, Change::React { message_id: message.id, emoji }).await
+        self.change(actor, message.conversation_id, Change::React { message_id: message.id, emoji })
+            .await
     }
 
     /// Takes a reaction back.
     pub async fn unreact(&self, actor: UserId, message: &Message, emoji: &str) -> Result<Commit> {
         let emoji = Emoji::parse(emoji).expect("valid");
-        self.change(actor, message.conversation_id, Change::Unreact { message_id: message.id, emoji }).await
+        self.change(
+            actor,
+            message.conversation_id,
+            Change::Unreact { message_id: message.id, emoji },
+        )
+        .await
     }
 
     /// Asks for another text.
@@ -240,7 +278,8 @@ impl Stage {
     /// The conversation's count of changes of access, as `user`'s snapshot shows it.
     pub async fn access_rev(&self, user: UserId, conversation: ConversationId) -> u64 {
         let snapshot = self.store.snapshot(user).await.expect("a snapshot");
-        let entry = snapshot.conversations.iter().find(|e| e.summary.conversation.id == conversation);
+        let entry =
+            snapshot.conversations.iter().find(|e| e.summary.conversation.id == conversation);
         entry.expect("is in it").access_rev
     }
 }

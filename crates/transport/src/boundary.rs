@@ -41,7 +41,8 @@ pub(crate) async fn boundary(
     let docs = path.starts_with("/docs");
     let span = tracing::info_span!("request", %request_id, %method, path);
 
-    let outcome = AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone()).await;
+    let outcome =
+        AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone()).await;
     let mut response = span.in_scope(|| match outcome {
         Ok(Ok(response)) => Ok(match response.response().error() {
             Some(error) => {
@@ -96,7 +97,9 @@ fn of_actix(error: &ActixError, status: StatusCode) -> Error {
     match status {
         StatusCode::NOT_FOUND => Error::NotFound("resource"),
         StatusCode::FORBIDDEN => Error::Forbidden("forbidden"),
-        StatusCode::PAYLOAD_TOO_LARGE => Error::PayloadTooLarge { limit: crate::extract::BODY_LIMIT },
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Error::PayloadTooLarge { limit: crate::extract::BODY_LIMIT }
+        }
         status if status.is_client_error() => Error::BadRequest(error.to_string()),
         _ => Error::internal(error),
     }

@@ -66,7 +66,10 @@ pub(crate) struct Problem {
 
 /// One refused field.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the schema of `FieldError`, which the application defines without schemas")]
+#[expect(
+    dead_code,
+    reason = "the schema of `FieldError`, which the application defines without schemas"
+)]
 pub(crate) struct Refused {
     /// Its name in the request.
     field: String,
@@ -93,10 +96,14 @@ pub(crate) fn face(error: &Error) -> Face {
         },
         Error::Forbidden(_) => face("forbidden", StatusCode::FORBIDDEN),
         Error::NotFound(_) => face("not_found", StatusCode::NOT_FOUND),
-        Error::MethodNotAllowed { .. } => face("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED),
+        Error::MethodNotAllowed { .. } => {
+            face("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED)
+        }
         Error::Conflict { .. } => face("conflict", StatusCode::CONFLICT),
         Error::PayloadTooLarge { .. } => face("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE),
-        Error::UnsupportedMediaType => face("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        Error::UnsupportedMediaType => {
+            face("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE)
+        }
         Error::RateLimited { retry_after } => Face {
             retry_after: Some(*retry_after),
             ..face("rate_limited", StatusCode::TOO_MANY_REQUESTS)
@@ -106,9 +113,10 @@ pub(crate) fn face(error: &Error) -> Face {
             close: Some(Close::Overloaded),
             ..face("unavailable", StatusCode::SERVICE_UNAVAILABLE)
         },
-        Error::Internal { .. } => {
-            Face { close: Some(Close::Overloaded), ..face("internal", StatusCode::INTERNAL_SERVER_ERROR) }
-        }
+        Error::Internal { .. } => Face {
+            close: Some(Close::Overloaded),
+            ..face("internal", StatusCode::INTERNAL_SERVER_ERROR)
+        },
     }
 }
 
@@ -121,7 +129,9 @@ impl<'a> SocketError<'a> {
             message: error.to_string(),
             errors: fields(error),
             message_id: message_id(error),
-            retry_after_ms: face.retry_after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+            retry_after_ms: face
+                .retry_after
+                .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
         }
     }
 }

@@ -9,7 +9,9 @@ use actix_web::{
     web::{Data, Query},
 };
 use futures::{StreamExt, future::LocalBoxFuture};
-use parlance_application::{App, Caller, Error, FieldError, Unauthenticated, ports::store::PageQuery};
+use parlance_application::{
+    App, Caller, Error, FieldError, Unauthenticated, ports::store::PageQuery,
+};
 use parlance_domain::Invalid;
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -125,7 +127,9 @@ impl FromRequest for Authenticated {
 }
 
 /// Reads a bearer token and verifies it; none where the request has no such header.
-pub(crate) fn bearer(request: &HttpRequest) -> Option<impl Future<Output = Result<Caller, Error>> + use<>> {
+pub(crate) fn bearer(
+    request: &HttpRequest,
+) -> Option<impl Future<Output = Result<Caller, Error>> + use<>> {
     let header = request.headers().get(header::AUTHORIZATION)?.clone();
     let app = request.app_data::<Data<App>>()?.clone();
     Some(async move {
@@ -141,7 +145,12 @@ pub(crate) fn bearer(request: &HttpRequest) -> Option<impl Future<Output = Resul
 
 /// Strict JSON, for bodies and for the socket's frames.
 pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(json).map_err(|error| Error::BadRequest(format!("malformed request: {error}")))
+    // Derived types would also take an array of their fields' values.
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::BadRequest("malformed request: a JSON object is expected".into()));
+    }
+    serde_json::from_slice(json)
+        .map_err(|error| Error::BadRequest(format!("malformed request: {error}")))
 }
 
 /// Checks the bounds that a request's type states.

@@ -8,4 +8,3 @@ pub(crate) mod system;
 pub(crate) mod workspaces;
 
 pub(crate) mod routes;
-

@@ -67,7 +67,9 @@ pub fn mount(
             .wrap(cors(node.clone()))
             .app_data(node)
             .configure(http::routes::configure)
-            .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", openapi::Document::openapi()))
+            .service(
+                SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", openapi::Document::openapi()),
+            )
             .route("/docs", web::get().to(|| async { web::Redirect::to("/docs/") }))
             .default_service(web::to(http::routes::unknown));
         config.service(scope);
@@ -76,9 +78,17 @@ pub fn mount(
 
 fn cors(node: Data<Node>) -> Cors {
     Cors::default()
-        .allowed_origin_fn(move |origin, _| origin.to_str().is_ok_and(|origin| node.allows_origin(origin)))
+        .allowed_origin_fn(move |origin, _| {
+            origin.to_str().is_ok_and(|origin| node.allows_origin(origin))
+        })
         .allow_any_method()
         .allow_any_header()
-        .expose_headers(["Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "X-Request-Id"])
+        .expose_headers([
+            "Retry-After",
+            "RateLimit-Limit",
+            "RateLimit-Remaining",
+            "RateLimit-Reset",
+            "X-Request-Id",
+        ])
         .max_age(3600)
 }

@@ -7,6 +7,7 @@ use utoipa::{
 
 use crate::{
     error::{Problem, Refused},
+    http::messages::View,
     http::{accounts, channels, messages, system, workspaces},
     ws,
 };
@@ -16,7 +17,7 @@ use crate::{
     info(title = "Parlance", description = "Team messaging: REST half of the wire contract. The WebSocket half is at `/api/v1/ws`."),
     modifiers(&Bearer),
     security(("bearer" = [])),
-    components(schemas(Problem, Refused)),
+    components(schemas(Problem, Refused, View)),
     paths(
         accounts::signup, accounts::signin, accounts::refresh, accounts::signout, accounts::sessions,
         accounts::revoke_session, accounts::me, accounts::update_me, accounts::change_password,
@@ -80,6 +81,9 @@ mod tests {
     fn the_checked_in_document_is_fresh() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/spec/openapi.json");
         let checked_in = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(checked_in == super::json(), "run `make spec`: spec/openapi.json is not what the code says");
+        assert!(
+            checked_in == super::json(),
+            "run `make spec`: spec/openapi.json is not what the code says"
+        );
     }
 }

@@ -2,8 +2,8 @@
 
 use parlance_application::{Error, Result};
 use parlance_domain::{
-    Conversation, ConversationAction, ConversationId, ReadState, Role, Standing, Summary, Timestamp,
-    UserId, WorkspaceAction, WorkspaceId, membership::Facts,
+    Conversation, ConversationAction, ConversationId, ReadState, Role, Standing, Summary,
+    Timestamp, UserId, WorkspaceAction, WorkspaceId, membership::Facts,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -101,7 +101,11 @@ impl Seen {
 }
 
 /// A conversation in somebody's eyes (or nobody's), if it exists.
-pub(crate) fn see(conn: &Connection, viewer: Option<UserId>, id: ConversationId) -> Tx<Option<Seen>> {
+pub(crate) fn see(
+    conn: &Connection,
+    viewer: Option<UserId>,
+    id: ConversationId,
+) -> Tx<Option<Seen>> {
     Ok(conn
         .prepare_cached(seen!("AND c.id = ?2"))?
         .query_row(params![viewer.map(|user| user.0), id.0], |row| Seen::of(row, viewer))
@@ -124,7 +128,9 @@ pub(crate) fn authorize(
 /// A person's role in a workspace that is not deleted.
 pub(crate) fn role_in(conn: &Connection, user: UserId, workspace: WorkspaceId) -> Tx<Option<Role>> {
     Ok(conn
-        .prepare_cached("SELECT role FROM workspace_members WHERE workspace_id = ?1 AND user_id = ?2")?
+        .prepare_cached(
+            "SELECT role FROM workspace_members WHERE workspace_id = ?1 AND user_id = ?2",
+        )?
         .query_row(params![workspace.0, user.0], |row| role(row, 0))
         .optional()?)
 }

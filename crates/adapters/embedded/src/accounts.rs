@@ -65,7 +65,9 @@ impl Accounts for EmbeddedStore {
     async fn credentials_of(&self, user: UserId) -> Result<Credentials> {
         self.read(move |conn| {
             Ok(conn
-                .prepare_cached("SELECT id, email, display_name, created_at, password FROM users WHERE id = ?1")?
+                .prepare_cached(
+                    "SELECT id, email, display_name, created_at, password FROM users WHERE id = ?1",
+                )?
                 .query_row([user.0], credentials)
                 .optional()?
                 .ok_or(Error::NotFound("user"))?)
@@ -202,8 +204,10 @@ fn credentials(row: &rusqlite::Row<'_>) -> rusqlite::Result<Credentials> {
 
 /// Begins a session, and forgets those of the person that are over.
 fn open(conn: &Connection, session: &NewSession) -> Tx<()> {
-    conn.prepare_cached("DELETE FROM sessions WHERE user_id = ?1 AND (expires_at <= ?2 OR revoked_at IS NOT NULL)")?
-        .execute(params![session.user_id.0, session.at.as_millis()])?;
+    conn.prepare_cached(
+        "DELETE FROM sessions WHERE user_id = ?1 AND (expires_at <= ?2 OR revoked_at IS NOT NULL)",
+    )?
+    .execute(params![session.user_id.0, session.at.as_millis()])?;
     conn.prepare_cached(
         "INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, rotated_at) VALUES (?1, ?2, ?3, ?3, ?4, ?3)",
     )?
@@ -212,8 +216,10 @@ fn open(conn: &Connection, session: &NewSession) -> Tx<()> {
 }
 
 fn token(conn: &Connection, digest: &[u8; 32], session: SessionId, generation: i64) -> Tx<()> {
-    conn.prepare_cached("INSERT INTO refresh_tokens (digest, session_id, generation) VALUES (?1, ?2, ?3)")?
-        .execute(params![digest.as_slice(), session.0, generation])?;
+    conn.prepare_cached(
+        "INSERT INTO refresh_tokens (digest, session_id, generation) VALUES (?1, ?2, ?3)",
+    )?
+    .execute(params![digest.as_slice(), session.0, generation])?;
     Ok(())
 }
 
@@ -221,7 +227,8 @@ fn token(conn: &Connection, digest: &[u8; 32], session: SessionId, generation: i
 fn revoke(conn: &Connection, session: SessionId, at: Timestamp) -> Tx<()> {
     conn.prepare_cached("UPDATE sessions SET revoked_at = ?2 WHERE id = ?1")?
         .execute(params![session.0, at.as_millis()])?;
-    conn.prepare_cached("DELETE FROM refresh_tokens WHERE session_id = ?1")?.execute([session.0])?;
+    conn.prepare_cached("DELETE FROM refresh_tokens WHERE session_id = ?1")?
+        .execute([session.0])?;
     Ok(())
 }
 

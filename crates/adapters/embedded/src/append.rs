@@ -23,7 +23,11 @@ use crate::{
 };
 
 /// Runs all writes of a batch.
-pub(crate) fn run(conn: &Connection, id: ConversationId, writes: Vec<Write>) -> Tx<Vec<Result<Commit>>> {
+pub(crate) fn run(
+    conn: &Connection,
+    id: ConversationId,
+    writes: Vec<Write>,
+) -> Tx<Vec<Result<Commit>>> {
     let mut batch = Batch { conn, id, head: None, actors: Vec::new() };
     let mut answers = Vec::with_capacity(writes.len());
     for write in writes {
@@ -69,7 +73,8 @@ impl Batch<'_> {
             _ => "message",
         };
         let standing = self.standing(actor, what)?;
-        let permit = |action| standing.permits(action).map_err(|denied| Error::denied(denied, what));
+        let permit =
+            |action| standing.permits(action).map_err(|denied| Error::denied(denied, what));
         let (subject, kind) = match change {
             Change::Send(draft) => {
                 permit(ConversationAction::Post)?;
@@ -89,7 +94,11 @@ impl Batch<'_> {
                 permit(ConversationAction::Read)?;
                 let message = self.message(message_id)?;
                 let own = message.author_id == Some(actor);
-                permit(if own { ConversationAction::Post } else { ConversationAction::DeleteOthersMessage })?;
+                permit(if own {
+                    ConversationAction::Post
+                } else {
+                    ConversationAction::DeleteOthersMessage
+                })?;
                 self.delete(message, actor, at)?
             }
             Change::React { message_id, emoji } => {
@@ -111,7 +120,11 @@ impl Batch<'_> {
             }
         };
         let head = self.head()?;
-        Ok(Commit { subject, change: kind.map(|kind| (kind, head.conversation.rev)), access_rev: head.access_rev })
+        Ok(Commit {
+            subject,
+            change: kind.map(|kind| (kind, head.conversation.rev)),
+            access_rev: head.access_rev,
+        })
     }
 
     /// What the person is to the conversation; reads the head too, the first time.
@@ -122,7 +135,11 @@ impl Batch<'_> {
         let seen = see(self.conn, Some(id), self.id)?.ok_or(Error::NotFound(what))?;
         self.actors.push(Actor { id, standing: seen.standing, sent: None });
         if self.head.is_none() {
-            self.head = Some(Head { conversation: seen.conversation, access_rev: seen.access_rev, changed: false });
+            self.head = Some(Head {
+                conversation: seen.conversation,
+                access_rev: seen.access_rev,
+                changed: false,
+            });
         }
         Ok(seen.standing)
     }
@@ -176,12 +193,16 @@ impl Batch<'_> {
             ])?;
         if inserted == 0 {
             let (first, before) = conn
-                .prepare_cached(message_sql!("WHERE conversation_id = ?1 AND author_id = ?2 AND client_msg_id = ?3"))?
+                .prepare_cached(message_sql!(
+                    "WHERE conversation_id = ?1 AND author_id = ?2 AND client_msg_id = ?3"
+                ))?
                 .query_row(params![self.id.0, author.0, client_msg_id.as_str()], |row| {
                     Ok((row.get::<_, Vec<u8>>(12)?, message(row, workspace_id)?))
                 })?;
             if first != digest {
-                return Err(Error::Conflict { message: SENT_BEFORE, message_id: Some(before.id) }.into());
+                return Err(
+                    Error::Conflict { message: SENT_BEFORE, message_id: Some(before.id) }.into()
+                );
             }
             return Ok((Committed::Message(before), None));
         }
@@ -219,7 +240,13 @@ impl Batch<'_> {
         Ok((Committed::Message(message), Some(ChangeKind::Created)))
     }
 
-    fn edit(&mut self, mut message: Message, actor: UserId, at: Timestamp, text: MessageText) -> Tx<Outcome> {
+    fn edit(
+        &mut self,
+        mut message: Message,
+        actor: UserId,
+        at: Timestamp,
+        text: MessageText,
+    ) -> Tx<Outcome> {
         if message.author_id != Some(actor) {
             return Err(Error::Forbidden("only its author may edit a message").into());
         }
@@ -233,7 +260,9 @@ impl Batch<'_> {
         message.edited_at = Some(at);
         message.rev = self.advance()?;
         self.conn
-            .prepare_cached("UPDATE messages SET rev = ?2, text = ?3, edited_at = ?4 WHERE id = ?1")?
+            .prepare_cached(
+                "UPDATE messages SET rev = ?2, text = ?3, edited_at = ?4 WHERE id = ?1",
+            )?
             .execute(params![message.id.0, int(message.rev), message.text, at.as_millis()])?;
         Ok((Committed::Message(message), Some(ChangeKind::Edited)))
     }
@@ -262,7 +291,11 @@ impl Batch<'_> {
             message.rev = self.advance()?;
             self.conn
                 .prepare_cached("UPDATE messages SET rev = ?2, reactions = ?3 WHERE id = ?1")?
-                .execute(params![message.id.0, int(message.rev), write_reactions(&message.reactions)?])?;
+                .execute(params![
+                    message.id.0,
+                    int(message.rev),
+                    write_reactions(&message.reactions)?
+                ])?;
         }
         Ok((Committed::Message(message), kind))
     }

@@ -62,15 +62,16 @@ impl Subscription for Receiver {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::expect_used, reason = "tests may")]
-
     use parlance_domain::{UserId, WorkspaceId};
     use uuid::Uuid;
 
     use super::*;
 
     fn event(n: u128) -> Arc<Event> {
-        Arc::new(Event::WorkspaceLeft { workspace_id: WorkspaceId(Uuid::nil()), user_id: UserId(Uuid::from_u128(n)) })
+        Arc::new(Event::WorkspaceLeft {
+            workspace_id: WorkspaceId(Uuid::nil()),
+            user_id: UserId(Uuid::from_u128(n)),
+        })
     }
 
     #[tokio::test]
@@ -81,7 +82,9 @@ mod tests {
         bus.publish(one, event(1)).await.expect("publishes");
         bus.publish(two, event(2)).await.expect("publishes");
         let got = heard.next().await.expect("open").expect("no loss");
-        assert!(matches!(&*got, Event::WorkspaceLeft { user_id, .. } if user_id.0 == Uuid::from_u128(2)));
+        assert!(
+            matches!(&*got, Event::WorkspaceLeft { user_id, .. } if user_id.0 == Uuid::from_u128(2))
+        );
 
         for n in 0..=CAPACITY {
             bus.publish(two, event(n as u128)).await.expect("publishes");

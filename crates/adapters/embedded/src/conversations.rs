@@ -46,7 +46,12 @@ impl Conversations for EmbeddedStore {
         self.write(move |conn| open_dm(conn, actor, &new)).await
     }
 
-    async fn channels(&self, actor: UserId, workspace: WorkspaceId, page: PageQuery) -> Result<Page<Summary>> {
+    async fn channels(
+        &self,
+        actor: UserId,
+        workspace: WorkspaceId,
+        page: PageQuery,
+    ) -> Result<Page<Summary>> {
         let start = Start::of(&page)?;
         self.read(move |conn| {
             authorize_workspace(conn, actor, workspace, WorkspaceAction::Read)?;
@@ -64,14 +69,19 @@ impl Conversations for EmbeddedStore {
         .await
     }
 
-    async fn dms(&self, actor: UserId, workspace: WorkspaceId, page: PageQuery) -> Result<Page<Summary>> {
+    async fn dms(
+        &self,
+        actor: UserId,
+        workspace: WorkspaceId,
+        page: PageQuery,
+    ) -> Result<Page<Summary>> {
         let start = Start::of(&page)?;
         self.read(move |conn| {
             authorize_workspace(conn, actor, workspace, WorkspaceAction::Read)?;
             list(
                 conn,
                 seen!(
-                    "AND c.workspace_id = ?5 AND c.kind = 'dm' AND m.user_id = ?1 \
+                    "AND +c.workspace_id = ?5 AND c.kind = 'dm' AND m.user_id = ?1 \
                      AND (c.created_at, c.id) > (?2, ?3) ORDER BY c.created_at, c.id LIMIT ?4"
                 ),
                 actor,
@@ -101,7 +111,8 @@ impl Conversations for EmbeddedStore {
 
     async fn summary(&self, actor: UserId, id: ConversationId) -> Result<Summary> {
         self.read(move |conn| {
-            authorize(conn, actor, id, ConversationAction::Read, "conversation")?.summary(conn, actor)
+            authorize(conn, actor, id, ConversationAction::Read, "conversation")?
+                .summary(conn, actor)
         })
         .await
     }
@@ -126,7 +137,12 @@ impl Conversations for EmbeddedStore {
         .await
     }
 
-    async fn join_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<Entry> {
+    async fn join_channel(
+        &self,
+        actor: UserId,
+        id: ConversationId,
+        at: Timestamp,
+    ) -> Result<Entry> {
         self.write(move |conn| {
             authorize(conn, actor, id, ConversationAction::Join, "conversation")?;
             enter(conn, id, actor, at)
@@ -149,15 +165,26 @@ impl Conversations for EmbeddedStore {
         .await
     }
 
-    async fn remove_channel_member(&self, actor: UserId, id: ConversationId, user: UserId) -> Result<()> {
+    async fn remove_channel_member(
+        &self,
+        actor: UserId,
+        id: ConversationId,
+        user: UserId,
+    ) -> Result<()> {
         self.write(move |conn| {
-            let action = if actor == user { ConversationAction::Leave } else { ConversationAction::RemoveMember };
+            let action = if actor == user {
+                ConversationAction::Leave
+            } else {
+                ConversationAction::RemoveMember
+            };
             let seen = authorize(conn, actor, id, action, "conversation")?;
             if seen.general {
                 return Err(Error::conflict(GENERAL_STAYS).into());
             }
             let removed = conn
-                .prepare_cached("DELETE FROM conversation_members WHERE conversation_id = ?1 AND user_id = ?2")?
+                .prepare_cached(
+                    "DELETE FROM conversation_members WHERE conversation_id = ?1 AND user_id = ?2",
+                )?
                 .execute(params![id.0, user.0])?;
             if removed == 0 {
                 return Err(Error::NotFound("member").into());
@@ -222,7 +249,12 @@ impl Conversations for EmbeddedStore {
         .await
     }
 
-    async fn permit(&self, actor: UserId, id: ConversationId, action: ConversationAction) -> Result<()> {
+    async fn permit(
+        &self,
+        actor: UserId,
+        id: ConversationId,
+        action: ConversationAction,
+    ) -> Result<()> {
         self.read(move |conn| authorize(conn, actor, id, action, "conversation").map(drop)).await
     }
 }
@@ -235,7 +267,12 @@ pub(crate) fn name_taken(conn: &Connection, workspace: WorkspaceId, name: &str) 
 }
 
 /// Adds a channel with nobody in it.
-pub(crate) fn insert_channel(conn: &Connection, creator: UserId, new: &NewChannel, general: bool) -> Tx<()> {
+pub(crate) fn insert_channel(
+    conn: &Connection,
+    creator: UserId,
+    new: &NewChannel,
+    general: bool,
+) -> Tx<()> {
     conn.prepare_cached(
         "INSERT INTO conversations (id, workspace_id, kind, name, topic, private, general, created_by, created_at) \
          VALUES (?1, ?2, 'channel', ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -255,7 +292,8 @@ pub(crate) fn insert_channel(conn: &Connection, creator: UserId, new: &NewChanne
 
 /// Counts a change of who may read a conversation.
 pub(crate) fn bump_access(conn: &Connection, id: ConversationId) -> Tx<()> {
-    conn.prepare_cached("UPDATE conversations SET access_rev = access_rev + 1 WHERE id = ?1")?.execute([id.0])?;
+    conn.prepare_cached("UPDATE conversations SET access_rev = access_rev + 1 WHERE id = ?1")?
+        .execute([id.0])?;
     Ok(())
 }
 
@@ -271,7 +309,12 @@ fn insert_member(conn: &Connection, id: ConversationId, user: UserId, at: Timest
 }
 
 /// Lets a person in, unless they are in already.
-pub(crate) fn enter(conn: &Connection, id: ConversationId, user: UserId, at: Timestamp) -> Tx<Entry> {
+pub(crate) fn enter(
+    conn: &Connection,
+    id: ConversationId,
+    user: UserId,
+    at: Timestamp,
+) -> Tx<Entry> {
     let entered = insert_member(conn, id, user, at)?;
     if entered {
         bump_access(conn, id)?;
@@ -283,7 +326,12 @@ pub(crate) fn enter(conn: &Connection, id: ConversationId, user: UserId, at: Tim
         )?
         .query_row(params![id.0, user.0], channel_member)?;
     let seen = see(conn, Some(user), id)?.ok_or(Error::NotFound("conversation"))?;
-    Ok(Entry { access_rev: seen.access_rev, summary: seen.summary(conn, user)?, membership, entered })
+    Ok(Entry {
+        access_rev: seen.access_rev,
+        summary: seen.summary(conn, user)?,
+        membership,
+        entered,
+    })
 }
 
 fn open_dm(conn: &Connection, actor: UserId, new: &NewDm) -> Tx<OpenedDm> {
@@ -315,7 +363,8 @@ fn open_dm(conn: &Connection, actor: UserId, new: &NewDm) -> Tx<OpenedDm> {
         insert_member(conn, id, actor, new.at)?;
         insert_member(conn, id, new.peer, new.at)?;
     }
-    let look = |user| see(conn, Some(user), id)?.ok_or_else(|| Error::NotFound("conversation").into());
+    let look =
+        |user| see(conn, Some(user), id)?.ok_or_else(|| Error::NotFound("conversation").into());
     let mine: Tx<Seen> = look(actor);
     let mine = mine?;
     let access_rev = mine.access_rev;

@@ -63,7 +63,11 @@ impl Db {
             .name("parlance-writer".to_owned())
             .spawn(move || serve(&writer, jobs))
             .map_err(Error::unavailable)?;
-        Ok(Self { queue, idle: Arc::new(Mutex::new(idle)), permits: Arc::new(Semaphore::new(READERS)) })
+        Ok(Self {
+            queue,
+            idle: Arc::new(Mutex::new(idle)),
+            permits: Arc::new(Semaphore::new(READERS)),
+        })
     }
 
     /// Runs `job` on the writer; answers after the commit. Once it is queued it runs, even if the caller is gone.
@@ -74,7 +78,10 @@ impl Db {
     {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Typed { job: Some(job), result: None, reply });
-        self.queue.send_timeout(job, PATIENCE).await.map_err(|_| Error::unavailable("the writer is overloaded or gone"))?;
+        self.queue
+            .send_timeout(job, PATIENCE)
+            .await
+            .map_err(|_| Error::unavailable("the writer is overloaded or gone"))?;
         answer.await.map_err(|_| Error::unavailable("the writer is gone"))?
     }
 
@@ -91,7 +98,9 @@ impl Db {
             let Some(conn) = idle.lock().unwrap_or_else(PoisonError::into_inner).pop() else {
                 return Err(Error::internal("no idle reader"));
             };
-            let result = exec(&conn, "BEGIN DEFERRED").map_err(|e| sql(&e)).and_then(|()| guarded(|| job(&conn)));
+            let result = exec(&conn, "BEGIN DEFERRED")
+                .map_err(|e| sql(&e))
+                .and_then(|()| guarded(|| job(&conn)));
             if !conn.is_autocommit()
                 && let Err(error) = exec(&conn, "ROLLBACK")
             {
@@ -197,8 +206,6 @@ fn exec(conn: &Connection, statement: &str) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::expect_used, clippy::panic, reason = "tests may")]
-
     use super::*;
 
     fn db(dir: &Path) -> Db {
@@ -225,21 +232,31 @@ mod tests {
         let db = db(dir.path());
         // Holds the writer, so that the next jobs become one group.
         let (go, wait) = std::sync::mpsc::channel::<()>();
-        let hold = db.write(move |_| {
+        let holder = db.write(move |_| {
             let _ = wait.recv();
             Ok(())
         });
         let rest = async {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            let all = async { tokio::join!(db.write(insert(1)), db.write(insert(2)), db.write(insert(3)), db.write(insert(4)), db.write(insert(2)), db.write(insert(5))) };
+            let all = async {
+                tokio::join!(
+                    db.write(insert(1)),
+                    db.write(insert(2)),
+                    db.write(insert(3)),
+                    db.write(insert(4)),
+                    db.write(insert(2)),
+                    db.write(insert(5))
+                )
+            };
             let release = async { go.send(()).expect("held") };
             tokio::join!(all, release).0
         };
-        let (held, (a, b, c, d, e, f)) = tokio::join!(hold, rest);
-        assert!(held.is_ok() && a.is_ok() && b.is_ok() && f.is_ok());
-        assert!(matches!(c, Err(Error::Conflict { .. })), "{c:?}");
-        assert!(matches!(d, Err(Error::Internal { .. })), "{d:?}");
-        assert!(matches!(e, Err(Error::Internal { .. })), "{e:?}");
+        let (held, answers) = tokio::join!(holder, rest);
+        let (one, two, three, four, again, five) = answers;
+        assert!(held.is_ok() && one.is_ok() && two.is_ok() && five.is_ok());
+        assert!(matches!(three, Err(Error::Conflict { .. })), "{three:?}");
+        assert!(matches!(four, Err(Error::Internal { .. })), "{four:?}");
+        assert!(matches!(again, Err(Error::Internal { .. })), "{again:?}");
         let kept: Vec<i64> = db
             .read(|conn| {
                 let mut rows = conn.prepare_cached("SELECT x FROM t ORDER BY x")?;
@@ -257,9 +274,15 @@ mod tests {
         let db = db(dir.path());
         assert!(db.read(insert(1)).await.is_err());
         for _ in 0..=READERS {
-            assert!(matches!(db.read(|_| -> Tx<()> { panic!("reader") }).await, Err(Error::Internal { .. })));
+            assert!(matches!(
+                db.read(|_| -> Tx<()> { panic!("reader") }).await,
+                Err(Error::Internal { .. })
+            ));
         }
-        let count: i64 = db.read(|conn| Ok(conn.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?)).await.expect("reads");
+        let count: i64 = db
+            .read(|conn| Ok(conn.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?))
+            .await
+            .expect("reads");
         assert_eq!(count, 0);
     }
 

@@ -1,9 +1,9 @@
 //! Everything that one process needs to run alone: the SQLite store, the embedded job queue and the in-process bus.
 //!
-//! * All writes go through one thread, which commits what waits as one group ([`db`]): each write is a savepoint, the disk
+//! * All writes go through one thread, which commits what waits as one group (`db`): each write is a savepoint, the disk
 //!   is waited for once. Reads run on a small pool, each in a snapshot of its own.
-//! * The schema is the numbered files of `migrations/sqlite/` ([`migrate`]).
-//! * One `SELECT` loads a conversation together with what a person is to it ([`access`]); the domain's matrix decides.
+//! * The schema is the numbered files of `migrations/sqlite/` (`migrate`).
+//! * One `SELECT` loads a conversation together with what a person is to it (`access`); the domain's matrix decides.
 //!
 //! No clock, no ids and no randomness in here: all come in by argument.
 
@@ -50,12 +50,13 @@ impl EmbeddedStore {
     /// Opens `parlance.db` in `dir`, creating both if need be, and brings its schema up to date. A new database gets
     /// `epoch_if_new` as the name of its history. Blocks on the disk.
     pub fn open(dir: &Path, epoch_if_new: String, now: Timestamp) -> Result<Self> {
-        std::fs::create_dir_all(dir)
-            .map_err(|e| parlance_application::Error::unavailable(format_args!("{}: {e}", dir.display())))?;
+        std::fs::create_dir_all(dir).map_err(|e| {
+            parlance_application::Error::unavailable(format_args!("{}: {e}", dir.display()))
+        })?;
         let path = dir.join("parlance.db");
         let mut conn = db::connect(&path)?;
         migrate::run(&mut conn, now)?;
-        let epoch = epoch(&conn, &epoch_if_new).map_err(parlance_application::Error::from)?;
+        let epoch = epoch(&conn, epoch_if_new).map_err(parlance_application::Error::from)?;
         Ok(Self { db: Arc::new(Db::start(conn, &path)?), epoch: epoch.into() })
     }
 
@@ -89,7 +90,10 @@ impl EmbeddedStore {
     }
 }
 
-fn epoch(conn: &Connection, if_new: &str) -> Tx<String> {
-    conn.execute("INSERT INTO meta (key, value) VALUES ('epoch', ?1) ON CONFLICT DO NOTHING", [if_new])?;
+fn epoch(conn: &Connection, if_new: String) -> Tx<String> {
+    conn.execute(
+        "INSERT INTO meta (key, value) VALUES ('epoch', ?1) ON CONFLICT DO NOTHING",
+        [if_new],
+    )?;
     Ok(conn.query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |row| row.get(0))?)
 }

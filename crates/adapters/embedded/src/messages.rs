@@ -22,7 +22,11 @@ use crate::{
 
 #[async_trait]
 impl Messages for EmbeddedStore {
-    async fn append(&self, conversation: ConversationId, writes: Vec<Write>) -> Result<Vec<Result<Commit>>> {
+    async fn append(
+        &self,
+        conversation: ConversationId,
+        writes: Vec<Write>,
+    ) -> Result<Vec<Result<Commit>>> {
         self.write(move |conn| append::run(conn, conversation, writes)).await
     }
 
@@ -60,25 +64,53 @@ impl Messages for EmbeddedStore {
         .await
     }
 
-    async fn history(&self, actor: UserId, conversation: ConversationId, query: HistoryQuery) -> Result<History> {
+    async fn history(
+        &self,
+        actor: UserId,
+        conversation: ConversationId,
+        query: HistoryQuery,
+    ) -> Result<History> {
         self.read(move |conn| {
-            let seen = authorize(conn, actor, conversation, ConversationAction::Read, "conversation")?;
-            history(conn, conversation, seen.conversation.workspace_id, query, seen.conversation.rev)
+            let seen =
+                authorize(conn, actor, conversation, ConversationAction::Read, "conversation")?;
+            history(
+                conn,
+                conversation,
+                seen.conversation.workspace_id,
+                query,
+                seen.conversation.rev,
+            )
         })
         .await
     }
 
-    async fn replay(&self, reader: Reader, conversation: ConversationId, query: ReplayQuery) -> Result<ReplayPage> {
+    async fn replay(
+        &self,
+        reader: Reader,
+        conversation: ConversationId,
+        query: ReplayQuery,
+    ) -> Result<ReplayPage> {
         self.read(move |conn| {
             let seen = match reader {
-                Reader::User(user) => authorize(conn, user, conversation, ConversationAction::Read, "conversation")?,
-                Reader::Node => see(conn, None, conversation)?.ok_or(Error::NotFound("conversation"))?,
+                Reader::User(user) => {
+                    authorize(conn, user, conversation, ConversationAction::Read, "conversation")?
+                }
+                Reader::Node => {
+                    see(conn, None, conversation)?.ok_or(Error::NotFound("conversation"))?
+                }
             };
             let conversation = seen.conversation;
             let head = conversation.rev;
             if query.from_rev > head {
                 let messages = Vec::new();
-                return Ok(ReplayPage { from_rev: 0, to_rev: head, complete: true, reset: true, messages, conversation });
+                return Ok(ReplayPage {
+                    from_rev: 0,
+                    to_rev: head,
+                    complete: true,
+                    reset: true,
+                    messages,
+                    conversation,
+                });
             }
             let (messages, complete) = if query.from_rev == head {
                 (Vec::new(), true)
@@ -86,7 +118,14 @@ impl Messages for EmbeddedStore {
                 changed(conn, conversation.id, conversation.workspace_id, query)?
             };
             let to_rev = messages.last().filter(|_| !complete).map_or(head, |last| last.rev);
-            Ok(ReplayPage { from_rev: query.from_rev, to_rev, complete, reset: false, messages, conversation })
+            Ok(ReplayPage {
+                from_rev: query.from_rev,
+                to_rev,
+                complete,
+                reset: false,
+                messages,
+                conversation,
+            })
         })
         .await
     }
@@ -103,7 +142,9 @@ fn history(
     let mut rows = conn.prepare_cached(if query.after_seq.is_some() {
         message_sql!("WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq LIMIT ?4")
     } else {
-        message_sql!("WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4")
+        message_sql!(
+            "WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4"
+        )
     })?;
     let after = int(query.after_seq.unwrap_or(0));
     let before = query.before_seq.map_or(i64::MAX, int);
@@ -118,8 +159,14 @@ fn history(
 }
 
 /// Messages that changed after a rev, as many as the limits allow, and whether these are all.
-fn changed(conn: &Connection, id: ConversationId, workspace: WorkspaceId, query: ReplayQuery) -> Tx<(Vec<Message>, bool)> {
-    let mut statement = conn.prepare_cached(message_sql!("WHERE conversation_id = ?1 AND rev > ?2 ORDER BY rev"))?;
+fn changed(
+    conn: &Connection,
+    id: ConversationId,
+    workspace: WorkspaceId,
+    query: ReplayQuery,
+) -> Tx<(Vec<Message>, bool)> {
+    let mut statement =
+        conn.prepare_cached(message_sql!("WHERE conversation_id = ?1 AND rev > ?2 ORDER BY rev"))?;
     let mut rows = statement.query(params![id.0, int(query.from_rev)])?;
     let mut messages: Vec<Message> = Vec::new();
     let mut bytes = 0;

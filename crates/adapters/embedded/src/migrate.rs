@@ -42,7 +42,10 @@ fn apply(conn: &mut Connection, now: Timestamp) -> Tx<()> {
              version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL
          ) STRICT",
     )?;
-    let found: i64 = tx.query_row("SELECT coalesce(max(version), 0) FROM schema_migrations", [], |row| row.get(0))?;
+    let found: i64 =
+        tx.query_row("SELECT coalesce(max(version), 0) FROM schema_migrations", [], |row| {
+            row.get(0)
+        })?;
     let known = STEPS.last().map_or(0, |step| step.version);
     if found > known {
         return refuse(format!(
@@ -52,12 +55,19 @@ fn apply(conn: &mut Connection, now: Timestamp) -> Tx<()> {
     for step in STEPS {
         let checksum = checksum(step.sql);
         let stored: Option<String> = tx
-            .query_row("SELECT checksum FROM schema_migrations WHERE version = ?1", [step.version], |row| row.get(0))
+            .query_row(
+                "SELECT checksum FROM schema_migrations WHERE version = ?1",
+                [step.version],
+                |row| row.get(0),
+            )
             .optional()?;
         match stored {
             Some(stored) if stored == checksum => {}
             Some(_) => {
-                return refuse(format!("migration {} was applied to the database in another form than this program has", step.name));
+                return refuse(format!(
+                    "migration {} was applied to the database in another form than this program has",
+                    step.name
+                ));
             }
             None => {
                 tx.execute_batch(step.sql)?;
@@ -88,8 +98,6 @@ fn checksum(sql: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::expect_used, reason = "tests may")]
-
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_millis(1);
@@ -121,13 +129,21 @@ mod tests {
     fn refuses_what_it_does_not_know() {
         let mut conn = Connection::open_in_memory().expect("opens");
         run(&mut conn, NOW).expect("migrates");
-        conn.execute("INSERT INTO schema_migrations VALUES (9999, 'future', '', 0)", []).expect("inserts");
+        conn.execute("INSERT INTO schema_migrations VALUES (9999, 'future', '', 0)", [])
+            .expect("inserts");
         let newer = run(&mut conn, NOW).expect_err("refused");
-        assert!(matches!(&newer, Error::Internal { cause } if cause.contains("schema version 9999")), "{newer:?}");
+        assert!(
+            matches!(&newer, Error::Internal { cause } if cause.contains("schema version 9999")),
+            "{newer:?}"
+        );
 
         conn.execute("DELETE FROM schema_migrations WHERE version = 9999", []).expect("deletes");
-        conn.execute("UPDATE schema_migrations SET checksum = 'x' WHERE version = 1", []).expect("updates");
+        conn.execute("UPDATE schema_migrations SET checksum = 'x' WHERE version = 1", [])
+            .expect("updates");
         let changed = run(&mut conn, NOW).expect_err("refused");
-        assert!(matches!(&changed, Error::Internal { cause } if cause.contains("another form")), "{changed:?}");
+        assert!(
+            matches!(&changed, Error::Internal { cause } if cause.contains("another form")),
+            "{changed:?}"
+        );
     }
 }

@@ -1,11 +1,7 @@
 //! Jobs that were committed with the write they follow.
 
 use async_trait::async_trait;
-use parlance_application::{
-    Result,
-    jobs::Job,
-    ports::store::Outbox,
-};
+use parlance_application::{Result, jobs::Job, ports::store::Outbox};
 use parlance_domain::{JobId, Timestamp};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
@@ -49,7 +45,10 @@ impl Outbox for EmbeddedStore {
     }
 
     async fn is_unfinished(&self, job: JobId) -> Result<bool> {
-        self.read(move |conn| Ok(conn.prepare_cached("SELECT 1 FROM outbox WHERE id = ?1")?.exists([job.0])?)).await
+        self.read(move |conn| {
+            Ok(conn.prepare_cached("SELECT 1 FROM outbox WHERE id = ?1")?.exists([job.0])?)
+        })
+        .await
     }
 
     async fn finish(&self, job: JobId) -> Result<()> {

@@ -21,7 +21,8 @@ impl Start {
     pub(crate) fn of(query: &PageQuery) -> Result<Self> {
         let (at, id) = match query.after.as_deref() {
             None => (i64::MIN, Uuid::nil()),
-            Some(cursor) => parse(cursor).ok_or_else(|| Error::BadRequest("the cursor is not one of ours".to_owned()))?,
+            Some(cursor) => parse(cursor)
+                .ok_or_else(|| Error::BadRequest("the cursor is not one of ours".to_owned()))?,
         };
         Ok(Self { at, id, limit: query.limit.clamp(1, 200) })
     }
@@ -35,9 +36,10 @@ impl Start {
     pub(crate) fn page<T>(&self, mut rows: Vec<(i64, Uuid, T)>) -> Page<T> {
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
-        let next = rows.last().filter(|_| more).map(|(at, id, _)| {
-            format!("{:016x}{:032x}", at.cast_unsigned(), id.as_u128())
-        });
+        let next = rows
+            .last()
+            .filter(|_| more)
+            .map(|(at, id, _)| format!("{:016x}{:032x}", at.cast_unsigned(), id.as_u128()));
         Page { items: rows.into_iter().map(|(_, _, item)| item).collect(), next }
     }
 }
@@ -47,13 +49,14 @@ fn parse(cursor: &str) -> Option<(i64, Uuid)> {
         return None;
     }
     let (at, id) = cursor.split_at(16);
-    Some((u64::from_str_radix(at, 16).ok()?.cast_signed(), Uuid::from_u128(u128::from_str_radix(id, 16).ok()?)))
+    Some((
+        u64::from_str_radix(at, 16).ok()?.cast_signed(),
+        Uuid::from_u128(u128::from_str_radix(id, 16).ok()?),
+    ))
 }
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::expect_used, reason = "tests may")]
-
     use super::*;
 
     #[test]
@@ -69,7 +72,10 @@ mod tests {
     #[test]
     fn other_cursors_are_refused() {
         for bad in ["", "x", "é", &"g".repeat(48), &"é".repeat(24)] {
-            assert!(matches!(Start::of(&PageQuery { after: Some(bad.to_owned()), limit: 1 }), Err(Error::BadRequest(_))));
+            assert!(matches!(
+                Start::of(&PageQuery { after: Some(bad.to_owned()), limit: 1 }),
+                Err(Error::BadRequest(_))
+            ));
         }
     }
 }

@@ -14,7 +14,10 @@ pub(crate) fn add(conn: &Connection, message: &mut Message, user: UserId, emoji:
         return Err(Error::Validation(vec![FieldError {
             field: "emoji".to_owned(),
             code: "too_many",
-            message: format!("would be more than {} different ones under this message", Message::MAX_EMOJI),
+            message: format!(
+                "would be more than {} different ones under this message",
+                Message::MAX_EMOJI
+            ),
         }])
         .into());
     }
@@ -31,15 +34,26 @@ pub(crate) fn add(conn: &Connection, message: &mut Message, user: UserId, emoji:
                 reaction.user_ids.push(user);
             }
         }
-        None => message.reactions.push(Reaction { emoji: emoji.to_owned(), count: 1, user_ids: vec![user] }),
+        None => message.reactions.push(Reaction {
+            emoji: emoji.to_owned(),
+            count: 1,
+            user_ids: vec![user],
+        }),
     }
     Ok(true)
 }
 
 /// Takes a person's mark back; says whether there was one.
-pub(crate) fn remove(conn: &Connection, message: &mut Message, user: UserId, emoji: &str) -> Tx<bool> {
+pub(crate) fn remove(
+    conn: &Connection,
+    message: &mut Message,
+    user: UserId,
+    emoji: &str,
+) -> Tx<bool> {
     let deleted = conn
-        .prepare_cached("DELETE FROM reactions WHERE message_id = ?1 AND emoji = ?2 AND user_id = ?3")?
+        .prepare_cached(
+            "DELETE FROM reactions WHERE message_id = ?1 AND emoji = ?2 AND user_id = ?3",
+        )?
         .execute(params![message.id.0, emoji, user.0])?;
     if deleted == 0 {
         return Ok(false);

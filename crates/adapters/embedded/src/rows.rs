@@ -61,7 +61,10 @@ pub(crate) fn role(row: &Row<'_>, column: usize) -> Result<Role> {
     maybe_role(row, column)?.ok_or_else(|| unreadable(column, FromSqlError::InvalidType))
 }
 
-fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+fn unreadable(
+    column: usize,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
@@ -77,7 +80,11 @@ pub(crate) fn account(row: &Row<'_>, from: usize) -> Result<Account> {
 
 /// `id, display_name, created_at`, from a column on.
 pub(crate) fn user(row: &Row<'_>, from: usize) -> Result<User> {
-    Ok(User { id: UserId(row.get(from)?), display_name: row.get(from + 1)?, created_at: at(row, from + 2)? })
+    Ok(User {
+        id: UserId(row.get(from)?),
+        display_name: row.get(from + 1)?,
+        created_at: at(row, from + 2)?,
+    })
 }
 
 /// `joined_at`, then the [`user`].
@@ -160,7 +167,10 @@ pub(crate) fn message(row: &Row<'_>, workspace_id: WorkspaceId) -> Result<Messag
 
 fn read_reactions(json: &str) -> serde_json::Result<Vec<Reaction>> {
     let stored: Vec<(String, u64, Vec<UserId>)> = serde_json::from_str(json)?;
-    Ok(stored.into_iter().map(|(emoji, count, user_ids)| Reaction { emoji, count, user_ids }).collect())
+    Ok(stored
+        .into_iter()
+        .map(|(emoji, count, user_ids)| Reaction { emoji, count, user_ids })
+        .collect())
 }
 
 /// How a message's row keeps its reactions: none at all for an empty list.

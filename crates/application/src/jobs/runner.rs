@@ -88,13 +88,17 @@ impl Runner {
             match tokio::time::timeout(ATTEMPT, self.perform(job)).await {
                 Ok(Ok(())) => Verdict::Done,
                 Ok(Err(failure)) => self.verdict(*attempt, failure),
-                Err(_) => self.verdict(*attempt, Failure::Temporary("the attempt took too long".into())),
+                Err(_) => {
+                    self.verdict(*attempt, Failure::Temporary("the attempt took too long".into()))
+                }
             }
         } else {
             Verdict::Done
         };
         match &verdict {
-            Verdict::Done => tracing::info!(job = %job.id, kind = job.task.name(), attempt, "job done"),
+            Verdict::Done => {
+                tracing::info!(job = %job.id, kind = job.task.name(), attempt, "job done");
+            }
             Verdict::Retry { error, at } => {
                 tracing::warn!(job = %job.id, kind = job.task.name(), attempt, error, again_at = %at, "job failed");
             }
@@ -144,13 +148,17 @@ impl Runner {
         let (subject, text) = match workspace_id {
             None => (
                 "Welcome to Parlance".to_owned(),
-                format!("Hello {name},\n\nyour account is ready. Create a workspace, or join one with its join code:\n\n{url}\n"),
+                format!(
+                    "Hello {name},\n\nyour account is ready. Create a workspace, or join one with its join code:\n\n{url}\n"
+                ),
             ),
             Some(id) => {
                 let workspace = self.workspaces.workspace(user_id, id).await?.name;
                 (
                     format!("You are now a member of {workspace}"),
-                    format!("Hello {name},\n\nyou have been added to the workspace {workspace}. Sign in to join the conversation:\n\n{url}\n"),
+                    format!(
+                        "Hello {name},\n\nyou have been added to the workspace {workspace}. Sign in to join the conversation:\n\n{url}\n"
+                    ),
                 )
             }
         };

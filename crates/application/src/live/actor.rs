@@ -35,13 +35,34 @@ const RETRY: Duration = Duration::from_secs(1);
 const RECONNECT_AFTER_MS: u64 = 1_000;
 
 pub(super) enum Input {
-    Register { connection: ConnectionId, user_id: UserId, session_id: SessionId, heard_at: Arc<AtomicI64> },
-    Attach { connection: ConnectionId, attachment: Attachment },
-    AttachLater { connection: ConnectionId, conversation: ConversationId, have: u64 },
-    Unregister { connection: ConnectionId },
-    Typing { connection: ConnectionId, conversation: ConversationId, on: bool },
+    Register {
+        connection: ConnectionId,
+        user_id: UserId,
+        session_id: SessionId,
+        heard_at: Arc<AtomicI64>,
+    },
+    Attach {
+        connection: ConnectionId,
+        attachment: Attachment,
+    },
+    AttachLater {
+        connection: ConnectionId,
+        conversation: ConversationId,
+        have: u64,
+    },
+    Unregister {
+        connection: ConnectionId,
+    },
+    Typing {
+        connection: ConnectionId,
+        conversation: ConversationId,
+        on: bool,
+    },
     Event(Arc<Event>),
-    Bridged { conversation: ConversationId, page: Result<ReplayPage> },
+    Bridged {
+        conversation: ConversationId,
+        page: Result<ReplayPage>,
+    },
     Settle(oneshot::Sender<()>),
     Drain(oneshot::Sender<()>),
 }
@@ -109,14 +130,18 @@ impl Actor {
             }
             Input::Attach { connection, attachment } => self.attach(connection, attachment).await,
             Input::AttachLater { connection, conversation, have } => {
-                let expected =
-                    self.connections.get_mut(connection).is_some_and(|c| c.pending.remove(&conversation));
+                let expected = self
+                    .connections
+                    .get_mut(connection)
+                    .is_some_and(|c| c.pending.remove(&conversation));
                 if expected {
                     self.join(connection, conversation, have).await;
                 }
             }
             Input::Unregister { connection } => self.unregister(connection).await,
-            Input::Typing { connection, conversation, on } => self.type_in(connection, conversation, on).await,
+            Input::Typing { connection, conversation, on } => {
+                self.type_in(connection, conversation, on).await;
+            }
             Input::Event(event) => self.event(&event).await,
             Input::Bridged { conversation, page } => self.bridged(conversation, page).await,
             Input::Settle(done) => {
@@ -184,8 +209,12 @@ impl Actor {
             Scope::Conversation(c) => in_snapshot.contains(c) || since.joined.contains_key(c),
             Scope::Workspace(w) => workspaces.contains(w),
         };
-        let held: Vec<Frame> =
-            since.held.into_iter().filter(|(scope, _)| concerns(scope)).map(|(_, frame)| frame).collect();
+        let held: Vec<Frame> = since
+            .held
+            .into_iter()
+            .filter(|(scope, _)| concerns(scope))
+            .map(|(_, frame)| frame)
+            .collect();
 
         connection.pending =
             attachment.pending.into_iter().filter(|c| !since.left.contains(c)).collect();
@@ -387,7 +416,11 @@ impl Actor {
                 Step::Read { from_rev } => {
                     let (store, live) = (self.store.clone(), self.live.clone());
                     self.tasks.spawn(async move {
-                        let query = ReplayQuery { from_rev, limit: ReplayQuery::LIMIT, budget: ReplayQuery::BUDGET };
+                        let query = ReplayQuery {
+                            from_rev,
+                            limit: ReplayQuery::LIMIT,
+                            budget: ReplayQuery::BUDGET,
+                        };
                         let page = store.replay(Reader::Node, conversation, query).await;
                         live.input(Input::Bridged { conversation, page }).await;
                     });
@@ -429,7 +462,12 @@ impl Actor {
         } else if connection.conversations.contains(&conversation) {
             self.typing.start(conversation, user_id, id, Instant::now());
             let ms = u64::try_from(TYPING_FOR.as_millis()).unwrap_or(u64::MAX);
-            self.tell_typing(conversation, user_id, Frame::typing_started(conversation, user_id, ms)).await;
+            self.tell_typing(
+                conversation,
+                user_id,
+                Frame::typing_started(conversation, user_id, ms),
+            )
+            .await;
         }
     }
 
@@ -437,7 +475,12 @@ impl Actor {
         self.tell_typing(conversation, user, Frame::typing_stopped(conversation, user)).await;
     }
 
-    async fn tell_typing(&mut self, conversation_id: ConversationId, user_id: UserId, frame: Frame) {
+    async fn tell_typing(
+        &mut self,
+        conversation_id: ConversationId,
+        user_id: UserId,
+        frame: Frame,
+    ) {
         self.tell_others(conversation_id, user_id, &frame).await;
         self.live.publish_ephemeral(Event::Typing { conversation_id, user_id, frame });
     }

@@ -103,7 +103,11 @@ impl Attaching {
     }
 }
 
-fn forget<K: std::hash::Hash + Eq>(index: &mut HashMap<K, Vec<ConnectionId>>, key: &K, id: ConnectionId) {
+fn forget<K: std::hash::Hash + Eq>(
+    index: &mut HashMap<K, Vec<ConnectionId>>,
+    key: &K,
+    id: ConnectionId,
+) {
     if let Some(ids) = index.get_mut(key) {
         ids.retain(|other| *other != id);
         if ids.is_empty() {

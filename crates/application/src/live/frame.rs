@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use parlance_domain::{
-    ChangeKind, Conversation, ConversationId, Member, Message, ReadState, SessionId,
-    Summary, Timestamp, UserId, Workspace, WorkspaceId,
+    ChangeKind, Conversation, ConversationId, Member, Message, ReadState, SessionId, Summary,
+    Timestamp, UserId, Workspace, WorkspaceId,
 };
 use serde::Serialize;
 
@@ -40,7 +40,13 @@ impl Frame {
     }
 
     /// A durable change.
-    pub fn changed(kind: ChangeKind, rev: u64, subject: &Committed, actor_id: UserId, at: Timestamp) -> Self {
+    pub fn changed(
+        kind: ChangeKind,
+        rev: u64,
+        subject: &Committed,
+        actor_id: UserId,
+        at: Timestamp,
+    ) -> Self {
         #[derive(Serialize)]
         struct Durable<'a> {
             #[serde(rename = "type")]
@@ -77,17 +83,29 @@ impl Frame {
         struct Data<'a> {
             conversation: &'a Summary,
         }
-        Self::of_conversation("conversation.joined", summary.conversation.id, Data { conversation: summary })
+        Self::of_conversation(
+            "conversation.joined",
+            summary.conversation.id,
+            Data { conversation: summary },
+        )
     }
 
     /// `conversation.left`.
     pub fn left(conversation_id: ConversationId) -> Self {
-        Self::of_conversation("conversation.left", conversation_id, InConversation { conversation_id, user_id: None })
+        Self::of_conversation(
+            "conversation.left",
+            conversation_id,
+            InConversation { conversation_id, user_id: None },
+        )
     }
 
     /// `conversation.deleted`.
     pub fn deleted(conversation_id: ConversationId) -> Self {
-        Self::of_conversation("conversation.deleted", conversation_id, InConversation { conversation_id, user_id: None })
+        Self::of_conversation(
+            "conversation.deleted",
+            conversation_id,
+            InConversation { conversation_id, user_id: None },
+        )
     }
 
     /// `conversation.member_joined`.
@@ -114,7 +132,11 @@ impl Frame {
     }
 
     /// `typing.started`.
-    pub fn typing_started(conversation_id: ConversationId, user_id: UserId, expires_in_ms: u64) -> Self {
+    pub fn typing_started(
+        conversation_id: ConversationId,
+        user_id: UserId,
+        expires_in_ms: u64,
+    ) -> Self {
         #[derive(Serialize)]
         struct Data {
             user_id: UserId,
@@ -187,7 +209,11 @@ impl Frame {
         Self::encode(&Envelope { kind, conversation_id: None, data })
     }
 
-    fn of_conversation(kind: &'static str, conversation_id: ConversationId, data: impl Serialize) -> Self {
+    fn of_conversation(
+        kind: &'static str,
+        conversation_id: ConversationId,
+        data: impl Serialize,
+    ) -> Self {
         Self::encode(&Envelope { kind, conversation_id: Some(conversation_id), data })
     }
 }
@@ -260,4 +286,3 @@ impl<'a> MemberData<'a> {
         Self { workspace_id: member.workspace_id, user_id: member.user_id, member: Some(member) }
     }
 }
-

@@ -99,7 +99,12 @@ impl Live {
     }
 
     /// Joins a connection to a conversation that was pending, unless access has ended in between.
-    pub async fn attach_later(&self, connection: ConnectionId, conversation: ConversationId, have: u64) {
+    pub async fn attach_later(
+        &self,
+        connection: ConnectionId,
+        conversation: ConversationId,
+        have: u64,
+    ) {
         self.input(Input::AttachLater { connection, conversation, have }).await;
     }
 

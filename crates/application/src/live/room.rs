@@ -224,7 +224,10 @@ mod tests {
         assert_eq!(all(&room.changed(7, frame(7))), [(vec![], "read from 4".into())]);
         // Only one read at a time, and an event that closes part of the hole still passes.
         assert_eq!(all(&room.changed(5, frame(5))), [(vec![1], "5".into())]);
-        assert_eq!(all(&room.bridged(4, 6, &frame(46))), [(vec![1], "46".into()), (vec![], "read from 6".into())]);
+        assert_eq!(
+            all(&room.bridged(4, 6, &frame(46))),
+            [(vec![1], "46".into()), (vec![], "read from 6".into())]
+        );
         assert_eq!(all(&room.bridged(6, 8, &frame(68))), [(vec![1], "68".into())]);
         assert_eq!(room.changed(8, frame(8)), []);
         assert_eq!(all(&room.changed(9, frame(9))), [(vec![1], "9".into())]);
@@ -258,7 +261,10 @@ mod tests {
         assert_eq!(room.join(socket(2), 10), [Step::Read { from_rev: 10 }]);
         assert_eq!(all(&room.changed(101, frame(101))), [(vec![1], "101".into())]);
         // The page ends before the room's position, and the rest is in the recent frames.
-        assert_eq!(all(&room.bridged(10, 100, &frame(10_100))), [(vec![2], "10100".into()), (vec![2], "101".into())]);
+        assert_eq!(
+            all(&room.bridged(10, 100, &frame(10_100))),
+            [(vec![2], "10100".into()), (vec![2], "101".into())]
+        );
         assert_eq!(all(&room.changed(102, frame(102))), [(vec![1, 2], "102".into())]);
     }
 

@@ -90,7 +90,10 @@ impl Sequencer {
             let appended = AssertUnwindSafe(self.store.append(conversation, writes)).catch_unwind();
             let outcomes = match appended.await {
                 Ok(Ok(outcomes)) if outcomes.len() == replies.len() => outcomes,
-                Ok(Ok(_)) => failed(&Error::internal("append answered another number of writes"), replies.len()),
+                Ok(Ok(_)) => failed(
+                    &Error::internal("append answered another number of writes"),
+                    replies.len(),
+                ),
                 Ok(Err(error)) => failed(&error, replies.len()),
                 Err(_) => failed(&Error::internal("append panicked"), replies.len()),
             };

@@ -24,7 +24,13 @@ pub(super) struct Typing {
 
 impl Typing {
     /// Begins or renews. The connection that did it last is the one whose end stops it.
-    pub(super) fn start(&mut self, conversation: ConversationId, user: UserId, connection: ConnectionId, now: Instant) {
+    pub(super) fn start(
+        &mut self,
+        conversation: ConversationId,
+        user: UserId,
+        connection: ConnectionId,
+        now: Instant,
+    ) {
         let until = now + TYPING_FOR;
         self.by.insert((conversation, user), (connection, until));
         self.deadlines.push_back((until, (conversation, user)));
@@ -37,7 +43,8 @@ impl Typing {
 
     /// Stops all that a connection began.
     pub(super) fn disconnect(&mut self, connection: ConnectionId) -> Vec<Key> {
-        let ended: Vec<Key> = self.by.iter().filter(|(_, (by, _))| *by == connection).map(|(key, _)| *key).collect();
+        let ended: Vec<Key> =
+            self.by.iter().filter(|(_, (by, _))| *by == connection).map(|(key, _)| *key).collect();
         for key in &ended {
             self.by.remove(key);
         }

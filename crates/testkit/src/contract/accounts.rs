@@ -11,7 +11,7 @@ use parlance_domain::{DisplayName, SessionId, UserId};
 use super::{conflict, not_found};
 use crate::{Stage, account, email};
 
-const GRACE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_mins(1);
 
 fn token(n: u8) -> RefreshDigest {
     RefreshDigest([n; 32])
@@ -19,7 +19,7 @@ fn token(n: u8) -> RefreshDigest {
 
 async fn rotate(stage: &Stage, presented: RefreshDigest, successor: RefreshDigest) -> Rotation {
     let at = stage.at();
-    let expires_at = at + Duration::from_secs(3_600);
+    let expires_at = at + Duration::from_hours(1);
     let rotation = RotateRefresh { presented, successor, at, expires_at, grace: GRACE };
     stage.store.rotate_refresh(rotation).await.expect("answers")
 }
@@ -90,7 +90,7 @@ pub async fn nobody_ends_the_sessions_of_others(stage: &Stage) {
 /// And moves the session's end and its last use.
 pub async fn refresh_replaces_the_token(stage: &Stage) {
     let (ada, session) = stage.sign_up("ada").await;
-    stage.ambient.advance(Duration::from_secs(1_800));
+    stage.ambient.advance(Duration::from_mins(30));
     let rotated = Rotation::Rotated { account: ada.clone(), session_id: session.id };
     assert_eq!(rotate(stage, session.refresh, token(1)).await, rotated);
     assert_eq!(rotate(stage, token(1), token(2)).await, rotated);
@@ -153,7 +153,11 @@ pub async fn a_new_password_ends_the_other_sessions(stage: &Stage) {
     let hash = PasswordHash("new".to_owned());
     let ended = stage.store.change_password(ada.id, hash, second.id, stage.at()).await;
     assert_eq!(ended.ok(), Some(vec![first.id]));
-    assert!(!lives(stage, first.id).await && lives(stage, second.id).await && lives(stage, bobs.id).await);
+    assert!(
+        !lives(stage, first.id).await
+            && lives(stage, second.id).await
+            && lives(stage, bobs.id).await
+    );
     let known = stage.store.credentials_of(ada.id).await.expect("is known");
     assert_eq!(known.password.0, "new");
 }

@@ -15,7 +15,10 @@ const ONE: NodeId = NodeId(Uuid::from_u128(1));
 const TWO: NodeId = NodeId(Uuid::from_u128(2));
 
 fn event(n: u128) -> Arc<Event> {
-    Arc::new(Event::WorkspaceLeft { workspace_id: WorkspaceId(Uuid::nil()), user_id: UserId(Uuid::from_u128(n)) })
+    Arc::new(Event::WorkspaceLeft {
+        workspace_id: WorkspaceId(Uuid::nil()),
+        user_id: UserId(Uuid::from_u128(n)),
+    })
 }
 
 async fn next(events: &mut Box<dyn Subscription>) -> u128 {

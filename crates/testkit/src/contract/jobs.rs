@@ -6,7 +6,7 @@ use parlance_application::ports::{Ambient, Claim, Verdict};
 
 use crate::Stage;
 
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 
 async fn claim(stage: &Stage, limit: usize) -> Vec<Claim> {
     stage.queue.claim(limit, stage.at(), LEASE).await.expect("answers")

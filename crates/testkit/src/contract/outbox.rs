@@ -18,7 +18,7 @@ pub async fn a_job_is_taken_once_and_again_later(stage: &Stage) {
     let jobs = take(stage, 10, begin).await;
     assert_eq!(jobs.len(), 1);
     assert_eq!(take(stage, 10, begin).await, []);
-    let later = stage.ambient.advance(Duration::from_secs(300));
+    let later = stage.ambient.advance(Duration::from_mins(5));
     assert_eq!(take(stage, 10, later).await, jobs);
     assert_eq!(take(stage, 10, later).await, []);
     assert_eq!(stage.store.is_unfinished(jobs[0].id).await.ok(), Some(true));
@@ -30,7 +30,7 @@ pub async fn oldest_first_up_to_the_limit(stage: &Stage) {
     let begin = stage.ambient.now();
     let (first, second) = (take(stage, 2, begin).await, take(stage, 2, begin).await);
     assert_eq!((first.len(), second.len()), (2, 1));
-    let later = stage.ambient.advance(Duration::from_secs(300));
+    let later = stage.ambient.advance(Duration::from_mins(5));
     assert_eq!(take(stage, 3, later).await, [first, second].concat());
 }
 
@@ -43,6 +43,6 @@ pub async fn a_finished_job_never_comes_back(stage: &Stage) {
     }
     assert_eq!(stage.store.is_unfinished(jobs[0].id).await.ok(), Some(false));
     stage.store.finish(JobId(stage.ambient.uuid())).await.expect("does nothing");
-    let later = stage.ambient.advance(Duration::from_secs(300));
+    let later = stage.ambient.advance(Duration::from_mins(5));
     assert_eq!(take(stage, 10, later).await, jobs[1..]);
 }

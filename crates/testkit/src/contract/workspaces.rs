@@ -20,7 +20,13 @@ fn code(n: u8) -> JoinCode {
     JoinCode::from_random([n; 16])
 }
 
-async fn add(stage: &Stage, actor: UserId, team: &Team, user_id: UserId, role: Role) -> Result<Admission> {
+async fn add(
+    stage: &Stage,
+    actor: UserId,
+    team: &Team,
+    user_id: UserId,
+    role: Role,
+) -> Result<Admission> {
     let new = NewMember { user_id, role, at: stage.at(), job: stage.job() };
     stage.store.add_member(actor, team.id, new).await
 }
@@ -29,15 +35,24 @@ async fn add(stage: &Stage, actor: UserId, team: &Team, user_id: UserId, role: R
 pub async fn creation_makes_an_admin_and_general(stage: &Stage) {
     let ada = stage.person("ada").await;
     let (Admission { workspace, member, general }, team) = stage.admission(ada).await;
-    assert_eq!((workspace.id, workspace.name.as_str(), workspace.role), (team.id, "Team", Role::Admin));
+    assert_eq!(
+        (workspace.id, workspace.name.as_str(), workspace.role),
+        (team.id, "Team", Role::Admin)
+    );
     assert_eq!(workspace.join_code.as_deref(), Some(team.code.as_str()));
     assert_eq!((member.user_id, member.role, member.user.id), (ada, Role::Admin, ada));
     assert!(general.entered && general.summary.joined && general.summary.can_post);
     let channel = &general.summary.conversation;
-    assert_eq!((channel.id, channel.name.as_deref(), channel.private), (team.general, Some("general"), false));
+    assert_eq!(
+        (channel.id, channel.name.as_deref(), channel.private),
+        (team.general, Some("general"), false)
+    );
     assert_eq!((channel.rev, channel.last_seq, channel.last_message_at), (0, 0, None));
     assert_eq!(stage.store.workspace(ada, team.id).await.ok(), Some(workspace));
-    assert_eq!(stage.store.members(ada, team.id, all()).await.map(|p| p.items).ok(), Some(vec![member]));
+    assert_eq!(
+        stage.store.members(ada, team.id, all()).await.map(|p| p.items).ok(),
+        Some(vec![member])
+    );
     assert_eq!(stage.store.summary(ada, team.general).await.ok(), Some(general.summary));
 }
 
@@ -155,8 +170,12 @@ pub async fn an_admin_adds_people(stage: &Stage) {
 pub async fn a_refused_addition_leaves_no_job(stage: &Stage) {
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team_of(ada, [bob]).await;
-    let mut new =
-        NewMember { user_id: UserId(stage.ambient.uuid()), role: Role::Member, at: stage.at(), job: stage.job() };
+    let mut new = NewMember {
+        user_id: UserId(stage.ambient.uuid()),
+        role: Role::Member,
+        at: stage.at(),
+        job: stage.job(),
+    };
     not_found(stage.store.add_member(ada, team.id, new.clone()).await);
     assert_eq!(stage.store.is_unfinished(new.job.id).await.ok(), Some(false));
     new.user_id = bob;

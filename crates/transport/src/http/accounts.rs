@@ -16,10 +16,10 @@ use crate::{
 #[derive(Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Signup {
-    #[garde(length(max = 254))]
+    #[garde(skip)]
     #[schema(max_length = 254, format = "email")]
     email: String,
-    #[garde(length(chars, min = 10, max = 256))]
+    #[garde(skip)]
     #[schema(min_length = 10, max_length = 256, format = "password")]
     password: String,
     #[garde(skip)]
@@ -58,7 +58,7 @@ pub(crate) struct NewPassword {
     #[garde(skip)]
     #[schema(format = "password")]
     current_password: String,
-    #[garde(length(chars, min = 10, max = 256))]
+    #[garde(skip)]
     #[schema(min_length = 10, max_length = 256, format = "password")]
     new_password: String,
 }
@@ -97,7 +97,10 @@ impl From<application::SignedIn> for SignedIn {
 
 /// Create an account and sign in
 #[utoipa::path(post, path = "/api/v1/auth/signup", tag = "auth", request_body = Signup, security(()), responses((status = 201, body = SignedIn), (status = "default", body = Problem, content_type = "application/problem+json")))]
-pub(crate) async fn signup(app: Data<App>, Body(body): Body<Signup>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn signup(
+    app: Data<App>,
+    Body(body): Body<Signup>,
+) -> Result<HttpResponse, ApiError> {
     let mut fields = Fields::default();
     let email = fields.take("email", Email::parse(&body.email));
     let password = fields.take("password", Password::parse(&body.password));
@@ -105,13 +108,17 @@ pub(crate) async fn signup(app: Data<App>, Body(body): Body<Signup>) -> Result<H
     let (Some(email), Some(password), Some(display_name)) = (email, password, display_name) else {
         return Err(fields.finish().into());
     };
-    let signed_in = app.accounts.sign_up(application::Signup { email, password, display_name }).await?;
+    let signed_in =
+        app.accounts.sign_up(application::Signup { email, password, display_name }).await?;
     Ok(HttpResponse::Created().json(SignedIn::from(signed_in)))
 }
 
 /// Begin a session
 #[utoipa::path(post, path = "/api/v1/auth/signin", tag = "auth", request_body = Signin, security(()), responses((status = 200, body = SignedIn), (status = "default", body = Problem, content_type = "application/problem+json")))]
-pub(crate) async fn signin(app: Data<App>, Body(body): Body<Signin>) -> Result<Json<SignedIn>, ApiError> {
+pub(crate) async fn signin(
+    app: Data<App>,
+    Body(body): Body<Signin>,
+) -> Result<Json<SignedIn>, ApiError> {
     // An address that could never have signed up is simply unknown.
     let email = Email::parse(&body.email).ok();
     let signed_in = app.accounts.sign_in(email, Password::candidate(&body.password)).await?;
@@ -120,21 +127,30 @@ pub(crate) async fn signin(app: Data<App>, Body(body): Body<Signin>) -> Result<J
 
 /// Exchange a refresh token for its successor
 #[utoipa::path(post, path = "/api/v1/auth/refresh", tag = "auth", request_body = Refresh, security(()), responses((status = 200, body = SignedIn), (status = "default", body = Problem, content_type = "application/problem+json")))]
-pub(crate) async fn refresh(app: Data<App>, Body(body): Body<Refresh>) -> Result<Json<SignedIn>, ApiError> {
+pub(crate) async fn refresh(
+    app: Data<App>,
+    Body(body): Body<Refresh>,
+) -> Result<Json<SignedIn>, ApiError> {
     let token = unhex(&body.refresh_token).ok_or(Error::from(Unauthenticated::BadToken))?;
     Ok(Json(app.accounts.refresh(RefreshToken(token)).await?.into()))
 }
 
 /// End the session that asks
 #[utoipa::path(post, path = "/api/v1/auth/signout", tag = "auth", responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
-pub(crate) async fn signout(app: Data<App>, Authenticated(caller): Authenticated) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn signout(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+) -> Result<HttpResponse, ApiError> {
     app.accounts.revoke_session(&caller, caller.session_id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// List one's signed-in devices
 #[utoipa::path(get, path = "/api/v1/auth/sessions", tag = "auth", responses((status = 200, body = List<Session>), (status = "default", body = Problem, content_type = "application/problem+json")))]
-pub(crate) async fn sessions(app: Data<App>, Authenticated(caller): Authenticated) -> Result<Json<List<Session>>, ApiError> {
+pub(crate) async fn sessions(
+    app: Data<App>,
+    Authenticated(caller): Authenticated,
+) -> Result<Json<List<Session>>, ApiError> {
     Ok(Json(List::whole(app.accounts.sessions(&caller).await?)))
 }
 
@@ -162,7 +178,8 @@ pub(crate) async fn update_me(
     Authenticated(caller): Authenticated,
     Body(body): Body<Profile>,
 ) -> Result<Json<Account>, ApiError> {
-    let name = DisplayName::parse(&body.display_name).map_err(|e| Error::invalid("display_name", e))?;
+    let name =
+        DisplayName::parse(&body.display_name).map_err(|e| Error::invalid("display_name", e))?;
     Ok(Json(app.accounts.rename(&caller, &name).await?))
 }
 

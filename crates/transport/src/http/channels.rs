@@ -65,7 +65,8 @@ pub(crate) async fn create(
     let name = fields.take("name", ChannelName::parse(&body.name));
     let topic = fields.take("topic", Topic::parse(body.topic.as_deref().unwrap_or_default()));
     let (Some(name), Some(topic)) = (name, topic) else { return Err(fields.finish().into()) };
-    let summary = app.channels.create(&caller, id, name, topic, body.private.unwrap_or(false)).await?;
+    let summary =
+        app.channels.create(&caller, id, name, topic, body.private.unwrap_or(false)).await?;
     Ok(HttpResponse::Created().json(summary))
 }
 

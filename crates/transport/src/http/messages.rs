@@ -104,7 +104,8 @@ pub(crate) async fn send(
     Path(id): Path<ConversationId>,
     Body(body): Body<NewMessage>,
 ) -> Result<HttpResponse, ApiError> {
-    let key = ClientMsgId::parse(&body.client_msg_id).map_err(|e| Error::invalid("client_msg_id", e))?;
+    let key =
+        ClientMsgId::parse(&body.client_msg_id).map_err(|e| Error::invalid("client_msg_id", e))?;
     let sent = app.messages.send(&caller, id, key, &body.text).await?;
     let mut response = if sent.duplicate { HttpResponse::Ok() } else { HttpResponse::Created() };
     Ok(response.json(Sent::from(sent)))
@@ -194,7 +195,11 @@ pub(crate) async fn unreact(
     Ok(HttpResponse::NoContent().finish())
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "the signature that garde calls")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    clippy::ref_option,
+    reason = "the signature that garde calls"
+)]
 fn no_thread(root: &Option<MessageId>, (): &()) -> garde::Result {
     match root {
         None => Ok(()),

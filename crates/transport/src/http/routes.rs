@@ -8,11 +8,7 @@ use actix_web::{
 use parlance_application::Error;
 
 use super::{accounts, channels, messages, system, workspaces};
-use crate::{
-    boundary::authenticate,
-    error::ApiError,
-    ws,
-};
+use crate::{boundary::authenticate, error::ApiError, ws};
 
 /// Builds one resource for each path. `open` routes take anybody, the others a caller.
 macro_rules! routes {

@@ -3,7 +3,9 @@ use actix_web::{
     web::{Data, Json},
 };
 use parlance_application::{App, Error};
-use parlance_domain::{Email, JoinCode, Member, Role, UserId, Workspace, WorkspaceId, WorkspaceName};
+use parlance_domain::{
+    Email, JoinCode, Member, Role, UserId, Workspace, WorkspaceId, WorkspaceName,
+};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -163,7 +165,11 @@ pub(crate) async fn add_member(
             let email = Email::parse(&email).map_err(|e| Error::invalid("email", e))?;
             app.workspaces.add_member_by_email(&caller, id, &email, role).await?
         }
-        _ => return Err(Error::BadRequest("exactly one of user_id and email is needed".into()).into()),
+        _ => {
+            return Err(
+                Error::BadRequest("exactly one of user_id and email is needed".into()).into()
+            );
+        }
     };
     Ok(HttpResponse::Created().json(member))
 }

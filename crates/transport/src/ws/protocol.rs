@@ -165,12 +165,16 @@ impl Command {
     /// Reads a frame.
     pub(super) fn read(frame: &[u8]) -> Result<Self, Unreadable> {
         let envelope: Result<Envelope, Error> = parse(frame);
-        envelope.map(|Envelope { r#type, id, data }| Self { id, kind: r#type, data }).map_err(|error| {
-            let glimpse = serde_json::from_slice::<Glimpse>(frame).ok();
-            let garbage = glimpse.as_ref().is_none_or(|g| !matches!(g.r#type, Some(serde_json::Value::String(_))));
-            let id = glimpse.and_then(|glimpse| serde_json::from_value(glimpse.id?).ok());
-            Unreadable { id, error, garbage }
-        })
+        envelope.map(|Envelope { r#type, id, data }| Self { id, kind: r#type, data }).map_err(
+            |error| {
+                let glimpse = parse::<Glimpse>(frame).ok();
+                let garbage = glimpse
+                    .as_ref()
+                    .is_none_or(|g| !matches!(g.r#type, Some(serde_json::Value::String(_))));
+                let id = glimpse.and_then(|glimpse| serde_json::from_value(glimpse.id?).ok());
+                Unreadable { id, error, garbage }
+            },
+        )
     }
 
     /// Reads the data of a command whose type is known. Absent data is an empty object.
@@ -227,10 +231,13 @@ mod tests {
     #[test]
     fn tells_garbage_from_a_malformed_command() {
         assert_eq!(unreadable("hello"), (None, true));
-        assert_eq!(unreadable("[]"), (None, true));
+        assert_eq!(unreadable(r#"["ping",2]"#), (None, true));
         assert_eq!(unreadable(r#"{"id":3}"#), (Some(CommandId::Number(3)), true));
         assert_eq!(unreadable(r#"{"type":"ping"}"#), (None, false));
         assert_eq!(unreadable(r#"{"type":"ping","id":1.5}"#), (None, false));
-        assert_eq!(unreadable(r#"{"type":"ping","id":4,"extra":1}"#), (Some(CommandId::Number(4)), false));
+        assert_eq!(
+            unreadable(r#"{"type":"ping","id":4,"extra":1}"#),
+            (Some(CommandId::Number(4)), false)
+        );
     }
 }

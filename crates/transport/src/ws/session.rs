@@ -11,7 +11,11 @@ use std::{
 
 use actix_web::web::Data;
 use actix_ws::{AggregatedMessage, AggregatedMessageStream};
-use futures::{FutureExt, StreamExt, future::{FusedFuture, LocalBoxFuture}, stream::FuturesUnordered};
+use futures::{
+    FutureExt, StreamExt,
+    future::{FusedFuture, LocalBoxFuture},
+    stream::FuturesUnordered,
+};
 use parlance_application::{
     App, Caller, Error, FieldError, Result, Unauthenticated,
     live::{Attachment, Frame, replay_frame},
@@ -20,7 +24,9 @@ use parlance_application::{
         store::{ReplayPage, Snapshot},
     },
 };
-use parlance_domain::{ClientMsgId, ConversationAction, ConversationId, Emoji, Message, MessageText};
+use parlance_domain::{
+    ClientMsgId, ConversationAction, ConversationId, Emoji, Message, MessageText,
+};
 use serde_json::json;
 use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
 
@@ -28,8 +34,8 @@ use super::{
     Worker,
     hub::Socket,
     protocol::{
-        self, Command, CommandId, Edit, Hello, HelloWorkspace, Limits, Nothing, Place, Reaction, ReadMark,
-        Resume, Send, Sync, Target, Token, Unreadable, Welcome,
+        self, Command, CommandId, Edit, Hello, HelloWorkspace, Limits, Nothing, Place, Reaction,
+        ReadMark, Resume, Send, Sync, Target, Token, Unreadable, Welcome,
     },
     wire::{INBOUND_LIMIT, Outbound, text_frame},
 };
@@ -81,9 +87,21 @@ struct Replay {
 }
 
 impl Session {
-    pub(super) fn new(app: Data<App>, worker: &Worker, caller: Option<Caller>, outbound: Outbound) -> Self {
+    pub(super) fn new(
+        app: Data<App>,
+        worker: &Worker,
+        caller: Option<Caller>,
+        outbound: Outbound,
+    ) -> Self {
         let heard_at = Arc::new(AtomicI64::new(app.ambient.now().as_millis()));
-        Self { app, socket: worker.insert(outbound.clone()), outbound, caller, heard_at, garbage: 0 }
+        Self {
+            app,
+            socket: worker.insert(outbound.clone()),
+            outbound,
+            caller,
+            heard_at,
+            garbage: 0,
+        }
     }
 
     /// Lives as long as the connection.
@@ -93,7 +111,12 @@ impl Session {
         }
         self.app.live.unregister(self.socket.id).await;
         // The peer may answer the close frame; what it still sends is read, so that the close frame is not lost to a reset.
-        let goodbye = async { while !matches!(inbound.next().await, None | Some(Ok(AggregatedMessage::Close(_)) | Err(_))) {} };
+        let goodbye = async {
+            while !matches!(
+                inbound.next().await,
+                None | Some(Ok(AggregatedMessage::Close(_)) | Err(_))
+            ) {}
+        };
         if timeout(GOODBYE, goodbye).await.is_ok() {
             // An inbound side that has failed cannot show that the close frame arrived.
             sleep(GOODBYE / 10).await;
@@ -162,7 +185,8 @@ impl Session {
             }
         };
         self.welcome(&command.id, &caller, &snapshot, &behind);
-        let pending: Vec<ConversationId> = replays.iter().map(|replay| replay.conversation).collect();
+        let pending: Vec<ConversationId> =
+            replays.iter().map(|replay| replay.conversation).collect();
         let ready = snapshot.conversations.iter().map(|entry| &entry.summary.conversation);
         let conversations =
             ready.filter(|c| !pending.contains(&c.id)).map(|c| (c.id, c.rev)).collect();
@@ -172,7 +196,13 @@ impl Session {
         Ok(replays)
     }
 
-    fn welcome(&self, id: &CommandId, caller: &Caller, snapshot: &Snapshot, behind: &[ConversationId]) {
+    fn welcome(
+        &self,
+        id: &CommandId,
+        caller: &Caller,
+        snapshot: &Snapshot,
+        behind: &[ConversationId],
+    ) {
         let welcome = Welcome {
             session_id: caller.session_id,
             user: &caller.account,
@@ -266,9 +296,11 @@ impl Session {
     async fn serve(&mut self, inbound: &mut AggregatedMessageStream, replays: Vec<Replay>) {
         let mut sends: FuturesUnordered<LocalBoxFuture<'static, Reply>> = FuturesUnordered::new();
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
-        let catch_up = send_replays(self.app.clone(), self.outbound.clone(), self.socket.id, replays);
+        let catch_up =
+            send_replays(self.app.clone(), self.outbound.clone(), self.socket.id, replays);
         let mut catch_up = pin!(catch_up.fuse());
-        let mut expires_at = Instant::now() + self.caller.as_ref().map_or(Duration::ZERO, |c| self.expires_in(c));
+        let mut expires_at =
+            Instant::now() + self.caller.as_ref().map_or(Duration::ZERO, |c| self.expires_in(c));
         loop {
             tokio::select! {
                 () = self.outbound.ended() => return,
@@ -315,7 +347,10 @@ impl Session {
                 Err(error) => Err(error),
             };
             let reply = outcome.map(|sent| {
-                protocol::ok(&command.id, &json!({ "message": sent.message, "duplicate": sent.duplicate }))
+                protocol::ok(
+                    &command.id,
+                    &json!({ "message": sent.message, "duplicate": sent.duplicate }),
+                )
             });
             (command.id, reply)
         })
@@ -326,9 +361,14 @@ impl Session {
         command: &Command,
     ) -> Result<impl Future<Output = Result<parlance_application::Sent>> + use<>> {
         let data: Send = command.data()?;
-        let key = ClientMsgId::parse(&data.client_msg_id).map_err(|e| Error::invalid("client_msg_id", e))?;
+        let key = ClientMsgId::parse(&data.client_msg_id)
+            .map_err(|e| Error::invalid("client_msg_id", e))?;
         if data.thread_root_id.is_some() {
-            return Err(refused("thread_root_id", "invalid", "is not a live top-level message of this conversation"));
+            return Err(refused(
+                "thread_root_id",
+                "invalid",
+                "is not a live top-level message of this conversation",
+            ));
         }
         let caller = self.caller.as_ref().ok_or(Unauthenticated::Missing)?;
         Ok(self.app.messages.send(caller, data.conversation_id, key, &data.text))
@@ -342,7 +382,8 @@ impl Session {
             "hello" => Err(Error::BadRequest("hello has been said".into())),
             "ping" => command.data::<Nothing>().map(|Nothing {}| protocol::ok(id, &json!({}))),
             "auth.refresh" => {
-                let renewed = self.app.accounts.authenticate(&command.data::<Token>()?.token).await?;
+                let renewed =
+                    self.app.accounts.authenticate(&command.data::<Token>()?.token).await?;
                 if (renewed.id(), renewed.session_id) != (caller.id(), caller.session_id) {
                     return Err(Error::Forbidden("the token is of another session"));
                 }
@@ -383,7 +424,10 @@ impl Session {
             }
             "read.mark" => {
                 let data: ReadMark = command.data()?;
-                Ok(protocol::ok(id, &channels.mark_read(caller, data.conversation_id, data.seq).await?))
+                Ok(protocol::ok(
+                    id,
+                    &channels.mark_read(caller, data.conversation_id, data.seq).await?,
+                ))
             }
             "sync" => {
                 let data: Sync = command.data()?;
@@ -436,7 +480,6 @@ impl Session {
             Err(error) => self.push(&protocol::error(Some(id), &error)),
         }
     }
-
 
     fn push(&self, frame: &Frame) {
         self.outbound.push(text_frame(frame.bytes()), Urgency::Reliable);

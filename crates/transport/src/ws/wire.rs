@@ -43,7 +43,8 @@ pub(super) fn accept(
         .max_continuation_size(INBOUND_LIMIT);
     let outbound = Outbound::default();
     let queue = outbound.clone();
-    let response = response.map_body(|_, handshake| BoxBody::new(Body { queue, _handshake: handshake }));
+    let response =
+        response.map_body(|_, handshake| BoxBody::new(Body { queue, _handshake: handshake }));
     Ok((response, stream, outbound))
 }
 
@@ -205,7 +206,10 @@ impl MessageBody for Body {
         BodySize::Stream
     }
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let mut queue = self.queue.0.borrow_mut();
         if let Some(frame) = queue.frames.pop_front() {
             queue.bytes -= frame.len();

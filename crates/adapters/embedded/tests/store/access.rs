@@ -1,8 +1,13 @@
 use parlance_application::{
     Error,
-    ports::store::{Accounts, Conversations, Messages, NewChannel, NewDm, PageQuery, Reader, ReplayQuery, Workspaces},
+    ports::store::{
+        Accounts, Conversations, Messages, NewChannel, NewDm, PageQuery, Reader, ReplayQuery,
+        Workspaces,
+    },
 };
-use parlance_domain::{ChannelName, ConversationAction, ConversationId, Role, Timestamp, Topic, UserId};
+use parlance_domain::{
+    ChannelName, ConversationAction, ConversationId, Role, Timestamp, Topic, UserId,
+};
 use parlance_embedded::EmbeddedStore;
 use uuid::Uuid;
 
@@ -29,11 +34,23 @@ async fn the_last_admin_stays() {
     let store = &world.store;
     assert!(conflict(store.remove_member(ADA, WORKSPACE, ADA).await));
     assert!(conflict(store.set_role(ADA, WORKSPACE, ADA, Role::Member).await));
-    assert!(matches!(store.set_role(BOB, WORKSPACE, BOB, Role::Admin).await, Err(Error::Forbidden(_))));
-    assert_eq!(store.set_role(ADA, WORKSPACE, BOB, Role::Admin).await.expect("changes").role, Role::Admin);
-    assert_eq!(store.set_role(ADA, WORKSPACE, ADA, Role::Member).await.expect("changes").role, Role::Member);
+    assert!(matches!(
+        store.set_role(BOB, WORKSPACE, BOB, Role::Admin).await,
+        Err(Error::Forbidden(_))
+    ));
+    assert_eq!(
+        store.set_role(ADA, WORKSPACE, BOB, Role::Admin).await.expect("changes").role,
+        Role::Admin
+    );
+    assert_eq!(
+        store.set_role(ADA, WORKSPACE, ADA, Role::Member).await.expect("changes").role,
+        Role::Member
+    );
     assert!(conflict(store.remove_member(BOB, WORKSPACE, BOB).await));
-    assert_eq!(store.remove_member(ADA, WORKSPACE, ADA).await.expect("leaves").conversations, [GENERAL]);
+    assert_eq!(
+        store.remove_member(ADA, WORKSPACE, ADA).await.expect("leaves").conversations,
+        [GENERAL]
+    );
     assert!(not_found(store.workspace(ADA, WORKSPACE).await));
 }
 
@@ -42,13 +59,18 @@ async fn who_is_removed_sees_nothing_until_they_are_back() {
     let world = world().await;
     let store = &world.store;
     message(world.one(send(BOB, 11, "a", "words")).await);
-    let dm = NewDm { id: DM, workspace_id: WORKSPACE, peer: BOB, at: Timestamp::from_millis(3_000_000) };
+    let dm =
+        NewDm { id: DM, workspace_id: WORKSPACE, peer: BOB, at: Timestamp::from_millis(3_000_000) };
     let opened = store.open_dm(ADA, dm.clone()).await.expect("opens");
     assert!(opened.theirs.is_some() && opened.mine.can_post);
     assert_eq!(opened.mine.conversation.member_ids.as_deref(), Some(&[ADA, BOB][..]));
-    let found = store.open_dm(BOB, NewDm { peer: ADA, id: SECRET, ..dm.clone() }).await.expect("finds");
+    let found =
+        store.open_dm(BOB, NewDm { peer: ADA, id: SECRET, ..dm.clone() }).await.expect("finds");
     assert!(found.theirs.is_none() && found.mine.conversation.id == DM);
-    assert!(matches!(store.open_dm(ADA, NewDm { peer: ADA, ..dm }).await, Err(Error::Validation(_))));
+    assert!(matches!(
+        store.open_dm(ADA, NewDm { peer: ADA, ..dm }).await,
+        Err(Error::Validation(_))
+    ));
     let before = access_rev(store, ADA, GENERAL).await;
 
     let gone = store.remove_member(ADA, WORKSPACE, BOB).await.expect("removes");
@@ -89,7 +111,8 @@ async fn channels_are_joined_left_and_deleted() {
     let world = world().await;
     let store = &world.store;
     world.person(EVE).await;
-    let created = store.create_channel(BOB, channel(SECRET, "secret", true)).await.expect("creates");
+    let created =
+        store.create_channel(BOB, channel(SECRET, "secret", true)).await.expect("creates");
     assert!(created.entered && created.access_rev == 1 && created.summary.conversation.rev == 0);
     assert!(conflict(store.create_channel(ADA, channel(DM, "secret", false)).await));
     assert!(not_found(store.summary(ADA, SECRET).await));
@@ -110,10 +133,19 @@ async fn channels_are_joined_left_and_deleted() {
     assert!(store.create_channel(ADA, channel(DM, "secret", false)).await.is_ok());
     assert!(!store.join_channel(ADA, DM, NOW).await.expect("is in").entered);
 
-    let first = store.channels(BOB, WORKSPACE, PageQuery { after: None, limit: 1 }).await.expect("lists");
-    let second = store.channels(BOB, WORKSPACE, PageQuery { after: first.next, limit: 1 }).await.expect("lists");
-    let shape = |items: &[parlance_domain::Summary]| items.iter().map(|s| (s.conversation.id, s.joined)).collect::<Vec<_>>();
-    assert_eq!((shape(&first.items), shape(&second.items)), (vec![(GENERAL, true)], vec![(DM, false)]));
+    let first =
+        store.channels(BOB, WORKSPACE, PageQuery { after: None, limit: 1 }).await.expect("lists");
+    let second = store
+        .channels(BOB, WORKSPACE, PageQuery { after: first.next, limit: 1 })
+        .await
+        .expect("lists");
+    let shape = |items: &[parlance_domain::Summary]| {
+        items.iter().map(|s| (s.conversation.id, s.joined)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (shape(&first.items), shape(&second.items)),
+        (vec![(GENERAL, true)], vec![(DM, false)])
+    );
     assert_eq!(second.next, None);
     let bad = PageQuery { after: Some("zzz".to_owned()), limit: 1 };
     assert!(matches!(store.channels(BOB, WORKSPACE, bad).await, Err(Error::BadRequest(_))));
@@ -132,14 +164,17 @@ async fn a_join_code_lets_in_once() {
     let world = world().await;
     world.person(EVE).await;
     let code = JoinCode::from_random([7; 16]);
-    let Joining::Entered(admission) = world.store.join_workspace(EVE, &code, NOW).await.expect("joins") else {
+    let Joining::Entered(admission) =
+        world.store.join_workspace(EVE, &code, NOW).await.expect("joins")
+    else {
         panic!("was in");
     };
     assert!(admission.workspace.join_code.is_none() && admission.general.entered);
     let again = world.store.join_workspace(EVE, &code, NOW).await.expect("joins");
     assert!(matches!(again, Joining::AlreadyIn(_)));
     let fresh = JoinCode::from_random([8; 16]);
-    let rotated = world.store.rotate_join_code(ADA, WORKSPACE, fresh.clone()).await.expect("rotates");
+    let rotated =
+        world.store.rotate_join_code(ADA, WORKSPACE, fresh.clone()).await.expect("rotates");
     assert_eq!(rotated.join_code.as_deref(), Some(fresh.as_str()));
     assert!(not_found(world.store.join_workspace(EVE, &code, NOW).await));
 }

@@ -31,7 +31,10 @@ async fn a_lost_lease_goes_to_another_worker() {
     assert_eq!(store.depth().await.expect("counts"), (2, 0));
     let retry = Verdict::Retry { error: "later".to_owned(), at: at(100_000) };
     store.settle(&taken[0], retry, at(30_002)).await.expect("settles");
-    store.settle(&second[0], Verdict::Dead { error: "never".to_owned() }, at(30_002)).await.expect("settles");
+    store
+        .settle(&second[0], Verdict::Dead { error: "never".to_owned() }, at(30_002))
+        .await
+        .expect("settles");
     assert_eq!(store.depth().await.expect("counts"), (1, 1));
     assert!(store.claim(9, at(99_999), LEASE).await.expect("claims").is_empty());
     let third = store.claim(9, at(100_000), LEASE).await.expect("claims");
@@ -46,7 +49,10 @@ async fn the_outbox_keeps_a_job_until_it_has_ended() {
     let world = world().await;
     let store = &world.store;
     let jobs = store.take_unfinished(2, at(0), at(10)).await.expect("takes");
-    assert_eq!(jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [JobId(Uuid::from_u128(1)), JobId(Uuid::from_u128(2))]);
+    assert_eq!(
+        jobs.iter().map(|job| job.id).collect::<Vec<_>>(),
+        [JobId(Uuid::from_u128(1)), JobId(Uuid::from_u128(2))]
+    );
     assert_eq!(store.take_unfinished(9, at(10), at(11)).await.expect("takes").len(), 1);
     assert!(store.take_unfinished(9, at(10), at(12)).await.expect("takes").is_empty());
     assert_eq!(store.take_unfinished(9, at(11), at(12)).await.expect("takes").len(), 2);

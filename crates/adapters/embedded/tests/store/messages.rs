@@ -40,20 +40,32 @@ async fn sends_are_dense_and_idempotent_and_refusals_leave_no_trace() {
     let again = next().expect("a duplicate");
     assert_eq!((again.subject, again.change), (first.subject, None));
     let other = next();
-    assert!(matches!(other, Err(Error::Conflict { message_id: Some(found), .. }) if found == id(11)), "{other:?}");
-    assert!(matches!(next(), Err(Error::Forbidden(_))) && matches!(next(), Err(Error::Forbidden(_))));
+    assert!(
+        matches!(other, Err(Error::Conflict { message_id: Some(found), .. }) if found == id(11)),
+        "{other:?}"
+    );
+    assert!(
+        matches!(next(), Err(Error::Forbidden(_))) && matches!(next(), Err(Error::Forbidden(_)))
+    );
     assert!(not_found(next()));
     assert_eq!(message(next()).seq, 3);
 
     // In another transaction too, after edits, and for a tombstone: the first text counts.
     message(world.one(write(ADA, Change::Edit { message_id: id(11), text: text("one!") })).await);
     let again = world.one(send(ADA, 16, "a", "one")).await.expect("a duplicate");
-    assert!(matches!(&again.subject, Committed::Message(m) if m.text == "one!" && m.id == id(11)) && again.change.is_none());
+    assert!(
+        matches!(&again.subject, Committed::Message(m) if m.text == "one!" && m.id == id(11))
+            && again.change.is_none()
+    );
     assert!(conflict(world.one(send(ADA, 16, "a", "one!")).await));
     message(world.one(write(ADA, Change::Delete { message_id: id(11) })).await);
     assert!(message(world.one(send(ADA, 16, "a", "one")).await).deleted_at.is_some());
 
-    let sent = world.store.sent(ADA, GENERAL, &ClientMsgId::parse("b").expect("valid")).await.expect("reads");
+    let sent = world
+        .store
+        .sent(ADA, GENERAL, &ClientMsgId::parse("b").expect("valid"))
+        .await
+        .expect("reads");
     assert_eq!(sent, Some(id(15)));
     let summary = world.store.summary(BOB, GENERAL).await.expect("reads");
     assert_eq!((summary.conversation.last_seq, summary.conversation.rev), (3, 5));
@@ -75,10 +87,17 @@ async fn replay_is_the_current_state_in_rev_order() {
     message(world.one(write(BOB, react(11, "👍"))).await);
     message(world.one(write(ADA, react(13, "👍"))).await);
     message(world.one(write(ADA, Change::Delete { message_id: id(13) })).await);
-    assert_eq!(world.one(write(ADA, Change::Delete { message_id: id(13) })).await.expect("fine").change, None);
+    assert_eq!(
+        world.one(write(ADA, Change::Delete { message_id: id(13) })).await.expect("fine").change,
+        None
+    );
     assert!(conflict(world.one(write(ADA, react(13, "👍"))).await));
-    let topic = Change::UpdateChannel { name: None, topic: Some(Topic::parse("new").expect("valid")) };
-    assert_eq!(world.one(write(ADA, topic)).await.expect("updates").change, Some((ChangeKind::TopicChanged, 9)));
+    let topic =
+        Change::UpdateChannel { name: None, topic: Some(Topic::parse("new").expect("valid")) };
+    assert_eq!(
+        world.one(write(ADA, topic)).await.expect("updates").change,
+        Some((ChangeKind::TopicChanged, 9))
+    );
 
     let page = world.store.replay(Reader::User(BOB), GENERAL, query(1)).await.expect("reads");
     let shape: Vec<_> = page.messages.iter().map(|m| (m.id, m.rev)).collect();
@@ -90,14 +109,27 @@ async fn replay_is_the_current_state_in_rev_order() {
     assert_eq!((marked.reactions[0].count, &marked.reactions[0].user_ids[..]), (1, &[BOB][..]));
     assert!(gone.text.is_empty() && gone.reactions.is_empty() && gone.deleted_by == Some(ADA));
 
-    let small = world.store.replay(Reader::Node, GENERAL, ReplayQuery { limit: 2, ..query(0) }).await.expect("reads");
+    let small = world
+        .store
+        .replay(Reader::Node, GENERAL, ReplayQuery { limit: 2, ..query(0) })
+        .await
+        .expect("reads");
     assert!(!small.complete && small.to_rev == 5 && small.messages.len() == 2);
-    let tiny = world.store.replay(Reader::Node, GENERAL, ReplayQuery { budget: 1, ..query(5) }).await.expect("reads");
+    let tiny = world
+        .store
+        .replay(Reader::Node, GENERAL, ReplayQuery { budget: 1, ..query(5) })
+        .await
+        .expect("reads");
     assert!(!tiny.complete && tiny.to_rev == 6 && tiny.messages.len() == 1);
     let rest = world.store.replay(Reader::Node, GENERAL, query(8)).await.expect("reads");
     assert!(rest.complete && rest.to_rev == 9 && rest.messages.is_empty());
     let beyond = world.store.replay(Reader::Node, GENERAL, query(10)).await.expect("reads");
-    assert!(beyond.reset && beyond.complete && (beyond.from_rev, beyond.to_rev) == (0, 9) && beyond.messages.is_empty());
+    assert!(
+        beyond.reset
+            && beyond.complete
+            && (beyond.from_rev, beyond.to_rev) == (0, 9)
+            && beyond.messages.is_empty()
+    );
 }
 
 #[tokio::test]
@@ -108,10 +140,14 @@ async fn reactions_keep_their_order_and_their_bounds() {
         message(world.one(write(ADA, react(11, &format!(":{n}:")))).await);
     }
     let full = world.one(write(BOB, react(11, ":x:"))).await;
-    assert!(matches!(&full, Err(Error::Validation(fields)) if fields[0].code == "too_many"), "{full:?}");
+    assert!(
+        matches!(&full, Err(Error::Validation(fields)) if fields[0].code == "too_many"),
+        "{full:?}"
+    );
     assert_eq!(message(world.one(write(BOB, react(11, ":3:"))).await).reactions[3].count, 2);
     assert_eq!(world.one(write(BOB, react(11, ":3:"))).await.expect("fine").change, None);
-    let undo = |n: &str| Change::Unreact { message_id: id(11), emoji: Emoji::parse(n).expect("valid") };
+    let undo =
+        |n: &str| Change::Unreact { message_id: id(11), emoji: Emoji::parse(n).expect("valid") };
     let left = message(world.one(write(ADA, undo(":3:"))).await);
     assert_eq!((left.reactions[3].count, &left.reactions[3].user_ids[..]), (1, &[BOB][..]));
     assert_eq!(world.one(write(ADA, undo(":3:"))).await.expect("fine").change, None);
@@ -131,8 +167,11 @@ async fn a_name_is_taken_once() {
     assert_eq!(same.change, None);
     let renamed = world.one(rename("hall")).await.expect("renames");
     assert_eq!(renamed.change, Some((ChangeKind::Renamed, 1)));
-    assert!(matches!(renamed.subject, Committed::Conversation(c) if c.name.as_deref() == Some("hall") && c.rev == 1));
-    let by_bob = Change::UpdateChannel { name: None, topic: Some(Topic::parse("x").expect("valid")) };
+    assert!(
+        matches!(renamed.subject, Committed::Conversation(c) if c.name.as_deref() == Some("hall") && c.rev == 1)
+    );
+    let by_bob =
+        Change::UpdateChannel { name: None, topic: Some(Topic::parse("x").expect("valid")) };
     assert!(matches!(world.one(write(BOB, by_bob)).await, Err(Error::Forbidden(_))));
 }
 

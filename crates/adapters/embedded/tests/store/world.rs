@@ -6,14 +6,14 @@ use parlance_application::{
     ports::{
         PasswordHash, RefreshDigest,
         store::{
-            Accounts, Change, Commit, Committed, Draft, Messages, NewMember, NewSession, NewWorkspace, PageQuery,
-            Workspaces, Write,
+            Accounts, Change, Commit, Committed, Draft, Messages, NewMember, NewSession,
+            NewWorkspace, PageQuery, Workspaces, Write,
         },
     },
 };
 use parlance_domain::{
-    Account, ClientMsgId, ConversationId, JobId, JoinCode, Message, MessageId, MessageText, Role, SessionId, Timestamp,
-    UserId, WorkspaceId, WorkspaceName,
+    Account, ClientMsgId, ConversationId, JobId, JoinCode, Message, MessageId, MessageText, Role,
+    SessionId, Timestamp, UserId, WorkspaceId, WorkspaceName,
 };
 use parlance_embedded::EmbeddedStore;
 use tempfile::TempDir;
@@ -72,17 +72,32 @@ pub(crate) async fn world() -> World {
 impl World {
     pub(crate) async fn person(&self, id: UserId) {
         let n = u8::try_from(id.0.as_u128()).expect("small");
-        let account =
-            Account { id, email: format!("p{n}@x.org"), display_name: format!("P{n}"), created_at: NOW };
+        let account = Account {
+            id,
+            email: format!("p{n}@x.org"),
+            display_name: format!("P{n}"),
+            created_at: NOW,
+        };
         self.store
-            .create_account(account, PasswordHash("hash".to_owned()), session(n, id), job(id.0.as_u128(), id))
+            .create_account(
+                account,
+                PasswordHash("hash".to_owned()),
+                session(n, id),
+                job(id.0.as_u128(), id),
+            )
             .await
             .expect("creates");
     }
 
     pub(crate) async fn add(&self, user_id: UserId, role: Role) {
-        let job = Job { id: JobId(Uuid::from_u128(0x9000 + user_id.0.as_u128() + role as u128 * 100)), ..job(0, user_id) };
-        self.store.add_member(ADA, WORKSPACE, NewMember { user_id, role, at: NOW, job }).await.expect("adds");
+        let job = Job {
+            id: JobId(Uuid::from_u128(0x9000 + user_id.0.as_u128() + role as u128 * 100)),
+            ..job(0, user_id)
+        };
+        self.store
+            .add_member(ADA, WORKSPACE, NewMember { user_id, role, at: NOW, job })
+            .await
+            .expect("adds");
     }
 
     pub(crate) async fn append(&self, writes: Vec<Write>) -> Vec<Result<Commit>> {

@@ -45,7 +45,8 @@ pub trait Conversations: Send + Sync {
     async fn snapshot(&self, actor: UserId) -> Result<Snapshot>;
 
     /// Lets the actor into a channel. `Conflict` never: who is in already stays in.
-    async fn join_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<Entry>;
+    async fn join_channel(&self, actor: UserId, id: ConversationId, at: Timestamp)
+    -> Result<Entry>;
 
     /// Lets somebody of the workspace into a channel.
     async fn add_channel_member(

@@ -62,12 +62,8 @@ pub trait Workspaces: Send + Sync {
 
     /// Adds a person with a role, into `general` too, and the job that tells them. `NotFound` for an unknown person,
     /// `Conflict` for one who is in already.
-    async fn add_member(
-        &self,
-        actor: UserId,
-        id: WorkspaceId,
-        new: NewMember,
-    ) -> Result<Admission>;
+    async fn add_member(&self, actor: UserId, id: WorkspaceId, new: NewMember)
+    -> Result<Admission>;
 
     /// Changes a role. `Conflict` if nobody would be left as admin.
     async fn set_role(

@@ -1,0 +1,136 @@
+//! Signing in and out.
+
+use std::sync::Arc;
+
+use parlance_application::{
+    App, Error, SignedIn, Unauthenticated,
+    live::Attachment,
+    ports::{
+        Close, PasswordHash, RefreshToken,
+        store::{Credentials, Rotation},
+    },
+};
+use parlance_domain::{ConversationId, SessionId};
+use parlance_testkit::{
+    TestNode, account, caller, email,
+    mocks::{MockMessages, MockPasswordHasher, MockStore},
+    password, socket,
+};
+
+fn wrong(outcome: Result<SignedIn, Error>) -> String {
+    let error = outcome.expect_err("is refused");
+    assert!(matches!(error, Error::Unauthenticated(Unauthenticated::Credentials)), "{error:?}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn an_unknown_address_fails_like_a_wrong_password_after_the_same_work() {
+    let node = TestNode::start(MockMessages::new());
+    let ada = account(&node.ambient, "ada");
+    let mut store = MockStore::new();
+    store.expect_credentials().times(2).returning(move |address| {
+        let known = Credentials { account: ada.clone(), password: PasswordHash("hash".to_owned()) };
+        Ok((*address == email("ada")).then_some(known))
+    });
+    let mut hasher = MockPasswordHasher::new();
+    hasher
+        .expect_verify()
+        .withf(|_, hash| hash.as_ref() == Some(&PasswordHash("hash".to_owned())))
+        .once()
+        .returning(|_, _| Ok(false));
+    hasher.expect_verify().withf(|_, hash| hash.is_none()).times(2).returning(|_, _| Ok(false));
+    let mut ports = node.ports(store);
+    ports.hasher = Arc::new(hasher);
+    let accounts = App::new(ports).accounts;
+    let wrong_password = wrong(accounts.sign_in(Some(email("ada")), password("a guess")).await);
+    let unknown = wrong(accounts.sign_in(Some(email("eve")), password("a guess")).await);
+    let no_address = wrong(accounts.sign_in(None, password("a guess")).await);
+    assert!(wrong_password == unknown && unknown == no_address);
+}
+
+#[tokio::test]
+async fn a_reused_refresh_token_closes_the_sessions_sockets() {
+    let node = TestNode::start(MockMessages::new());
+    let ada = caller(&node.ambient, "ada");
+    let other = SessionId(node.ambient.next_uuid());
+    node.register(socket(1), ada.id(), ada.session_id, 0).await;
+    node.register(socket(2), ada.id(), other, 0).await;
+    let mut store = MockStore::new();
+    let session_id = ada.session_id;
+    store.expect_rotate_refresh().once().returning(move |_| Ok(Rotation::Reused { session_id }));
+    let outcome = node.app(store).accounts.refresh(RefreshToken([1; 32])).await;
+    assert!(matches!(outcome, Err(Error::Unauthenticated(Unauthenticated::Revoked))));
+    // Without a wait: it was so when the answer came.
+    assert_eq!(node.fanout.closed(socket(1)), Some(Close::SessionRevoked));
+    assert_eq!(node.fanout.types(socket(1)), ["session.revoked"]);
+    assert_eq!((node.fanout.closed(socket(2)), node.fanout.frames(socket(2))), (None, vec![]));
+}
+
+#[tokio::test]
+async fn a_refresh_hands_out_the_successor_that_it_stored() {
+    let node = TestNode::start(MockMessages::new());
+    let ada = caller(&node.ambient, "ada");
+    let (account, session_id) = (ada.account.clone(), ada.session_id);
+    let mut store = MockStore::new();
+    store
+        .expect_rotate_refresh()
+        .withf(|rotation| rotation.presented.0 == [1; 32] && rotation.successor.0[0] == 2)
+        .once()
+        .return_once(move |_| Ok(Rotation::Rotated { account, session_id }));
+    let owner = ada.account.clone();
+    store.expect_session_owner().once().return_once(move |_, _| Ok(Some(owner)));
+    let app = node.app(store);
+    let signed_in = app.accounts.refresh(RefreshToken([1; 32])).await.expect("refreshes");
+    assert_eq!(signed_in.refresh.0[0], 2);
+    let back = app.accounts.authenticate(&signed_in.access.0).await.expect("is let in");
+    assert_eq!((back.id(), back.session_id), (ada.id(), ada.session_id));
+    node.ambient.advance(signed_in.expires_in);
+    let late = app.accounts.authenticate(&signed_in.access.0).await;
+    assert!(matches!(late, Err(Error::Unauthenticated(Unauthenticated::Expired))));
+}
+
+#[tokio::test]
+async fn a_new_password_closes_the_other_sessions_sockets_only() {
+    let node = TestNode::start(MockMessages::new());
+    let ada = caller(&node.ambient, "ada");
+    let other = SessionId(node.ambient.next_uuid());
+    node.register(socket(1), ada.id(), ada.session_id, 0).await;
+    node.register(socket(2), ada.id(), other, 0).await;
+    let known = Credentials {
+        account: ada.account.clone(),
+        password: PasswordHash("plain:old password".to_owned()),
+    };
+    let mut store = MockStore::new();
+    store.expect_credentials_of().times(2).returning(move |_| Ok(known.clone()));
+    let keep = ada.session_id;
+    store
+        .expect_change_password()
+        .withf(move |_, hash, kept, _| hash.0 == "plain:new password" && *kept == keep)
+        .once()
+        .returning(move |_, _, _, _| Ok(vec![other]));
+    let accounts = node.app(store).accounts;
+    let refused =
+        accounts.change_password(&ada, password("a guess"), password("new password")).await;
+    assert!(matches!(refused, Err(Error::Forbidden(_))));
+    accounts
+        .change_password(&ada, password("old password"), password("new password"))
+        .await
+        .expect("changes");
+    assert_eq!(node.fanout.closed(socket(2)), Some(Close::SessionRevoked));
+    assert_eq!(node.fanout.closed(socket(1)), None);
+}
+
+#[tokio::test]
+async fn a_socket_of_an_ended_session_hears_nothing_more() {
+    let node = TestNode::start(MockMessages::new());
+    let ada = caller(&node.ambient, "ada");
+    node.register(socket(1), ada.id(), ada.session_id, 0).await;
+    let mut store = MockStore::new();
+    store.expect_revoke_session().once().returning(|_, _, _| Ok(()));
+    node.app(store).accounts.revoke_session(&ada, ada.session_id).await.expect("revokes");
+    let conversations = vec![(ConversationId(node.ambient.next_uuid()), 0)];
+    let attachment = Attachment { conversations, ..Attachment::default() };
+    node.live.attach(socket(1), attachment).await;
+    node.live.drain().await;
+    assert_eq!(node.fanout.types(socket(1)), ["session.revoked"]);
+}

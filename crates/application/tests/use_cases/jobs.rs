@@ -1,0 +1,126 @@
+//! The job runner: what it tries, how often, and how it ends.
+
+use std::sync::{Arc, Mutex};
+
+use parlance_application::{
+    jobs::{Job, RetryPolicy, Runner, Task},
+    ports::{Ambient, Claim, PasswordHash, Verdict, store::Credentials},
+};
+use parlance_domain::{Account, JobId};
+use parlance_testkit::{
+    RecordingMailer, TestAmbient, account,
+    mocks::{MockAccounts, MockJobQueue, MockOutbox, MockWorkspaces},
+};
+
+struct Scene {
+    ambient: TestAmbient,
+    ada: Account,
+    job: Job,
+    verdicts: Arc<Mutex<Vec<Verdict>>>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let ambient = TestAmbient::seeded(5);
+        let ada = account(&ambient, "ada");
+        let job = Job { id: JobId(ambient.uuid()), task: Task::WelcomeMail { user_id: ada.id } };
+        Self { ambient, ada, job, verdicts: Arc::default() }
+    }
+
+    /// A runner whose queue hands out the same job each round, one attempt further.
+    fn runner(&self, mailer: &RecordingMailer, unfinished: bool, finishes: usize) -> Runner {
+        let id = self.job.id;
+        let mut outbox = MockOutbox::new();
+        outbox.expect_take_unfinished().returning(|_, _, _| Ok(vec![]));
+        outbox
+            .expect_is_unfinished()
+            .withf(move |job| *job == id)
+            .returning(move |_| Ok(unfinished));
+        outbox.expect_finish().withf(move |job| *job == id).times(finishes).returning(|_| Ok(()));
+        let mut queue = MockJobQueue::new();
+        let (job, mut attempt) = (self.job.clone(), 0);
+        queue.expect_claim().returning(move |_, _, _| {
+            attempt += 1;
+            Ok(vec![Claim { job: job.clone(), attempt }])
+        });
+        let verdicts = self.verdicts.clone();
+        queue.expect_settle().returning(move |_, verdict, _| {
+            verdicts.lock().expect("unpoisoned").push(verdict);
+            Ok(())
+        });
+        let mut accounts = MockAccounts::new();
+        let known =
+            Credentials { account: self.ada.clone(), password: PasswordHash(String::new()) };
+        accounts.expect_credentials_of().returning(move |_| Ok(known.clone()));
+        Runner {
+            outbox: Arc::new(outbox),
+            queue: Arc::new(queue),
+            accounts: Arc::new(accounts),
+            workspaces: Arc::new(MockWorkspaces::new()),
+            mailer: Arc::new(mailer.clone()),
+            ambient: Arc::new(self.ambient.clone()),
+            retry: RetryPolicy::default(),
+            public_url: "https://parlance.example".to_owned(),
+        }
+    }
+
+    fn verdicts(&self) -> Vec<Verdict> {
+        self.verdicts.lock().expect("unpoisoned").clone()
+    }
+}
+
+#[tokio::test]
+async fn a_mail_is_sent_once_and_says_who_it_is_for() {
+    let (scene, mailer) = (Scene::new(), RecordingMailer::default());
+    assert_eq!(scene.runner(&mailer, true, 1).work().await.ok(), Some(1));
+    let mail = mailer.accepted().remove(0);
+    assert_eq!(
+        (mail.to.as_str(), mail.message_id),
+        ("ada@example.org", format!("<{}@parlance>", scene.job.id))
+    );
+    assert!(mail.text.contains("Hello ada") && mail.text.contains("https://parlance.example"));
+    assert_eq!(scene.verdicts(), [Verdict::Done]);
+}
+
+#[tokio::test]
+async fn a_temporary_failure_is_tried_three_times_and_then_dead() {
+    let (scene, mailer) = (Scene::new(), RecordingMailer::default().failing(3));
+    let runner = scene.runner(&mailer, true, 1);
+    for _ in 0..3 {
+        runner.work().await.expect("works");
+    }
+    let verdicts = scene.verdicts();
+    let now = scene.ambient.now();
+    let delay = |verdict: &Verdict| match verdict {
+        Verdict::Retry { at, .. } => Some(at.since(now).as_millis()),
+        _ => None,
+    };
+    assert!(delay(&verdicts[0]).is_some_and(|ms| (1_000..=2_000).contains(&ms)), "{verdicts:?}");
+    assert!(delay(&verdicts[1]).is_some_and(|ms| (2_000..=4_000).contains(&ms)), "{verdicts:?}");
+    assert_eq!(verdicts[2], Verdict::Dead { error: "the server is busy".to_owned() });
+    assert_eq!((mailer.attempts(), mailer.accepted().len()), (3, 0));
+}
+
+#[tokio::test]
+async fn a_failure_that_passes_is_forgotten() {
+    let (scene, mailer) = (Scene::new(), RecordingMailer::default().failing(2));
+    let runner = scene.runner(&mailer, true, 1);
+    for _ in 0..3 {
+        runner.work().await.expect("works");
+    }
+    assert_eq!((scene.verdicts().pop(), mailer.accepted().len()), (Some(Verdict::Done), 1));
+}
+
+#[tokio::test]
+async fn a_permanent_failure_is_dead_at_once() {
+    let (scene, mailer) = (Scene::new(), RecordingMailer::default().rejecting());
+    scene.runner(&mailer, true, 1).work().await.expect("works");
+    assert_eq!(scene.verdicts(), [Verdict::Dead { error: "no such mailbox".to_owned() }]);
+}
+
+#[tokio::test]
+async fn what_has_ended_already_is_skipped() {
+    let (scene, mailer) = (Scene::new(), RecordingMailer::default());
+    scene.runner(&mailer, false, 1).work().await.expect("works");
+    assert_eq!((scene.verdicts(), mailer.attempts()), (vec![Verdict::Done], 0));
+}

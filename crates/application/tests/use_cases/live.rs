@@ -1,0 +1,239 @@
+//! One node's live side.
+
+use std::time::Duration;
+
+use parlance_application::{
+    Error,
+    live::{Attachment, Event, Frame},
+    ports::{
+        Close,
+        store::{Reader, ReplayPage},
+    },
+};
+use parlance_domain::{ConversationId, SessionId, UserId};
+use parlance_testkit::{TestNode, channel, mocks::MockMessages, socket};
+use serde_json::json;
+
+struct Scene {
+    node: TestNode,
+    ada: UserId,
+    bob: UserId,
+    here: ConversationId,
+}
+
+fn scene(store: MockMessages) -> Scene {
+    let node = TestNode::start(store);
+    let (ada, bob) = (UserId(node.ambient.next_uuid()), UserId(node.ambient.next_uuid()));
+    let here = ConversationId(node.ambient.next_uuid());
+    Scene { node, ada, bob, here }
+}
+
+impl Scene {
+    async fn register(&self, number: u32, user: UserId) {
+        self.node.register(socket(number), user, SessionId(self.node.ambient.next_uuid()), 0).await;
+    }
+
+    async fn attach(&self, number: u32, conversations: Vec<(ConversationId, u64)>) {
+        self.node
+            .live
+            .attach(socket(number), Attachment { conversations, ..Attachment::default() })
+            .await;
+        self.node.live.settle().await;
+    }
+
+    async fn changed(&self, rev: u64, author_id: Option<UserId>) {
+        let frame = Frame::encode(&json!({ "type": "changed", "rev": rev }));
+        self.node
+            .live
+            .publish(Event::Changed { conversation_id: self.here, rev, author_id, frame })
+            .await;
+        self.node.live.settle().await;
+    }
+
+    async fn joined(&self, user_id: UserId, rev: u64) {
+        let frame = Frame::encode(&json!({ "type": "conversation.joined" }));
+        self.node
+            .live
+            .publish(Event::Joined { conversation_id: self.here, user_id, rev, frame })
+            .await;
+        self.node.live.settle().await;
+    }
+
+    async fn left(&self, user_id: UserId) {
+        let frame = Frame::left(self.here);
+        self.node.live.publish(Event::Left { conversation_id: self.here, user_id, frame }).await;
+        self.node.live.settle().await;
+    }
+
+    fn types(&self, number: u32) -> Vec<String> {
+        self.node.fanout.types(socket(number))
+    }
+}
+
+#[tokio::test]
+async fn what_happens_between_registration_and_attachment_is_held() {
+    let scene = scene(MockMessages::new());
+    scene.register(1, scene.ada).await;
+    scene.joined(scene.ada, 3).await;
+    scene.changed(4, None).await;
+    assert_eq!(scene.types(1), Vec::<String>::new());
+    scene.attach(1, vec![]).await;
+    assert_eq!(scene.types(1), ["conversation.joined"]);
+}
+
+#[tokio::test]
+async fn who_joined_before_attachment_hears_what_follows() {
+    let scene = scene(MockMessages::new());
+    scene.register(1, scene.ada).await;
+    scene.joined(scene.ada, 3).await;
+    scene.attach(1, vec![]).await;
+    scene.changed(4, None).await;
+    assert_eq!(scene.types(1), ["conversation.joined", "changed"]);
+}
+
+#[tokio::test]
+async fn who_left_before_attachment_is_not_joined() {
+    let scene = scene(MockMessages::new());
+    scene.register(1, scene.ada).await;
+    scene.left(scene.ada).await;
+    // The snapshot was read before.
+    scene.attach(1, vec![(scene.here, 0)]).await;
+    scene.changed(1, None).await;
+    assert_eq!(scene.types(1), ["conversation.left"]);
+}
+
+#[tokio::test]
+async fn who_left_before_a_late_attachment_is_not_joined() {
+    let scene = scene(MockMessages::new());
+    scene.register(1, scene.ada).await;
+    let attachment = Attachment { pending: vec![scene.here], ..Attachment::default() };
+    scene.node.live.attach(socket(1), attachment).await;
+    scene.left(scene.ada).await;
+    scene.node.live.attach_later(socket(1), scene.here, 0).await;
+    scene.changed(1, None).await;
+    assert_eq!(scene.types(1), ["conversation.left"]);
+}
+
+#[tokio::test]
+async fn who_left_hears_nothing_more_when_the_publisher_goes_on() {
+    let scene = scene(MockMessages::new());
+    scene.node.connect(socket(1), scene.ada, &[(scene.here, 0)]).await;
+    scene.node.connect(socket(2), scene.bob, &[(scene.here, 0)]).await;
+    scene.left(scene.ada).await;
+    scene.changed(1, None).await;
+    assert_eq!(
+        (scene.types(1), scene.types(2)),
+        (vec!["conversation.left".to_owned()], vec!["changed".to_owned()])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn typing_ends_by_itself() {
+    let scene = scene(MockMessages::new());
+    scene.node.connect(socket(1), scene.ada, &[(scene.here, 0)]).await;
+    scene.node.connect(socket(2), scene.bob, &[(scene.here, 0)]).await;
+    let begin = tokio::time::Instant::now();
+    scene.node.live.start_typing(socket(1), scene.here).await;
+    scene.node.fanout.heard(socket(2), "typing.started").await;
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    scene.node.fanout.heard(socket(2), "typing.stopped").await;
+    let lasted = begin.elapsed();
+    assert!((6_000..6_010).contains(&lasted.as_millis()), "{lasted:?}");
+    assert_eq!(scene.types(1), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn typing_ends_with_the_message_and_with_the_connection() {
+    let scene = scene(MockMessages::new());
+    for (number, user) in [(1, scene.ada), (2, scene.bob)] {
+        scene.node.connect(socket(number), user, &[(scene.here, 0)]).await;
+    }
+    scene.node.live.start_typing(socket(1), scene.here).await;
+    scene.changed(1, Some(scene.ada)).await;
+    scene.node.live.start_typing(socket(1), scene.here).await;
+    scene.node.live.unregister(socket(1)).await;
+    scene.node.live.settle().await;
+    let heard = ["typing.started", "typing.stopped", "changed", "typing.started", "typing.stopped"];
+    assert_eq!(scene.types(2), heard);
+}
+
+fn page(id: ConversationId, from_rev: u64, to_rev: u64) -> ReplayPage {
+    ReplayPage {
+        from_rev,
+        to_rev,
+        complete: true,
+        reset: false,
+        messages: vec![],
+        conversation: channel(id, to_rev),
+    }
+}
+
+#[tokio::test]
+async fn a_hole_is_bridged_from_the_store() {
+    let mut store = MockMessages::new();
+    store
+        .expect_replay()
+        .withf(|reader, _, query| *reader == Reader::Node && query.from_rev == 1)
+        .once()
+        .returning(|_, id, _| Ok(page(id, 1, 4)));
+    let scene = scene(store);
+    scene.node.connect(socket(1), scene.ada, &[(scene.here, 0)]).await;
+    scene.changed(1, None).await;
+    scene.changed(4, None).await;
+    let replay = scene.node.fanout.heard(socket(1), "replay").await;
+    assert_eq!((&replay["from_rev"], &replay["to_rev"]), (&json!(1), &json!(4)));
+    // Those that were late are not told again, and the next one is.
+    for rev in [2, 3, 5] {
+        scene.changed(rev, None).await;
+    }
+    assert_eq!(scene.types(1), ["changed", "replay", "changed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_is_asked_again() {
+    let mut store = MockMessages::new();
+    let mut asked = 0;
+    store.expect_replay().times(3).returning(move |_, id, query| {
+        asked += 1;
+        if asked < 3 { Err(Error::unavailable("away")) } else { Ok(page(id, query.from_rev, 3)) }
+    });
+    let scene = scene(store);
+    scene.node.connect(socket(1), scene.ada, &[(scene.here, 0)]).await;
+    scene.changed(3, None).await;
+    scene.node.fanout.heard(socket(1), "replay").await;
+    assert_eq!(scene.types(1), ["replay"]);
+}
+
+#[tokio::test]
+async fn one_connection_too_many_closes_the_longest_silent() {
+    let node = TestNode::limited(MockMessages::new(), Some(100));
+    let (ada, bob) = (UserId(node.ambient.next_uuid()), UserId(node.ambient.next_uuid()));
+    let session = SessionId(node.ambient.next_uuid());
+    node.register(socket(500), bob, session, 0).await;
+    for number in 1..=100 {
+        let heard_at = if number == 57 { 10 } else { 1_000 + i64::from(number) };
+        node.register(socket(number), ada, session, heard_at).await;
+    }
+    node.live.settle().await;
+    assert!(node.fanout.records().is_empty());
+    node.register(socket(101), ada, session, 5_000).await;
+    node.live.settle().await;
+    assert_eq!(node.fanout.closed(socket(57)), Some(Close::TooManyConnections));
+    assert_eq!(node.fanout.records().len(), 1);
+    node.register(socket(102), ada, session, 5_000).await;
+    node.live.settle().await;
+    assert_eq!(node.fanout.closed(socket(1)), Some(Close::TooManyConnections));
+    assert_eq!(node.fanout.records().len(), 2);
+}
+
+#[tokio::test]
+async fn a_draining_node_tells_and_closes_everybody() {
+    let scene = scene(MockMessages::new());
+    scene.node.connect(socket(1), scene.ada, &[]).await;
+    scene.register(2, scene.bob).await;
+    scene.node.live.drain().await;
+    for number in [1, 2] {
+        assert_eq!(scene.types(number), ["server.draining"]);
+        assert_eq!(scene.node.fanout.closed(socket(number)), Some(Close::Draining));
+    }
+}

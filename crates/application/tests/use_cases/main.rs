@@ -1,0 +1,8 @@
+//! Use cases over mocks and fakes: no database, no network, no time that passes.
+#![expect(clippy::expect_used, reason = "tests may")]
+
+mod accounts;
+mod jobs;
+mod live;
+mod messages;
+mod sequencer;

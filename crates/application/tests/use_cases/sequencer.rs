@@ -1,0 +1,137 @@
+//! How writes share commits, and in what order they are told.
+
+use std::sync::{Arc, Mutex};
+
+use parlance_application::{
+    Error, Result,
+    live::Sequencer,
+    ports::store::{Change, Commit, Committed, Draft, Messages, Write},
+};
+use parlance_domain::{ChangeKind, ConversationId, MessageId, UserId};
+use parlance_testkit::{
+    GatedMessages, TestNode, client_msg_id, message, mocks::MockMessages, socket, text,
+};
+
+type Batches = Arc<Mutex<Vec<Vec<String>>>>;
+
+fn write(node: &TestNode, actor: UserId, says: &str) -> Write {
+    let id = MessageId(node.ambient.next_uuid());
+    let draft = Draft { id, client_msg_id: client_msg_id(says), text: text(says) };
+    Write { actor, at: node.ambient.tick(), change: Change::Send(draft) }
+}
+
+/// Commits every send, refuses those that say `no`, and notes the batches.
+fn committing(batches: Batches) -> MockMessages {
+    let mut store = MockMessages::new();
+    let mut rev = 0;
+    store.expect_append().returning(move |conversation, writes| {
+        let mut batch = Vec::new();
+        let mut commit = |write: Write| -> Result<Commit> {
+            let Change::Send(draft) = write.change else {
+                return Err(Error::internal("not a send"));
+            };
+            batch.push(draft.text.to_string());
+            if draft.text.as_str().starts_with("no") {
+                return Err(Error::Forbidden("no"));
+            }
+            rev += 1;
+            let subject = Committed::Message(message(
+                draft.id,
+                conversation,
+                write.actor,
+                rev,
+                draft.text.as_str(),
+            ));
+            Ok(Commit { subject, change: Some((ChangeKind::Created, rev)), access_rev: 1 })
+        };
+        let outcomes = writes.into_iter().map(&mut commit).collect();
+        batches.lock().expect("unpoisoned").push(batch);
+        Ok(outcomes)
+    });
+    store
+}
+
+fn said(commit: &Commit) -> (u64, String) {
+    match &commit.subject {
+        Committed::Message(message) => (message.rev, message.text.clone()),
+        Committed::Conversation(_) => unreachable!("only messages here"),
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_an_append_shares_the_next() {
+    let batches = Batches::default();
+    let store = GatedMessages::closed(committing(batches.clone()));
+    let node = TestNode::start(MockMessages::new());
+    let (ada, here) = (UserId(node.ambient.next_uuid()), ConversationId(node.ambient.next_uuid()));
+    node.connect(socket(1), ada, &[(here, 0)]).await;
+    let sequencer =
+        Sequencer::new(store.clone() as Arc<dyn Messages>, node.live.clone(), node.tasks.clone());
+
+    let first = sequencer.submit(here, write(&node, ada, "0"));
+    store.arrived(1).await;
+    // Not one of them is polled before all are queued.
+    let rest: Vec<_> =
+        (1..=50).map(|n| sequencer.submit(here, write(&node, ada, &n.to_string()))).collect();
+    store.open(2);
+    assert_eq!(said(&first.await.expect("commits")), (1, "0".to_owned()));
+    for (n, outcome) in (1..=50_u64).zip(rest) {
+        assert_eq!(said(&outcome.await.expect("commits")), (n + 1, n.to_string()));
+    }
+    let expected: Vec<Vec<String>> =
+        vec![vec!["0".to_owned()], (1..=50).map(|n| n.to_string()).collect()];
+    assert_eq!(*batches.lock().expect("unpoisoned"), expected);
+
+    node.fanout.until(|records| records.len() == 51).await;
+    let revs: Vec<u64> =
+        node.fanout.frames(socket(1)).iter().filter_map(|frame| frame["rev"].as_u64()).collect();
+    assert_eq!(revs, (1..=51).collect::<Vec<_>>());
+    assert!(node.fanout.types(socket(1)).iter().all(|kind| kind == "message.created"));
+}
+
+#[tokio::test]
+async fn a_refusal_is_its_senders_own() {
+    let node = TestNode::start(MockMessages::new());
+    let (ada, here) = (UserId(node.ambient.next_uuid()), ConversationId(node.ambient.next_uuid()));
+    node.connect(socket(1), ada, &[(here, 0)]).await;
+    let store = Arc::new(committing(Batches::default()));
+    let sequencer = Sequencer::new(store, node.live.clone(), node.tasks.clone());
+    let [one, no, two] =
+        ["one", "no", "two"].map(|says| sequencer.submit(here, write(&node, ada, says)));
+    assert!(matches!(no.await, Err(Error::Forbidden(_))));
+    assert_eq!(said(&one.await.expect("commits")).0, 1);
+    assert_eq!(said(&two.await.expect("commits")).0, 2);
+    node.fanout.until(|records| records.len() == 2).await;
+}
+
+#[tokio::test]
+async fn conversations_do_not_wait_for_each_other() {
+    let store = GatedMessages::closed(committing(Batches::default()));
+    let node = TestNode::start(MockMessages::new());
+    let ada = UserId(node.ambient.next_uuid());
+    let sequencer =
+        Sequencer::new(store.clone() as Arc<dyn Messages>, node.live.clone(), node.tasks.clone());
+    for says in ["one", "two", "three"] {
+        // Dropped at once: the write goes on.
+        drop(sequencer.submit(ConversationId(node.ambient.next_uuid()), write(&node, ada, says)));
+    }
+    store.arrived(3).await;
+    store.open(3);
+    node.tasks.wait().await;
+}
+
+#[tokio::test]
+async fn a_store_that_fails_fails_all_of_its_batch_and_nothing_is_told() {
+    let mut store = MockMessages::new();
+    store.expect_append().times(1..=2).returning(|_, _| Err(Error::unavailable("gone")));
+    let node = TestNode::start(MockMessages::new());
+    let (ada, here) = (UserId(node.ambient.next_uuid()), ConversationId(node.ambient.next_uuid()));
+    node.connect(socket(1), ada, &[(here, 0)]).await;
+    let sequencer = Sequencer::new(Arc::new(store), node.live.clone(), node.tasks.clone());
+    let [one, two] = ["one", "two"].map(|says| sequencer.submit(here, write(&node, ada, says)));
+    assert!(matches!(one.await, Err(Error::Unavailable { .. })));
+    assert!(matches!(two.await, Err(Error::Unavailable { .. })));
+    node.tasks.wait().await;
+    node.live.settle().await;
+    assert_eq!(node.fanout.frames(socket(1)), Vec::<serde_json::Value>::new());
+}

@@ -1,0 +1,399 @@
+//! Cases of [`parlance_application::ports::store::Conversations`].
+
+use parlance_domain::{
+    ConversationAction as Action, ConversationId, ConversationKind, ReadState, UserId,
+};
+
+use super::{all, by_twos, conflict, forbidden, not_found};
+use crate::Stage;
+
+async fn read(stage: &Stage, user: UserId, id: ConversationId) -> ReadState {
+    stage.store.summary(user, id).await.expect("reads").read
+}
+
+async fn members(stage: &Stage, user: UserId, id: ConversationId) -> Vec<UserId> {
+    let page = stage.store.channel_members(user, id, all()).await.expect("lists");
+    page.items.iter().map(|member| member.user_id).collect()
+}
+
+/// Private ones count, deleted ones do not.
+pub async fn channel_names_are_unique_in_their_workspace(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let (team, other) = (stage.team_of(ada, [bob]).await, stage.team(ada).await);
+    let secret = stage.private(ada, &team, "secret").await;
+    conflict(stage.store.create_channel(bob, stage.new_channel(&team, "secret", false)).await);
+    conflict(stage.store.create_channel(bob, stage.new_channel(&team, "general", false)).await);
+    stage.channel(ada, &other, "secret").await;
+    stage.store.delete_channel(ada, secret, stage.at()).await.expect("deletes");
+    stage.channel(bob, &team, "secret").await;
+}
+
+/// Alone, with nothing in it.
+pub async fn a_new_channel_has_its_creator_in_it(stage: &Stage) {
+    let [ada, eve] = stage.people(["ada", "eve"]).await;
+    let team = stage.team(ada).await;
+    let entry = stage.entry(ada, &team, "news", false).await;
+    assert!(entry.entered && entry.summary.joined && entry.summary.can_post);
+    let channel = &entry.summary.conversation;
+    assert_eq!((channel.kind, channel.workspace_id), (ConversationKind::Channel, team.id));
+    assert_eq!((channel.name.as_deref(), channel.topic.as_deref()), (Some("news"), Some("")));
+    assert_eq!((channel.rev, channel.last_seq, &channel.member_ids), (0, 0, &None));
+    assert_eq!(members(stage, ada, channel.id).await, [ada]);
+    assert_eq!(stage.store.summary(ada, channel.id).await.ok(), Some(entry.summary));
+    not_found(stage.store.create_channel(eve, stage.new_channel(&team, "mine", false)).await);
+}
+
+/// From admins too.
+pub async fn private_channels_are_hidden(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let secret = stage.private(bob, &team, "secret").await;
+    not_found(stage.store.summary(ada, secret).await);
+    not_found(stage.store.join_channel(ada, secret, stage.at()).await);
+    not_found(stage.store.channel_members(ada, secret, all()).await);
+    not_found(stage.store.mark_read(ada, secret, 0).await);
+    not_found(stage.store.delete_channel(ada, secret, stage.at()).await);
+    not_found(stage.store.permit(ada, secret, Action::Read).await);
+    let seen = stage.store.channels(ada, team.id, all()).await.expect("lists").items;
+    assert_eq!(seen.iter().map(|s| s.conversation.id).collect::<Vec<_>>(), [team.general]);
+    assert_eq!(
+        stage.store.channels(bob, team.id, all()).await.map(|p| p.items.len()).ok(),
+        Some(2)
+    );
+}
+
+/// Twice each.
+pub async fn joining_and_leaving(stage: &Stage) {
+    let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let news = stage.channel(ada, &team, "news").await;
+    let guest = stage.store.summary(bob, news).await.expect("reads");
+    assert!(!guest.joined && !guest.can_post);
+    let first = stage.join(bob, news).await;
+    assert!(
+        first.entered
+            && first.summary.joined
+            && first.summary.can_post
+            && first.membership.user_id == bob
+    );
+    let again = stage.join(bob, news).await;
+    assert!(!again.entered && again.summary.joined);
+    assert_eq!((again.membership, again.access_rev), (first.membership, first.access_rev));
+    assert_eq!(members(stage, ada, news).await, [ada, bob]);
+    stage.store.remove_channel_member(bob, news, bob).await.expect("leaves");
+    assert_eq!(members(stage, bob, news).await, [ada]);
+    assert_eq!(
+        stage.store.summary(bob, news).await.map(|s| (s.joined, s.can_post)).ok(),
+        Some((false, false))
+    );
+    not_found(stage.store.join_channel(eve, news, stage.at()).await);
+}
+
+/// With everybody in it.
+pub async fn general_stays(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    conflict(stage.store.remove_channel_member(bob, team.general, bob).await);
+    conflict(stage.store.remove_channel_member(ada, team.general, bob).await);
+    conflict(stage.store.delete_channel(ada, team.general, stage.at()).await);
+    forbidden(stage.store.delete_channel(bob, team.general, stage.at()).await);
+    assert_eq!(members(stage, ada, team.general).await, [ada, bob]);
+}
+
+/// By admins, and by the creator of a private channel.
+pub async fn members_are_added_by_permission(stage: &Stage) {
+    let [ada, bob, eve, out] = stage.people(["ada", "bob", "eve", "out"]).await;
+    let team = stage.team_of(ada, [bob, eve]).await;
+    let (news, secret) =
+        (stage.channel(bob, &team, "news").await, stage.private(bob, &team, "secret").await);
+    forbidden(stage.store.add_channel_member(bob, news, eve, stage.at()).await);
+    let added = stage.store.add_channel_member(ada, news, eve, stage.at()).await.expect("adds");
+    assert!(added.entered && added.membership.user_id == eve && added.summary.joined);
+    let again =
+        stage.store.add_channel_member(ada, news, eve, stage.at()).await.expect("changes nothing");
+    assert!(!again.entered && again.access_rev == added.access_rev);
+    not_found(stage.store.add_channel_member(ada, secret, eve, stage.at()).await);
+    stage.store.add_channel_member(bob, secret, eve, stage.at()).await.expect("adds");
+    forbidden(stage.store.add_channel_member(eve, secret, ada, stage.at()).await);
+    not_found(stage.store.add_channel_member(bob, secret, out, stage.at()).await);
+    assert_eq!(members(stage, eve, secret).await, [bob, eve]);
+}
+
+/// By admins who can see it, and by themselves.
+pub async fn members_are_removed_by_permission(stage: &Stage) {
+    let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
+    let team = stage.team_of(ada, [bob, eve]).await;
+    let secret = stage.private(bob, &team, "secret").await;
+    stage.store.add_channel_member(bob, secret, eve, stage.at()).await.expect("adds");
+    forbidden(stage.store.remove_channel_member(bob, secret, eve).await);
+    not_found(stage.store.remove_channel_member(ada, secret, eve).await);
+    stage.store.add_channel_member(bob, secret, ada, stage.at()).await.expect("adds");
+    stage.store.remove_channel_member(ada, secret, eve).await.expect("removes");
+    not_found(stage.store.summary(eve, secret).await);
+    stage.store.remove_channel_member(bob, secret, bob).await.expect("leaves");
+    not_found(stage.store.summary(bob, secret).await);
+    assert_eq!(members(stage, ada, secret).await, [ada]);
+}
+
+/// Oldest first.
+pub async fn lists_go_by_pages(stage: &Stage) {
+    let [ada, bob, eve, dan] = stage.people(["ada", "bob", "eve", "dan"]).await;
+    let team = stage.team_of(ada, [bob, eve, dan]).await;
+    let (b, a) = (stage.channel(ada, &team, "b").await, stage.channel(bob, &team, "a").await);
+    let mut dms = Vec::new();
+    for peer in [eve, bob, dan] {
+        dms.push(stage.dm(ada, &team, peer).await.expect("opens").mine.conversation.id);
+    }
+    for user in [dan, bob, eve] {
+        stage.join(user, b).await;
+    }
+    let seen = by_twos(|page| stage.store.channels(ada, team.id, page)).await;
+    assert_eq!(seen.iter().map(|s| s.conversation.id).collect::<Vec<_>>(), [team.general, b, a]);
+    assert_eq!(seen.iter().map(|s| s.joined).collect::<Vec<_>>(), [true, true, false]);
+    let seen = by_twos(|page| stage.store.dms(ada, team.id, page)).await;
+    assert_eq!(seen.iter().map(|s| s.conversation.id).collect::<Vec<_>>(), dms);
+    let seen = by_twos(|page| stage.store.conversations(ada, page)).await;
+    let mine: Vec<_> = [team.general, b].into_iter().chain(dms).collect();
+    assert_eq!(seen.iter().map(|s| s.conversation.id).collect::<Vec<_>>(), mine);
+    let seen = by_twos(|page| stage.store.channel_members(ada, b, page)).await;
+    assert_eq!(seen.iter().map(|m| m.user_id).collect::<Vec<_>>(), [ada, dan, bob, eve]);
+}
+
+/// For everybody, with its messages.
+pub async fn a_deleted_channel_is_gone(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let news = stage.channel(bob, &team, "news").await;
+    let message = stage.send(bob, news, "hello").await;
+    forbidden(stage.store.delete_channel(bob, news, stage.at()).await);
+    stage.store.delete_channel(ada, news, stage.at()).await.expect("deletes");
+    for user in [ada, bob] {
+        not_found(stage.store.summary(user, news).await);
+        not_found(stage.store.message(user, message.id).await);
+        not_found(stage.store.join_channel(user, news, stage.at()).await);
+        not_found(stage.try_send(user, news, "again", "hello").await);
+    }
+    not_found(stage.store.delete_channel(ada, news, stage.at()).await);
+    let mine = stage.store.conversations(bob, all()).await.expect("lists").items;
+    assert_eq!(mine.iter().map(|s| s.conversation.id).collect::<Vec<_>>(), [team.general]);
+}
+
+/// Whoever opens it.
+pub async fn a_pair_has_one_dm(stage: &Stage) {
+    let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
+    let team = stage.team_of(ada, [bob, eve]).await;
+    let opened = stage.dm(ada, &team, bob).await.expect("opens");
+    let theirs = opened.theirs.expect("is new");
+    assert!(opened.mine.joined && opened.mine.can_post && theirs.joined && theirs.can_post);
+    let dm = &opened.mine.conversation;
+    let mut pair = vec![ada, bob];
+    pair.sort_unstable();
+    assert_eq!(
+        (dm.kind, &dm.name, dm.member_ids.as_ref()),
+        (ConversationKind::Dm, &None, Some(&pair))
+    );
+    for (actor, peer) in [(ada, bob), (bob, ada)] {
+        let again = stage.dm(actor, &team, peer).await.expect("finds");
+        assert_eq!((again.mine.conversation.id, again.theirs), (dm.id, None));
+    }
+    not_found(stage.store.summary(eve, dm.id).await);
+    let other = stage.dm(eve, &team, ada).await.expect("opens").mine.conversation.id;
+    assert_ne!(other, dm.id);
+    let elsewhere = stage.team_of(ada, [bob]).await;
+    let there = stage.dm(ada, &elsewhere, bob).await.expect("opens");
+    assert!(there.theirs.is_some() && there.mine.conversation.id != dm.id);
+}
+
+/// Or they cannot be told from nobody.
+pub async fn both_sides_of_a_dm_must_be_in_the_workspace(stage: &Stage) {
+    let [ada, eve] = stage.people(["ada", "eve"]).await;
+    let team = stage.team(ada).await;
+    not_found(stage.dm(ada, &team, eve).await);
+    not_found(stage.dm(eve, &team, ada).await);
+    not_found(stage.dm(ada, &team, UserId(stage.ambient.next_uuid())).await);
+}
+
+/// By the one who stayed.
+pub async fn a_dm_alone_can_be_read_only(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let dm = stage.dm(bob, &team, ada).await.expect("opens").mine.conversation.id;
+    let message = stage.send(bob, dm, "good bye").await;
+    stage.store.remove_member(ada, team.id, bob).await.expect("removes");
+    let summary = stage.store.summary(ada, dm).await.expect("reads");
+    assert!(summary.joined && !summary.can_post);
+    assert_eq!(stage.store.message(ada, message.id).await.ok(), Some(message.clone()));
+    forbidden(stage.try_send(ada, dm, "1", "are you there").await);
+    forbidden(stage.react(ada, &message, "+1").await);
+    forbidden(stage.store.permit(ada, dm, Action::Post).await);
+    stage.store.permit(ada, dm, Action::Read).await.expect("may read");
+    assert!(stage.store.mark_read(ada, dm, 1).await.expect("may mark").advanced);
+    assert!(stage.store.snapshot(ada).await.expect("reads").conversations.iter().any(
+        |e| e.summary == {
+            let mut read = summary.clone();
+            read.read = ReadState { read_seq: 1, unread_count: 0, mention_count: 0 };
+            read
+        }
+    ));
+}
+
+/// That one is in, the most recently active first.
+pub async fn a_snapshot_tells_everything(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let news = stage.channel(ada, &team, "news").await;
+    let unjoined = stage.channel(bob, &team, "unjoined").await;
+    let dm = stage.dm(ada, &team, bob).await.expect("opens").mine.conversation.id;
+    for conversation in [dm, news, team.general] {
+        stage.send(ada, conversation, "hello").await;
+    }
+    let last = stage.send(bob, dm, "you").await;
+    let snapshot = stage.store.snapshot(ada).await.expect("reads");
+    assert!(!snapshot.epoch.is_empty());
+    assert_eq!(snapshot.workspaces, [stage.store.workspace(ada, team.id).await.expect("reads")]);
+    let ids: Vec<_> = snapshot.conversations.iter().map(|e| e.summary.conversation.id).collect();
+    assert_eq!(ids, [dm, team.general, news]);
+    assert!(!ids.contains(&unjoined));
+    for entry in &snapshot.conversations {
+        let id = entry.summary.conversation.id;
+        assert_eq!(stage.store.summary(ada, id).await.ok().as_ref(), Some(&entry.summary));
+    }
+    let of_dm = &snapshot.conversations[0].summary;
+    assert_eq!(
+        (of_dm.conversation.last_seq, of_dm.conversation.rev, of_dm.read.unread_count),
+        (2, 2, 1)
+    );
+    assert_eq!(of_dm.conversation.last_message_at, Some(last.created_at));
+    let epoch = stage.store.snapshot(bob).await.expect("reads").epoch;
+    assert_eq!(epoch, snapshot.epoch);
+}
+
+/// Up to the last message.
+pub async fn a_read_mark_only_advances(stage: &Stage) {
+    let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
+    let team = stage.team_of(ada, [bob, eve]).await;
+    for n in 0..4 {
+        stage.send(ada, team.general, &format!("number {n}")).await;
+    }
+    for (asked, at, unread, advanced) in [
+        (2, 2, 2, true),
+        (1, 2, 2, false),
+        (2, 2, 2, false),
+        (99, 4, 0, true),
+        (u64::MAX, 4, 0, false),
+        (0, 4, 0, false),
+    ] {
+        let mark = stage.store.mark_read(bob, team.general, asked).await.expect("marks");
+        let expected = ReadState { read_seq: at, unread_count: unread, mention_count: 0 };
+        assert_eq!((mark.read, mark.advanced), (expected, advanced), "asked for {asked}");
+        assert_eq!(read(stage, bob, team.general).await, expected);
+    }
+    assert_eq!(read(stage, eve, team.general).await.unread_count, 4);
+    let news = stage.channel(ada, &team, "news").await;
+    forbidden(stage.store.mark_read(bob, news, 0).await);
+}
+
+/// Unless they are deleted.
+pub async fn unread_counts_others_messages(stage: &Stage) {
+    let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
+    let team = stage.team_of(ada, [bob, eve]).await;
+    let first = stage.send(ada, team.general, "one").await;
+    stage.send(bob, team.general, "two").await;
+    stage.send(ada, team.general, "three").await;
+    assert_eq!(read(stage, eve, team.general).await.unread_count, 3);
+    stage.delete(ada, &first).await.expect("deletes");
+    assert_eq!(read(stage, eve, team.general).await.unread_count, 2);
+    assert_eq!(stage.store.mark_read(eve, team.general, 2).await.map(|m| m.read.unread_count).ok(), Some(1));
+}
+
+/// And nobody else's mark moves.
+pub async fn a_send_moves_its_authors_mark(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    stage.send(ada, team.general, "one").await;
+    assert_eq!(read(stage, bob, team.general).await, ReadState { read_seq: 0, unread_count: 1, mention_count: 0 });
+    stage.try_send(bob, team.general, "1", "two").await.expect("sends");
+    assert_eq!(read(stage, bob, team.general).await, ReadState { read_seq: 2, unread_count: 0, mention_count: 0 });
+    stage.send(ada, team.general, "three").await;
+    stage.try_send(bob, team.general, "1", "two").await.expect("is a duplicate");
+    assert_eq!(read(stage, bob, team.general).await, ReadState { read_seq: 2, unread_count: 1, mention_count: 0 });
+}
+
+/// And there they stop.
+pub async fn unread_counts_up_to_a_hundred(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    for (from, to, count) in [(0, 99, 99), (99, 100, 100), (100, 130, 100)] {
+        let drafts = (from..to).map(|n| stage.draft(ada, &n.to_string(), "hello")).collect();
+        assert!(stage.append(team.general, drafts).await.iter().all(Result::is_ok));
+        assert_eq!(read(stage, bob, team.general).await.unread_count, count);
+    }
+    assert_eq!(
+        stage.store.mark_read(bob, team.general, 40).await.map(|m| m.read.unread_count).ok(),
+        Some(90)
+    );
+}
+
+/// Nor is what was said before one came in.
+pub async fn own_sends_and_entry_are_not_unread(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team(ada).await;
+    stage.send(ada, team.general, "hello").await;
+    assert_eq!(read(stage, ada, team.general).await.unread_count, 0);
+    let entered = stage.enter(&team, bob).await.general.summary;
+    assert_eq!((entered.read.unread_count, entered.read.read_seq), (0, 1));
+    stage.send(ada, team.general, "hello bob").await;
+    assert_eq!(read(stage, bob, team.general).await.unread_count, 1);
+}
+
+/// By one each, and nothing else does.
+pub async fn every_change_of_access_counts(stage: &Stage) {
+    let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let mut before = stage.access_rev(ada, team.general).await;
+    let entered = stage.enter(&team, eve).await.general.access_rev;
+    assert!(entered > before, "somebody came into the workspace");
+    assert_eq!(stage.access_rev(ada, team.general).await, entered);
+    stage.store.remove_member(ada, team.id, eve).await.expect("removes");
+    assert!(
+        stage.access_rev(ada, team.general).await > entered,
+        "somebody was removed from the workspace"
+    );
+
+    let entry = stage.entry(ada, &team, "news", false).await;
+    let news = entry.summary.conversation.id;
+    before = entry.access_rev;
+    let joined = stage.join(bob, news).await.access_rev;
+    assert_eq!(joined, before + 1, "somebody joined");
+    let commit = stage.try_send(bob, news, "1", "hello").await.expect("sends");
+    assert_eq!(commit.access_rev, joined, "a message changes no access");
+    stage.store.remove_channel_member(bob, news, bob).await.expect("leaves");
+    assert_eq!(stage.access_rev(ada, news).await, joined + 1, "somebody left");
+    let added =
+        stage.store.add_channel_member(ada, news, bob, stage.at()).await.expect("adds").access_rev;
+    assert_eq!(added, joined + 2, "somebody was added");
+    stage.store.remove_channel_member(ada, news, bob).await.expect("removes");
+    assert_eq!(stage.access_rev(ada, news).await, joined + 3, "somebody was removed");
+
+    let dm = stage.dm(ada, &team, bob).await.expect("opens");
+    stage.store.remove_member(ada, team.id, bob).await.expect("removes");
+    let after = stage.access_rev(ada, dm.mine.conversation.id).await;
+    assert!(after > dm.access_rev, "a side of a DM was removed");
+}
+
+/// A sample of it; the domain tests the whole.
+pub async fn permission_is_that_of_the_matrix(stage: &Stage) {
+    let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let news = stage.channel(bob, &team, "news").await;
+    let permit = |user, action| stage.store.permit(user, news, action);
+    permit(ada, Action::Read).await.expect("a guest reads");
+    permit(ada, Action::Update).await.expect("an admin updates from outside");
+    forbidden(permit(ada, Action::Post).await);
+    permit(bob, Action::Post).await.expect("a member posts");
+    forbidden(permit(bob, Action::Update).await);
+    not_found(permit(eve, Action::Read).await);
+    not_found(
+        stage.store.permit(ada, ConversationId(stage.ambient.next_uuid()), Action::Read).await,
+    );
+}
