@@ -1,5 +1,7 @@
 //! The real binary over real sockets, on the embedded default: nothing but the wire contract is used.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
+
 mod accounts;
 mod conversations;
 mod durability;

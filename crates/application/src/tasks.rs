@@ -29,10 +29,15 @@ impl Tasks {
         output.await.unwrap_or_else(|_| Err(crate::Error::internal("a task ended early")))
     }
 
-    /// Waits until all tasks have ended.
+    /// Waits until all tasks have ended, those too that they spawn in the meantime. Dropping the future ends what it waits for.
     pub async fn wait(&self) {
-        let mut set = std::mem::take(&mut *self.lock());
-        while set.join_next().await.is_some() {}
+        loop {
+            let mut set = std::mem::take(&mut *self.lock());
+            if set.is_empty() {
+                return;
+            }
+            while set.join_next().await.is_some() {}
+        }
     }
 
     /// Ends all tasks where they are.

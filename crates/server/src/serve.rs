@@ -8,10 +8,10 @@ use std::{
 };
 
 use actix_web::{HttpServer, web::Data};
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use metrics_exporter_prometheus::PrometheusHandle;
 use parlance_application::{
-    App, Ports, Tasks,
+    App, Error, Ports, Tasks,
     jobs::{RetryPolicy, Runner},
     live::Live,
     ports::{Ambient, Mailer, PasswordHasher, TokenIssuer},
@@ -51,6 +51,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let adapters = Adapters::open(&settings, &data)?;
     let ambient = adapters.ambient.clone();
     let store = EmbeddedStore::open(data.path(), ambient.uuid().to_string(), ambient.now())
+        .map_err(|error| match error {
+            // Here the cause is for the operator.
+            Error::Internal { cause } | Error::Unavailable { cause, .. } => anyhow!("{cause}"),
+            error => error.into(),
+        })
         .context("cannot open the store")?;
 
     // Taken before anything runs: a port in use is the commonest failure, and should cost nothing.

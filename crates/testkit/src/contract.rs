@@ -7,6 +7,9 @@ pub mod conversations;
 pub mod jobs;
 pub mod messages;
 pub mod outbox;
+pub mod reactions;
+pub mod reading;
+pub mod replay;
 pub mod workspaces;
 
 use std::fmt::Debug;
@@ -118,13 +121,6 @@ macro_rules! store_contract {
                 a_pair_has_one_dm
                 both_sides_of_a_dm_must_be_in_the_workspace
                 a_dm_alone_can_be_read_only
-                a_snapshot_tells_everything
-                a_read_mark_only_advances
-                unread_counts_others_messages
-                a_send_moves_its_authors_mark
-                unread_counts_up_to_a_hundred
-                own_sends_and_entry_are_not_unread
-                every_change_of_access_counts
                 permission_is_that_of_the_matrix
             }
             messages {
@@ -142,12 +138,17 @@ macro_rules! store_contract {
                 a_second_deletion_changes_nothing
                 a_tombstone_is_not_changed
                 messages_of_other_conversations_are_not_found
+                a_channel_is_renamed_in_order
+                only_admins_rename
+                concurrent_appends_are_dense
+            }
+            reactions {
                 reactions_come_and_go
                 reactions_are_in_order_of_first_use
                 twenty_reactions_at_most
                 a_reaction_names_fifty
-                a_channel_is_renamed_in_order
-                only_admins_rename
+            }
+            replay {
                 history_goes_both_ways
                 history_shows_tombstones
                 replay_is_current_state_in_order
@@ -155,7 +156,15 @@ macro_rules! store_contract {
                 replay_keeps_to_its_budget
                 replay_beyond_the_head_resets
                 replay_is_for_readers
-                concurrent_appends_are_dense
+            }
+            reading {
+                a_snapshot_tells_everything
+                a_read_mark_only_advances
+                unread_counts_others_messages
+                a_send_moves_its_authors_mark
+                unread_counts_up_to_a_hundred
+                own_sends_and_entry_are_not_unread
+                every_change_of_access_counts
             }
             outbox {
                 a_job_is_taken_once_and_again_later

@@ -171,18 +171,21 @@ fn changed(
     let mut messages: Vec<Message> = Vec::new();
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
-        if !messages.is_empty() && (messages.len() >= query.limit || bytes >= query.budget) {
-            return Ok((messages, false));
-        }
         let message = message(row, workspace)?;
         bytes += weight(&message);
+        if !messages.is_empty() && (messages.len() >= query.limit || bytes > query.budget) {
+            return Ok((messages, false));
+        }
         messages.push(message);
     }
     Ok((messages, true))
 }
 
-/// About how many bytes of a frame a message's text and reactions take.
+/// At most how many bytes of a frame a message takes: its ids and times, its text as JSON escapes it, its reactions.
 fn weight(message: &Message) -> usize {
-    let reactions = message.reactions.iter().map(|r| r.emoji.len() + r.user_ids.len() * 39 + 40);
-    message.text.len() + reactions.sum::<usize>()
+    let escapes =
+        message.text.bytes().filter(|b| matches!(b, b'"' | b'\\' | b'\n' | b'\t')).count();
+    let reactions =
+        message.reactions.iter().map(|r| r.emoji.len() * 2 + r.user_ids.len() * 39 + 60);
+    900 + message.client_msg_id.len() * 2 + message.text.len() + escapes + reactions.sum::<usize>()
 }

@@ -77,6 +77,8 @@ pub(super) struct Actor {
     connections: Connections,
     rooms: HashMap<ConversationId, Room>,
     workspaces: HashMap<WorkspaceId, HashSet<ConnectionId>>,
+    /// Connections that have been told of conversations which they join only after their replay.
+    catching_up: HashSet<ConnectionId>,
     typing: Typing,
 }
 
@@ -97,6 +99,7 @@ impl Actor {
             connections: Connections::default(),
             rooms: HashMap::new(),
             workspaces: HashMap::new(),
+            catching_up: HashSet::new(),
             typing: Typing::default(),
         }
     }
@@ -134,6 +137,10 @@ impl Actor {
                     .connections
                     .get_mut(connection)
                     .is_some_and(|c| c.pending.remove(&conversation));
+                let waits = self.connections.get(connection).is_some_and(|c| !c.pending.is_empty());
+                if !waits {
+                    self.catching_up.remove(&connection);
+                }
                 if expected {
                     self.join(connection, conversation, have).await;
                 }
@@ -220,6 +227,9 @@ impl Actor {
             attachment.pending.into_iter().filter(|c| !since.left.contains(c)).collect();
         connection.workspaces =
             workspaces.into_iter().filter(|w| !since.workspaces_left.contains(w)).collect();
+        if !connection.pending.is_empty() {
+            self.catching_up.insert(id);
+        }
         for workspace in &connection.workspaces {
             self.workspaces.entry(*workspace).or_default().insert(id);
         }
@@ -236,6 +246,7 @@ impl Actor {
 
     async fn unregister(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.remove(id) else { return };
+        self.catching_up.remove(&id);
         for (conversation, user) in self.typing.disconnect(id) {
             self.typing_stopped(conversation, user).await;
         }
@@ -287,19 +298,15 @@ impl Actor {
                 self.hold(Scope::Conversation(*conversation_id), frame, |attaching| {
                     attaching.left.insert(*conversation_id);
                 });
-                if let Some(room) = self.rooms.remove(conversation_id) {
-                    let members: Vec<ConnectionId> = room.members().collect();
-                    for member in &members {
-                        self.leave(*member, *conversation_id);
-                    }
-                    self.tell(members, frame).await;
+                let members = self.members(*conversation_id);
+                for member in &members {
+                    self.leave(*member, *conversation_id);
                 }
+                self.tell(members, frame).await;
             }
             Event::Conversation { conversation_id, frame } => {
                 self.hold(Scope::Conversation(*conversation_id), frame, |_| {});
-                if let Some(room) = self.rooms.get(conversation_id) {
-                    self.tell(room.members().collect(), frame).await;
-                }
+                self.tell(self.members(*conversation_id), frame).await;
             }
             Event::User { user_id, frame } => {
                 let _ = self.tell_user(*user_id, frame, |_| {}).await;
@@ -403,6 +410,15 @@ impl Actor {
                 self.workspaces.remove(&workspace);
             }
         }
+    }
+
+    /// Everybody attached who is in a conversation, also those whose replay of it is still on its way.
+    fn members(&self, conversation: ConversationId) -> Vec<ConnectionId> {
+        let room = self.rooms.get(&conversation);
+        let pending = self.catching_up.iter().copied().filter(|id| {
+            self.connections.get(*id).is_some_and(|c| c.pending.contains(&conversation))
+        });
+        room.iter().flat_map(|room| room.members()).chain(pending).collect()
     }
 
     async fn carry_out(&mut self, conversation: ConversationId, steps: Vec<Step>) {

@@ -115,6 +115,19 @@ async fn who_left_before_a_late_attachment_is_not_joined() {
 }
 
 #[tokio::test]
+async fn what_is_deleted_before_a_late_attachment_is_told_and_not_joined() {
+    let scene = scene(MockMessages::new());
+    scene.register(1, scene.ada).await;
+    let attachment = Attachment { pending: vec![scene.here], ..Attachment::default() };
+    scene.node.live.attach(socket(1), attachment).await;
+    let frame = Frame::deleted(scene.here);
+    scene.node.live.publish(Event::Deleted { conversation_id: scene.here, frame }).await;
+    scene.node.live.attach_later(socket(1), scene.here, 0).await;
+    scene.changed(1, None).await;
+    assert_eq!(scene.types(1), ["conversation.deleted"]);
+}
+
+#[tokio::test]
 async fn who_left_hears_nothing_more_when_the_publisher_goes_on() {
     let scene = scene(MockMessages::new());
     scene.node.connect(socket(1), scene.ada, &[(scene.here, 0)]).await;

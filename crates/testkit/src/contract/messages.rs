@@ -1,8 +1,8 @@
-//! Cases of [`parlance_application::ports::store::Messages`].
+//! Cases of [`parlance_application::ports::store::Messages`]: what is sent, edited, deleted and renamed.
 
 use parlance_application::{
     Error,
-    ports::store::{Change, Committed, HistoryQuery, Reader, ReplayPage, ReplayQuery},
+    ports::store::{Change, Committed},
 };
 use parlance_domain::{ChangeKind, ChannelName, ConversationId, Message, MessageId, Topic, UserId};
 
@@ -10,46 +10,16 @@ use super::{conflict, forbidden, not_found, refused};
 use crate::{Stage, Team, client_msg_id};
 
 /// A workspace of an admin, a member, and one who is outside.
-async fn scene(stage: &Stage) -> (Team, [UserId; 3]) {
+pub(super) async fn scene(stage: &Stage) -> (Team, [UserId; 3]) {
     let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
     (stage.team_of(ada, [bob]).await, [ada, bob, eve])
 }
 
-async fn replay(
-    stage: &Stage,
-    id: ConversationId,
-    from_rev: u64,
-    limit: usize,
-    budget: usize,
-) -> ReplayPage {
-    stage
-        .store
-        .replay(Reader::Node, id, ReplayQuery { from_rev, limit, budget })
-        .await
-        .expect("reads")
-}
-
-async fn history(
-    stage: &Stage,
-    user: UserId,
-    id: ConversationId,
-    before: Option<u64>,
-    after: Option<u64>,
-) -> (Vec<u64>, Option<u64>) {
-    let query = HistoryQuery { before_seq: before, after_seq: after, limit: 3 };
-    let page = stage.store.history(user, id, query).await.expect("reads");
-    (page.items.iter().map(|m| m.seq).collect(), page.next)
-}
-
-fn rename(name: Option<&str>, topic: Option<&str>) -> Change {
+pub(super) fn rename(name: Option<&str>, topic: Option<&str>) -> Change {
     Change::UpdateChannel {
         name: name.map(|name| ChannelName::parse(name).expect("valid")),
         topic: topic.map(|topic| Topic::parse(topic).expect("valid")),
     }
-}
-
-fn emoji(message: &Message) -> Vec<(&str, u64)> {
-    message.reactions.iter().map(|r| (r.emoji.as_str(), r.count)).collect()
 }
 
 /// In the batch's order, and from one batch to the next.
@@ -279,75 +249,6 @@ pub async fn messages_of_other_conversations_are_not_found(stage: &Stage) {
     assert_eq!(stage.store.message(ada, message.id).await.ok(), Some(message));
 }
 
-/// Each once.
-pub async fn reactions_come_and_go(stage: &Stage) {
-    let (team, [ada, bob, eve]) = scene(stage).await;
-    let message = stage.send(ada, team.general, "hello").await;
-    let commit = stage.react(bob, &message, "+1").await.expect("reacts");
-    assert_eq!(commit.change, Some((ChangeKind::ReactionAdded, 2)));
-    let marked = Stage::message(&commit);
-    assert_eq!((emoji(&marked), marked.rev, marked.edited_at), (vec![("+1", 1)], 2, None));
-    assert_eq!(marked.reactions[0].user_ids, [bob]);
-    let again = stage.react(bob, &message, "+1").await.expect("changes nothing");
-    assert_eq!((again.change, Stage::message(&again)), (None, marked));
-    let second = stage.react(ada, &message, "+1").await.expect("reacts");
-    assert_eq!(Stage::message(&second).reactions[0].user_ids, [bob, ada]);
-    not_found(stage.react(eve, &message, "+1").await);
-
-    let missing = stage.unreact(bob, &message, "-1").await.expect("changes nothing");
-    assert_eq!(missing.change, None);
-    let back = stage.unreact(bob, &message, "+1").await.expect("takes back");
-    assert_eq!(back.change, Some((ChangeKind::ReactionRemoved, 4)));
-    assert_eq!(Stage::message(&back).reactions[0].user_ids, [ada]);
-    let none = stage.unreact(ada, &message, "+1").await.expect("takes back");
-    assert_eq!(Stage::message(&none).reactions, []);
-    assert_eq!(stage.store.message(bob, message.id).await.map(|m| m.reactions).ok(), Some(vec![]));
-}
-
-/// Not of the alphabet, nor of the count.
-pub async fn reactions_are_in_order_of_first_use(stage: &Stage) {
-    let (team, [ada, bob, _]) = scene(stage).await;
-    let message = stage.send(ada, team.general, "hello").await;
-    for (user, mark) in [(ada, "z"), (bob, "a"), (ada, "m"), (bob, "m"), (ada, "a")] {
-        stage.react(user, &message, mark).await.expect("reacts");
-    }
-    let seen = stage.store.message(bob, message.id).await.expect("reads");
-    assert_eq!(emoji(&seen), [("z", 1), ("a", 2), ("m", 2)]);
-    let replayed = replay(stage, team.general, 0, 10, 10_000).await.messages;
-    assert_eq!(replayed, [seen]);
-}
-
-/// Different ones; more people may use them.
-pub async fn twenty_reactions_at_most(stage: &Stage) {
-    let (team, [ada, bob, _]) = scene(stage).await;
-    let message = stage.send(ada, team.general, "hello").await;
-    for n in 0..Message::MAX_EMOJI {
-        stage.react(ada, &message, &format!(":{n}:")).await.expect("reacts");
-    }
-    let error = refused(stage.react(bob, &message, ":one-more:").await);
-    assert!(matches!(error, Error::Validation(_)), "not `Validation`: {error:?}");
-    stage.react(bob, &message, ":7:").await.expect("reacts");
-    stage.unreact(ada, &message, ":3:").await.expect("takes back");
-    let full = Stage::message(&stage.react(bob, &message, ":one-more:").await.expect("reacts"));
-    assert_eq!(full.reactions.len(), Message::MAX_EMOJI);
-}
-
-/// And counts all.
-pub async fn a_reaction_names_fifty(stage: &Stage) {
-    let ada = stage.person("ada").await;
-    let team = stage.team(ada).await;
-    let message = stage.send(ada, team.general, "hello").await;
-    let mut people = Vec::new();
-    for n in 0..=Message::REACTION_USERS {
-        let user = stage.person(&format!("user{n}")).await;
-        stage.enter(&team, user).await;
-        stage.react(user, &message, "+1").await.expect("reacts");
-        people.push(user);
-    }
-    let seen = stage.store.message(ada, message.id).await.expect("reads").reactions.remove(0);
-    assert_eq!((seen.count, seen.user_ids), (51, people[..50].to_vec()));
-}
-
 /// With its messages.
 pub async fn a_channel_is_renamed_in_order(stage: &Stage) {
     let (team, [ada, ..]) = scene(stage).await;
@@ -386,128 +287,6 @@ pub async fn only_admins_rename(stage: &Stage) {
     stage.change(ada, news, rename(Some("ours"), None)).await.expect("renames from outside");
     let dm = stage.dm(ada, &team, bob).await.expect("opens").mine.conversation.id;
     forbidden(stage.change(ada, dm, rename(Some("us"), None)).await);
-}
-
-/// To both ends.
-pub async fn history_goes_both_ways(stage: &Stage) {
-    let (team, [ada, bob, eve]) = scene(stage).await;
-    let here = team.general;
-    assert_eq!(history(stage, bob, here, None, None).await, (vec![], None));
-    let drafts = (1..=7).map(|n| stage.draft(ada, &n.to_string(), "hello")).collect();
-    stage.append(here, drafts).await;
-    assert_eq!(history(stage, bob, here, None, None).await, (vec![7, 6, 5], Some(5)));
-    assert_eq!(history(stage, bob, here, Some(5), None).await, (vec![4, 3, 2], Some(2)));
-    assert_eq!(history(stage, bob, here, Some(2), None).await, (vec![1], None));
-    assert_eq!(history(stage, bob, here, Some(4), None).await, (vec![3, 2, 1], None));
-    assert_eq!(history(stage, bob, here, None, Some(0)).await, (vec![1, 2, 3], Some(3)));
-    assert_eq!(history(stage, bob, here, None, Some(3)).await, (vec![4, 5, 6], Some(6)));
-    assert_eq!(history(stage, bob, here, None, Some(6)).await, (vec![7], None));
-    assert_eq!(history(stage, bob, here, None, Some(4)).await, (vec![5, 6, 7], None));
-    assert_eq!(history(stage, bob, here, None, Some(u64::MAX)).await, (vec![], None));
-    let query = HistoryQuery { before_seq: None, after_seq: None, limit: 3 };
-    assert_eq!(stage.store.history(bob, here, query).await.map(|page| page.rev).ok(), Some(7));
-    not_found(stage.store.history(eve, here, query).await);
-}
-
-/// In their places, and the present state of the others.
-pub async fn history_shows_tombstones(stage: &Stage) {
-    let (team, [ada, ..]) = scene(stage).await;
-    let (one, two) =
-        (stage.send(ada, team.general, "one").await, stage.send(ada, team.general, "two").await);
-    let gone = Stage::message(&stage.delete(ada, &one).await.expect("deletes"));
-    let edited = Stage::message(&stage.edit(ada, &two, "2").await.expect("edits"));
-    let query = HistoryQuery { before_seq: None, after_seq: None, limit: 200 };
-    let page = stage.store.history(ada, team.general, query).await.expect("reads");
-    assert_eq!((page.items, page.next, page.rev), (vec![edited, gone], None, 4));
-}
-
-/// Of rev.
-pub async fn replay_is_current_state_in_order(stage: &Stage) {
-    let (team, [ada, bob, _]) = scene(stage).await;
-    let here = team.general;
-    let (a, b, c, d) = (
-        stage.send(ada, here, "a").await,
-        stage.send(ada, here, "b").await,
-        stage.send(ada, here, "c").await,
-        stage.send(ada, here, "d").await,
-    );
-    let b = Stage::message(&stage.edit(ada, &b, "B").await.expect("edits"));
-    let a = Stage::message(&stage.delete(ada, &a).await.expect("deletes"));
-    let c = Stage::message(&stage.react(bob, &c, "+1").await.expect("reacts"));
-    let page = replay(stage, here, 0, 10, 10_000).await;
-    assert_eq!((page.from_rev, page.to_rev, page.complete, page.reset), (0, 7, true, false));
-    assert_eq!(page.messages, [d, b.clone(), a.clone(), c.clone()]);
-    assert_eq!(
-        page.conversation,
-        stage.store.summary(ada, here).await.expect("reads").conversation
-    );
-    let page = replay(stage, here, 4, 10, 10_000).await;
-    assert_eq!((page.from_rev, page.messages), (4, vec![b, a, c]));
-    let page = replay(stage, here, 7, 10, 10_000).await;
-    assert_eq!((page.from_rev, page.to_rev, page.complete, page.reset), (7, 7, true, false));
-    assert_eq!(page.messages, []);
-    stage.change(ada, here, rename(None, Some("new topic"))).await.expect("changes the topic");
-    let page = replay(stage, here, 7, 10, 10_000).await;
-    assert_eq!((page.to_rev, page.complete, page.messages.len()), (8, true, 0));
-    assert_eq!(page.conversation.topic.as_deref(), Some("new topic"));
-}
-
-/// Each ends where the next begins.
-pub async fn replay_goes_by_pages(stage: &Stage) {
-    let (team, [ada, ..]) = scene(stage).await;
-    let drafts = (1..=5).map(|n| stage.draft(ada, &n.to_string(), "hello")).collect();
-    stage.append(team.general, drafts).await;
-    let first = replay(stage, team.general, 0, 2, 10_000).await;
-    assert_eq!((first.from_rev, first.to_rev, first.complete), (0, 2, false));
-    let second = replay(stage, team.general, 2, 2, 10_000).await;
-    assert_eq!((second.from_rev, second.to_rev, second.complete), (2, 4, false));
-    let last = replay(stage, team.general, 4, 2, 10_000).await;
-    assert_eq!((last.from_rev, last.to_rev, last.complete), (4, 5, true));
-    let all = [first.messages, second.messages, last.messages].concat();
-    assert_eq!(all.iter().map(|m| m.rev).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
-    let exact = replay(stage, team.general, 3, 2, 10_000).await;
-    assert_eq!((exact.to_rev, exact.complete, exact.messages.len()), (5, true, 2));
-}
-
-/// But brings one at least.
-pub async fn replay_keeps_to_its_budget(stage: &Stage) {
-    let (team, [ada, ..]) = scene(stage).await;
-    for n in 0..5 {
-        stage.try_send(ada, team.general, &n.to_string(), &"x".repeat(1_000)).await.expect("sends");
-    }
-    let one = replay(stage, team.general, 0, 10, 1).await;
-    assert_eq!((one.messages.len(), one.to_rev, one.complete), (1, 1, false));
-    let some = replay(stage, team.general, 0, 10, 2_500).await;
-    assert!((2..=3).contains(&some.messages.len()), "{} messages", some.messages.len());
-    assert_eq!((some.to_rev, some.complete), (some.messages.len() as u64, false));
-    let last = replay(stage, team.general, 4, 10, 1).await;
-    assert_eq!((last.messages.len(), last.to_rev, last.complete), (1, 5, true));
-}
-
-/// To nothing.
-pub async fn replay_beyond_the_head_resets(stage: &Stage) {
-    let (team, [ada, ..]) = scene(stage).await;
-    stage.send(ada, team.general, "hello").await;
-    let page = replay(stage, team.general, 2, 10, 10_000).await;
-    assert!(page.reset);
-    assert_eq!((page.from_rev, page.messages.len(), page.conversation.rev), (0, 0, 1));
-}
-
-/// And for nodes.
-pub async fn replay_is_for_readers(stage: &Stage) {
-    let (team, [ada, bob, eve]) = scene(stage).await;
-    let secret = stage.private(ada, &team, "secret").await;
-    let message = stage.send(ada, secret, "hello").await;
-    let query = ReplayQuery { from_rev: 0, limit: 10, budget: 10_000 };
-    for reader in [Reader::User(ada), Reader::Node] {
-        let page = stage.store.replay(reader, secret, query).await.expect("reads");
-        assert_eq!(page.messages, [message.clone()]);
-    }
-    for user in [bob, eve] {
-        not_found(stage.store.replay(Reader::User(user), secret, query).await);
-    }
-    let nowhere = ConversationId(stage.ambient.next_uuid());
-    not_found(stage.store.replay(Reader::Node, nowhere, query).await);
 }
 
 /// Whatever the store does at once.

@@ -10,7 +10,8 @@ use crate::Result;
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Messages: Send + Sync {
-    /// Commits a batch of one conversation's changes, in order, durably, in one transaction; assigns `seq` and `rev`.
+    /// Commits a batch of one conversation's changes, in order, durably, in one transaction; assigns `seq` and `rev`. A send
+    /// moves its author's read mark to itself. `Conflict` for an edit or a reaction of a tombstone.
     ///
     /// Each write has its own answer, and a refused one leaves its neighbours alone. Access is checked inside the
     /// transaction, before the look for a duplicate. An outer error means that the outcome of all is unknown.
@@ -172,15 +173,15 @@ pub struct ReplayQuery {
     pub from_rev: u64,
     /// At most this many messages.
     pub limit: usize,
-    /// Fewer once their texts and reactions have about this many bytes; always at least one.
+    /// Fewer where one more would make them longer than this many bytes of JSON; always at least one.
     pub budget: usize,
 }
 
 impl ReplayQuery {
     /// Messages in one frame.
     pub const LIMIT: usize = 200;
-    /// Bytes in one frame, about.
-    pub const BUDGET: usize = 240 * 1024;
+    /// Bytes of messages in one frame, which the contract holds to 256 KiB with its envelope.
+    pub const BUDGET: usize = 250 * 1024;
 }
 
 /// Changes as current state.

@@ -1,0 +1,166 @@
+//! Cases of [`parlance_application::ports::store::Conversations`]: what a `hello` tells, read marks and changes of access.
+
+use parlance_domain::{ConversationId, ReadState, UserId};
+
+use super::forbidden;
+use crate::Stage;
+
+async fn read(stage: &Stage, user: UserId, id: ConversationId) -> ReadState {
+    stage.store.summary(user, id).await.expect("reads").read
+}
+
+/// That one is in, the most recently active first.
+pub async fn a_snapshot_tells_everything(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let news = stage.channel(ada, &team, "news").await;
+    let unjoined = stage.channel(bob, &team, "unjoined").await;
+    let dm = stage.dm(ada, &team, bob).await.expect("opens").mine.conversation.id;
+    for conversation in [dm, news, team.general] {
+        stage.send(ada, conversation, "hello").await;
+    }
+    let last = stage.send(bob, dm, "you").await;
+    let snapshot = stage.store.snapshot(ada).await.expect("reads");
+    assert!(!snapshot.epoch.is_empty());
+    assert_eq!(snapshot.workspaces, [stage.store.workspace(ada, team.id).await.expect("reads")]);
+    let ids: Vec<_> = snapshot.conversations.iter().map(|e| e.summary.conversation.id).collect();
+    assert_eq!(ids, [dm, team.general, news]);
+    assert!(!ids.contains(&unjoined));
+    for entry in &snapshot.conversations {
+        let id = entry.summary.conversation.id;
+        assert_eq!(stage.store.summary(ada, id).await.ok().as_ref(), Some(&entry.summary));
+    }
+    let of_dm = &snapshot.conversations[0].summary;
+    assert_eq!(
+        (of_dm.conversation.last_seq, of_dm.conversation.rev, of_dm.read.unread_count),
+        (2, 2, 1)
+    );
+    assert_eq!(of_dm.conversation.last_message_at, Some(last.created_at));
+    let epoch = stage.store.snapshot(bob).await.expect("reads").epoch;
+    assert_eq!(epoch, snapshot.epoch);
+}
+
+/// Up to the last message.
+pub async fn a_read_mark_only_advances(stage: &Stage) {
+    let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
+    let team = stage.team_of(ada, [bob, eve]).await;
+    for n in 0..4 {
+        stage.send(ada, team.general, &format!("number {n}")).await;
+    }
+    for (asked, at, unread, advanced) in [
+        (2, 2, 2, true),
+        (1, 2, 2, false),
+        (2, 2, 2, false),
+        (99, 4, 0, true),
+        (u64::MAX, 4, 0, false),
+        (0, 4, 0, false),
+    ] {
+        let mark = stage.store.mark_read(bob, team.general, asked).await.expect("marks");
+        let expected = ReadState { read_seq: at, unread_count: unread, mention_count: 0 };
+        assert_eq!((mark.read, mark.advanced), (expected, advanced), "asked for {asked}");
+        assert_eq!(read(stage, bob, team.general).await, expected);
+    }
+    assert_eq!(read(stage, eve, team.general).await.unread_count, 4);
+    let news = stage.channel(ada, &team, "news").await;
+    forbidden(stage.store.mark_read(bob, news, 0).await);
+}
+
+/// Unless they are deleted.
+pub async fn unread_counts_others_messages(stage: &Stage) {
+    let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
+    let team = stage.team_of(ada, [bob, eve]).await;
+    let first = stage.send(ada, team.general, "one").await;
+    stage.send(bob, team.general, "two").await;
+    stage.send(ada, team.general, "three").await;
+    assert_eq!(read(stage, eve, team.general).await.unread_count, 3);
+    stage.delete(ada, &first).await.expect("deletes");
+    assert_eq!(read(stage, eve, team.general).await.unread_count, 2);
+    assert_eq!(
+        stage.store.mark_read(eve, team.general, 2).await.map(|m| m.read.unread_count).ok(),
+        Some(1)
+    );
+}
+
+/// And nobody else's mark moves.
+pub async fn a_send_moves_its_authors_mark(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    stage.send(ada, team.general, "one").await;
+    assert_eq!(
+        read(stage, bob, team.general).await,
+        ReadState { read_seq: 0, unread_count: 1, mention_count: 0 }
+    );
+    stage.try_send(bob, team.general, "1", "two").await.expect("sends");
+    assert_eq!(
+        read(stage, bob, team.general).await,
+        ReadState { read_seq: 2, unread_count: 0, mention_count: 0 }
+    );
+    stage.send(ada, team.general, "three").await;
+    stage.try_send(bob, team.general, "1", "two").await.expect("is a duplicate");
+    assert_eq!(
+        read(stage, bob, team.general).await,
+        ReadState { read_seq: 2, unread_count: 1, mention_count: 0 }
+    );
+}
+
+/// And there they stop.
+pub async fn unread_counts_up_to_a_hundred(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    for (from, to, count) in [(0, 99, 99), (99, 100, 100), (100, 130, 100)] {
+        let drafts = (from..to).map(|n| stage.draft(ada, &n.to_string(), "hello")).collect();
+        assert!(stage.append(team.general, drafts).await.iter().all(Result::is_ok));
+        assert_eq!(read(stage, bob, team.general).await.unread_count, count);
+    }
+    assert_eq!(
+        stage.store.mark_read(bob, team.general, 40).await.map(|m| m.read.unread_count).ok(),
+        Some(90)
+    );
+}
+
+/// Nor is what was said before one came in.
+pub async fn own_sends_and_entry_are_not_unread(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team(ada).await;
+    stage.send(ada, team.general, "hello").await;
+    assert_eq!(read(stage, ada, team.general).await.unread_count, 0);
+    let entered = stage.enter(&team, bob).await.general.summary;
+    assert_eq!((entered.read.unread_count, entered.read.read_seq), (0, 1));
+    stage.send(ada, team.general, "hello bob").await;
+    assert_eq!(read(stage, bob, team.general).await.unread_count, 1);
+}
+
+/// By one each, and nothing else does.
+pub async fn every_change_of_access_counts(stage: &Stage) {
+    let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let mut before = stage.access_rev(ada, team.general).await;
+    let entered = stage.enter(&team, eve).await.general.access_rev;
+    assert!(entered > before, "somebody came into the workspace");
+    assert_eq!(stage.access_rev(ada, team.general).await, entered);
+    stage.store.remove_member(ada, team.id, eve).await.expect("removes");
+    assert!(
+        stage.access_rev(ada, team.general).await > entered,
+        "somebody was removed from the workspace"
+    );
+
+    let entry = stage.entry(ada, &team, "news", false).await;
+    let news = entry.summary.conversation.id;
+    before = entry.access_rev;
+    let joined = stage.join(bob, news).await.access_rev;
+    assert_eq!(joined, before + 1, "somebody joined");
+    let commit = stage.try_send(bob, news, "1", "hello").await.expect("sends");
+    assert_eq!(commit.access_rev, joined, "a message changes no access");
+    stage.store.remove_channel_member(bob, news, bob).await.expect("leaves");
+    assert_eq!(stage.access_rev(ada, news).await, joined + 1, "somebody left");
+    let added =
+        stage.store.add_channel_member(ada, news, bob, stage.at()).await.expect("adds").access_rev;
+    assert_eq!(added, joined + 2, "somebody was added");
+    stage.store.remove_channel_member(ada, news, bob).await.expect("removes");
+    assert_eq!(stage.access_rev(ada, news).await, joined + 3, "somebody was removed");
+
+    let dm = stage.dm(ada, &team, bob).await.expect("opens");
+    stage.store.remove_member(ada, team.id, bob).await.expect("removes");
+    let after = stage.access_rev(ada, dm.mine.conversation.id).await;
+    assert!(after > dm.access_rev, "a side of a DM was removed");
+}

@@ -1,0 +1,163 @@
+//! Cases of [`parlance_application::ports::store::Messages`]: history and replay.
+
+use parlance_application::ports::store::{HistoryQuery, Reader, ReplayPage, ReplayQuery};
+use parlance_domain::{ConversationId, UserId};
+
+use super::{
+    messages::{rename, scene},
+    not_found,
+};
+use crate::Stage;
+
+async fn replay(
+    stage: &Stage,
+    id: ConversationId,
+    from_rev: u64,
+    limit: usize,
+    budget: usize,
+) -> ReplayPage {
+    stage
+        .store
+        .replay(Reader::Node, id, ReplayQuery { from_rev, limit, budget })
+        .await
+        .expect("reads")
+}
+
+async fn history(
+    stage: &Stage,
+    user: UserId,
+    id: ConversationId,
+    before: Option<u64>,
+    after: Option<u64>,
+) -> (Vec<u64>, Option<u64>) {
+    let query = HistoryQuery { before_seq: before, after_seq: after, limit: 3 };
+    let page = stage.store.history(user, id, query).await.expect("reads");
+    (page.items.iter().map(|m| m.seq).collect(), page.next)
+}
+
+/// To both ends.
+pub async fn history_goes_both_ways(stage: &Stage) {
+    let (team, [ada, bob, eve]) = scene(stage).await;
+    let here = team.general;
+    assert_eq!(history(stage, bob, here, None, None).await, (vec![], None));
+    let drafts = (1..=7).map(|n| stage.draft(ada, &n.to_string(), "hello")).collect();
+    stage.append(here, drafts).await;
+    assert_eq!(history(stage, bob, here, None, None).await, (vec![7, 6, 5], Some(5)));
+    assert_eq!(history(stage, bob, here, Some(5), None).await, (vec![4, 3, 2], Some(2)));
+    assert_eq!(history(stage, bob, here, Some(2), None).await, (vec![1], None));
+    assert_eq!(history(stage, bob, here, Some(4), None).await, (vec![3, 2, 1], None));
+    assert_eq!(history(stage, bob, here, None, Some(0)).await, (vec![1, 2, 3], Some(3)));
+    assert_eq!(history(stage, bob, here, None, Some(3)).await, (vec![4, 5, 6], Some(6)));
+    assert_eq!(history(stage, bob, here, None, Some(6)).await, (vec![7], None));
+    assert_eq!(history(stage, bob, here, None, Some(4)).await, (vec![5, 6, 7], None));
+    assert_eq!(history(stage, bob, here, None, Some(u64::MAX)).await, (vec![], None));
+    let query = HistoryQuery { before_seq: None, after_seq: None, limit: 3 };
+    assert_eq!(stage.store.history(bob, here, query).await.map(|page| page.rev).ok(), Some(7));
+    not_found(stage.store.history(eve, here, query).await);
+}
+
+/// In their places, and the present state of the others.
+pub async fn history_shows_tombstones(stage: &Stage) {
+    let (team, [ada, ..]) = scene(stage).await;
+    let (one, two) =
+        (stage.send(ada, team.general, "one").await, stage.send(ada, team.general, "two").await);
+    let gone = Stage::message(&stage.delete(ada, &one).await.expect("deletes"));
+    let edited = Stage::message(&stage.edit(ada, &two, "2").await.expect("edits"));
+    let query = HistoryQuery { before_seq: None, after_seq: None, limit: 200 };
+    let page = stage.store.history(ada, team.general, query).await.expect("reads");
+    assert_eq!((page.items, page.next, page.rev), (vec![edited, gone], None, 4));
+}
+
+/// Of rev.
+pub async fn replay_is_current_state_in_order(stage: &Stage) {
+    let (team, [ada, bob, _]) = scene(stage).await;
+    let here = team.general;
+    let (a, b, c, d) = (
+        stage.send(ada, here, "a").await,
+        stage.send(ada, here, "b").await,
+        stage.send(ada, here, "c").await,
+        stage.send(ada, here, "d").await,
+    );
+    let b = Stage::message(&stage.edit(ada, &b, "B").await.expect("edits"));
+    let a = Stage::message(&stage.delete(ada, &a).await.expect("deletes"));
+    let c = Stage::message(&stage.react(bob, &c, "+1").await.expect("reacts"));
+    let page = replay(stage, here, 0, 10, 10_000).await;
+    assert_eq!((page.from_rev, page.to_rev, page.complete, page.reset), (0, 7, true, false));
+    assert_eq!(page.messages, [d, b.clone(), a.clone(), c.clone()]);
+    assert_eq!(
+        page.conversation,
+        stage.store.summary(ada, here).await.expect("reads").conversation
+    );
+    let page = replay(stage, here, 4, 10, 10_000).await;
+    assert_eq!((page.from_rev, page.messages), (4, vec![b, a, c]));
+    let page = replay(stage, here, 7, 10, 10_000).await;
+    assert_eq!((page.from_rev, page.to_rev, page.complete, page.reset), (7, 7, true, false));
+    assert_eq!(page.messages, []);
+    stage.change(ada, here, rename(None, Some("new topic"))).await.expect("changes the topic");
+    let page = replay(stage, here, 7, 10, 10_000).await;
+    assert_eq!((page.to_rev, page.complete, page.messages.len()), (8, true, 0));
+    assert_eq!(page.conversation.topic.as_deref(), Some("new topic"));
+}
+
+/// Each ends where the next begins.
+pub async fn replay_goes_by_pages(stage: &Stage) {
+    let (team, [ada, ..]) = scene(stage).await;
+    let drafts = (1..=5).map(|n| stage.draft(ada, &n.to_string(), "hello")).collect();
+    stage.append(team.general, drafts).await;
+    let first = replay(stage, team.general, 0, 2, 10_000).await;
+    assert_eq!((first.from_rev, first.to_rev, first.complete), (0, 2, false));
+    let second = replay(stage, team.general, 2, 2, 10_000).await;
+    assert_eq!((second.from_rev, second.to_rev, second.complete), (2, 4, false));
+    let last = replay(stage, team.general, 4, 2, 10_000).await;
+    assert_eq!((last.from_rev, last.to_rev, last.complete), (4, 5, true));
+    let all = [first.messages, second.messages, last.messages].concat();
+    assert_eq!(all.iter().map(|m| m.rev).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    let exact = replay(stage, team.general, 3, 2, 10_000).await;
+    assert_eq!((exact.to_rev, exact.complete, exact.messages.len()), (5, true, 2));
+}
+
+/// But brings one at least.
+pub async fn replay_keeps_to_its_budget(stage: &Stage) {
+    let (team, [ada, ..]) = scene(stage).await;
+    for n in 0..5 {
+        stage
+            .try_send(ada, team.general, &n.to_string(), &"\"".repeat(1_000))
+            .await
+            .expect("sends");
+    }
+    let one = replay(stage, team.general, 0, 10, 1).await;
+    assert_eq!((one.messages.len(), one.to_rev, one.complete), (1, 1, false));
+    let some = replay(stage, team.general, 0, 10, 9_000).await;
+    let json = serde_json::to_string(&some.messages).expect("encodes");
+    assert!(json.len() <= 9_000, "{} bytes", json.len());
+    assert!((2..=4).contains(&some.messages.len()), "{} messages", some.messages.len());
+    assert_eq!((some.to_rev, some.complete), (some.messages.len() as u64, false));
+    let last = replay(stage, team.general, 4, 10, 1).await;
+    assert_eq!((last.messages.len(), last.to_rev, last.complete), (1, 5, true));
+}
+
+/// To nothing.
+pub async fn replay_beyond_the_head_resets(stage: &Stage) {
+    let (team, [ada, ..]) = scene(stage).await;
+    stage.send(ada, team.general, "hello").await;
+    let page = replay(stage, team.general, 2, 10, 10_000).await;
+    assert!(page.reset);
+    assert_eq!((page.from_rev, page.messages.len(), page.conversation.rev), (0, 0, 1));
+}
+
+/// And for nodes.
+pub async fn replay_is_for_readers(stage: &Stage) {
+    let (team, [ada, bob, eve]) = scene(stage).await;
+    let secret = stage.private(ada, &team, "secret").await;
+    let message = stage.send(ada, secret, "hello").await;
+    let query = ReplayQuery { from_rev: 0, limit: 10, budget: 10_000 };
+    for reader in [Reader::User(ada), Reader::Node] {
+        let page = stage.store.replay(reader, secret, query).await.expect("reads");
+        assert_eq!(page.messages, std::slice::from_ref(&message));
+    }
+    for user in [bob, eve] {
+        not_found(stage.store.replay(Reader::User(user), secret, query).await);
+    }
+    let nowhere = ConversationId(stage.ambient.next_uuid());
+    not_found(stage.store.replay(Reader::Node, nowhere, query).await);
+}
