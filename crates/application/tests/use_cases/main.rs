@@ -1,6 +1,7 @@
 //! Use cases over mocks and fakes: no database, no network, no time that passes.
 #![expect(clippy::expect_used, reason = "tests may")]
 
+mod access;
 mod accounts;
 mod jobs;
 mod live;

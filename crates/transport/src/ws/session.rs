@@ -39,7 +39,7 @@ use super::{
     },
     wire::{INBOUND_LIMIT, Outbound, text_frame},
 };
-use crate::{error::face, sync::SyncPage};
+use crate::{error::face, http::messages::Sent as SentReply, sync::SyncPage};
 
 /// How long a client may take to say hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -346,12 +346,7 @@ impl Session {
                 Ok(sent) => sent.await,
                 Err(error) => Err(error),
             };
-            let reply = outcome.map(|sent| {
-                protocol::ok(
-                    &command.id,
-                    &json!({ "message": sent.message, "duplicate": sent.duplicate }),
-                )
-            });
+            let reply = outcome.map(|sent| protocol::ok(&command.id, &SentReply::from(sent)));
             (command.id, reply)
         })
     }
