@@ -215,6 +215,16 @@ mod tests {
         Db::start(conn, &path).expect("starts")
     }
 
+    /// SQLite syncs the log at every commit only so; a killed process would not show the difference, a power cut would.
+    #[test]
+    fn a_commit_is_synced() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let conn = connect(&dir.path().join("test.db")).expect("opens");
+        let synchronous = conn.query_row("PRAGMA synchronous", [], |row| row.get::<_, i64>(0));
+        let journal = conn.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0));
+        assert_eq!((synchronous, journal), (Ok(2), Ok("wal".to_owned())));
+    }
+
     fn insert(x: i64) -> impl FnOnce(&Connection) -> Tx<i64> + Send {
         move |conn| {
             conn.prepare_cached("INSERT INTO t (x) VALUES (?1)")?.execute([x])?;
