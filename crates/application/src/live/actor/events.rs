@@ -1,0 +1,127 @@
+use super::Actor;
+use crate::{
+    live::{Event, connections::Scope},
+    ports::Close,
+};
+
+impl Actor {
+    /// Carries an event out on this node's connections.
+    pub(super) async fn event(&mut self, event: &Event) {
+        match event {
+            Event::Changed { conversation_id, rev, author_id, frame } => {
+                if let Some(author) = author_id
+                    && self.typing.stop(*conversation_id, *author)
+                {
+                    self.typing_stopped(*conversation_id, *author).await;
+                }
+                if let Some(room) = self.rooms.get_mut(conversation_id) {
+                    let steps = room.changed(*rev, frame.clone());
+                    self.carry_out(*conversation_id, steps).await;
+                }
+            }
+            Event::Joined { conversation_id, user_id, rev, frame } => {
+                let present = self.tell_user(*user_id, frame, |attaching| {
+                    attaching.left.remove(conversation_id);
+                    attaching.joined.insert(*conversation_id, *rev);
+                });
+                for connection in present.await {
+                    self.join(connection, *conversation_id, *rev).await;
+                }
+            }
+            Event::Left { conversation_id, user_id, frame } => {
+                if self.typing.stop(*conversation_id, *user_id) {
+                    self.typing_stopped(*conversation_id, *user_id).await;
+                }
+                for connection in self.connections.of_user(*user_id) {
+                    self.leave(connection, *conversation_id);
+                }
+                let _ = self
+                    .tell_user(*user_id, frame, |attaching| {
+                        attaching.joined.remove(conversation_id);
+                        attaching.left.insert(*conversation_id);
+                    })
+                    .await;
+            }
+            Event::Deleted { conversation_id, frame } => {
+                self.hold(Scope::Conversation(*conversation_id), frame, |attaching| {
+                    attaching.left.insert(*conversation_id);
+                });
+                let members = self.members(*conversation_id);
+                for member in &members {
+                    self.leave(*member, *conversation_id);
+                }
+                self.tell(members, frame).await;
+            }
+            Event::Conversation { conversation_id, frame } => {
+                self.hold(Scope::Conversation(*conversation_id), frame, |_| {});
+                self.tell(self.members(*conversation_id), frame).await;
+            }
+            Event::User { user_id, frame } => {
+                let _ = self.tell_user(*user_id, frame, |_| {}).await;
+            }
+            Event::Typing { conversation_id, user_id, frame } => {
+                self.tell_others(*conversation_id, *user_id, frame).await;
+            }
+            Event::SessionRevoked { session_id, frame } => {
+                let connections = self.connections.of_session(*session_id);
+                self.tell(connections.clone(), frame).await;
+                for connection in connections {
+                    self.unregister(connection).await;
+                    self.fanout.close(connection, Close::SessionRevoked).await;
+                }
+            }
+            Event::WorkspaceJoined { .. }
+            | Event::WorkspaceLeft { .. }
+            | Event::WorkspaceDeleted { .. }
+            | Event::Workspace { .. } => self.workspace_event(event).await,
+        }
+    }
+
+    async fn workspace_event(&mut self, event: &Event) {
+        match event {
+            Event::WorkspaceJoined { workspace_id, user_id, frame } => {
+                let present = self.tell_user(*user_id, frame, |attaching| {
+                    attaching.workspaces_left.remove(workspace_id);
+                    attaching.workspaces_joined.insert(*workspace_id);
+                });
+                for id in present.await {
+                    if let Some(connection) = self.connections.get_mut(id) {
+                        connection.workspaces.insert(*workspace_id);
+                        self.workspaces.entry(*workspace_id).or_default().insert(id);
+                    }
+                }
+            }
+            Event::WorkspaceLeft { workspace_id, user_id } => {
+                for id in self.connections.of_user(*user_id) {
+                    self.leave_workspace(id, *workspace_id);
+                    if let Some(connection) = self.connections.get_mut(id) {
+                        connection.workspaces.remove(workspace_id);
+                        if let Some(attaching) = &mut connection.attaching {
+                            attaching.workspaces_joined.remove(workspace_id);
+                            attaching.workspaces_left.insert(*workspace_id);
+                        }
+                    }
+                }
+            }
+            Event::WorkspaceDeleted { workspace_id, frame } => {
+                self.hold(Scope::Workspace(*workspace_id), frame, |attaching| {
+                    attaching.workspaces_left.insert(*workspace_id);
+                });
+                let members = self.workspaces.remove(workspace_id).unwrap_or_default();
+                for id in &members {
+                    if let Some(connection) = self.connections.get_mut(*id) {
+                        connection.workspaces.remove(workspace_id);
+                    }
+                }
+                self.tell(members.into_iter().collect(), frame).await;
+            }
+            Event::Workspace { workspace_id, frame } => {
+                self.hold(Scope::Workspace(*workspace_id), frame, |_| {});
+                if let Some(members) = self.workspaces.get(workspace_id) {
+                    self.tell(members.iter().copied().collect(), frame).await;
+                }
+            }
+            _ => {}
+        }
+    }
+}
