@@ -128,6 +128,11 @@ impl Error {
         }
     }
 
+    /// A single field, refused for a reason that is not the domain's.
+    pub fn refused(field: &str, code: &'static str, message: impl Into<String>) -> Self {
+        Self::invalid(field, Invalid { code, message: message.into() })
+    }
+
     /// A single refused field.
     pub fn invalid(field: impl Into<String>, invalid: Invalid) -> Self {
         Self::Validation(vec![FieldError::new(field, invalid)])

@@ -126,8 +126,7 @@ impl Messages {
         conversation: ConversationId,
         from_rev: u64,
     ) -> Result<ReplayPage> {
-        let query =
-            ReplayQuery { from_rev, limit: ReplayQuery::LIMIT, budget: ReplayQuery::BUDGET };
+        let query = ReplayQuery::after(from_rev);
         self.store.replay(Reader::User(caller.id()), conversation, query).await
     }
 

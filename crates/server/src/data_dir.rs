@@ -62,7 +62,7 @@ impl DataDir {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
         }
-        let text = random().map(|byte| format!("{byte:02x}")).concat();
+        let text = hex::encode(random());
         self.write_secret(&path, &text).with_context(|| format!("cannot write {shown}"))?;
         tracing::info!(path = shown, "generated a JWT secret");
         Ok(Secret::new(text))

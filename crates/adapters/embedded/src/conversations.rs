@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use parlance_application::{
-    Error, FieldError, Result,
+    Error, Result,
     ports::store::{
         Conversations, Entry, NewChannel, NewDm, OpenedDm, Page, PageQuery, ReadMark, Snapshot,
         SnapshotEntry,
@@ -337,12 +337,7 @@ pub(crate) fn enter(
 fn open_dm(conn: &Connection, actor: UserId, new: &NewDm) -> Tx<OpenedDm> {
     authorize_workspace(conn, actor, new.workspace_id, WorkspaceAction::OpenDm)?;
     if new.peer == actor {
-        return Err(Error::Validation(vec![FieldError {
-            field: "user_id".to_owned(),
-            code: "invalid",
-            message: "must be somebody else".to_owned(),
-        }])
-        .into());
+        return Err(Error::refused("user_id", "invalid", "must be somebody else").into());
     }
     role_in(conn, new.peer, new.workspace_id)?.ok_or(Error::NotFound("user"))?;
     let (low, high) = (actor.min(new.peer), actor.max(new.peer));

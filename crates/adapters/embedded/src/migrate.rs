@@ -87,13 +87,7 @@ fn refuse<T>(why: String) -> Tx<T> {
 }
 
 fn checksum(sql: &str) -> String {
-    use std::fmt::Write as _;
-
-    Sha256::digest(sql.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex::encode(Sha256::digest(sql.as_bytes()))
 }
 
 #[cfg(test)]

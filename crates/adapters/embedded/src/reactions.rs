@@ -1,6 +1,6 @@
 //! Marks under messages. The table is the truth; a message's row carries what the read model shows of it.
 
-use parlance_application::{Error, FieldError};
+use parlance_application::Error;
 use parlance_domain::{Message, Reaction, UserId};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
@@ -11,15 +11,9 @@ use crate::error::Tx;
 pub(crate) fn add(conn: &Connection, message: &mut Message, user: UserId, emoji: &str) -> Tx<bool> {
     let place = message.reactions.iter().position(|r| r.emoji == emoji);
     if place.is_none() && message.reactions.len() >= Message::MAX_EMOJI {
-        return Err(Error::Validation(vec![FieldError {
-            field: "emoji".to_owned(),
-            code: "too_many",
-            message: format!(
-                "would be more than {} different ones under this message",
-                Message::MAX_EMOJI
-            ),
-        }])
-        .into());
+        let limit = Message::MAX_EMOJI;
+        let message = format!("would be more than {limit} different ones under this message");
+        return Err(Error::refused("emoji", "too_many", message).into());
     }
     let inserted = conn
         .prepare_cached("INSERT INTO reactions (message_id, emoji, user_id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?

@@ -1,7 +1,8 @@
 mod events;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
+    hash::Hash,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -79,8 +80,8 @@ pub(super) struct Actor {
     connections: Connections,
     rooms: HashMap<ConversationId, Room>,
     workspaces: HashMap<WorkspaceId, HashSet<ConnectionId>>,
-    /// Connections that have been told of conversations which they join only after their replay.
-    catching_up: HashSet<ConnectionId>,
+    /// Who has been told of a conversation, and joins its room only after the replay.
+    pending: HashMap<ConversationId, HashSet<ConnectionId>>,
     typing: Typing,
 }
 
@@ -101,7 +102,7 @@ impl Actor {
             connections: Connections::default(),
             rooms: HashMap::new(),
             workspaces: HashMap::new(),
-            catching_up: HashSet::new(),
+            pending: HashMap::new(),
             typing: Typing::default(),
         }
     }
@@ -135,14 +136,7 @@ impl Actor {
             }
             Input::Attach { connection, attachment } => self.attach(connection, attachment).await,
             Input::AttachLater { connection, conversation, have } => {
-                let expected = self
-                    .connections
-                    .get_mut(connection)
-                    .is_some_and(|c| c.pending.remove(&conversation));
-                let waits = self.connections.get(connection).is_some_and(|c| !c.pending.is_empty());
-                if !waits {
-                    self.catching_up.remove(&connection);
-                }
+                let expected = forget(&mut self.pending, conversation, connection);
                 if expected {
                     self.join(connection, conversation, have).await;
                 }
@@ -190,7 +184,6 @@ impl Actor {
             heard_at,
             conversations: HashSet::new(),
             workspaces: HashSet::new(),
-            pending: HashSet::new(),
             attaching: Some(Attaching::default()),
         };
         self.connections.insert(id, connection);
@@ -225,12 +218,13 @@ impl Actor {
             .map(|(_, frame)| frame)
             .collect();
 
-        connection.pending =
-            attachment.pending.into_iter().filter(|c| !since.left.contains(c)).collect();
         connection.workspaces =
             workspaces.into_iter().filter(|w| !since.workspaces_left.contains(w)).collect();
-        if !connection.pending.is_empty() {
-            self.catching_up.insert(id);
+        for conversation in attachment.pending {
+            if !since.left.contains(&conversation) {
+                connection.conversations.insert(conversation);
+                self.pending.entry(conversation).or_default().insert(id);
+            }
         }
         for workspace in &connection.workspaces {
             self.workspaces.entry(*workspace).or_default().insert(id);
@@ -248,7 +242,6 @@ impl Actor {
 
     async fn unregister(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.remove(id) else { return };
-        self.catching_up.remove(&id);
         for (conversation, user) in self.typing.disconnect(id) {
             self.typing_stopped(conversation, user).await;
         }
@@ -256,14 +249,14 @@ impl Actor {
             self.leave_room(id, conversation);
         }
         for workspace in connection.workspaces {
-            self.leave_workspace(id, workspace);
+            forget(&mut self.workspaces, workspace, id);
         }
     }
 
     async fn join(&mut self, id: ConnectionId, conversation: ConversationId, have: u64) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.pending.remove(&conversation);
         connection.conversations.insert(conversation);
+        forget(&mut self.pending, conversation, id);
         let room = self.rooms.entry(conversation).or_insert_with(|| Room::new(have));
         let steps = room.join(id, have);
         self.carry_out(conversation, steps).await;
@@ -271,13 +264,13 @@ impl Actor {
 
     fn leave(&mut self, id: ConnectionId, conversation: ConversationId) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.pending.remove(&conversation);
             connection.conversations.remove(&conversation);
         }
         self.leave_room(id, conversation);
     }
 
     fn leave_room(&mut self, id: ConnectionId, conversation: ConversationId) {
+        forget(&mut self.pending, conversation, id);
         if let Some(room) = self.rooms.get_mut(&conversation) {
             room.leave(id);
             if room.is_empty() {
@@ -286,22 +279,10 @@ impl Actor {
         }
     }
 
-    fn leave_workspace(&mut self, id: ConnectionId, workspace: WorkspaceId) {
-        if let Some(members) = self.workspaces.get_mut(&workspace) {
-            members.remove(&id);
-            if members.is_empty() {
-                self.workspaces.remove(&workspace);
-            }
-        }
-    }
-
     /// Everybody attached who is in a conversation, also those whose replay of it is still on its way.
     fn members(&self, conversation: ConversationId) -> Vec<ConnectionId> {
-        let room = self.rooms.get(&conversation);
-        let pending = self.catching_up.iter().copied().filter(|id| {
-            self.connections.get(*id).is_some_and(|c| c.pending.contains(&conversation))
-        });
-        room.iter().flat_map(|room| room.members()).chain(pending).collect()
+        let room = self.rooms.get(&conversation).into_iter().flat_map(Room::members);
+        room.chain(self.pending.get(&conversation).into_iter().flatten().copied()).collect()
     }
 
     async fn carry_out(&mut self, conversation: ConversationId, steps: Vec<Step>) {
@@ -315,11 +296,7 @@ impl Actor {
                 Step::Read { from_rev } => {
                     let (store, live) = (self.store.clone(), self.live.clone());
                     self.tasks.spawn(async move {
-                        let query = ReplayQuery {
-                            from_rev,
-                            limit: ReplayQuery::LIMIT,
-                            budget: ReplayQuery::BUDGET,
-                        };
+                        let query = ReplayQuery::after(from_rev);
                         let page = store.replay(Reader::Node, conversation, query).await;
                         live.input(Input::Bridged { conversation, page }).await;
                     });
@@ -358,7 +335,7 @@ impl Actor {
             if self.typing.stop(conversation, user_id) {
                 self.typing_stopped(conversation, user_id).await;
             }
-        } else if connection.conversations.contains(&conversation) {
+        } else if self.rooms.get(&conversation).is_some_and(|room| room.contains(id)) {
             self.typing.start(conversation, user_id, id, Instant::now());
             let ms = u64::try_from(TYPING_FOR.as_millis()).unwrap_or(u64::MAX);
             self.tell_typing(
@@ -428,4 +405,18 @@ impl Actor {
             attaching.hold(scope, frame);
         }
     }
+}
+
+/// Takes a connection out of an index that keeps no empty sets; says whether it was in.
+fn forget<K: Hash + Eq>(
+    index: &mut HashMap<K, HashSet<ConnectionId>>,
+    key: K,
+    id: ConnectionId,
+) -> bool {
+    let Entry::Occupied(mut entry) = index.entry(key) else { return false };
+    let was_in = entry.get_mut().remove(&id);
+    if entry.get().is_empty() {
+        entry.remove();
+    }
+    was_in
 }

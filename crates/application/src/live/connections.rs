@@ -24,10 +24,9 @@ pub(super) struct Connection {
     pub(super) user_id: UserId,
     pub(super) session_id: SessionId,
     pub(super) heard_at: Arc<AtomicI64>,
+    /// Those it has joined, and those that it joins after their replay.
     pub(super) conversations: HashSet<ConversationId>,
     pub(super) workspaces: HashSet<WorkspaceId>,
-    /// Announced by `hello`, to be joined after their replay.
-    pub(super) pending: HashSet<ConversationId>,
     /// Between registration and attachment.
     pub(super) attaching: Option<Attaching>,
 }

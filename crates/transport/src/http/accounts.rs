@@ -89,7 +89,7 @@ impl From<application::SignedIn> for SignedIn {
         Self {
             user: signed_in.account,
             access_token: signed_in.access.0,
-            refresh_token: hex(&signed_in.refresh.0),
+            refresh_token: hex::encode(signed_in.refresh.0),
             expires_in: signed_in.expires_in.as_secs(),
         }
     }
@@ -131,7 +131,9 @@ pub(crate) async fn refresh(
     app: Data<App>,
     Body(body): Body<Refresh>,
 ) -> Result<Json<SignedIn>, ApiError> {
-    let token = unhex(&body.refresh_token).ok_or(Error::from(Unauthenticated::BadToken))?;
+    let mut token = [0; 32];
+    hex::decode_to_slice(&body.refresh_token, &mut token)
+        .map_err(|_| Error::from(Unauthenticated::BadToken))?;
     Ok(Json(app.accounts.refresh(RefreshToken(token)).await?.into()))
 }
 
@@ -216,32 +218,7 @@ pub(crate) async fn users(
         params.ids.split(',').filter(|id| !id.is_empty()).map(str::parse).collect();
     let ids = ids.map_err(|_| Error::BadRequest("ids holds a malformed id".into()))?;
     if ids.len() > 100 {
-        let field = application::FieldError {
-            field: "ids".into(),
-            code: "too_long",
-            message: "must be at most 100".into(),
-        };
-        return Err(Error::Validation(vec![field]).into());
+        return Err(Error::refused("ids", "too_long", "must be at most 100").into());
     }
     Ok(Json(List::whole(app.accounts.people(&caller, ids).await?)))
-}
-
-fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
-        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
-        text
-    })
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        let digits = std::str::from_utf8(digits).ok()?;
-        *byte = u8::from_str_radix(digits, 16).ok()?;
-    }
-    Some(bytes)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use parlance_application::{Error, live::Frame, ports::store::SnapshotEntry};
+use parlance_application::{Error, live::Frame};
 use parlance_domain::{Account, ConversationId, MessageId, Role, SessionId, Summary, WorkspaceId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -203,11 +203,6 @@ pub(super) fn error(id: Option<&CommandId>, error: &Error) -> Frame {
         error: SocketError<'a>,
     }
     Frame::encode(&Failed { r#type: "error", id, error: SocketError::new(error) })
-}
-
-/// The summaries of a snapshot.
-pub(super) fn summaries(entries: &[SnapshotEntry]) -> Vec<&Summary> {
-    entries.iter().map(|entry| &entry.summary).collect()
 }
 
 #[cfg(test)]

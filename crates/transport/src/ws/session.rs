@@ -1,6 +1,7 @@
 //! One connection: `hello`, then commands, heartbeats and the end. Sends are pipelined; all else is taken one after another.
 
 use std::{
+    collections::HashSet,
     pin::pin,
     sync::{
         Arc,
@@ -17,7 +18,7 @@ use futures::{
     stream::FuturesUnordered,
 };
 use parlance_application::{
-    App, Caller, Error, FieldError, Result, Unauthenticated,
+    App, Caller, Error, Result, Unauthenticated,
     live::{Attachment, Frame, replay_frame},
     ports::{
         Close, Urgency,
@@ -27,6 +28,7 @@ use parlance_application::{
 use parlance_domain::{
     ClientMsgId, ConversationAction, ConversationId, Emoji, Message, MessageText,
 };
+use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
 
@@ -161,7 +163,7 @@ impl Session {
     async fn hello(&mut self, command: &Command) -> Result<Vec<Replay>> {
         let hello: Hello = command.data()?;
         if hello.resume.as_ref().is_some_and(|resume| resume.cursors.len() > CURSORS) {
-            return Err(refused("resume.cursors", "too_long", "must be at most 1000"));
+            return Err(Error::refused("resume.cursors", "too_long", "must be at most 1000"));
         }
         let caller = match (hello.token, self.caller.take()) {
             (Some(token), _) => self.app.accounts.authenticate(&token).await?,
@@ -188,8 +190,9 @@ impl Session {
         let pending: Vec<ConversationId> =
             replays.iter().map(|replay| replay.conversation).collect();
         let ready = snapshot.conversations.iter().map(|entry| &entry.summary.conversation);
+        let waiting: HashSet<&ConversationId> = pending.iter().collect();
         let conversations =
-            ready.filter(|c| !pending.contains(&c.id)).map(|c| (c.id, c.rev)).collect();
+            ready.filter(|c| !waiting.contains(&c.id)).map(|c| (c.id, c.rev)).collect();
         let workspaces = snapshot.workspaces.iter().map(|workspace| workspace.id).collect();
         self.app.live.attach(id, Attachment { workspaces, conversations, pending }).await;
         self.caller = Some(caller);
@@ -221,7 +224,7 @@ impl Session {
                 .iter()
                 .map(|w| HelloWorkspace { id: w.id, name: &w.name, role: w.role })
                 .collect(),
-            conversations: protocol::summaries(&snapshot.conversations),
+            conversations: snapshot.conversations.iter().map(|entry| &entry.summary).collect(),
             behind,
         };
         self.push(&protocol::ok(id, &welcome));
@@ -359,7 +362,7 @@ impl Session {
         let key = ClientMsgId::parse(&data.client_msg_id)
             .map_err(|e| Error::invalid("client_msg_id", e))?;
         if data.thread_root_id.is_some() {
-            return Err(refused(
+            return Err(Error::refused(
                 "thread_root_id",
                 "invalid",
                 "is not a live top-level message of this conversation",
@@ -405,16 +408,14 @@ impl Session {
                 };
                 Ok(done(id, &message))
             }
-            "typing.start" => {
-                let data: Place = command.data()?;
-                channels.permit(caller, data.conversation_id, ConversationAction::Post).await?;
-                self.app.live.start_typing(self.socket.id, data.conversation_id).await;
-                Ok(protocol::ok(id, &json!({})))
-            }
-            "typing.stop" => {
-                let data: Place = command.data()?;
-                channels.permit(caller, data.conversation_id, ConversationAction::Post).await?;
-                self.app.live.stop_typing(self.socket.id, data.conversation_id).await;
+            "typing.start" | "typing.stop" => {
+                let Place { conversation_id } = command.data()?;
+                channels.permit(caller, conversation_id, ConversationAction::Post).await?;
+                if command.kind == "typing.start" {
+                    self.app.live.start_typing(self.socket.id, conversation_id).await;
+                } else {
+                    self.app.live.stop_typing(self.socket.id, conversation_id).await;
+                }
                 Ok(protocol::ok(id, &json!({})))
             }
             "read.mark" => {
@@ -502,11 +503,11 @@ async fn send_replays(
 }
 
 fn done(id: &CommandId, message: &Message) -> Frame {
-    protocol::ok(id, &json!({ "message": message }))
-}
-
-fn refused(field: &str, code: &'static str, message: &str) -> Error {
-    Error::Validation(vec![FieldError { field: field.into(), code, message: message.into() }])
+    #[derive(Serialize)]
+    struct Done<'a> {
+        message: &'a Message,
+    }
+    protocol::ok(id, &Done { message })
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -13,7 +13,7 @@ fn react(n: u128, emoji: &str) -> Change {
 }
 
 fn query(from_rev: u64) -> ReplayQuery {
-    ReplayQuery { from_rev, limit: ReplayQuery::LIMIT, budget: ReplayQuery::BUDGET }
+    ReplayQuery::after(from_rev)
 }
 
 #[tokio::test]

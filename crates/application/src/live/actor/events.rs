@@ -1,4 +1,4 @@
-use super::Actor;
+use super::{Actor, forget};
 use crate::{
     live::{Event, connections::Scope},
     ports::Close,
@@ -93,7 +93,7 @@ impl Actor {
             }
             Event::WorkspaceLeft { workspace_id, user_id } => {
                 for id in self.connections.of_user(*user_id) {
-                    self.leave_workspace(id, *workspace_id);
+                    forget(&mut self.workspaces, *workspace_id, id);
                     if let Some(connection) = self.connections.get_mut(id) {
                         connection.workspaces.remove(workspace_id);
                         if let Some(attaching) = &mut connection.attaching {

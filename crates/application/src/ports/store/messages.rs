@@ -182,6 +182,11 @@ impl ReplayQuery {
     pub const LIMIT: usize = 200;
     /// Bytes of messages in one frame, which the contract holds to 256 KiB with its envelope.
     pub const BUDGET: usize = 250 * 1024;
+
+    /// As much as one frame holds of the changes after a rev.
+    pub const fn after(from_rev: u64) -> Self {
+        Self { from_rev, limit: Self::LIMIT, budget: Self::BUDGET }
+    }
 }
 
 /// Changes as current state.
