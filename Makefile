@@ -1,12 +1,13 @@
 # `make run` starts the server, `make test` and `make check` are what has to pass.
 
 CARGO ?= cargo
+PYTHON ?= python3
 
 .PHONY: help run test check fmt lint docs deny image spec
 
 help:
 	@echo "make run    the server on http://127.0.0.1:8080, data in ./data"
-	@echo "make test   all tests"
+	@echo "make test   all tests, with the services that they need"
 	@echo "make check  formatting, lints, documentation"
 	@echo "make deny   licences and bans of dependencies"
 	@echo "make image  the container image parlance:latest"
@@ -16,7 +17,7 @@ run:
 
 test:
 	@command -v cargo-nextest >/dev/null || $(CARGO) install cargo-nextest --locked
-	$(CARGO) nextest run --workspace
+	$(PYTHON) tests/services.py -- $(CARGO) nextest run --workspace
 	$(CARGO) test --workspace --doc
 
 check: fmt lint docs

@@ -2,7 +2,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{PATIENCE, Server};
+use crate::support::{Server, until};
 
 #[tokio::test]
 async fn a_revoked_session_ends_at_once_on_rest_and_on_its_socket() {
@@ -103,22 +103,7 @@ async fn errors_are_problems_everywhere() {
 async fn a_welcome_mail_is_written_for_who_signs_up() {
     let server = Server::start();
     server.sign_up("ada").await;
-    let outbox = server.data.path().join("outbox");
-    let mail = tokio::time::timeout(PATIENCE, async {
-        loop {
-            let files = std::fs::read_dir(&outbox).into_iter().flatten().flatten();
-            let mail = files
-                .map(|file| file.path())
-                .find(|path| path.extension().is_some_and(|e| e == "eml"));
-            if let Some(text) = mail
-                .and_then(|path| std::fs::read_to_string(path).ok())
-                .filter(|text| !text.is_empty())
-            {
-                return text;
-            }
-            tokio::task::yield_now().await;
-        }
-    });
-    let mail = mail.await.expect("a mail in time");
+    until("a mail", async || !server.home.mails().is_empty()).await;
+    let mail = server.home.mails().remove(0);
     assert!(mail.contains("To: ada@example.org") && mail.contains("Hello ada"), "{mail}");
 }

@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// Crates of this workspace that a crate may be built from. The server is not listed: it may use all.
-const INWARD: [(&str, &[&str]); 7] = [
+const INWARD: [(&str, &[&str]); 9] = [
     ("parlance-domain", &[]),
     ("parlance-application", &["parlance-domain"]),
     ("parlance-crypto", ADAPTER),
     ("parlance-embedded", ADAPTER),
+    ("parlance-mongo", ADAPTER),
+    ("parlance-redis", ADAPTER),
     ("parlance-smtp", ADAPTER),
     ("parlance-transport", &["parlance-application", "parlance-domain"]),
     ("parlance-testkit", &["parlance-application", "parlance-domain"]),

@@ -5,4 +5,9 @@
 mod accounts;
 mod conversations;
 mod durability;
+#[expect(dead_code, reason = "some of it is for the suite on services")]
+mod home;
+#[expect(dead_code, reason = "some of it is for the suite on services")]
 mod support;
+
+const ON: home::On = home::On::Embedded;

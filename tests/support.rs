@@ -3,24 +3,30 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use futures::{SinkExt, StreamExt};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
+use crate::home::Home;
+
 /// Longer than anything should take, even on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(crate) struct Server {
     child: Child,
-    pub(crate) data: TempDir,
+    pub(crate) home: Arc<Home>,
+    node: usize,
     pub(crate) url: String,
 }
+
+/// A process that runs jobs alone.
+pub(crate) struct Worker(Child);
 
 pub(crate) struct Person {
     pub(crate) id: String,
@@ -40,34 +46,35 @@ pub(crate) struct Socket {
 
 impl Server {
     pub(crate) fn start() -> Self {
-        Self::start_in(TempDir::new().expect("a directory"))
+        Self::start_in(Arc::new(Home::new(crate::ON)), 0, &[])
     }
 
-    pub(crate) fn start_in(data: TempDir) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_parlance"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data.path())
-            .env("RUST_LOG", "warn")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("stdout");
-        BufReader::new(stdout).read_line(&mut line).expect("a first line");
-        let url = line
-            .trim()
-            .strip_prefix("parlance listening on ")
-            .expect("the announcement")
-            .to_owned();
-        Self { child, data, url }
+    /// Another node on the same services.
+    pub(crate) fn beside(other: &Self, node: usize) -> Self {
+        Self::start_in(other.home.clone(), node, &[])
+    }
+
+    pub(crate) fn start_in(home: Arc<Home>, node: usize, settings: &[(&str, &str)]) -> Self {
+        let (child, line) = spawn(&home, node, "serve", settings);
+        let url = line.strip_prefix("parlance listening on ").expect("the announcement").to_owned();
+        Self { child, home, node, url }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
     }
 
     /// `kill -9`, then the same directory again.
     pub(crate) fn crash_and_restart(mut self) -> Self {
-        self.child.kill().expect("kill");
-        self.child.wait().expect("wait");
-        let data = std::mem::replace(&mut self.data, TempDir::new().expect("a directory"));
-        Self::start_in(data)
+        self.kill();
+        Self::start_in(self.home.clone(), self.node, &[])
+    }
+
+    /// What `/readyz` says.
+    pub(crate) async fn ready(&self) -> Value {
+        let answer = reqwest::get(format!("{}/readyz", self.url)).await.expect("an answer");
+        answer.json().await.expect("JSON")
     }
 
     pub(crate) fn terminate(&self) {
@@ -100,6 +107,49 @@ impl Server {
         assert_eq!(answer.status(), StatusCode::CREATED);
         Person::of(&answer.json().await.expect("JSON"), &self.url, http)
     }
+}
+
+impl Worker {
+    pub(crate) fn start(home: &Home) -> Self {
+        let (child, line) = spawn(home, 99, "worker", &[]);
+        assert_eq!(line, "parlance worker running");
+        Self(child)
+    }
+}
+
+impl Drop for Worker {
+    /// `kill -9`.
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the binary and waits for its first line.
+fn spawn(home: &Home, node: usize, command: &str, settings: &[(&str, &str)]) -> (Child, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_parlance"))
+        .args([command, "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(home.data(node))
+        .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned()))
+        .envs(home.settings())
+        .envs(settings.iter().copied())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("stdout");
+    BufReader::new(stdout).read_line(&mut line).expect("a first line");
+    (child, line.trim().to_owned())
+}
+
+/// Waits until a condition has come true.
+pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let come = timeout(PATIENCE, async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(come.await.is_ok(), "in vain: {what}");
 }
 
 impl Drop for Server {
@@ -218,15 +268,21 @@ impl Socket {
 
     /// The next event of a type; those before it are passed over.
     pub(crate) async fn event(&mut self, kind: &str) -> Value {
+        self.event_of(&[kind]).await
+    }
+
+    /// The next event of any of these types; those before it are passed over.
+    pub(crate) async fn event_of(&mut self, kinds: &[&str]) -> Value {
+        let wanted = |event: &Value| kinds.iter().any(|kind| event["type"] == *kind);
         while !self.events.is_empty() {
             let event = self.events.remove(0);
-            if event["type"] == kind {
+            if wanted(&event) {
                 return event;
             }
         }
         loop {
             let frame = self.frame().await;
-            if frame["type"] == kind {
+            if wanted(&frame) {
                 return frame;
             }
         }

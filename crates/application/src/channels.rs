@@ -71,8 +71,8 @@ impl Channels {
             let created = opened.theirs.is_some();
             let mut events = Vec::new();
             if let Some(theirs) = &opened.theirs {
-                events.push(joined(actor, &opened.mine));
-                events.push(joined(peer, theirs));
+                events.push(joined(actor, &opened.mine, opened.access_rev));
+                events.push(joined(peer, theirs, opened.access_rev));
             }
             Ok(((opened.mine, created), events))
         })
@@ -150,8 +150,13 @@ impl Channels {
     ) -> Result<()> {
         let (store, actor) = (self.store.clone(), caller.id());
         self.change(async move {
-            store.remove_channel_member(actor, id, user).await?;
-            let left = Event::Left { conversation_id: id, user_id: user, frame: Frame::left(id) };
+            let access_rev = store.remove_channel_member(actor, id, user).await?;
+            let left = Event::Left {
+                conversation_id: id,
+                user_id: user,
+                access_rev,
+                frame: Frame::left(id),
+            };
             let told =
                 Event::Conversation { conversation_id: id, frame: Frame::member_left(id, user) };
             Ok(((), vec![left, told]))
@@ -240,10 +245,10 @@ pub(crate) fn entered(entry: &Entry) -> Vec<Event> {
         frame: Frame::member_joined(conversation_id, user_id),
     };
     // The others first: the newcomer has just been told by `conversation.joined`.
-    vec![told, joined(user_id, &entry.summary)]
+    vec![told, joined(user_id, &entry.summary, entry.access_rev)]
 }
 
-fn joined(user_id: UserId, summary: &Summary) -> Event {
+pub(crate) fn joined(user_id: UserId, summary: &Summary, access_rev: u64) -> Event {
     let (conversation_id, rev) = (summary.conversation.id, summary.conversation.rev);
-    Event::Joined { conversation_id, user_id, rev, frame: Frame::joined(summary) }
+    Event::Joined { conversation_id, user_id, rev, access_rev, frame: Frame::joined(summary) }
 }

@@ -1,6 +1,7 @@
 //! Work that follows a write: committed with it in the outbox, run at least once, with retries.
 
 mod job;
+mod mails;
 mod retry;
 mod runner;
 

@@ -10,6 +10,7 @@ pub mod ports;
 
 mod accounts;
 mod app;
+mod board;
 mod channels;
 mod error;
 mod messages;
@@ -18,6 +19,7 @@ mod workspaces;
 
 pub use accounts::{Accounts, Caller, SignedIn, Signup};
 pub use app::{App, Ports};
+pub use board::{Board, Overview};
 pub use channels::Channels;
 pub use error::{Error, FieldError, Result, Unauthenticated};
 pub use messages::{Messages, Sent};

@@ -7,13 +7,13 @@ mod actor;
 mod connections;
 mod event;
 mod frame;
+mod look;
 mod node;
-
 mod room;
 mod sequencer;
 mod typing;
 
 pub use event::Event;
 pub use frame::{Frame, ReplayData, replay_frame};
-pub use node::{Attachment, Live};
+pub use node::{Attachment, Live, LivePorts, Peers};
 pub use sequencer::Sequencer;

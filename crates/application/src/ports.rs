@@ -4,6 +4,7 @@
 //! transaction, by [`parlance_domain::membership`]. Every method has its cases in the contract suites of `parlance-testkit`.
 
 mod ambient;
+mod board;
 mod bus;
 mod fanout;
 mod jobs;
@@ -13,7 +14,8 @@ pub mod store;
 mod token;
 
 pub use ambient::Ambient;
-pub use bus::{Bus, Subscription};
+pub use board::{JobBoard, JobCounts, JobState, JobView, MinuteView, WorkerView};
+pub use bus::{Bus, Heard, Subscription, Topic};
 pub use fanout::{Close, ConnectionId, Fanout, Urgency};
 pub use jobs::{Claim, JobQueue, Verdict};
 pub use mailer::{Mail, MailError, Mailer};
@@ -22,6 +24,6 @@ pub use token::{AccessToken, Claims, RefreshDigest, RefreshToken, TokenIssuer};
 
 #[cfg(feature = "mocks")]
 pub use self::{
-    ambient::MockAmbient, bus::MockBus, fanout::MockFanout, jobs::MockJobQueue, mailer::MockMailer,
-    password::MockPasswordHasher, token::MockTokenIssuer,
+    ambient::MockAmbient, board::MockJobBoard, bus::MockBus, fanout::MockFanout,
+    jobs::MockJobQueue, mailer::MockMailer, password::MockPasswordHasher, token::MockTokenIssuer,
 };

@@ -195,9 +195,9 @@ impl Workspaces {
         self.change(async move {
             let departure = store.remove_member(actor, id, user).await?;
             let mut events = Vec::new();
-            for conversation_id in departure.conversations {
+            for (conversation_id, access_rev) in departure.conversations {
                 let frame = Frame::left(conversation_id);
-                events.push(Event::Left { conversation_id, user_id: user, frame });
+                events.push(Event::Left { conversation_id, user_id: user, access_rev, frame });
                 let frame = Frame::member_left(conversation_id, user);
                 events.push(Event::Conversation { conversation_id, frame });
             }

@@ -165,17 +165,27 @@ impl Settings {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        for (set, name, adapter) in [
-            (&self.mongodb_uri, "PARLANCE_MONGODB_URI", "MongoDB"),
-            (&self.redis_url, "PARLANCE_REDIS_URL", "Redis"),
-            (&self.smtp_url, "PARLANCE_SMTP_URL", "SMTP"),
-        ] {
-            if set.is_some() {
-                bail!("{name} is set, but this version has no {adapter} adapter yet; unset it");
-            }
-        }
         if let Some(secret) = &self.jwt_secret {
             check_secret(secret, "PARLANCE_JWT_SECRET")?;
+        } else if self.mongodb_uri.is_some() {
+            bail!(
+                "PARLANCE_MONGODB_URI is set, and PARLANCE_JWT_SECRET is not: nodes that share a store must share \
+                 the secret that signs tokens; give all of them the same 32 random bytes or more"
+            );
+        }
+        Ok(())
+    }
+
+    /// What a process that only runs jobs needs beside its servers.
+    pub(crate) fn check_worker(&self) -> anyhow::Result<()> {
+        for (set, name) in
+            [(&self.mongodb_uri, "PARLANCE_MONGODB_URI"), (&self.redis_url, "PARLANCE_REDIS_URL")]
+        {
+            if set.is_none() {
+                bail!(
+                    "{name} is not set: the embedded store and queue belong to one process, whose server runs their jobs"
+                );
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! `parlance`: the server in one binary.
 
+mod adapters;
 mod ambient;
 mod config;
 mod data_dir;
@@ -28,6 +29,10 @@ enum Command {
         file; `parlance config` prints all of them with their defaults."
     )]
     Serve(Box<Flags>),
+    /// Runs the jobs alone, beside servers that share its store and its Redis
+    Worker(Box<Flags>),
+    /// Brings the store's schema up to date
+    Migrate(Box<Flags>),
     /// Prints the OpenAPI description of the REST API
     Openapi,
     /// Prints the commented default configuration file
@@ -51,6 +56,16 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             telemetry::logs(env)?;
             let settings = Settings::load(&flags, env)?;
             serve::run(settings)
+        }
+        Command::Worker(flags) => {
+            telemetry::logs(env)?;
+            let settings = Settings::load(&flags, env)?;
+            settings.check_worker()?;
+            serve::run_worker(settings)
+        }
+        Command::Migrate(flags) => {
+            telemetry::logs(env)?;
+            serve::run_migrations(Settings::load(&flags, env)?)
         }
         Command::Openapi => print(&parlance_transport::openapi_json()),
         Command::Config => print(config::DEFAULT_FILE),

@@ -8,22 +8,20 @@ use std::{
 };
 
 use actix_web::{HttpServer, web::Data};
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use parlance_application::{
-    App, Error, Ports, Tasks,
-    jobs::{RetryPolicy, Runner},
-    live::Live,
-    ports::{Ambient, Mailer, PasswordHasher, TokenIssuer},
+    App, Board, Ports, Tasks,
+    live::{Live, LivePorts},
 };
-use parlance_crypto::{Argon2Hasher, JwtIssuer};
 use parlance_domain::NodeId;
-use parlance_embedded::{EmbeddedStore, InProcessBus};
-use parlance_smtp::FileOutbox;
-use parlance_transport::{Hub, Metrics, Node, mount, mount_metrics};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use parlance_transport::{Admin, Hub, Metrics, Node, mount, mount_metrics};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
-use crate::{ambient::SystemAmbient, config::Settings, data_dir::DataDir, telemetry};
+use crate::{adapters::Adapters, config::Settings, telemetry};
 
 /// How often histograms are drained when nobody scrapes them.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -32,57 +30,63 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 /// Sockets that one user may have open at a time.
 const CONNECTIONS_PER_USER: usize = 100;
 
-/// Runs until the system asks it to end.
+/// Serves until the system asks it to end.
 pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
+    block_on(serve(settings))
+}
+
+/// Runs the jobs alone until the system asks it to end.
+pub(crate) fn run_worker(settings: Settings) -> anyhow::Result<()> {
+    block_on(work(settings))
+}
+
+/// Brings the store's schema up to date.
+pub(crate) fn run_migrations(settings: Settings) -> anyhow::Result<()> {
+    block_on(Adapters::migrate(settings))
+}
+
+fn block_on(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     // The web server's workers have threads of their own; store, jobs and the live node share this pool.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("parlance")
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    actix_web::rt::System::with_tokio_rt(|| runtime).block_on(serve(settings))
+    actix_web::rt::System::with_tokio_rt(|| runtime).block_on(future)
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     // First, so that a signal during the start is not lost.
     let mut stop = Stop::listen()?;
     let metrics = telemetry::metrics()?;
-    let data = DataDir::open(&settings.data_dir)?;
-    let adapters = Adapters::open(&settings, &data)?;
-    let ambient = adapters.ambient.clone();
-    let store = EmbeddedStore::open(data.path(), ambient.uuid().to_string(), ambient.now())
-        .map_err(|error| match error {
-            // Here the cause is for the operator.
-            Error::Internal { cause } | Error::Unavailable { cause, .. } => anyhow!("{cause}"),
-            error => error.into(),
-        })
-        .context("cannot open the store")?;
+    let adapters = Adapters::open(&settings).await?;
 
     // Taken before anything runs: a port in use is the commonest failure, and should cost nothing.
     let (listener, address) = bind(settings.listen)?;
     let public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
 
     let (services, tasks, hub) = (Tasks::default(), Arc::new(Tasks::default()), Hub::default());
-    let live = Live::start(
-        NodeId(ambient.uuid()),
-        Arc::new(InProcessBus::default()),
-        Arc::new(hub.clone()),
-        Arc::new(store.clone()),
-        &services,
-        &tasks,
-        settings.rate_limits.is_on().then_some(CONNECTIONS_PER_USER),
-    );
+    let ports = LivePorts {
+        node: NodeId(adapters.ambient.uuid()),
+        bus: adapters.bus.clone(),
+        fanout: Arc::new(hub.clone()),
+        store: adapters.store.clone(),
+        peers: adapters.peers.clone(),
+        connections_per_user: settings.rate_limits.is_on().then_some(CONNECTIONS_PER_USER),
+    };
+    let live = Live::start(ports, &services, &tasks);
+    let (stop_jobs, mut jobs_stopped) = watch::channel(());
     if settings.run_jobs.is_on() {
-        services.spawn(Arc::new(runner(&store, &adapters, public_url.clone())).run());
+        let runner = Arc::new(adapters.runner(public_url.clone()));
+        tasks.spawn(async move {
+            let stop = async move { drop(jobs_stopped.changed().await) };
+            runner.run(stop).await;
+        });
     }
     services.spawn(upkeep(metrics.clone()));
 
-    let pinged = store.clone();
     let node = Data::new(Node {
-        ready: Box::new(move || {
-            let store = pinged.clone();
-            Box::pin(async move { store.ping().await })
-        }),
+        ready: adapters.readiness(),
         metrics: settings.metrics_listen.is_none().then(|| render(metrics.clone())),
         allowed_origins: allowed_origins(&settings, &public_url, address),
     });
@@ -104,16 +108,26 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             }
         });
     }
+    let admin = (!settings.server_admins.is_empty()).then(|| {
+        let board = Board {
+            board: adapters.board.clone(),
+            outbox: adapters.store.clone(),
+            ambient: adapters.ambient.clone(),
+            tasks: tasks.clone(),
+            admins: settings.server_admins.clone(),
+        };
+        Data::new(Admin::new(board, &public_url))
+    });
     let app = Data::new(App::new(Ports {
-        store: Arc::new(store),
-        ambient,
+        store: adapters.store,
+        ambient: adapters.ambient,
         hasher: adapters.hasher,
         tokens: adapters.tokens,
         live: live.clone(),
         tasks: tasks.clone(),
     }));
     let server = HttpServer::new(move || {
-        actix_web::App::new().configure(mount(app.clone(), node.clone(), &hub))
+        actix_web::App::new().configure(mount(app.clone(), admin.clone(), node.clone(), &hub))
     })
     .disable_signals()
     .shutdown_timeout(SHUTDOWN.as_secs())
@@ -132,7 +146,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         }
     }
 
-    // No new connections; those that are open end as draining; what they began is finished; then the rest.
+    // No new connections; those that are open end as draining; what they and the jobs began is finished; then the rest.
+    drop(stop_jobs);
     let ((), ()) = tokio::join!(handle.stop(true), live.drain());
     if tokio::time::timeout(SHUTDOWN, tasks.wait()).await.is_err() {
         tracing::warn!("work was still in flight at the end; clients will find it unanswered");
@@ -142,17 +157,23 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn runner(store: &EmbeddedStore, adapters: &Adapters, public_url: String) -> Runner {
-    Runner {
-        outbox: Arc::new(store.clone()),
-        queue: Arc::new(store.clone()),
-        accounts: Arc::new(store.clone()),
-        workspaces: Arc::new(store.clone()),
-        mailer: adapters.mailer.clone(),
-        ambient: adapters.ambient.clone(),
-        retry: RetryPolicy::default(),
-        public_url,
+async fn work(settings: Settings) -> anyhow::Result<()> {
+    let mut stop = Stop::listen()?;
+    let adapters = Adapters::open(&settings).await?;
+    let public_url =
+        settings.public_url.clone().unwrap_or_else(|| format!("http://{}", settings.listen));
+    let (stop_jobs, mut jobs_stopped) = watch::channel(());
+    let runner = Arc::new(adapters.runner(public_url));
+    let mut working = tokio::spawn(runner.run(async move { drop(jobs_stopped.changed().await) }));
+    say("parlance worker running")?;
+    let why = stop.wait().await;
+    tracing::info!(signal = why, "stopping");
+    drop(stop_jobs);
+    if tokio::time::timeout(SHUTDOWN, &mut working).await.is_err() {
+        working.abort();
+        tracing::warn!("jobs were still in flight at the end; another worker will take them over");
     }
+    Ok(())
 }
 
 fn render(metrics: PrometheusHandle) -> Metrics {
@@ -169,34 +190,6 @@ fn allowed_origins(settings: &Settings, public_url: &str, address: SocketAddr) -
     settings.allowed_origins.iter().cloned().chain(own).collect()
 }
 
-/// The adapters that need no other one.
-struct Adapters {
-    ambient: Arc<dyn Ambient>,
-    hasher: Arc<dyn PasswordHasher>,
-    tokens: Arc<dyn TokenIssuer>,
-    mailer: Arc<dyn Mailer>,
-}
-
-impl Adapters {
-    fn open(settings: &Settings, data: &DataDir) -> anyhow::Result<Self> {
-        let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient);
-        let secret = match &settings.jwt_secret {
-            Some(secret) => secret.clone(),
-            None => data.jwt_secret(|| ambient.random())?,
-        };
-        let mailer = FileOutbox::new(data.path().join("outbox"), &settings.mail_from)
-            .context("cannot open the mail outbox (see PARLANCE_MAIL_FROM)")?;
-        // Hashing is all CPU: more at once than cores would only make each slower.
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self {
-            hasher: Arc::new(Argon2Hasher::new(cores, ambient.clone())),
-            tokens: Arc::new(JwtIssuer::new(secret.expose().as_bytes())),
-            mailer: Arc::new(mailer),
-            ambient,
-        })
-    }
-}
-
 fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address).with_context(|| {
         format!("cannot listen on {address}; choose another address with --listen")
@@ -207,8 +200,12 @@ fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
 
 /// The first line on stdout, for people and for programs that chose port 0.
 fn announce(address: SocketAddr) -> anyhow::Result<()> {
+    say(&format!("parlance listening on http://{address}"))
+}
+
+fn say(line: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "parlance listening on http://{address}")?;
+    writeln!(stdout, "{line}")?;
     Ok(stdout.flush()?)
 }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use parlance_application::{
     Result,
     live::Event,
-    ports::{Bus, Subscription},
+    ports::{Bus, Heard, Subscription, Topic},
 };
 use parlance_domain::NodeId;
 
@@ -21,11 +21,15 @@ impl Bus for SilentBus {
     async fn subscribe(&self, _node: NodeId) -> Result<Box<dyn Subscription>> {
         Ok(Box::new(Self))
     }
+
+    fn listen(&self, _node: NodeId, _topics: Vec<Topic>) {}
+
+    fn ignore(&self, _node: NodeId, _topics: Vec<Topic>) {}
 }
 
 #[async_trait]
 impl Subscription for SilentBus {
-    async fn next(&mut self) -> Option<Result<Arc<Event>>> {
+    async fn next(&mut self) -> Option<Heard> {
         std::future::pending().await
     }
 }

@@ -2,6 +2,7 @@
 //! the macros make a test of each.
 
 pub mod accounts;
+pub mod board;
 pub mod bus;
 pub mod conversations;
 pub mod jobs;
@@ -68,8 +69,8 @@ async fn by_twos<T, F: Future<Output = Result<Page<T>>>>(read: impl Fn(PageQuery
     }
 }
 
-/// Makes a test of each case of the store's and the job queue's contract. The expression makes a fresh one, which
-/// implements `Store` and `JobQueue`, and something to hold until the test's end (a directory, say): `(store, guard)`.
+/// Makes a test of each case of the store's contract. The expression makes a fresh `Store`, and something to hold until
+/// the test's end (a directory, say): `(store, guard)`.
 #[macro_export]
 macro_rules! store_contract {
     ($make:expr) => {
@@ -170,8 +171,20 @@ macro_rules! store_contract {
                 a_job_is_taken_once_and_again_later
                 oldest_first_up_to_the_limit
                 a_finished_job_never_comes_back
+                a_buried_job_is_not_handed_on
             }
-            jobs {
+        }
+    };
+}
+
+/// Makes a test of each case of the job queue's contract. The expression makes a fresh [`Jobs`](crate::contract::jobs::Jobs)
+/// and something to hold until the test's end: `(jobs, guard)`.
+#[macro_export]
+macro_rules! job_contract {
+    ($make:expr) => {
+        mod jobs {
+            use super::*;
+            $crate::__job_cases! { $make;
                 adding_twice_is_adding_once
                 only_due_jobs_are_claimed
                 oldest_first_and_no_more_than_asked
@@ -183,6 +196,18 @@ macro_rules! store_contract {
             }
         }
     };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __job_cases {
+    ($make:expr; $($case:ident)*) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $case() {
+            let (jobs, _guard) = $make;
+            $crate::contract::jobs::$case(&jobs).await;
+        }
+    )*};
 }
 
 /// Makes a test of each case of the bus's contract. The expression makes a fresh bus.
@@ -200,6 +225,16 @@ macro_rules! bus_contract {
             #[tokio::test]
             async fn one_nodes_events_come_in_order() {
                 $crate::contract::bus::one_nodes_events_come_in_order(&$make).await;
+            }
+
+            #[tokio::test]
+            async fn a_topic_is_heard_by_who_listens() {
+                $crate::contract::bus::a_topic_is_heard_by_who_listens(&$make).await;
+            }
+
+            #[tokio::test]
+            async fn an_ignored_topic_stops_nothing_else() {
+                $crate::contract::bus::an_ignored_topic_stops_nothing_else(&$make).await;
             }
         }
     };

@@ -6,7 +6,8 @@ use parlance_application::{
 };
 use parlance_domain::{
     Account, ClientMsgId, Conversation, ConversationId, ConversationKind, Email, Mentions, Message,
-    MessageId, MessageText, Password, SessionId, UserId, WorkspaceId, message::MessageKind,
+    MessageId, MessageText, Password, ReadState, SessionId, Summary, UserId, WorkspaceId,
+    message::MessageKind,
 };
 
 use crate::TestAmbient;
@@ -70,6 +71,12 @@ pub fn channel(id: ConversationId, rev: u64) -> Conversation {
         last_seq: rev,
         last_message_at: None,
     }
+}
+
+/// A conversation as somebody in it sees it, all read.
+pub fn summary(conversation: Conversation) -> Summary {
+    let read = ReadState { read_seq: conversation.last_seq, unread_count: 0, mention_count: 0 };
+    Summary { conversation, read, can_post: true, joined: true }
 }
 
 /// A message as it is after its send, the `rev`th change of a conversation with nothing but sends.

@@ -49,11 +49,11 @@ pub use bus::SilentBus;
 pub use crypto::{PlainHasher, PlainTokens};
 pub use fanout::{Record, RecordingFanout};
 pub use fixtures::{
-    account, caller, channel, client_msg_id, email, message, password, socket, text,
+    account, caller, channel, client_msg_id, email, message, password, socket, summary, text,
 };
 pub use gate::GatedMessages;
 pub use mailer::RecordingMailer;
-pub use node::TestNode;
+pub use node::{TestNode, head};
 pub use stage::{Stage, Team};
 
 /// How long a condition may take to come true.

@@ -1,9 +1,11 @@
 //! Mocks of every port. A store's narrow ports have one each; [`MockStore`] is all five in one.
 
 pub use parlance_application::ports::{
-    MockAmbient, MockBus, MockFanout, MockJobQueue, MockMailer, MockPasswordHasher,
+    MockAmbient, MockBus, MockFanout, MockJobBoard, MockJobQueue, MockMailer, MockPasswordHasher,
     MockTokenIssuer,
-    store::{MockAccounts, MockConversations, MockMessages, MockOutbox, MockWorkspaces},
+    store::{
+        MockAccounts, MockChanges, MockConversations, MockMessages, MockOutbox, MockWorkspaces,
+    },
 };
 
 use async_trait::async_trait;
@@ -70,7 +72,7 @@ mockall::mock! {
         async fn snapshot(&self, actor: UserId) -> Result<Snapshot>;
         async fn join_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<Entry>;
         async fn add_channel_member(&self, actor: UserId, id: ConversationId, user: UserId, at: Timestamp) -> Result<Entry>;
-        async fn remove_channel_member(&self, actor: UserId, id: ConversationId, user: UserId) -> Result<()>;
+        async fn remove_channel_member(&self, actor: UserId, id: ConversationId, user: UserId) -> Result<u64>;
         async fn channel_members(&self, actor: UserId, id: ConversationId, page: PageQuery) -> Result<Page<ChannelMember>>;
         async fn delete_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<()>;
         async fn mark_read(&self, actor: UserId, id: ConversationId, seq: u64) -> Result<ReadMark>;
@@ -91,5 +93,6 @@ mockall::mock! {
         async fn take_unfinished(&self, limit: usize, relayed_before: Timestamp, at: Timestamp) -> Result<Vec<Job>>;
         async fn is_unfinished(&self, job: JobId) -> Result<bool>;
         async fn finish(&self, job: JobId) -> Result<()>;
+        async fn bury(&self, job: JobId) -> Result<()>;
     }
 }

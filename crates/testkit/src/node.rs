@@ -2,10 +2,10 @@ use std::sync::{Arc, atomic::AtomicI64};
 
 use parlance_application::{
     App, Ports, Tasks,
-    live::{Attachment, Live},
+    live::{Attachment, Live, LivePorts, Peers},
     ports::{
-        ConnectionId,
-        store::{Messages, Store},
+        Bus, ConnectionId,
+        store::{Head, Messages, Store},
     },
 };
 use parlance_domain::{ConversationId, NodeId, SessionId, UserId};
@@ -34,17 +34,31 @@ impl TestNode {
 
     /// The same with a limit of connections for each user.
     pub fn limited(store: impl Messages + 'static, connections_per_user: Option<usize>) -> Self {
+        Self::build(store, Arc::new(SilentBus), None, connections_per_user)
+    }
+
+    /// A node of several, which share `peers` and `bus`.
+    pub fn among(store: impl Messages + 'static, bus: Arc<dyn Bus>, peers: Peers) -> Self {
+        Self::build(store, bus, Some(peers), None)
+    }
+
+    fn build(
+        store: impl Messages + 'static,
+        bus: Arc<dyn Bus>,
+        peers: Option<Peers>,
+        connections_per_user: Option<usize>,
+    ) -> Self {
         let (fanout, tasks, services) =
             (RecordingFanout::default(), Arc::new(Tasks::default()), Tasks::default());
-        let live = Live::start(
-            NodeId(Uuid::from_u128(1)),
-            Arc::new(SilentBus),
-            Arc::new(fanout.clone()),
-            Arc::new(store),
-            &services,
-            &tasks,
+        let ports = LivePorts {
+            node: NodeId(Uuid::from_u128(1)),
+            bus,
+            fanout: Arc::new(fanout.clone()),
+            store: Arc::new(store),
+            peers,
             connections_per_user,
-        );
+        };
+        let live = Live::start(ports, &services, &tasks);
         Self { ambient: TestAmbient::seeded(7), fanout, live, tasks, _services: services }
     }
 
@@ -84,9 +98,14 @@ impl TestNode {
         conversations: &[(ConversationId, u64)],
     ) {
         self.register(connection, user, SessionId(self.ambient.next_uuid()), 0).await;
-        let attachment =
-            Attachment { conversations: conversations.to_vec(), ..Attachment::default() };
+        let conversations = conversations.iter().map(|(id, rev)| head(*id, *rev)).collect();
+        let attachment = Attachment { conversations, ..Attachment::default() };
         self.live.attach(connection, attachment).await;
         self.live.settle().await;
     }
+}
+
+/// A conversation at its first state of access.
+pub fn head(conversation_id: ConversationId, rev: u64) -> Head {
+    Head { conversation_id, rev, access_rev: 1 }
 }

@@ -4,7 +4,7 @@ use parlance_application::{
     Result,
     jobs::{Job, Task},
     ports::{
-        Ambient, JobQueue, PasswordHash, RefreshDigest,
+        Ambient, PasswordHash, RefreshDigest,
         store::{
             Admission, Change, Commit, Committed, Draft, Entry, Joining, NewChannel, NewDm,
             NewSession, NewWorkspace, OpenedDm, Store, Write,
@@ -23,8 +23,6 @@ use crate::{TestAmbient, account, client_msg_id, text};
 pub struct Stage {
     /// The store.
     pub store: Arc<dyn Store>,
-    /// The job queue beside it.
-    pub queue: Arc<dyn JobQueue>,
     /// Clock, ids, randomness.
     pub ambient: TestAmbient,
 }
@@ -42,9 +40,8 @@ pub struct Team {
 
 impl Stage {
     /// Sets up around a fresh store.
-    pub fn new(store: impl Store + JobQueue + 'static) -> Self {
-        let store = Arc::new(store);
-        Self { store: store.clone(), queue: store, ambient: TestAmbient::seeded(11) }
+    pub fn new(store: impl Store + 'static) -> Self {
+        Self { store: Arc::new(store), ambient: TestAmbient::seeded(11) }
     }
 
     /// A moment later than all before.

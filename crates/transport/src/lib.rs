@@ -3,6 +3,7 @@
 //! To add a route: write the handler in its area's file under `http/`, with its `utoipa::path`; give it a line in
 //! `http/routes.rs` and one in `openapi.rs` (a test compares the two); run `make spec`.
 
+mod admin;
 mod boundary;
 mod error;
 mod extract;
@@ -21,17 +22,27 @@ use parlance_application::Result;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
+pub use admin::Admin;
 pub use openapi::json as openapi_json;
 pub use ws::Hub;
 
 /// What the transport asks of the process that it runs in.
 pub struct Node {
-    /// Whether the store answers.
-    pub ready: Box<dyn Fn() -> BoxFuture<'static, Result<()>> + Send + Sync>,
+    /// Whether the store answers, and what else is away.
+    pub ready: Box<dyn Fn() -> BoxFuture<'static, Result<Readiness>> + Send + Sync>,
     /// The figures, in Prometheus' text form; none where they have an address of their own.
     pub metrics: Option<Metrics>,
     /// Origins of browsers that are let in, as they send them.
     pub allowed_origins: Vec<String>,
+}
+
+/// How well a node that serves can serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// Wholly.
+    Ok,
+    /// Without this service: what others do is seen late.
+    Degraded(&'static str),
 }
 
 /// Renders the process's figures.
@@ -55,6 +66,7 @@ impl Node {
 /// worker gets its share of the hub here.
 pub fn mount(
     app: Data<parlance_application::App>,
+    admin: Option<Data<Admin>>,
     node: Data<Node>,
     hub: &Hub,
 ) -> impl FnOnce(&mut ServiceConfig) + use<> {
@@ -67,6 +79,7 @@ pub fn mount(
             .wrap(cors(node.clone()))
             .app_data(node)
             .configure(http::routes::configure)
+            .configure(|config| admin::configure(config, admin))
             .service(
                 SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", openapi::Document::openapi()),
             )

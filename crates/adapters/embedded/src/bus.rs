@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parlance_application::{
-    Error, Result,
+    Result,
     live::Event,
-    ports::{Bus, Subscription},
+    ports::{Bus, Heard, Subscription, Topic},
 };
 use parlance_domain::NodeId;
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -37,6 +37,10 @@ impl Bus for InProcessBus {
     async fn subscribe(&self, node: NodeId) -> Result<Box<dyn Subscription>> {
         Ok(Box::new(Receiver { node, events: self.events.subscribe() }))
     }
+
+    fn listen(&self, _node: NodeId, _topics: Vec<Topic>) {}
+
+    fn ignore(&self, _node: NodeId, _topics: Vec<Topic>) {}
 }
 
 struct Receiver {
@@ -46,13 +50,14 @@ struct Receiver {
 
 #[async_trait]
 impl Subscription for Receiver {
-    async fn next(&mut self) -> Option<Result<Arc<Event>>> {
+    async fn next(&mut self) -> Option<Heard> {
         loop {
             match self.events.recv().await {
                 Ok((from, _)) if from == self.node => {}
-                Ok((_, event)) => return Some(Ok(event)),
+                Ok((_, event)) => return Some(Heard::Event(event)),
                 Err(RecvError::Lagged(lost)) => {
-                    return Some(Err(Error::unavailable(format_args!("{lost} events were lost"))));
+                    tracing::warn!(lost, "the bus was slower than its events");
+                    return Some(Heard::Lost);
                 }
                 Err(RecvError::Closed) => return None,
             }
@@ -81,7 +86,7 @@ mod tests {
         let mut heard = bus.subscribe(one).await.expect("subscribes");
         bus.publish(one, event(1)).await.expect("publishes");
         bus.publish(two, event(2)).await.expect("publishes");
-        let got = heard.next().await.expect("open").expect("no loss");
+        let Some(Heard::Event(got)) = heard.next().await else { panic!("no event") };
         assert!(
             matches!(&*got, Event::WorkspaceLeft { user_id, .. } if user_id.0 == Uuid::from_u128(2))
         );
@@ -89,11 +94,11 @@ mod tests {
         for n in 0..=CAPACITY {
             bus.publish(two, event(n as u128)).await.expect("publishes");
         }
-        assert!(matches!(heard.next().await, Some(Err(Error::Unavailable { .. }))));
-        assert!(matches!(heard.next().await, Some(Ok(_))));
+        assert!(matches!(heard.next().await, Some(Heard::Lost)));
+        assert!(matches!(heard.next().await, Some(Heard::Event(_))));
         drop(bus);
         while let Some(next) = heard.next().await {
-            next.expect("no further loss");
+            assert!(matches!(next, Heard::Event(_)), "no further loss");
         }
     }
 }

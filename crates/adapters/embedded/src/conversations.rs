@@ -20,7 +20,7 @@ use crate::{
     access::{Seen, authorize, authorize_workspace, role_in, see, seen},
     error::Tx,
     paging::Start,
-    rows::{channel_member, int},
+    rows::{channel_member, int, num},
     workspaces,
 };
 
@@ -170,7 +170,7 @@ impl Conversations for EmbeddedStore {
         actor: UserId,
         id: ConversationId,
         user: UserId,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         self.write(move |conn| {
             let action = if actor == user {
                 ConversationAction::Leave
@@ -291,10 +291,12 @@ pub(crate) fn insert_channel(
 }
 
 /// Counts a change of who may read a conversation.
-pub(crate) fn bump_access(conn: &Connection, id: ConversationId) -> Tx<()> {
-    conn.prepare_cached("UPDATE conversations SET access_rev = access_rev + 1 WHERE id = ?1")?
-        .execute([id.0])?;
-    Ok(())
+pub(crate) fn bump_access(conn: &Connection, id: ConversationId) -> Tx<u64> {
+    Ok(conn
+        .prepare_cached(
+            "UPDATE conversations SET access_rev = access_rev + 1 WHERE id = ?1 RETURNING access_rev",
+        )?
+        .query_row([id.0], |row| num(row, 0))?)
 }
 
 /// Adds a person who has read everything so far; says whether they were not in yet.

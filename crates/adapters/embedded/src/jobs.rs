@@ -1,6 +1,6 @@
 //! The embedded job queue: a table with leases.
 
-use std::time::Duration;
+use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
 use parlance_application::{
@@ -9,10 +9,17 @@ use parlance_application::{
     ports::{Claim, JobQueue, Verdict},
 };
 use parlance_domain::{JobId, Timestamp};
-use rusqlite::params;
+use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use crate::{EmbeddedStore, rows::num};
+use crate::{EmbeddedStore, board, error::Tx, rows::num};
+
+/// Errors of a job that are kept.
+const ERRORS: usize = 20;
+/// Done jobs that are kept.
+const DONE: i64 = 1_000;
+/// What is noted of an attempt whose lease has passed.
+const LOST: &str = "the worker went silent";
 
 #[async_trait]
 impl JobQueue for EmbeddedStore {
@@ -31,23 +38,28 @@ impl JobQueue for EmbeddedStore {
     }
 
     async fn claim(&self, limit: usize, at: Timestamp, lease: Duration) -> Result<Vec<Claim>> {
+        self.asked_at.store(at.as_millis(), Ordering::Relaxed);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.write(move |conn| {
-            let due: Vec<(i64, Uuid, String, u32)> = conn
+            let due: Vec<(i64, Uuid, String, u32, bool)> = conn
                 .prepare_cached(
-                    "SELECT n, id, task, attempt FROM jobs WHERE state IN ('waiting', 'active') AND run_at <= ?1 \
-                     AND (lease_until IS NULL OR lease_until <= ?1) ORDER BY run_at, n LIMIT ?2",
+                    "SELECT n, id, task, attempt, state = 'active' FROM jobs WHERE state IN ('waiting', 'active') \
+                     AND run_at <= ?1 AND (lease_until IS NULL OR lease_until <= ?1) ORDER BY run_at, n LIMIT ?2",
                 )?
                 .query_map(params![at.as_millis(), limit], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
                 })?
                 .collect::<Result<_, _>>()?;
-            let mut take = conn
-                .prepare_cached("UPDATE jobs SET state = 'active', attempt = ?2, lease_until = ?3 WHERE n = ?1")?;
+            let mut take = conn.prepare_cached(
+                "UPDATE jobs SET state = 'active', attempt = ?2, started_at = ?3, lease_until = ?4 WHERE n = ?1",
+            )?;
             let mut claims = Vec::with_capacity(due.len());
-            for (n, id, task, before) in due {
+            for (n, id, task, before, lost) in due {
+                if lost {
+                    note(conn, n, LOST)?;
+                }
                 let attempt = before.saturating_add(1);
-                take.execute(params![n, attempt, (at + lease).as_millis()])?;
+                take.execute(params![n, attempt, at.as_millis(), (at + lease).as_millis()])?;
                 claims.push(Claim { job: Job { id: JobId(id), task: serde_json::from_str(&task)? }, attempt });
             }
             Ok(claims)
@@ -57,18 +69,27 @@ impl JobQueue for EmbeddedStore {
 
     async fn settle(&self, claim: &Claim, verdict: Verdict, at: Timestamp) -> Result<()> {
         let (id, attempt) = (claim.job.id.0, claim.attempt);
-        let (state, error, run_at, finished_at) = match verdict {
-            Verdict::Done => ("done", None, None, Some(at.as_millis())),
-            Verdict::Dead { error } => ("dead", Some(error), None, Some(at.as_millis())),
-            Verdict::Retry { error, at } => ("waiting", Some(error), Some(at.as_millis()), None),
-        };
         self.write(move |conn| {
-            conn.prepare_cached(
-                "UPDATE jobs SET state = ?3, error = ?4, run_at = coalesce(?5, run_at), finished_at = ?6, lease_until = NULL \
-                 WHERE id = ?1 AND attempt = ?2 AND state = 'active'",
-            )?
-            .execute(params![id, attempt, state, error, run_at, finished_at])?;
-            Ok(())
+            let held: Option<i64> = conn
+                .prepare_cached("SELECT n FROM jobs WHERE id = ?1 AND attempt = ?2 AND state = 'active'")?
+                .query_row(params![id, attempt], |row| row.get(0))
+                .optional()?;
+            let Some(n) = held else { return Ok(()) };
+            match verdict {
+                Verdict::Done => end(conn, n, "done", at),
+                Verdict::Dead { error } => {
+                    note(conn, n, &error)?;
+                    end(conn, n, "dead", at)
+                }
+                Verdict::Retry { error, at } => {
+                    note(conn, n, &error)?;
+                    conn.prepare_cached(
+                        "UPDATE jobs SET state = 'waiting', run_at = ?2, lease_until = NULL WHERE n = ?1",
+                    )?
+                    .execute(params![n, at.as_millis()])?;
+                    Ok(())
+                }
+            }
         })
         .await
     }
@@ -84,4 +105,34 @@ impl JobQueue for EmbeddedStore {
         })
         .await
     }
+}
+
+/// Adds to a job's errors.
+fn note(conn: &Connection, n: i64, error: &str) -> Tx<()> {
+    let errors: String = conn
+        .prepare_cached("SELECT errors FROM jobs WHERE n = ?1")?
+        .query_row([n], |row| row.get(0))?;
+    let mut errors: VecDeque<String> = serde_json::from_str(&errors)?;
+    errors.push_back(error.to_owned());
+    while errors.len() > ERRORS {
+        errors.pop_front();
+    }
+    conn.prepare_cached("UPDATE jobs SET errors = ?2 WHERE n = ?1")?
+        .execute(params![n, serde_json::to_string(&errors)?])?;
+    Ok(())
+}
+
+/// Ends a job, counts it, and forgets what has been over for longest.
+fn end(conn: &Connection, n: i64, state: &str, at: Timestamp) -> Tx<()> {
+    conn.prepare_cached(
+        "UPDATE jobs SET state = ?2, finished_at = ?3, lease_until = NULL WHERE n = ?1",
+    )?
+    .execute(params![n, state, at.as_millis()])?;
+    board::count(conn, state == "done", at)?;
+    conn.prepare_cached(
+        "DELETE FROM jobs WHERE n IN \
+         (SELECT n FROM jobs WHERE state = 'done' ORDER BY finished_at DESC, n DESC LIMIT -1 OFFSET ?1)",
+    )?
+    .execute([DONE])?;
+    Ok(())
 }

@@ -10,6 +10,7 @@
 mod access;
 mod accounts;
 mod append;
+mod board;
 mod bus;
 mod conversations;
 mod db;
@@ -23,7 +24,10 @@ mod reactions;
 mod rows;
 mod workspaces;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicI64},
+};
 
 use parlance_application::Result;
 use parlance_domain::Timestamp;
@@ -38,6 +42,8 @@ pub use bus::InProcessBus;
 pub struct EmbeddedStore {
     db: Arc<Db>,
     epoch: Arc<str>,
+    /// When this process last asked for jobs, in milliseconds.
+    asked_at: Arc<AtomicI64>,
 }
 
 impl std::fmt::Debug for EmbeddedStore {
@@ -57,7 +63,11 @@ impl EmbeddedStore {
         let mut conn = db::connect(&path)?;
         migrate::run(&mut conn, now)?;
         let epoch = epoch(&conn, epoch_if_new).map_err(parlance_application::Error::from)?;
-        Ok(Self { db: Arc::new(Db::start(conn, &path)?), epoch: epoch.into() })
+        Ok(Self {
+            db: Arc::new(Db::start(conn, &path)?),
+            epoch: epoch.into(),
+            asked_at: Arc::new(AtomicI64::new(i64::MIN)),
+        })
     }
 
     /// Proves that a write reaches the disk.

@@ -110,6 +110,7 @@ impl Messages for EmbeddedStore {
                     reset: true,
                     messages,
                     conversation,
+                    access_rev: seen.access_rev,
                 });
             }
             let (messages, complete) = if query.from_rev == head {
@@ -125,6 +126,7 @@ impl Messages for EmbeddedStore {
                 reset: false,
                 messages,
                 conversation,
+                access_rev: seen.access_rev,
             })
         })
         .await

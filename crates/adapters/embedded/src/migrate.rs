@@ -23,6 +23,7 @@ macro_rules! steps {
 
 const STEPS: &[Step] = steps! {
     1 "0001_schema"
+    2 "0002_job_board"
 };
 
 /// Brings the schema up to date, in one transaction. Refuses a database that a newer program has written, or whose steps

@@ -27,7 +27,8 @@ impl Outbox for EmbeddedStore {
         self.write(move |conn| {
             let rows: Vec<(i64, Uuid, String)> = conn
                 .prepare_cached(
-                    "SELECT n, id, task FROM outbox WHERE relayed_at IS NULL OR relayed_at < ?1 ORDER BY n LIMIT ?2",
+                    "SELECT n, id, task FROM outbox WHERE buried = 0 AND (relayed_at IS NULL OR relayed_at < ?1) \
+                     ORDER BY n LIMIT ?2",
                 )?
                 .query_map(params![relayed_before.as_millis(), limit], |row| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -54,6 +55,14 @@ impl Outbox for EmbeddedStore {
     async fn finish(&self, job: JobId) -> Result<()> {
         self.write(move |conn| {
             conn.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([job.0])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn bury(&self, job: JobId) -> Result<()> {
+        self.write(move |conn| {
+            conn.prepare_cached("UPDATE outbox SET buried = 1 WHERE id = ?1")?.execute([job.0])?;
             Ok(())
         })
         .await

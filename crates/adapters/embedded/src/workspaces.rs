@@ -242,9 +242,10 @@ impl Workspaces for EmbeddedStore {
                  (SELECT id FROM conversations WHERE workspace_id = ?2 AND kind = 'channel')",
             )?
             .execute(params![user.0, id.0])?;
-            for conversation in &conversations {
-                bump_access(conn, *conversation)?;
-            }
+            let conversations = conversations
+                .into_iter()
+                .map(|id| Ok((id, bump_access(conn, id)?)))
+                .collect::<Tx<_>>()?;
             Ok(Departure { conversations })
         })
         .await

@@ -3,7 +3,7 @@
 #![expect(clippy::expect_used, reason = "tests may")]
 
 use parlance_embedded::{EmbeddedStore, InProcessBus};
-use parlance_testkit::TestAmbient;
+use parlance_testkit::{TestAmbient, contract::jobs::Jobs};
 use tempfile::TempDir;
 
 fn fresh() -> (EmbeddedStore, TempDir) {
@@ -14,4 +14,12 @@ fn fresh() -> (EmbeddedStore, TempDir) {
 }
 
 parlance_testkit::store_contract!(fresh());
+parlance_testkit::job_contract!({
+    let (store, dir) = fresh();
+    (Jobs::new(store), dir)
+});
 parlance_testkit::bus_contract!(InProcessBus::default());
+parlance_testkit::board_contract!({
+    let (store, dir) = fresh();
+    (parlance_testkit::contract::board::BoardStage::ticking(store), dir)
+});

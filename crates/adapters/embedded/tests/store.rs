@@ -6,6 +6,8 @@
 mod access;
 #[path = "store/accounts.rs"]
 mod accounts;
+#[path = "store/board.rs"]
+mod board;
 #[path = "store/jobs.rs"]
 mod jobs;
 #[path = "store/messages.rs"]

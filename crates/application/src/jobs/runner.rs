@@ -1,8 +1,17 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use futures::{StreamExt, stream};
+use futures::{Future, FutureExt, StreamExt, stream::FuturesUnordered};
 
-use super::{Job, RetryPolicy, Task};
+use parlance_domain::Timestamp;
+use tokio::task::{JoinError, JoinSet};
+
+use super::{Job, RetryPolicy, Task, mails::Letter};
 use crate::{
     Error, Result,
     ports::{
@@ -19,8 +28,10 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 const LEASE: Duration = Duration::from_mins(1);
 /// How long after an outbox row was handed on it is handed on again, unless its job has ended.
 const RELAY_AGAIN: Duration = Duration::from_mins(5);
-/// Jobs at a time.
+/// Jobs at a time: as many mails may be sent twice when a worker is killed.
 const CONCURRENCY: usize = 8;
+/// Outbox rows handed on at a time.
+const RELAYED: usize = 256;
 
 /// Relays the outbox to the queue and runs what the queue hands out.
 pub struct Runner {
@@ -48,38 +59,114 @@ enum Failure {
 }
 
 impl Runner {
-    /// Works until dropped. What it was at then is taken over after its lease.
-    pub async fn run(self: Arc<Self>) {
+    /// Works until `stop` comes; then takes nothing more and finishes what it holds. What it holds when it is dropped is
+    /// taken over after its lease.
+    pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send) {
+        let (stop, lost) = (stop.shared(), AtomicBool::new(false));
+        tokio::join!(self.run_relay(stop.clone(), &lost), self.run_claims(stop, &lost));
+    }
+
+    async fn run_relay(&self, stop: impl Future<Output = ()>, lost: &AtomicBool) {
+        let mut stop = std::pin::pin!(stop);
+        let mut reached_since = self.ambient.now();
         loop {
-            match self.work().await {
-                Ok(0) => tokio::time::sleep(IDLE).await,
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "the job runner has no store or queue");
-                    tokio::time::sleep(IDLE * 8).await;
+            let pause = match self.relay(reached_since).await {
+                Ok(more) => {
+                    // What was away may have lost its memory: all is handed on again.
+                    if lost.swap(false, Ordering::Relaxed) {
+                        reached_since = self.ambient.now();
+                    }
+                    if more { Duration::ZERO } else { IDLE }
                 }
+                Err(error) => {
+                    tracing::warn!(%error, "the outbox could not be relayed");
+                    lost.store(true, Ordering::Relaxed);
+                    IDLE * 4
+                }
+            };
+            tokio::select! {
+                () = &mut stop => return,
+                () = tokio::time::sleep(pause) => {}
             }
+        }
+    }
+
+    async fn run_claims(self: &Arc<Self>, stop: impl Future<Output = ()>, lost: &AtomicBool) {
+        let mut stop = std::pin::pin!(stop);
+        // Each a task of its own, so that a slow answer to a claim holds no mail up.
+        let mut held = JoinSet::new();
+        loop {
+            let pause = match self.claim(CONCURRENCY - held.len()).await {
+                Ok(claims) => {
+                    for claim in claims {
+                        let this = self.clone();
+                        held.spawn(async move { this.attempt(claim).await });
+                    }
+                    IDLE
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no jobs could be claimed");
+                    lost.store(true, Ordering::Relaxed);
+                    IDLE * 4
+                }
+            };
+            tokio::select! {
+                () = &mut stop => break,
+                Some(ended) = held.join_next() => Self::note(ended),
+                () = tokio::time::sleep(pause) => {}
+            }
+            // Those that have ended meanwhile make room for one claim of many.
+            while let Some(ended) = held.try_join_next() {
+                Self::note(ended);
+            }
+        }
+        while let Some(ended) = held.join_next().await {
+            Self::note(ended);
         }
     }
 
     /// One round: relays, claims, runs. Returns how many jobs it ran.
     pub async fn work(&self) -> Result<usize> {
+        self.relay(Timestamp::from_millis(0)).await?;
+        let claims = self.claim(CONCURRENCY).await?;
+        let count = claims.len();
+        let mut held: FuturesUnordered<_> =
+            claims.into_iter().map(|claim| self.attempt(claim)).collect();
+        while let Some(ended) = held.next().await {
+            ended?;
+        }
+        Ok(count)
+    }
+
+    /// Hands on what the outbox has; says whether there is more at once.
+    async fn relay(&self, reached_since: Timestamp) -> Result<bool> {
         let now = self.ambient.now();
-        let again = parlance_domain::Timestamp::from_millis(
+        let long_ago = Timestamp::from_millis(
             now.as_millis() - i64::try_from(RELAY_AGAIN.as_millis()).unwrap_or(i64::MAX),
         );
-        let unfinished = self.outbox.take_unfinished(CONCURRENCY * 8, again, now).await?;
+        let again = long_ago.max(reached_since);
+        let unfinished = self.outbox.take_unfinished(RELAYED, again, now).await?;
+        let more = unfinished.len() == RELAYED;
         if !unfinished.is_empty() {
             self.queue.add(unfinished, now).await?;
         }
-        let claims = self.queue.claim(CONCURRENCY, now, LEASE).await?;
-        let count = claims.len();
-        let mut ended = stream::iter(claims.into_iter().map(|claim| self.attempt(claim)))
-            .buffer_unordered(CONCURRENCY);
-        while let Some(outcome) = ended.next().await {
-            outcome?;
+        Ok(more)
+    }
+
+    async fn claim(&self, free: usize) -> Result<Vec<Claim>> {
+        if free == 0 {
+            return Ok(vec![]);
         }
-        Ok(count)
+        self.queue.claim(free, self.ambient.now(), LEASE).await
+    }
+
+    fn note(ended: Result<Result<()>, JoinError>) {
+        // In either case its lease ends, and somebody takes it over.
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a job's end could not be recorded"),
+            Err(error) => tracing::error!(%error, "an attempt panicked"),
+        }
     }
 
     async fn attempt(&self, claim: Claim) -> Result<()> {
@@ -106,12 +193,13 @@ impl Runner {
                 tracing::error!(job = %job.id, kind = job.task.name(), attempt, error, "job is dead");
             }
         }
-        let over = !matches!(verdict, Verdict::Retry { .. });
-        self.queue.settle(&claim, verdict, self.ambient.now()).await?;
-        if over {
-            self.outbox.finish(claim.job.id).await?;
+        // First the outbox: who takes the job over from a worker that dies in between finds it done.
+        match &verdict {
+            Verdict::Done => self.outbox.finish(job.id).await?,
+            Verdict::Dead { .. } => self.outbox.bury(job.id).await?,
+            Verdict::Retry { .. } => {}
         }
-        Ok(())
+        self.queue.settle(&claim, verdict, self.ambient.now()).await
     }
 
     fn verdict(&self, attempt: u32, failure: Failure) -> Verdict {
@@ -144,24 +232,14 @@ impl Runner {
             Task::AddedToWorkspaceMail { user_id, workspace_id } => (user_id, Some(workspace_id)),
         };
         let account = self.accounts.credentials_of(user_id).await?.account;
-        let (name, url) = (&account.display_name, &self.public_url);
-        let (subject, text) = match workspace_id {
-            None => (
-                "Welcome to Parlance".to_owned(),
-                format!(
-                    "Hello {name},\n\nyour account is ready. Create a workspace, or join one with its join code:\n\n{url}\n"
-                ),
-            ),
+        let (name, link) = (account.display_name.as_str(), self.public_url.as_str());
+        let letter = match workspace_id {
+            None => Letter::welcome(name, link),
             Some(id) => {
                 let workspace = self.workspaces.workspace(user_id, id).await?.name;
-                (
-                    format!("You are now a member of {workspace}"),
-                    format!(
-                        "Hello {name},\n\nyou have been added to the workspace {workspace}. Sign in to join the conversation:\n\n{url}\n"
-                    ),
-                )
+                Letter::added(name, &workspace, link)
             }
         };
-        Ok(Mail { message_id: format!("<{}@parlance>", job.id), to: account.email, subject, text })
+        Ok(letter.mail(job.id, account.email))
     }
 }

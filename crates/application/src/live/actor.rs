@@ -1,4 +1,5 @@
 mod events;
+mod peers;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -19,7 +20,7 @@ use tokio::{
 use super::{
     Event, Frame, Live,
     connections::{Attaching, Connection, Connections, Scope},
-    node::Attachment,
+    node::{Attachment, Peers},
     replay_frame,
     room::{Room, Step},
     typing::{TYPING_FOR, Typing},
@@ -27,8 +28,8 @@ use super::{
 use crate::{
     Error, Result, Tasks,
     ports::{
-        Close, ConnectionId, Fanout, Urgency,
-        store::{Messages, Reader, ReplayPage, ReplayQuery},
+        Close, ConnectionId, Fanout, Topic, Urgency,
+        store::{Head, Messages, Reader, Readers, ReplayPage, ReplayQuery},
     },
 };
 
@@ -36,6 +37,8 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(1);
 /// When clients of a draining node are to come back.
 const RECONNECT_AFTER_MS: u64 = 1_000;
+
+pub(super) use peers::News;
 
 pub(super) enum Input {
     Register {
@@ -50,8 +53,7 @@ pub(super) enum Input {
     },
     AttachLater {
         connection: ConnectionId,
-        conversation: ConversationId,
-        have: u64,
+        have: Head,
     },
     Unregister {
         connection: ConnectionId,
@@ -66,6 +68,12 @@ pub(super) enum Input {
         conversation: ConversationId,
         page: Result<ReplayPage>,
     },
+    Checked {
+        conversation: ConversationId,
+        asked: Vec<UserId>,
+        readers: Result<Readers>,
+    },
+    FromPeers(peers::News),
     Settle(oneshot::Sender<()>),
     Drain(oneshot::Sender<()>),
 }
@@ -83,6 +91,10 @@ pub(super) struct Actor {
     /// Who has been told of a conversation, and joins its room only after the replay.
     pending: HashMap<ConversationId, HashSet<ConnectionId>>,
     typing: Typing,
+    peers: Option<Peers>,
+    /// Topics to be listened to after the input at hand.
+    wanted: Vec<Topic>,
+    unwanted: Vec<Topic>,
 }
 
 impl Actor {
@@ -90,6 +102,7 @@ impl Actor {
         live: Live,
         fanout: Arc<dyn Fanout>,
         store: Arc<dyn Messages>,
+        peers: Option<Peers>,
         tasks: Arc<Tasks>,
         connections_per_user: Option<usize>,
     ) -> Self {
@@ -104,6 +117,9 @@ impl Actor {
             workspaces: HashMap::new(),
             pending: HashMap::new(),
             typing: Typing::default(),
+            peers,
+            wanted: Vec::new(),
+            unwanted: Vec::new(),
         }
     }
 
@@ -113,7 +129,10 @@ impl Actor {
             let wake = self.typing.next_deadline().map_or(retry_at, |at| at.min(retry_at));
             tokio::select! {
                 input = inputs.recv() => match input {
-                    Some(input) => self.take(input).await,
+                    Some(input) => {
+                        self.take(input).await;
+                        self.choose_topics();
+                    }
                     None => return,
                 },
                 () = sleep_until(wake) => {}
@@ -135,10 +154,10 @@ impl Actor {
                 self.register(connection, user_id, session_id, heard_at).await;
             }
             Input::Attach { connection, attachment } => self.attach(connection, attachment).await,
-            Input::AttachLater { connection, conversation, have } => {
-                let expected = forget(&mut self.pending, conversation, connection);
+            Input::AttachLater { connection, have } => {
+                let expected = forget(&mut self.pending, have.conversation_id, connection);
                 if expected {
-                    self.join(connection, conversation, have).await;
+                    self.join(connection, have).await;
                 }
             }
             Input::Unregister { connection } => self.unregister(connection).await,
@@ -147,6 +166,10 @@ impl Actor {
             }
             Input::Event(event) => self.event(&event).await,
             Input::Bridged { conversation, page } => self.bridged(conversation, page).await,
+            Input::Checked { conversation, asked, readers } => {
+                self.checked(conversation, asked, readers).await;
+            }
+            Input::FromPeers(news) => self.heed(news).await,
             Input::Settle(done) => {
                 let _ = done.send(());
             }
@@ -186,7 +209,9 @@ impl Actor {
             workspaces: HashSet::new(),
             attaching: Some(Attaching::default()),
         };
-        self.connections.insert(id, connection);
+        if self.connections.insert(id, connection) {
+            self.wanted.push(Topic::User(user_id));
+        }
     }
 
     async fn attach(&mut self, id: ConnectionId, attachment: Attachment) {
@@ -201,7 +226,7 @@ impl Actor {
         let in_snapshot: HashSet<ConversationId> = attachment
             .conversations
             .iter()
-            .map(|(conversation, _)| *conversation)
+            .map(|have| have.conversation_id)
             .chain(attachment.pending.iter().copied())
             .collect();
         let workspaces: HashSet<WorkspaceId> =
@@ -232,16 +257,20 @@ impl Actor {
         for frame in held {
             self.tell(vec![id], &frame).await;
         }
-        let joined = since.joined.into_iter().filter(|(c, _)| !in_snapshot.contains(c));
-        for (conversation, have) in attachment.conversations.into_iter().chain(joined) {
-            if !since.left.contains(&conversation) {
-                self.join(id, conversation, have).await;
+        let joined =
+            since.joined.into_values().filter(|h| !in_snapshot.contains(&h.conversation_id));
+        for have in attachment.conversations.into_iter().chain(joined) {
+            if !since.left.contains(&have.conversation_id) {
+                self.join(id, have).await;
             }
         }
     }
 
     async fn unregister(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.remove(id) else { return };
+        if self.connections.of_user(connection.user_id).is_empty() {
+            self.unwanted.push(Topic::User(connection.user_id));
+        }
         for (conversation, user) in self.typing.disconnect(id) {
             self.typing_stopped(conversation, user).await;
         }
@@ -253,12 +282,17 @@ impl Actor {
         }
     }
 
-    async fn join(&mut self, id: ConnectionId, conversation: ConversationId, have: u64) {
+    async fn join(&mut self, id: ConnectionId, have: Head) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        let conversation = have.conversation_id;
         connection.conversations.insert(conversation);
         forget(&mut self.pending, conversation, id);
-        let room = self.rooms.entry(conversation).or_insert_with(|| Room::new(have));
-        let steps = room.join(id, have);
+        let access_rev = self.access(have.access_rev);
+        let room = self.rooms.entry(conversation).or_insert_with(|| {
+            self.wanted.push(Topic::Conversation(conversation));
+            Room::new(have.rev, access_rev)
+        });
+        let steps = room.join(id, have.rev, access_rev);
         self.carry_out(conversation, steps).await;
     }
 
@@ -275,6 +309,7 @@ impl Actor {
             room.leave(id);
             if room.is_empty() {
                 self.rooms.remove(&conversation);
+                self.unwanted.push(Topic::Conversation(conversation));
             }
         }
     }
@@ -301,15 +336,18 @@ impl Actor {
                         live.input(Input::Bridged { conversation, page }).await;
                     });
                 }
+                Step::Check => self.check(conversation),
             }
         }
     }
 
     async fn bridged(&mut self, conversation: ConversationId, page: Result<ReplayPage>) {
+        let access_rev = page.as_ref().map_or(0, |page| self.access(page.access_rev));
         let Some(room) = self.rooms.get_mut(&conversation) else { return };
         match page {
             Ok(page) => {
-                let steps = room.bridged(page.from_rev, page.to_rev, &replay_frame(&page));
+                let frame = replay_frame(&page);
+                let steps = room.bridged(page.from_rev, page.to_rev, access_rev, &frame);
                 self.carry_out(conversation, steps).await;
             }
             // The event that says so is on its way.

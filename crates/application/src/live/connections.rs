@@ -8,7 +8,7 @@ use std::{
 use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
 
 use super::Frame;
-use crate::ports::ConnectionId;
+use crate::ports::{ConnectionId, store::Head};
 
 /// Most state events held for a connection that is being attached.
 const HELD: usize = 1_024;
@@ -38,7 +38,7 @@ pub(super) struct Attaching {
     pub(super) held: Vec<(Scope, Frame)>,
     /// More came than is held: the connection has to begin anew.
     pub(super) overflowed: bool,
-    pub(super) joined: HashMap<ConversationId, u64>,
+    pub(super) joined: HashMap<ConversationId, Head>,
     pub(super) left: HashSet<ConversationId>,
     pub(super) workspaces_joined: HashSet<WorkspaceId>,
     pub(super) workspaces_left: HashSet<WorkspaceId>,
@@ -53,10 +53,14 @@ pub(super) enum Scope {
 }
 
 impl Connections {
-    pub(super) fn insert(&mut self, id: ConnectionId, connection: Connection) {
-        self.users.entry(connection.user_id).or_default().push(id);
+    /// Says whether it is its user's first.
+    pub(super) fn insert(&mut self, id: ConnectionId, connection: Connection) -> bool {
+        let of_user = self.users.entry(connection.user_id).or_default();
+        of_user.push(id);
+        let first = of_user.len() == 1;
         self.sessions.entry(connection.session_id).or_default().push(id);
         self.all.insert(id, connection);
+        first
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {

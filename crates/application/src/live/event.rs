@@ -1,9 +1,15 @@
 use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
+use serde::{Deserialize, Serialize};
 
 use super::Frame;
+use crate::ports::Topic;
 
-/// What nodes tell each other after a commit. Carries the frame for the sockets ready-made, so that no node encodes it again.
-#[derive(Debug, Clone)]
+/// What nodes tell each other after a commit. Carries the frame for the sockets ready-made, so that no node encodes it again:
+/// serialised is all but the frame, which a bus carries beside it as it is.
+///
+/// Nodes of two versions may share a bus: add variants and fields, never rename them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A durable change of a conversation.
     Changed {
@@ -11,9 +17,12 @@ pub enum Event {
         conversation_id: ConversationId,
         /// The change's rev.
         rev: u64,
+        /// The conversation's count of changes of access at the commit.
+        access_rev: u64,
         /// Of a new message: who wrote it, and so no longer types.
         author_id: Option<UserId>,
         /// For everybody in it.
+        #[serde(skip)]
         frame: Frame,
     },
     /// Somebody can read a conversation from now on.
@@ -24,7 +33,10 @@ pub enum Event {
         user_id: UserId,
         /// The rev that `frame` shows.
         rev: u64,
+        /// The conversation's count of changes of access, this one included.
+        access_rev: u64,
         /// For that person.
+        #[serde(skip)]
         frame: Frame,
     },
     /// Somebody can no longer read a conversation.
@@ -33,7 +45,10 @@ pub enum Event {
         conversation_id: ConversationId,
         /// Who.
         user_id: UserId,
+        /// The conversation's count of changes of access, this one included.
+        access_rev: u64,
         /// For that person.
+        #[serde(skip)]
         frame: Frame,
     },
     /// A conversation is gone.
@@ -41,6 +56,7 @@ pub enum Event {
         /// Which.
         conversation_id: ConversationId,
         /// For everybody in it.
+        #[serde(skip)]
         frame: Frame,
     },
     /// News of a conversation that is not part of its history.
@@ -48,6 +64,7 @@ pub enum Event {
         /// Which.
         conversation_id: ConversationId,
         /// For everybody in it.
+        #[serde(skip)]
         frame: Frame,
     },
     /// Somebody came into a workspace.
@@ -57,6 +74,7 @@ pub enum Event {
         /// Who.
         user_id: UserId,
         /// For that person.
+        #[serde(skip)]
         frame: Frame,
     },
     /// Somebody is no longer in a workspace.
@@ -71,6 +89,7 @@ pub enum Event {
         /// Which.
         workspace_id: WorkspaceId,
         /// For everybody in it.
+        #[serde(skip)]
         frame: Frame,
     },
     /// News of a workspace.
@@ -78,6 +97,7 @@ pub enum Event {
         /// Which.
         workspace_id: WorkspaceId,
         /// For everybody in it.
+        #[serde(skip)]
         frame: Frame,
     },
     /// News for one person's connections.
@@ -85,6 +105,7 @@ pub enum Event {
         /// Who.
         user_id: UserId,
         /// For that person.
+        #[serde(skip)]
         frame: Frame,
     },
     /// Somebody has begun or ceased to type.
@@ -94,6 +115,7 @@ pub enum Event {
         /// Who.
         user_id: UserId,
         /// For the others. May be dropped.
+        #[serde(skip)]
         frame: Frame,
     },
     /// A session has ended: its connections close.
@@ -101,6 +123,58 @@ pub enum Event {
         /// Which.
         session_id: SessionId,
         /// For its connections, before they close.
+        #[serde(skip)]
         frame: Frame,
     },
+}
+
+impl Event {
+    /// Which nodes it concerns. What decides who may listen goes to all of them.
+    pub fn topic(&self) -> Topic {
+        match self {
+            Self::Changed { conversation_id, .. }
+            | Self::Conversation { conversation_id, .. }
+            | Self::Typing { conversation_id, .. } => Topic::Conversation(*conversation_id),
+            Self::User { user_id, .. } => Topic::User(*user_id),
+            _ => Topic::Everybody,
+        }
+    }
+
+    /// What the sockets are told.
+    pub fn frame(&self) -> Option<&Frame> {
+        match self {
+            Self::Changed { frame, .. }
+            | Self::Joined { frame, .. }
+            | Self::Left { frame, .. }
+            | Self::Deleted { frame, .. }
+            | Self::Conversation { frame, .. }
+            | Self::WorkspaceJoined { frame, .. }
+            | Self::WorkspaceDeleted { frame, .. }
+            | Self::Workspace { frame, .. }
+            | Self::User { frame, .. }
+            | Self::Typing { frame, .. }
+            | Self::SessionRevoked { frame, .. } => Some(frame),
+            Self::WorkspaceLeft { .. } => None,
+        }
+    }
+
+    /// The same event with the frame that came beside it.
+    #[must_use]
+    pub fn with_frame(mut self, received: Frame) -> Self {
+        match &mut self {
+            Self::Changed { frame, .. }
+            | Self::Joined { frame, .. }
+            | Self::Left { frame, .. }
+            | Self::Deleted { frame, .. }
+            | Self::Conversation { frame, .. }
+            | Self::WorkspaceJoined { frame, .. }
+            | Self::WorkspaceDeleted { frame, .. }
+            | Self::Workspace { frame, .. }
+            | Self::User { frame, .. }
+            | Self::Typing { frame, .. }
+            | Self::SessionRevoked { frame, .. } => *frame = received,
+            Self::WorkspaceLeft { .. } => {}
+        }
+        self
+    }
 }

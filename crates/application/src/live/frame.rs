@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::ports::store::{Committed, ReplayPage};
 
 /// One JSON object, ready for any number of sockets. Cloning it copies nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frame(Bytes);
 
 /// What a replay frame, and the answer to `sync`, carries beside its range.
@@ -26,6 +26,11 @@ impl Frame {
     /// The object's bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.0
+    }
+
+    /// A frame that another node encoded.
+    pub const fn from_encoded(bytes: Bytes) -> Self {
+        Self(bytes)
     }
 
     /// Encodes any object. Read models always encode; should one not, the frame is an empty object, which clients ignore.

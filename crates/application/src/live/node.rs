@@ -1,15 +1,22 @@
-use std::sync::{Arc, atomic::AtomicI64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicI64, Ordering},
+};
 
 use parlance_domain::{ConversationId, NodeId, SessionId, UserId, WorkspaceId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Event,
-    actor::{Actor, Input},
+    actor::{Actor, Input, News},
+    look,
 };
 use crate::{
     Tasks,
-    ports::{Bus, ConnectionId, Fanout, store::Messages},
+    ports::{
+        Bus, ConnectionId, Fanout, Heard, Topic,
+        store::{Changes, Conversations, Head, Messages},
+    },
 };
 
 /// Inputs that may wait for the actor; beyond it callers wait.
@@ -22,7 +29,33 @@ pub struct Live {
     /// What may be lost on its way to other nodes, in order.
     ephemeral: mpsc::Sender<Arc<Event>>,
     bus: Arc<dyn Bus>,
+    bus_heard: Arc<AtomicBool>,
     node: NodeId,
+}
+
+/// What a node's live side is made of.
+pub struct LivePorts {
+    /// Which node.
+    pub node: NodeId,
+    /// To other nodes.
+    pub bus: Arc<dyn Bus>,
+    /// To this node's sockets.
+    pub fanout: Arc<dyn Fanout>,
+    /// What bridges holes.
+    pub store: Arc<dyn Messages>,
+    /// For a node that shares its store with others.
+    pub peers: Option<Peers>,
+    /// At most so many connections of one user stay open.
+    pub connections_per_user: Option<usize>,
+}
+
+/// What a node asks the store about the others' deeds.
+#[derive(Clone)]
+pub struct Peers {
+    /// What has changed.
+    pub changes: Arc<dyn Changes>,
+    /// What somebody has come into.
+    pub conversations: Arc<dyn Conversations>,
 }
 
 /// What a connection is to listen to after its `hello`.
@@ -30,37 +63,35 @@ pub struct Live {
 pub struct Attachment {
     /// Workspaces of the user.
     pub workspaces: Vec<WorkspaceId>,
-    /// Conversations, each with the rev up to which the client has been told everything.
-    pub conversations: Vec<(ConversationId, u64)>,
+    /// Conversations, each as far as the client has been told everything, at the access that it was told by.
+    pub conversations: Vec<Head>,
     /// Conversations that will be attached by [`Live::attach_later`], after their replay.
     pub pending: Vec<ConversationId>,
 }
 
 impl Live {
-    /// Starts the actor and what listens to the bus, in `services`, which run until they are aborted; what it reads of the
-    /// store runs in `tasks`. At most `connections_per_user` connections of one user stay open.
-    pub fn start(
-        node: NodeId,
-        bus: Arc<dyn Bus>,
-        fanout: Arc<dyn Fanout>,
-        store: Arc<dyn Messages>,
-        services: &Tasks,
-        tasks: &Arc<Tasks>,
-        connections_per_user: Option<usize>,
-    ) -> Self {
+    /// Starts the actor, what listens to the bus and what looks at the store, in `services`, which run until they are
+    /// aborted; what it reads of the store runs in `tasks`.
+    pub fn start(ports: LivePorts, services: &Tasks, tasks: &Arc<Tasks>) -> Self {
+        let LivePorts { node, bus, fanout, store, peers, connections_per_user } = ports;
         let (inbox, inputs) = mpsc::channel(INBOX);
         let (ephemeral, mut to_bus) = mpsc::channel::<Arc<Event>>(INBOX);
-        let live = Self { inbox, ephemeral, bus: bus.clone(), node };
+        let live = Self { inbox, ephemeral, bus: bus.clone(), bus_heard: Arc::default(), node };
         services.spawn(async move {
             while let Some(event) = to_bus.recv().await {
                 // Others see it end by its own `expires_in_ms`.
                 let _ = bus.publish(node, event).await;
             }
         });
-        let actor = Actor::new(live.clone(), fanout, store, tasks.clone(), connections_per_user);
+        let looked = peers.clone();
+        let actor =
+            Actor::new(live.clone(), fanout, store, peers, tasks.clone(), connections_per_user);
         services.spawn(actor.run(inputs));
         let listener = live.clone();
-        services.spawn(async move { listener.listen().await });
+        services.spawn(async move { listener.heed_bus().await });
+        if let Some(peers) = looked {
+            services.spawn(look::run(live.clone(), peers.changes));
+        }
         live
     }
 
@@ -69,7 +100,8 @@ impl Live {
         let event = Arc::new(event);
         self.input(Input::Event(event.clone())).await;
         if let Err(error) = self.bus.publish(self.node, event).await {
-            tracing::warn!(%error, "an event did not reach the bus; other nodes will find it in the store");
+            // The bus itself says when it goes away and comes back.
+            tracing::debug!(%error, "an event did not reach the bus; other nodes will find it in the store");
         }
     }
 
@@ -99,13 +131,8 @@ impl Live {
     }
 
     /// Joins a connection to a conversation that was pending, unless access has ended in between.
-    pub async fn attach_later(
-        &self,
-        connection: ConnectionId,
-        conversation: ConversationId,
-        have: u64,
-    ) {
-        self.input(Input::AttachLater { connection, conversation, have }).await;
+    pub async fn attach_later(&self, connection: ConnectionId, have: Head) {
+        self.input(Input::AttachLater { connection, have }).await;
     }
 
     /// A connection has ended.
@@ -140,19 +167,37 @@ impl Live {
         let _ = self.inbox.send(input).await;
     }
 
-    async fn listen(self) {
+    pub(super) fn listen(&self, topics: Vec<Topic>) {
+        self.bus.listen(self.node, topics);
+    }
+
+    pub(super) fn ignore(&self, topics: Vec<Topic>) {
+        self.bus.ignore(self.node, topics);
+    }
+
+    /// Whether the bus carried events when it was last heard of.
+    pub(super) fn hears_bus(&self) -> bool {
+        self.bus_heard.load(Ordering::Relaxed)
+    }
+
+    async fn heed_bus(self) {
         loop {
             match self.bus.subscribe(self.node).await {
                 Ok(mut events) => {
-                    while let Some(event) = events.next().await {
-                        match event {
-                            Ok(event) => self.input(Input::Event(event)).await,
-                            Err(error) => tracing::warn!(%error, "the bus lost events"),
-                        }
+                    self.bus_heard.store(true, Ordering::Relaxed);
+                    while let Some(heard) = events.next().await {
+                        self.bus_heard.store(!matches!(heard, Heard::Lost), Ordering::Relaxed);
+                        let input = match heard {
+                            Heard::Event(event) => Input::Event(event),
+                            Heard::Listening(topics) => Input::FromPeers(News::Listening(topics)),
+                            Heard::Lost => Input::FromPeers(News::Lost),
+                        };
+                        self.input(input).await;
                     }
                 }
                 Err(error) => tracing::warn!(%error, "the bus cannot be heard"),
             }
+            self.bus_heard.store(false, Ordering::Relaxed);
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         }
     }

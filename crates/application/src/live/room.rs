@@ -3,6 +3,8 @@
 //! 1. Every listener gets every rev after the one it joined at, in order, as live events or inside replays.
 //! 2. A lost or reordered event never reaches a listener out of turn: the room reads the store instead.
 //! 3. A connection that joins behind the room's position is caught up from the last few frames, or from the store.
+//! 4. Nothing that was committed after a change of access is delivered before the room has learnt of that change, from its
+//!    event or, when that was lost, by a check of who may still read.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -23,6 +25,8 @@ pub(super) enum Step {
     Read {
         from_rev: u64,
     },
+    /// Find out who may still read; answer with [`Room::checked`] or [`Room::unchecked`].
+    Check,
 }
 
 pub(super) struct Room {
@@ -39,11 +43,18 @@ pub(super) struct Room {
     /// A rev that was seen beyond a hole.
     beyond: u64,
     reading: bool,
+    /// The members may all read as of this count of changes of access.
+    access_rev: u64,
+    /// A later count that was seen.
+    access_beyond: u64,
+    checking: bool,
+    /// The oldest count at which somebody joined while a check was on its way, which knows nothing of them.
+    joined_at: Option<u64>,
 }
 
 impl Room {
-    /// A room whose first member has been told everything up to `position`.
-    pub(super) fn new(position: u64) -> Self {
+    /// A room whose first member has been told everything up to `position`, and could read at `access_rev`.
+    pub(super) fn new(position: u64, access_rev: u64) -> Self {
         Self {
             position,
             recent: VecDeque::new(),
@@ -52,6 +63,10 @@ impl Room {
             audience: None,
             beyond: 0,
             reading: false,
+            access_rev,
+            access_beyond: 0,
+            checking: false,
+            joined_at: None,
         }
     }
 
@@ -63,10 +78,22 @@ impl Room {
         self.listeners.contains(&connection) || self.adrift.contains_key(&connection)
     }
 
-    /// Adds a connection that has been told everything up to `have`.
-    pub(super) fn join(&mut self, connection: ConnectionId, have: u64) -> Vec<Step> {
+    /// Adds a connection that has been told everything up to `have`, and could read at `access_rev`.
+    pub(super) fn join(
+        &mut self,
+        connection: ConnectionId,
+        have: u64,
+        access_rev: u64,
+    ) -> Vec<Step> {
         let mut steps = Vec::new();
         if !self.contains(connection) {
+            if access_rev < self.access_rev {
+                self.access_beyond = self.access_beyond.max(self.access_rev);
+                self.access_rev = access_rev;
+            }
+            if self.checking {
+                self.joined_at = Some(self.joined_at.map_or(access_rev, |at| at.min(access_rev)));
+            }
             self.place(connection, have, &mut steps);
             self.read_on(&mut steps);
         }
@@ -81,8 +108,11 @@ impl Room {
     }
 
     /// A durable event has come, in whatever order.
-    pub(super) fn changed(&mut self, rev: u64, frame: Frame) -> Vec<Step> {
+    pub(super) fn changed(&mut self, rev: u64, access_rev: u64, frame: Frame) -> Vec<Step> {
         let mut steps = Vec::new();
+        if access_rev > self.access_rev {
+            return self.behind(rev, access_rev);
+        }
         if rev == self.position + 1 {
             if self.recent.len() == RECENT {
                 self.recent.pop_front();
@@ -98,9 +128,52 @@ impl Room {
         steps
     }
 
+    /// The conversation has got as far as this, by whatever account.
+    pub(super) fn behind(&mut self, rev: u64, access_rev: u64) -> Vec<Step> {
+        let mut steps = Vec::new();
+        self.beyond = self.beyond.max(rev);
+        self.access_beyond = self.access_beyond.max(access_rev);
+        self.read_on(&mut steps);
+        steps
+    }
+
+    /// Somebody's access has begun or ended, and the room's members are as they should be after it.
+    pub(super) fn access_changed(&mut self, access_rev: u64) -> Vec<Step> {
+        if access_rev == self.access_rev + 1 {
+            self.access_rev = access_rev;
+        }
+        self.behind(0, access_rev)
+    }
+
+    /// A check has found who could read at `access_rev`; the others have left.
+    pub(super) fn checked(&mut self, access_rev: u64) -> Vec<Step> {
+        self.checking = false;
+        self.access_rev = access_rev;
+        // The store knows best: it may have been restored.
+        self.access_beyond = access_rev;
+        if let Some(joined) = self.joined_at.take().filter(|joined| *joined < access_rev) {
+            self.access_rev = joined;
+        }
+        self.behind(0, 0)
+    }
+
+    /// The store did not answer; [`Room::retry`] asks again.
+    pub(super) fn unchecked(&mut self) {
+        self.checking = false;
+    }
+
     /// A replay page has been read, encoded as `frame`.
-    pub(super) fn bridged(&mut self, from_rev: u64, to_rev: u64, frame: &Frame) -> Vec<Step> {
+    pub(super) fn bridged(
+        &mut self,
+        from_rev: u64,
+        to_rev: u64,
+        access_rev: u64,
+        frame: &Frame,
+    ) -> Vec<Step> {
         self.reading = false;
+        if access_rev > self.access_rev {
+            return self.behind(to_rev, access_rev);
+        }
         let mut steps = Vec::new();
         if to_rev <= from_rev {
             return steps;
@@ -169,6 +242,13 @@ impl Room {
     }
 
     fn read_on(&mut self, steps: &mut Vec<Step>) {
+        if self.access_beyond > self.access_rev {
+            if !self.checking {
+                self.checking = true;
+                steps.push(Step::Check);
+            }
+            return;
+        }
         if self.reading {
             return;
         }
@@ -201,6 +281,7 @@ mod tests {
                 (to, String::from_utf8_lossy(frame.bytes()).into_owned())
             }
             Step::Read { from_rev } => (vec![], format!("read from {from_rev}")),
+            Step::Check => (vec![], "check".into()),
         }
     }
 
@@ -210,34 +291,34 @@ mod tests {
 
     #[test]
     fn passes_events_on_in_order_and_repeats_never() {
-        let mut room = Room::new(4);
-        assert_eq!(room.join(socket(1), 4), []);
-        assert_eq!(all(&room.changed(5, frame(5))), [(vec![1], "5".into())]);
-        assert_eq!(room.changed(5, frame(5)), []);
-        assert_eq!(room.changed(3, frame(3)), []);
+        let mut room = Room::new(4, 1);
+        assert_eq!(room.join(socket(1), 4, 1), []);
+        assert_eq!(all(&room.changed(5, 1, frame(5))), [(vec![1], "5".into())]);
+        assert_eq!(room.changed(5, 1, frame(5)), []);
+        assert_eq!(room.changed(3, 1, frame(3)), []);
     }
 
     #[test]
     fn bridges_a_hole_from_the_store() {
-        let mut room = Room::new(4);
-        room.join(socket(1), 4);
-        assert_eq!(all(&room.changed(7, frame(7))), [(vec![], "read from 4".into())]);
+        let mut room = Room::new(4, 1);
+        room.join(socket(1), 4, 1);
+        assert_eq!(all(&room.changed(7, 1, frame(7))), [(vec![], "read from 4".into())]);
         // Only one read at a time, and an event that closes part of the hole still passes.
-        assert_eq!(all(&room.changed(5, frame(5))), [(vec![1], "5".into())]);
+        assert_eq!(all(&room.changed(5, 1, frame(5))), [(vec![1], "5".into())]);
         assert_eq!(
-            all(&room.bridged(4, 6, &frame(46))),
+            all(&room.bridged(4, 6, 1, &frame(46))),
             [(vec![1], "46".into()), (vec![], "read from 6".into())]
         );
-        assert_eq!(all(&room.bridged(6, 8, &frame(68))), [(vec![1], "68".into())]);
-        assert_eq!(room.changed(8, frame(8)), []);
-        assert_eq!(all(&room.changed(9, frame(9))), [(vec![1], "9".into())]);
+        assert_eq!(all(&room.bridged(6, 8, 1, &frame(68))), [(vec![1], "68".into())]);
+        assert_eq!(room.changed(8, 1, frame(8)), []);
+        assert_eq!(all(&room.changed(9, 1, frame(9))), [(vec![1], "9".into())]);
     }
 
     #[test]
     fn asks_again_when_the_store_did_not_answer() {
-        let mut room = Room::new(0);
-        room.join(socket(1), 0);
-        room.changed(2, frame(2));
+        let mut room = Room::new(0, 1);
+        room.join(socket(1), 0, 1);
+        room.changed(2, 1, frame(2));
         room.unread();
         assert_eq!(room.retry(), [Step::Read { from_rev: 0 }]);
         assert_eq!(room.retry(), []);
@@ -245,47 +326,95 @@ mod tests {
 
     #[test]
     fn catches_up_who_joins_a_little_behind() {
-        let mut room = Room::new(0);
-        room.join(socket(1), 0);
+        let mut room = Room::new(0, 1);
+        room.join(socket(1), 0, 1);
         for rev in 1..=3 {
-            room.changed(rev, frame(rev));
+            room.changed(rev, 1, frame(rev));
         }
-        assert_eq!(all(&room.join(socket(2), 1)), [(vec![2], "2".into()), (vec![2], "3".into())]);
-        assert_eq!(all(&room.changed(4, frame(4))), [(vec![1, 2], "4".into())]);
+        assert_eq!(
+            all(&room.join(socket(2), 1, 1)),
+            [(vec![2], "2".into()), (vec![2], "3".into())]
+        );
+        assert_eq!(all(&room.changed(4, 1, frame(4))), [(vec![1, 2], "4".into())]);
     }
 
     #[test]
     fn reads_the_store_for_who_joins_far_behind() {
-        let mut room = Room::new(100);
-        room.join(socket(1), 100);
-        assert_eq!(room.join(socket(2), 10), [Step::Read { from_rev: 10 }]);
-        assert_eq!(all(&room.changed(101, frame(101))), [(vec![1], "101".into())]);
+        let mut room = Room::new(100, 1);
+        room.join(socket(1), 100, 1);
+        assert_eq!(room.join(socket(2), 10, 1), [Step::Read { from_rev: 10 }]);
+        assert_eq!(all(&room.changed(101, 1, frame(101))), [(vec![1], "101".into())]);
         // The page ends before the room's position, and the rest is in the recent frames.
         assert_eq!(
-            all(&room.bridged(10, 100, &frame(10_100))),
+            all(&room.bridged(10, 100, 1, &frame(10_100))),
             [(vec![2], "10100".into()), (vec![2], "101".into())]
         );
-        assert_eq!(all(&room.changed(102, frame(102))), [(vec![1, 2], "102".into())]);
+        assert_eq!(all(&room.changed(102, 1, frame(102))), [(vec![1, 2], "102".into())]);
     }
 
     #[test]
     fn who_joins_ahead_hears_nothing_twice() {
-        let mut room = Room::new(4);
-        room.join(socket(1), 4);
-        room.join(socket(2), 6);
-        assert_eq!(all(&room.changed(5, frame(5))), [(vec![1], "5".into())]);
-        assert_eq!(all(&room.changed(6, frame(6))), [(vec![1], "6".into())]);
-        assert_eq!(all(&room.changed(7, frame(7))), [(vec![1, 2], "7".into())]);
+        let mut room = Room::new(4, 1);
+        room.join(socket(1), 4, 1);
+        room.join(socket(2), 6, 1);
+        assert_eq!(all(&room.changed(5, 1, frame(5))), [(vec![1], "5".into())]);
+        assert_eq!(all(&room.changed(6, 1, frame(6))), [(vec![1], "6".into())]);
+        assert_eq!(all(&room.changed(7, 1, frame(7))), [(vec![1, 2], "7".into())]);
     }
 
     #[test]
     fn who_left_hears_nothing_more() {
-        let mut room = Room::new(0);
-        room.join(socket(1), 0);
-        room.join(socket(2), 9);
+        let mut room = Room::new(0, 1);
+        room.join(socket(1), 0, 1);
+        room.join(socket(2), 9, 1);
         room.leave(socket(1));
         room.leave(socket(2));
         assert!(room.is_empty());
-        assert_eq!(all(&room.changed(1, frame(1))), [(vec![], "1".into())]);
+        assert_eq!(all(&room.changed(1, 1, frame(1))), [(vec![], "1".into())]);
+    }
+
+    #[test]
+    fn what_follows_a_change_of_access_waits_for_a_check() {
+        let mut room = Room::new(4, 1);
+        room.join(socket(1), 4, 1);
+        room.join(socket(2), 4, 1);
+        assert_eq!(all(&room.changed(5, 2, frame(5))), [(vec![], "check".into())]);
+        assert_eq!(room.changed(6, 2, frame(6)), [], "one check at a time");
+        room.leave(socket(2));
+        assert_eq!(all(&room.checked(2)), [(vec![], "read from 4".into())]);
+        assert_eq!(all(&room.bridged(4, 6, 2, &frame(46))), [(vec![1], "46".into())]);
+        assert_eq!(all(&room.changed(7, 2, frame(7))), [(vec![1], "7".into())]);
+    }
+
+    #[test]
+    fn a_replay_waits_for_a_check_too() {
+        let mut room = Room::new(4, 1);
+        room.join(socket(1), 4, 1);
+        room.changed(6, 1, frame(6));
+        assert_eq!(all(&room.bridged(4, 6, 2, &frame(46))), [(vec![], "check".into())]);
+        room.unchecked();
+        assert_eq!(all(&room.retry()), [(vec![], "check".into())]);
+        assert_eq!(all(&room.checked(2)), [(vec![], "read from 4".into())]);
+    }
+
+    #[test]
+    fn a_change_of_access_that_was_heard_needs_no_check() {
+        let mut room = Room::new(4, 1);
+        room.join(socket(1), 4, 1);
+        assert_eq!(room.access_changed(2), []);
+        assert_eq!(all(&room.changed(5, 2, frame(5))), [(vec![1], "5".into())]);
+        assert_eq!(all(&room.access_changed(4)), [(vec![], "check".into())], "one was lost");
+    }
+
+    #[test]
+    fn who_joins_with_an_older_view_is_checked() {
+        let mut room = Room::new(4, 3);
+        room.join(socket(1), 4, 3);
+        assert_eq!(all(&room.join(socket(2), 4, 2)), [(vec![], "check".into())]);
+        // A check that was asked before somebody joined says nothing of them.
+        assert_eq!(room.join(socket(3), 4, 2), []);
+        assert_eq!(all(&room.checked(3)), [(vec![], "check".into())]);
+        assert_eq!(all(&room.checked(3)), []);
+        assert_eq!(all(&room.changed(5, 3, frame(5))), [(vec![1, 2, 3], "5".into())]);
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use parlance_domain::NodeId;
+use parlance_domain::{ConversationId, NodeId, UserId};
 
 use crate::{Result, live::Event};
 
@@ -10,16 +10,46 @@ use crate::{Result, live::Event};
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Bus: Send + Sync {
-    /// Hands an event to every *other* node. An error means that others may not have got it, never that it did not happen.
+    /// Hands an event to every *other* node that listens to its topic. Waits for no network. An error means that others
+    /// may not have got it, never that it did not happen.
     async fn publish(&self, from: NodeId, event: Arc<Event>) -> Result<()>;
 
-    /// Begins to receive what other nodes publish from now on.
+    /// Begins to receive what other nodes publish from now on to everybody, and to the topics that the node listens to.
     async fn subscribe(&self, node: NodeId) -> Result<Box<dyn Subscription>>;
+
+    /// Has a subscribed node hear some topics more. Calls take effect in order. The subscription says
+    /// [`Heard::Listening`] when it is so, unless the bus carries every topic to everybody anyway.
+    fn listen(&self, node: NodeId, topics: Vec<Topic>);
+
+    /// Lets a subscribed node miss some topics again. It may go on hearing them.
+    fn ignore(&self, node: NodeId, topics: Vec<Topic>);
 }
 
 /// One node's receiving end.
 #[async_trait]
 pub trait Subscription: Send {
-    /// The next event, or `None` when the bus is gone. `Err` says that events were lost on the way.
-    async fn next(&mut self) -> Option<Result<Arc<Event>>>;
+    /// What comes next, or `None` when the bus is gone.
+    async fn next(&mut self) -> Option<Heard>;
+}
+
+/// What comes out of a [`Subscription`].
+#[derive(Debug, Clone)]
+pub enum Heard {
+    /// Another node's event.
+    Event(Arc<Event>),
+    /// These topics are heard from here on; what was published to them before may have been missed.
+    Listening(Vec<Topic>),
+    /// Events were lost, of whatever topic: the bus was slow, or away.
+    Lost,
+}
+
+/// What an event is about, as far as nodes choose what they hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// Rare events that every node hears without listening.
+    Everybody,
+    /// Those of a conversation.
+    Conversation(ConversationId),
+    /// Those of a person.
+    User(UserId),
 }

@@ -6,13 +6,16 @@ use parlance_domain::Timestamp;
 use crate::{Result, jobs::Job};
 
 /// Runs each job at least once: a claimed job whose worker died is handed out again when its lease ends.
+///
+/// `at` is always the present. A queue on a server runs by the server's clock, takes durations only from it, and may have a
+/// lease of its own.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait JobQueue: Send + Sync {
-    /// Adds jobs. One whose id is already known, in whatever state, is left as it is.
+    /// Adds jobs that are due at once. One whose id is already known, in whatever state, is left as it is.
     async fn add(&self, jobs: Vec<Job>, at: Timestamp) -> Result<()>;
 
-    /// Takes up to `limit` jobs that are due, oldest first, and holds them until `at + lease`.
+    /// Takes up to `limit` jobs that are due and can be had at once, oldest first, and holds them until `at + lease`.
     async fn claim(&self, limit: usize, at: Timestamp, lease: Duration) -> Result<Vec<Claim>>;
 
     /// Says how an attempt ended. A claim whose lease was lost to another worker changes nothing.

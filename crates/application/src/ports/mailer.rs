@@ -19,6 +19,8 @@ pub struct Mail {
     pub subject: String,
     /// Plain text.
     pub text: String,
+    /// The same as HTML, for those who show it.
+    pub html: String,
 }
 
 /// Why a mail was not accepted.

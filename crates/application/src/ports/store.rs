@@ -1,12 +1,14 @@
 //! The store: five narrow ports, one database. [`Store`] is their sum, for wiring.
 
 mod accounts;
+mod changes;
 mod conversations;
 mod messages;
 mod outbox;
 mod workspaces;
 
 pub use accounts::{Accounts, Credentials, NewSession, RotateRefresh, Rotation};
+pub use changes::{Changes, Head, Look, Readers};
 pub use conversations::{
     Conversations, Entry, NewChannel, NewDm, OpenedDm, ReadMark, Snapshot, SnapshotEntry,
 };
@@ -21,8 +23,8 @@ pub use workspaces::{
 
 #[cfg(feature = "mocks")]
 pub use self::{
-    accounts::MockAccounts, conversations::MockConversations, messages::MockMessages,
-    outbox::MockOutbox, workspaces::MockWorkspaces,
+    accounts::MockAccounts, changes::MockChanges, conversations::MockConversations,
+    messages::MockMessages, outbox::MockOutbox, workspaces::MockWorkspaces,
 };
 
 /// Everything that one database offers. An `Arc<dyn Store>` upcasts to each narrow port.

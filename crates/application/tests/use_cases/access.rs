@@ -5,12 +5,12 @@ use std::{future::Future, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use parlance_application::{
     App, Caller, Error, Ports, Tasks,
-    live::{Attachment, Frame, Live},
+    live::{Attachment, Frame, Live, LivePorts},
     ports::{Close, ConnectionId, Fanout, Urgency},
 };
 use parlance_domain::{ConversationId, NodeId};
 use parlance_testkit::{
-    TestNode, caller,
+    TestNode, caller, head,
     mocks::{MockMessages, MockStore},
     socket,
 };
@@ -40,19 +40,19 @@ struct Scene {
 async fn scene(store: MockStore) -> Scene {
     let node = TestNode::start(MockMessages::new());
     let (sockets, services) = (Arc::new(Stuck(Semaphore::new(0))), Tasks::default());
-    let live = Live::start(
-        NodeId(node.ambient.next_uuid()),
-        Arc::new(parlance_testkit::SilentBus),
-        sockets.clone(),
-        Arc::new(MockMessages::new()),
-        &services,
-        &node.tasks,
-        None,
-    );
+    let ports = LivePorts {
+        node: NodeId(node.ambient.next_uuid()),
+        bus: Arc::new(parlance_testkit::SilentBus),
+        fanout: sockets.clone(),
+        store: Arc::new(MockMessages::new()),
+        peers: None,
+        connections_per_user: None,
+    };
+    let live = Live::start(ports, &services, &node.tasks);
     let ada = caller(&node.ambient, "ada");
     let here = ConversationId(node.ambient.next_uuid());
     live.register(socket(1), ada.id(), ada.session_id, Arc::default()).await;
-    let attachment = Attachment { conversations: vec![(here, 0)], ..Attachment::default() };
+    let attachment = Attachment { conversations: vec![head(here, 0)], ..Attachment::default() };
     live.attach(socket(1), attachment).await;
     live.settle().await;
     let app = App::new(Ports { live, ..node.ports(store) });
@@ -72,7 +72,7 @@ async fn waits_for(sockets: &Stuck, change: impl Future<Output = Result<(), Erro
 #[tokio::test(start_paused = true)]
 async fn a_removal_waits_for_the_sockets() {
     let mut store = MockStore::new();
-    store.expect_remove_channel_member().once().returning(|_, _, _| Ok(()));
+    store.expect_remove_channel_member().once().returning(|_, _, _| Ok(2));
     let scene = scene(store).await;
     let removal = scene.app.channels.remove_member(&scene.ada, scene.here, scene.ada.id());
     waits_for(&scene.sockets, removal).await;

@@ -12,7 +12,7 @@ use parlance_application::{
 };
 use parlance_domain::{ConversationId, SessionId};
 use parlance_testkit::{
-    TestNode, account, caller, email,
+    TestNode, account, caller, email, head,
     mocks::{MockMessages, MockPasswordHasher, MockStore},
     password, socket,
 };
@@ -128,7 +128,7 @@ async fn a_socket_of_an_ended_session_hears_nothing_more() {
     let mut store = MockStore::new();
     store.expect_revoke_session().once().returning(|_, _, _| Ok(()));
     node.app(store).accounts.revoke_session(&ada, ada.session_id).await.expect("revokes");
-    let conversations = vec![(ConversationId(node.ambient.next_uuid()), 0)];
+    let conversations = vec![head(ConversationId(node.ambient.next_uuid()), 0)];
     let attachment = Attachment { conversations, ..Attachment::default() };
     node.live.attach(socket(1), attachment).await;
     node.live.drain().await;

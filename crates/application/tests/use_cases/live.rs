@@ -11,7 +11,7 @@ use parlance_application::{
     },
 };
 use parlance_domain::{ConversationId, SessionId, UserId};
-use parlance_testkit::{TestNode, channel, mocks::MockMessages, socket};
+use parlance_testkit::{TestNode, channel, head, mocks::MockMessages, socket};
 use serde_json::json;
 
 struct Scene {
@@ -34,6 +34,7 @@ impl Scene {
     }
 
     async fn attach(&self, number: u32, conversations: Vec<(ConversationId, u64)>) {
+        let conversations = conversations.into_iter().map(|(id, rev)| head(id, rev)).collect();
         self.node
             .live
             .attach(socket(number), Attachment { conversations, ..Attachment::default() })
@@ -45,7 +46,13 @@ impl Scene {
         let frame = Frame::encode(&json!({ "type": "changed", "rev": rev }));
         self.node
             .live
-            .publish(Event::Changed { conversation_id: self.here, rev, author_id, frame })
+            .publish(Event::Changed {
+                conversation_id: self.here,
+                rev,
+                access_rev: 1,
+                author_id,
+                frame,
+            })
             .await;
         self.node.live.settle().await;
     }
@@ -54,14 +61,21 @@ impl Scene {
         let frame = Frame::encode(&json!({ "type": "conversation.joined" }));
         self.node
             .live
-            .publish(Event::Joined { conversation_id: self.here, user_id, rev, frame })
+            .publish(Event::Joined {
+                conversation_id: self.here,
+                user_id,
+                rev,
+                access_rev: 1,
+                frame,
+            })
             .await;
         self.node.live.settle().await;
     }
 
     async fn left(&self, user_id: UserId) {
         let frame = Frame::left(self.here);
-        self.node.live.publish(Event::Left { conversation_id: self.here, user_id, frame }).await;
+        let (conversation_id, access_rev) = (self.here, 2);
+        self.node.live.publish(Event::Left { conversation_id, user_id, access_rev, frame }).await;
         self.node.live.settle().await;
     }
 
@@ -109,7 +123,7 @@ async fn who_left_before_a_late_attachment_is_not_joined() {
     let attachment = Attachment { pending: vec![scene.here], ..Attachment::default() };
     scene.node.live.attach(socket(1), attachment).await;
     scene.left(scene.ada).await;
-    scene.node.live.attach_later(socket(1), scene.here, 0).await;
+    scene.node.live.attach_later(socket(1), head(scene.here, 0)).await;
     scene.changed(1, None).await;
     assert_eq!(scene.types(1), ["conversation.left"]);
 }
@@ -122,7 +136,7 @@ async fn what_is_deleted_before_a_late_attachment_is_told_and_not_joined() {
     scene.node.live.attach(socket(1), attachment).await;
     let frame = Frame::deleted(scene.here);
     scene.node.live.publish(Event::Deleted { conversation_id: scene.here, frame }).await;
-    scene.node.live.attach_later(socket(1), scene.here, 0).await;
+    scene.node.live.attach_later(socket(1), head(scene.here, 0)).await;
     scene.changed(1, None).await;
     assert_eq!(scene.types(1), ["conversation.deleted"]);
 }
@@ -178,6 +192,7 @@ fn page(id: ConversationId, from_rev: u64, to_rev: u64) -> ReplayPage {
         reset: false,
         messages: vec![],
         conversation: channel(id, to_rev),
+        access_rev: 1,
     }
 }
 

@@ -6,4 +6,5 @@ mod accounts;
 mod jobs;
 mod live;
 mod messages;
+mod peers;
 mod sequencer;

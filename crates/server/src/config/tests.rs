@@ -113,19 +113,13 @@ fn bad_values_say_what_where_and_why() {
 }
 
 #[test]
-fn what_this_version_cannot_do_is_refused_without_showing_the_uri() {
-    for (name, adapter) in [
-        ("PARLANCE_MONGODB_URI", "MongoDB"),
-        ("PARLANCE_REDIS_URL", "Redis"),
-        ("PARLANCE_SMTP_URL", "SMTP"),
-    ] {
-        let message = refusal(&[], &[(name, "scheme://user:hunter2@host")], None);
-        assert!(message.contains(name) && !message.contains("hunter2"), "{message}");
-        assert!(
-            message.contains(&format!("this version has no {adapter} adapter yet")),
-            "{message}"
-        );
-    }
+fn nodes_that_share_a_store_share_a_secret() {
+    let uri = ("PARLANCE_MONGODB_URI", "mongodb://user:hunter2@host/team");
+    let message = refusal(&[], &[uri], None);
+    assert!(message.contains("PARLANCE_JWT_SECRET") && !message.contains("hunter2"), "{message}");
+    let settings = load(&[], &[uri, ("PARLANCE_JWT_SECRET", &"s".repeat(32))], None).unwrap();
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    assert!(settings.check_worker().unwrap_err().to_string().contains("PARLANCE_REDIS_URL"));
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use parlance_application::{
-    live::Event,
-    ports::{Bus, Subscription},
+    live::{Event, Frame},
+    ports::{Bus, Heard, Subscription, Topic},
 };
-use parlance_domain::{NodeId, UserId, WorkspaceId};
+use parlance_domain::{ConversationId, NodeId, UserId, WorkspaceId};
 use uuid::Uuid;
 
 use crate::PATIENCE;
@@ -22,10 +22,84 @@ fn event(n: u128) -> Arc<Event> {
 }
 
 async fn next(events: &mut Box<dyn Subscription>) -> u128 {
-    let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("an event in time");
-    match &*event.expect("the bus lives").expect("no loss") {
-        Event::WorkspaceLeft { user_id, .. } => user_id.0.as_u128(),
+    loop {
+        let heard = tokio::time::timeout(PATIENCE, events.next()).await.expect("an event in time");
+        match heard.expect("the bus lives") {
+            Heard::Event(event) => return number(&event),
+            Heard::Listening(_) => {}
+            Heard::Lost => panic!("nothing should be lost"),
+        }
+    }
+}
+
+fn number(event: &Event) -> u128 {
+    match event {
+        Event::WorkspaceLeft { user_id, .. } | Event::User { user_id, .. } => user_id.0.as_u128(),
+        Event::Changed { rev, .. } => u128::from(*rev),
         other => panic!("not what was published: {other:?}"),
+    }
+}
+
+fn changed(here: ConversationId, rev: u64) -> Arc<Event> {
+    let frame = Frame::encode(&serde_json::json!({ "rev": rev, "text": "Grüße\n\u{1F600}" }));
+    Arc::new(Event::Changed {
+        conversation_id: here,
+        rev,
+        access_rev: 3,
+        author_id: Some(UserId(Uuid::from_u128(9))),
+        frame,
+    })
+}
+
+/// Listens to a topic, and publishes until it is heard: a bus may take its time.
+async fn listen(bus: &dyn Bus, events: &mut Box<dyn Subscription>, here: ConversationId) {
+    bus.listen(TWO, vec![Topic::Conversation(here)]);
+    let heard = async {
+        loop {
+            bus.publish(ONE, changed(here, 0)).await.expect("publishes");
+            let soon = tokio::time::timeout(std::time::Duration::from_millis(50), events.next());
+            if let Ok(Some(Heard::Event(event))) = soon.await {
+                assert_eq!(number(&event), 0);
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.expect("the topic is heard in time");
+}
+
+/// And its frame is the same to the byte.
+pub async fn a_topic_is_heard_by_who_listens(bus: &dyn Bus) {
+    let here = ConversationId(Uuid::from_u128(5));
+    let mut two = bus.subscribe(TWO).await.expect("subscribes");
+    listen(bus, &mut two, here).await;
+    let sent = changed(here, 1);
+    bus.publish(ONE, sent.clone()).await.expect("publishes");
+    loop {
+        match tokio::time::timeout(PATIENCE, two.next()).await.expect("in time") {
+            Some(Heard::Event(event)) if number(&event) == 1 => {
+                assert_eq!(event.frame(), sent.frame());
+                assert_eq!(format!("{event:?}"), format!("{sent:?}"));
+                return;
+            }
+            Some(_) => {}
+            None => panic!("the bus has gone"),
+        }
+    }
+}
+
+/// What concerns all nodes comes without listening, in turn with what does not.
+pub async fn an_ignored_topic_stops_nothing_else(bus: &dyn Bus) {
+    let here = ConversationId(Uuid::from_u128(6));
+    let mut two = bus.subscribe(TWO).await.expect("subscribes");
+    listen(bus, &mut two, here).await;
+    bus.ignore(TWO, vec![Topic::Conversation(here)]);
+    bus.publish(ONE, event(7)).await.expect("publishes");
+    loop {
+        let number = next(&mut two).await;
+        if number == 7 {
+            return;
+        }
+        assert_eq!(number, 0, "an earlier one");
     }
 }
 

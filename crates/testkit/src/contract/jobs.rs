@@ -1,126 +1,187 @@
-//! Cases of [`parlance_application::ports::JobQueue`].
+//! Cases of [`parlance_application::ports::JobQueue`]. A queue may run by the clock that it is told, or by one of its own:
+//! what needs time to pass is asked for until it has come.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use parlance_application::ports::{Ambient, Claim, Verdict};
+use parlance_application::{
+    jobs::{Job, Task},
+    ports::{Ambient, Claim, JobQueue, Verdict},
+};
+use parlance_domain::{JobId, UserId};
 
-use crate::Stage;
+use crate::{PATIENCE, TestAmbient};
 
-const LEASE: Duration = Duration::from_mins(1);
-
-async fn claim(stage: &Stage, limit: usize) -> Vec<Claim> {
-    stage.queue.claim(limit, stage.at(), LEASE).await.expect("answers")
+/// A queue with nothing in it.
+pub struct Jobs {
+    /// The queue.
+    pub queue: Arc<dyn JobQueue>,
+    /// Clock, ids, randomness.
+    pub ambient: TestAmbient,
+    /// How long claims hold. Short for a queue with a clock of its own.
+    pub lease: Duration,
+    /// How long a retry waits; likewise.
+    pub delay: Duration,
 }
 
-async fn claim_one(stage: &Stage) -> Claim {
-    let mut claims = claim(stage, 10).await;
-    assert_eq!(claims.len(), 1);
-    claims.remove(0)
-}
+impl Jobs {
+    /// A queue that runs by the clock that it is told.
+    pub fn new(queue: impl JobQueue + 'static) -> Self {
+        Self {
+            queue: Arc::new(queue),
+            ambient: TestAmbient::seeded(11),
+            lease: Duration::from_mins(1),
+            delay: Duration::from_secs(5),
+        }
+    }
 
-async fn settle(stage: &Stage, claim: &Claim, verdict: Verdict) {
-    stage.queue.settle(claim, verdict, stage.at()).await.expect("settles");
-}
+    /// A job of no importance.
+    pub fn job(&self) -> Job {
+        Job {
+            id: JobId(self.ambient.uuid()),
+            task: Task::WelcomeMail { user_id: UserId(self.ambient.uuid()) },
+        }
+    }
 
-async fn depth(stage: &Stage) -> (u64, u64) {
-    stage.queue.depth().await.expect("answers")
+    /// Adds a job of no importance.
+    pub async fn added(&self) -> Job {
+        let job = self.job();
+        self.add(&[&job]).await;
+        job
+    }
+
+    async fn add(&self, jobs: &[&Job]) {
+        let jobs = jobs.iter().map(|job| (*job).clone()).collect();
+        self.queue.add(jobs, self.ambient.tick()).await.expect("adds");
+    }
+
+    /// What can be had at once.
+    pub async fn claim(&self, limit: usize) -> Vec<Claim> {
+        self.queue.claim(limit, self.ambient.tick(), self.lease).await.expect("answers")
+    }
+
+    /// Asks until there are as many, one or more at a time.
+    pub async fn claim_all(&self, count: usize) -> Vec<Claim> {
+        let all = async {
+            let mut claims = Vec::new();
+            while claims.len() < count {
+                claims.extend(self.claim(count - claims.len()).await);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            claims
+        };
+        tokio::time::timeout(PATIENCE, all).await.expect("jobs to claim in time")
+    }
+
+    /// Asks until there is one.
+    pub async fn claim_one(&self) -> Claim {
+        self.claim_all(1).await.remove(0)
+    }
+
+    /// Settles.
+    pub async fn settle(&self, claim: &Claim, verdict: Verdict) {
+        self.queue.settle(claim, verdict, self.ambient.tick()).await.expect("settles");
+    }
+
+    /// Has a claim fail, to be tried again.
+    pub async fn fail(&self, claim: &Claim) {
+        let now = self.ambient.tick();
+        let verdict = Verdict::Retry { error: "busy".to_owned(), at: now + self.delay };
+        self.queue.settle(claim, verdict, now).await.expect("settles");
+    }
+
+    async fn depth(&self) -> (u64, u64) {
+        self.queue.depth().await.expect("answers")
+    }
 }
 
 /// In one call and in two.
-pub async fn adding_twice_is_adding_once(stage: &Stage) {
-    let job = stage.job();
-    stage.queue.add(vec![job.clone(), job.clone()], stage.at()).await.expect("adds");
-    stage.queue.add(vec![job.clone()], stage.at()).await.expect("adds");
-    assert_eq!(depth(stage).await, (1, 0));
-    assert_eq!(claim_one(stage).await, Claim { job: job.clone(), attempt: 1 });
-    stage.queue.add(vec![job], stage.at()).await.expect("adds");
-    assert_eq!(claim(stage, 10).await, []);
-    assert_eq!(depth(stage).await, (1, 0));
+pub async fn adding_twice_is_adding_once(jobs: &Jobs) {
+    let job = jobs.job();
+    jobs.add(&[&job, &job]).await;
+    jobs.add(&[&job]).await;
+    assert_eq!(jobs.depth().await, (1, 0));
+    assert_eq!(jobs.claim_one().await, Claim { job: job.clone(), attempt: 1 });
+    jobs.add(&[&job]).await;
+    assert_eq!(jobs.claim(10).await, []);
+    assert_eq!(jobs.depth().await, (1, 0));
 }
 
 /// A held one is not due.
-pub async fn only_due_jobs_are_claimed(stage: &Stage) {
-    let job = stage.job();
-    let at = stage.ambient.now() + Duration::from_secs(10);
-    stage.queue.add(vec![job], at).await.expect("adds");
-    assert_eq!(claim(stage, 10).await, []);
-    stage.ambient.set(at);
-    claim_one(stage).await;
-    assert_eq!(claim(stage, 10).await, []);
+pub async fn only_due_jobs_are_claimed(jobs: &Jobs) {
+    assert_eq!(jobs.claim(10).await, []);
+    let first = jobs.added().await;
+    let held = jobs.claim_one().await;
+    assert_eq!((&held.job, held.attempt), (&first, 1));
+    let second = jobs.added().await;
+    assert_eq!(jobs.claim_one().await.job, second);
+    assert_eq!(jobs.claim(10).await, []);
 }
 
 /// The rest waits.
-pub async fn oldest_first_and_no_more_than_asked(stage: &Stage) {
-    let jobs = [stage.job(), stage.job(), stage.job()];
-    for job in &jobs {
-        stage.queue.add(vec![job.clone()], stage.at()).await.expect("adds");
-    }
-    let first: Vec<_> = claim(stage, 2).await.into_iter().map(|c| c.job).collect();
-    assert_eq!(first, jobs[..2]);
-    assert_eq!(claim_one(stage).await.job, jobs[2]);
+pub async fn oldest_first_and_no_more_than_asked(jobs: &Jobs) {
+    let added = [jobs.added().await, jobs.added().await, jobs.added().await];
+    assert!(jobs.claim(0).await.is_empty());
+    let first: Vec<_> = jobs.claim_all(2).await.into_iter().map(|c| c.job).collect();
+    assert_eq!(first, added[..2]);
+    assert_eq!(jobs.claim_one().await.job, added[2]);
 }
 
-/// By the next attempt.
-pub async fn a_lost_lease_is_taken_over(stage: &Stage) {
-    stage.queue.add(vec![stage.job()], stage.at()).await.expect("adds");
-    let lost = claim_one(stage).await;
-    stage.ambient.advance(LEASE);
-    let taken = claim_one(stage).await;
-    assert_eq!(taken, Claim { attempt: 2, ..lost });
+/// By a further attempt.
+pub async fn a_lost_lease_is_taken_over(jobs: &Jobs) {
+    jobs.added().await;
+    let lost = jobs.claim_one().await;
+    jobs.ambient.advance(jobs.lease);
+    let taken = jobs.claim_one().await;
+    assert_eq!(taken.job, lost.job);
+    assert!(taken.attempt > lost.attempt, "{taken:?}");
 }
 
 /// The new holder's verdict counts.
-pub async fn a_lost_claim_settles_nothing(stage: &Stage) {
-    stage.queue.add(vec![stage.job()], stage.at()).await.expect("adds");
-    let lost = claim_one(stage).await;
-    stage.ambient.advance(LEASE);
-    let taken = claim_one(stage).await;
-    let now = stage.ambient.now();
-    for verdict in [
-        Verdict::Done,
-        Verdict::Dead { error: "x".to_owned() },
-        Verdict::Retry { error: "x".to_owned(), at: now },
-    ] {
-        settle(stage, &lost, verdict).await;
-        assert_eq!(depth(stage).await, (1, 0));
-        assert_eq!(claim(stage, 10).await, []);
+pub async fn a_lost_claim_settles_nothing(jobs: &Jobs) {
+    jobs.added().await;
+    let lost = jobs.claim_one().await;
+    jobs.ambient.advance(jobs.lease);
+    let taken = jobs.claim_one().await;
+    for verdict in [Verdict::Done, Verdict::Dead { error: "x".to_owned() }] {
+        jobs.settle(&lost, verdict).await;
+        assert_eq!(jobs.depth().await, (1, 0));
+        assert_eq!(jobs.claim(10).await, []);
     }
-    settle(stage, &taken, Verdict::Done).await;
-    assert_eq!(depth(stage).await, (0, 0));
+    jobs.fail(&lost).await;
+    assert_eq!(jobs.depth().await, (1, 0));
+    jobs.settle(&taken, Verdict::Done).await;
+    assert_eq!(jobs.depth().await, (0, 0));
 }
 
 /// And counts as the next attempt.
-pub async fn a_retry_waits_for_its_time(stage: &Stage) {
-    stage.queue.add(vec![stage.job()], stage.at()).await.expect("adds");
-    let failed = claim_one(stage).await;
-    let at = stage.ambient.now() + Duration::from_secs(5);
-    settle(stage, &failed, Verdict::Retry { error: "busy".to_owned(), at }).await;
-    assert_eq!(claim(stage, 10).await, []);
-    assert_eq!(depth(stage).await, (1, 0));
-    stage.ambient.set(at);
-    assert_eq!(claim_one(stage).await.attempt, 2);
+pub async fn a_retry_waits_for_its_time(jobs: &Jobs) {
+    jobs.added().await;
+    let failed = jobs.claim_one().await;
+    jobs.fail(&failed).await;
+    assert_eq!(jobs.claim(10).await, []);
+    assert_eq!(jobs.depth().await, (1, 0));
+    jobs.ambient.advance(jobs.delay);
+    assert_eq!(jobs.claim_one().await.attempt, 2);
 }
 
 /// Nor added again.
-pub async fn the_dead_are_kept_and_not_run(stage: &Stage) {
-    let job = stage.job();
-    stage.queue.add(vec![job.clone()], stage.at()).await.expect("adds");
-    let failed = claim_one(stage).await;
-    settle(stage, &failed, Verdict::Dead { error: "no such mailbox".to_owned() }).await;
-    stage.queue.add(vec![job], stage.at()).await.expect("adds");
-    stage.ambient.advance(LEASE * 2);
-    assert_eq!(claim(stage, 10).await, []);
-    assert_eq!(depth(stage).await, (0, 1));
+pub async fn the_dead_are_kept_and_not_run(jobs: &Jobs) {
+    let job = jobs.added().await;
+    let failed = jobs.claim_one().await;
+    jobs.settle(&failed, Verdict::Dead { error: "no such mailbox".to_owned() }).await;
+    jobs.add(&[&job]).await;
+    jobs.ambient.advance(jobs.lease * 2);
+    assert_eq!(jobs.claim(10).await, []);
+    assert_eq!(jobs.depth().await, (0, 1));
 }
 
 /// The outbox hands on more than once.
-pub async fn a_done_job_is_not_added_again(stage: &Stage) {
-    let job = stage.job();
-    stage.queue.add(vec![job.clone()], stage.at()).await.expect("adds");
-    let done = claim_one(stage).await;
-    settle(stage, &done, Verdict::Done).await;
-    stage.queue.add(vec![job], stage.at()).await.expect("adds");
-    stage.ambient.advance(LEASE * 2);
-    assert_eq!(claim(stage, 10).await, []);
-    assert_eq!(depth(stage).await, (0, 0));
+pub async fn a_done_job_is_not_added_again(jobs: &Jobs) {
+    let job = jobs.added().await;
+    let done = jobs.claim_one().await;
+    jobs.settle(&done, Verdict::Done).await;
+    jobs.add(&[&job]).await;
+    jobs.ambient.advance(jobs.lease * 2);
+    assert_eq!(jobs.claim(10).await, []);
+    assert_eq!(jobs.depth().await, (0, 0));
 }

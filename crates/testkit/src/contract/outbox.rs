@@ -46,3 +46,15 @@ pub async fn a_finished_job_never_comes_back(stage: &Stage) {
     let later = stage.ambient.advance(Duration::from_mins(5));
     assert_eq!(take(stage, 10, later).await, jobs[1..]);
 }
+
+/// But may still be run, until it is finished.
+pub async fn a_buried_job_is_not_handed_on(stage: &Stage) {
+    stage.person("ada").await;
+    let jobs = take(stage, 10, stage.ambient.now()).await;
+    stage.store.bury(jobs[0].id).await.expect("buries");
+    let later = stage.ambient.advance(Duration::from_mins(5));
+    assert_eq!(take(stage, 10, later).await, []);
+    assert_eq!(stage.store.is_unfinished(jobs[0].id).await.ok(), Some(true));
+    stage.store.finish(jobs[0].id).await.expect("finishes");
+    assert_eq!(stage.store.is_unfinished(jobs[0].id).await.ok(), Some(false));
+}

@@ -1,5 +1,6 @@
 //! Cases of [`parlance_application::ports::store::Conversations`]: what a `hello` tells, read marks and changes of access.
 
+use parlance_application::ports::store::{Reader, ReplayQuery};
 use parlance_domain::{ConversationId, ReadState, UserId};
 
 use super::forbidden;
@@ -151,8 +152,10 @@ pub async fn every_change_of_access_counts(stage: &Stage) {
     assert_eq!(joined, before + 1, "somebody joined");
     let commit = stage.try_send(bob, news, "1", "hello").await.expect("sends");
     assert_eq!(commit.access_rev, joined, "a message changes no access");
-    stage.store.remove_channel_member(bob, news, bob).await.expect("leaves");
-    assert_eq!(stage.access_rev(ada, news).await, joined + 1, "somebody left");
+    let left = stage.store.remove_channel_member(bob, news, bob).await.expect("leaves");
+    assert_eq!((left, stage.access_rev(ada, news).await), (joined + 1, left), "somebody left");
+    let replay = stage.store.replay(Reader::User(ada), news, ReplayQuery::after(0)).await;
+    assert_eq!(replay.map(|page| page.access_rev).ok(), Some(left), "a replay says how far");
     let added =
         stage.store.add_channel_member(ada, news, bob, stage.at()).await.expect("adds").access_rev;
     assert_eq!(added, joined + 2, "somebody was added");

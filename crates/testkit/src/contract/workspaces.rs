@@ -218,7 +218,10 @@ pub async fn removal_hides_everything(stage: &Stage) {
     let hidden = stage.private(ada, &team, "hidden").await;
     let dm = stage.dm(bob, &team, ada).await.expect("opens").mine.conversation.id;
     let message = stage.send(bob, team.general, "hello").await;
+    let before = stage.access_rev(ada, team.general).await;
     let gone = stage.store.remove_member(ada, team.id, bob).await.expect("removes").conversations;
+    assert!(gone.contains(&(team.general, before + 1)), "each with its new access_rev: {gone:?}");
+    let gone: Vec<_> = gone.into_iter().map(|(id, _)| id).collect();
     assert!([team.general, private, dm].iter().all(|id| gone.contains(id)), "{gone:?}");
     assert!(!gone.contains(&hidden));
     not_found(stage.store.workspace(bob, team.id).await);
@@ -254,7 +257,7 @@ pub async fn anybody_may_leave(stage: &Stage) {
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team_of(ada, [bob]).await;
     let gone = stage.store.remove_member(bob, team.id, bob).await.expect("leaves").conversations;
-    assert_eq!(gone, [team.general]);
+    assert_eq!(gone.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [team.general]);
     not_found(stage.store.workspace(bob, team.id).await);
 }
 

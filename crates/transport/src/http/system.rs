@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    Metrics, Node,
+    Metrics, Node, Readiness,
     error::{ApiError, Problem},
     openapi,
 };
@@ -16,21 +16,26 @@ use crate::{
 /// How the process does.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
-    /// `ok`.
+    /// `ok`, or `degraded`.
     status: &'static str,
+    /// The service that is away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<&'static str>,
 }
 
 /// Whether the process runs
 #[utoipa::path(get, path = "/livez", tag = "system", security(()), responses((status = 200, body = Health)))]
 pub(crate) async fn livez() -> Json<Health> {
-    Json(Health { status: "ok" })
+    Json(Health { status: "ok", missing: None })
 }
 
 /// Whether it can serve
 #[utoipa::path(get, path = "/readyz", tag = "system", security(()), responses((status = 200, body = Health), (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn readyz(node: Data<Node>) -> Result<Json<Health>, ApiError> {
-    (node.ready)().await?;
-    Ok(Json(Health { status: "ok" }))
+    Ok(Json(match (node.ready)().await? {
+        Readiness::Ok => Health { status: "ok", missing: None },
+        Readiness::Degraded(service) => Health { status: "degraded", missing: Some(service) },
+    }))
 }
 
 /// Figures for Prometheus

@@ -22,7 +22,7 @@ use parlance_application::{
     live::{Attachment, Frame, replay_frame},
     ports::{
         Close, Urgency,
-        store::{ReplayPage, Snapshot},
+        store::{Head, ReplayPage, Snapshot, SnapshotEntry},
     },
 };
 use parlance_domain::{
@@ -83,9 +83,9 @@ enum Incoming {
 
 /// Changes of one conversation, to be sent as the socket drains.
 struct Replay {
-    conversation: ConversationId,
     pages: Vec<Frame>,
-    to_rev: u64,
+    /// What the client has after them, at the access of the snapshot.
+    then: Head,
 }
 
 impl Session {
@@ -188,11 +188,14 @@ impl Session {
         };
         self.welcome(&command.id, &caller, &snapshot, &behind);
         let pending: Vec<ConversationId> =
-            replays.iter().map(|replay| replay.conversation).collect();
-        let ready = snapshot.conversations.iter().map(|entry| &entry.summary.conversation);
+            replays.iter().map(|replay| replay.then.conversation_id).collect();
         let waiting: HashSet<&ConversationId> = pending.iter().collect();
-        let conversations =
-            ready.filter(|c| !waiting.contains(&c.id)).map(|c| (c.id, c.rev)).collect();
+        let conversations = snapshot
+            .conversations
+            .iter()
+            .map(SnapshotEntry::head)
+            .filter(|head| !waiting.contains(&head.conversation_id))
+            .collect();
         let workspaces = snapshot.workspaces.iter().map(|workspace| workspace.id).collect();
         self.app.live.attach(id, Attachment { workspaces, conversations, pending }).await;
         self.caller = Some(caller);
@@ -251,11 +254,11 @@ impl Session {
                     reset: true,
                     messages: vec![],
                     conversation: conversation.clone(),
+                    access_rev: entry.access_rev,
                 };
-                let pages = vec![replay_frame(&page)];
-                replays.push(Replay { conversation: conversation.id, pages, to_rev: page.to_rev });
+                replays.push(Replay { pages: vec![replay_frame(&page)], then: entry.head() });
             } else if cursor < conversation.rev {
-                match self.changes(caller, conversation.id, cursor, budget).await? {
+                match self.changes(caller, entry, cursor, budget).await? {
                     Some((replay, bytes)) => {
                         budget -= bytes;
                         replays.push(replay);
@@ -271,13 +274,18 @@ impl Session {
     async fn changes(
         &self,
         caller: &Caller,
-        conversation: ConversationId,
+        entry: &SnapshotEntry,
         cursor: u64,
         budget: usize,
     ) -> Result<Option<(Replay, usize)>> {
         let (mut pages, mut to_rev, mut bytes) = (Vec::new(), cursor, 0);
         loop {
-            let page = match self.app.messages.replay(caller, conversation, to_rev).await {
+            let page = match self
+                .app
+                .messages
+                .replay(caller, entry.head().conversation_id, to_rev)
+                .await
+            {
                 Ok(page) => page,
                 // Access ended since the snapshot; the event that says so is on its way.
                 Err(Error::NotFound(_)) => return Ok(None),
@@ -291,7 +299,8 @@ impl Session {
             pages.push(frame);
             to_rev = page.to_rev;
             if page.complete {
-                return Ok(Some((Replay { conversation, pages, to_rev }, bytes)));
+                let then = Head { rev: to_rev, ..entry.head() };
+                return Ok(Some((Replay { pages, then }, bytes)));
             }
         }
     }
@@ -493,12 +502,12 @@ async fn send_replays(
     connection: parlance_application::ports::ConnectionId,
     replays: Vec<Replay>,
 ) {
-    for Replay { conversation, pages, to_rev } in replays {
+    for Replay { pages, then } in replays {
         for page in pages {
             outbound.drained().await;
             outbound.push(text_frame(page.bytes()), Urgency::Reliable);
         }
-        app.live.attach_later(connection, conversation, to_rev).await;
+        app.live.attach_later(connection, then).await;
     }
 }
 

@@ -1,46 +1,65 @@
 use super::{Actor, forget};
 use crate::{
     live::{Event, connections::Scope},
-    ports::Close,
+    ports::{Close, store::Head},
 };
 
 impl Actor {
     /// Carries an event out on this node's connections.
     pub(super) async fn event(&mut self, event: &Event) {
         match event {
-            Event::Changed { conversation_id, rev, author_id, frame } => {
+            Event::Changed { conversation_id, rev, access_rev, author_id, frame } => {
                 if let Some(author) = author_id
                     && self.typing.stop(*conversation_id, *author)
                 {
                     self.typing_stopped(*conversation_id, *author).await;
                 }
+                let access_rev = self.access(*access_rev);
                 if let Some(room) = self.rooms.get_mut(conversation_id) {
-                    let steps = room.changed(*rev, frame.clone());
+                    let steps = room.changed(*rev, access_rev, frame.clone());
                     self.carry_out(*conversation_id, steps).await;
                 }
             }
-            Event::Joined { conversation_id, user_id, rev, frame } => {
-                let present = self.tell_user(*user_id, frame, |attaching| {
-                    attaching.left.remove(conversation_id);
-                    attaching.joined.insert(*conversation_id, *rev);
-                });
-                for connection in present.await {
-                    self.join(connection, *conversation_id, *rev).await;
+            Event::Joined { conversation_id, user_id, rev, access_rev, frame } => {
+                self.access_changed(*conversation_id, *access_rev).await;
+                let have =
+                    Head { conversation_id: *conversation_id, rev: *rev, access_rev: *access_rev };
+                let mut present = Vec::new();
+                for id in self.connections.of_user(*user_id) {
+                    let Some(connection) = self.connections.get_mut(id) else { continue };
+                    if let Some(attaching) = &mut connection.attaching {
+                        attaching.left.remove(conversation_id);
+                        if attaching.joined.insert(*conversation_id, have).is_none() {
+                            attaching.hold(Scope::User, frame);
+                        }
+                    } else if !connection.conversations.contains(conversation_id) {
+                        present.push(id);
+                    }
+                }
+                self.tell(present.clone(), frame).await;
+                for connection in present {
+                    self.join(connection, have).await;
                 }
             }
-            Event::Left { conversation_id, user_id, frame } => {
+            Event::Left { conversation_id, user_id, access_rev, frame } => {
                 if self.typing.stop(*conversation_id, *user_id) {
                     self.typing_stopped(*conversation_id, *user_id).await;
                 }
-                for connection in self.connections.of_user(*user_id) {
-                    self.leave(connection, *conversation_id);
-                }
-                let _ = self
-                    .tell_user(*user_id, frame, |attaching| {
+                let mut told = Vec::new();
+                for id in self.connections.of_user(*user_id) {
+                    let Some(connection) = self.connections.get_mut(id) else { continue };
+                    if let Some(attaching) = &mut connection.attaching {
                         attaching.joined.remove(conversation_id);
-                        attaching.left.insert(*conversation_id);
-                    })
-                    .await;
+                        if attaching.left.insert(*conversation_id) {
+                            attaching.hold(Scope::User, frame);
+                        }
+                    } else if connection.conversations.contains(conversation_id) {
+                        told.push(id);
+                        self.leave(id, *conversation_id);
+                    }
+                }
+                self.tell(told, frame).await;
+                self.access_changed(*conversation_id, *access_rev).await;
             }
             Event::Deleted { conversation_id, frame } => {
                 self.hold(Scope::Conversation(*conversation_id), frame, |attaching| {

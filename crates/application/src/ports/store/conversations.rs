@@ -1,10 +1,10 @@
 use async_trait::async_trait;
 use parlance_domain::{
-    ChannelMember, ChannelName, ConversationAction, ConversationId, ReadState, Summary, Timestamp,
-    Topic, UserId, Workspace, WorkspaceId,
+    ChannelMember, ChannelName, Conversation, ConversationAction, ConversationId, ReadState,
+    Summary, Timestamp, Topic, UserId, Workspace, WorkspaceId,
 };
 
-use super::{Page, PageQuery};
+use super::{Head, Page, PageQuery};
 use crate::Result;
 
 /// Channels, DMs, who is in them and how far they have read. `NotFound` for what the actor may not read.
@@ -57,13 +57,14 @@ pub trait Conversations: Send + Sync {
         at: Timestamp,
     ) -> Result<Entry>;
 
-    /// Ends somebody's membership of a channel, maybe the actor's own. `Conflict` for `general`.
+    /// Ends somebody's membership of a channel, maybe the actor's own; returns the channel's new count of changes of access.
+    /// `Conflict` for `general`.
     async fn remove_channel_member(
         &self,
         actor: UserId,
         id: ConversationId,
         user: UserId,
-    ) -> Result<()>;
+    ) -> Result<u64>;
 
     /// Who is in a channel, oldest membership first.
     async fn channel_members(
@@ -160,6 +161,14 @@ pub struct SnapshotEntry {
     pub summary: Summary,
     /// Its count of changes of access.
     pub access_rev: u64,
+}
+
+impl SnapshotEntry {
+    /// Where the conversation stands.
+    pub const fn head(&self) -> Head {
+        let Conversation { id, rev, .. } = self.summary.conversation;
+        Head { conversation_id: id, rev, access_rev: self.access_rev }
+    }
 }
 
 /// A read mark after it was asked to move.

@@ -204,4 +204,6 @@ pub struct ReplayPage {
     pub messages: Vec<Message>,
     /// The conversation as it is now.
     pub conversation: Conversation,
+    /// Its count of changes of access, read at the same point in time.
+    pub access_rev: u64,
 }

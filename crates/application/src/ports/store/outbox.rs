@@ -17,9 +17,12 @@ pub trait Outbox: Send + Sync {
         at: Timestamp,
     ) -> Result<Vec<Job>>;
 
-    /// Whether a job still has to run.
+    /// Whether a job may have to run: it is not done. A dead one may, when an operator has it run again.
     async fn is_unfinished(&self, job: JobId) -> Result<bool>;
 
-    /// A job has ended, done or dead.
+    /// A job is done.
     async fn finish(&self, job: JobId) -> Result<()>;
+
+    /// A job is dead: it is not handed on again, but may still be run.
+    async fn bury(&self, job: JobId) -> Result<()>;
 }

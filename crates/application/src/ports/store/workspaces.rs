@@ -135,8 +135,8 @@ pub enum Joining {
 /// Somebody has gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Departure {
-    /// The conversations that they could read, and now cannot.
-    pub conversations: Vec<ConversationId>,
+    /// The conversations that they could read, and now cannot, each with its new count of changes of access.
+    pub conversations: Vec<(ConversationId, u64)>,
 }
 
 /// Which part of a list.

@@ -1,0 +1,266 @@
+//! What operators see of the embedded job queue. Its one worker is this process, if it runs jobs.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use async_trait::async_trait;
+use parlance_application::{
+    Error, Result,
+    jobs::Job,
+    ports::{JobBoard, JobCounts, JobState, JobView, MinuteView, WorkerView},
+};
+use parlance_domain::{JobId, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::{
+    EmbeddedStore,
+    error::Tx,
+    rows::{at, maybe_at, num},
+};
+
+/// How long the worker may be busy without asking for more.
+const SILENT: Duration = Duration::from_mins(1);
+const MINUTE: i64 = 60_000;
+/// Minutes whose counts are kept.
+const KEPT: i64 = 240;
+
+/// `SELECT` of what [`stored`] reads; the present is `?1`.
+macro_rules! job_sql {
+    ($tail:literal) => {
+        concat!(
+            "SELECT id, task, CASE WHEN state = 'waiting' AND run_at > ?1 THEN 'delayed' ELSE state END, attempt, ",
+            "added_at, run_at, started_at, finished_at, coalesce(lease_until <= ?1, 0), errors FROM jobs ",
+            $tail
+        )
+    };
+}
+
+#[async_trait]
+impl JobBoard for EmbeddedStore {
+    async fn counts(&self, at: Timestamp) -> Result<JobCounts> {
+        self.read(move |conn| {
+            let counts = |row: &Row<'_>| {
+                Ok(JobCounts {
+                    waiting: num(row, 0)?,
+                    delayed: num(row, 1)?,
+                    active: num(row, 2)?,
+                    stalled: num(row, 3)?,
+                    done: num(row, 4)?,
+                    dead: num(row, 5)?,
+                })
+            };
+            Ok(conn
+                .prepare_cached(
+                    "SELECT count(*) FILTER (WHERE state = 'waiting' AND run_at <= ?1), \
+                     count(*) FILTER (WHERE state = 'waiting' AND run_at > ?1), \
+                     count(*) FILTER (WHERE state = 'active'), \
+                     count(*) FILTER (WHERE state = 'active' AND lease_until <= ?1), \
+                     (SELECT count(*) FROM jobs WHERE state = 'done'), \
+                     (SELECT count(*) FROM jobs WHERE state = 'dead') \
+                     FROM jobs WHERE state IN ('waiting', 'active')",
+                )?
+                .query_row([at.as_millis()], counts)?)
+        })
+        .await
+    }
+
+    async fn workers(&self, at: Timestamp) -> Result<Vec<WorkerView>> {
+        let asked_at = Timestamp::from_millis(self.asked_at.load(Ordering::Relaxed));
+        if at.since(asked_at) > SILENT {
+            return Ok(vec![]);
+        }
+        self.read(|conn| {
+            let holds = conn
+                .prepare_cached(
+                    "SELECT id FROM jobs WHERE state IN ('waiting', 'active') AND state = 'active' \
+                     ORDER BY started_at, n",
+                )?
+                .query_map([], |row| row.get(0).map(JobId))?
+                .collect::<Result<_, _>>()?;
+            Ok(vec![WorkerView { name: "this process".to_owned(), holds }])
+        })
+        .await
+    }
+
+    async fn throughput(&self, minutes: usize, at: Timestamp) -> Result<Vec<MinuteView>> {
+        let last = at.as_millis().div_euclid(MINUTE);
+        let first = last + 1 - i64::try_from(minutes).unwrap_or(KEPT).clamp(1, KEPT);
+        self.read(move |conn| {
+            let mut look =
+                conn.prepare_cached("SELECT done, failed FROM job_minutes WHERE minute = ?1")?;
+            let mut view = |minute: i64| -> Tx<MinuteView> {
+                let counted =
+                    look.query_row([minute], |row| Ok((num(row, 0)?, num(row, 1)?))).optional()?;
+                let (done, failed) = counted.unwrap_or_default();
+                Ok(MinuteView { at: Timestamp::from_millis(minute * MINUTE), done, failed })
+            };
+            (first..=last).map(&mut view).collect()
+        })
+        .await
+    }
+
+    async fn jobs(
+        &self,
+        state: JobState,
+        offset: usize,
+        limit: usize,
+        at: Timestamp,
+    ) -> Result<Vec<JobView>> {
+        // The first condition of each names the index that it goes by.
+        let sql = match state {
+            JobState::Waiting => job_sql!(
+                "WHERE state IN ('waiting', 'active') AND state = 'waiting' AND run_at <= ?1 \
+                 ORDER BY run_at, n LIMIT ?3 OFFSET ?2"
+            ),
+            JobState::Delayed => job_sql!(
+                "WHERE state IN ('waiting', 'active') AND state = 'waiting' AND run_at > ?1 \
+                 ORDER BY run_at, n LIMIT ?3 OFFSET ?2"
+            ),
+            JobState::Active => job_sql!(
+                "WHERE state IN ('waiting', 'active') AND state = 'active' \
+                 ORDER BY started_at, n LIMIT ?3 OFFSET ?2"
+            ),
+            JobState::Done => job_sql!(
+                "WHERE state = 'done' ORDER BY finished_at DESC, n DESC LIMIT ?3 OFFSET ?2"
+            ),
+            JobState::Dead => job_sql!(
+                "WHERE state = 'dead' ORDER BY finished_at DESC, n DESC LIMIT ?3 OFFSET ?2"
+            ),
+        };
+        let (offset, limit) =
+            (i64::try_from(offset).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));
+        self.read(move |conn| {
+            let mut select = conn.prepare_cached(sql)?;
+            let rows = select.query_map(params![at.as_millis(), offset, limit], stored)?;
+            rows.map(|row| row?.view()).collect()
+        })
+        .await
+    }
+
+    async fn job(&self, id: JobId, at: Timestamp) -> Result<JobView> {
+        self.read(move |conn| find(conn, id, at)).await
+    }
+
+    async fn retry(&self, id: JobId, at: Timestamp) -> Result<()> {
+        self.write(move |conn| {
+            if find(conn, id, at)?.state != JobState::Dead {
+                return Err(Error::conflict("only a dead job can be retried").into());
+            }
+            conn.prepare_cached(
+                "UPDATE jobs SET state = 'waiting', attempt = 0, run_at = ?2, finished_at = NULL WHERE id = ?1",
+            )?
+            .execute(params![id.0, at.as_millis()])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn retry_all(&self, at: Timestamp) -> Result<u64> {
+        self.write(move |conn| {
+            let retried = conn
+                .prepare_cached(
+                    "UPDATE jobs SET state = 'waiting', attempt = 0, run_at = ?1, finished_at = NULL \
+                     WHERE state = 'dead'",
+                )?
+                .execute([at.as_millis()])?;
+            Ok(u64::try_from(retried).unwrap_or(u64::MAX))
+        })
+        .await
+    }
+
+    async fn promote(&self, id: JobId, at: Timestamp) -> Result<()> {
+        self.write(move |conn| {
+            if find(conn, id, at)?.state != JobState::Delayed {
+                return Err(Error::conflict("only a delayed job can be promoted").into());
+            }
+            conn.prepare_cached("UPDATE jobs SET run_at = ?2 WHERE id = ?1")?
+                .execute(params![id.0, at.as_millis()])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remove(&self, id: JobId) -> Result<()> {
+        self.write(move |conn| {
+            let removed = conn
+                .prepare_cached("DELETE FROM jobs WHERE id = ?1 AND state <> 'active'")?
+                .execute([id.0])?;
+            if removed > 0 {
+                return Ok(());
+            }
+            let active = conn.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1")?.exists([id.0])?;
+            Err(if active {
+                Error::conflict("an active job cannot be removed").into()
+            } else {
+                Error::NotFound("job").into()
+            })
+        })
+        .await
+    }
+}
+
+/// Counts a job that has ended.
+pub(crate) fn count(conn: &Connection, done: bool, at: Timestamp) -> Tx<()> {
+    let minute = at.as_millis().div_euclid(MINUTE);
+    conn.prepare_cached(
+        "INSERT INTO job_minutes (minute, done, failed) VALUES (?1, ?2, NOT ?2) \
+         ON CONFLICT (minute) DO UPDATE SET done = done + excluded.done, failed = failed + excluded.failed",
+    )?
+    .execute(params![minute, done])?;
+    conn.prepare_cached("DELETE FROM job_minutes WHERE minute <= ?1")?.execute([minute - KEPT])?;
+    Ok(())
+}
+
+fn find(conn: &Connection, id: JobId, at: Timestamp) -> Tx<JobView> {
+    let found = conn
+        .prepare_cached(job_sql!("WHERE id = ?2"))?
+        .query_row(params![at.as_millis(), id.0], stored)
+        .optional()?;
+    found.ok_or(Error::NotFound("job"))?.view()
+}
+
+/// A row whose JSON has not been read yet.
+struct Stored {
+    id: JobId,
+    task: String,
+    state: String,
+    attempts: u32,
+    added_at: Timestamp,
+    run_at: Timestamp,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    stalled: bool,
+    errors: String,
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    Ok(Stored {
+        id: JobId(row.get(0)?),
+        task: row.get(1)?,
+        state: row.get(2)?,
+        attempts: row.get(3)?,
+        added_at: at(row, 4)?,
+        run_at: at(row, 5)?,
+        started_at: maybe_at(row, 6)?,
+        finished_at: maybe_at(row, 7)?,
+        stalled: row.get(8)?,
+        errors: row.get(9)?,
+    })
+}
+
+impl Stored {
+    fn view(self) -> Tx<JobView> {
+        let state = JobState::ALL.into_iter().find(|state| state.name() == self.state);
+        let state = state.ok_or_else(|| Error::internal("a job in an unknown state"))?;
+        Ok(JobView {
+            job: Job { id: self.id, task: serde_json::from_str(&self.task)? },
+            state,
+            attempts: self.attempts,
+            added_at: self.added_at,
+            run_at: (state == JobState::Delayed).then_some(self.run_at),
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+            stalled: self.stalled,
+            errors: serde_json::from_str(&self.errors)?,
+        })
+    }
+}

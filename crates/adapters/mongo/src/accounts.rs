@@ -1,0 +1,267 @@
+//! People, their passwords and their sessions.
+
+use std::{collections::HashSet, time::Duration};
+
+use async_trait::async_trait;
+use bson::doc;
+use futures::TryStreamExt;
+use mongodb::options::ReturnDocument;
+use parlance_application::{
+    Error, Result,
+    jobs::Job,
+    ports::{
+        PasswordHash,
+        store::{Accounts, Credentials, NewSession, RotateRefresh, Rotation},
+    },
+};
+use parlance_domain::{Account, DisplayName, Email, Session, SessionId, Timestamp, User, UserId};
+
+use crate::{
+    MongoStore,
+    documents::{
+        ConversationDoc, MemberDoc, MessageDoc, RoleDoc, SessionDoc, TokenDoc, UserDoc, at, binary,
+        date, id, time, uuid,
+    },
+    error::{Fail, Outcome, driver},
+    outbox,
+    tx::{Tx, atomic},
+};
+
+/// How long a session that is over is kept, so that every node has seen that it ended.
+const KEPT: Duration = Duration::from_hours(1);
+
+#[async_trait]
+impl Accounts for MongoStore {
+    async fn create_account(
+        &self,
+        account: Account,
+        password: PasswordHash,
+        session: NewSession,
+        job: Job,
+    ) -> Result<()> {
+        let user = UserDoc {
+            id: id(account.id.0),
+            email: account.email,
+            display_name: account.display_name,
+            password: password.0,
+            created_at: time(account.created_at),
+        };
+        atomic!(&self.db, |tx| {
+            let taken = |fail: Fail| fail.or_taken("this e-mail address is already taken");
+            tx.insert(&user).await.map_err(taken)?;
+            open(tx, &session).await?;
+            outbox::put(tx, &job).await
+        })
+    }
+
+    async fn credentials(&self, email: &Email) -> Result<Option<Credentials>> {
+        Ok(self.one(doc! { "email": email.as_str() }).await?.map(credentials))
+    }
+
+    async fn credentials_of(&self, user: UserId) -> Result<Credentials> {
+        let found = self.one(doc! { "_id": id(user.0) }).await?;
+        found.map(credentials).ok_or(Error::NotFound("user"))
+    }
+
+    async fn open_session(&self, session: NewSession) -> Result<()> {
+        atomic!(&self.db, |tx| open(tx, &session).await)
+    }
+
+    async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation> {
+        atomic!(&self.db, |tx| rotate(tx, &rotation).await)
+    }
+
+    async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>> {
+        let live = live(doc! { "_id": id(session.0) }, at);
+        let Some(session) = self.one::<SessionDoc>(live).await? else { return Ok(None) };
+        Ok(self.one(doc! { "_id": session.user_id }).await?.map(UserDoc::account))
+    }
+
+    async fn sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>> {
+        let live = live(doc! { "user_id": id(user.0) }, now);
+        let newest = doc! { "created_at": -1, "_id": -1 };
+        let found = async {
+            let find = self.of::<SessionDoc>().find(live).sort(newest).limit(100).await?;
+            find.try_collect::<Vec<_>>().await
+        };
+        let session = |doc: SessionDoc| Session {
+            id: SessionId(uuid(doc.id)),
+            created_at: at(doc.created_at),
+            last_used_at: at(doc.last_used_at),
+            current: false,
+        };
+        Ok(found.await.map_err(|error| driver(&error))?.into_iter().map(session).collect())
+    }
+
+    async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<()> {
+        let live = live(doc! { "_id": id(session.0), "user_id": id(user.0) }, at);
+        atomic!(&self.db, |tx| {
+            if tx.one::<SessionDoc>(live.clone()).await?.is_none() {
+                return Err(Error::NotFound("session").into());
+            }
+            revoke(tx, vec![id(session.0)], at).await
+        })
+    }
+
+    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Account> {
+        let set = doc! { "$set": { "display_name": name.as_str() } };
+        let renamed = self
+            .of::<UserDoc>()
+            .find_one_and_update(doc! { "_id": id(user.0) }, set)
+            .return_document(ReturnDocument::After)
+            .await;
+        let renamed = renamed.map_err(|error| driver(&error))?;
+        renamed.map(UserDoc::account).ok_or(Error::NotFound("user"))
+    }
+
+    async fn change_password(
+        &self,
+        user: UserId,
+        password: PasswordHash,
+        keep: SessionId,
+        at: Timestamp,
+    ) -> Result<Vec<SessionId>> {
+        let user = id(user.0);
+        atomic!(&self.db, |tx| {
+            let set = doc! { "$set": { "password": password.0.as_str() } };
+            if !tx.update::<UserDoc>(doc! { "_id": user }, set).await? {
+                return Err(Error::NotFound("user").into());
+            }
+            let others = live(doc! { "user_id": user, "_id": { "$ne": id(keep.0) } }, at);
+            let others: Vec<_> =
+                tx.find::<SessionDoc>(others).await?.into_iter().map(|other| other.id).collect();
+            revoke(tx, others.clone(), at).await?;
+            Ok(others.into_iter().map(|other| SessionId(uuid(other))).collect())
+        })
+    }
+
+    async fn people(&self, viewer: UserId, ids: Vec<UserId>) -> Result<Vec<User>> {
+        let mut wanted: Vec<bson::Uuid> = Vec::with_capacity(ids.len());
+        for user in ids {
+            if !wanted.contains(&id(user.0)) {
+                wanted.push(id(user.0));
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        atomic!(&self.db, |tx| people(tx, id(viewer.0), &wanted).await)
+    }
+}
+
+fn credentials(user: UserDoc) -> Credentials {
+    let password = PasswordHash(user.password.clone());
+    Credentials { account: user.account(), password }
+}
+
+/// Narrows a filter to sessions that live.
+fn live(mut filter: bson::Document, at: Timestamp) -> bson::Document {
+    filter.insert("revoked_at", bson::Bson::Null);
+    filter.insert("expires_at", doc! { "$gt": time(at) });
+    filter
+}
+
+/// Begins a session, and forgets those of the person that are long over.
+async fn open(tx: &mut Tx, session: &NewSession) -> Outcome<()> {
+    let user_id = id(session.user_id.0);
+    let kept = i64::try_from(KEPT.as_millis()).unwrap_or_default();
+    let over = doc! { "$lte": date(session.at.as_millis().saturating_sub(kept)) };
+    let over = doc! {
+        "user_id": user_id,
+        "$or": [{ "expires_at": over.clone() }, { "revoked_at": over }],
+    };
+    let over: Vec<_> =
+        tx.find::<SessionDoc>(over).await?.into_iter().map(|session| session.id).collect();
+    if !over.is_empty() {
+        tx.delete::<TokenDoc>(doc! { "session_id": { "$in": over.clone() } }).await?;
+        tx.delete::<SessionDoc>(doc! { "_id": { "$in": over } }).await?;
+    }
+    let new = SessionDoc {
+        id: id(session.id.0),
+        user_id,
+        created_at: time(session.at),
+        last_used_at: time(session.at),
+        expires_at: time(session.expires_at),
+        revoked_at: None,
+        generation: 0,
+        rotated_at: time(session.at),
+    };
+    tx.insert(&new).await?;
+    tx.insert(&TokenDoc { digest: binary(&session.refresh.0), session_id: new.id, generation: 0 })
+        .await
+}
+
+/// Ends sessions. Their tokens are unknown from then on.
+async fn revoke(tx: &mut Tx, sessions: Vec<bson::Uuid>, at: Timestamp) -> Outcome<()> {
+    if sessions.is_empty() {
+        return Ok(());
+    }
+    let end =
+        doc! { "$set": { "revoked_at": time(at) }, "$currentDate": { "revoked_stamp": true } };
+    tx.update_all::<SessionDoc>(doc! { "_id": { "$in": sessions.clone() } }, end).await?;
+    tx.delete::<TokenDoc>(doc! { "session_id": { "$in": sessions } }).await?;
+    Ok(())
+}
+
+async fn rotate(tx: &mut Tx, rotation: &RotateRefresh) -> Outcome<Rotation> {
+    let presented = doc! { "_id": binary(&rotation.presented.0) };
+    let Some(token) = tx.one::<TokenDoc>(presented).await? else { return Ok(Rotation::Unknown) };
+    let session = live(doc! { "_id": token.session_id }, rotation.at);
+    let Some(session) = tx.one::<SessionDoc>(session).await? else { return Ok(Rotation::Unknown) };
+    let Some(user) = tx.one::<UserDoc>(doc! { "_id": session.user_id }).await? else {
+        return Ok(Rotation::Unknown);
+    };
+    let session_id = SessionId(uuid(session.id));
+    if token.generation == session.generation {
+        let generation = session.generation + 1;
+        let now = time(rotation.at);
+        let next = doc! { "$set": {
+            "generation": generation,
+            "rotated_at": now,
+            "last_used_at": now,
+            "expires_at": time(rotation.expires_at),
+        } };
+        tx.update::<SessionDoc>(doc! { "_id": session.id }, next).await?;
+        let digest = binary(&rotation.successor.0);
+        tx.insert(&TokenDoc { digest, session_id: session.id, generation }).await?;
+    } else if token.generation + 1 != session.generation
+        || rotation.at.since(at(session.rotated_at)) > rotation.grace
+    {
+        revoke(tx, vec![session.id], rotation.at).await?;
+        return Ok(Rotation::Reused { session_id });
+    }
+    Ok(Rotation::Rotated { account: user.account(), session_id })
+}
+
+async fn people(tx: &mut Tx, viewer: bson::Uuid, wanted: &[bson::Uuid]) -> Outcome<Vec<User>> {
+    let mine = tx.find::<RoleDoc>(doc! { "user_id": viewer }).await?;
+    let mine: Vec<_> = mine.into_iter().map(|role| role.workspace_id).collect();
+    let colleagues = doc! { "workspace_id": { "$in": &mine }, "user_id": { "$in": wanted } };
+    let mut visible: HashSet<bson::Uuid> =
+        tx.find::<RoleDoc>(colleagues).await?.into_iter().map(|role| role.user_id).collect();
+    visible.insert(viewer);
+    if wanted.iter().any(|user| !visible.contains(user)) && !mine.is_empty() {
+        let joined = tx.find::<MemberDoc>(doc! { "user_id": viewer }).await?;
+        let joined: Vec<_> = joined.into_iter().map(|member| member.conversation_id).collect();
+        let readable = doc! {
+            "workspace_id": { "$in": mine },
+            "deleted": false,
+            "$or": [{ "kind": "channel", "private": false }, { "_id": { "$in": joined } }],
+        };
+        let readable = tx.find::<ConversationDoc>(readable).await?;
+        let readable: Vec<_> = readable.into_iter().map(|head| head.id).collect();
+        for author in wanted {
+            if visible.contains(author) {
+                continue;
+            }
+            let sent = doc! { "conversation_id": { "$in": &readable }, "author_id": author };
+            if tx.one::<MessageDoc>(sent).await?.is_some() {
+                visible.insert(*author);
+            }
+        }
+    }
+    let shown: Vec<_> = wanted.iter().filter(|user| visible.contains(user)).collect();
+    let mut found = tx.find::<UserDoc>(doc! { "_id": { "$in": shown } }).await?;
+    found.sort_by_key(|user| wanted.iter().position(|id| *id == user.id));
+    Ok(found.into_iter().map(UserDoc::user).collect())
+}

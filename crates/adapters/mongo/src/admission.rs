@@ -1,0 +1,66 @@
+//! How people come into a workspace, and what that changes.
+
+use bson::doc;
+use parlance_application::{Result, ports::store::Admission};
+use parlance_domain::{ConversationId, Role, Timestamp, UserId, WorkspaceId};
+use tokio::sync::MutexGuard;
+use uuid::Uuid;
+
+use crate::{
+    MongoStore,
+    documents::{ConversationDoc, MemberDoc, RoleDoc, WorkspaceDoc, id, time, uuid},
+    error::Outcome,
+    members::{bump, enter, mine},
+    tx::Tx,
+    views::{membership, read},
+};
+
+impl MongoStore {
+    /// The heads that change when somebody comes into a workspace or goes: `general` and what they are in. Read before the
+    /// transaction, so that it can begin with them; one that comes up in between is written when it is found.
+    pub(crate) async fn heads_in(
+        &self,
+        user: UserId,
+        workspace: WorkspaceId,
+    ) -> Result<Vec<bson::Uuid>> {
+        let joined = self.all::<MemberDoc>(doc! { "user_id": id(user.0) }).await?;
+        let joined: Vec<_> = joined.into_iter().map(|member| member.conversation_id).collect();
+        let heads = self.all::<ConversationDoc>(doc! {
+            "workspace_id": id(workspace.0),
+            "deleted": false,
+            "$or": [{ "general": true }, { "_id": { "$in": joined } }],
+        });
+        Ok(heads.await?.into_iter().map(|head| head.id).collect())
+    }
+
+    /// The turn of a writer of a workspace and of heads in it.
+    pub(crate) async fn turns(
+        &self,
+        workspace: Uuid,
+        heads: &[bson::Uuid],
+    ) -> Vec<MutexGuard<'_, ()>> {
+        let heads = heads.iter().map(|head| uuid(*head));
+        self.lanes.turns(heads.chain([workspace])).await
+    }
+}
+
+/// Lets a person in who is not in yet: into the workspace, into `general`, and back into the DMs of an earlier time.
+pub(crate) async fn admit(
+    tx: &mut Tx,
+    workspace: &WorkspaceDoc,
+    user: UserId,
+    role: Role,
+    at: Timestamp,
+) -> Outcome<Admission> {
+    let role =
+        RoleDoc { workspace_id: workspace.id, user_id: id(user.0), role, joined_at: time(at) };
+    let dms = mine(tx, user, WorkspaceId(uuid(workspace.id))).await?;
+    bump(tx, &dms).await?;
+    tx.insert(&role).await?;
+    let general = enter(tx, ConversationId(uuid(workspace.general)), user, at).await?;
+    Ok(Admission {
+        workspace: read(workspace, role.role),
+        member: membership(tx, &role).await?,
+        general,
+    })
+}

@@ -1,0 +1,223 @@
+//! A batch of one conversation's changes: what each write does to the [`Batch`].
+//!
+//! Each write checks everything before it changes anything, so that a refused one leaves no trace; trouble of the server
+//! ends the whole batch.
+
+use parlance_application::{
+    Error, Result,
+    ports::store::{Change, Commit, Committed, Draft, SENT_BEFORE, Write},
+};
+use parlance_domain::{
+    ChangeKind, ChannelName, ConversationAction, ConversationId, MessageId, MessageText, Standing,
+    Timestamp, Topic, UserId,
+};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    batch::{Batch, Done, Fate, Held},
+    conversations::{NAME_TAKEN, name_taken},
+    documents::{MessageDoc, binary, id, num, time, uuid},
+    error::{Fail, Outcome},
+    reactions,
+    tx::Tx,
+};
+
+/// Runs all writes of a batch.
+pub(crate) async fn run(
+    tx: &mut Tx,
+    conversation: ConversationId,
+    writes: &[Write],
+) -> Outcome<Vec<Result<Commit>>> {
+    if writes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(mut batch) = Batch::begin(tx, conversation, writes).await? else {
+        let missing = |write: &Write| Err(Error::NotFound(subject(&write.change)));
+        return Ok(writes.iter().map(missing).collect());
+    };
+    let mut answers = Vec::with_capacity(writes.len());
+    for write in writes {
+        answers.push(match batch.one(write).await {
+            Ok(commit) => Ok(commit),
+            Err(fail @ Fail::Refused(Error::Internal { .. } | Error::Unavailable { .. })) => {
+                return Err(fail);
+            }
+            Err(Fail::Refused(error)) => Err(error),
+            Err(fail) => return Err(fail),
+        });
+    }
+    batch.finish().await?;
+    Ok(answers)
+}
+
+impl Batch<'_> {
+    async fn one(&mut self, write: &Write) -> Outcome<Commit> {
+        let Write { actor, at, change } = write;
+        let what = subject(change);
+        let standing = self.standings.get(actor).copied().unwrap_or(Standing::Outsider);
+        let permit =
+            |action| standing.permits(action).map_err(|denied| Error::denied(denied, what));
+        let (subject, kind) = match change {
+            Change::Send(draft) => {
+                permit(ConversationAction::Post)?;
+                self.send(*actor, *at, draft)?
+            }
+            Change::UpdateChannel { name, topic } => {
+                permit(ConversationAction::Update)?;
+                self.update_channel(name.as_ref(), topic.as_ref()).await?
+            }
+            Change::Edit { message_id, text } => {
+                permit(ConversationAction::Read)?;
+                let message = self.message(*message_id)?;
+                permit(ConversationAction::Post)?;
+                self.edit(message, *actor, *at, text)?
+            }
+            Change::Delete { message_id } => {
+                permit(ConversationAction::Read)?;
+                let message = self.message(*message_id)?;
+                let own = message.author_id == id(actor.0);
+                permit(if own {
+                    ConversationAction::Post
+                } else {
+                    ConversationAction::DeleteOthersMessage
+                })?;
+                self.delete(message, *actor, *at).await?
+            }
+            Change::React { message_id, emoji } => {
+                permit(ConversationAction::Read)?;
+                let mut message = self.message(*message_id)?;
+                permit(ConversationAction::Post)?;
+                if message.deleted_at.is_some() {
+                    return Err(deleted());
+                }
+                let (user, rev) = (id(actor.0), self.head.rev + 1);
+                let new = reactions::add(self.tx, &mut message, user, emoji.as_str(), rev).await?;
+                self.keep(message, new.then_some(ChangeKind::ReactionAdded))
+            }
+            Change::Unreact { message_id, emoji } => {
+                permit(ConversationAction::Read)?;
+                let mut message = self.message(*message_id)?;
+                permit(ConversationAction::Post)?;
+                let user = id(actor.0);
+                let gone = reactions::remove(self.tx, &mut message, user, emoji.as_str()).await?;
+                self.keep(message, gone.then_some(ChangeKind::ReactionRemoved))
+            }
+        };
+        Ok(Commit {
+            subject,
+            change: kind.map(|kind| (kind, num(self.head.rev))),
+            access_rev: num(self.head.access_rev),
+        })
+    }
+
+    fn send(&mut self, author: UserId, at: Timestamp, draft: &Draft) -> Outcome<Done> {
+        let author = id(author.0);
+        let digest = binary(&Sha256::digest(draft.text.as_str().as_bytes()));
+        let own = (author, draft.client_msg_id.as_str().to_owned());
+        if let Some(before) = self.known.get(&own).and_then(|before| self.messages.get(before)) {
+            if before.doc.digest != digest {
+                let message_id = Some(MessageId(uuid(before.doc.id)));
+                return Err(Error::Conflict { message: SENT_BEFORE, message_id }.into());
+            }
+            let before = before.doc.clone().message(self.workspace());
+            return Ok((Committed::Message(before), None));
+        }
+        self.head.last_seq += 1;
+        self.head.last_message_at = Some(time(at));
+        let doc = MessageDoc {
+            id: id(draft.id.0),
+            conversation_id: self.head.id,
+            seq: self.head.last_seq,
+            rev: self.head.rev + 1,
+            author_id: author,
+            client_msg_id: own.1.clone(),
+            digest,
+            text: draft.text.as_str().to_owned(),
+            reactions: Vec::new(),
+            created_at: time(at),
+            edited_at: None,
+            deleted_at: None,
+            deleted_by: None,
+        };
+        self.sent.insert(author, doc.seq);
+        self.known.insert(own, doc.id);
+        self.messages.insert(doc.id, Held { doc: doc.clone(), fate: Fate::New });
+        Ok(self.keep(doc, Some(ChangeKind::Created)))
+    }
+
+    fn edit(
+        &mut self,
+        mut message: MessageDoc,
+        actor: UserId,
+        at: Timestamp,
+        text: &MessageText,
+    ) -> Outcome<Done> {
+        if message.author_id != id(actor.0) {
+            return Err(Error::Forbidden("only its author may edit a message").into());
+        }
+        if message.deleted_at.is_some() {
+            return Err(deleted());
+        }
+        if message.text == text.as_str() {
+            return Ok(self.keep(message, None));
+        }
+        text.as_str().clone_into(&mut message.text);
+        message.edited_at = Some(time(at));
+        Ok(self.keep(message, Some(ChangeKind::Edited)))
+    }
+
+    async fn delete(
+        &mut self,
+        mut message: MessageDoc,
+        actor: UserId,
+        at: Timestamp,
+    ) -> Outcome<Done> {
+        if message.deleted_at.is_some() {
+            return Ok(self.keep(message, None));
+        }
+        reactions::clear(self.tx, &mut message).await?;
+        message.text.clear();
+        message.deleted_at = Some(time(at));
+        message.deleted_by = Some(id(actor.0));
+        Ok(self.keep(message, Some(ChangeKind::Deleted)))
+    }
+
+    async fn update_channel(
+        &mut self,
+        name: Option<&ChannelName>,
+        topic: Option<&Topic>,
+    ) -> Outcome<Done> {
+        let (workspace, own) = (self.head.workspace_id, self.head.id);
+        let name =
+            name.map(ChannelName::as_str).filter(|name| self.head.name.as_deref() != Some(name));
+        let topic =
+            topic.map(Topic::as_str).filter(|topic| self.head.topic.as_deref() != Some(topic));
+        let kind = match (name, topic) {
+            (Some(name), _) if name_taken(self.tx, workspace, name, own).await? => {
+                return Err(Error::conflict(NAME_TAKEN).into());
+            }
+            (Some(_), _) => ChangeKind::Renamed,
+            (None, Some(_)) => ChangeKind::TopicChanged,
+            (None, None) => {
+                return Ok((Committed::Conversation(self.head.conversation()), None));
+            }
+        };
+        self.head.name = name.map(str::to_owned).or(self.head.name.take());
+        self.head.topic = topic.map(str::to_owned).or(self.head.topic.take());
+        self.changed = true;
+        self.head.rev += 1;
+        Ok((Committed::Conversation(self.head.conversation()), Some(kind)))
+    }
+}
+
+/// What a refusal of a write is about.
+const fn subject(change: &Change) -> &'static str {
+    match change {
+        Change::Send(_) | Change::UpdateChannel { .. } => "conversation",
+        _ => "message",
+    }
+}
+
+fn deleted() -> Fail {
+    Error::conflict("the message has been deleted").into()
+}

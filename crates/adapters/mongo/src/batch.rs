@@ -1,0 +1,171 @@
+//! What a batch of writes is about. The head is locked first, then all that the writes may need is read at once. Messages
+//! and the head change in memory and are written at the end, each once.
+
+use std::collections::HashMap;
+
+use bson::{Bson, Document, doc};
+use parlance_application::{
+    Error,
+    ports::store::{Change, Committed, Write},
+};
+use parlance_domain::{ChangeKind, ConversationId, MessageId, Standing, UserId, WorkspaceId};
+
+use crate::{
+    access::standings,
+    documents::{ConversationDoc, MemberDoc, MessageDoc, id, uuid},
+    error::Outcome,
+    members::stamped,
+    tx::Tx,
+};
+
+pub(crate) struct Batch<'a> {
+    pub(crate) tx: &'a mut Tx,
+    pub(crate) head: ConversationDoc,
+    pub(crate) changed: bool,
+    pub(crate) standings: HashMap<UserId, Standing>,
+    pub(crate) messages: HashMap<bson::Uuid, Held>,
+    /// By author and their own id of the send.
+    pub(crate) known: HashMap<(bson::Uuid, String), bson::Uuid>,
+    /// Of each sender the last message in this batch.
+    pub(crate) sent: HashMap<bson::Uuid, i64>,
+}
+
+/// A message that the batch has to do with.
+pub(crate) struct Held {
+    pub(crate) doc: MessageDoc,
+    pub(crate) fate: Fate,
+}
+
+#[derive(PartialEq)]
+pub(crate) enum Fate {
+    Kept,
+    Changed,
+    New,
+}
+
+/// A write's subject, and what happened to it.
+pub(crate) type Done = (Committed, Option<ChangeKind>);
+
+impl<'a> Batch<'a> {
+    /// Locks the head and reads what the writes are about. None if there is no such conversation.
+    pub(crate) async fn begin(
+        tx: &'a mut Tx,
+        conversation: ConversationId,
+        writes: &[Write],
+    ) -> Outcome<Option<Self>> {
+        let key = doc! { "_id": id(conversation.0), "deleted": false };
+        let Some(head) = tx.change::<ConversationDoc>(key, stamped()).await? else {
+            return Ok(None);
+        };
+        let actors: Vec<UserId> = writes.iter().map(|write| write.actor).collect();
+        let standings = standings(tx, &head, &actors).await?;
+        let mut messages = HashMap::new();
+        let mut known = HashMap::new();
+        for filter in wanted(head.id, writes) {
+            for doc in tx.find::<MessageDoc>(filter).await? {
+                known.insert((doc.author_id, doc.client_msg_id.clone()), doc.id);
+                messages.insert(doc.id, Held { doc, fate: Fate::Kept });
+            }
+        }
+        let (changed, sent) = (false, HashMap::new());
+        Ok(Some(Self { tx, head, changed, standings, messages, known, sent }))
+    }
+
+    pub(crate) fn message(&self, message: MessageId) -> Outcome<MessageDoc> {
+        let held = self.messages.get(&id(message.0)).ok_or(Error::NotFound("message"))?;
+        Ok(held.doc.clone())
+    }
+
+    /// Takes a message's new state, if it has one.
+    pub(crate) fn keep(&mut self, mut message: MessageDoc, kind: Option<ChangeKind>) -> Done {
+        if kind.is_some() {
+            self.changed = true;
+            self.head.rev += 1;
+            message.rev = self.head.rev;
+            if let Some(held) = self.messages.get_mut(&message.id) {
+                held.doc = message.clone();
+                if held.fate == Fate::Kept {
+                    held.fate = Fate::Changed;
+                }
+            }
+        }
+        (Committed::Message(message.message(self.workspace())), kind)
+    }
+
+    pub(crate) fn workspace(&self) -> WorkspaceId {
+        WorkspaceId(uuid(self.head.workspace_id))
+    }
+
+    /// Writes the head, the messages, and how far the senders have read.
+    pub(crate) async fn finish(self) -> Outcome<()> {
+        if !self.changed {
+            return Ok(());
+        }
+        let head = self.head;
+        let mut set = doc! { "last_seq": head.last_seq, "rev": head.rev };
+        set.extend(head.last_message_at.map(|at| ("last_message_at".to_owned(), Bson::from(at))));
+        set.extend(head.name.map(|name| ("name".to_owned(), Bson::from(name))));
+        set.extend(head.topic.map(|topic| ("topic".to_owned(), Bson::from(topic))));
+        self.tx.update::<ConversationDoc>(doc! { "_id": head.id }, doc! { "$set": set }).await?;
+        let mut new = Vec::new();
+        let mut updates = Vec::new();
+        for held in self.messages.into_values() {
+            match held.fate {
+                Fate::Kept => {}
+                Fate::New => new.push(held.doc),
+                Fate::Changed => updates.push(state(&held.doc)?),
+            }
+        }
+        new.sort_by_key(|message: &MessageDoc| message.seq);
+        self.tx.insert_many(&new).await?;
+        self.tx.update_each::<MessageDoc>(updates).await?;
+        let read = |(author, seq): (bson::Uuid, i64)| {
+            let key = doc! { "conversation_id": head.id, "user_id": author };
+            (key, doc! { "$max": { "read_seq": seq } })
+        };
+        self.tx.update_each::<MemberDoc>(self.sent.into_iter().map(read)).await
+    }
+}
+
+/// What matches the messages that writes name, and those that were sent under the same ids.
+fn wanted(conversation: bson::Uuid, writes: &[Write]) -> Vec<Document> {
+    let mut named = Vec::new();
+    let mut sent: HashMap<bson::Uuid, Vec<&str>> = HashMap::new();
+    for write in writes {
+        match &write.change {
+            Change::Send(draft) => {
+                sent.entry(id(write.actor.0)).or_default().push(draft.client_msg_id.as_str());
+            }
+            Change::Edit { message_id, .. }
+            | Change::Delete { message_id }
+            | Change::React { message_id, .. }
+            | Change::Unreact { message_id, .. } => named.push(id(message_id.0)),
+            Change::UpdateChannel { .. } => {}
+        }
+    }
+    let by = |(author, ids): (bson::Uuid, Vec<&str>)| {
+        let client_msg_id = doc! { "$in": ids };
+        doc! { "conversation_id": conversation, "author_id": author, "client_msg_id": client_msg_id }
+    };
+    let mut sent: Vec<Document> = sent.into_iter().map(by).collect();
+    let mut filters = Vec::new();
+    if !named.is_empty() {
+        filters.push(doc! { "_id": { "$in": named }, "conversation_id": conversation });
+    }
+    if sent.len() > 1 {
+        filters.push(doc! { "$or": sent });
+    } else {
+        filters.extend(sent.pop());
+    }
+    filters
+}
+
+/// The update that brings a stored message to its new state.
+fn state(message: &MessageDoc) -> Outcome<(Document, Document)> {
+    let reactions = bson::serialize_to_bson(&message.reactions).map_err(Error::internal)?;
+    let mut set = doc! { "rev": message.rev, "text": &message.text, "reactions": reactions };
+    set.extend(message.edited_at.map(|at| ("edited_at".to_owned(), Bson::from(at))));
+    set.extend(message.deleted_at.map(|at| ("deleted_at".to_owned(), Bson::from(at))));
+    set.extend(message.deleted_by.map(|by| ("deleted_by".to_owned(), Bson::from(by))));
+    Ok((doc! { "_id": message.id }, doc! { "$set": set }))
+}

@@ -1,0 +1,164 @@
+//! What has changed since another look, by stamps of the server's clock.
+//!
+//! A stamp is made when a document is written and seen when its transaction is committed, which a later stamp's may be
+//! before. So a look begins [`OVERLAP`] before the end of the one before: longer than a transaction may take.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bson::{DateTime, doc};
+use futures::TryStreamExt;
+use parlance_application::{
+    Result,
+    ports::store::{Changes, Head, Look, Readers},
+};
+use parlance_domain::{
+    ConversationAction, ConversationId, SessionId, Timestamp, UserId, WorkspaceId,
+};
+use serde::Deserialize;
+
+use crate::{
+    MongoStore,
+    access::{head, standings},
+    connect::majority_time,
+    documents::{
+        ConversationDoc, MemberDoc, RoleDoc, SessionDoc, Stored, WorkspaceDoc, at, id, num, uuid,
+    },
+    error::driver,
+    members::{CHANGED, JOINED},
+    tx::atomic,
+};
+
+/// How far a look goes back before the end of the one before.
+const OVERLAP: Duration = Duration::from_secs(10);
+/// The most of each kind in one look, but for those of one and the same stamp.
+const BOUND: usize = 5_000;
+
+#[async_trait]
+impl Changes for MongoStore {
+    async fn changes(&self, since: Option<Timestamp>) -> Result<Look> {
+        self.look(since).await
+    }
+
+    async fn heads(&self, conversations: Vec<ConversationId>) -> Result<Vec<Head>> {
+        if conversations.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<_> = conversations.iter().map(|conversation| id(conversation.0)).collect();
+        let found = self.all(doc! { "_id": { "$in": ids }, "deleted": false }).await?;
+        Ok(found.iter().map(stand).collect())
+    }
+
+    async fn readers(&self, conversation: ConversationId, users: Vec<UserId>) -> Result<Readers> {
+        atomic!(&self.db, |tx| {
+            let Some(head) = head(tx, conversation).await? else {
+                return Ok(Readers { access_rev: 0, users: Vec::new() });
+            };
+            let standings = standings(tx, &head, &users).await?;
+            let may = |user: &UserId| {
+                let standing = standings.get(user);
+                standing.is_some_and(|found| found.permits(ConversationAction::Read).is_ok())
+            };
+            let users = users.iter().copied().filter(may).collect();
+            Ok(Readers { access_rev: num(head.access_rev), users })
+        })
+    }
+
+    async fn workspace_members(
+        &self,
+        workspace: WorkspaceId,
+        users: Vec<UserId>,
+    ) -> Result<Vec<UserId>> {
+        let ids: Vec<_> = users.iter().map(|user| id(user.0)).collect();
+        let filter = doc! { "workspace_id": id(workspace.0), "user_id": { "$in": ids } };
+        let found = self.all::<RoleDoc>(filter).await?;
+        Ok(found.into_iter().map(|role| UserId(uuid(role.user_id))).collect())
+    }
+}
+
+impl MongoStore {
+    async fn look(&self, since: Option<Timestamp>) -> Result<Look> {
+        // Before the queries: what is written while they run belongs to the next look too. What no majority has yet cannot
+        // be read, so the next look begins before it.
+        let now = at(majority_time(&self.db).await?);
+        let Some(since) = since else {
+            return Ok(Look {
+                heads: Vec::new(),
+                admitted: Vec::new(),
+                workspaces: Vec::new(),
+                ended_sessions: Vec::new(),
+                until: now,
+                more: false,
+            });
+        };
+        let overlap = i64::try_from(OVERLAP.as_millis()).unwrap_or_default();
+        let from = DateTime::from_millis(since.as_millis().saturating_sub(overlap));
+        let mut stop = None;
+        let heads = self.stamped::<ConversationDoc>(CHANGED, from, &mut stop).await?;
+        let admitted = self.stamped::<MemberDoc>(JOINED, from, &mut stop).await?;
+        let workspaces = self.stamped::<WorkspaceDoc>(CHANGED, from, &mut stop).await?;
+        let ended = self.stamped::<SessionDoc>("revoked_stamp", from, &mut stop).await?;
+        let admission = |member: &MemberDoc| {
+            (ConversationId(uuid(member.conversation_id)), UserId(uuid(member.user_id)))
+        };
+        // The next look begins right after the stamp that this one has stopped at, unless that is younger than the overlap.
+        let until = stop
+            .map_or(now, |stop: DateTime| now.min(at(stop) + OVERLAP + Duration::from_millis(1)));
+        Ok(Look {
+            heads: heads.iter().map(stand).collect(),
+            admitted: admitted.iter().map(admission).collect(),
+            workspaces: workspaces.iter().map(|found| WorkspaceId(uuid(found.id))).collect(),
+            ended_sessions: ended.iter().map(|found| SessionId(uuid(found.id))).collect(),
+            until,
+            more: stop.is_some(),
+        })
+    }
+
+    /// Documents by their stamp. At the bound it reads on to the end of the last stamp, and notes the earliest such stop.
+    async fn stamped<D: Stored>(
+        &self,
+        field: &str,
+        from: DateTime,
+        stop: &mut Option<DateTime>,
+    ) -> Result<Vec<D>> {
+        let read = async {
+            let find = self.db.collection::<Stamped<D>>(D::COLLECTION);
+            let limit = i64::try_from(BOUND).unwrap_or(i64::MAX);
+            let find = find
+                .aggregate([
+                    doc! { "$match": { field: { "$gte": from } } },
+                    doc! { "$sort": { field: 1 } },
+                    doc! { "$limit": limit },
+                    doc! { "$project": { "stamp": format!("${field}"), "document": "$$ROOT" } },
+                ])
+                .with_type::<Stamped<D>>();
+            let mut found: Vec<Stamped<D>> = find.await?.try_collect().await?;
+            if found.len() >= BOUND
+                && let Some(last) = found.last().map(|last| last.stamp)
+            {
+                found.retain(|seen| seen.stamp != last);
+                let mut all: Vec<D> = found.into_iter().map(|seen| seen.document).collect();
+                let same = self.of::<D>().find(doc! { field: last }).await?;
+                all.extend(same.try_collect::<Vec<D>>().await?);
+                *stop = Some(stop.map_or(last, |earlier| earlier.min(last)));
+                return Ok(all);
+            }
+            Ok(found.into_iter().map(|seen| seen.document).collect())
+        };
+        read.await.map_err(|error: mongodb::error::Error| driver(&error))
+    }
+}
+
+#[derive(Deserialize)]
+struct Stamped<D> {
+    stamp: DateTime,
+    document: D,
+}
+
+fn stand(head: &ConversationDoc) -> Head {
+    Head {
+        conversation_id: ConversationId(uuid(head.id)),
+        rev: num(head.rev),
+        access_rev: num(head.access_rev),
+    }
+}

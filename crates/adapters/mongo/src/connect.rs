@@ -1,0 +1,175 @@
+//! The way to the server, and what has to be true of it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bson::{DateTime, Document, doc};
+use futures::TryStreamExt;
+use mongodb::{
+    Client, Collection, Database,
+    options::{ClientOptions, DatabaseOptions, ReadConcern},
+};
+use parlance_application::{Error, Result};
+use parlance_domain::Timestamp;
+
+use crate::{
+    documents::{Stored, time},
+    error::{driver, is_duplicate},
+    lanes::Lanes,
+    migrate,
+    tx::{durable, primary},
+};
+
+/// How long to look for a server that can do what is asked.
+const SELECTION: Duration = Duration::from_secs(5);
+/// The most connections, unless the URI says otherwise. Each transaction in progress needs one.
+const CONNECTIONS: u32 = 64;
+/// Where the URI names no database.
+const DATABASE: &str = "parlance";
+
+/// The store. Clones share its connections.
+#[derive(Clone)]
+pub struct MongoStore {
+    pub(crate) db: Database,
+    pub(crate) epoch: Arc<str>,
+    pub(crate) lanes: Arc<Lanes>,
+}
+
+impl fmt::Debug for MongoStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongoStore")
+            .field("database", &self.db.name())
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MongoStore {
+    /// Connects to the database that the URI's path names. Brings its schema up to date, or refuses one that is not. A new
+    /// database gets `epoch_if_new` as the name of its history.
+    pub async fn connect(
+        uri: &str,
+        epoch_if_new: String,
+        now: Timestamp,
+        migrate: bool,
+    ) -> Result<Self> {
+        let db = open(uri).await?;
+        if migrate {
+            migrate::run(&db).await?;
+        } else {
+            migrate::check(&db).await?;
+        }
+        let epoch = epoch(&db, epoch_if_new, now).await?;
+        Ok(Self { db, epoch: epoch.into(), lanes: Arc::default() })
+    }
+
+    /// Proves that a write reaches a majority.
+    pub async fn ping(&self) -> Result<()> {
+        let meta: Collection<Document> = self.db.collection("meta");
+        let count = doc! { "$inc": { "value": 1_i64 } };
+        meta.update_one(doc! { "_id": "pings" }, count)
+            .upsert(true)
+            .await
+            .map_err(|error| driver(&error))?;
+        Ok(())
+    }
+
+    /// A collection outside of a transaction.
+    pub(crate) fn of<D: Stored>(&self) -> Collection<D> {
+        self.db.collection(D::COLLECTION)
+    }
+
+    /// The one that matches, outside of a transaction: what a majority has.
+    pub(crate) async fn one<D: Stored>(&self, filter: Document) -> Result<Option<D>> {
+        self.of::<D>().find_one(filter).await.map_err(|error| driver(&error))
+    }
+
+    /// All that match, outside of a transaction.
+    pub(crate) async fn all<D: Stored>(&self, filter: Document) -> Result<Vec<D>> {
+        let read = async { self.of::<D>().find(filter).await?.try_collect().await };
+        read.await.map_err(|error| driver(&error))
+    }
+}
+
+/// The database, if its server can keep Parlance's promises.
+pub(crate) async fn open(uri: &str) -> Result<Database> {
+    let mut options = ClientOptions::parse(uri)
+        .await
+        .map_err(|error| Error::internal(format_args!("the MongoDB URI: {error}")))?;
+    options.server_selection_timeout.get_or_insert(SELECTION);
+    options.connect_timeout.get_or_insert(SELECTION);
+    options.max_pool_size.get_or_insert(CONNECTIONS);
+    options.app_name.get_or_insert_with(|| DATABASE.to_owned());
+    let name = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());
+    let client = Client::with_options(options).map_err(|error| driver(&error))?;
+    let options = DatabaseOptions::builder()
+        .read_concern(ReadConcern::majority())
+        .write_concern(durable())
+        .selection_criteria(primary())
+        .build();
+    let db = client.database_with_options(&name, options);
+    transactional(&hello(&db).await?)?;
+    Ok(db)
+}
+
+/// Refuses a server that has no transactions: one that is neither in a replica set nor a router to several.
+fn transactional(hello: &Document) -> Result<()> {
+    let router = hello.get_str("msg").is_ok_and(|role| role == "isdbgrid");
+    if router || hello.contains_key("setName") {
+        return Ok(());
+    }
+    Err(Error::internal(
+        "this MongoDB has no transactions, because it is a standalone server: start mongod with --replSet rs0, run \
+         rs.initiate() once in its shell, and add ?replicaSet=rs0 to the URI",
+    ))
+}
+
+/// What the server says of itself, its clock among it.
+pub(crate) async fn hello(db: &Database) -> Result<Document> {
+    db.run_command(doc! { "hello": 1 })
+        .selection_criteria(primary())
+        .await
+        .map_err(|error| driver(&error))
+}
+
+/// The server's present time.
+pub(crate) async fn server_time(db: &Database) -> Result<DateTime> {
+    hello(db).await?.get_datetime("localTime").copied().map_err(Error::internal)
+}
+
+/// Up to when, by the server's clock, a majority has what was written. A router does not say; then the present time.
+pub(crate) async fn majority_time(db: &Database) -> Result<DateTime> {
+    let hello = hello(db).await?;
+    let now = hello.get_datetime("localTime").copied().map_err(Error::internal)?;
+    let majority =
+        hello.get_document("lastWrite").and_then(|last| last.get_datetime("majorityWriteDate"));
+    Ok(majority.map_or(now, |majority| now.min(*majority)))
+}
+
+async fn epoch(db: &Database, if_new: String, now: Timestamp) -> Result<String> {
+    let meta: Collection<Document> = db.collection("meta");
+    let new = doc! { "_id": "epoch", "value": if_new, "created_at": time(now) };
+    match meta.insert_one(new).await {
+        Ok(_) => {}
+        Err(error) if is_duplicate(&error) => {}
+        Err(error) => return Err(driver(&error)),
+    }
+    let found = meta.find_one(doc! { "_id": "epoch" }).await.map_err(|error| driver(&error))?;
+    let found = found.ok_or_else(|| Error::internal("the name of the history is gone"))?;
+    found.get_str("value").map(str::to_owned).map_err(Error::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standalone_server_is_refused() {
+        assert!(transactional(&doc! { "setName": "rs0" }).is_ok());
+        assert!(transactional(&doc! { "msg": "isdbgrid" }).is_ok());
+        let refused = transactional(&doc! { "isWritablePrimary": true }).expect_err("refused");
+        assert!(
+            matches!(&refused, Error::Internal { cause } if cause.contains("rs.initiate()") && cause.contains("?replicaSet=")),
+            "{refused:?}"
+        );
+    }
+}

@@ -1,0 +1,295 @@
+//! Channels, DMs, who is in them and how far they have read.
+
+use async_trait::async_trait;
+use bson::{Document, doc};
+use parlance_application::{
+    Error, Result,
+    ports::store::{
+        Conversations, Entry, NewChannel, NewDm, OpenedDm, Page, PageQuery, ReadMark, Snapshot,
+        SnapshotEntry,
+    },
+};
+use parlance_domain::{
+    ChannelMember, ConversationAction, ConversationId, Summary, Timestamp, UserId, WorkspaceAction,
+    WorkspaceId,
+};
+
+use crate::{
+    MongoStore,
+    access::{authorize, authorize_workspace, lock, role_in, see_all},
+    dms,
+    documents::{ConversationDoc, MemberDoc, id, int, num, time, uuid},
+    error::Outcome,
+    members::{counted, enter, insert_channel, joined},
+    paging::Start,
+    tx::{Tx, atomic},
+    views::{self, users},
+};
+
+/// The words of the conflict over a channel's name.
+pub(crate) const NAME_TAKEN: &str = "a channel of that name exists already";
+const GENERAL_STAYS: &str = "general can be neither left nor deleted";
+
+#[async_trait]
+impl Conversations for MongoStore {
+    async fn create_channel(&self, actor: UserId, new: NewChannel) -> Result<Entry> {
+        atomic!(&self.db, |tx| {
+            authorize_workspace(tx, actor, new.workspace_id, WorkspaceAction::CreateChannel)
+                .await?;
+            let workspace = id(new.workspace_id.0);
+            if name_taken(tx, workspace, new.name.as_str(), id(new.id.0)).await? {
+                return Err(Error::conflict(NAME_TAKEN).into());
+            }
+            insert_channel(tx, actor, &new, false).await?;
+            enter(tx, new.id, actor, new.at).await
+        })
+    }
+
+    async fn open_dm(&self, actor: UserId, new: NewDm) -> Result<OpenedDm> {
+        atomic!(&self.db, |tx| dms::open(tx, actor, &new).await)
+    }
+
+    async fn channels(
+        &self,
+        actor: UserId,
+        workspace: WorkspaceId,
+        page: PageQuery,
+    ) -> Result<Page<Summary>> {
+        let start = Start::of(&page)?;
+        atomic!(&self.db, |tx| {
+            authorize_workspace(tx, actor, workspace, WorkspaceAction::Read).await?;
+            let joined = joined(tx, actor).await?;
+            let filter = doc! {
+                "workspace_id": id(workspace.0),
+                "deleted": false,
+                "kind": "channel",
+                "$or": [{ "private": false }, { "_id": { "$in": joined } }],
+            };
+            list(tx, filter, actor, start).await
+        })
+    }
+
+    async fn dms(
+        &self,
+        actor: UserId,
+        workspace: WorkspaceId,
+        page: PageQuery,
+    ) -> Result<Page<Summary>> {
+        let start = Start::of(&page)?;
+        atomic!(&self.db, |tx| {
+            authorize_workspace(tx, actor, workspace, WorkspaceAction::Read).await?;
+            let filter = doc! {
+                "_id": { "$in": joined(tx, actor).await? },
+                "workspace_id": id(workspace.0),
+                "deleted": false,
+                "kind": "dm",
+            };
+            list(tx, filter, actor, start).await
+        })
+    }
+
+    async fn conversations(&self, actor: UserId, page: PageQuery) -> Result<Page<Summary>> {
+        let start = Start::of(&page)?;
+        atomic!(&self.db, |tx| {
+            let filter = everything(tx, actor).await?;
+            list(tx, filter, actor, start).await
+        })
+    }
+
+    async fn summary(&self, actor: UserId, id: ConversationId) -> Result<Summary> {
+        atomic!(&self.db, |tx| {
+            let seen = authorize(tx, actor, id, ConversationAction::Read, "conversation").await?;
+            seen.summary(tx, actor).await
+        })
+    }
+
+    async fn snapshot(&self, actor: UserId) -> Result<Snapshot> {
+        atomic!(&self.db, |tx| {
+            let workspaces = views::all(tx, actor).await?;
+            let filter = everything(tx, actor).await?;
+            let mut heads = tx.find::<ConversationDoc>(filter).await?;
+            heads.sort_by_key(|head| {
+                let active = head.last_message_at.unwrap_or(head.created_at);
+                std::cmp::Reverse((active, head.id.bytes()))
+            });
+            let mut conversations = Vec::with_capacity(heads.len());
+            for seen in see_all(tx, actor, heads).await? {
+                let access_rev = num(seen.head.access_rev);
+                let summary = seen.summary(tx, actor).await?;
+                conversations.push(SnapshotEntry { summary, access_rev });
+            }
+            Ok(Snapshot { epoch: self.epoch.to_string(), workspaces, conversations })
+        })
+    }
+
+    async fn join_channel(
+        &self,
+        actor: UserId,
+        id: ConversationId,
+        at: Timestamp,
+    ) -> Result<Entry> {
+        let _turn = self.lanes.turn(id.0).await;
+        atomic!(&self.db, |tx| {
+            lock(tx, actor, id, ConversationAction::Join).await?;
+            enter(tx, id, actor, at).await
+        })
+    }
+
+    async fn add_channel_member(
+        &self,
+        actor: UserId,
+        id: ConversationId,
+        user: UserId,
+        at: Timestamp,
+    ) -> Result<Entry> {
+        let _turn = self.lanes.turn(id.0).await;
+        atomic!(&self.db, |tx| {
+            let seen = lock(tx, actor, id, ConversationAction::AddMember).await?;
+            let workspace = WorkspaceId(uuid(seen.head.workspace_id));
+            role_in(tx, user, workspace).await?.ok_or(Error::NotFound("user"))?;
+            enter(tx, id, user, at).await
+        })
+    }
+
+    async fn remove_channel_member(
+        &self,
+        actor: UserId,
+        channel: ConversationId,
+        user: UserId,
+    ) -> Result<u64> {
+        let action = if actor == user {
+            ConversationAction::Leave
+        } else {
+            ConversationAction::RemoveMember
+        };
+        let _turn = self.lanes.turn(channel.0).await;
+        atomic!(&self.db, |tx| {
+            let seen = lock(tx, actor, channel, action).await?;
+            if seen.head.general {
+                return Err(Error::conflict(GENERAL_STAYS).into());
+            }
+            let head =
+                tx.change::<ConversationDoc>(doc! { "_id": seen.head.id }, counted()).await?;
+            let head = head.ok_or(Error::NotFound("conversation"))?;
+            let member = doc! { "conversation_id": head.id, "user_id": id(user.0) };
+            if tx.delete::<MemberDoc>(member).await? == 0 {
+                return Err(Error::NotFound("member").into());
+            }
+            Ok(num(head.access_rev))
+        })
+    }
+
+    async fn channel_members(
+        &self,
+        actor: UserId,
+        channel: ConversationId,
+        page: PageQuery,
+    ) -> Result<Page<ChannelMember>> {
+        let start = Start::of(&page)?;
+        atomic!(&self.db, |tx| {
+            let list = ConversationAction::ListMembers;
+            authorize(tx, actor, channel, list, "conversation").await?;
+            let filter =
+                start.narrow(doc! { "conversation_id": id(channel.0) }, "joined_at", "user_id");
+            let order = doc! { "joined_at": 1, "user_id": 1 };
+            let found = tx.first::<MemberDoc>(filter, order, start.rows()).await?;
+            let mut users = users(tx, found.iter().map(|member| member.user_id)).await?;
+            let row = |member: MemberDoc| {
+                let user = users.remove(&member.user_id)?;
+                let key = (member.joined_at.timestamp_millis(), uuid(member.user_id));
+                Some((key.0, key.1, member.member(user)))
+            };
+            Ok(start.page(found.into_iter().filter_map(row).collect()))
+        })
+    }
+
+    async fn delete_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<()> {
+        let _turn = self.lanes.turn(id.0).await;
+        atomic!(&self.db, |tx| {
+            let seen = lock(tx, actor, id, ConversationAction::Delete).await?;
+            if seen.head.general {
+                return Err(Error::conflict(GENERAL_STAYS).into());
+            }
+            let mut delete = counted();
+            delete.insert("$set", doc! { "deleted": true, "deleted_at": time(at) });
+            tx.update::<ConversationDoc>(doc! { "_id": seen.head.id }, delete).await?;
+            Ok(())
+        })
+    }
+
+    async fn mark_read(
+        &self,
+        actor: UserId,
+        channel: ConversationId,
+        seq: u64,
+    ) -> Result<ReadMark> {
+        atomic!(&self.db, |tx| {
+            let mark = ConversationAction::MarkRead;
+            let mut seen = authorize(tx, actor, channel, mark, "conversation").await?;
+            let seq = seq.min(num(seen.head.last_seq));
+            let advanced = seen.read_seq.is_some_and(|read| read < seq);
+            if advanced {
+                let member = doc! { "conversation_id": seen.head.id, "user_id": id(actor.0) };
+                let set = doc! { "$set": { "read_seq": int(seq) } };
+                tx.update::<MemberDoc>(member, set).await?;
+                seen.read_seq = Some(seq);
+            }
+            Ok(ReadMark { read: seen.read(tx, actor).await?, advanced })
+        })
+    }
+
+    async fn permit(
+        &self,
+        actor: UserId,
+        id: ConversationId,
+        action: ConversationAction,
+    ) -> Result<()> {
+        atomic!(&self.db, |tx| authorize(tx, actor, id, action, "conversation").await.map(drop))
+    }
+}
+
+/// Whether the workspace has another channel of that name.
+pub(crate) async fn name_taken(
+    tx: &mut Tx,
+    workspace: bson::Uuid,
+    name: &str,
+    but: bson::Uuid,
+) -> Outcome<bool> {
+    let taken = doc! {
+        "_id": { "$ne": but },
+        "workspace_id": workspace,
+        "name": name,
+        "deleted": false,
+        "kind": "channel",
+    };
+    Ok(tx.one::<ConversationDoc>(taken).await?.is_some())
+}
+
+/// What matches all conversations of somebody in the workspaces that they are in.
+async fn everything(tx: &mut Tx, actor: UserId) -> Outcome<Document> {
+    let workspaces = views::roles(tx, actor).await?;
+    let workspaces: Vec<_> = workspaces.into_iter().map(|role| role.workspace_id).collect();
+    Ok(doc! {
+        "_id": { "$in": joined(tx, actor).await? },
+        "workspace_id": { "$in": workspaces },
+        "deleted": false,
+    })
+}
+
+/// A page of conversations in the actor's eyes.
+async fn list(
+    tx: &mut Tx,
+    filter: Document,
+    actor: UserId,
+    start: Start,
+) -> Outcome<Page<Summary>> {
+    let filter = start.narrow(filter, "created_at", "_id");
+    let order = doc! { "created_at": 1, "_id": 1 };
+    let heads = tx.first::<ConversationDoc>(filter, order, start.rows()).await?;
+    let mut rows = Vec::with_capacity(heads.len());
+    for seen in see_all(tx, actor, heads).await? {
+        let key = (seen.head.created_at.timestamp_millis(), uuid(seen.head.id));
+        rows.push((key.0, key.1, seen.summary(tx, actor).await?));
+    }
+    Ok(start.page(rows))
+}

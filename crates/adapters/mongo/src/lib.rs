@@ -1,0 +1,35 @@
+//! The MongoDB store, for a team that outgrows one machine: several nodes on one replica set.
+//!
+//! * Each method of a port is one transaction over several documents (`tx`), run again where the server says so.
+//! * Whoever changes a conversation, or who may read it, writes its head first: so commits are in the order of revs,
+//!   however many nodes write. In one node, those who want the same head wait for each other (`lanes`), not for a refusal.
+//! * The schema is the numbered files of `migrations/mongo/` (`migrate`).
+//! * Stamps of the server's clock tell the other nodes what has changed (`changes`).
+//!
+//! No clock, no ids and no randomness in here: all come in by argument or from the server.
+
+mod access;
+mod accounts;
+mod admission;
+mod append;
+mod batch;
+mod changes;
+mod connect;
+mod conversations;
+mod dms;
+mod documents;
+mod error;
+mod lanes;
+mod members;
+mod messages;
+mod migrate;
+mod outbox;
+mod paging;
+mod reactions;
+mod reads;
+mod tx;
+mod views;
+mod workspaces;
+
+pub use connect::MongoStore;
+pub use migrate::migrate;

@@ -1,0 +1,183 @@
+//! Messages: the port's methods, and what they read.
+
+use async_trait::async_trait;
+use bson::doc;
+use parlance_application::{
+    Error, Result,
+    ports::store::{
+        Commit, History, HistoryQuery, Messages, Reader, ReplayPage, ReplayQuery, Write,
+    },
+};
+use parlance_domain::{
+    ClientMsgId, ConversationAction, ConversationId, Message, MessageId, UserId, WorkspaceId,
+};
+
+use crate::{
+    MongoStore,
+    access::{authorize, head},
+    append,
+    documents::{ConversationDoc, MessageDoc, id, int, num, uuid},
+    error::Outcome,
+    tx::{Tx, atomic},
+};
+
+#[async_trait]
+impl Messages for MongoStore {
+    async fn append(
+        &self,
+        conversation: ConversationId,
+        writes: Vec<Write>,
+    ) -> Result<Vec<Result<Commit>>> {
+        let _turn = self.lanes.turn(conversation.0).await;
+        atomic!(&self.db, |tx| append::run(tx, conversation, &writes).await)
+    }
+
+    async fn sent(
+        &self,
+        author: UserId,
+        conversation: ConversationId,
+        client_msg_id: &ClientMsgId,
+    ) -> Result<Option<MessageId>> {
+        atomic!(&self.db, |tx| {
+            authorize(tx, author, conversation, ConversationAction::Post, "conversation").await?;
+            let sent = doc! {
+                "conversation_id": id(conversation.0),
+                "author_id": id(author.0),
+                "client_msg_id": client_msg_id.as_str(),
+            };
+            let found = tx.one::<MessageDoc>(sent).await?;
+            Ok(found.map(|message| MessageId(uuid(message.id))))
+        })
+    }
+
+    async fn message(&self, actor: UserId, message: MessageId) -> Result<Message> {
+        atomic!(&self.db, |tx| {
+            let found = tx.one::<MessageDoc>(doc! { "_id": id(message.0) }).await?;
+            let found = found.ok_or(Error::NotFound("message"))?;
+            let conversation = ConversationId(uuid(found.conversation_id));
+            let seen =
+                authorize(tx, actor, conversation, ConversationAction::Read, "message").await?;
+            Ok(found.message(WorkspaceId(uuid(seen.head.workspace_id))))
+        })
+    }
+
+    async fn history(
+        &self,
+        actor: UserId,
+        conversation: ConversationId,
+        query: HistoryQuery,
+    ) -> Result<History> {
+        atomic!(&self.db, |tx| {
+            let read = ConversationAction::Read;
+            let seen = authorize(tx, actor, conversation, read, "conversation").await?;
+            history(tx, &seen.head, query).await
+        })
+    }
+
+    async fn replay(
+        &self,
+        reader: Reader,
+        conversation: ConversationId,
+        query: ReplayQuery,
+    ) -> Result<ReplayPage> {
+        atomic!(&self.db, |tx| {
+            let head = match reader {
+                Reader::User(user) => {
+                    let read = ConversationAction::Read;
+                    authorize(tx, user, conversation, read, "conversation").await?.head
+                }
+                Reader::Node => {
+                    head(tx, conversation).await?.ok_or(Error::NotFound("conversation"))?
+                }
+            };
+            let rev = num(head.rev);
+            let reset = query.from_rev > rev;
+            let (messages, complete) = if query.from_rev >= rev {
+                (Vec::new(), true)
+            } else {
+                changed(tx, &head, query).await?
+            };
+            Ok(ReplayPage {
+                from_rev: if reset { 0 } else { query.from_rev },
+                to_rev: messages.last().filter(|_| !complete).map_or(rev, |last| last.rev),
+                complete,
+                reset,
+                messages,
+                conversation: head.conversation(),
+                access_rev: num(head.access_rev),
+            })
+        })
+    }
+}
+
+async fn history(tx: &mut Tx, head: &ConversationDoc, query: HistoryQuery) -> Outcome<History> {
+    let limit = query.limit.clamp(1, 200);
+    let one_more = i64::try_from(limit).unwrap_or(200) + 1;
+    // `seq` is dense: both ends of the page are known before it is read.
+    let end = query.before_seq.map_or(head.last_seq + 1, int).min(head.last_seq + 1);
+    let (order, range) = match query.after_seq.map(int) {
+        Some(after) => (1, (after, end.min(after.saturating_add(one_more + 1)))),
+        None => (-1, ((end - one_more - 1).max(0), end)),
+    };
+    let filter = doc! {
+        "conversation_id": head.id,
+        "seq": { "$gt": range.0, "$lt": range.1 },
+    };
+    let found = tx.first::<MessageDoc>(filter, doc! { "seq": order }, one_more).await?;
+    let workspace = WorkspaceId(uuid(head.workspace_id));
+    let mut items: Vec<Message> = found.into_iter().map(|doc| doc.message(workspace)).collect();
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(|last| last.seq);
+    Ok(History { items, next, rev: num(head.rev) })
+}
+
+/// Messages that changed after a rev, as many as the limits allow, and whether these are all.
+async fn changed(
+    tx: &mut Tx,
+    head: &ConversationDoc,
+    query: ReplayQuery,
+) -> Outcome<(Vec<Message>, bool)> {
+    let workspace = WorkspaceId(uuid(head.workspace_id));
+    let one_more = i64::try_from(query.limit.max(1)).unwrap_or(i64::MAX).saturating_add(1);
+    let from = int(query.from_rev);
+    // Most changes are new messages: then as many revs as messages are the whole page, and both ends are known.
+    let near = from.saturating_add(one_more).min(head.rev);
+    let mut found = window(tx, head, from, near, one_more).await?;
+    let missing = one_more - i64::try_from(found.len()).unwrap_or(one_more);
+    if missing > 0 && near < head.rev {
+        found.extend(window(tx, head, near, head.rev, missing).await?);
+    }
+    let mut messages: Vec<Message> = Vec::with_capacity(found.len());
+    let mut bytes = 0;
+    for doc in found {
+        let message = doc.message(workspace);
+        bytes += weight(&message);
+        if !messages.is_empty() && (messages.len() >= query.limit || bytes > query.budget) {
+            return Ok((messages, false));
+        }
+        messages.push(message);
+    }
+    Ok((messages, true))
+}
+
+/// The first messages whose rev is in (`after`, `to`].
+async fn window(
+    tx: &mut Tx,
+    head: &ConversationDoc,
+    after: i64,
+    to: i64,
+    limit: i64,
+) -> Outcome<Vec<MessageDoc>> {
+    let filter = doc! { "conversation_id": head.id, "rev": { "$gt": after, "$lte": to } };
+    tx.first(filter, doc! { "rev": 1 }, limit).await
+}
+
+/// At most how many bytes of a frame a message takes: its ids and times, its text as JSON escapes it, its reactions.
+fn weight(message: &Message) -> usize {
+    let escapes =
+        message.text.bytes().filter(|b| matches!(b, b'"' | b'\\' | b'\n' | b'\t')).count();
+    let reactions =
+        message.reactions.iter().map(|r| r.emoji.len() * 2 + r.user_ids.len() * 39 + 60);
+    900 + message.client_msg_id.len() * 2 + message.text.len() + escapes + reactions.sum::<usize>()
+}

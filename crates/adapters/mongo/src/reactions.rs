@@ -1,0 +1,99 @@
+//! Marks under messages. The collection is the truth; a message carries what the read model shows of it.
+
+use bson::doc;
+use parlance_application::Error;
+use parlance_domain::Message;
+
+use crate::{
+    documents::{MessageDoc, ReactionDoc, ReactionPart},
+    error::Outcome,
+    tx::Tx,
+};
+
+/// Adds a person's mark, as the change `rev`; says whether it was new.
+pub(crate) async fn add(
+    tx: &mut Tx,
+    message: &mut MessageDoc,
+    user: bson::Uuid,
+    emoji: &str,
+    rev: i64,
+) -> Outcome<bool> {
+    let place = message.reactions.iter().position(|part| part.emoji == emoji);
+    if place.is_none() && message.reactions.len() >= Message::MAX_EMOJI {
+        let limit = Message::MAX_EMOJI;
+        let message = format!("would be more than {limit} different ones under this message");
+        return Err(Error::refused("emoji", "too_many", message).into());
+    }
+    if has(tx, message, user, emoji).await? {
+        return Ok(false);
+    }
+    let mark = ReactionDoc { message_id: message.id, emoji: emoji.to_owned(), user_id: user, rev };
+    tx.insert(&mark).await?;
+    match place.and_then(|place| message.reactions.get_mut(place)) {
+        Some(part) => {
+            part.count += 1;
+            if part.user_ids.len() < Message::REACTION_USERS {
+                part.user_ids.push(user);
+            }
+        }
+        None => message.reactions.push(ReactionPart {
+            emoji: mark.emoji,
+            count: 1,
+            user_ids: vec![user],
+        }),
+    }
+    Ok(true)
+}
+
+/// Takes a person's mark back; says whether there was one.
+pub(crate) async fn remove(
+    tx: &mut Tx,
+    message: &mut MessageDoc,
+    user: bson::Uuid,
+    emoji: &str,
+) -> Outcome<bool> {
+    if !has(tx, message, user, emoji).await? {
+        return Ok(false);
+    }
+    let id = message.id;
+    tx.delete::<ReactionDoc>(doc! { "message_id": id, "emoji": emoji, "user_id": user }).await?;
+    if let Some(part) = message.reactions.iter_mut().find(|part| part.emoji == emoji) {
+        part.count -= 1;
+        if part.user_ids.contains(&user) {
+            part.user_ids.retain(|first| *first != user);
+            if part.user_ids.len() < usize::try_from(part.count).unwrap_or_default() {
+                // One of the first has gone: another one moves up.
+                let first = i64::try_from(Message::REACTION_USERS).unwrap_or(50);
+                let all = doc! { "message_id": id, "emoji": emoji };
+                let all = tx.first::<ReactionDoc>(all, doc! { "rev": 1 }, first).await?;
+                part.user_ids = all.into_iter().map(|mark| mark.user_id).collect();
+            }
+        }
+    }
+    message.reactions.retain(|part| part.count > 0);
+    Ok(true)
+}
+
+/// Removes all marks of a message.
+pub(crate) async fn clear(tx: &mut Tx, message: &mut MessageDoc) -> Outcome<()> {
+    if !message.reactions.is_empty() {
+        tx.delete::<ReactionDoc>(doc! { "message_id": message.id }).await?;
+        message.reactions.clear();
+    }
+    Ok(())
+}
+
+/// Whether the person left this mark. Asks the store only where the message does not name everybody.
+async fn has(tx: &mut Tx, message: &MessageDoc, user: bson::Uuid, emoji: &str) -> Outcome<bool> {
+    let Some(part) = message.reactions.iter().find(|part| part.emoji == emoji) else {
+        return Ok(false);
+    };
+    if part.user_ids.contains(&user) {
+        return Ok(true);
+    }
+    if part.user_ids.len() >= usize::try_from(part.count).unwrap_or_default() {
+        return Ok(false);
+    }
+    let mark = doc! { "message_id": message.id, "emoji": emoji, "user_id": user };
+    Ok(tx.one::<ReactionDoc>(mark).await?.is_some())
+}

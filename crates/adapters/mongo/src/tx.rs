@@ -1,0 +1,272 @@
+//! A transaction over several documents, and how it is run again.
+//!
+//! Reads see one point in time (read concern `snapshot`), the commit waits for a majority and its journal. Whoever writes
+//! a document that another transaction has written since that point is refused by the server and runs again.
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+use futures::TryStreamExt;
+use mongodb::{
+    ClientSession, Collection, Database,
+    options::{
+        Acknowledgment, ReadConcern, ReturnDocument, SelectionCriteria, TransactionOptions,
+        WriteConcern,
+    },
+};
+use parlance_application::{Error, Result};
+use tokio::time::Instant;
+
+use crate::{
+    documents::Stored,
+    error::{Fail, Outcome},
+};
+
+/// How often a transaction is begun before its caller is told to come again. The server does not queue the writers of one
+/// document, so a seldom writer of a busy head has to knock often, and at short intervals.
+const TRIES: u32 = 256;
+/// For how long it is begun again: without a server, each try takes as long as the search for one.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How often the same commit is asked for.
+const COMMITS: u32 = 3;
+/// How long a transaction may take. Its stamps are visible at its commit only, and a look at what changed goes back no
+/// further than `changes::OVERLAP`: together with the commit's own limit this has to be less.
+const BODY: Duration = Duration::from_secs(4);
+/// How long a commit may take.
+const COMMIT: Duration = Duration::from_secs(4);
+
+/// How long a majority is waited for outside of transactions.
+const MAJORITY: Duration = Duration::from_secs(10);
+
+/// Acknowledged by a majority, in their journals.
+pub(crate) fn durable() -> WriteConcern {
+    WriteConcern::builder().w(Acknowledgment::Majority).w_timeout(MAJORITY).journal(true).build()
+}
+
+/// From the primary.
+pub(crate) fn primary() -> SelectionCriteria {
+    SelectionCriteria::ReadPreference(mongodb::options::ReadPreference::Primary)
+}
+
+/// Runs `$body`, an expression with `?` and `.await` over the transaction `$tx`, until it is committed or refused.
+macro_rules! atomic {
+    ($store:expr, |$tx:ident| $body:expr) => {{
+        let mut tries = $crate::tx::Tries::begin();
+        loop {
+            let outcome = match $crate::tx::Tx::begin($store).await {
+                Ok(mut begun) => {
+                    let $tx = &mut begun;
+                    let outcome: $crate::error::Outcome<_> = async { $body }.await;
+                    begun.end(outcome).await
+                }
+                Err(fail) => Err(fail),
+            };
+            if let Some(result) = tries.judge(outcome).await {
+                break result;
+            }
+        }
+    }};
+}
+pub(crate) use atomic;
+
+/// Counts the tries of one transaction.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    failed: u32,
+    begun: Instant,
+}
+
+impl Tries {
+    pub(crate) fn begin() -> Self {
+        Self { failed: 0, begun: Instant::now() }
+    }
+
+    /// What to answer; none if it is to be run again, after a pause that grows with the first tries.
+    pub(crate) async fn judge<T>(&mut self, outcome: Outcome<T>) -> Option<Result<T>> {
+        let fail = match outcome {
+            Ok(done) => return Some(Ok(done)),
+            Err(fail) => fail,
+        };
+        self.failed += 1;
+        if !fail.is_transient() || self.failed >= TRIES || self.begun.elapsed() > PATIENCE {
+            return Some(Err(fail.into()));
+        }
+        tracing::debug!(%fail, failed = self.failed, "a transaction is run again");
+        tokio::time::sleep(Duration::from_millis(1 << self.failed.min(4))).await;
+        None
+    }
+}
+
+/// A transaction in progress. Dropped, it is taken back.
+pub(crate) struct Tx {
+    session: ClientSession,
+    db: Database,
+    begun: Instant,
+}
+
+impl Tx {
+    /// Begins one.
+    pub(crate) async fn begin(db: &Database) -> Outcome<Self> {
+        let mut session = db.client().start_session().await?;
+        let options = TransactionOptions::builder()
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(durable())
+            .selection_criteria(primary())
+            .max_commit_time(COMMIT)
+            .build();
+        session.start_transaction().with_options(options).await?;
+        Ok(Self { session, db: db.clone(), begun: Instant::now() })
+    }
+
+    /// Commits what went well and takes back what did not.
+    pub(crate) async fn end<T>(mut self, outcome: Outcome<T>) -> Outcome<T> {
+        let outcome = outcome.and_then(|done| {
+            if self.begun.elapsed() < BODY {
+                Ok(done)
+            } else {
+                Err(Error::unavailable("a transaction took too long").into())
+            }
+        });
+        match outcome {
+            Ok(done) => self.commit().await.map(|()| done),
+            Err(fail) => {
+                // If nobody hears it, the server takes the transaction back after a while.
+                let _ = self.session.abort_transaction().await;
+                Err(fail)
+            }
+        }
+    }
+
+    async fn commit(&mut self) -> Outcome<()> {
+        let mut left = COMMITS;
+        loop {
+            left -= 1;
+            match self.session.commit_transaction().await.map_err(Fail::from) {
+                Err(fail) if fail.is_unknown_commit() && left > 0 => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn of<D: Stored>(&self) -> Collection<D> {
+        self.db.collection(D::COLLECTION)
+    }
+
+    /// All that match.
+    pub(crate) async fn find<D: Stored>(&mut self, filter: Document) -> Outcome<Vec<D>> {
+        let mut cursor = self.of::<D>().find(filter).session(&mut self.session).await?;
+        Ok(cursor.stream(&mut self.session).try_collect().await?)
+    }
+
+    /// The first that match, in an order.
+    pub(crate) async fn first<D: Stored>(
+        &mut self,
+        filter: Document,
+        order: Document,
+        limit: i64,
+    ) -> Outcome<Vec<D>> {
+        let all = self.of::<D>();
+        let find = all.find(filter).sort(order).limit(limit);
+        let mut cursor = find.session(&mut self.session).await?;
+        Ok(cursor.stream(&mut self.session).try_collect().await?)
+    }
+
+    /// The one that matches.
+    pub(crate) async fn one<D: Stored>(&mut self, filter: Document) -> Outcome<Option<D>> {
+        Ok(self.of::<D>().find_one(filter).session(&mut self.session).await?)
+    }
+
+    /// How many match, counted up to a limit.
+    pub(crate) async fn count<D: Stored>(&mut self, filter: Document, limit: u64) -> Outcome<u64> {
+        let all = self.of::<D>();
+        Ok(all.count_documents(filter).limit(limit).session(&mut self.session).await?)
+    }
+
+    /// Adds one.
+    pub(crate) async fn insert<D: Stored>(&mut self, document: &D) -> Outcome<()> {
+        self.of::<D>().insert_one(document).session(&mut self.session).await?;
+        Ok(())
+    }
+
+    /// Adds several; none is fine.
+    pub(crate) async fn insert_many<D: Stored>(&mut self, documents: &[D]) -> Outcome<()> {
+        if !documents.is_empty() {
+            self.of::<D>().insert_many(documents).session(&mut self.session).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds one with a stamp of the server's clock in `stamp`. Nothing may match `key` yet.
+    pub(crate) async fn insert_stamped<D: Stored>(
+        &mut self,
+        key: Document,
+        document: &D,
+        stamp: &str,
+    ) -> Outcome<()> {
+        let mut fields = bson::serialize_to_document(document).map_err(Error::internal)?;
+        for field in key.keys() {
+            fields.remove(field);
+        }
+        let update = doc! { "$setOnInsert": fields, "$currentDate": { stamp: true } };
+        self.of::<D>().update_one(key, update).upsert(true).session(&mut self.session).await?;
+        Ok(())
+    }
+
+    /// Changes the one that matches; says whether there is one.
+    pub(crate) async fn update<D: Stored>(
+        &mut self,
+        filter: Document,
+        update: Document,
+    ) -> Outcome<bool> {
+        let done = self.of::<D>().update_one(filter, update).session(&mut self.session).await?;
+        Ok(done.matched_count > 0)
+    }
+
+    /// Changes all that match.
+    pub(crate) async fn update_all<D: Stored>(
+        &mut self,
+        filter: Document,
+        update: Document,
+    ) -> Outcome<()> {
+        self.of::<D>().update_many(filter, update).session(&mut self.session).await?;
+        Ok(())
+    }
+
+    /// Changes the one that matches, and tells what it is then.
+    pub(crate) async fn change<D: Stored>(
+        &mut self,
+        filter: Document,
+        update: Document,
+    ) -> Outcome<Option<D>> {
+        let all = self.of::<D>();
+        let change = all.find_one_and_update(filter, update);
+        let change = change.return_document(ReturnDocument::After);
+        Ok(change.session(&mut self.session).await?)
+    }
+
+    /// Several different changes, each a filter and an update, in one command.
+    pub(crate) async fn update_each<D: Stored>(
+        &mut self,
+        updates: impl IntoIterator<Item = (Document, Document)> + Send,
+    ) -> Outcome<()> {
+        let updates: Vec<Document> =
+            updates.into_iter().map(|(q, u)| doc! { "q": q, "u": u }).collect();
+        if updates.is_empty() {
+            return Ok(());
+        }
+        let command = doc! { "update": D::COLLECTION, "updates": updates };
+        let reply = self.db.run_command(command).session(&mut self.session).await?;
+        // Of commands that are given as documents the driver reads no errors of single writes.
+        let Ok(errors) = reply.get_array("writeErrors") else { return Ok(()) };
+        let first = errors.first().and_then(bson::Bson::as_document);
+        let code = first.and_then(|error| error.get_i32("code").ok()).unwrap_or_default();
+        let words = first.and_then(|error| error.get_str("errmsg").ok()).unwrap_or_default();
+        Err(Fail::Write(code, words.to_owned()))
+    }
+
+    /// Removes all that match; tells how many.
+    pub(crate) async fn delete<D: Stored>(&mut self, filter: Document) -> Outcome<u64> {
+        let done = self.of::<D>().delete_many(filter).session(&mut self.session).await?;
+        Ok(done.deleted_count)
+    }
+}

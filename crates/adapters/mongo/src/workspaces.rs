@@ -1,0 +1,278 @@
+//! Teams and who is in them. Every change writes the workspace first, so that of two admins who demote each other at once
+//! one is left.
+
+use async_trait::async_trait;
+use bson::{Document, doc};
+use parlance_application::{
+    Error, Result,
+    ports::store::{
+        Admission, Departure, Joining, NewChannel, NewMember, NewWorkspace, Page, PageQuery,
+        Workspaces,
+    },
+};
+use parlance_domain::{
+    ChannelName, ConversationId, JoinCode, Member, Role, Timestamp, Topic, UserId, Workspace,
+    WorkspaceAction, WorkspaceId, WorkspaceName,
+};
+
+use crate::{
+    MongoStore,
+    access::{authorize_workspace, role_in},
+    admission::admit,
+    documents::{
+        ConversationDoc, MemberDoc, RoleDoc, UserDoc, WorkspaceDoc, id, role_name, time, uuid,
+    },
+    error::Outcome,
+    members::{bump, counted, insert_channel, lock_all, mine},
+    outbox,
+    paging::Start,
+    tx::{Tx, atomic},
+    views::{membership, one, users, with_workspaces},
+};
+
+const LAST_ADMIN: &str = "the last admin can neither leave nor be demoted";
+const CHANGED: &str = "changed_at";
+
+#[async_trait]
+impl Workspaces for MongoStore {
+    async fn create_workspace(&self, actor: UserId, new: NewWorkspace) -> Result<Admission> {
+        let topic = Topic::parse("").map_err(|invalid| Error::internal(invalid.message))?;
+        let general = NewChannel {
+            id: new.general,
+            workspace_id: new.id,
+            name: ChannelName::general(),
+            topic,
+            private: false,
+            at: new.at,
+        };
+        let workspace = WorkspaceDoc {
+            id: id(new.id.0),
+            name: new.name.into(),
+            join_code: new.join_code.into(),
+            general: id(new.general.0),
+            created_at: time(new.at),
+            deleted: false,
+        };
+        atomic!(&self.db, |tx| {
+            tx.insert_stamped(doc! { "_id": workspace.id }, &workspace, CHANGED).await?;
+            insert_channel(tx, actor, &general, true).await?;
+            admit(tx, &workspace, actor, Role::Admin, new.at).await
+        })
+    }
+
+    async fn workspaces(&self, actor: UserId, page: PageQuery) -> Result<Page<Workspace>> {
+        let start = Start::of(&page)?;
+        atomic!(&self.db, |tx| {
+            let filter = start.narrow(doc! { "user_id": id(actor.0) }, "joined_at", "workspace_id");
+            let order = doc! { "joined_at": 1, "workspace_id": 1 };
+            let roles = tx.first::<RoleDoc>(filter, order, start.rows()).await?;
+            let rows = with_workspaces(tx, roles).await?.into_iter().map(|(role, workspace)| {
+                let key = (role.joined_at.timestamp_millis(), uuid(role.workspace_id));
+                (key.0, key.1, workspace)
+            });
+            Ok(start.page(rows.collect()))
+        })
+    }
+
+    async fn workspace(&self, actor: UserId, id: WorkspaceId) -> Result<Workspace> {
+        atomic!(&self.db, |tx| one(tx, actor, id).await)
+    }
+
+    async fn join_workspace(
+        &self,
+        actor: UserId,
+        code: &JoinCode,
+        at: Timestamp,
+    ) -> Result<Joining> {
+        let open = doc! { "join_code": code.as_str(), "deleted": false };
+        let found = self.one::<WorkspaceDoc>(open.clone()).await?;
+        let found = found.ok_or(Error::NotFound("join code"))?;
+        let heads = self.heads_in(actor, WorkspaceId(uuid(found.id))).await?;
+        let _turns = self.turns(uuid(found.id), &heads).await;
+        atomic!(&self.db, |tx| {
+            lock_all(tx, &heads).await?;
+            let found = tx.one::<WorkspaceDoc>(open.clone()).await?;
+            let workspace = found.ok_or(Error::NotFound("join code"))?;
+            let id = WorkspaceId(uuid(workspace.id));
+            if role_in(tx, actor, id).await?.is_some() {
+                return Ok(Joining::AlreadyIn(one(tx, actor, id).await?));
+            }
+            let workspace = change(tx, id, doc! {}).await?;
+            let admission = admit(tx, &workspace, actor, Role::Member, at).await?;
+            Ok(Joining::Entered(Box::new(admission)))
+        })
+    }
+
+    async fn rotate_join_code(
+        &self,
+        actor: UserId,
+        id: WorkspaceId,
+        code: JoinCode,
+    ) -> Result<Workspace> {
+        let _turn = self.lanes.turn(id.0).await;
+        atomic!(&self.db, |tx| {
+            authorize_workspace(tx, actor, id, WorkspaceAction::RotateJoinCode).await?;
+            change(tx, id, doc! { "join_code": code.as_str() }).await?;
+            one(tx, actor, id).await
+        })
+    }
+
+    async fn rename_workspace(
+        &self,
+        actor: UserId,
+        id: WorkspaceId,
+        name: &WorkspaceName,
+    ) -> Result<Workspace> {
+        let _turn = self.lanes.turn(id.0).await;
+        atomic!(&self.db, |tx| {
+            authorize_workspace(tx, actor, id, WorkspaceAction::Update).await?;
+            change(tx, id, doc! { "name": name.as_str() }).await?;
+            one(tx, actor, id).await
+        })
+    }
+
+    async fn delete_workspace(
+        &self,
+        actor: UserId,
+        workspace: WorkspaceId,
+        at: Timestamp,
+    ) -> Result<Vec<ConversationId>> {
+        let live = doc! { "workspace_id": id(workspace.0), "deleted": false };
+        let heads: Vec<_> =
+            self.all::<ConversationDoc>(live).await?.into_iter().map(|head| head.id).collect();
+        let _turns = self.turns(workspace.0, &heads).await;
+        atomic!(&self.db, |tx| {
+            lock_all(tx, &heads).await?;
+            authorize_workspace(tx, actor, workspace, WorkspaceAction::Delete).await?;
+            let gone = doc! { "deleted": true, "deleted_at": time(at) };
+            change(tx, workspace, gone.clone()).await?;
+            let mut delete = counted();
+            delete.insert("$set", gone);
+            let all = doc! { "workspace_id": id(workspace.0), "deleted": false };
+            let mut heads = tx.find::<ConversationDoc>(all.clone()).await?;
+            heads.sort_by_key(|head| (head.created_at, head.id.bytes()));
+            tx.update_all::<ConversationDoc>(all, delete).await?;
+            tx.delete::<RoleDoc>(doc! { "workspace_id": id(workspace.0) }).await?;
+            Ok(heads.into_iter().map(|head| ConversationId(uuid(head.id))).collect())
+        })
+    }
+
+    async fn members(
+        &self,
+        actor: UserId,
+        workspace: WorkspaceId,
+        page: PageQuery,
+    ) -> Result<Page<Member>> {
+        let start = Start::of(&page)?;
+        atomic!(&self.db, |tx| {
+            authorize_workspace(tx, actor, workspace, WorkspaceAction::ListMembers).await?;
+            let filter =
+                start.narrow(doc! { "workspace_id": id(workspace.0) }, "joined_at", "user_id");
+            let order = doc! { "joined_at": 1, "user_id": 1 };
+            let found = tx.first::<RoleDoc>(filter, order, start.rows()).await?;
+            let mut users = users(tx, found.iter().map(|role| role.user_id)).await?;
+            let row = |role: RoleDoc| {
+                let user = users.remove(&role.user_id)?;
+                let key = (role.joined_at.timestamp_millis(), uuid(role.user_id));
+                Some((key.0, key.1, role.member(user)))
+            };
+            Ok(start.page(found.into_iter().filter_map(row).collect()))
+        })
+    }
+
+    async fn add_member(
+        &self,
+        actor: UserId,
+        workspace: WorkspaceId,
+        new: NewMember,
+    ) -> Result<Admission> {
+        let heads = self.heads_in(new.user_id, workspace).await?;
+        let _turns = self.turns(workspace.0, &heads).await;
+        atomic!(&self.db, |tx| {
+            lock_all(tx, &heads).await?;
+            authorize_workspace(tx, actor, workspace, WorkspaceAction::AddMember).await?;
+            let known = tx.one::<UserDoc>(doc! { "_id": id(new.user_id.0) }).await?;
+            known.ok_or(Error::NotFound("user"))?;
+            if role_in(tx, new.user_id, workspace).await?.is_some() {
+                return Err(Error::conflict("this person is a member already").into());
+            }
+            let found = change(tx, workspace, doc! {}).await?;
+            outbox::put(tx, &new.job).await?;
+            admit(tx, &found, new.user_id, new.role, new.at).await
+        })
+    }
+
+    async fn set_role(
+        &self,
+        actor: UserId,
+        workspace: WorkspaceId,
+        user: UserId,
+        role: Role,
+    ) -> Result<Member> {
+        let _turn = self.lanes.turn(workspace.0).await;
+        atomic!(&self.db, |tx| {
+            authorize_workspace(tx, actor, workspace, WorkspaceAction::ChangeRole).await?;
+            let before = role_in(tx, user, workspace).await?.ok_or(Error::NotFound("member"))?;
+            change(tx, workspace, doc! {}).await?;
+            if role != Role::Admin {
+                keep_an_admin(tx, workspace, before.role).await?;
+            }
+            let key = doc! { "workspace_id": id(workspace.0), "user_id": id(user.0) };
+            let set = doc! { "$set": { "role": role_name(role) } };
+            tx.update::<RoleDoc>(key, set).await?;
+            membership(tx, &RoleDoc { role, ..before }).await
+        })
+    }
+
+    async fn remove_member(
+        &self,
+        actor: UserId,
+        workspace: WorkspaceId,
+        user: UserId,
+    ) -> Result<Departure> {
+        let action =
+            if actor == user { WorkspaceAction::Leave } else { WorkspaceAction::RemoveMember };
+        let heads = self.heads_in(user, workspace).await?;
+        let _turns = self.turns(workspace.0, &heads).await;
+        atomic!(&self.db, |tx| {
+            lock_all(tx, &heads).await?;
+            authorize_workspace(tx, actor, workspace, action).await?;
+            let before = role_in(tx, user, workspace).await?.ok_or(Error::NotFound("member"))?;
+            change(tx, workspace, doc! {}).await?;
+            keep_an_admin(tx, workspace, before.role).await?;
+            let heads = mine(tx, user, workspace).await?;
+            let conversations = bump(tx, &heads).await?;
+            let key = doc! { "workspace_id": id(workspace.0), "user_id": id(user.0) };
+            tx.delete::<RoleDoc>(key).await?;
+            let channels: Vec<_> = heads
+                .iter()
+                .filter(|head| head.kind == "channel")
+                .map(|channel| channel.id)
+                .collect();
+            let key = doc! { "user_id": id(user.0), "conversation_id": { "$in": channels } };
+            tx.delete::<MemberDoc>(key).await?;
+            Ok(Departure { conversations })
+        })
+    }
+}
+
+/// Sets fields of a workspace, maybe none, and its stamp.
+async fn change(tx: &mut Tx, workspace: WorkspaceId, set: Document) -> Outcome<WorkspaceDoc> {
+    let mut update = doc! { "$currentDate": { CHANGED: true } };
+    if !set.is_empty() {
+        update.insert("$set", set);
+    }
+    let key = doc! { "_id": id(workspace.0), "deleted": false };
+    Ok(tx.change::<WorkspaceDoc>(key, update).await?.ok_or(Error::NotFound("workspace"))?)
+}
+
+/// Refuses to take the last admin's role away.
+async fn keep_an_admin(tx: &mut Tx, workspace: WorkspaceId, role: Role) -> Outcome<()> {
+    if role == Role::Admin {
+        let admins = doc! { "workspace_id": id(workspace.0), "role": "admin" };
+        if tx.count::<RoleDoc>(admins, 2).await? < 2 {
+            return Err(Error::conflict(LAST_ADMIN).into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! The store on a MongoDB replica set: the contract suites of the testkit, and what is this adapter's own.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "tests may")]
+
+#[path = "store/changes.rs"]
+mod changes;
+#[path = "store/contract.rs"]
+mod contract;
+#[path = "store/migrations.rs"]
+mod migrations;
+#[path = "store/nodes.rs"]
+mod nodes;
+#[path = "store/world.rs"]
+mod world;

@@ -1,0 +1,3 @@
+use crate::world::fresh;
+
+parlance_testkit::store_contract!(fresh().await);

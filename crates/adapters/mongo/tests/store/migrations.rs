@@ -1,0 +1,130 @@
+//! The schema, and who may touch it.
+
+use bson::{DateTime, Document, doc};
+use futures::future::join_all;
+use mongodb::Collection;
+use parlance_application::{
+    Error,
+    ports::store::{Conversations, Outbox},
+};
+use parlance_domain::{JobId, UserId};
+use parlance_mongo::{MongoStore, migrate};
+use parlance_testkit::TestAmbient;
+use uuid::Uuid;
+
+use crate::world::Database;
+
+async fn applied(database: &Database) -> Collection<Document> {
+    database.raw().await.collection("migrations")
+}
+
+fn cause(error: &Error) -> &str {
+    match error {
+        Error::Internal { cause } => cause,
+        other => panic!("not `Internal`: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn ten_nodes_that_start_at_once_migrate_once() {
+    let database = Database::new();
+    let epochs: Vec<String> = (0..10).map(|n| format!("epoch {n}")).collect();
+    let stores = join_all(epochs.iter().map(|epoch| database.connect(epoch, true))).await;
+    assert_eq!(applied(&database).await.count_documents(doc! {}).await.ok(), Some(1));
+    let mut found = Vec::new();
+    for store in stores {
+        let snapshot = store.expect("connects").snapshot(UserId(Uuid::nil())).await;
+        found.push(snapshot.expect("a snapshot").epoch);
+    }
+    found.dedup();
+    assert_eq!(found.len(), 1, "one history");
+}
+
+#[tokio::test]
+async fn of_ten_commands_one_takes_the_steps() {
+    let database = Database::new();
+    let taken = join_all((0..10).map(|_| migrate(&database.uri))).await;
+    let taken: Vec<String> = taken.into_iter().flat_map(|taken| taken.expect("migrates")).collect();
+    assert_eq!(taken, ["0001_schema"]);
+    database.connect("epoch", false).await.expect("has nothing to do");
+}
+
+#[tokio::test]
+async fn a_dead_nodes_lock_ends() {
+    let database = Database::new();
+    let locks = database.raw().await.collection::<Document>("migration_lock");
+    let dead = doc! { "_id": "lock", "number": 7_i64, "until": DateTime::from_millis(1) };
+    locks.insert_one(dead).await.expect("inserts");
+    assert_eq!(migrate(&database.uri).await.map(|taken| taken.len()).ok(), Some(1));
+    let after = locks.find_one(doc! {}).await.expect("reads").expect("is there");
+    assert_eq!(after.get_i64("number").ok(), Some(8));
+}
+
+#[tokio::test]
+async fn a_step_that_ended_half_way_is_taken_again() {
+    let database = Database::new();
+    migrate(&database.uri).await.expect("migrates");
+    applied(&database).await.delete_many(doc! {}).await.expect("deletes");
+    assert_eq!(migrate(&database.uri).await.map(|taken| taken.len()).ok(), Some(1));
+}
+
+#[tokio::test]
+async fn pending_steps_are_named() {
+    let database = Database::new();
+    let refused = database.connect("epoch", false).await.expect_err("refused");
+    let cause = cause(&refused);
+    assert!(cause.contains("0001_schema") && cause.contains("parlance migrate"), "{cause}");
+}
+
+#[tokio::test]
+async fn what_is_not_known_is_refused() {
+    let database = Database::new();
+    migrate(&database.uri).await.expect("migrates");
+    let applied = applied(&database).await;
+    applied.insert_one(doc! { "_id": "9999_future", "checksum": "" }).await.expect("inserts");
+    for migrate in [true, false] {
+        let newer = database.connect("epoch", migrate).await.expect_err("refused");
+        assert!(cause(&newer).contains("9999_future"), "{newer:?}");
+    }
+    applied.delete_one(doc! { "_id": "9999_future" }).await.expect("deletes");
+
+    let other = doc! { "$set": { "checksum": "x" } };
+    applied.update_one(doc! { "_id": "0001_schema" }, other).await.expect("updates");
+    for migrate in [true, false] {
+        let changed = database.connect("epoch", migrate).await.expect_err("refused");
+        assert!(cause(&changed).contains("another form"), "{changed:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_epoch_stays() {
+    let database = Database::new();
+    for epoch in ["first", "second"] {
+        let store = database.connect(epoch, true).await.expect("connects");
+        let snapshot = store.snapshot(UserId(Uuid::nil())).await.expect("a snapshot");
+        assert_eq!(snapshot.epoch, "first");
+        store.ping().await.expect("writes");
+    }
+}
+
+#[tokio::test]
+async fn a_server_out_of_reach_is_unavailable() {
+    let uri = "mongodb://127.0.0.1:1/parlance?serverSelectionTimeoutMS=100";
+    let outcome = MongoStore::connect(uri, "epoch".to_owned(), TestAmbient::BEGIN, true).await;
+    assert!(matches!(outcome, Err(Error::Unavailable { .. })), "{outcome:?}");
+    let nonsense = MongoStore::connect("nonsense", String::new(), TestAmbient::BEGIN, true).await;
+    assert!(matches!(nonsense, Err(Error::Internal { .. })), "{nonsense:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_a_defect() {
+    let database = Database::new();
+    let store = database.store().await;
+    let outbox = database.raw().await.collection::<Document>("outbox");
+    let id = Uuid::from_u128(7);
+    let job = doc! { "_id": bson::Uuid::from_bytes(id.into_bytes()), "task": "{", "dead": false };
+    outbox.insert_one(job).await.expect("inserts");
+    assert_eq!(store.is_unfinished(JobId(id)).await.ok(), Some(true));
+    let outcome = store.take_unfinished(1, TestAmbient::BEGIN, TestAmbient::BEGIN).await;
+    assert!(matches!(outcome, Err(Error::Internal { .. })), "{outcome:?}");
+}

@@ -1,0 +1,163 @@
+//! Several nodes on one database.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::future::join_all;
+use parlance_application::{
+    Error,
+    ports::store::{Changes, Conversations, Messages, NewDm, Reader, ReplayQuery, Workspaces},
+};
+use parlance_domain::{ConversationId, Role};
+use parlance_testkit::Stage;
+
+use crate::world::Database;
+
+#[tokio::test]
+async fn appends_of_two_nodes_are_dense_and_in_order() {
+    let database = Database::new();
+    let nodes = [database.store().await, database.store().await];
+    let stage = Stage::new(nodes[0].clone());
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let batches = (0..20).map(|n| {
+        let actor = [ada, bob][n % 2];
+        let writes = (0..3).map(|m| stage.draft(actor, &format!("{n} {m}"), "hello")).collect();
+        nodes[n % 2].append(team.general, writes)
+    });
+    let mut revs = Vec::new();
+    for batch in join_all(batches).await {
+        let commits = batch.expect("appends");
+        let of_batch: Vec<u64> = commits
+            .into_iter()
+            .map(|commit| commit.expect("sends").change.expect("is new").1)
+            .collect();
+        assert!(of_batch.is_sorted() && of_batch[2] - of_batch[0] == 2, "one commit: {of_batch:?}");
+        revs.extend(of_batch);
+    }
+    revs.sort_unstable();
+    assert!(revs.iter().copied().eq(1..=60), "{revs:?}");
+    let page = nodes[1].replay(Reader::Node, team.general, ReplayQuery::after(0)).await;
+    let page = page.expect("a page");
+    assert!(page.messages.iter().zip(1..).all(|(message, n)| (message.seq, message.rev) == (n, n)));
+    assert_eq!((page.to_rev, page.complete, page.conversation.last_seq), (60, true, 60));
+}
+
+#[tokio::test]
+async fn the_same_send_on_two_nodes_is_one_message() {
+    let database = Database::new();
+    let nodes = [database.store().await, database.store().await];
+    let stage = Stage::new(nodes[0].clone());
+    let ada = stage.person("ada").await;
+    let team = stage.team(ada).await;
+    let sends =
+        nodes.iter().map(|node| node.append(team.general, vec![stage.draft(ada, "once", "hello")]));
+    let mut ids = Vec::new();
+    for sent in join_all(sends).await {
+        let commit = sent.expect("appends").remove(0).expect("sends");
+        ids.push(Stage::message(&commit).id);
+    }
+    assert_eq!(ids[0], ids[1]);
+}
+
+#[tokio::test]
+async fn two_admins_who_demote_each_other_leave_one() {
+    let database = Database::new();
+    let nodes = [database.store().await, database.store().await];
+    let stage = Stage::new(nodes[0].clone());
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    nodes[0].set_role(ada, team.id, bob, Role::Admin).await.expect("promotes");
+    let (one, other) = tokio::join!(
+        nodes[0].set_role(ada, team.id, bob, Role::Member),
+        nodes[1].set_role(bob, team.id, ada, Role::Member),
+    );
+    let refused = match (one, other) {
+        (Ok(_), Err(refused)) | (Err(refused), Ok(_)) => refused,
+        both => panic!("not one of the two: {both:?}"),
+    };
+    assert!(matches!(refused, Error::Forbidden(_) | Error::Conflict { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_dm_opened_from_both_sides_is_one() {
+    let database = Database::new();
+    let nodes = [database.store().await, database.store().await];
+    let stage = Stage::new(nodes[0].clone());
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let new = |n: u128, peer| NewDm {
+        id: ConversationId(uuid::Uuid::from_u128(n)),
+        workspace_id: team.id,
+        peer,
+        at: stage.at(),
+    };
+    let (mine, theirs) =
+        tokio::join!(nodes[0].open_dm(ada, new(1, bob)), nodes[1].open_dm(bob, new(2, ada)));
+    let (mine, theirs) = (mine.expect("opens"), theirs.expect("opens"));
+    assert_eq!(mine.mine.conversation.id, theirs.mine.conversation.id);
+    assert!(mine.theirs.is_some() != theirs.theirs.is_some(), "one of them created it");
+}
+
+/// The server lets no writer of a document wait for its turn: those who come seldom must not starve.
+#[tokio::test]
+async fn a_busy_channel_lets_people_in_and_out() {
+    let database = Database::new();
+    let nodes = [database.store().await, database.store().await];
+    let stage = Stage::new(nodes[0].clone());
+    let ada = stage.person("ada").await;
+    let team = stage.team(ada).await;
+    let busy = AtomicBool::new(true);
+    let sends = nodes.iter().enumerate().map(async |(n, node)| {
+        let mut sent = 0;
+        while busy.load(Ordering::Relaxed) {
+            let write = stage.draft(ada, &format!("{n} {sent}"), "hello");
+            node.append(team.general, vec![write])
+                .await
+                .expect("appends")
+                .remove(0)
+                .expect("sends");
+            sent += 1;
+        }
+        sent
+    });
+    let visits = async {
+        for n in 0..5 {
+            let visitor = stage.person(&format!("visitor{n}")).await;
+            nodes[n % 2].join_workspace(visitor, &team.code, stage.at()).await.expect("joins");
+            nodes[(n + 1) % 2].remove_member(ada, team.id, visitor).await.expect("removes");
+        }
+        busy.store(false, Ordering::Relaxed);
+    };
+    let (sent, ()) = tokio::join!(join_all(sends), visits);
+    let head = nodes[0].heads(vec![team.general]).await.expect("heads")[0];
+    assert_eq!((head.rev, head.access_rev), (sent.iter().sum(), 11));
+}
+
+/// However the two race, nothing that was sent is committed after the end of the access.
+#[tokio::test]
+async fn an_end_of_access_ends_the_sends() {
+    let database = Database::new();
+    let nodes = [database.store().await, database.store().await];
+    let stage = Stage::new(nodes[0].clone());
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let sends = async {
+        let mut counts = Vec::new();
+        for n in 0..500 {
+            let write = stage.draft(bob, &n.to_string(), "hello");
+            match nodes[0].append(team.general, vec![write]).await.expect("appends").remove(0) {
+                Ok(commit) => counts.push(commit.access_rev),
+                Err(Error::NotFound(_)) => return counts,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        panic!("the access has not ended");
+    };
+    let removal = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        nodes[1].remove_member(ada, team.id, bob).await.expect("removes")
+    };
+    let (counts, departure) = tokio::join!(sends, removal);
+    let (_, end) = departure.conversations[0];
+    assert!(!counts.is_empty() && counts.iter().all(|count| *count < end), "{counts:?} {end}");
+}

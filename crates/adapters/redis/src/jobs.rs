@@ -1,0 +1,181 @@
+//! The job queue: [`BullMQ`](https://bullmq.io)'s own layout and scripts, so that its tools can watch and steer it.
+
+mod held;
+mod options;
+mod session;
+mod verdict;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bullmq::{
+    BulkJob, JobOptions,
+    types::{BackoffStrategy, KeepJobs, RemoveOnFinish},
+};
+use parlance_application::{
+    Error, Result,
+    jobs::{Job, RetryPolicy},
+    ports::{Claim, JobQueue, Verdict},
+};
+use parlance_domain::{JobId, Timestamp};
+use tokio::time::Instant;
+
+pub use self::options::RedisJobsOptions;
+pub(crate) use self::session::{Server, WATCHER};
+use self::{
+    held::{Held, Keeper},
+    session::Workers,
+};
+
+/// Done jobs that are kept, for operators and against being added again.
+const KEEP_DONE: usize = 1000;
+/// The most jobs that a process holds at a time.
+const MOST_HELD: usize = 1024;
+
+/// Runs jobs through Redis, on `BullMQ`'s keys: job name = the task's, data = our [`Job`] as JSON, id = its id.
+///
+/// Time is Redis's and the machine's: a lease of one minute lasts one real minute, and of an `at` only its distance from
+/// another is taken (how long a retry waits), or the minute that something is counted in. A live process renews the
+/// short locks of what it holds until the lease ends; what a dead one held is taken over a little after its lock has run
+/// out.
+pub struct RedisJobs {
+    pub(crate) server: Arc<Server>,
+    held: Arc<Held>,
+    keeper: Keeper,
+    tokens: AtomicU64,
+}
+
+impl RedisJobs {
+    /// Needs no Redis: only a malformed URL or option fails.
+    pub fn connect(url: &str, options: RedisJobsOptions) -> Result<Self> {
+        let server = Arc::new(Server::new(url, options)?);
+        Ok(Self {
+            server,
+            held: Arc::default(),
+            keeper: Keeper::default(),
+            tokens: AtomicU64::default(),
+        })
+    }
+
+    fn next_token(&self) -> String {
+        format!("{}:{}", self.server.options.worker, self.tokens.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// One job, locked with a token of its own.
+    async fn fetch(&self, workers: &Arc<Workers>, lease: Duration) -> Result<Option<Fetched>> {
+        loop {
+            let token = self.next_token();
+            let fetched = workers.fetcher.get_next_job_nonblocking(&token);
+            let Some(mut inner) = self.server.ask_worker(workers, fetched).await? else {
+                return Ok(None);
+            };
+            let refusal = match (inner.deferred_failure(), read(&inner)) {
+                (Some(reason), _) => reason.to_owned(),
+                (None, Ok(job)) => {
+                    if lease < self.server.options.lock {
+                        let lock = millis(lease);
+                        self.server.ask_worker(workers, inner.extend_lock(&token, lock)).await?;
+                    }
+                    let attempt = inner.attempts_started();
+                    let workers = Arc::clone(workers);
+                    return Ok(Some(Fetched {
+                        claim: Claim { job, attempt },
+                        inner,
+                        token,
+                        workers,
+                    }));
+                }
+                (None, Err(reason)) => reason,
+            };
+            tracing::error!(job = inner.id(), reason = refusal, "a job that cannot be run");
+            self.server.ask_worker(workers, inner.move_to_failed(&refusal)).await?;
+        }
+    }
+}
+
+struct Fetched {
+    claim: Claim,
+    inner: bullmq::Job,
+    token: String,
+    workers: Arc<Workers>,
+}
+
+/// Our job in `BullMQ`'s.
+pub(crate) fn read(job: &bullmq::Job) -> Result<Job, String> {
+    let ours: Job = serde_json::from_value(job.data().clone())
+        .map_err(|error| format!("not a job of Parlance: {error}"))?;
+    if ours.id.to_string() == job.id() { Ok(ours) } else { Err("its id is not its key".to_owned()) }
+}
+
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What `BullMQ`'s own tools and workers are to know of a job.
+fn job_options(id: JobId) -> JobOptions {
+    let RetryPolicy { attempts, base } = RetryPolicy::default();
+    JobOptions {
+        job_id: Some(id.to_string()),
+        attempts: Some(attempts),
+        backoff: Some(BackoffStrategy::Exponential(millis(base))),
+        remove_on_complete: Some(RemoveOnFinish::Options(KeepJobs {
+            age: None,
+            count: Some(KEEP_DONE),
+            limit: None,
+        })),
+        ..JobOptions::default()
+    }
+}
+
+#[async_trait]
+impl JobQueue for RedisJobs {
+    async fn add(&self, jobs: Vec<Job>, _: Timestamp) -> Result<()> {
+        let queue = self.server.queue().await?;
+        let mut bulk = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let data = serde_json::to_value(&job).map_err(Error::internal)?;
+            bulk.push(BulkJob::with_options(job.task.name(), data, job_options(job.id)));
+        }
+        self.server.ask(&queue, queue.add_bulk(bulk)).await?;
+        Ok(())
+    }
+
+    async fn claim(&self, limit: usize, _: Timestamp, lease: Duration) -> Result<Vec<Claim>> {
+        let workers = self.server.workers().await?;
+        self.keeper.start(&self.server, &self.held);
+        let room = limit.min(MOST_HELD.saturating_sub(self.held.len()));
+        let until = Instant::now() + lease;
+        let mut fetched = Vec::new();
+        while fetched.len() < room {
+            match self.fetch(&workers, lease).await {
+                Ok(Some(job)) => fetched.push(job),
+                Ok(None) => break,
+                // What has been fetched is not given up for it: it may well be run.
+                Err(_) if !fetched.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        // Only now, when nothing is awaited any more: a dropped claim is nobody's, so its locks are not to be renewed.
+        Ok(fetched.into_iter().map(|job| self.held.take(job, until)).collect())
+    }
+
+    async fn settle(&self, claim: &Claim, verdict: Verdict, at: Timestamp) -> Result<()> {
+        let Some(job) = self.held.give_back(claim) else {
+            return Ok(());
+        };
+        self.server.settle(job, &verdict, at).await
+    }
+
+    async fn depth(&self) -> Result<(u64, u64)> {
+        let queue = self.server.queue().await?;
+        let counts = self.server.ask(&queue, queue.get_job_counts()).await?;
+        let waiting = counts.waiting + counts.paused + counts.prioritized;
+        Ok((waiting + counts.delayed + counts.active, counts.failed))
+    }
+}

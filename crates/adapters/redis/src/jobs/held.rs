@@ -1,0 +1,119 @@
+//! Jobs in this process's hands, and the task that keeps their locks.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use futures::future::join_all;
+use parlance_application::ports::Claim;
+use parlance_domain::JobId;
+use tokio::{task::AbortHandle, time::Instant};
+
+use super::{Fetched, Server, millis, session::Workers};
+
+/// How long after its lease a claim may still be settled, unless somebody else has taken it.
+const GRACE: Duration = Duration::from_mins(1);
+
+/// By id and attempt: the same process may take over what it has lost.
+type Key = (JobId, u32);
+
+#[derive(Clone)]
+pub(super) struct HeldJob {
+    pub(super) inner: bullmq::Job,
+    token: String,
+    until: Instant,
+    /// Its way to Redis, which heals by itself even when others use a new one.
+    pub(super) workers: Arc<Workers>,
+}
+
+impl HeldJob {
+    /// What its lock was taken with.
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Held(Mutex<HashMap<Key, HeldJob>>);
+
+impl Held {
+    fn jobs(&self) -> MutexGuard<'_, HashMap<Key, HeldJob>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.jobs().len()
+    }
+
+    pub(super) fn take(&self, fetched: Fetched, until: Instant) -> Claim {
+        let Fetched { claim, inner, token, workers } = fetched;
+        let job = HeldJob { inner, token, until, workers };
+        self.jobs().insert((claim.job.id, claim.attempt), job);
+        claim
+    }
+
+    pub(super) fn give_back(&self, claim: &Claim) -> Option<HeldJob> {
+        self.jobs().remove(&(claim.job.id, claim.attempt))
+    }
+
+    /// Those whose lease still runs; forgets those that nobody will settle any more.
+    fn current(&self) -> Vec<(Key, HeldJob)> {
+        let now = Instant::now();
+        let mut jobs = self.jobs();
+        jobs.retain(|_, job| now < job.until + GRACE);
+        jobs.iter()
+            .filter(|(_, job)| now < job.until)
+            .map(|(key, job)| (*key, job.clone()))
+            .collect()
+    }
+}
+
+/// Renews locks from the first claim on. Ends with its owner.
+#[derive(Default)]
+pub(super) struct Keeper(OnceLock<AbortHandle>);
+
+impl Keeper {
+    pub(super) fn start(&self, server: &Arc<Server>, held: &Arc<Held>) {
+        self.0.get_or_init(|| {
+            tokio::spawn(keep(Arc::clone(server), Arc::clone(held))).abort_handle()
+        });
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.get() {
+            task.abort();
+        }
+    }
+}
+
+async fn keep(server: Arc<Server>, held: Arc<Held>) {
+    let round = (server.options.lock / 3).max(Duration::from_millis(1));
+    let mut pace = tokio::time::interval(round);
+    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        pace.tick().await;
+        let renewals = held.current().into_iter().map(|(key, job)| renew(&server, &held, key, job));
+        // One whose connection is slow to heal keeps the others waiting no longer than that.
+        let _ = tokio::time::timeout(round, join_all(renewals)).await;
+    }
+}
+
+async fn renew(server: &Server, held: &Held, key: Key, job: HeldJob) {
+    // Nothing longer than the lease.
+    let lock = server.options.lock.min(job.until.saturating_duration_since(Instant::now()));
+    let renewal = job.inner.extend_lock(&job.token, millis(lock).max(1));
+    match server.try_worker(&job.workers, renewal).await {
+        Ok(()) => {}
+        Err(bullmq::Error::JobLocked(_)) => {
+            // Settled meanwhile, or lost to another worker.
+            if held.jobs().remove(&key).is_some() {
+                tracing::warn!(job = %key.0, attempt = key.1, "lost a job to another worker");
+            }
+        }
+        Err(error) => tracing::warn!(%error, job = %key.0, "a job's lock is not renewed"),
+    }
+}

@@ -1,0 +1,163 @@
+//! How an attempt's end gets into Redis.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use bullmq::{Error as BullError, error::error_code};
+use deadpool_redis::redis::{self, Script};
+use parlance_application::{Result, ports::Verdict};
+use parlance_domain::Timestamp;
+
+use super::{KEEP_DONE, Server, held::HeldJob, session::port_error};
+
+/// Errors that are kept of a job.
+const ERRORS: usize = 20;
+/// The longest error that is kept, in characters.
+const LONGEST: usize = 1000;
+/// How long a minute's counts are kept: more than the board shows.
+const COUNTS_SECS: u64 = 5 * 3600;
+/// Before a verdict is given once more, when the connection broke.
+const PAUSES: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_millis(800), Duration::from_secs(2)];
+/// The answers to a worker that has lost the job.
+const LOST: [i64; 4] = [
+    error_code::JOB_NOT_EXIST,
+    error_code::JOB_LOCK_NOT_EXIST,
+    error_code::JOB_LOCK_MISMATCH,
+    error_code::JOB_NOT_IN_STATE,
+];
+/// The most old jobs that go at a time.
+const TRIM: usize = 100;
+
+/// `BullMQ` leaves the history of errors to its clients, so this is ours: the error goes where its tools look for it.
+/// Answers the server's time in ms, or 0 if the job is no longer this worker's.
+static NOTE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+if redis.call('GET', KEYS[1] .. ':lock') ~= ARGV[1] then return 0 end
+local errors = {}
+local known, kept = pcall(cjson.decode, redis.call('HGET', KEYS[1], 'stacktrace') or '[]')
+if known and type(kept) == 'table' then errors = kept end
+errors[#errors + 1] = ARGV[2]
+while #errors > tonumber(ARGV[3]) do table.remove(errors, 1) end
+redis.call('HSET', KEYS[1], 'failedReason', ARGV[2], 'stacktrace', cjson.encode(errors))
+if ARGV[4] == '1' then redis.call('HINCRBY', KEYS[1], 'atm', 1) end
+local now = redis.call('TIME')
+return now[1] * 1000 + math.floor(now[2] / 1000)
+",
+    )
+});
+
+#[derive(Clone, Copy)]
+enum End {
+    Done,
+    Dead,
+}
+
+impl Server {
+    pub(super) async fn settle(
+        &self,
+        mut job: HeldJob,
+        verdict: &Verdict,
+        at: Timestamp,
+    ) -> Result<()> {
+        let mut pauses = PAUSES.into_iter();
+        let outcome = loop {
+            let outcome = self.record(&mut job, verdict, at).await;
+            // A second try cannot end a job twice: by then the first has taken its lock away.
+            match (&outcome, pauses.next()) {
+                (Err(BullError::Redis(_)), Some(pause)) => tokio::time::sleep(pause).await,
+                _ => break outcome,
+            }
+        };
+        match outcome {
+            Ok(Some(end)) => {
+                if let Err(error) = self.account(end, at).await {
+                    // The job has ended all the same.
+                    tracing::warn!(%error, "the end of a job is not counted");
+                }
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(BullError::Script { code, .. }) if LOST.contains(&code) => Ok(()),
+            Err(error) => Err(port_error(&error)),
+        }
+    }
+
+    /// Says what has ended, unless the claim was lost or goes on.
+    async fn record(
+        &self,
+        held: &mut HeldJob,
+        verdict: &Verdict,
+        at: Timestamp,
+    ) -> Result<Option<End>, BullError> {
+        let workers = Arc::clone(&held.workers);
+        match verdict {
+            Verdict::Done => {
+                self.try_worker(&workers, held.inner.move_to_completed("done")).await?;
+                Ok(Some(End::Done))
+            }
+            Verdict::Dead { error } => {
+                let error = shortened(error);
+                // The move to the failed jobs counts the attempt.
+                if self.note(held, error, false).await? == 0 {
+                    return Ok(None);
+                }
+                self.try_worker(&workers, held.inner.move_to_failed(error)).await?;
+                Ok(Some(End::Dead))
+            }
+            Verdict::Retry { error, at: again } => {
+                let now = self.note(held, shortened(error), true).await?;
+                if now == 0 {
+                    return Ok(None);
+                }
+                let due = now.saturating_add(super::millis(again.since(at)));
+                self.try_worker(&workers, held.inner.move_to_delayed(due)).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn note(&self, held: &HeldJob, error: &str, count: bool) -> Result<u64, BullError> {
+        let queue = self.queue().await.map_err(|_| BullError::ConnectionClosed)?;
+        let mut connection = queue.connection().connection();
+        let mut script = NOTE.key(queue.keys().job_key(held.inner.id()));
+        script.arg(held.token()).arg(error).arg(ERRORS).arg(u8::from(count));
+        let noted = async { Ok(script.invoke_async(&mut connection).await?) };
+        self.try_queue(&queue, noted).await
+    }
+
+    /// Counts for the board, and keeps the done jobs from becoming too many: `BullMQ` trims them for its own workers only.
+    async fn account(&self, end: End, at: Timestamp) -> Result<()> {
+        let queue = self.queue().await?;
+        let minute = self.minute_key(at.as_millis().div_euclid(60_000));
+        let field = match end {
+            End::Done => "done",
+            End::Dead => "failed",
+        };
+        let mut pipeline = redis::pipe();
+        pipeline.hincr(&minute, field, 1).ignore();
+        pipeline.cmd("EXPIRE").arg(&minute).arg(COUNTS_SECS).ignore();
+        pipeline
+            .cmd("ZREVRANGE")
+            .arg(queue.keys().completed())
+            .arg(KEEP_DONE)
+            .arg(KEEP_DONE + TRIM - 1);
+        let (old,): (Vec<String>,) = self.run(&queue, pipeline).await?;
+        for id in old {
+            self.ask(&queue, queue.remove(&id)).await?;
+        }
+        Ok(())
+    }
+
+    /// Counts of a minute since the epoch. Not under `BullMQ`'s prefix, which is `BullMQ`'s.
+    pub(crate) fn minute_key(&self, minute: i64) -> String {
+        format!("parlance:jobs:{}:{}:{minute}", self.options.prefix, self.options.queue)
+    }
+}
+
+fn shortened(error: &str) -> &str {
+    error.char_indices().nth(LONGEST).map_or(error, |(end, _)| &error[..end])
+}

@@ -1,0 +1,289 @@
+//! The way in: a connection that does nothing but listen, made anew as often as it breaks.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use deadpool_redis::redis::{
+    self, Client, PushInfo, PushKind, RedisResult, Value,
+    aio::{MultiplexedConnection, SendError},
+};
+use parlance_application::ports::{Heard, Subscription, Topic};
+use parlance_domain::NodeId;
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    task::AbortHandle,
+};
+
+use crate::{
+    connection::{self, Backoff},
+    wire::{self, Channels},
+};
+
+/// The most events that wait for the node. A slower one is told that it has lost some.
+const WAITING: usize = 4096;
+/// The most channels in one command.
+const CHANNELS: usize = 512;
+/// How often a silent connection is asked for a sign of life.
+const PING: Duration = Duration::from_secs(3);
+/// How long subscribing waits for Redis, before it goes on without.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a node wants to hear. Its size is that of the node's interest, however often that changes.
+#[derive(Default)]
+pub(crate) struct Ears {
+    wanted: Mutex<Wanted>,
+    changed: Notify,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+#[derive(Default)]
+struct Wanted {
+    topics: HashSet<Topic>,
+    /// Of those: the ones whose [`Heard::Listening`] is still to come.
+    asked: HashSet<Topic>,
+    /// No longer wanted, but perhaps still subscribed.
+    dropped: HashSet<Topic>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ears {
+    pub(crate) fn listen(&self, topics: Vec<Topic>) {
+        let mut wanted = lock(&self.wanted);
+        for topic in topics {
+            wanted.topics.insert(topic);
+            wanted.asked.insert(topic);
+            wanted.dropped.remove(&topic);
+        }
+        drop(wanted);
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn ignore(&self, topics: &[Topic]) {
+        let mut wanted = lock(&self.wanted);
+        for topic in topics {
+            wanted.topics.remove(topic);
+            wanted.asked.remove(topic);
+            // That one is heard without listening.
+            if *topic != Topic::Everybody {
+                wanted.dropped.insert(*topic);
+            }
+        }
+        drop(wanted);
+        self.changed.notify_one();
+    }
+
+    /// Ends the subscription.
+    pub(crate) fn close(&self) {
+        if let Some(task) = lock(&self.task).take() {
+            task.abort();
+        }
+    }
+
+    /// All topics, for a new connection.
+    fn all(&self) -> Vec<Topic> {
+        let mut wanted = lock(&self.wanted);
+        wanted.asked.clear();
+        wanted.dropped.clear();
+        wanted.topics.iter().copied().collect()
+    }
+
+    /// What has changed: asked for, dropped.
+    fn news(&self) -> (Vec<Topic>, Vec<Topic>) {
+        let mut wanted = lock(&self.wanted);
+        (wanted.asked.drain().collect(), wanted.dropped.drain().collect())
+    }
+}
+
+/// The task that owns the connection.
+pub(crate) struct Listener {
+    client: Client,
+    channels: Channels,
+    node: NodeId,
+    ears: Arc<Ears>,
+    out: mpsc::Sender<Heard>,
+    overflow: Arc<AtomicBool>,
+}
+
+impl Listener {
+    pub(crate) async fn start(
+        client: Client,
+        channels: Channels,
+        node: NodeId,
+        ears: Arc<Ears>,
+    ) -> Inbox {
+        let (out, heard) = mpsc::channel(WAITING);
+        let overflow = Arc::new(AtomicBool::new(false));
+        let (ready, first) = oneshot::channel();
+        let listener = Self {
+            client,
+            channels,
+            node,
+            ears: Arc::clone(&ears),
+            out,
+            overflow: Arc::clone(&overflow),
+        };
+        *lock(&ears.task) = Some(tokio::spawn(listener.run(ready)).abort_handle());
+        let line = Inbox { heard, overflow, ears };
+        let _ = tokio::time::timeout(PATIENCE, first).await;
+        line
+    }
+
+    async fn run(self, ready: oneshot::Sender<()>) {
+        let mut backoff = Backoff::new();
+        let mut ready = Some(ready);
+        let mut late = false;
+        loop {
+            match self.connect().await {
+                Ok((connection, gone, topics)) => {
+                    backoff.reset();
+                    late |= ready.take().is_none_or(|first| first.send(()).is_err());
+                    if late {
+                        tracing::info!(topics = topics.len(), "the bus is back");
+                        self.say(Heard::Lost).await;
+                    }
+                    if !topics.is_empty() {
+                        self.say(Heard::Listening(topics)).await;
+                    }
+                    if let Err(error) = self.stay(connection, &gone).await {
+                        tracing::warn!(%error, "the bus is not heard");
+                    } else {
+                        tracing::warn!("the bus has hung up");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the bus is not heard");
+                    // Whoever waits for the first connection need not wait for the second attempt.
+                    ready = None;
+                }
+            }
+            late = true;
+            backoff.wait().await;
+        }
+    }
+
+    /// A connection on which all that is wanted is subscribed, and what tells of its end.
+    async fn connect(&self) -> RedisResult<(MultiplexedConnection, Arc<Notify>, Vec<Topic>)> {
+        let gone = Arc::new(Notify::new());
+        let config = connection::config().set_push_sender(self.receiver(Arc::clone(&gone)));
+        let mut connection =
+            self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        connection.subscribe(self.channels.of(Topic::Everybody)).await?;
+        let topics = self.ears.all();
+        for names in self.names(&topics) {
+            connection.subscribe(names).await?;
+        }
+        Ok((connection, gone, topics))
+    }
+
+    /// Serves until the connection breaks.
+    async fn stay(&self, mut connection: MultiplexedConnection, gone: &Notify) -> RedisResult<()> {
+        let mut ping = tokio::time::interval(PING);
+        ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = gone.notified() => return Ok(()),
+                () = self.ears.changed.notified() => self.catch_up(&mut connection).await?,
+                _ = ping.tick() => {
+                    redis::cmd("PING").query_async::<()>(&mut connection).await?;
+                }
+            }
+        }
+    }
+
+    async fn catch_up(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let (asked, dropped) = self.ears.news();
+        for names in self.names(&dropped) {
+            connection.unsubscribe(names).await?;
+        }
+        for names in self.names(&asked) {
+            connection.subscribe(names).await?;
+        }
+        if !asked.is_empty() {
+            self.say(Heard::Listening(asked)).await;
+        }
+        Ok(())
+    }
+
+    fn names(&self, topics: &[Topic]) -> impl Iterator<Item = Vec<String>> {
+        topics
+            .chunks(CHANNELS)
+            .map(|topics| topics.iter().map(|topic| self.channels.of(*topic)).collect())
+    }
+
+    /// What the connection calls with each message, and may not wait in.
+    fn receiver(
+        &self,
+        gone: Arc<Notify>,
+    ) -> impl Fn(PushInfo) -> Result<(), SendError> + Send + Sync + 'static {
+        let (node, out, overflow) = (self.node, self.out.clone(), Arc::clone(&self.overflow));
+        move |push| {
+            match push.kind {
+                PushKind::Disconnection => gone.notify_one(),
+                PushKind::Message => {
+                    if let Some(heard) = read(push.data, node)
+                        && out.try_send(heard).is_err()
+                    {
+                        overflow.store(true, Ordering::Relaxed);
+                    }
+                }
+                _ => {}
+            }
+            Ok(())
+        }
+    }
+
+    async fn say(&self, heard: Heard) {
+        // Fails only when nobody listens any more, and this task is about to end.
+        let _ = self.out.send(heard).await;
+    }
+}
+
+/// Another node's event, from a message's channel and payload.
+fn read(data: Vec<Value>, node: NodeId) -> Option<Heard> {
+    let Some(Value::BulkString(payload)) = data.into_iter().nth(1) else {
+        return None;
+    };
+    match wire::decode(&Bytes::from(payload)) {
+        Ok((from, _)) if from == node => None,
+        Ok((_, event)) => Some(Heard::Event(Arc::new(event))),
+        Err(error) => {
+            tracing::warn!(%error, "passed over what came on the bus");
+            None
+        }
+    }
+}
+
+/// The node's end. The listener ends with it.
+pub(crate) struct Inbox {
+    heard: mpsc::Receiver<Heard>,
+    overflow: Arc<AtomicBool>,
+    ears: Arc<Ears>,
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.ears.close();
+    }
+}
+
+#[async_trait]
+impl Subscription for Inbox {
+    async fn next(&mut self) -> Option<Heard> {
+        // An overflow leaves a full queue behind, so somebody comes by here soon after.
+        if self.overflow.swap(false, Ordering::Relaxed) {
+            return Some(Heard::Lost);
+        }
+        self.heard.recv().await
+    }
+}

@@ -1,0 +1,139 @@
+//! What travels between nodes: a header as JSON, a newline, and the frame's bytes as the sockets get them.
+
+use bytes::Bytes;
+use parlance_application::{
+    live::{Event, Frame},
+    ports::Topic,
+};
+use parlance_domain::NodeId;
+use serde::{Deserialize, Serialize};
+
+/// JSON has no raw newline, so the first one ends the header.
+const END: u8 = b'\n';
+
+#[derive(Serialize)]
+struct Header<'a> {
+    from: NodeId,
+    event: &'a Event,
+}
+
+#[derive(Deserialize)]
+struct Received {
+    from: NodeId,
+    event: Event,
+}
+
+/// Why a payload is passed over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error("no end of the header")]
+    Endless,
+    #[error("no frame")]
+    Frameless,
+    #[error(transparent)]
+    Header(#[from] serde_json::Error),
+}
+
+pub(crate) fn encode(from: NodeId, event: &Event) -> serde_json::Result<Vec<u8>> {
+    let mut payload = serde_json::to_vec(&Header { from, event })?;
+    payload.push(END);
+    if let Some(frame) = event.frame() {
+        payload.extend_from_slice(frame.bytes());
+    }
+    Ok(payload)
+}
+
+/// The frame of the event that comes out is a part of `payload`, not a copy.
+pub(crate) fn decode(payload: &Bytes) -> Result<(NodeId, Event), Malformed> {
+    let end = payload.iter().position(|byte| *byte == END).ok_or(Malformed::Endless)?;
+    let Received { from, event } = serde_json::from_slice(&payload[..end])?;
+    let frame = payload.slice(end + 1..);
+    if event.frame().is_some() && frame.is_empty() {
+        return Err(Malformed::Frameless);
+    }
+    Ok((from, event.with_frame(Frame::from_encoded(frame))))
+}
+
+/// The names of the channels. Pub/sub knows no database numbers, so the number is part of the name.
+#[derive(Debug, Clone)]
+pub(crate) struct Channels {
+    prefix: String,
+}
+
+impl Channels {
+    pub(crate) fn new(prefix: &str, db: i64) -> Self {
+        Self { prefix: format!("{prefix}{db}:") }
+    }
+
+    pub(crate) fn of(&self, topic: Topic) -> String {
+        let prefix = &self.prefix;
+        match topic {
+            Topic::Everybody => format!("{prefix}all"),
+            Topic::Conversation(id) => format!("{prefix}c:{id}"),
+            Topic::User(id) => format!("{prefix}u:{id}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parlance_domain::{ConversationId, UserId, WorkspaceId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const NODE: NodeId = NodeId(Uuid::from_u128(7));
+
+    #[test]
+    fn a_frame_arrives_as_it_was() {
+        let bytes = Bytes::from_static(b"{\"type\":\"x\",\n\"data\":\"\xF0\x9F\x90\x8D\"}\n");
+        let event = Event::Changed {
+            conversation_id: ConversationId(Uuid::from_u128(1)),
+            rev: u64::MAX,
+            access_rev: 3,
+            author_id: None,
+            frame: Frame::from_encoded(bytes.clone()),
+        };
+        let payload = Bytes::from(encode(NODE, &event).expect("encodes"));
+        let (from, event) = decode(&payload).expect("decodes");
+        assert_eq!(from, NODE);
+        assert!(matches!(event, Event::Changed { rev: u64::MAX, access_rev: 3, .. }));
+        let frame = event.frame().expect("a frame").bytes();
+        assert_eq!(*frame, bytes);
+        assert!(payload.as_ptr_range().contains(&frame.as_ptr()), "the frame was copied");
+    }
+
+    #[test]
+    fn an_event_without_a_frame_arrives() {
+        let event = Event::WorkspaceLeft {
+            workspace_id: WorkspaceId(Uuid::nil()),
+            user_id: UserId(Uuid::from_u128(2)),
+        };
+        let payload = Bytes::from(encode(NODE, &event).expect("encodes"));
+        let (_, event) = decode(&payload).expect("decodes");
+        assert!(
+            matches!(event, Event::WorkspaceLeft { user_id, .. } if user_id.0 == Uuid::from_u128(2))
+        );
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused() {
+        let event = Event::Deleted {
+            conversation_id: ConversationId(Uuid::nil()),
+            frame: Frame::from_encoded(Bytes::new()),
+        };
+        let frameless = encode(NODE, &event).expect("encodes");
+        for payload in [&b""[..], b"{}", b"{}\n{}", b"no JSON\n{}", &frameless] {
+            assert!(decode(&Bytes::copy_from_slice(payload)).is_err(), "{payload:?}");
+        }
+    }
+
+    #[test]
+    fn channels_tell_databases_and_topics_apart() {
+        let id = Uuid::from_u128(1);
+        let channels = Channels::new("p:", 2);
+        assert_eq!(channels.of(Topic::Everybody), "p:2:all");
+        assert_eq!(channels.of(Topic::User(UserId(id))), format!("p:2:u:{id}"));
+        assert_eq!(channels.of(Topic::Conversation(ConversationId(id))), format!("p:2:c:{id}"));
+    }
+}

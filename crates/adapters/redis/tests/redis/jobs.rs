@@ -1,0 +1,185 @@
+//! The job queue when workers and Redis come and go.
+
+use std::time::Duration;
+
+use bullmq::{Queue, options::QueueOptions, options::RedisConnectionOptions};
+use parlance_application::{
+    Error,
+    jobs::{Job, Task},
+    ports::{Claim, JobBoard, JobQueue, JobState, Verdict},
+};
+use parlance_domain::{JobId, Timestamp, UserId};
+use parlance_redis::{RedisJobs, RedisJobsOptions};
+use parlance_testkit::PATIENCE;
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use super::{server::Server, unique, url};
+
+pub(crate) const AT: Timestamp = Timestamp::from_millis(1_732_428_869_000);
+const LEASE: Duration = Duration::from_mins(1);
+
+/// Short locks and frequent looks.
+pub(crate) fn quick(prefix: &str, worker: &str) -> RedisJobsOptions {
+    RedisJobsOptions {
+        prefix: prefix.to_owned(),
+        lock: Duration::from_millis(1500),
+        stalled_check: Duration::from_millis(250),
+        ..RedisJobsOptions::new(worker)
+    }
+}
+
+pub(crate) fn job(n: u128) -> Job {
+    let task = Task::WelcomeMail { user_id: UserId(Uuid::from_u128(n)) };
+    Job { id: JobId(Uuid::from_u128(n)), task }
+}
+
+/// Asks until there is one, whatever the answers in between.
+pub(crate) async fn claim(jobs: &RedisJobs) -> Claim {
+    let one = async {
+        loop {
+            if let Ok(mut claims) = jobs.claim(1, AT, LEASE).await
+                && let Some(claim) = claims.pop()
+            {
+                return claim;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, one).await.expect("a job in time")
+}
+
+#[tokio::test]
+async fn a_killed_workers_job_is_taken_over() {
+    let prefix = unique();
+    let one = RedisJobs::connect(&url(), quick(&prefix, "one")).expect("a URL");
+    let two = RedisJobs::connect(&url(), quick(&prefix, "two")).expect("a URL");
+    one.add(vec![job(1)], AT).await.expect("adds");
+    assert_eq!(claim(&one).await, Claim { job: job(1), attempt: 1 });
+    // Much longer than a lock lasts that nobody renews.
+    let until = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < until {
+        assert_eq!(two.claim(1, AT, LEASE).await.expect("answers"), [], "taken from the living");
+        sleep(Duration::from_millis(50)).await;
+    }
+    drop(one);
+    let taken = claim(&two).await;
+    assert_eq!(taken, Claim { job: job(1), attempt: 2 });
+    two.settle(&taken, Verdict::Done, AT).await.expect("settles");
+    assert_eq!(two.depth().await.expect("answers"), (0, 0));
+}
+
+#[tokio::test]
+async fn many_stalls_kill_no_job() {
+    let prefix = unique();
+    for attempt in 1..=4 {
+        let worker = format!("worker-{attempt}");
+        let jobs = RedisJobs::connect(&url(), quick(&prefix, &worker)).expect("a URL");
+        jobs.add(vec![job(1)], AT).await.expect("adds");
+        assert_eq!(claim(&jobs).await.attempt, attempt);
+    }
+}
+
+#[tokio::test]
+async fn a_restart_of_redis_is_survived() {
+    let mut server = Server::started().await;
+    let jobs = RedisJobs::connect(&server.url(), quick("bull", "one")).expect("a URL");
+    jobs.add(vec![job(1), job(2), job(3)], AT).await.expect("adds");
+    let held = claim(&jobs).await;
+
+    server.kill();
+    let begun = Instant::now();
+    let refused = jobs.claim(1, AT, LEASE).await;
+    assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
+    assert!(matches!(jobs.depth().await, Err(Error::Unavailable { .. })));
+    assert!(jobs.add(vec![job(4)], AT).await.is_err());
+    assert!(begun.elapsed() < PATIENCE, "a call hung");
+    server.start().await;
+
+    assert_eq!(claim(&jobs).await.job, job(2));
+    jobs.settle(&held, Verdict::Done, AT).await.expect("settles");
+    // The held one may have been taken over meanwhile, and then is run again.
+    let third = claim(&jobs).await.job;
+    assert!(third == job(3) || third == job(1), "{third:?}");
+    assert_eq!(jobs.workers(AT).await.expect("answers").len(), 1);
+}
+
+#[tokio::test]
+async fn a_verdict_waits_out_a_restart() {
+    let mut server = Server::started().await;
+    let mut options = quick("bull", "one");
+    options.lock = Duration::from_secs(10);
+    let jobs = RedisJobs::connect(&server.url(), options).expect("a URL");
+    jobs.add(vec![job(1)], AT).await.expect("adds");
+    let held = claim(&jobs).await;
+    server.kill();
+    server.start().await;
+    jobs.settle(&held, Verdict::Dead { error: "no such mailbox".to_owned() }, AT)
+        .await
+        .expect("settles");
+    assert_eq!(jobs.depth().await.expect("answers"), (0, 1));
+}
+
+#[tokio::test]
+async fn a_hanging_redis_is_noticed() {
+    let server = Server::started().await;
+    let jobs = RedisJobs::connect(&server.url(), quick("bull", "one")).expect("a URL");
+    jobs.add(vec![job(1), job(2)], AT).await.expect("adds");
+    assert_eq!(claim(&jobs).await.job, job(1));
+    server.signal("STOP");
+    let begun = Instant::now();
+    assert!(jobs.claim(1, AT, LEASE).await.is_err());
+    assert!(jobs.depth().await.is_err());
+    assert!(begun.elapsed() < PATIENCE, "a call hung");
+    server.signal("CONT");
+    // Its lock ran out meanwhile, so the first may be first again.
+    let (one, two) = (claim(&jobs).await, claim(&jobs).await);
+    assert!([one.job, two.job].contains(&job(2)));
+}
+
+#[tokio::test]
+async fn without_redis_calls_fail_and_do_not_hang() {
+    let server = Server::absent();
+    let jobs = RedisJobs::connect(&server.url(), quick("bull", "one")).expect("a URL");
+    let begun = Instant::now();
+    assert!(jobs.claim(1, AT, LEASE).await.is_err());
+    assert!(jobs.add(vec![job(1)], AT).await.is_err());
+    assert!(jobs.depth().await.is_err());
+    assert!(begun.elapsed() < Duration::from_secs(10), "a call hung");
+}
+
+#[tokio::test]
+async fn a_retry_pressed_elsewhere_is_claimed() {
+    let prefix = unique();
+    let jobs = RedisJobs::connect(&url(), quick(&prefix, "one")).expect("a URL");
+    jobs.add(vec![job(1)], AT).await.expect("adds");
+    let failed = claim(&jobs).await;
+    let dead = Verdict::Dead { error: "no such mailbox".to_owned() };
+    jobs.settle(&failed, dead, AT).await.expect("settles");
+
+    // As Bull Board does it.
+    let mut theirs = bull(&prefix).await.get_job(&job(1).id.to_string()).await.expect("answers");
+    let theirs = theirs.as_mut().expect("a job");
+    assert_eq!(theirs.failed_reason(), "no such mailbox");
+    assert_eq!((theirs.name(), theirs.attempts_made()), ("welcome_mail", 1));
+    theirs.retry("failed", None).await.expect("retries");
+    assert_eq!(claim(&jobs).await, Claim { job: job(1), attempt: 2 });
+}
+
+#[tokio::test]
+async fn what_is_no_job_of_ours_is_dead() {
+    let prefix = unique();
+    let jobs = RedisJobs::connect(&url(), quick(&prefix, "one")).expect("a URL");
+    bull(&prefix).await.add("greet", serde_json::json!({ "who": "me" })).await.expect("adds");
+    jobs.add(vec![job(1)], AT).await.expect("adds");
+    assert_eq!(claim(&jobs).await.job, job(1));
+    assert_eq!(jobs.depth().await.expect("answers"), (1, 1));
+    let shown = jobs.jobs(JobState::Dead, 0, 10, AT).await.expect("answers");
+    assert_eq!(shown, [], "it is not ours to show");
+}
+
+async fn bull(prefix: &str) -> Queue {
+    let connection = RedisConnectionOptions::default().url(url());
+    let options = QueueOptions::default().connection(connection).prefix(prefix);
+    Queue::with_options("mail", options).await.expect("connects")
+}

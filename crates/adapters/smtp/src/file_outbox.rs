@@ -1,0 +1,106 @@
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use lettre::{AsyncFileTransport, AsyncTransport as _, Tokio1Executor, message::Mailbox};
+use parlance_application::ports::{Mail, MailError, Mailer};
+
+use crate::compose::{compose, mailbox};
+
+/// Writes mails as `*.eml` into a directory. A repeated attempt makes a second file with the same `Message-ID`.
+pub struct FileOutbox {
+    transport: AsyncFileTransport<Tokio1Executor>,
+    dir: PathBuf,
+    from: Mailbox,
+}
+
+impl FileOutbox {
+    /// Opens the outbox in `dir`, which is created if missing. `from` is `address` or `Name <address>`.
+    pub fn new(dir: impl AsRef<Path>, from: &str) -> Result<Self, MailError> {
+        let dir = dir.as_ref().to_owned();
+        std::fs::create_dir_all(&dir).map_err(|error| {
+            MailError::Temporary(format!("cannot create {}: {error}", dir.display()))
+        })?;
+        Ok(Self { transport: AsyncFileTransport::new(&dir), from: mailbox(from)?, dir })
+    }
+}
+
+#[async_trait]
+impl Mailer for FileOutbox {
+    async fn send(&self, mail: &Mail) -> Result<(), MailError> {
+        let message = compose(&self.from, mail)?;
+        let file = self
+            .transport
+            .send(message)
+            .await
+            .map_err(|error| MailError::Temporary(error.to_string()))?;
+        tracing::info!(
+            message_id = mail.message_id,
+            file = %self.dir.join(file).with_extension("eml").display(),
+            "mail written to the outbox"
+        );
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mail() -> Mail {
+        Mail {
+            message_id: "0190f3a0@parlance".into(),
+            to: "ada@example.com".into(),
+            subject: "Grüße\r\nBcc: eve@example.com".into(),
+            text: "You were mentioned.".into(),
+            html: "<p>You were <b>mentioned</b>.</p>".into(),
+        }
+    }
+
+    fn written(dir: &Path) -> Vec<String> {
+        std::fs::read_dir(dir)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|ext| ext == "eml"))
+            .map(|path| std::fs::read_to_string(path).unwrap())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_mail_becomes_a_file() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("deep/outbox");
+        let outbox = FileOutbox::new(&dir, "Parlance <parlance@localhost>").unwrap();
+        outbox.send(&mail()).await.unwrap();
+
+        let [text] = <[String; 1]>::try_from(written(&dir)).unwrap();
+        for line in [
+            "From: Parlance <parlance@localhost>",
+            "To: ada@example.com",
+            "Message-ID: <0190f3a0@parlance>",
+            "Content-Type: text/plain; charset=utf-8",
+            "You were mentioned.",
+            "Content-Type: text/html; charset=utf-8",
+            "<p>You were <b>mentioned</b>.</p>",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line} is missing in:\n{text}");
+        }
+        assert!(text.contains("Content-Type: multipart/alternative;"), "{text}");
+        assert!(!text.lines().any(|line| line.starts_with("Bcc:")), "{text}");
+    }
+
+    #[tokio::test]
+    async fn what_can_never_work_is_told_from_what_may_work_later() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("outbox");
+        assert!(matches!(FileOutbox::new(&dir, "nobody"), Err(MailError::Permanent(_))));
+
+        let outbox = FileOutbox::new(&dir, "parlance@localhost").unwrap();
+        let bad_address = Mail { to: "not an address".into(), ..mail() };
+        assert!(matches!(outbox.send(&bad_address).await, Err(MailError::Permanent(_))));
+        let bad_id = Mail { message_id: "a\r\nBcc: eve@example.com".into(), ..mail() };
+        assert!(matches!(outbox.send(&bad_id).await, Err(MailError::Permanent(_))));
+
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(matches!(outbox.send(&mail()).await, Err(MailError::Temporary(_))));
+    }
+}

@@ -1,0 +1,115 @@
+use std::{
+    fmt::Display,
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use lettre::{
+    Message,
+    message::Mailbox,
+    transport::smtp::{Error, client::AsyncSmtpConnection},
+};
+use parlance_application::ports::{Mail, MailError, Mailer};
+use tokio::time::timeout;
+
+use crate::{
+    compose::{compose, mailbox},
+    relay::Relay,
+};
+
+/// How long one attempt may take: less than the job runner gives it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections kept for the next mail.
+const IDLE: usize = 8;
+
+/// Hands mails to an SMTP server, over connections that it keeps.
+///
+/// The pool is its own: lettre's has no time limit but for connecting, and it takes back a connection whose mail was given up half-way, so that
+/// the next mail reads the answers to that one.
+pub struct SmtpMailer {
+    relay: Relay,
+    from: Mailbox,
+    patience: Duration,
+    idle: Mutex<Vec<AsyncSmtpConnection>>,
+}
+
+impl SmtpMailer {
+    /// Connects to nothing yet. `url` is `smtp[s]://[user:password@]host[:port][/greeting][?tls=required|opportunistic]`, user and password
+    /// percent-encoded; `from` is `address` or `Name <address>`.
+    pub fn new(url: &str, from: &str) -> Result<Self, MailError> {
+        Ok(Self {
+            relay: Relay::parse(url)?,
+            from: mailbox(from)?,
+            patience: PATIENCE,
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Gives each attempt this time, instead of ten seconds.
+    #[must_use]
+    pub fn with_timeout(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Whoever is dropped in here takes its connection along, so that nothing half-said is kept.
+    async fn hand_in(&self, message: &Message) -> Result<(), MailError> {
+        let mut connection = self.connection().await?;
+        connection.send(message.envelope(), &message.formatted()).await.map_err(verdict)?;
+        let mut idle = self.idle();
+        if idle.len() < IDLE {
+            idle.push(connection);
+        }
+        Ok(())
+    }
+
+    async fn connection(&self) -> Result<AsyncSmtpConnection, MailError> {
+        loop {
+            let kept = self.idle().pop();
+            let Some(mut connection) = kept else { break };
+            // Servers close what was quiet for some minutes.
+            if connection.test_connected().await {
+                return Ok(connection);
+            }
+        }
+        // A refusal before there is a mail is about the server or our account there, which somebody can put right.
+        self.relay.connect(self.patience).await.map_err(temporary)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<AsyncSmtpConnection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Mailer for SmtpMailer {
+    async fn send(&self, mail: &Mail) -> Result<(), MailError> {
+        let message = compose(&self.from, mail)?;
+        let outcome = timeout(self.patience, self.hand_in(&message))
+            .await
+            .unwrap_or_else(|_| Err(temporary("the mail server took too long")));
+        match &outcome {
+            Ok(()) => tracing::info!(message_id = mail.message_id, "mail handed to the server"),
+            // What hangs may be all that was kept.
+            Err(MailError::Temporary(_)) => drop(mem::take(&mut *self.idle())),
+            Err(MailError::Permanent(_)) => {}
+        }
+        outcome
+    }
+}
+
+fn temporary(error: impl Display) -> MailError {
+    MailError::Temporary(error.to_string())
+}
+
+/// `error` is an answer to a mail, or what was there instead of an answer.
+fn verdict(error: Error) -> MailError {
+    // The client's own errors: the mail needs what the server cannot do.
+    if error.is_permanent() || error.is_client() {
+        MailError::Permanent(error.to_string())
+    } else {
+        temporary(error)
+    }
+}

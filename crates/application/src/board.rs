@@ -1,0 +1,124 @@
+use std::sync::Arc;
+
+use parlance_domain::{Email, JobId};
+
+use crate::{
+    Caller, Error, Result, Tasks,
+    ports::{
+        Ambient, JobBoard, JobCounts, JobState, JobView, MinuteView, WorkerView, store::Outbox,
+    },
+};
+
+/// The job queue in the hands of the server's admins.
+pub struct Board {
+    /// The queue.
+    pub board: Arc<dyn JobBoard>,
+    /// Where its jobs come from.
+    pub outbox: Arc<dyn Outbox>,
+    /// Clock, ids, randomness.
+    pub ambient: Arc<dyn Ambient>,
+    /// This node's task set.
+    pub tasks: Arc<Tasks>,
+    /// Who may use it.
+    pub admins: Vec<Email>,
+}
+
+/// The queue at a glance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overview {
+    /// Jobs by state.
+    pub counts: JobCounts,
+    /// Who runs jobs.
+    pub workers: Vec<WorkerView>,
+    /// What ended, by the minute.
+    pub throughput: Vec<MinuteView>,
+}
+
+impl Board {
+    /// Whether somebody who has proved to own this address may use the board.
+    pub fn may(&self, email: &str) -> bool {
+        self.admins.iter().any(|admin| admin.as_str() == email)
+    }
+
+    /// The queue at a glance, with what ended in the last `minutes` minutes.
+    pub async fn overview(&self, caller: &Caller, minutes: usize) -> Result<Overview> {
+        self.permit(caller)?;
+        let at = self.ambient.now();
+        Ok(Overview {
+            counts: self.board.counts(at).await?,
+            workers: self.board.workers(at).await?,
+            throughput: self.board.throughput(minutes, at).await?,
+        })
+    }
+
+    /// Jobs of one state: those that run next first, those that ended last first.
+    pub async fn jobs(
+        &self,
+        caller: &Caller,
+        state: JobState,
+        offset: usize,
+        limit: usize,
+    ) -> Result<Vec<JobView>> {
+        self.permit(caller)?;
+        self.board.jobs(state, offset, limit, self.ambient.now()).await
+    }
+
+    /// One job with its history.
+    pub async fn job(&self, caller: &Caller, id: JobId) -> Result<JobView> {
+        self.permit(caller)?;
+        self.board.job(id, self.ambient.now()).await
+    }
+
+    /// Has a dead job run again, with all its attempts.
+    pub async fn retry(&self, caller: &Caller, id: JobId) -> Result<()> {
+        self.permit(caller)?;
+        let at = self.ambient.now();
+        let dead = self.board.job(id, at).await?.state == JobState::Dead;
+        // Without its outbox row a job would be taken for done and not be run.
+        if dead && !self.outbox.is_unfinished(id).await? {
+            return Err(Error::conflict("the outbox no longer has this job"));
+        }
+        self.board.retry(id, at).await?;
+        tracing::info!(job = %id, by = %caller.id(), "a dead job is retried");
+        Ok(())
+    }
+
+    /// Has every dead job run again; returns how many.
+    pub async fn retry_all(&self, caller: &Caller) -> Result<u64> {
+        self.permit(caller)?;
+        let retried = self.board.retry_all(self.ambient.now()).await?;
+        tracing::info!(retried, by = %caller.id(), "all dead jobs are retried");
+        Ok(retried)
+    }
+
+    /// Has a delayed job run now.
+    pub async fn promote(&self, caller: &Caller, id: JobId) -> Result<()> {
+        self.permit(caller)?;
+        self.board.promote(id, self.ambient.now()).await?;
+        tracing::info!(job = %id, by = %caller.id(), "a delayed job is promoted");
+        Ok(())
+    }
+
+    /// Forgets a job, in the outbox too: from there it would be added again. Goes on if the caller hangs up.
+    pub async fn remove(&self, caller: &Caller, id: JobId) -> Result<()> {
+        self.permit(caller)?;
+        let (board, outbox) = (self.board.clone(), self.outbox.clone());
+        self.tasks
+            .complete(async move {
+                // In this order, so that an active job, which stays, keeps its row.
+                board.remove(id).await?;
+                outbox.finish(id).await
+            })
+            .await?;
+        tracing::info!(job = %id, by = %caller.id(), "a job is removed");
+        Ok(())
+    }
+
+    fn permit(&self, caller: &Caller) -> Result<()> {
+        if self.may(&caller.account.email) {
+            Ok(())
+        } else {
+            Err(Error::Forbidden("only the server's admins may use the job board"))
+        }
+    }
+}

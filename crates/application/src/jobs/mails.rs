@@ -1,0 +1,86 @@
+//! What mails say. Each has the same words as text and as HTML.
+
+use parlance_domain::JobId;
+
+use crate::ports::Mail;
+
+/// A mail in parts; names are as people typed them.
+pub(super) struct Letter<'a> {
+    pub(super) name: &'a str,
+    pub(super) subject: String,
+    pub(super) body: String,
+    pub(super) link: &'a str,
+    pub(super) action: &'static str,
+}
+
+impl<'a> Letter<'a> {
+    pub(super) fn welcome(name: &'a str, link: &'a str) -> Self {
+        Self {
+            name,
+            subject: "Welcome to Parlance".into(),
+            body: "your account is ready. Create a workspace, or join one with its join code:"
+                .into(),
+            link,
+            action: "Open Parlance",
+        }
+    }
+
+    pub(super) fn added(name: &'a str, workspace: &str, link: &'a str) -> Self {
+        Self {
+            name,
+            subject: format!("You are now a member of {workspace}"),
+            body: format!(
+                "you have been added to the workspace {workspace}. Sign in to join the conversation:"
+            ),
+            link,
+            action: "Sign in",
+        }
+    }
+
+    /// The mail of a job: every attempt has the same id.
+    pub(super) fn mail(self, job: JobId, to: String) -> Mail {
+        let Self { name, subject, body, link, action } = self;
+        let text = format!("Hello {name},\n\n{body}\n\n{link}\n");
+        let html = format!(
+            "<!doctype html><html><body style=\"font-family:system-ui,sans-serif;line-height:1.5\">\
+             <p>Hello {},</p><p>{}</p><p><a href=\"{}\">{action}</a></p></body></html>\n",
+            escaped(name),
+            escaped(&body),
+            escaped(link),
+        );
+        Mail { message_id: format!("<{job}@parlance>"), to, subject, text, html }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn names_are_text_in_html() {
+        let mail = Letter::added("<b>Ada</b>", "R&D \"Lab\"", "http://127.0.0.1/?a=1&b=2")
+            .mail(JobId(Uuid::nil()), "ada@example.org".into());
+        assert!(mail.text.contains("Hello <b>Ada</b>,"));
+        assert!(mail.html.contains("Hello &lt;b&gt;Ada&lt;/b&gt;,"));
+        assert!(mail.html.contains("R&amp;D &quot;Lab&quot;"));
+        assert!(mail.html.contains("href=\"http://127.0.0.1/?a=1&amp;b=2\""));
+        assert_eq!(mail.message_id, "<00000000-0000-0000-0000-000000000000@parlance>");
+    }
+}

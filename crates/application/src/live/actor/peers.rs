@@ -1,0 +1,235 @@
+//! What the other nodes have done, as far as the bus did not tell: asked of the store.
+
+use std::collections::HashSet;
+
+use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
+
+use super::{Actor, Input};
+use crate::{
+    Result,
+    channels::joined,
+    live::{Event, Frame},
+    ports::{
+        Close, Topic,
+        store::{Head, Look, Readers},
+    },
+};
+
+/// Most conversations in one question to the store.
+const ASKED: usize = 1_000;
+
+/// What the store or the bus has said of the others.
+pub(in crate::live) enum News {
+    /// What has changed.
+    Look(Look),
+    /// Where conversations stand.
+    Heads(Vec<Head>),
+    /// From here on the bus tells of these; it may not have told before.
+    Listening(Vec<Topic>),
+    /// The bus has lost events.
+    Lost,
+    /// Somebody is in a workspace.
+    InWorkspace(UserId, WorkspaceId),
+    /// Neither store nor bus has been reached for long.
+    CutOff,
+}
+
+impl Actor {
+    /// The count of changes of access as rooms are to see it: always the same on a node that shares its store with no
+    /// other, because its own events come in order and are waited for.
+    pub(super) fn access(&self, access_rev: u64) -> u64 {
+        if self.peers.is_some() { access_rev } else { 0 }
+    }
+
+    pub(super) async fn access_changed(&mut self, conversation: ConversationId, access_rev: u64) {
+        let access_rev = self.access(access_rev);
+        if let Some(room) = self.rooms.get_mut(&conversation) {
+            let steps = room.access_changed(access_rev);
+            self.carry_out(conversation, steps).await;
+        }
+    }
+
+    /// Tells the bus what to bring, as the last input has left it.
+    pub(super) fn choose_topics(&mut self) {
+        let (wanted, unwanted) =
+            (std::mem::take(&mut self.wanted), std::mem::take(&mut self.unwanted));
+        if !unwanted.is_empty() {
+            let gone = |topic: &Topic| match topic {
+                Topic::Conversation(id) => !self.rooms.contains_key(id),
+                Topic::User(id) => self.connections.of_user(*id).is_empty(),
+                Topic::Everybody => false,
+            };
+            self.live.ignore(unwanted.into_iter().filter(gone).collect());
+        }
+        if !wanted.is_empty() {
+            self.live.listen(wanted);
+        }
+    }
+
+    /// Asks which members of a room may still read.
+    pub(super) fn check(&self, conversation: ConversationId) {
+        let (Some(peers), Some(room)) = (&self.peers, self.rooms.get(&conversation)) else {
+            return;
+        };
+        let users = room.members().filter_map(|id| self.connections.get(id).map(|c| c.user_id));
+        let asked: Vec<UserId> = users.collect::<HashSet<_>>().into_iter().collect();
+        let (changes, live) = (peers.changes.clone(), self.live.clone());
+        self.tasks.spawn(async move {
+            let readers = changes.readers(conversation, asked.clone()).await;
+            live.input(Input::Checked { conversation, asked, readers }).await;
+        });
+    }
+
+    pub(super) async fn checked(
+        &mut self,
+        conversation_id: ConversationId,
+        asked: Vec<UserId>,
+        readers: Result<Readers>,
+    ) {
+        let readers = match readers {
+            Ok(readers) => readers,
+            Err(error) => {
+                tracing::warn!(%error, conversation = %conversation_id, "who may read could not be checked yet");
+                if let Some(room) = self.rooms.get_mut(&conversation_id) {
+                    room.unchecked();
+                }
+                return;
+            }
+        };
+        let still: HashSet<UserId> = readers.users.into_iter().collect();
+        for user_id in asked.into_iter().filter(|user| !still.contains(user)) {
+            let frame = Frame::left(conversation_id);
+            self.event(&Event::Left { conversation_id, user_id, access_rev: 0, frame }).await;
+        }
+        if let Some(room) = self.rooms.get_mut(&conversation_id) {
+            let steps = room.checked(readers.access_rev);
+            self.carry_out(conversation_id, steps).await;
+        }
+    }
+
+    pub(super) async fn heed(&mut self, news: News) {
+        match news {
+            News::Heads(heads) => self.heads(heads).await,
+            News::Look(look) => {
+                self.heads(look.heads).await;
+                for (conversation, user) in look.admitted {
+                    self.admit(conversation, user);
+                }
+                for session in look.ended_sessions {
+                    self.session_ended(session).await;
+                }
+                for workspace in look.workspaces {
+                    self.check_workspace(workspace);
+                }
+            }
+            News::Listening(topics) => {
+                let conversation = |topic: &Topic| match topic {
+                    Topic::Conversation(id) if self.rooms.contains_key(id) => Some(*id),
+                    _ => None,
+                };
+                self.ask_heads(&topics.iter().filter_map(conversation).collect::<Vec<_>>());
+            }
+            News::Lost => self.ask_heads(&self.rooms.keys().copied().collect::<Vec<_>>()),
+            News::InWorkspace(user, workspace) => self.in_workspace(user, workspace),
+            News::CutOff => {
+                for connection in self.connections.ids() {
+                    self.unregister(connection).await;
+                    self.fanout.close(connection, Close::Overloaded).await;
+                }
+            }
+        }
+    }
+
+    async fn heads(&mut self, heads: Vec<Head>) {
+        for Head { conversation_id, rev, access_rev } in heads {
+            if let Some(room) = self.rooms.get_mut(&conversation_id) {
+                let steps = room.behind(rev, access_rev);
+                self.carry_out(conversation_id, steps).await;
+            }
+        }
+    }
+
+    fn ask_heads(&self, conversations: &[ConversationId]) {
+        let Some(peers) = &self.peers else { return };
+        for some in conversations.chunks(ASKED) {
+            let (changes, live, some) = (peers.changes.clone(), self.live.clone(), some.to_vec());
+            self.tasks.spawn(async move {
+                match changes.heads(some).await {
+                    Ok(heads) => live.input(Input::FromPeers(News::Heads(heads))).await,
+                    // The next look finds what has changed.
+                    Err(error) => tracing::warn!(%error, "conversations could not be looked at"),
+                }
+            });
+        }
+    }
+
+    /// Lets somebody in whose way in was not heard of.
+    fn admit(&self, conversation: ConversationId, user: UserId) {
+        let Some(peers) = &self.peers else { return };
+        let unknown = |id| {
+            self.connections.get(id).is_some_and(|connection| {
+                connection.attaching.is_none() && !connection.conversations.contains(&conversation)
+            })
+        };
+        if !self.connections.of_user(user).into_iter().any(unknown) {
+            return;
+        }
+        let (peers, live) = (peers.clone(), self.live.clone());
+        self.tasks.spawn(async move {
+            // The head first: an older count of changes of access is checked again, a newer one would not be.
+            let head = peers.changes.heads(vec![conversation]).await;
+            let summary = peers.conversations.summary(user, conversation).await;
+            match (head.map(|heads| heads.first().copied()), summary) {
+                (Ok(Some(head)), Ok(summary)) => {
+                    let workspace = summary.conversation.workspace_id;
+                    live.input(Input::FromPeers(News::InWorkspace(user, workspace))).await;
+                    live.input(Input::Event(joined(user, &summary, head.access_rev).into())).await;
+                }
+                (Err(error), _) | (_, Err(error)) => {
+                    tracing::debug!(%error, %conversation, "somebody came in, and was not found in");
+                }
+                (Ok(None), Ok(_)) => {}
+            }
+        });
+    }
+
+    fn in_workspace(&mut self, user: UserId, workspace: WorkspaceId) {
+        for id in self.connections.of_user(user) {
+            if let Some(connection) = self.connections.get_mut(id)
+                && connection.attaching.is_none()
+            {
+                connection.workspaces.insert(workspace);
+                self.workspaces.entry(workspace).or_default().insert(id);
+            }
+        }
+    }
+
+    async fn session_ended(&mut self, session_id: SessionId) {
+        if !self.connections.of_session(session_id).is_empty() {
+            let frame = Frame::session_revoked(session_id);
+            self.event(&Event::SessionRevoked { session_id, frame }).await;
+        }
+    }
+
+    /// Asks who of a workspace's listeners is still in it.
+    fn check_workspace(&self, workspace_id: WorkspaceId) {
+        let (Some(peers), Some(here)) = (&self.peers, self.workspaces.get(&workspace_id)) else {
+            return;
+        };
+        let users = here.iter().filter_map(|id| self.connections.get(*id).map(|c| c.user_id));
+        let asked: Vec<UserId> = users.collect::<HashSet<_>>().into_iter().collect();
+        let (changes, live) = (peers.changes.clone(), self.live.clone());
+        self.tasks.spawn(async move {
+            match changes.workspace_members(workspace_id, asked.clone()).await {
+                Ok(still) => {
+                    for user_id in asked.into_iter().filter(|user| !still.contains(user)) {
+                        let gone = Event::WorkspaceLeft { workspace_id, user_id };
+                        live.input(Input::Event(gone.into())).await;
+                    }
+                }
+                // The next look asks again: looks overlap.
+                Err(error) => tracing::warn!(%error, "a workspace's members could not be checked"),
+            }
+        });
+    }
+}

@@ -1,0 +1,57 @@
+//! The periodic look at the store: a node that died between its commit and its publication, or a bus that lost an event,
+//! delays a change by two looks and never loses it.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    Live,
+    actor::{Input, News},
+};
+use crate::ports::store::Changes;
+
+/// How often. What a look finds is told at the next one, because most of it is on its way by the bus already.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long a node that reaches neither store nor bus keeps its sockets.
+const CUT_OFF: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(live: Live, changes: Arc<dyn Changes>) {
+    let (mut since, mut found) = (None, None);
+    let mut answered_at = Instant::now();
+    loop {
+        if let Some(look) = found.take() {
+            live.input(Input::FromPeers(News::Look(look))).await;
+        }
+        let mut asked = pin!(changes.changes(since));
+        // A question is waited for and not given up: only its lateness counts.
+        let look = loop {
+            match timeout(EVERY, &mut asked).await {
+                Ok(look) => break look,
+                Err(_) => cut_off(&live, answered_at).await,
+            }
+        };
+        match look {
+            Ok(look) => {
+                answered_at = Instant::now();
+                since = Some(look.until);
+                let more = look.more;
+                found = Some(look);
+                if more {
+                    continue;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the store could not be looked at");
+                cut_off(&live, answered_at).await;
+            }
+        }
+        sleep(EVERY).await;
+    }
+}
+
+async fn cut_off(live: &Live, answered_at: Instant) {
+    if answered_at.elapsed() >= CUT_OFF && !live.hears_bus() {
+        live.input(Input::FromPeers(News::CutOff)).await;
+    }
+}

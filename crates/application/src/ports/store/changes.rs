@@ -1,0 +1,64 @@
+use async_trait::async_trait;
+use parlance_domain::{ConversationId, SessionId, Timestamp, UserId, WorkspaceId};
+
+use crate::Result;
+
+/// How a node of several finds out what the others have done when the bus did not tell: a look at the store. For stores
+/// that several nodes share; its cost follows the number of changes, not of connections.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait Changes: Send + Sync {
+    /// What has changed since an earlier look ended; some changes are told by several looks, none by no look. Without an
+    /// earlier one: nothing but the store's present time.
+    async fn changes(&self, since: Option<Timestamp>) -> Result<Look>;
+
+    /// Where conversations stand. Those that do not exist, or no more, are left out.
+    async fn heads(&self, conversations: Vec<ConversationId>) -> Result<Vec<Head>>;
+
+    /// Which of `users` may read a conversation, and at which count of changes of access; none of a deleted one.
+    async fn readers(&self, conversation: ConversationId, users: Vec<UserId>) -> Result<Readers>;
+
+    /// Which of `users` are in a workspace; none of a deleted one.
+    async fn workspace_members(
+        &self,
+        workspace: WorkspaceId,
+        users: Vec<UserId>,
+    ) -> Result<Vec<UserId>>;
+}
+
+/// What a look has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// Where conversations stand that changed, the deleted ones too.
+    pub heads: Vec<Head>,
+    /// Who has come into which conversation.
+    pub admitted: Vec<(ConversationId, UserId)>,
+    /// Workspaces that changed, or whose members did.
+    pub workspaces: Vec<WorkspaceId>,
+    /// Sessions that have ended.
+    pub ended_sessions: Vec<SessionId>,
+    /// By the store's clock: where the next look begins.
+    pub until: Timestamp,
+    /// Whether there was more than fits one look.
+    pub more: bool,
+}
+
+/// Where a conversation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Which.
+    pub conversation_id: ConversationId,
+    /// Its count of durable changes.
+    pub rev: u64,
+    /// Its count of changes of access.
+    pub access_rev: u64,
+}
+
+/// Who may read a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readers {
+    /// At which count of changes of access.
+    pub access_rev: u64,
+    /// Of those who were asked for.
+    pub users: Vec<UserId>,
+}

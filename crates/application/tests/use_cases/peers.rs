@@ -1,0 +1,282 @@
+//! A node that shares its store with others: what it makes of a bus that loses events, and of what it finds in the store.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use parlance_application::{
+    Error, Result,
+    live::{Event, Frame, Peers},
+    ports::{
+        Bus, Close, Heard, Subscription, Topic,
+        store::{Head, Look, Readers, ReplayPage},
+    },
+};
+use parlance_domain::{ConversationId, NodeId, SessionId, Timestamp, UserId, WorkspaceId};
+use parlance_testkit::{
+    TestNode, channel, head,
+    mocks::{MockChanges, MockConversations, MockMessages},
+    socket,
+};
+use serde_json::json;
+use tokio::sync::{Mutex, mpsc};
+use uuid::Uuid;
+
+/// A bus that says what the test has it say.
+struct Script {
+    says: Mutex<Option<mpsc::UnboundedReceiver<Heard>>>,
+    topics: mpsc::UnboundedSender<(bool, Vec<Topic>)>,
+}
+
+#[async_trait]
+impl Bus for Script {
+    async fn publish(&self, _from: NodeId, _event: Arc<Event>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn subscribe(&self, _node: NodeId) -> Result<Box<dyn Subscription>> {
+        let says = self.says.lock().await.take();
+        says.map(|says| Box::new(Says(says)) as _).ok_or_else(|| Error::unavailable("gone"))
+    }
+
+    fn listen(&self, _node: NodeId, topics: Vec<Topic>) {
+        let _ = self.topics.send((true, topics));
+    }
+
+    fn ignore(&self, _node: NodeId, topics: Vec<Topic>) {
+        let _ = self.topics.send((false, topics));
+    }
+}
+
+struct Says(mpsc::UnboundedReceiver<Heard>);
+
+#[async_trait]
+impl Subscription for Says {
+    async fn next(&mut self) -> Option<Heard> {
+        self.0.recv().await
+    }
+}
+
+struct Scene {
+    node: TestNode,
+    bus: mpsc::UnboundedSender<Heard>,
+    topics: mpsc::UnboundedReceiver<(bool, Vec<Topic>)>,
+    ada: UserId,
+    bob: UserId,
+    here: ConversationId,
+}
+
+const HERE: ConversationId = ConversationId(Uuid::from_u128(77));
+
+fn nothing_new() -> Look {
+    Look {
+        heads: vec![],
+        admitted: vec![],
+        workspaces: vec![],
+        ended_sessions: vec![],
+        until: Timestamp::from_millis(0),
+        more: false,
+    }
+}
+
+/// Bob and Ada are connected, at the fourth rev and the first state of access of a conversation.
+async fn scene(mut changes: MockChanges, store: MockMessages) -> Scene {
+    changes.expect_changes().returning(|_| Ok(nothing_new()));
+    quiet_scene(changes, MockConversations::new(), store).await
+}
+
+async fn quiet_scene(
+    changes: MockChanges,
+    conversations: MockConversations,
+    store: MockMessages,
+) -> Scene {
+    let ((bus, says), (tell, topics)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+    let script = Script { says: Mutex::new(Some(says)), topics: tell };
+    let peers = Peers { changes: Arc::new(changes), conversations: Arc::new(conversations) };
+    let node = TestNode::among(store, Arc::new(script), peers);
+    let (ada, bob) = (UserId(node.ambient.next_uuid()), UserId(node.ambient.next_uuid()));
+    node.connect(socket(1), ada, &[(HERE, 4)]).await;
+    node.connect(socket(2), bob, &[(HERE, 4)]).await;
+    Scene { node, bus, topics, ada, bob, here: HERE }
+}
+
+fn changed(rev: u64, access_rev: u64) -> Heard {
+    let frame = Frame::encode(&json!({ "type": "changed", "rev": rev }));
+    let event = Event::Changed { conversation_id: HERE, rev, access_rev, author_id: None, frame };
+    Heard::Event(Arc::new(event))
+}
+
+fn page(from_rev: u64, to_rev: u64, access_rev: u64) -> ReplayPage {
+    ReplayPage {
+        from_rev,
+        to_rev,
+        complete: true,
+        reset: false,
+        messages: vec![],
+        conversation: channel(HERE, to_rev),
+        access_rev,
+    }
+}
+
+fn replays(to_rev: u64, access_rev: u64) -> MockMessages {
+    let mut store = MockMessages::new();
+    store.expect_replay().returning(move |_, _, q| Ok(page(q.from_rev, to_rev, access_rev)));
+    store
+}
+
+impl Scene {
+    fn says(&self, heard: Heard) {
+        self.bus.send(heard).expect("the node listens");
+    }
+
+    async fn until(&self, number: u32, types: &[&str]) {
+        let seen = async {
+            while self.node.fanout.types(socket(number)) != types {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let seen = tokio::time::timeout(parlance_testkit::PATIENCE, seen).await;
+        assert!(seen.is_ok(), "{:?}, not {types:?}", self.node.fanout.types(socket(number)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_removed_elsewhere_hears_nothing_that_came_after() {
+    let mut changes = MockChanges::new();
+    changes.expect_readers().once().returning(|_, asked| {
+        assert_eq!(asked.len(), 2);
+        Ok(Readers { access_rev: 2, users: asked.into_iter().min().into_iter().collect() })
+    });
+    let scene = scene(changes, replays(5, 2)).await;
+    assert!(scene.ada < scene.bob);
+    scene.says(changed(5, 2));
+    scene.until(1, &["replay"]).await;
+    scene.until(2, &["conversation.left"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_fails_is_made_again_before_anything_is_told() {
+    let mut changes = MockChanges::new();
+    changes.expect_readers().once().returning(|_, _| Err(Error::unavailable("away")));
+    changes.expect_readers().once().returning(|_, users| Ok(Readers { access_rev: 2, users }));
+    let scene = scene(changes, replays(5, 2)).await;
+    scene.says(changed(5, 2));
+    scene.until(1, &["replay"]).await;
+    scene.until(2, &["replay"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_bus_lost_is_found_by_a_look() {
+    let mut changes = MockChanges::new();
+    let mut looks = 0;
+    changes.expect_changes().returning(move |since| {
+        looks += 1;
+        assert_eq!(since.is_none(), looks == 1);
+        let heads = if looks == 2 { vec![head(HERE, 6)] } else { vec![] };
+        Ok(Look { heads, ..nothing_new() })
+    });
+    let scene = quiet_scene(changes, MockConversations::new(), replays(6, 1)).await;
+    scene.until(1, &["replay"]).await;
+    scene.says(changed(6, 1));
+    scene.says(changed(7, 1));
+    scene.until(2, &["replay", "changed"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_before_a_topic_was_heard_is_looked_up() {
+    let mut changes = MockChanges::new();
+    changes.expect_heads().once().returning(|asked| {
+        assert_eq!(asked, [HERE]);
+        Ok(vec![head(HERE, 5)])
+    });
+    let mut scene = scene(changes, replays(5, 1)).await;
+    let mut wanted = vec![];
+    while let Ok((on, topics)) = scene.topics.try_recv() {
+        assert!(on);
+        wanted.extend(topics);
+    }
+    let here = Topic::Conversation(scene.here);
+    assert_eq!(wanted, [Topic::User(scene.ada), here, Topic::User(scene.bob)]);
+    scene.says(Heard::Listening(wanted));
+    scene.until(1, &["replay"]).await;
+
+    scene.node.live.unregister(socket(1)).await;
+    scene.node.live.unregister(socket(2)).await;
+    let mut unwanted = vec![];
+    while unwanted.len() < 3 {
+        let (on, topics) = scene.topics.recv().await.expect("the node lives");
+        assert!(!on);
+        unwanted.extend(topics);
+    }
+    assert_eq!(unwanted, [Topic::User(scene.ada), Topic::User(scene.bob), here]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_loss_every_room_is_looked_up() {
+    let mut changes = MockChanges::new();
+    changes.expect_heads().once().returning(|_| Ok(vec![head(HERE, 5)]));
+    let scene = scene(changes, replays(5, 1)).await;
+    scene.says(Heard::Lost);
+    scene.until(2, &["replay"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_and_workspace_members_are_looked_at_too() {
+    let (mut changes, mut looks) = (MockChanges::new(), 0);
+    let (session, workspace) = (SessionId(Uuid::from_u128(5)), WorkspaceId(Uuid::from_u128(6)));
+    changes.expect_changes().returning(move |_| {
+        looks += 1;
+        if looks == 1 {
+            return Ok(nothing_new());
+        }
+        Ok(Look { ended_sessions: vec![session], workspaces: vec![workspace], ..nothing_new() })
+    });
+    changes.expect_workspace_members().returning(|_, _| Ok(vec![]));
+    let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
+    let eve = UserId(scene.node.ambient.next_uuid());
+    scene.node.register(socket(3), eve, session, 0).await;
+    let attachment = parlance_application::live::Attachment {
+        workspaces: vec![workspace],
+        ..Default::default()
+    };
+    scene.node.live.attach(socket(3), attachment).await;
+    scene.until(3, &["session.revoked"]).await;
+    assert_eq!(scene.node.fanout.closed(socket(3)), Some(Close::SessionRevoked));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_reaches_neither_store_nor_bus_closes_its_sockets() {
+    let mut changes = MockChanges::new();
+    changes.expect_changes().returning(|_| Err(Error::unavailable("away")));
+    changes.expect_heads().returning(|_| Err(Error::unavailable("away")));
+    let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(scene.node.fanout.closed(socket(1)), None, "the bus is there");
+    scene.says(Heard::Lost);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(scene.node.fanout.closed(socket(1)), Some(Close::Overloaded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_came_in_unheard_is_let_in() {
+    let (mut changes, mut conversations) = (MockChanges::new(), MockConversations::new());
+    let there = ConversationId(Uuid::from_u128(78));
+    let ada = Arc::new(std::sync::OnceLock::<UserId>::new());
+    let who = ada.clone();
+    changes.expect_changes().returning(move |_| {
+        let admitted = who.get().map(|ada| (there, *ada)).into_iter().collect();
+        Ok(Look { admitted, ..nothing_new() })
+    });
+    changes
+        .expect_heads()
+        .returning(move |_| Ok(vec![Head { conversation_id: there, rev: 3, access_rev: 2 }]));
+    conversations.expect_summary().returning(|_, id| Ok(parlance_testkit::summary(channel(id, 3))));
+    let scene = quiet_scene(changes, conversations, MockMessages::new()).await;
+    ada.set(scene.ada).expect("set once");
+    scene.until(1, &["conversation.joined"]).await;
+    let frame = Frame::encode(&json!({ "type": "changed", "rev": 4 }));
+    let event =
+        Event::Changed { conversation_id: there, rev: 4, access_rev: 2, author_id: None, frame };
+    scene.says(Heard::Event(Arc::new(event)));
+    scene.until(1, &["conversation.joined", "changed"]).await;
+    assert!(scene.node.fanout.types(socket(2)).is_empty());
+}

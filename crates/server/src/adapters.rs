@@ -1,0 +1,227 @@
+//! Which adapter stands behind which port: what is set decides what is used.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, anyhow, bail};
+use futures::future::BoxFuture;
+use parlance_application::{
+    Error,
+    jobs::{RetryPolicy, Runner},
+    live::Peers,
+    ports::{Ambient, Bus, JobBoard, JobQueue, Mailer, PasswordHasher, TokenIssuer, store::Store},
+};
+use parlance_crypto::{Argon2Hasher, JwtIssuer};
+use parlance_embedded::{EmbeddedStore, InProcessBus};
+use parlance_mongo::MongoStore;
+use parlance_redis::{RedisBus, RedisJobs, RedisJobsOptions};
+use parlance_smtp::{FileOutbox, SmtpMailer};
+use parlance_transport::Readiness;
+
+use crate::{
+    ambient::SystemAmbient,
+    config::{Secret, Settings},
+    data_dir::DataDir,
+};
+
+/// How long an answer to `/readyz` waits for a service.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// All adapters of a process.
+pub(crate) struct Adapters {
+    pub(crate) ambient: Arc<dyn Ambient>,
+    pub(crate) hasher: Arc<dyn PasswordHasher>,
+    pub(crate) tokens: Arc<dyn TokenIssuer>,
+    pub(crate) store: Arc<dyn Store>,
+    /// Set when other nodes may work on the same store.
+    pub(crate) peers: Option<Peers>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) board: Arc<dyn JobBoard>,
+    queue: Arc<dyn JobQueue>,
+    mailer: Arc<dyn Mailer>,
+    database: Database,
+    redis: Option<Arc<RedisBus>>,
+    /// Held while the process lives, by whoever keeps anything in it.
+    _data: Option<DataDir>,
+}
+
+/// The store as what it is, for what only wiring asks of it.
+#[derive(Clone)]
+enum Database {
+    Embedded(EmbeddedStore),
+    Mongo(MongoStore),
+}
+
+impl Adapters {
+    /// Opens and connects all that the settings name. A Redis that is away is waited for while serving; a store is not.
+    pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient);
+        let local = settings.mongodb_uri.is_none()
+            || settings.redis_url.is_none()
+            || settings.smtp_url.is_none();
+        let data = local.then(|| DataDir::open(&settings.data_dir)).transpose()?;
+        let secret = match (&settings.jwt_secret, &data) {
+            (Some(secret), _) => secret.clone(),
+            (None, Some(data)) => data.jwt_secret(|| ambient.random())?,
+            (None, None) => bail!("PARLANCE_JWT_SECRET is not set"),
+        };
+        let embedded = || {
+            let data = data.as_ref().context("no data directory")?;
+            EmbeddedStore::open(data.path(), ambient.uuid().to_string(), ambient.now())
+                .map_err(explained)
+                .context("cannot open the embedded store")
+        };
+
+        let database = match &settings.mongodb_uri {
+            None => Database::Embedded(embedded()?),
+            Some(uri) => Database::Mongo(mongo(uri, settings, &ambient).await?),
+        };
+        let (store, peers): (Arc<dyn Store>, _) = match &database {
+            Database::Embedded(store) => (Arc::new(store.clone()), None),
+            Database::Mongo(store) => {
+                let store = Arc::new(store.clone());
+                (store.clone(), Some(Peers { changes: store.clone(), conversations: store }))
+            }
+        };
+
+        let between = match (&settings.redis_url, &database) {
+            (Some(url), _) => Between::on_redis(url, &*ambient)?,
+            (None, Database::Embedded(store)) => Between::in_process(store.clone()),
+            (None, Database::Mongo(_)) => Between::in_process(embedded()?),
+        };
+        let mailer: Arc<dyn Mailer> = match (&settings.smtp_url, &data) {
+            (Some(url), _) => Arc::new(
+                SmtpMailer::new(url.expose(), &settings.mail_from)
+                    .context("cannot use PARLANCE_SMTP_URL or PARLANCE_MAIL_FROM")?,
+            ),
+            (None, Some(data)) => Arc::new(
+                FileOutbox::new(data.path().join("outbox"), &settings.mail_from)
+                    .context("cannot open the mail outbox (see PARLANCE_MAIL_FROM)")?,
+            ),
+            (None, None) => bail!("PARLANCE_SMTP_URL is not set"),
+        };
+
+        // Hashing is all CPU: more at once than cores would only make each slower.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            hasher: Arc::new(Argon2Hasher::new(cores, ambient.clone())),
+            tokens: Arc::new(JwtIssuer::new(secret.expose().as_bytes())),
+            ambient,
+            store,
+            peers,
+            bus: between.bus,
+            board: between.board,
+            queue: between.queue,
+            mailer,
+            database,
+            redis: between.redis,
+            _data: data,
+        })
+    }
+
+    /// Migrates the store that the settings name, and says what was applied.
+    pub(crate) async fn migrate(settings: Settings) -> anyhow::Result<()> {
+        let Some(uri) = &settings.mongodb_uri else {
+            bail!(
+                "PARLANCE_MONGODB_URI is not set; the embedded store migrates itself when it is opened"
+            );
+        };
+        let applied = parlance_mongo::migrate(uri.expose())
+            .await
+            .map_err(explained)
+            .context("cannot migrate the store")?;
+        if applied.is_empty() {
+            return crate::print("the schema is up to date");
+        }
+        crate::print(&format!("applied {}", applied.join(", ")))
+    }
+
+    pub(crate) fn runner(&self, public_url: String) -> Runner {
+        Runner {
+            outbox: self.store.clone(),
+            queue: self.queue.clone(),
+            accounts: self.store.clone(),
+            workspaces: self.store.clone(),
+            mailer: self.mailer.clone(),
+            ambient: self.ambient.clone(),
+            retry: RetryPolicy::default(),
+            public_url,
+        }
+    }
+
+    /// What `/readyz` asks: the store must answer; without Redis the node serves on, degraded.
+    pub(crate) fn readiness(
+        &self,
+    ) -> Box<dyn Fn() -> BoxFuture<'static, parlance_application::Result<Readiness>> + Send + Sync>
+    {
+        let (database, redis) = (self.database.clone(), self.redis.clone());
+        Box::new(move || {
+            let (database, redis) = (database.clone(), redis.clone());
+            Box::pin(async move {
+                // Spawned: a driver's future is not to be dropped half-way.
+                let store = tokio::spawn(async move {
+                    match database {
+                        Database::Embedded(store) => store.ping().await,
+                        Database::Mongo(store) => store.ping().await,
+                    }
+                });
+                match tokio::time::timeout(PATIENCE, store).await {
+                    Ok(Ok(answer)) => answer?,
+                    Ok(Err(_)) => return Err(Error::internal("the store's check panicked")),
+                    Err(_) => return Err(Error::unavailable("the store did not answer in time")),
+                }
+                let away = match redis {
+                    None => false,
+                    Some(redis) => {
+                        !matches!(tokio::time::timeout(PATIENCE, redis.ping()).await, Ok(Ok(())))
+                    }
+                };
+                Ok(if away { Readiness::Degraded("redis") } else { Readiness::Ok })
+            })
+        })
+    }
+}
+
+/// What stands between the nodes, or within the only one.
+struct Between {
+    bus: Arc<dyn Bus>,
+    queue: Arc<dyn JobQueue>,
+    board: Arc<dyn JobBoard>,
+    redis: Option<Arc<RedisBus>>,
+}
+
+impl Between {
+    fn on_redis(url: &Secret, ambient: &dyn Ambient) -> anyhow::Result<Self> {
+        let worker = RedisJobsOptions::new(format!("parlance-{}", ambient.uuid()));
+        let connect =
+            || Ok((RedisBus::connect(url.expose())?, RedisJobs::connect(url.expose(), worker)?));
+        let (bus, jobs) = connect().map_err(explained).context("cannot use PARLANCE_REDIS_URL")?;
+        let (bus, jobs) = (Arc::new(bus), Arc::new(jobs));
+        Ok(Self { bus: bus.clone(), queue: jobs.clone(), board: jobs, redis: Some(bus) })
+    }
+
+    fn in_process(jobs: EmbeddedStore) -> Self {
+        let jobs = Arc::new(jobs);
+        let bus = Arc::new(InProcessBus::default());
+        Self { bus, queue: jobs.clone(), board: jobs, redis: None }
+    }
+}
+
+async fn mongo(
+    uri: &Secret,
+    settings: &Settings,
+    ambient: &Arc<dyn Ambient>,
+) -> anyhow::Result<MongoStore> {
+    let migrate = settings.auto_migrate.is_on();
+    MongoStore::connect(uri.expose(), ambient.uuid().to_string(), ambient.now(), migrate)
+        .await
+        .map_err(explained)
+        .context("cannot use PARLANCE_MONGODB_URI")
+}
+
+/// Here an error's cause is for the operator.
+fn explained(error: Error) -> anyhow::Error {
+    match error {
+        Error::Internal { cause } | Error::Unavailable { cause, .. } => anyhow!("{cause}"),
+        error => error.into(),
+    }
+}

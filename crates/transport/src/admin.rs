@@ -1,0 +1,87 @@
+//! The job board at `/admin`, for the server's admins alone: its pages (`web/admin/`), its sign-in, and its JSON.
+//!
+//! It has a cookie of its own, because a browser that asks for a page sends no bearer token. The JSON is described in
+//! `PROTOCOL.md`; it is left out of the OpenAPI document, which is about bearer tokens.
+
+mod api;
+mod attempts;
+mod guard;
+mod pages;
+mod sign_in;
+
+#[cfg(test)]
+mod tests;
+
+use actix_web::{
+    Route,
+    middleware::from_fn,
+    web::{self, Data, ServiceConfig},
+};
+use parlance_application::{Board, Error};
+
+use self::attempts::Attempts;
+use crate::{error::ApiError, http::routes::unknown};
+
+/// The job board, and what guards it.
+pub struct Admin {
+    board: Board,
+    /// Scheme and authority that browsers reach this server by.
+    origin: String,
+    attempts: Attempts,
+}
+
+impl Admin {
+    /// The board of a server that browsers reach at `public_url`.
+    pub fn new(board: Board, public_url: &str) -> Self {
+        let scheme = public_url.find("://").map_or(0, |at| at + 3);
+        let end = public_url[scheme..].find('/').map_or(public_url.len(), |at| scheme + at);
+        Self { board, origin: public_url[..end].to_owned(), attempts: Attempts::default() }
+    }
+
+    fn is_https(&self) -> bool {
+        self.origin.starts_with("https://")
+    }
+}
+
+/// Mounts the board; without one, nothing answers.
+pub(crate) fn configure(config: &mut ServiceConfig, admin: Option<Data<Admin>>) {
+    let Some(admin) = admin else { return };
+    let pages = web::scope("/admin")
+        .wrap(from_fn(pages::secure))
+        .service(
+            web::scope("/api")
+                .wrap(from_fn(guard::guard))
+                .service(only("/overview", "GET", web::get().to(api::overview)))
+                .service(only("/jobs", "GET", web::get().to(api::jobs)))
+                .service(only("/retry-all", "POST", web::post().to(api::retry_all)))
+                .service(
+                    web::resource("/jobs/{id}")
+                        .route(web::get().to(api::job))
+                        .route(web::delete().to(api::remove))
+                        .default_service(refuse("GET, DELETE")),
+                )
+                .service(only("/jobs/{id}/retry", "POST", web::post().to(api::retry)))
+                .service(only("/jobs/{id}/promote", "POST", web::post().to(api::promote)))
+                .default_service(web::to(unknown)),
+        )
+        .service(only("", "GET", web::get().to(pages::home)))
+        .service(only("/queues", "GET", web::get().to(pages::queues)))
+        .service(only("/assets/{name}", "GET", web::get().to(pages::asset)))
+        .service(
+            web::resource("/sign-in")
+                .route(web::get().to(sign_in::page))
+                .route(web::post().to(sign_in::sign_in))
+                .default_service(refuse("GET, POST")),
+        )
+        .service(only("/sign-out", "POST", web::post().to(sign_in::sign_out)))
+        .default_service(web::to(unknown));
+    config.app_data(admin).service(pages);
+}
+
+fn only(path: &str, method: &'static str, route: Route) -> actix_web::Resource {
+    web::resource(path).route(route).default_service(refuse(method))
+}
+
+fn refuse(allow: &'static str) -> Route {
+    web::to(move || async move { Err::<&str, _>(ApiError(Error::MethodNotAllowed { allow })) })
+}

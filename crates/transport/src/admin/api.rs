@@ -1,0 +1,194 @@
+//! The board's JSON.
+
+use actix_web::{
+    HttpResponse,
+    web::{Data, Json},
+};
+use parlance_application::{
+    App, Error, Overview,
+    jobs::Task,
+    ports::{JobCounts, JobState, JobView, MinuteView, WorkerView},
+};
+use parlance_domain::{JobId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::Admin;
+use crate::{
+    error::ApiError,
+    extract::{Authenticated, Params, Path},
+};
+
+const MINUTES: usize = 60;
+const LIMIT: usize = 25;
+
+#[derive(Deserialize, garde::Validate)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Span {
+    #[garde(range(min = 1, max = 240))]
+    minutes: Option<usize>,
+}
+
+#[derive(Deserialize, garde::Validate)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    #[garde(skip)]
+    state: String,
+    #[garde(range(max = 1_000_000))]
+    offset: Option<usize>,
+    #[garde(range(min = 1, max = 100))]
+    limit: Option<usize>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Glance {
+    at: Timestamp,
+    counts: Counts,
+    workers: Vec<Worker>,
+    throughput: Vec<Minute>,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    waiting: u64,
+    delayed: u64,
+    active: u64,
+    stalled: u64,
+    done: u64,
+    dead: u64,
+}
+
+#[derive(Serialize)]
+struct Worker {
+    name: String,
+    holds: Vec<JobId>,
+}
+
+#[derive(Serialize)]
+struct Minute {
+    at: Timestamp,
+    done: u64,
+    failed: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct Jobs {
+    items: Vec<Job>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Job {
+    id: JobId,
+    kind: &'static str,
+    task: Task,
+    state: &'static str,
+    stalled: bool,
+    attempts: u32,
+    added_at: Timestamp,
+    run_at: Option<Timestamp>,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    errors: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Retried {
+    retried: u64,
+}
+
+pub(super) async fn overview(
+    app: Data<App>,
+    admin: Data<Admin>,
+    Authenticated(caller): Authenticated,
+    Params(span): Params<Span>,
+) -> Result<Json<Glance>, ApiError> {
+    let overview = admin.board.overview(&caller, span.minutes.unwrap_or(MINUTES)).await?;
+    Ok(Json(Glance::new(app.ambient.now(), overview)))
+}
+
+pub(super) async fn jobs(
+    admin: Data<Admin>,
+    Authenticated(caller): Authenticated,
+    Params(page): Params<Page>,
+) -> Result<Json<Jobs>, ApiError> {
+    let state = JobState::ALL.into_iter().find(|state| state.name() == page.state);
+    let state = state.ok_or_else(|| {
+        Error::refused("state", "unknown", "must be waiting, delayed, active, done or dead")
+    })?;
+    let (offset, limit) = (page.offset.unwrap_or(0), page.limit.unwrap_or(LIMIT));
+    let jobs = admin.board.jobs(&caller, state, offset, limit).await?;
+    Ok(Json(Jobs { items: jobs.into_iter().map(Job::from).collect() }))
+}
+
+pub(super) async fn job(
+    admin: Data<Admin>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<JobId>,
+) -> Result<Json<Job>, ApiError> {
+    Ok(Json(admin.board.job(&caller, id).await?.into()))
+}
+
+pub(super) async fn retry(
+    admin: Data<Admin>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<JobId>,
+) -> Result<HttpResponse, ApiError> {
+    admin.board.retry(&caller, id).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+pub(super) async fn promote(
+    admin: Data<Admin>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<JobId>,
+) -> Result<HttpResponse, ApiError> {
+    admin.board.promote(&caller, id).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+pub(super) async fn remove(
+    admin: Data<Admin>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<JobId>,
+) -> Result<HttpResponse, ApiError> {
+    admin.board.remove(&caller, id).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+pub(super) async fn retry_all(
+    admin: Data<Admin>,
+    Authenticated(caller): Authenticated,
+) -> Result<Json<Retried>, ApiError> {
+    Ok(Json(Retried { retried: admin.board.retry_all(&caller).await? }))
+}
+
+impl Glance {
+    fn new(at: Timestamp, overview: Overview) -> Self {
+        let JobCounts { waiting, delayed, active, stalled, done, dead } = overview.counts;
+        let worker = |WorkerView { name, holds }| Worker { name, holds };
+        let minute = |MinuteView { at, done, failed }| Minute { at, done, failed };
+        Self {
+            at,
+            counts: Counts { waiting, delayed, active, stalled, done, dead },
+            workers: overview.workers.into_iter().map(worker).collect(),
+            throughput: overview.throughput.into_iter().map(minute).collect(),
+        }
+    }
+}
+
+impl From<JobView> for Job {
+    fn from(view: JobView) -> Self {
+        Self {
+            id: view.job.id,
+            kind: view.job.task.name(),
+            task: view.job.task,
+            state: view.state.name(),
+            stalled: view.stalled,
+            attempts: view.attempts,
+            added_at: view.added_at,
+            run_at: view.run_at,
+            started_at: view.started_at,
+            finished_at: view.finished_at,
+            errors: view.errors,
+        }
+    }
+}

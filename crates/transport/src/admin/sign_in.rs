@@ -1,0 +1,104 @@
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        StatusCode,
+        header::{self, HeaderValue},
+    },
+    web::{Data, Form},
+};
+use parlance_application::{App, Error, SignedIn, Unauthenticated};
+use parlance_domain::{Email, Password};
+use serde::Deserialize;
+
+use super::{
+    Admin,
+    guard::{admitted, cookie, from_own_page, from_own_script, visitor},
+    pages,
+};
+use crate::error::ApiError;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Credentials {
+    email: String,
+    password: String,
+}
+
+/// The form; whoever is in already needs none.
+pub(super) async fn page(request: HttpRequest) -> HttpResponse {
+    match admitted(&request).await {
+        Ok(_) => pages::see("/admin/queues"),
+        Err(_) => pages::sign_in(None),
+    }
+}
+
+/// Takes the form: a page again if it was refused.
+pub(super) async fn sign_in(
+    request: HttpRequest,
+    app: Data<App>,
+    admin: Data<Admin>,
+    Form(credentials): Form<Credentials>,
+) -> Result<HttpResponse, ApiError> {
+    from_own_page(&request)?;
+    match attempt(&request, &app, &admin, &credentials).await {
+        Ok(signed_in) => {
+            let mut response = pages::see("/admin/queues");
+            let cookie = cookie(&admin, Some(&signed_in))?;
+            response.headers_mut().insert(header::SET_COOKIE, cookie);
+            Ok(response)
+        }
+        Err(Error::Unauthenticated(_)) => {
+            let mut page = pages::sign_in(Some("Wrong e-mail address or password."));
+            *page.status_mut() = StatusCode::UNAUTHORIZED;
+            Ok(page)
+        }
+        Err(Error::RateLimited { retry_after }) => {
+            let mut page = pages::sign_in(Some("Too many attempts. Try again in a minute."));
+            *page.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            let after = HeaderValue::from(retry_after.as_secs().max(1));
+            page.headers_mut().insert(header::RETRY_AFTER, after);
+            Ok(page)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends the session, if there is one, and the cookie.
+pub(super) async fn sign_out(
+    request: HttpRequest,
+    app: Data<App>,
+    admin: Data<Admin>,
+) -> Result<HttpResponse, ApiError> {
+    from_own_script(&request)?;
+    match visitor(&request).await {
+        Ok(visitor) => {
+            app.accounts.revoke_session(&visitor.caller, visitor.caller.session_id).await?;
+        }
+        Err(Error::Unauthenticated(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let gone = (header::SET_COOKIE, cookie(&admin, None)?);
+    Ok(HttpResponse::NoContent().insert_header(gone).finish())
+}
+
+/// Whoever is no admin is refused in the words and the time of an unknown address, and gets no session.
+async fn attempt(
+    request: &HttpRequest,
+    app: &App,
+    admin: &Admin,
+    credentials: &Credentials,
+) -> Result<SignedIn, Error> {
+    let typed = credentials.email.trim().to_lowercase();
+    // No address is longer, and every one typed is remembered for a while.
+    if typed.len() > 254 {
+        return Err(Unauthenticated::Credentials.into());
+    }
+    let guesser = (request.peer_addr().map(|peer| peer.ip()), typed);
+    admin.attempts.begin(&guesser, app.ambient.now())?;
+    let email = Email::parse(&credentials.email).ok();
+    let email = email.filter(|email| admin.board.may(email.as_str()));
+    let password = Password::candidate(&credentials.password);
+    let signed_in = app.accounts.sign_in(email, password).await?;
+    admin.attempts.succeeded(&guesser);
+    Ok(signed_in)
+}

@@ -1,0 +1,14 @@
+//! The same on MongoDB, Redis and SMTP, and what only they make possible: several nodes, workers, and their failures.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
+
+mod accounts;
+mod conversations;
+mod durability;
+#[expect(dead_code, reason = "some of it is for the suite on the embedded default")]
+mod home;
+mod mail;
+mod nodes;
+mod support;
+
+const ON: home::On = home::On::Services;

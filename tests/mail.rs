@@ -1,0 +1,89 @@
+use std::collections::HashSet;
+
+use crate::support::{Server, Worker, until};
+
+/// Ids of all mails that were delivered, each as often as it came.
+fn message_ids(server: &Server) -> Vec<String> {
+    let id = |mail: &String| {
+        let line = mail.lines().find_map(|line| line.strip_prefix("Message-ID: "));
+        line.expect("a Message-ID").trim().to_owned()
+    };
+    server.home.mails().iter().map(id).collect()
+}
+
+#[tokio::test]
+async fn a_mail_that_is_put_off_is_delivered_once() {
+    let server = Server::start();
+    let mail = &server.home.services().mail;
+    mail.answer("451");
+    server.sign_up("ada").await;
+    until("a first attempt", async || mail.attempts() >= 1).await;
+    mail.answer("ok");
+    until("the mail", async || !server.home.mails().is_empty()).await;
+    let [text] = &server.home.mails()[..] else { panic!("one mail") };
+    assert!(text.contains("multipart/alternative") && text.contains("text/html"), "{text}");
+    assert_eq!(mail.attempts(), 2);
+}
+
+#[tokio::test]
+async fn a_mail_that_is_refused_is_not_tried_again() {
+    let server = Server::start();
+    let mail = &server.home.services().mail;
+    mail.answer("550");
+    server.sign_up("ada").await;
+    until("an attempt", async || mail.attempts() >= 1).await;
+    mail.answer("ok");
+    // The queue is in order, and a mail that is put off waits two seconds at most.
+    server.sign_up("bob").await;
+    until("the next mail", async || !server.home.mails().is_empty()).await;
+    assert_eq!((mail.attempts(), server.home.mails().len()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_mail_server_that_was_away_gets_every_mail() {
+    let server = Server::start();
+    let mail = &server.home.services().mail;
+    mail.kill();
+    server.sign_up("ada").await;
+    mail.start_again();
+    until("the mail", async || server.home.mails().len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_its_memory_loses_no_mail() {
+    let server = Server::start();
+    let services = server.home.services();
+    services.mail.answer("451");
+    for name in ["ada", "bob", "eve"] {
+        server.sign_up(name).await;
+    }
+    until("attempts", async || services.mail.attempts() >= 3).await;
+    services.redis.kill();
+    server.sign_up("joe").await;
+    services.mail.answer("ok");
+    services.redis.start_again();
+    until("four mails", async || server.home.mails().len() >= 4).await;
+    let ids = message_ids(&server);
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 4, "{ids:?}");
+}
+
+#[tokio::test]
+async fn workers_that_are_killed_lose_no_mail() {
+    let first = Server::start();
+    let server = Server::start_in(first.home.clone(), 1, &[("PARLANCE_RUN_JOBS", "off")]);
+    drop(first);
+    for n in 0..40 {
+        server.sign_up(&format!("person-{n}")).await;
+    }
+    assert!(server.home.mails().is_empty(), "nobody runs jobs");
+    for kill in 1..=2 {
+        let worker = Worker::start(&server.home);
+        until("some mails", async || server.home.mails().len() >= 5 * kill).await;
+        drop(worker);
+    }
+    let _last = Worker::start(&server.home);
+    let distinct = || message_ids(&server).into_iter().collect::<HashSet<_>>().len();
+    until("all mails", async || distinct() == 40).await;
+    let repeated = message_ids(&server).len() - 40;
+    assert!(repeated <= 2 * 8, "{repeated} mails came again");
+}
