@@ -3,6 +3,8 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod accounts;
+#[expect(dead_code, reason = "some of it is for the suite on services")]
+mod board;
 mod conversations;
 mod durability;
 #[expect(dead_code, reason = "some of it is for the suite on services")]

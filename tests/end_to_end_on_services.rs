@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod accounts;
+mod board;
 mod conversations;
 mod durability;
 #[expect(dead_code, reason = "some of it is for the suite on the embedded default")]

@@ -87,3 +87,8 @@ async fn workers_that_are_killed_lose_no_mail() {
     let repeated = message_ids(&server).len() - 40;
     assert!(repeated <= 2 * 8, "{repeated} mails came again");
 }
+
+#[tokio::test]
+async fn a_dead_mail_is_delivered_once_it_is_retried() {
+    crate::board::a_dead_mail_is_delivered_once_it_is_retried().await;
+}

@@ -5,7 +5,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{
         Conversations, Entry, NewChannel, NewDm, OpenedDm, Page, PageQuery, ReadMark, Snapshot,
-        SnapshotEntry,
+        SnapshotEntry, Start,
     },
 };
 use parlance_domain::{
@@ -19,7 +19,6 @@ use crate::{
     EmbeddedStore,
     access::{Seen, authorize, authorize_workspace, role_in, see, seen},
     error::Tx,
-    paging::Start,
     rows::{channel_member, int, num},
     workspaces,
 };

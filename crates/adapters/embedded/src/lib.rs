@@ -19,7 +19,6 @@ mod jobs;
 mod messages;
 mod migrate;
 mod outbox;
-mod paging;
 mod reactions;
 mod rows;
 mod workspaces;

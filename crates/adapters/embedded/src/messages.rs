@@ -174,20 +174,11 @@ fn changed(
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
         let message = message(row, workspace)?;
-        bytes += weight(&message);
+        bytes += ReplayQuery::weight(&message);
         if !messages.is_empty() && (messages.len() >= query.limit || bytes > query.budget) {
             return Ok((messages, false));
         }
         messages.push(message);
     }
     Ok((messages, true))
-}
-
-/// At most how many bytes of a frame a message takes: its ids and times, its text as JSON escapes it, its reactions.
-fn weight(message: &Message) -> usize {
-    let escapes =
-        message.text.bytes().filter(|b| matches!(b, b'"' | b'\\' | b'\n' | b'\t')).count();
-    let reactions =
-        message.reactions.iter().map(|r| r.emoji.len() * 2 + r.user_ids.len() * 39 + 60);
-    900 + message.client_msg_id.len() * 2 + message.text.len() + escapes + reactions.sum::<usize>()
 }

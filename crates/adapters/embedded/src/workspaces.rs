@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Admission, Departure, Joining, NewChannel, NewMember, NewWorkspace, Page, PageQuery,
+        Admission, Departure, Joining, NewChannel, NewMember, NewWorkspace, Page, PageQuery, Start,
         Workspaces,
     },
 };
@@ -20,7 +20,6 @@ use crate::{
     conversations::{bump_access, enter, insert_channel},
     error::Tx,
     outbox,
-    paging::Start,
     rows::{at, member, role, role_name},
 };
 

@@ -6,7 +6,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{
         Conversations, Entry, NewChannel, NewDm, OpenedDm, Page, PageQuery, ReadMark, Snapshot,
-        SnapshotEntry,
+        SnapshotEntry, Start,
     },
 };
 use parlance_domain::{
@@ -21,7 +21,7 @@ use crate::{
     documents::{ConversationDoc, MemberDoc, id, int, num, time, uuid},
     error::Outcome,
     members::{counted, enter, insert_channel, joined},
-    paging::Start,
+    paging::narrow,
     tx::{Tx, atomic},
     views::{self, users},
 };
@@ -190,7 +190,7 @@ impl Conversations for MongoStore {
             let list = ConversationAction::ListMembers;
             authorize(tx, actor, channel, list, "conversation").await?;
             let filter =
-                start.narrow(doc! { "conversation_id": id(channel.0) }, "joined_at", "user_id");
+                narrow(&start, doc! { "conversation_id": id(channel.0) }, "joined_at", "user_id");
             let order = doc! { "joined_at": 1, "user_id": 1 };
             let found = tx.first::<MemberDoc>(filter, order, start.rows()).await?;
             let mut users = users(tx, found.iter().map(|member| member.user_id)).await?;
@@ -283,7 +283,7 @@ async fn list(
     actor: UserId,
     start: Start,
 ) -> Outcome<Page<Summary>> {
-    let filter = start.narrow(filter, "created_at", "_id");
+    let filter = narrow(&start, filter, "created_at", "_id");
     let order = doc! { "created_at": 1, "_id": 1 };
     let heads = tx.first::<ConversationDoc>(filter, order, start.rows()).await?;
     let mut rows = Vec::with_capacity(heads.len());

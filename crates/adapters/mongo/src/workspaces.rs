@@ -6,7 +6,7 @@ use bson::{Document, doc};
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Admission, Departure, Joining, NewChannel, NewMember, NewWorkspace, Page, PageQuery,
+        Admission, Departure, Joining, NewChannel, NewMember, NewWorkspace, Page, PageQuery, Start,
         Workspaces,
     },
 };
@@ -25,7 +25,7 @@ use crate::{
     error::Outcome,
     members::{bump, counted, insert_channel, lock_all, mine},
     outbox,
-    paging::Start,
+    paging::narrow,
     tx::{Tx, atomic},
     views::{membership, one, users, with_workspaces},
 };
@@ -63,7 +63,8 @@ impl Workspaces for MongoStore {
     async fn workspaces(&self, actor: UserId, page: PageQuery) -> Result<Page<Workspace>> {
         let start = Start::of(&page)?;
         atomic!(&self.db, |tx| {
-            let filter = start.narrow(doc! { "user_id": id(actor.0) }, "joined_at", "workspace_id");
+            let filter =
+                narrow(&start, doc! { "user_id": id(actor.0) }, "joined_at", "workspace_id");
             let order = doc! { "joined_at": 1, "workspace_id": 1 };
             let roles = tx.first::<RoleDoc>(filter, order, start.rows()).await?;
             let rows = with_workspaces(tx, roles).await?.into_iter().map(|(role, workspace)| {
@@ -167,7 +168,7 @@ impl Workspaces for MongoStore {
         atomic!(&self.db, |tx| {
             authorize_workspace(tx, actor, workspace, WorkspaceAction::ListMembers).await?;
             let filter =
-                start.narrow(doc! { "workspace_id": id(workspace.0) }, "joined_at", "user_id");
+                narrow(&start, doc! { "workspace_id": id(workspace.0) }, "joined_at", "user_id");
             let order = doc! { "joined_at": 1, "user_id": 1 };
             let found = tx.first::<RoleDoc>(filter, order, start.rows()).await?;
             let mut users = users(tx, found.iter().map(|role| role.user_id)).await?;

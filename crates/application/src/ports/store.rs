@@ -5,6 +5,7 @@ mod changes;
 mod conversations;
 mod messages;
 mod outbox;
+mod paging;
 mod workspaces;
 
 pub use accounts::{Accounts, Credentials, NewSession, RotateRefresh, Rotation};
@@ -17,9 +18,8 @@ pub use messages::{
     ReplayQuery, SENT_BEFORE, Write,
 };
 pub use outbox::Outbox;
-pub use workspaces::{
-    Admission, Departure, Joining, NewMember, NewWorkspace, Page, PageQuery, Workspaces,
-};
+pub use paging::{Page, PageQuery, Start};
+pub use workspaces::{Admission, Departure, Joining, NewMember, NewWorkspace, Workspaces};
 
 #[cfg(feature = "mocks")]
 pub use self::{

@@ -183,6 +183,16 @@ impl ReplayQuery {
     /// Bytes of messages in one frame, which the contract holds to 256 KiB with its envelope.
     pub const BUDGET: usize = 250 * 1024;
 
+    /// At most how many bytes of a frame a message takes: its ids and times, its text as JSON escapes it, its reactions.
+    pub fn weight(message: &Message) -> usize {
+        let escapes =
+            message.text.bytes().filter(|b| matches!(b, b'"' | b'\\' | b'\n' | b'\t')).count();
+        let reactions =
+            message.reactions.iter().map(|r| r.emoji.len() * 2 + r.user_ids.len() * 39 + 60);
+        let strings = message.client_msg_id.len() * 2 + message.text.len() + escapes;
+        900 + strings + reactions.sum::<usize>()
+    }
+
     /// As much as one frame holds of the changes after a rev.
     pub const fn after(from_rev: u64) -> Self {
         Self { from_rev, limit: Self::LIMIT, budget: Self::BUDGET }

@@ -4,7 +4,7 @@ use parlance_domain::{
     WorkspaceName,
 };
 
-use super::Entry;
+use super::{Entry, Page, PageQuery};
 use crate::{Result, jobs::Job};
 
 /// Teams and who is in them. `NotFound` for a workspace that the actor is not in.
@@ -137,22 +137,4 @@ pub enum Joining {
 pub struct Departure {
     /// The conversations that they could read, and now cannot, each with its new count of changes of access.
     pub conversations: Vec<(ConversationId, u64)>,
-}
-
-/// Which part of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageQuery {
-    /// Where the page before ended: the `next` that came with it.
-    pub after: Option<String>,
-    /// 1–200.
-    pub limit: usize,
-}
-
-/// A part of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page<T> {
-    /// In the list's order.
-    pub items: Vec<T>,
-    /// What the next page comes after; none on the last one.
-    pub next: Option<String>,
 }

@@ -1,24 +1,40 @@
-//! Keyset paging: a list is ordered by a time and an id, and its cursor is the two in hex.
+//! Keyset paging, the same in every store: a list is ordered by a time and an id, and its cursor is the two in hex.
 
-use parlance_application::{
-    Error, Result,
-    ports::store::{Page, PageQuery},
-};
 use uuid::Uuid;
+
+use crate::{Error, Result};
+
+/// Which part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageQuery {
+    /// Where the page before ended: the `next` that came with it.
+    pub after: Option<String>,
+    /// 1–200.
+    pub limit: usize,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// In the list's order.
+    pub items: Vec<T>,
+    /// What the next page comes after; none on the last one.
+    pub next: Option<String>,
+}
 
 /// Where a page begins, and how long it may be.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Start {
-    /// Rows after this time …
-    pub(crate) at: i64,
+pub struct Start {
+    /// Rows after this time, in milliseconds; [`i64::MIN`] for the first page …
+    pub at: i64,
     /// … or of the same and after this id.
-    pub(crate) id: Uuid,
+    pub id: Uuid,
     limit: usize,
 }
 
 impl Start {
     /// Reads the query. `BadRequest` for a cursor that [`Start::page`] has not written.
-    pub(crate) fn of(query: &PageQuery) -> Result<Self> {
+    pub fn of(query: &PageQuery) -> Result<Self> {
         let (at, id) = match query.after.as_deref() {
             None => (i64::MIN, Uuid::nil()),
             Some(cursor) => parse(cursor)
@@ -28,12 +44,12 @@ impl Start {
     }
 
     /// How many rows to ask for: one more than the page holds, to know whether there is another page.
-    pub(crate) fn rows(&self) -> i64 {
+    pub fn rows(&self) -> i64 {
         i64::try_from(self.limit).unwrap_or(200) + 1
     }
 
     /// Makes the page out of rows with their keys.
-    pub(crate) fn page<T>(&self, mut rows: Vec<(i64, Uuid, T)>) -> Page<T> {
+    pub fn page<T>(&self, mut rows: Vec<(i64, Uuid, T)>) -> Page<T> {
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
         let next = rows
