@@ -107,3 +107,19 @@ async fn a_welcome_mail_is_written_for_who_signs_up() {
     let mail = server.home.mails().remove(0);
     assert!(mail.contains("To: ada@example.org") && mail.contains("Hello ada"), "{mail}");
 }
+
+#[tokio::test]
+async fn a_refusal_has_the_headers_of_every_answer() {
+    let server = Server::start();
+    let answer = reqwest::get(format!("{}/api/v1/users/me", server.url)).await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    let header = |name: &str| {
+        let value = answer.headers().get(name).unwrap_or_else(|| panic!("{name} is missing"));
+        value.to_str().expect("text").to_owned()
+    };
+    assert_eq!(header("x-content-type-options"), "nosniff");
+    assert!(header("www-authenticate").starts_with("Bearer"));
+    let id = header("x-request-id");
+    let problem: Value = answer.json().await.expect("JSON");
+    assert_eq!(problem["request_id"], id.as_str());
+}

@@ -80,13 +80,19 @@ pub(crate) async fn boundary(
 pub(crate) async fn authenticate(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, ActixError> {
+) -> Result<ServiceResponse<BoxBody>, ActixError> {
     let caller = match bearer(request.request()) {
         Some(caller) => caller.await,
         None => Err(Unauthenticated::Missing.into()),
     };
-    request.extensions_mut().insert(caller.map_err(ApiError)?);
-    next.call(request).await
+    match caller {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            Ok(next.call(request).await?.map_into_boxed_body())
+        }
+        // A response, not an error: only responses get their headers and their line in the log.
+        Err(error) => Ok(request.error_response(ApiError(error))),
+    }
 }
 
 /// Our own error, or what a library's status means.
