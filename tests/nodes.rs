@@ -1,7 +1,12 @@
+use std::sync::Arc;
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{Person, Server, Socket, until};
+use crate::{
+    home::Home,
+    support::{Person, Server, Socket, run, until},
+};
 
 /// Ada at one node, Bob at another, both in `general`.
 struct Scene {
@@ -131,4 +136,31 @@ async fn what_a_node_acknowledged_before_it_was_killed_arrives_at_the_other() {
     let again = json!({ "client_msg_id": "last words 9", "text": "last words 9" });
     let again = ada.post(&format!("/conversations/{}/messages", scene.general), again).await;
     assert_eq!(again["duplicate"], true);
+}
+
+#[tokio::test]
+async fn a_store_that_is_migrated_by_hand_is_waited_for() {
+    let home = Arc::new(Home::new(crate::ON));
+    let by_hand = ("PARLANCE_AUTO_MIGRATE", "off");
+    let (well, said) = run(&home, "serve", &[by_hand]);
+    assert!(!well && said.contains("parlance migrate") && said.contains("0001_schema"), "{said}");
+    assert_eq!(run(&home, "migrate", &[]), (true, "applied 0001_schema\n".to_owned()));
+    assert_eq!(run(&home, "migrate", &[]), (true, "the schema is up to date\n".to_owned()));
+    Server::start_in(home, 0, &[by_hand]).sign_up("ada").await;
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_refused_with_a_reason() {
+    let home = Home::new(crate::ON);
+    for (command, setting, reason) in [
+        ("serve", ("PARLANCE_MONGODB_URI", "mongodb://127.0.0.1:9/none"), "PARLANCE_MONGODB_URI"),
+        ("serve", ("PARLANCE_MONGODB_URI", "postgres://127.0.0.1"), "PARLANCE_MONGODB_URI"),
+        ("serve", ("PARLANCE_REDIS_URL", "http://127.0.0.1"), "PARLANCE_REDIS_URL"),
+        ("serve", ("PARLANCE_SMTP_URL", "http://127.0.0.1"), "PARLANCE_SMTP_URL"),
+        ("serve", ("PARLANCE_JWT_SECRET", ""), "PARLANCE_JWT_SECRET"),
+        ("worker", ("PARLANCE_REDIS_URL", ""), "PARLANCE_REDIS_URL"),
+    ] {
+        let (well, said) = run(&home, command, &[setting]);
+        assert!(!well && said.contains(reason), "{setting:?}: {said}");
+    }
 }

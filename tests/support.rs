@@ -142,6 +142,20 @@ fn spawn(home: &Home, node: usize, command: &str, settings: &[(&str, &str)]) -> 
     (child, line.trim().to_owned())
 }
 
+/// Runs a command of the binary to its end: whether it went well, and all that it said.
+pub(crate) fn run(home: &Home, command: &str, settings: &[(&str, &str)]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_parlance"))
+        .args([command, "--data-dir"])
+        .arg(home.data(0))
+        .env("RUST_LOG", "error")
+        .envs(home.settings())
+        .envs(settings.iter().copied())
+        .output()
+        .expect("the binary runs");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
 /// Waits until a condition has come true.
 pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     let come = timeout(PATIENCE, async {
