@@ -9,6 +9,9 @@ use crate::{
     },
 };
 
+/// Jobs read at a time.
+const PAGE: usize = 500;
+
 /// The job queue in the hands of the server's admins.
 pub struct Board {
     /// The queue.
@@ -78,6 +81,10 @@ impl Board {
         if dead && !self.outbox.is_unfinished(id).await? {
             return Err(Error::conflict("the outbox no longer has this job"));
         }
+        if dead {
+            // First: from here on the job is not lost even if the queue is.
+            self.outbox.revive(vec![id]).await?;
+        }
         self.board.retry(id, at).await?;
         tracing::info!(job = %id, by = %caller.id(), "a dead job is retried");
         Ok(())
@@ -86,6 +93,16 @@ impl Board {
     /// Has every dead job run again; returns how many.
     pub async fn retry_all(&self, caller: &Caller) -> Result<u64> {
         self.permit(caller)?;
+        let mut dead = Vec::new();
+        loop {
+            let more =
+                self.board.jobs(JobState::Dead, dead.len(), PAGE, self.ambient.now()).await?;
+            dead.extend(more.iter().map(|job| job.job.id));
+            if more.len() < PAGE {
+                break;
+            }
+        }
+        self.outbox.revive(dead).await?;
         let retried = self.board.retry_all(self.ambient.now()).await?;
         tracing::info!(retried, by = %caller.id(), "all dead jobs are retried");
         Ok(retried)

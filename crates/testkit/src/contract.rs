@@ -172,6 +172,7 @@ macro_rules! store_contract {
                 oldest_first_up_to_the_limit
                 a_finished_job_never_comes_back
                 a_buried_job_is_not_handed_on
+                a_revived_job_is_handed_on_again
             }
         }
     };

@@ -67,4 +67,15 @@ impl Outbox for EmbeddedStore {
         })
         .await
     }
+
+    async fn revive(&self, jobs: Vec<JobId>) -> Result<()> {
+        self.write(move |conn| {
+            let mut revive = conn.prepare_cached("UPDATE outbox SET buried = 0 WHERE id = ?1")?;
+            for job in jobs {
+                revive.execute([job.0])?;
+            }
+            Ok(())
+        })
+        .await
+    }
 }

@@ -64,4 +64,11 @@ impl Outbox for MongoStore {
         let done = self.of::<JobDoc>().update_one(doc! { "_id": id(job.0) }, dead).await;
         done.map(drop).map_err(|error| driver(&error))
     }
+
+    async fn revive(&self, jobs: Vec<JobId>) -> Result<()> {
+        let ids: Vec<_> = jobs.iter().map(|job| id(job.0)).collect();
+        let alive = doc! { "$set": { "dead": false } };
+        let done = self.of::<JobDoc>().update_many(doc! { "_id": { "$in": ids } }, alive).await;
+        done.map(drop).map_err(|error| driver(&error))
+    }
 }

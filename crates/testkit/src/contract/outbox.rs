@@ -58,3 +58,15 @@ pub async fn a_buried_job_is_not_handed_on(stage: &Stage) {
     stage.store.finish(jobs[0].id).await.expect("finishes");
     assert_eq!(stage.store.is_unfinished(jobs[0].id).await.ok(), Some(false));
 }
+
+/// As if it had not died.
+pub async fn a_revived_job_is_handed_on_again(stage: &Stage) {
+    stage.person("ada").await;
+    let jobs = take(stage, 10, stage.ambient.now()).await;
+    stage.store.bury(jobs[0].id).await.expect("buries");
+    let unknown = stage.job().id;
+    stage.store.revive(vec![jobs[0].id, unknown]).await.expect("revives");
+    let later = stage.ambient.advance(Duration::from_mins(5));
+    assert_eq!(take(stage, 10, later).await, jobs);
+    assert_eq!(stage.store.is_unfinished(unknown).await.ok(), Some(false));
+}

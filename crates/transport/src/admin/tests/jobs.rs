@@ -35,6 +35,7 @@ async fn a_dead_job_is_retried() {
     scene.board.expect_job().returning(|_, _| Ok(view(JobState::Dead)));
     scene.board.expect_retry().times(1).withf(|id, _| *id == JOB).return_once(|_, _| Ok(()));
     scene.outbox.expect_is_unfinished().return_once(|_| Ok(true));
+    scene.outbox.expect_revive().times(1).withf(|ids| *ids == [JOB]).return_once(|_| Ok(()));
     let request = scene.change(Method::POST, &format!("/admin/api/jobs/{JOB}/retry"));
     assert_eq!(scene.answer(request).await.status, StatusCode::NO_CONTENT);
 }
@@ -63,6 +64,8 @@ async fn the_ports_refusals_are_told() {
     scene.board.expect_promote().return_once(|_, _| Err(Error::conflict("not delayed")));
     scene.board.expect_remove().return_once(|_| Err(Error::conflict("active")));
     scene.board.expect_job().return_once(|_, _| Err(Error::NotFound("job")));
+    scene.board.expect_jobs().return_once(|_, _, _, _| Ok(vec![view(JobState::Dead)]));
+    scene.outbox.expect_revive().times(1).withf(|ids| *ids == [JOB]).return_once(|_| Ok(()));
     scene.board.expect_retry_all().return_once(|_| Ok(3));
     let path = format!("/admin/api/jobs/{JOB}");
     let requests = [
