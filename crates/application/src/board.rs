@@ -93,17 +93,15 @@ impl Board {
     /// Has every dead job run again; returns how many.
     pub async fn retry_all(&self, caller: &Caller) -> Result<u64> {
         self.permit(caller)?;
-        let mut dead = Vec::new();
-        loop {
-            let more =
-                self.board.jobs(JobState::Dead, dead.len(), PAGE, self.ambient.now()).await?;
-            dead.extend(more.iter().map(|job| job.job.id));
-            if more.len() < PAGE {
-                break;
-            }
+        let (at, mut dead) = (self.ambient.now(), Vec::new());
+        let count = usize::try_from(self.board.counts(at).await?.dead).unwrap_or(usize::MAX);
+        // By the count, not by the length of a page: a page leaves out what others have put into the queue.
+        for offset in (0..count).step_by(PAGE) {
+            let page = self.board.jobs(JobState::Dead, offset, PAGE, at).await?;
+            dead.extend(page.into_iter().map(|job| job.job.id));
         }
         self.outbox.revive(dead).await?;
-        let retried = self.board.retry_all(self.ambient.now()).await?;
+        let retried = self.board.retry_all(at).await?;
         tracing::info!(retried, by = %caller.id(), "all dead jobs are retried");
         Ok(retried)
     }

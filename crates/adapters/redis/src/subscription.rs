@@ -142,7 +142,7 @@ impl Listener {
     async fn run(self, ready: oneshot::Sender<()>) {
         let mut backoff = Backoff::new();
         let mut ready = Some(ready);
-        let mut late = false;
+        let (mut late, mut lost) = (false, false);
         loop {
             match self.connect().await {
                 Ok((connection, gone, topics)) => {
@@ -150,11 +150,13 @@ impl Listener {
                     late |= ready.take().is_none_or(|first| first.send(()).is_err());
                     if late {
                         tracing::info!(topics = topics.len(), "the bus is back");
-                        self.say(Heard::Lost).await;
+                        self.say_lost(&mut lost).await;
                     }
-                    if !topics.is_empty() {
+                    // Without a topic too: it is the sign that the bus is heard again.
+                    if late || !topics.is_empty() {
                         self.say(Heard::Listening(topics)).await;
                     }
+                    lost = false;
                     if let Err(error) = self.stay(connection, &gone).await {
                         tracing::warn!(%error, "the bus is not heard");
                     } else {
@@ -167,8 +169,17 @@ impl Listener {
                     ready = None;
                 }
             }
+            // At once: a node that reaches its store no more either has to know.
+            self.say_lost(&mut lost).await;
             late = true;
             backoff.wait().await;
+        }
+    }
+
+    /// Once for each break.
+    async fn say_lost(&self, said: &mut bool) {
+        if !std::mem::replace(said, true) {
+            self.say(Heard::Lost).await;
         }
     }
 

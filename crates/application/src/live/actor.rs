@@ -415,25 +415,29 @@ impl Actor {
         }
     }
 
-    /// Tells a user's attached connections, and returns them; has the frame held for the others, and `note` noted.
+    /// Tells those of a user's attached connections that it concerns, and returns them; has the frame held for those that
+    /// are being attached and to which it is `news`.
     async fn tell_user(
         &mut self,
         user: UserId,
         frame: &Frame,
-        mut note: impl FnMut(&mut Attaching),
+        concerns: impl Fn(&Connection) -> bool,
+        mut news: impl FnMut(&mut Attaching) -> bool,
     ) -> Vec<ConnectionId> {
-        let mut attached = Vec::new();
+        let mut told = Vec::new();
         for id in self.connections.of_user(user) {
-            match self.connections.get_mut(id).and_then(|c| c.attaching.as_mut()) {
-                Some(attaching) => {
-                    note(attaching);
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            let concerned = concerns(connection);
+            if let Some(attaching) = &mut connection.attaching {
+                if news(attaching) {
                     attaching.hold(Scope::User, frame);
                 }
-                None => attached.push(id),
+            } else if concerned {
+                told.push(id);
             }
         }
-        self.tell(attached.clone(), frame).await;
-        attached
+        self.tell(told.clone(), frame).await;
+        told
     }
 
     /// Has a frame held for all connections that are being attached: which of them it concerns is known only later.

@@ -37,9 +37,10 @@ pub trait Subscription: Send {
 pub enum Heard {
     /// Another node's event.
     Event(Arc<Event>),
-    /// These topics are heard from here on; what was published to them before may have been missed.
+    /// These topics are heard from here on; what was published to them before may have been missed. A bus that was away
+    /// names all that the node listens to, even if that is nothing.
     Listening(Vec<Topic>),
-    /// Events were lost, of whatever topic: the bus was slow, or away.
+    /// Events were lost, of whatever topic: the bus was slow, or has gone away just now.
     Lost,
 }
 

@@ -1,6 +1,9 @@
 use super::{Actor, forget};
 use crate::{
-    live::{Event, connections::Scope},
+    live::{
+        Event,
+        connections::{Connection, Scope},
+    },
     ports::{Close, store::Head},
 };
 
@@ -24,20 +27,12 @@ impl Actor {
                 self.access_changed(*conversation_id, *access_rev).await;
                 let have =
                     Head { conversation_id: *conversation_id, rev: *rev, access_rev: *access_rev };
-                let mut present = Vec::new();
-                for id in self.connections.of_user(*user_id) {
-                    let Some(connection) = self.connections.get_mut(id) else { continue };
-                    if let Some(attaching) = &mut connection.attaching {
-                        attaching.left.remove(conversation_id);
-                        if attaching.joined.insert(*conversation_id, have).is_none() {
-                            attaching.hold(Scope::User, frame);
-                        }
-                    } else if !connection.conversations.contains(conversation_id) {
-                        present.push(id);
-                    }
-                }
-                self.tell(present.clone(), frame).await;
-                for connection in present {
+                let outside = |c: &Connection| !c.conversations.contains(conversation_id);
+                let told = self.tell_user(*user_id, frame, outside, |attaching| {
+                    attaching.left.remove(conversation_id);
+                    attaching.joined.insert(*conversation_id, have).is_none()
+                });
+                for connection in told.await {
                     self.join(connection, have).await;
                 }
             }
@@ -45,20 +40,14 @@ impl Actor {
                 if self.typing.stop(*conversation_id, *user_id) {
                     self.typing_stopped(*conversation_id, *user_id).await;
                 }
-                let mut told = Vec::new();
-                for id in self.connections.of_user(*user_id) {
-                    let Some(connection) = self.connections.get_mut(id) else { continue };
-                    if let Some(attaching) = &mut connection.attaching {
-                        attaching.joined.remove(conversation_id);
-                        if attaching.left.insert(*conversation_id) {
-                            attaching.hold(Scope::User, frame);
-                        }
-                    } else if connection.conversations.contains(conversation_id) {
-                        told.push(id);
-                        self.leave(id, *conversation_id);
-                    }
+                let inside = |c: &Connection| c.conversations.contains(conversation_id);
+                let told = self.tell_user(*user_id, frame, inside, |attaching| {
+                    attaching.joined.remove(conversation_id);
+                    attaching.left.insert(*conversation_id)
+                });
+                for connection in told.await {
+                    self.leave(connection, *conversation_id);
                 }
-                self.tell(told, frame).await;
                 self.access_changed(*conversation_id, *access_rev).await;
             }
             Event::Deleted { conversation_id, frame } => {
@@ -76,7 +65,7 @@ impl Actor {
                 self.tell(self.members(*conversation_id), frame).await;
             }
             Event::User { user_id, frame } => {
-                let _ = self.tell_user(*user_id, frame, |_| {}).await;
+                let _ = self.tell_user(*user_id, frame, |_| true, |_| true).await;
             }
             Event::Typing { conversation_id, user_id, frame } => {
                 self.tell_others(*conversation_id, *user_id, frame).await;
@@ -99,10 +88,16 @@ impl Actor {
     async fn workspace_event(&mut self, event: &Event) {
         match event {
             Event::WorkspaceJoined { workspace_id, user_id, frame } => {
-                let present = self.tell_user(*user_id, frame, |attaching| {
-                    attaching.workspaces_left.remove(workspace_id);
-                    attaching.workspaces_joined.insert(*workspace_id);
-                });
+                let present = self.tell_user(
+                    *user_id,
+                    frame,
+                    |_| true,
+                    |attaching| {
+                        attaching.workspaces_left.remove(workspace_id);
+                        attaching.workspaces_joined.insert(*workspace_id);
+                        true
+                    },
+                );
                 for id in present.await {
                     if let Some(connection) = self.connections.get_mut(id) {
                         connection.workspaces.insert(*workspace_id);

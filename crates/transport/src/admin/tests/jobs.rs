@@ -6,7 +6,7 @@ use actix_web::http::{Method, StatusCode, header};
 use parlance_application::{
     Error,
     jobs::{Job, Task},
-    ports::{JobState, JobView},
+    ports::{JobCounts, JobState, JobView},
 };
 use parlance_domain::UserId;
 use parlance_testkit::TestAmbient;
@@ -64,7 +64,11 @@ async fn the_ports_refusals_are_told() {
     scene.board.expect_promote().return_once(|_, _| Err(Error::conflict("not delayed")));
     scene.board.expect_remove().return_once(|_| Err(Error::conflict("active")));
     scene.board.expect_job().return_once(|_, _| Err(Error::NotFound("job")));
-    scene.board.expect_jobs().return_once(|_, _, _, _| Ok(vec![view(JobState::Dead)]));
+    let counts = JobCounts { dead: 501, ..JobCounts::default() };
+    scene.board.expect_counts().return_once(move |_| Ok(counts));
+    scene.board.expect_jobs().times(2).returning(|_, offset, _, _| {
+        Ok(if offset == 0 { vec![] } else { vec![view(JobState::Dead)] })
+    });
     scene.outbox.expect_revive().times(1).withf(|ids| *ids == [JOB]).return_once(|_| Ok(()));
     scene.board.expect_retry_all().return_once(|_| Ok(3));
     let path = format!("/admin/api/jobs/{JOB}");
