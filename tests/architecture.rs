@@ -31,6 +31,7 @@ const OUTSIDE: [(&str, &[&str]); 2] = [
             "bytes",
             "futures",
             "mockall",
+            "rustc-hash",
             "serde",
             "serde_json",
             "thiserror",

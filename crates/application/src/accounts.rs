@@ -153,12 +153,6 @@ impl Accounts {
         Ok(Caller { account, session_id: claims.session_id, expires_at: claims.expires_at })
     }
 
-    /// Looks again whether a verified caller's session lives.
-    pub async fn still_lives(&self, caller: &Caller) -> Result<()> {
-        let owner = self.store.session_owner(caller.session_id, self.ambient.now()).await?;
-        owner.map(drop).ok_or_else(|| Unauthenticated::Revoked.into())
-    }
-
     /// The caller's live sessions.
     pub async fn sessions(&self, caller: &Caller) -> Result<Vec<Session>> {
         let mut sessions = self.store.sessions(caller.id(), self.ambient.now()).await?;

@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use crate::{
-    Accounts, Channels, Messages, Tasks, Workspaces,
+    Accounts, Channels, Hello, Messages, Tasks, Workspaces,
     live::{Live, Sequencer},
     ports::{Ambient, PasswordHasher, TokenIssuer, store::Store},
+    rate_limit::WriteLimit,
 };
 
 /// What the use cases are made of.
@@ -20,6 +21,8 @@ pub struct Ports {
     pub live: Live,
     /// This node's task set.
     pub tasks: Arc<Tasks>,
+    /// Whether users and herds are held to their share.
+    pub rate_limits: bool,
 }
 
 /// All use cases, for one `web::Data`.
@@ -32,6 +35,8 @@ pub struct App {
     pub channels: Channels,
     /// Messages, their changes and their history.
     pub messages: Messages,
+    /// Connections: their opening and what they have missed.
+    pub hello: Hello,
     /// This node's live side.
     pub live: Live,
     /// Clock, ids, randomness.
@@ -41,7 +46,8 @@ pub struct App {
 impl App {
     /// Hands each use case the ports that it needs.
     pub fn new(ports: Ports) -> Self {
-        let Ports { store, ambient, hasher, tokens, live, tasks } = ports;
+        let Ports { store, ambient, hasher, tokens, live, tasks, rate_limits } = ports;
+        let limit = rate_limits.then(Arc::<WriteLimit>::default);
         let sequencer = Sequencer::new(store.clone(), live.clone(), tasks.clone());
         Self {
             accounts: Accounts::new(
@@ -66,7 +72,8 @@ impl App {
                 sequencer.clone(),
                 tasks,
             ),
-            messages: Messages::new(store, sequencer, ambient.clone()),
+            hello: Hello::new(&store, ambient.clone(), live.clone(), rate_limits),
+            messages: Messages::new(store, sequencer, ambient.clone(), limit),
             live,
             ambient,
         }

@@ -13,7 +13,9 @@ mod app;
 mod board;
 mod channels;
 mod error;
+mod hello;
 mod messages;
+mod rate_limit;
 mod tasks;
 mod workspaces;
 
@@ -22,6 +24,7 @@ pub use app::{App, Ports};
 pub use board::{Board, Overview};
 pub use channels::Channels;
 pub use error::{Error, FieldError, Result, Unauthenticated};
+pub use hello::{Hello, Opened};
 pub use messages::{Messages, Sent};
 pub use tasks::Tasks;
 pub use workspaces::Workspaces;

@@ -1,19 +1,25 @@
-//! Everything that happens while people are connected: rooms, fan-out, typing, and the sequencer that gives changes their order.
+//! Everything that happens while people are connected: feeds, fan-out, typing, and the sequencer that gives changes their order.
 //!
 //! [`Live`] is one node's actor. It owns which connection listens to what, and nothing of the sockets themselves: those are
-//! behind the `Fanout` port. A change's way: [`Sequencer`] → store → [`Event`] → [`Live`] → `Room` → `Fanout`.
+//! behind the `Fanout` port. A change's way: [`Sequencer`] → store → [`Event`] → [`Live`] → `Feed` → `Fanout`.
 
 mod actor;
+mod backlog;
 mod connections;
 mod event;
+mod feed;
 mod frame;
 mod look;
 mod node;
-mod room;
+mod resume;
 mod sequencer;
+mod session;
 mod typing;
 
+pub use backlog::{BACKLOG_LIMIT, Backlog, HIGH_WATER, Pushed};
 pub use event::Event;
 pub use frame::{Frame, ReplayData, replay_frame};
 pub use node::{Attachment, Live, LivePorts, Peers};
+pub use resume::{CatchUp, Next, Page, Resume};
 pub use sequencer::Sequencer;
+pub use session::{Due, HEARTBEAT, SENDS_IN_FLIGHT, Session};

@@ -5,16 +5,19 @@ use parlance_domain::{
     ClientMsgId, ConversationId, Emoji, Message, MessageId, MessageText, UserId,
 };
 
+use tokio::time::Instant;
+
 use crate::{
     Caller, Error, Result,
     live::Sequencer,
     ports::{
         Ambient,
         store::{
-            self, Change, Committed, Draft, History, HistoryQuery, Reader, ReplayPage, ReplayQuery,
-            Write,
+            self, Change, Commit, Committed, Draft, History, HistoryQuery, Reader, ReplayPage,
+            ReplayQuery, Write,
         },
     },
+    rate_limit::WriteLimit,
 };
 
 /// Messages, their changes and their history. What the socket and REST both call.
@@ -22,6 +25,7 @@ pub struct Messages {
     store: Arc<dyn store::Messages>,
     sequencer: Sequencer,
     ambient: Arc<dyn Ambient>,
+    limit: Option<Arc<WriteLimit>>,
 }
 
 /// A send's answer.
@@ -38,12 +42,14 @@ impl Messages {
         store: Arc<dyn store::Messages>,
         sequencer: Sequencer,
         ambient: Arc<dyn Ambient>,
+        limit: Option<Arc<WriteLimit>>,
     ) -> Self {
-        Self { store, sequencer, ambient }
+        Self { store, sequencer, ambient, limit }
     }
 
     /// Sends a message. It takes its place in the conversation's queue at once, before the future is polled: sends made one
-    /// after another commit in that order. `Ok` means committed and synced; the event follows to everybody.
+    /// after another commit in that order. `Ok` means committed and synced; the event follows to everybody. `RateLimited`
+    /// beyond the caller's share of changes, of which a duplicate takes nothing.
     pub fn send(
         &self,
         caller: &Caller,
@@ -57,15 +63,31 @@ impl Messages {
             Err(invalid) => {
                 let refusal = Error::invalid("text", invalid);
                 let store = self.store.clone();
-                return Either::Left(refuse(store, actor, conversation, client_msg_id, refusal));
+                let refused = refuse(store, actor, conversation, client_msg_id, refusal);
+                return Either::Left(Either::Left(refused));
             }
         };
+        let limited = self.spend(actor).err();
+        let id_of_send = client_msg_id.clone();
         let draft = Draft { id: MessageId(self.ambient.uuid()), client_msg_id, text };
         let write = Write { actor, at: self.ambient.now(), change: Change::Send(draft) };
-        Either::Right(self.sequencer.submit(conversation, write).map(|outcome| {
-            let commit = outcome?;
-            let duplicate = commit.change.is_none();
-            Ok(Sent { message: message_of(commit.subject)?, duplicate })
+        if let Some(limited) = limited {
+            let (store, sequencer) = (self.store.clone(), self.sequencer.clone());
+            return Either::Left(Either::Right(async move {
+                // Only what has been sent before goes on: it takes nothing.
+                match store.sent(actor, conversation, &id_of_send).await? {
+                    Some(_) => sent(sequencer.submit(conversation, write).await),
+                    None => Err(limited),
+                }
+            }));
+        }
+        let limit = self.limit.clone();
+        Either::Right(self.sequencer.submit(conversation, write).map(move |outcome| {
+            let sent = sent(outcome)?;
+            if let Some(limit) = limit.filter(|_| sent.duplicate) {
+                limit.give_back(actor);
+            }
+            Ok(sent)
         }))
     }
 
@@ -130,12 +152,19 @@ impl Messages {
         self.store.replay(Reader::User(caller.id()), conversation, query).await
     }
 
+    /// Takes one change from the caller's share.
+    fn spend(&self, user: UserId) -> Result<()> {
+        let Some(limit) = &self.limit else { return Ok(()) };
+        limit.take(user, Instant::now()).map_err(|retry_after| Error::RateLimited { retry_after })
+    }
+
     async fn change(
         &self,
         caller: &Caller,
         message_id: MessageId,
         change: Change,
     ) -> Result<Message> {
+        self.spend(caller.id())?;
         // The look tells the conversation, and hides what may not be read; the commit decides.
         let conversation = self.store.message(caller.id(), message_id).await?.conversation_id;
         let write = Write { actor: caller.id(), at: self.ambient.now(), change };
@@ -155,6 +184,12 @@ async fn refuse(
         Some(id) => Err(Error::Conflict { message: store::SENT_BEFORE, message_id: Some(id) }),
         None => Err(refusal),
     }
+}
+
+fn sent(outcome: Result<Commit>) -> Result<Sent> {
+    let commit = outcome?;
+    let duplicate = commit.change.is_none();
+    Ok(Sent { message: message_of(commit.subject)?, duplicate })
 }
 
 fn message_of(subject: Committed) -> Result<Message> {

@@ -125,6 +125,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         tokens: adapters.tokens,
         live: live.clone(),
         tasks: tasks.clone(),
+        rate_limits: settings.rate_limits.is_on(),
     }));
     let server = HttpServer::new(move || {
         actix_web::App::new().configure(mount(app.clone(), admin.clone(), node.clone(), &hub))

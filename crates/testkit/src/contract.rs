@@ -155,6 +155,7 @@ macro_rules! store_contract {
                 replay_is_current_state_in_order
                 replay_goes_by_pages
                 replay_keeps_to_its_budget
+                weights_are_those_of_replays
                 replay_beyond_the_head_resets
                 replay_is_for_readers
             }

@@ -81,4 +81,8 @@ impl<M: Messages> Messages for GatedMessages<M> {
     ) -> Result<ReplayPage> {
         self.inner.replay(reader, conversation, query).await
     }
+
+    async fn weigh(&self, cursors: Vec<(ConversationId, u64)>, most: usize) -> Result<Vec<usize>> {
+        self.inner.weigh(cursors, most).await
+    }
 }

@@ -86,6 +86,7 @@ mockall::mock! {
         async fn message(&self, actor: UserId, id: MessageId) -> Result<Message>;
         async fn history(&self, actor: UserId, conversation: ConversationId, query: HistoryQuery) -> Result<History>;
         async fn replay(&self, reader: Reader, conversation: ConversationId, query: ReplayQuery) -> Result<ReplayPage>;
+        async fn weigh(&self, cursors: Vec<(ConversationId, u64)>, most: usize) -> Result<Vec<usize>>;
     }
 
     #[async_trait]

@@ -76,6 +76,7 @@ impl TestNode {
             tokens: Arc::new(PlainTokens),
             live: self.live.clone(),
             tasks: self.tasks.clone(),
+            rate_limits: false,
         }
     }
 

@@ -1,8 +1,9 @@
-//! The socket: `upgrade` opens it, `session` speaks the contract on it, `hub` finds it for events, `wire` moves its bytes.
+//! The socket: `upgrade` opens it, `connection` and its `commands` speak the contract on it, `hub` finds it for events, `wire` moves its bytes.
 
+mod commands;
+mod connection;
 mod hub;
 mod protocol;
-mod session;
 mod upgrade;
 mod wire;
 

@@ -131,6 +131,13 @@ impl Messages for EmbeddedStore {
         })
         .await
     }
+
+    async fn weigh(&self, cursors: Vec<(ConversationId, u64)>, most: usize) -> Result<Vec<usize>> {
+        self.read(move |conn| {
+            cursors.iter().map(|(id, from_rev)| weight(conn, *id, *from_rev, most)).collect()
+        })
+        .await
+    }
 }
 
 fn history(
@@ -181,4 +188,23 @@ fn changed(
         messages.push(message);
     }
     Ok((messages, true))
+}
+
+/// How much of a replay the changes after a rev are, counted until it is too much.
+fn weight(conn: &Connection, id: ConversationId, from_rev: u64, most: usize) -> Tx<usize> {
+    let mut statement = conn.prepare_cached(
+        "SELECT client_msg_id, text, octet_length(reactions) FROM messages WHERE conversation_id = ?1 AND rev > ?2 ORDER BY rev",
+    )?;
+    let mut rows = statement.query(params![id.0, int(from_rev)])?;
+    let mut weight = 0;
+    while let Some(row) = rows.next()? {
+        let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+        let reactions = row.get::<_, Option<u32>>(2)?.unwrap_or(0) as usize;
+        // As they are stored they have no field names.
+        weight += ReplayQuery::weight_of(text(0)?, text(1)?, 3 * reactions);
+        if weight > most {
+            break;
+        }
+    }
+    Ok(weight)
 }

@@ -108,6 +108,16 @@ impl Messages for MongoStore {
             })
         })
     }
+
+    async fn weigh(&self, cursors: Vec<(ConversationId, u64)>, most: usize) -> Result<Vec<usize>> {
+        atomic!(&self.db, |tx| {
+            let mut weights = Vec::with_capacity(cursors.len());
+            for (conversation, from_rev) in &cursors {
+                weights.push(weight(tx, *conversation, *from_rev, most).await?);
+            }
+            Ok(weights)
+        })
+    }
 }
 
 async fn history(tx: &mut Tx, head: &ConversationDoc, query: HistoryQuery) -> Outcome<History> {
@@ -171,4 +181,27 @@ async fn window(
 ) -> Outcome<Vec<MessageDoc>> {
     let filter = doc! { "conversation_id": head.id, "rev": { "$gt": after, "$lte": to } };
     tx.first(filter, doc! { "rev": 1 }, limit).await
+}
+
+/// How much of a replay the changes after a rev are, counted until it is too much.
+async fn weight(
+    tx: &mut Tx,
+    conversation: ConversationId,
+    from_rev: u64,
+    most: usize,
+) -> Outcome<usize> {
+    const AT_ONCE: i64 = 200;
+    let (mut weight, mut after) = (0, int(from_rev));
+    loop {
+        let filter = doc! { "conversation_id": id(conversation.0), "rev": { "$gt": after } };
+        let found: Vec<MessageDoc> = tx.first(filter, doc! { "rev": 1 }, AT_ONCE).await?;
+        let last = found.last().map_or(after, |doc| doc.rev);
+        let full = found.len() >= usize::try_from(AT_ONCE).unwrap_or(usize::MAX);
+        let messages = found.into_iter().map(|doc| doc.message(WorkspaceId(conversation.0)));
+        weight += messages.map(|message| ReplayQuery::weight(&message)).sum::<usize>();
+        if weight > most || !full {
+            return Ok(weight);
+        }
+        after = last;
+    }
 }

@@ -2,7 +2,7 @@ mod events;
 mod peers;
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::hash_map::Entry,
     hash::Hash,
     sync::{
         Arc,
@@ -12,6 +12,7 @@ use std::{
 };
 
 use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
@@ -20,9 +21,9 @@ use tokio::{
 use super::{
     Event, Frame, Live,
     connections::{Attaching, Connection, Connections, Scope},
+    feed::{Feed, Step},
     node::{Attachment, Peers},
     replay_frame,
-    room::{Room, Step},
     typing::{TYPING_FOR, Typing},
 };
 use crate::{
@@ -33,7 +34,7 @@ use crate::{
     },
 };
 
-/// How often a room asks a silent store again.
+/// How often a feed asks a silent store again.
 const RETRY: Duration = Duration::from_secs(1);
 /// When clients of a draining node are to come back.
 const RECONNECT_AFTER_MS: u64 = 1_000;
@@ -51,9 +52,12 @@ pub(super) enum Input {
         connection: ConnectionId,
         attachment: Attachment,
     },
-    AttachLater {
+    Replay {
         connection: ConnectionId,
-        have: Head,
+        conversation: ConversationId,
+        frame: Frame,
+        then: Option<Head>,
+        done: oneshot::Sender<bool>,
     },
     Unregister {
         connection: ConnectionId,
@@ -86,9 +90,9 @@ pub(super) struct Actor {
     tasks: Arc<Tasks>,
     connections_per_user: Option<usize>,
     connections: Connections,
-    rooms: HashMap<ConversationId, Room>,
+    feeds: HashMap<ConversationId, Feed>,
     workspaces: HashMap<WorkspaceId, HashSet<ConnectionId>>,
-    /// Who has been told of a conversation, and joins its room only after the replay.
+    /// Who has been told of a conversation, and joins its feed only after the replay.
     pending: HashMap<ConversationId, HashSet<ConnectionId>>,
     typing: Typing,
     peers: Option<Peers>,
@@ -113,9 +117,9 @@ impl Actor {
             tasks,
             connections_per_user,
             connections: Connections::default(),
-            rooms: HashMap::new(),
-            workspaces: HashMap::new(),
-            pending: HashMap::new(),
+            feeds: HashMap::default(),
+            workspaces: HashMap::default(),
+            pending: HashMap::default(),
             typing: Typing::default(),
             peers,
             wanted: Vec::new(),
@@ -128,6 +132,7 @@ impl Actor {
         loop {
             let wake = self.typing.next_deadline().map_or(retry_at, |at| at.min(retry_at));
             tokio::select! {
+                biased;
                 input = inputs.recv() => match input {
                     Some(input) => {
                         self.take(input).await;
@@ -154,11 +159,9 @@ impl Actor {
                 self.register(connection, user_id, session_id, heard_at).await;
             }
             Input::Attach { connection, attachment } => self.attach(connection, attachment).await,
-            Input::AttachLater { connection, have } => {
-                let expected = forget(&mut self.pending, have.conversation_id, connection);
-                if expected {
-                    self.join(connection, have).await;
-                }
+            Input::Replay { connection, conversation, frame, then, done } => {
+                let wanted = self.replay(connection, conversation, &frame, then).await;
+                let _ = done.send(wanted);
             }
             Input::Unregister { connection } => self.unregister(connection).await,
             Input::Typing { connection, conversation, on } => {
@@ -205,8 +208,8 @@ impl Actor {
             user_id,
             session_id,
             heard_at,
-            conversations: HashSet::new(),
-            workspaces: HashSet::new(),
+            conversations: HashSet::default(),
+            workspaces: HashSet::default(),
             attaching: Some(Attaching::default()),
         };
         if self.connections.insert(id, connection) {
@@ -266,6 +269,24 @@ impl Actor {
         }
     }
 
+    /// Tells a page to a connection that still waits for it, and joins it after the last one.
+    async fn replay(
+        &mut self,
+        id: ConnectionId,
+        conversation: ConversationId,
+        frame: &Frame,
+        then: Option<Head>,
+    ) -> bool {
+        let wanted = self.pending.get(&conversation).is_some_and(|ids| ids.contains(&id));
+        if wanted {
+            self.tell(vec![id], frame).await;
+            if let Some(have) = then {
+                self.join(id, have).await;
+            }
+        }
+        wanted
+    }
+
     async fn unregister(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.remove(id) else { return };
         if self.connections.of_user(connection.user_id).is_empty() {
@@ -275,7 +296,7 @@ impl Actor {
             self.typing_stopped(conversation, user).await;
         }
         for conversation in connection.conversations {
-            self.leave_room(id, conversation);
+            self.leave_feed(id, conversation);
         }
         for workspace in connection.workspaces {
             forget(&mut self.workspaces, workspace, id);
@@ -288,11 +309,11 @@ impl Actor {
         connection.conversations.insert(conversation);
         forget(&mut self.pending, conversation, id);
         let access_rev = self.access(have.access_rev);
-        let room = self.rooms.entry(conversation).or_insert_with(|| {
+        let feed = self.feeds.entry(conversation).or_insert_with(|| {
             self.wanted.push(Topic::Conversation(conversation));
-            Room::new(have.rev, access_rev)
+            Feed::new(have.rev, access_rev)
         });
-        let steps = room.join(id, have.rev, access_rev);
+        let steps = feed.join(id, have.rev, access_rev);
         self.carry_out(conversation, steps).await;
     }
 
@@ -300,15 +321,15 @@ impl Actor {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.conversations.remove(&conversation);
         }
-        self.leave_room(id, conversation);
+        self.leave_feed(id, conversation);
     }
 
-    fn leave_room(&mut self, id: ConnectionId, conversation: ConversationId) {
+    fn leave_feed(&mut self, id: ConnectionId, conversation: ConversationId) {
         forget(&mut self.pending, conversation, id);
-        if let Some(room) = self.rooms.get_mut(&conversation) {
-            room.leave(id);
-            if room.is_empty() {
-                self.rooms.remove(&conversation);
+        if let Some(feed) = self.feeds.get_mut(&conversation) {
+            feed.leave(id);
+            if feed.is_empty() {
+                self.feeds.remove(&conversation);
                 self.unwanted.push(Topic::Conversation(conversation));
             }
         }
@@ -316,8 +337,8 @@ impl Actor {
 
     /// Everybody attached who is in a conversation, also those whose replay of it is still on its way.
     fn members(&self, conversation: ConversationId) -> Vec<ConnectionId> {
-        let room = self.rooms.get(&conversation).into_iter().flat_map(Room::members);
-        room.chain(self.pending.get(&conversation).into_iter().flatten().copied()).collect()
+        let feed = self.feeds.get(&conversation).into_iter().flat_map(Feed::members);
+        feed.chain(self.pending.get(&conversation).into_iter().flatten().copied()).collect()
     }
 
     async fn carry_out(&mut self, conversation: ConversationId, steps: Vec<Step>) {
@@ -343,24 +364,24 @@ impl Actor {
 
     async fn bridged(&mut self, conversation: ConversationId, page: Result<ReplayPage>) {
         let access_rev = page.as_ref().map_or(0, |page| self.access(page.access_rev));
-        let Some(room) = self.rooms.get_mut(&conversation) else { return };
+        let Some(feed) = self.feeds.get_mut(&conversation) else { return };
         match page {
             Ok(page) => {
                 let frame = replay_frame(&page);
-                let steps = room.bridged(page.from_rev, page.to_rev, access_rev, &frame);
+                let steps = feed.bridged(page.from_rev, page.to_rev, access_rev, &frame);
                 self.carry_out(conversation, steps).await;
             }
             // The event that says so is on its way.
             Err(Error::NotFound(_)) => {}
             Err(error) => {
                 tracing::warn!(%error, %conversation, "a hole could not be bridged yet");
-                room.unread();
+                feed.unread();
             }
         }
     }
 
     async fn retry(&mut self) {
-        let steps: Vec<_> = self.rooms.iter_mut().map(|(id, room)| (*id, room.retry())).collect();
+        let steps: Vec<_> = self.feeds.iter_mut().map(|(id, feed)| (*id, feed.retry())).collect();
         for (conversation, steps) in steps {
             self.carry_out(conversation, steps).await;
         }
@@ -373,7 +394,7 @@ impl Actor {
             if self.typing.stop(conversation, user_id) {
                 self.typing_stopped(conversation, user_id).await;
             }
-        } else if self.rooms.get(&conversation).is_some_and(|room| room.contains(id)) {
+        } else if self.feeds.get(&conversation).is_some_and(|feed| feed.contains(id)) {
             self.typing.start(conversation, user_id, id, Instant::now());
             let ms = u64::try_from(TYPING_FOR.as_millis()).unwrap_or(u64::MAX);
             self.tell_typing(
@@ -406,10 +427,10 @@ impl Actor {
     }
 
     async fn tell_others(&mut self, conversation: ConversationId, user: UserId, frame: &Frame) {
-        let Some(room) = self.rooms.get_mut(&conversation) else { return };
+        let Some(feed) = self.feeds.get_mut(&conversation) else { return };
         let own = self.connections.of_user(user);
         let to: Arc<[ConnectionId]> =
-            room.audience().iter().copied().filter(|id| !own.contains(id)).collect();
+            feed.audience().iter().copied().filter(|id| !own.contains(id)).collect();
         if !to.is_empty() {
             self.fanout.deliver(to, frame.clone(), Urgency::Ephemeral).await;
         }

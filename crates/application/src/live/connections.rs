@@ -1,11 +1,9 @@
 //! This node's connections, by id, user and session.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, atomic::AtomicI64},
-};
+use std::sync::{Arc, atomic::AtomicI64};
 
 use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use super::Frame;
 use crate::ports::{ConnectionId, store::Head};

@@ -1,13 +1,19 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use parlance_domain::{ConversationId, NodeId, SessionId, UserId, WorkspaceId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep},
+};
 
 use super::{
-    Event,
+    Event, Frame,
     actor::{Actor, Input, News},
     look,
 };
@@ -31,6 +37,7 @@ pub struct Live {
     bus: Arc<dyn Bus>,
     bus_heard: Arc<AtomicBool>,
     node: NodeId,
+    began: Instant,
 }
 
 /// What a node's live side is made of.
@@ -65,7 +72,7 @@ pub struct Attachment {
     pub workspaces: Vec<WorkspaceId>,
     /// Conversations, each as far as the client has been told everything, at the access that it was told by.
     pub conversations: Vec<Head>,
-    /// Conversations that will be attached by [`Live::attach_later`], after their replay.
+    /// Conversations that [`Live::replay`] attaches, after their replay.
     pub pending: Vec<ConversationId>,
 }
 
@@ -76,7 +83,14 @@ impl Live {
         let LivePorts { node, bus, fanout, store, peers, connections_per_user } = ports;
         let (inbox, inputs) = mpsc::channel(INBOX);
         let (ephemeral, mut to_bus) = mpsc::channel::<Arc<Event>>(INBOX);
-        let live = Self { inbox, ephemeral, bus: bus.clone(), bus_heard: Arc::default(), node };
+        let live = Self {
+            inbox,
+            ephemeral,
+            bus: bus.clone(),
+            bus_heard: Arc::default(),
+            node,
+            began: Instant::now(),
+        };
         services.spawn(async move {
             while let Some(event) = to_bus.recv().await {
                 // Others see it end by its own `expires_in_ms`.
@@ -114,7 +128,8 @@ impl Live {
     }
 
     /// Announces a connection that has said who it is. From here on nothing that concerns its user is missed: call it
-    /// before reading the snapshot. `heard_at` is the connection's own note, in milliseconds, of when it last heard its client.
+    /// before reading the snapshot. `heard_at` is the connection's own note, in milliseconds of [`Live::uptime`], of when it last
+    /// heard its client.
     pub async fn register(
         &self,
         connection: ConnectionId,
@@ -130,9 +145,23 @@ impl Live {
         self.input(Input::Attach { connection, attachment }).await;
     }
 
-    /// Joins a connection to a conversation that was pending, unless access has ended in between.
-    pub async fn attach_later(&self, connection: ConnectionId, have: Head) {
-        self.input(Input::AttachLater { connection, have }).await;
+    /// Tells a connection a page of a conversation that is pending, and after the last one joins it there. Says whether it
+    /// was still wanted: nothing is told of a conversation to which access has ended. Returns when it is queued.
+    pub async fn replay(
+        &self,
+        connection: ConnectionId,
+        conversation: ConversationId,
+        frame: Frame,
+        then: Option<Head>,
+    ) -> bool {
+        let (done, wanted) = oneshot::channel();
+        self.input(Input::Replay { connection, conversation, frame, then, done }).await;
+        wanted.await.unwrap_or(false)
+    }
+
+    /// How long this node has lived, by the monotonic clock.
+    pub fn uptime(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// A connection has ended.
@@ -198,7 +227,7 @@ impl Live {
                 Err(error) => tracing::warn!(%error, "the bus cannot be heard"),
             }
             self.bus_heard.store(false, Ordering::Relaxed);
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            sleep(Duration::from_secs(1)).await;
         }
     }
 }

@@ -2,7 +2,7 @@
 //! come since the last. So concurrent sends share a commit, and commit order is publication order.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -10,6 +10,7 @@ use std::{
 
 use futures::{Future, FutureExt};
 use parlance_domain::{ChangeKind, ConversationId};
+use rustc_hash::FxHashMap as HashMap;
 use tokio::sync::oneshot;
 
 use super::{Event, Frame, Live};

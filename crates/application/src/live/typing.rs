@@ -1,11 +1,9 @@
 //! Who is typing where, without I/O. Everybody stops by themselves after [`TYPING_FOR`], so the deadlines form a queue.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use parlance_domain::{ConversationId, UserId};
+use rustc_hash::FxHashMap as HashMap;
 use tokio::time::Instant;
 
 use crate::ports::ConnectionId;

@@ -5,7 +5,7 @@ use parlance_domain::{ConversationId, NodeId, UserId};
 
 use crate::{Result, live::Event};
 
-/// Carries events between nodes. Only an accelerator: it may lose, repeat and reorder; the live node's rooms put order and
+/// Carries events between nodes. Only an accelerator: it may lose, repeat and reorder; the live node's feeds put order and
 /// completeness back by `rev`, with the store as the truth.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]

@@ -29,6 +29,13 @@ fn scene(store: MockMessages) -> Scene {
 }
 
 impl Scene {
+    /// The only page of a replay, to rev 0.
+    async fn replayed(&self, number: u32) -> bool {
+        let then = Some(head(self.here, 0));
+        let page = Frame::encode(&json!({ "type": "replay" }));
+        self.node.live.replay(socket(number), self.here, page, then).await
+    }
+
     async fn register(&self, number: u32, user: UserId) {
         self.node.register(socket(number), user, SessionId(self.node.ambient.next_uuid()), 0).await;
     }
@@ -123,7 +130,7 @@ async fn who_left_before_a_late_attachment_is_not_joined() {
     let attachment = Attachment { pending: vec![scene.here], ..Attachment::default() };
     scene.node.live.attach(socket(1), attachment).await;
     scene.left(scene.ada).await;
-    scene.node.live.attach_later(socket(1), head(scene.here, 0)).await;
+    assert!(!scene.replayed(1).await, "nobody waits for it");
     scene.changed(1, None).await;
     assert_eq!(scene.types(1), ["conversation.left"]);
 }
@@ -136,7 +143,7 @@ async fn what_is_deleted_before_a_late_attachment_is_told_and_not_joined() {
     scene.node.live.attach(socket(1), attachment).await;
     let frame = Frame::deleted(scene.here);
     scene.node.live.publish(Event::Deleted { conversation_id: scene.here, frame }).await;
-    scene.node.live.attach_later(socket(1), head(scene.here, 0)).await;
+    assert!(!scene.replayed(1).await, "nobody waits for it");
     scene.changed(1, None).await;
     assert_eq!(scene.types(1), ["conversation.deleted"]);
 }

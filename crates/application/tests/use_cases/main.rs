@@ -3,8 +3,10 @@
 
 mod access;
 mod accounts;
+mod hello;
 mod jobs;
 mod live;
 mod messages;
 mod peers;
+mod resume;
 mod sequencer;

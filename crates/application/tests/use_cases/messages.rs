@@ -1,9 +1,12 @@
 //! Sending.
 
-use parlance_application::{Error, ports::store::SENT_BEFORE};
-use parlance_domain::{ConversationId, MessageId};
+use parlance_application::{
+    App, Error,
+    ports::store::{Change, Commit, Committed, SENT_BEFORE, Write},
+};
+use parlance_domain::{ChangeKind, ConversationId, MessageId};
 use parlance_testkit::{
-    TestNode, caller, client_msg_id,
+    TestNode, caller, client_msg_id, message,
     mocks::{MockMessages, MockStore},
 };
 
@@ -47,6 +50,44 @@ async fn an_invalid_text_is_refused_at_last() {
         unreachable!("not `Validation`")
     };
     assert_eq!((fields[0].field.as_str(), fields[0].code), ("text", "too_short"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_has_a_share_and_duplicates_are_free() {
+    let node = TestNode::start(MockMessages::new());
+    let (ada, here) = (caller(&node.ambient, "ada"), ConversationId(node.ambient.next_uuid()));
+    let mut store = MockStore::new();
+    let (ambient, id) = (node.ambient.clone(), ada.id());
+    store.expect_append().returning(move |_, writes| {
+        let commit = |write: Write| {
+            let Change::Send(draft) = write.change else { unreachable!("not a send") };
+            let new = draft.client_msg_id.as_str() != "again";
+            let message = message(MessageId(ambient.next_uuid()), here, id, 1, "hello");
+            let change = new.then_some((ChangeKind::Created, 1));
+            Ok(Commit { subject: Committed::Message(message), change, access_rev: 1 })
+        };
+        Ok(writes.into_iter().map(commit).collect())
+    });
+    store
+        .expect_sent()
+        .returning(|_, _, sent| Ok((sent.as_str() == "again").then(|| MessageId(uuid_of(5)))));
+    let mut ports = node.ports(store);
+    ports.rate_limits = true;
+    let app = App::new(ports);
+    let send = async |key: &str| app.messages.send(&ada, here, client_msg_id(key), "hello").await;
+
+    for _ in 0..2_000 {
+        assert!(send("again").await.is_ok_and(|sent| sent.duplicate));
+    }
+    for n in 0..1_000 {
+        assert!(send(&n.to_string()).await.is_ok(), "send {n}");
+    }
+    let refused = send("one more").await;
+    let wait = std::time::Duration::from_millis(10);
+    assert!(matches!(refused, Err(Error::RateLimited { retry_after }) if retry_after == wait));
+    assert!(send("again").await.is_ok_and(|sent| sent.duplicate));
+    tokio::time::advance(wait).await;
+    assert!(send("one more").await.is_ok());
 }
 
 fn uuid_of(n: u128) -> uuid::Uuid {

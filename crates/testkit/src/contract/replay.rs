@@ -136,6 +136,31 @@ pub async fn replay_keeps_to_its_budget(stage: &Stage) {
     assert_eq!((last.messages.len(), last.to_rev, last.complete), (1, 5, true));
 }
 
+/// For all of them, and no less than it is.
+pub async fn weights_are_those_of_replays(stage: &Stage) {
+    let (team, [ada, bob, _]) = scene(stage).await;
+    let (here, other) = (team.general, stage.private(ada, &team, "other").await);
+    for n in 0..3 {
+        let text = "\"\\\n".repeat(300);
+        stage.try_send(ada, here, &n.to_string(), &text).await.expect("sends");
+    }
+    let marked = stage.send(ada, here, "marked").await;
+    for person in [ada, bob] {
+        stage.react(person, &marked, "+1").await.expect("reacts");
+    }
+    let cursors = vec![(here, 0), (other, 0), (here, 3), (here, 6)];
+    let weights = stage.store.weigh(cursors.clone(), 1_000_000).await.expect("weighs");
+    assert_eq!(weights.len(), 4);
+    for ((conversation, from_rev), weight) in cursors.into_iter().zip(&weights) {
+        let page = replay(stage, conversation, from_rev, 200, 1_000_000).await;
+        let bytes = serde_json::to_string(&page.messages).expect("encodes").len();
+        assert!(page.complete && *weight + 2 >= bytes, "{weight} for {bytes} bytes");
+        assert!(*weight <= bytes + 1_500 * page.messages.len(), "{weight} for {bytes} bytes");
+    }
+    let too_much = stage.store.weigh(vec![(here, 0)], 1_000).await.expect("weighs");
+    assert!(too_much[0] > 1_000, "{too_much:?}");
+}
+
 /// To nothing.
 pub async fn replay_beyond_the_head_resets(stage: &Stage) {
     let (team, [ada, ..]) = scene(stage).await;

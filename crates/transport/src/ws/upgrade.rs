@@ -5,7 +5,7 @@ use actix_web::{
 };
 use parlance_application::{App, Error};
 
-use super::{Worker, session::Session, wire};
+use super::{Worker, connection::Connection, wire};
 use crate::{
     Node,
     error::{ApiError, Problem},
@@ -32,7 +32,7 @@ pub(crate) async fn upgrade(
     };
     let (response, inbound, outbound) = wire::accept(&request, payload)
         .map_err(|error| Error::BadRequest(format!("not a WebSocket handshake: {error}")))?;
-    let session = Session::new(app, &worker, caller, outbound);
-    actix_web::rt::spawn(session.run(inbound));
+    let connection = Connection::new(app, &worker, caller, outbound);
+    actix_web::rt::spawn(connection.run(inbound));
     Ok(response)
 }

@@ -5,7 +5,6 @@
 
 use std::{
     cell::RefCell,
-    collections::VecDeque,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -19,14 +18,13 @@ use actix_web::{
 };
 use actix_ws::AggregatedMessageStream;
 use bytes::{Bytes, BytesMut};
-use parlance_application::ports::{Close, Urgency};
+use parlance_application::{
+    live::{Backlog, Pushed},
+    ports::{Close, Urgency},
+};
 
 /// The largest message that is taken in, in bytes.
 pub(super) const INBOUND_LIMIT: usize = 64 * 1024;
-/// The most that is queued for one receiver, in bytes; beyond it the connection is a slow consumer.
-const OUTBOUND_LIMIT: usize = 1024 * 1024;
-/// Above this, ephemeral frames are dropped, and replays wait.
-const HIGH_WATER: usize = 256 * 1024;
 
 /// The subprotocol that is selected where it is offered.
 const SUBPROTOCOL: &str = "parlance.v1";
@@ -61,8 +59,7 @@ pub(crate) struct Outbound(Rc<RefCell<Queue>>);
 
 #[derive(Default)]
 struct Queue {
-    frames: VecDeque<Bytes>,
-    bytes: usize,
+    backlog: Backlog,
     state: State,
     /// Who writes to the socket.
     writer: Option<Waker>,
@@ -89,17 +86,22 @@ impl Outbound {
         if queue.state != State::Open {
             return;
         }
-        let room = match urgency {
-            Urgency::Ephemeral => HIGH_WATER,
-            Urgency::Reliable => OUTBOUND_LIMIT,
-        };
-        if queue.bytes + frame.len() <= room {
-            queue.append(frame);
-        } else if urgency == Urgency::Reliable {
-            metrics::counter!("parlance_slow_consumers_total").increment(1);
-            queue.frames.clear();
-            queue.bytes = 0;
-            queue.close(Close::SlowConsumer);
+        match queue.backlog.push(frame, urgency) {
+            Pushed::Queued => queue.write(),
+            Pushed::Dropped => metrics::counter!("parlance_dropped_frames_total").increment(1),
+            Pushed::Overflowed => {
+                metrics::counter!("parlance_slow_consumers_total").increment(1);
+                queue.close(Close::SlowConsumer);
+            }
+        }
+    }
+
+    /// Queues the answer to `hello`.
+    pub(super) fn welcome(&self, frame: Bytes) {
+        let mut queue = self.0.borrow_mut();
+        if queue.state == State::Open {
+            queue.backlog.welcome(frame);
+            queue.write();
         }
     }
 
@@ -139,7 +141,12 @@ impl Outbound {
 
     /// Returns when the queue has room for more that can wait, or the connection ends.
     pub(super) async fn drained(&self) {
-        self.until(|queue| queue.bytes < HIGH_WATER || queue.state != State::Open).await;
+        self.until(|queue| queue.backlog.has_room() || queue.state != State::Open).await;
+    }
+
+    /// Whether the queue has room for more that can wait.
+    pub(super) fn has_room(&self) -> bool {
+        self.0.borrow().backlog.has_room()
     }
 
     async fn until(&self, condition: impl Fn(&Queue) -> bool) {
@@ -165,9 +172,7 @@ impl Outbound {
 }
 
 impl Queue {
-    fn append(&mut self, frame: Bytes) {
-        self.bytes += frame.len();
-        self.frames.push_back(frame);
+    fn write(&mut self) {
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }
@@ -183,7 +188,7 @@ impl Queue {
             self.state = State::Closing;
             let mut frame = BytesMut::new();
             Parser::write_close(&mut frame, Some(reason), false);
-            self.append(frame.freeze());
+            self.backlog.append(frame.freeze());
             self.wake();
         }
     }
@@ -211,9 +216,8 @@ impl MessageBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let mut queue = self.queue.0.borrow_mut();
-        if let Some(frame) = queue.frames.pop_front() {
-            queue.bytes -= frame.len();
-            if queue.bytes < HIGH_WATER && !queue.waiting.is_empty() {
+        if let Some(frame) = queue.backlog.pop() {
+            if queue.backlog.has_room() && !queue.waiting.is_empty() {
                 queue.waiting.drain(..).for_each(Waker::wake);
             }
             return Poll::Ready(Some(Ok(frame)));
@@ -230,8 +234,7 @@ impl Drop for Body {
     fn drop(&mut self) {
         let mut queue = self.queue.0.borrow_mut();
         queue.state = State::Gone;
-        queue.frames.clear();
-        queue.bytes = 0;
+        queue.backlog.clear();
         queue.wake();
     }
 }
@@ -241,7 +244,7 @@ mod tests {
     use super::*;
 
     fn queued(outbound: &Outbound) -> Vec<Bytes> {
-        outbound.0.borrow().frames.iter().cloned().collect()
+        std::iter::from_fn(|| outbound.0.borrow_mut().backlog.pop()).collect()
     }
 
     /// RFC 6455, 5.2: a server's text frame is final, unmasked, with the shortest form of its length.
@@ -260,18 +263,11 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_drops_ephemeral_frames_first_and_then_closes() {
+    fn a_slow_consumer_is_told_so_and_nothing_else() {
         let outbound = Outbound::default();
-        let frame = Bytes::from(vec![0; 100 * 1024]);
-        for _ in 0..3 {
-            outbound.push(frame.clone(), Urgency::Ephemeral);
+        for _ in 0..11 {
+            outbound.push(vec![0; 100 * 1024].into(), Urgency::Reliable);
         }
-        assert_eq!(queued(&outbound).len(), 2);
-        for _ in 0..8 {
-            outbound.push(frame.clone(), Urgency::Reliable);
-        }
-        assert_eq!(queued(&outbound).len(), 10);
-        outbound.push(frame.clone(), Urgency::Reliable);
         let left = queued(&outbound);
         assert_eq!(left.len(), 1);
         assert_eq!(&left[0][..4], [0x88, 15, 0x0f, 0xa1], "a close frame with code 4001");

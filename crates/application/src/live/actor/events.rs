@@ -18,8 +18,8 @@ impl Actor {
                     self.typing_stopped(*conversation_id, *author).await;
                 }
                 let access_rev = self.access(*access_rev);
-                if let Some(room) = self.rooms.get_mut(conversation_id) {
-                    let steps = room.changed(*rev, access_rev, frame.clone());
+                if let Some(feed) = self.feeds.get_mut(conversation_id) {
+                    let steps = feed.changed(*rev, access_rev, frame.clone());
                     self.carry_out(*conversation_id, steps).await;
                 }
             }

@@ -1,8 +1,7 @@
 //! What the other nodes have done, as far as the bus did not tell: asked of the store.
 
-use std::collections::HashSet;
-
 use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
+use rustc_hash::FxHashSet as HashSet;
 
 use super::{Actor, Input};
 use crate::{
@@ -35,7 +34,7 @@ pub(in crate::live) enum News {
 }
 
 impl Actor {
-    /// The count of changes of access as rooms are to see it: always the same on a node that shares its store with no
+    /// The count of changes of access as feeds are to see it: always the same on a node that shares its store with no
     /// other, because its own events come in order and are waited for.
     pub(super) fn access(&self, access_rev: u64) -> u64 {
         if self.peers.is_some() { access_rev } else { 0 }
@@ -43,8 +42,8 @@ impl Actor {
 
     pub(super) async fn access_changed(&mut self, conversation: ConversationId, access_rev: u64) {
         let access_rev = self.access(access_rev);
-        if let Some(room) = self.rooms.get_mut(&conversation) {
-            let steps = room.access_changed(access_rev);
+        if let Some(feed) = self.feeds.get_mut(&conversation) {
+            let steps = feed.access_changed(access_rev);
             self.carry_out(conversation, steps).await;
         }
     }
@@ -55,7 +54,7 @@ impl Actor {
             (std::mem::take(&mut self.wanted), std::mem::take(&mut self.unwanted));
         if !unwanted.is_empty() {
             let gone = |topic: &Topic| match topic {
-                Topic::Conversation(id) => !self.rooms.contains_key(id),
+                Topic::Conversation(id) => !self.feeds.contains_key(id),
                 Topic::User(id) => self.connections.of_user(*id).is_empty(),
                 Topic::Everybody => false,
             };
@@ -66,12 +65,12 @@ impl Actor {
         }
     }
 
-    /// Asks which members of a room may still read.
+    /// Asks which members of a feed may still read.
     pub(super) fn check(&self, conversation: ConversationId) {
-        let (Some(peers), Some(room)) = (&self.peers, self.rooms.get(&conversation)) else {
+        let (Some(peers), Some(feed)) = (&self.peers, self.feeds.get(&conversation)) else {
             return;
         };
-        let users = room.members().filter_map(|id| self.connections.get(id).map(|c| c.user_id));
+        let users = feed.members().filter_map(|id| self.connections.get(id).map(|c| c.user_id));
         let asked: Vec<UserId> = users.collect::<HashSet<_>>().into_iter().collect();
         let (changes, live) = (peers.changes.clone(), self.live.clone());
         self.tasks.spawn(async move {
@@ -90,8 +89,8 @@ impl Actor {
             Ok(readers) => readers,
             Err(error) => {
                 tracing::warn!(%error, conversation = %conversation_id, "who may read could not be checked yet");
-                if let Some(room) = self.rooms.get_mut(&conversation_id) {
-                    room.unchecked();
+                if let Some(feed) = self.feeds.get_mut(&conversation_id) {
+                    feed.unchecked();
                 }
                 return;
             }
@@ -101,8 +100,8 @@ impl Actor {
             let frame = Frame::left(conversation_id);
             self.event(&Event::Left { conversation_id, user_id, access_rev: 0, frame }).await;
         }
-        if let Some(room) = self.rooms.get_mut(&conversation_id) {
-            let steps = room.checked(readers.access_rev);
+        if let Some(feed) = self.feeds.get_mut(&conversation_id) {
+            let steps = feed.checked(readers.access_rev);
             self.carry_out(conversation_id, steps).await;
         }
     }
@@ -124,12 +123,12 @@ impl Actor {
             }
             News::Listening(topics) => {
                 let conversation = |topic: &Topic| match topic {
-                    Topic::Conversation(id) if self.rooms.contains_key(id) => Some(*id),
+                    Topic::Conversation(id) if self.feeds.contains_key(id) => Some(*id),
                     _ => None,
                 };
                 self.ask_heads(&topics.iter().filter_map(conversation).collect::<Vec<_>>());
             }
-            News::Lost => self.ask_heads(&self.rooms.keys().copied().collect::<Vec<_>>()),
+            News::Lost => self.ask_heads(&self.feeds.keys().copied().collect::<Vec<_>>()),
             News::InWorkspace(user, workspace) => self.in_workspace(user, workspace),
             News::CutOff => {
                 for connection in self.connections.ids() {
@@ -142,8 +141,8 @@ impl Actor {
 
     async fn heads(&mut self, heads: Vec<Head>) {
         for Head { conversation_id, rev, access_rev } in heads {
-            if let Some(room) = self.rooms.get_mut(&conversation_id) {
-                let steps = room.behind(rev, access_rev);
+            if let Some(feed) = self.feeds.get_mut(&conversation_id) {
+                let steps = feed.behind(rev, access_rev);
                 self.carry_out(conversation_id, steps).await;
             }
         }

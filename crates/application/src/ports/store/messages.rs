@@ -47,6 +47,10 @@ pub trait Messages: Send + Sync {
         conversation: ConversationId,
         query: ReplayQuery,
     ) -> Result<ReplayPage>;
+
+    /// At most how many bytes of messages the changes after each of these revs are in replay frames, in the order asked. More
+    /// than `most` need not be told exactly. Nothing of what they say shows, so that access is not checked.
+    async fn weigh(&self, cursors: Vec<(ConversationId, u64)>, most: usize) -> Result<Vec<usize>>;
 }
 
 /// The words of the conflict over a `client_msg_id`.
@@ -185,12 +189,15 @@ impl ReplayQuery {
 
     /// At most how many bytes of a frame a message takes: its ids and times, its text as JSON escapes it, its reactions.
     pub fn weight(message: &Message) -> usize {
-        let escapes =
-            message.text.bytes().filter(|b| matches!(b, b'"' | b'\\' | b'\n' | b'\t')).count();
         let reactions =
             message.reactions.iter().map(|r| r.emoji.len() * 2 + r.user_ids.len() * 39 + 60);
-        let strings = message.client_msg_id.len() * 2 + message.text.len() + escapes;
-        900 + strings + reactions.sum::<usize>()
+        Self::weight_of(&message.client_msg_id, &message.text, reactions.sum())
+    }
+
+    /// The same of a message's parts, where its reactions take so many bytes.
+    pub fn weight_of(client_msg_id: &str, text: &str, reactions: usize) -> usize {
+        let escapes = text.bytes().filter(|b| matches!(b, b'"' | b'\\' | b'\n' | b'\t')).count();
+        900 + client_msg_id.len() * 2 + text.len() + escapes + reactions
     }
 
     /// As much as one frame holds of the changes after a rev.

@@ -1,15 +1,21 @@
-//! One conversation's live side, without I/O: who listens, up to which rev they have been told, and what to do about holes.
+//! One conversation's live side, without I/O: a bus that loses, repeats and reorders goes in, with what the store answers;
+//! out come live events in rev order, replays that bridge holes, and requests to read the store or the members again.
 //!
-//! 1. Every listener gets every rev after the one it joined at, in order, as live events or inside replays.
-//! 2. A lost or reordered event never reaches a listener out of turn: the room reads the store instead.
-//! 3. A connection that joins behind the room's position is caught up from the last few frames, or from the store.
-//! 4. Nothing that was committed after a change of access is delivered before the room has learnt of that change, from its
-//!    event or, when that was lost, by a check of who may still read.
+//! 1. Every listener is told every rev after the one it joined at, once, in order, as live events or inside replays
+//!    (`whatever_the_bus_does_everybody_is_told_everything_in_order`, `passes_events_on_in_order_and_repeats_never`).
+//! 2. What comes beyond a hole reaches nobody out of turn: the store is read instead, once at a time, and asked again when it
+//!    was silent (`bridges_a_hole_from_the_store`, `asks_again_when_the_store_did_not_answer`).
+//! 3. Who joins behind is caught up from the last few frames, or from the store; who joins ahead hears nothing twice
+//!    (`catches_up_who_joins_a_little_behind`, `reads_the_store_for_who_joins_far_behind`, `who_joins_ahead_hears_nothing_twice`).
+//! 4. Nothing that was committed after a change of access is delivered before the feed has learnt of that change, from its
+//!    event or, when that was lost, by a check of who may still read (`what_follows_a_change_of_access_waits_for_a_check`,
+//!    `a_replay_waits_for_a_check_too`, `who_joins_with_an_older_view_is_checked`).
+//! 5. Whoever has left is told nothing more (`who_left_hears_nothing_more`).
+//! 6. It holds [`RECENT`] frames at most, whatever the bus does: what is beyond a hole is not kept.
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
+
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use super::Frame;
 use crate::ports::ConnectionId;
@@ -21,15 +27,15 @@ const RECENT: usize = 64;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Deliver(Arc<[ConnectionId]>, Frame),
-    /// Read a replay page of this conversation; answer with [`Room::bridged`] or [`Room::unread`].
+    /// Read a replay page of this conversation; answer with [`Feed::bridged`] or [`Feed::unread`].
     Read {
         from_rev: u64,
     },
-    /// Find out who may still read; answer with [`Room::checked`] or [`Room::unchecked`].
+    /// Find out who may still read; answer with [`Feed::checked`] or [`Feed::unchecked`].
     Check,
 }
 
-pub(super) struct Room {
+pub(super) struct Feed {
     /// All listeners have been told everything up to this rev.
     position: u64,
     /// The last frames, contiguous, ending at `position`.
@@ -52,14 +58,14 @@ pub(super) struct Room {
     joined_at: Option<u64>,
 }
 
-impl Room {
-    /// A room whose first member has been told everything up to `position`, and could read at `access_rev`.
+impl Feed {
+    /// A feed whose first member has been told everything up to `position`, and could read at `access_rev`.
     pub(super) fn new(position: u64, access_rev: u64) -> Self {
         Self {
             position,
             recent: VecDeque::new(),
-            listeners: HashSet::new(),
-            adrift: HashMap::new(),
+            listeners: HashSet::default(),
+            adrift: HashMap::default(),
             audience: None,
             beyond: 0,
             reading: false,
@@ -137,7 +143,7 @@ impl Room {
         steps
     }
 
-    /// Somebody's access has begun or ended, and the room's members are as they should be after it.
+    /// Somebody's access has begun or ended, and the feed's members are as they should be after it.
     pub(super) fn access_changed(&mut self, access_rev: u64) -> Vec<Step> {
         if access_rev == self.access_rev + 1 {
             self.access_rev = access_rev;
@@ -157,7 +163,7 @@ impl Room {
         self.behind(0, 0)
     }
 
-    /// The store did not answer; [`Room::retry`] asks again.
+    /// The store did not answer; [`Feed::retry`] asks again.
     pub(super) fn unchecked(&mut self) {
         self.checking = false;
     }
@@ -198,7 +204,7 @@ impl Room {
         steps
     }
 
-    /// The store did not answer; [`Room::retry`] asks again.
+    /// The store did not answer; [`Feed::retry`] asks again.
     pub(super) fn unread(&mut self) {
         self.reading = false;
     }
@@ -262,159 +268,4 @@ impl Room {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn socket(number: u32) -> ConnectionId {
-        ConnectionId { worker: 0, number }
-    }
-
-    fn frame(rev: u64) -> Frame {
-        Frame::encode(&rev)
-    }
-
-    fn told(step: &Step) -> (Vec<u32>, String) {
-        match step {
-            Step::Deliver(to, frame) => {
-                let mut to: Vec<u32> = to.iter().map(|c| c.number).collect();
-                to.sort_unstable();
-                (to, String::from_utf8_lossy(frame.bytes()).into_owned())
-            }
-            Step::Read { from_rev } => (vec![], format!("read from {from_rev}")),
-            Step::Check => (vec![], "check".into()),
-        }
-    }
-
-    fn all(steps: &[Step]) -> Vec<(Vec<u32>, String)> {
-        steps.iter().map(told).collect()
-    }
-
-    #[test]
-    fn passes_events_on_in_order_and_repeats_never() {
-        let mut room = Room::new(4, 1);
-        assert_eq!(room.join(socket(1), 4, 1), []);
-        assert_eq!(all(&room.changed(5, 1, frame(5))), [(vec![1], "5".into())]);
-        assert_eq!(room.changed(5, 1, frame(5)), []);
-        assert_eq!(room.changed(3, 1, frame(3)), []);
-    }
-
-    #[test]
-    fn bridges_a_hole_from_the_store() {
-        let mut room = Room::new(4, 1);
-        room.join(socket(1), 4, 1);
-        assert_eq!(all(&room.changed(7, 1, frame(7))), [(vec![], "read from 4".into())]);
-        // Only one read at a time, and an event that closes part of the hole still passes.
-        assert_eq!(all(&room.changed(5, 1, frame(5))), [(vec![1], "5".into())]);
-        assert_eq!(
-            all(&room.bridged(4, 6, 1, &frame(46))),
-            [(vec![1], "46".into()), (vec![], "read from 6".into())]
-        );
-        assert_eq!(all(&room.bridged(6, 8, 1, &frame(68))), [(vec![1], "68".into())]);
-        assert_eq!(room.changed(8, 1, frame(8)), []);
-        assert_eq!(all(&room.changed(9, 1, frame(9))), [(vec![1], "9".into())]);
-    }
-
-    #[test]
-    fn asks_again_when_the_store_did_not_answer() {
-        let mut room = Room::new(0, 1);
-        room.join(socket(1), 0, 1);
-        room.changed(2, 1, frame(2));
-        room.unread();
-        assert_eq!(room.retry(), [Step::Read { from_rev: 0 }]);
-        assert_eq!(room.retry(), []);
-    }
-
-    #[test]
-    fn catches_up_who_joins_a_little_behind() {
-        let mut room = Room::new(0, 1);
-        room.join(socket(1), 0, 1);
-        for rev in 1..=3 {
-            room.changed(rev, 1, frame(rev));
-        }
-        assert_eq!(
-            all(&room.join(socket(2), 1, 1)),
-            [(vec![2], "2".into()), (vec![2], "3".into())]
-        );
-        assert_eq!(all(&room.changed(4, 1, frame(4))), [(vec![1, 2], "4".into())]);
-    }
-
-    #[test]
-    fn reads_the_store_for_who_joins_far_behind() {
-        let mut room = Room::new(100, 1);
-        room.join(socket(1), 100, 1);
-        assert_eq!(room.join(socket(2), 10, 1), [Step::Read { from_rev: 10 }]);
-        assert_eq!(all(&room.changed(101, 1, frame(101))), [(vec![1], "101".into())]);
-        // The page ends before the room's position, and the rest is in the recent frames.
-        assert_eq!(
-            all(&room.bridged(10, 100, 1, &frame(10_100))),
-            [(vec![2], "10100".into()), (vec![2], "101".into())]
-        );
-        assert_eq!(all(&room.changed(102, 1, frame(102))), [(vec![1, 2], "102".into())]);
-    }
-
-    #[test]
-    fn who_joins_ahead_hears_nothing_twice() {
-        let mut room = Room::new(4, 1);
-        room.join(socket(1), 4, 1);
-        room.join(socket(2), 6, 1);
-        assert_eq!(all(&room.changed(5, 1, frame(5))), [(vec![1], "5".into())]);
-        assert_eq!(all(&room.changed(6, 1, frame(6))), [(vec![1], "6".into())]);
-        assert_eq!(all(&room.changed(7, 1, frame(7))), [(vec![1, 2], "7".into())]);
-    }
-
-    #[test]
-    fn who_left_hears_nothing_more() {
-        let mut room = Room::new(0, 1);
-        room.join(socket(1), 0, 1);
-        room.join(socket(2), 9, 1);
-        room.leave(socket(1));
-        room.leave(socket(2));
-        assert!(room.is_empty());
-        assert_eq!(all(&room.changed(1, 1, frame(1))), [(vec![], "1".into())]);
-    }
-
-    #[test]
-    fn what_follows_a_change_of_access_waits_for_a_check() {
-        let mut room = Room::new(4, 1);
-        room.join(socket(1), 4, 1);
-        room.join(socket(2), 4, 1);
-        assert_eq!(all(&room.changed(5, 2, frame(5))), [(vec![], "check".into())]);
-        assert_eq!(room.changed(6, 2, frame(6)), [], "one check at a time");
-        room.leave(socket(2));
-        assert_eq!(all(&room.checked(2)), [(vec![], "read from 4".into())]);
-        assert_eq!(all(&room.bridged(4, 6, 2, &frame(46))), [(vec![1], "46".into())]);
-        assert_eq!(all(&room.changed(7, 2, frame(7))), [(vec![1], "7".into())]);
-    }
-
-    #[test]
-    fn a_replay_waits_for_a_check_too() {
-        let mut room = Room::new(4, 1);
-        room.join(socket(1), 4, 1);
-        room.changed(6, 1, frame(6));
-        assert_eq!(all(&room.bridged(4, 6, 2, &frame(46))), [(vec![], "check".into())]);
-        room.unchecked();
-        assert_eq!(all(&room.retry()), [(vec![], "check".into())]);
-        assert_eq!(all(&room.checked(2)), [(vec![], "read from 4".into())]);
-    }
-
-    #[test]
-    fn a_change_of_access_that_was_heard_needs_no_check() {
-        let mut room = Room::new(4, 1);
-        room.join(socket(1), 4, 1);
-        assert_eq!(room.access_changed(2), []);
-        assert_eq!(all(&room.changed(5, 2, frame(5))), [(vec![1], "5".into())]);
-        assert_eq!(all(&room.access_changed(4)), [(vec![], "check".into())], "one was lost");
-    }
-
-    #[test]
-    fn who_joins_with_an_older_view_is_checked() {
-        let mut room = Room::new(4, 3);
-        room.join(socket(1), 4, 3);
-        assert_eq!(all(&room.join(socket(2), 4, 2)), [(vec![], "check".into())]);
-        // A check that was asked before somebody joined says nothing of them.
-        assert_eq!(room.join(socket(3), 4, 2), []);
-        assert_eq!(all(&room.checked(3)), [(vec![], "check".into())]);
-        assert_eq!(all(&room.checked(3)), []);
-        assert_eq!(all(&room.changed(5, 3, frame(5))), [(vec![1, 2, 3], "5".into())]);
-    }
-}
+mod tests;

@@ -1,0 +1,151 @@
+use std::{
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    Caller, Error, Result, Unauthenticated,
+    live::{Attachment, CatchUp, Live, Next, Page, Resume},
+    ports::{
+        Ambient, ConnectionId,
+        store::{self, Reader, ReplayQuery, Snapshot, SnapshotEntry},
+    },
+    rate_limit::Admission,
+};
+
+/// How long a silent store is left alone before a page is asked for again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The opening of a connection: who it is, what it listens to, and what it has missed. In this order, so that nothing falls
+/// between: register, look at the session, read the snapshot, reply, attach, replay.
+pub struct Hello {
+    accounts: Arc<dyn store::Accounts>,
+    conversations: Arc<dyn store::Conversations>,
+    messages: Arc<dyn store::Messages>,
+    ambient: Arc<dyn Ambient>,
+    live: Live,
+    admission: Option<Admission>,
+}
+
+/// What an opened connection is told.
+#[derive(Debug)]
+pub struct Opened {
+    /// Everything as it is.
+    pub snapshot: Snapshot,
+    /// What it has missed.
+    pub catch_up: CatchUp,
+}
+
+impl Hello {
+    pub(crate) fn new(
+        store: &Arc<dyn store::Store>,
+        ambient: Arc<dyn Ambient>,
+        live: Live,
+        rate_limits: bool,
+    ) -> Self {
+        Self {
+            accounts: store.clone(),
+            conversations: store.clone(),
+            messages: store.clone(),
+            ambient,
+            live,
+            admission: rate_limits.then(|| Admission::new(Instant::now())),
+        }
+    }
+
+    /// Opens a connection of somebody who has proved who they are. `heard_at` is the connection's own note, in milliseconds
+    /// of [`Live::uptime`], of when it last heard its client. `Unavailable` while too many come at once.
+    pub async fn open(
+        &self,
+        caller: &Caller,
+        connection: ConnectionId,
+        heard_at: Arc<AtomicI64>,
+        resume: Option<&Resume>,
+    ) -> Result<Opened> {
+        self.admit().await?;
+        self.live.register(connection, caller.id(), caller.session_id, heard_at).await;
+        let opened = self.read(caller, resume).await;
+        if opened.is_err() {
+            self.live.unregister(connection).await;
+        }
+        opened
+    }
+
+    /// Joins the connection to all that it has been told of. To be called once the reply is queued: events follow it.
+    pub async fn attach(&self, connection: ConnectionId, opened: &Opened) {
+        let Opened { snapshot, catch_up } = opened;
+        let pending: Vec<_> = catch_up.pending().collect();
+        let mut conversations: Vec<_> =
+            snapshot.conversations.iter().map(SnapshotEntry::head).collect();
+        conversations.retain(|head| !pending.contains(&head.conversation_id));
+        let workspaces = snapshot.workspaces.iter().map(|workspace| workspace.id).collect();
+        let attachment = Attachment { workspaces, conversations, pending };
+        self.live.attach(connection, attachment).await;
+    }
+
+    /// Replays what the connection has missed, a page each time `drained` returns, and joins each conversation behind its
+    /// replay. Access is checked for each page.
+    pub async fn catch_up(
+        &self,
+        caller: &Caller,
+        connection: ConnectionId,
+        mut catch_up: CatchUp,
+        mut drained: impl AsyncFnMut(),
+    ) {
+        while let Some(next) = catch_up.next() {
+            drained().await;
+            let page = match next {
+                Next::Tell(page) => page,
+                Next::Read(conversation, from_rev) => {
+                    let reader = Reader::User(caller.id());
+                    let query = ReplayQuery::after(from_rev);
+                    let page = self.messages.replay(reader, conversation, query).await;
+                    match catch_up.page(page) {
+                        Ok(Some(page)) => page,
+                        Ok(None) => continue,
+                        Err(error) => {
+                            tracing::warn!(%error, %conversation, "a replay waits for the store");
+                            sleep(RETRY).await;
+                            continue;
+                        }
+                    }
+                }
+            };
+            let Page { conversation_id, frame, then } = page;
+            let last = then.is_some();
+            let wanted = self.live.replay(connection, conversation_id, frame, then).await;
+            if last || !wanted {
+                catch_up.done();
+            }
+        }
+    }
+
+    async fn admit(&self) -> Result<()> {
+        let Some(admission) = &self.admission else { return Ok(()) };
+        let jitter = f64::from(self.ambient.random()[0]) / 255.0;
+        match admission.admit(Instant::now(), jitter) {
+            Ok(Duration::ZERO) => {}
+            Ok(wait) => sleep(wait).await,
+            Err(retry_after) => {
+                let cause = "too many connections open at once".into();
+                return Err(Error::Unavailable { retry_after, cause });
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&self, caller: &Caller, resume: Option<&Resume>) -> Result<Opened> {
+        // A session that ended between its look-up and its registration is found now.
+        let owner = self.accounts.session_owner(caller.session_id, self.ambient.now()).await?;
+        owner.ok_or(Unauthenticated::Revoked)?;
+        let snapshot = self.conversations.snapshot(caller.id()).await?;
+        let mut catch_up = CatchUp::new(&snapshot, resume);
+        while let Some((cursors, most)) = catch_up.to_weigh() {
+            let weights = self.messages.weigh(cursors, most).await?;
+            catch_up.weighed(&weights);
+        }
+        Ok(Opened { snapshot, catch_up })
+    }
+}

@@ -1,0 +1,143 @@
+//! What waits for one receiver, without I/O.
+//!
+//! 1. It never holds more than [`BACKLOG_LIMIT`] bytes beside the answer to `hello`
+//!    (`a_reader_that_stops_costs_a_bounded_number_of_bytes`).
+//! 2. Above [`HIGH_WATER`] ephemeral frames are dropped, and replays wait (`ephemeral_frames_go_first`).
+//! 3. A frame that must arrive and has no room ends the connection: what is queued is given up, and the client resumes
+//!    (`a_reader_that_stops_costs_a_bounded_number_of_bytes`).
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::ports::Urgency;
+
+/// The most that is queued for one receiver, in bytes; beyond it the connection is a slow consumer.
+pub const BACKLOG_LIMIT: usize = 1024 * 1024;
+/// Above this many bytes ephemeral frames are dropped, and replays wait.
+pub const HIGH_WATER: usize = 256 * 1024;
+
+/// See the module's description. A slow consumer never slows the others: nothing here waits.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    /// The answer to `hello` is as long as its user's conversations make it.
+    welcome: usize,
+}
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It waits to be written.
+    Queued,
+    /// It may be missed, and was.
+    Dropped,
+    /// There was no room for what must not be missed: the connection is to be closed as a slow consumer. Nothing waits any more.
+    Overflowed,
+}
+
+impl Backlog {
+    /// Queues a frame, or does what `urgency` says when there is no room.
+    pub fn push(&mut self, frame: Bytes, urgency: Urgency) -> Pushed {
+        let room = match urgency {
+            Urgency::Ephemeral => HIGH_WATER,
+            Urgency::Reliable => BACKLOG_LIMIT,
+        };
+        if self.bytes + frame.len() <= room + self.welcome {
+            self.append(frame);
+            return Pushed::Queued;
+        }
+        match urgency {
+            Urgency::Ephemeral => Pushed::Dropped,
+            Urgency::Reliable => {
+                self.clear();
+                Pushed::Overflowed
+            }
+        }
+    }
+
+    /// Queues the answer to `hello`, which has room whatever its length.
+    pub fn welcome(&mut self, frame: Bytes) {
+        self.welcome = frame.len();
+        self.append(frame);
+    }
+
+    /// Queues a frame that has room whatever waits: the one that ends the connection.
+    pub fn append(&mut self, frame: Bytes) {
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+    }
+
+    /// What is to be written next.
+    pub fn pop(&mut self) -> Option<Bytes> {
+        let frame = self.frames.pop_front()?;
+        self.bytes -= frame.len();
+        if self.welcome > 0 {
+            // It was the first that was queued, but for a refusal or two.
+            self.welcome = self.welcome.saturating_sub(frame.len());
+        }
+        Some(frame)
+    }
+
+    /// Whether there is room for what can wait.
+    pub fn has_room(&self) -> bool {
+        self.bytes < HIGH_WATER + self.welcome
+    }
+
+    /// Gives up what waits.
+    pub fn clear(&mut self) {
+        self.frames.clear();
+        self.bytes = 0;
+        self.welcome = 0;
+    }
+
+    /// Bytes that wait.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kib: usize) -> Bytes {
+        vec![b'x'; kib * 1024].into()
+    }
+
+    #[test]
+    fn ephemeral_frames_go_first() {
+        let mut backlog = Backlog::default();
+        assert_eq!(backlog.push(frame(100), Urgency::Ephemeral), Pushed::Queued);
+        assert_eq!(backlog.push(frame(100), Urgency::Ephemeral), Pushed::Queued);
+        assert!(backlog.has_room());
+        assert_eq!(backlog.push(frame(100), Urgency::Ephemeral), Pushed::Dropped);
+        assert_eq!(backlog.push(frame(100), Urgency::Reliable), Pushed::Queued);
+        assert!(!backlog.has_room());
+        backlog.pop();
+        assert!(backlog.has_room());
+        assert_eq!(backlog.bytes(), 200 * 1024);
+    }
+
+    #[test]
+    fn a_reader_that_stops_costs_a_bounded_number_of_bytes() {
+        let mut backlog = Backlog::default();
+        for _ in 0..10 {
+            assert_eq!(backlog.push(frame(100), Urgency::Reliable), Pushed::Queued);
+            assert!(backlog.bytes() <= BACKLOG_LIMIT);
+        }
+        assert_eq!(backlog.push(frame(100), Urgency::Reliable), Pushed::Overflowed);
+        assert_eq!((backlog.bytes(), backlog.pop()), (0, None));
+    }
+
+    #[test]
+    fn the_answer_to_hello_has_room_and_takes_none() {
+        let mut backlog = Backlog::default();
+        backlog.welcome(frame(3_000));
+        assert_eq!(backlog.push(frame(1_000), Urgency::Reliable), Pushed::Queued);
+        assert!(!backlog.has_room());
+        backlog.pop();
+        assert_eq!(backlog.push(frame(100), Urgency::Reliable), Pushed::Overflowed);
+    }
+}

@@ -1,0 +1,359 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn socket(number: u32) -> ConnectionId {
+    ConnectionId { worker: 0, number }
+}
+
+fn frame(rev: u64) -> Frame {
+    Frame::encode(&rev)
+}
+
+fn told(step: &Step) -> (Vec<u32>, String) {
+    match step {
+        Step::Deliver(to, frame) => {
+            let mut to: Vec<u32> = to.iter().map(|c| c.number).collect();
+            to.sort_unstable();
+            (to, String::from_utf8_lossy(frame.bytes()).into_owned())
+        }
+        Step::Read { from_rev } => (vec![], format!("read from {from_rev}")),
+        Step::Check => (vec![], "check".into()),
+    }
+}
+
+fn all(steps: &[Step]) -> Vec<(Vec<u32>, String)> {
+    steps.iter().map(told).collect()
+}
+
+#[test]
+fn passes_events_on_in_order_and_repeats_never() {
+    let mut feed = Feed::new(4, 1);
+    assert_eq!(feed.join(socket(1), 4, 1), []);
+    assert_eq!(all(&feed.changed(5, 1, frame(5))), [(vec![1], "5".into())]);
+    assert_eq!(feed.changed(5, 1, frame(5)), []);
+    assert_eq!(feed.changed(3, 1, frame(3)), []);
+}
+
+#[test]
+fn bridges_a_hole_from_the_store() {
+    let mut feed = Feed::new(4, 1);
+    feed.join(socket(1), 4, 1);
+    assert_eq!(all(&feed.changed(7, 1, frame(7))), [(vec![], "read from 4".into())]);
+    // Only one read at a time, and an event that closes part of the hole still passes.
+    assert_eq!(all(&feed.changed(5, 1, frame(5))), [(vec![1], "5".into())]);
+    assert_eq!(
+        all(&feed.bridged(4, 6, 1, &frame(46))),
+        [(vec![1], "46".into()), (vec![], "read from 6".into())]
+    );
+    assert_eq!(all(&feed.bridged(6, 8, 1, &frame(68))), [(vec![1], "68".into())]);
+    assert_eq!(feed.changed(8, 1, frame(8)), []);
+    assert_eq!(all(&feed.changed(9, 1, frame(9))), [(vec![1], "9".into())]);
+}
+
+#[test]
+fn asks_again_when_the_store_did_not_answer() {
+    let mut feed = Feed::new(0, 1);
+    feed.join(socket(1), 0, 1);
+    feed.changed(2, 1, frame(2));
+    feed.unread();
+    assert_eq!(feed.retry(), [Step::Read { from_rev: 0 }]);
+    assert_eq!(feed.retry(), []);
+}
+
+#[test]
+fn catches_up_who_joins_a_little_behind() {
+    let mut feed = Feed::new(0, 1);
+    feed.join(socket(1), 0, 1);
+    for rev in 1..=3 {
+        feed.changed(rev, 1, frame(rev));
+    }
+    assert_eq!(all(&feed.join(socket(2), 1, 1)), [(vec![2], "2".into()), (vec![2], "3".into())]);
+    assert_eq!(all(&feed.changed(4, 1, frame(4))), [(vec![1, 2], "4".into())]);
+}
+
+#[test]
+fn reads_the_store_for_who_joins_far_behind() {
+    let mut feed = Feed::new(100, 1);
+    feed.join(socket(1), 100, 1);
+    assert_eq!(feed.join(socket(2), 10, 1), [Step::Read { from_rev: 10 }]);
+    assert_eq!(all(&feed.changed(101, 1, frame(101))), [(vec![1], "101".into())]);
+    // The page ends before the feed's position, and the rest is in the recent frames.
+    assert_eq!(
+        all(&feed.bridged(10, 100, 1, &frame(10_100))),
+        [(vec![2], "10100".into()), (vec![2], "101".into())]
+    );
+    assert_eq!(all(&feed.changed(102, 1, frame(102))), [(vec![1, 2], "102".into())]);
+}
+
+#[test]
+fn who_joins_ahead_hears_nothing_twice() {
+    let mut feed = Feed::new(4, 1);
+    feed.join(socket(1), 4, 1);
+    feed.join(socket(2), 6, 1);
+    assert_eq!(all(&feed.changed(5, 1, frame(5))), [(vec![1], "5".into())]);
+    assert_eq!(all(&feed.changed(6, 1, frame(6))), [(vec![1], "6".into())]);
+    assert_eq!(all(&feed.changed(7, 1, frame(7))), [(vec![1, 2], "7".into())]);
+}
+
+#[test]
+fn who_left_hears_nothing_more() {
+    let mut feed = Feed::new(0, 1);
+    feed.join(socket(1), 0, 1);
+    feed.join(socket(2), 9, 1);
+    feed.leave(socket(1));
+    feed.leave(socket(2));
+    assert!(feed.is_empty());
+    assert_eq!(all(&feed.changed(1, 1, frame(1))), [(vec![], "1".into())]);
+}
+
+#[test]
+fn what_follows_a_change_of_access_waits_for_a_check() {
+    let mut feed = Feed::new(4, 1);
+    feed.join(socket(1), 4, 1);
+    feed.join(socket(2), 4, 1);
+    assert_eq!(all(&feed.changed(5, 2, frame(5))), [(vec![], "check".into())]);
+    assert_eq!(feed.changed(6, 2, frame(6)), [], "one check at a time");
+    feed.leave(socket(2));
+    assert_eq!(all(&feed.checked(2)), [(vec![], "read from 4".into())]);
+    assert_eq!(all(&feed.bridged(4, 6, 2, &frame(46))), [(vec![1], "46".into())]);
+    assert_eq!(all(&feed.changed(7, 2, frame(7))), [(vec![1], "7".into())]);
+}
+
+#[test]
+fn a_replay_waits_for_a_check_too() {
+    let mut feed = Feed::new(4, 1);
+    feed.join(socket(1), 4, 1);
+    feed.changed(6, 1, frame(6));
+    assert_eq!(all(&feed.bridged(4, 6, 2, &frame(46))), [(vec![], "check".into())]);
+    feed.unchecked();
+    assert_eq!(all(&feed.retry()), [(vec![], "check".into())]);
+    assert_eq!(all(&feed.checked(2)), [(vec![], "read from 4".into())]);
+}
+
+#[test]
+fn a_change_of_access_that_was_heard_needs_no_check() {
+    let mut feed = Feed::new(4, 1);
+    feed.join(socket(1), 4, 1);
+    assert_eq!(feed.access_changed(2), []);
+    assert_eq!(all(&feed.changed(5, 2, frame(5))), [(vec![1], "5".into())]);
+    assert_eq!(all(&feed.access_changed(4)), [(vec![], "check".into())], "one was lost");
+}
+
+#[test]
+fn who_joins_with_an_older_view_is_checked() {
+    let mut feed = Feed::new(4, 3);
+    feed.join(socket(1), 4, 3);
+    assert_eq!(all(&feed.join(socket(2), 4, 2)), [(vec![], "check".into())]);
+    // A check that was asked before somebody joined says nothing of them.
+    assert_eq!(feed.join(socket(3), 4, 2), []);
+    assert_eq!(all(&feed.checked(3)), [(vec![], "check".into())]);
+    assert_eq!(all(&feed.checked(3)), []);
+    assert_eq!(all(&feed.changed(5, 3, frame(5))), [(vec![1, 2, 3], "5".into())]);
+}
+
+/// What happens around a feed.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    /// A commit, whose event goes into the bus.
+    Commit,
+    /// Somebody's access ends; the event goes into the bus.
+    Remove(usize),
+    /// The bus brings one of the events that it holds, and may keep it.
+    Bring {
+        which: usize,
+        repeat: bool,
+    },
+    /// The bus loses one.
+    Lose(usize),
+    /// Somebody comes in, who knows this much less than everything.
+    Join {
+        number: u32,
+        behind: u64,
+    },
+    Leave(usize),
+    /// The store answers a question, or does not.
+    Answer {
+        page: u64,
+        fail: bool,
+    },
+    Retry,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => Just(Act::Commit),
+        1 => any::<usize>().prop_map(Act::Remove),
+        4 => (any::<usize>(), any::<bool>()).prop_map(|(which, repeat)| Act::Bring { which, repeat }),
+        1 => any::<usize>().prop_map(Act::Lose),
+        1 => (0..50_u32, 0..80_u64).prop_map(|(number, behind)| Act::Join { number, behind }),
+        1 => any::<usize>().prop_map(Act::Leave),
+        3 => (1..9_u64, any::<bool>()).prop_map(|(page, fail)| Act::Answer { page, fail }),
+        1 => Just(Act::Retry),
+    ]
+}
+
+/// A store, a bus and connections around one feed.
+struct World {
+    feed: Feed,
+    rev: u64,
+    access_rev: u64,
+    /// Each with its rev, the count of changes of access, and whose access ended.
+    bus: Vec<(u64, u64, Option<ConnectionId>)>,
+    asked: Vec<Step>,
+    /// What everybody in the feed has been told.
+    told: HashMap<ConnectionId, u64>,
+    /// Those whose access has ended, with the last rev that they may be told.
+    removed: HashMap<ConnectionId, u64>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            feed: Feed::new(0, 1),
+            rev: 0,
+            access_rev: 1,
+            bus: vec![],
+            asked: vec![],
+            told: HashMap::default(),
+            removed: HashMap::default(),
+        }
+    }
+
+    fn range(from: u64, to: u64) -> Frame {
+        Frame::encode(&(from, to))
+    }
+
+    fn run(&mut self, act: Act) {
+        let steps = match act {
+            Act::Commit => {
+                self.rev += 1;
+                self.bus.push((self.rev, self.access_rev, None));
+                vec![]
+            }
+            Act::Remove(which) => {
+                if let Some(whom) = self.some(which) {
+                    self.access_rev += 1;
+                    self.removed.entry(whom).or_insert(self.rev);
+                    self.bus.push((0, self.access_rev, Some(whom)));
+                }
+                vec![]
+            }
+            Act::Bring { .. } | Act::Lose(_) if self.bus.is_empty() => vec![],
+            Act::Lose(which) => {
+                let at = which % self.bus.len();
+                self.bus.swap_remove(at);
+                vec![]
+            }
+            Act::Bring { which, repeat } => {
+                let at = which % self.bus.len();
+                let (rev, access_rev, ended) =
+                    if repeat { self.bus[at] } else { self.bus.swap_remove(at) };
+                match ended {
+                    Some(whom) => {
+                        self.leave(whom);
+                        self.feed.access_changed(access_rev)
+                    }
+                    None => self.feed.changed(rev, access_rev, Self::range(rev - 1, rev)),
+                }
+            }
+            Act::Join { number, behind } => {
+                let (who, have) = (socket(number), self.rev.saturating_sub(behind));
+                if self.removed.contains_key(&who) || self.told.contains_key(&who) {
+                    return;
+                }
+                self.told.insert(who, have);
+                self.feed.join(who, have, self.access_rev)
+            }
+            Act::Leave(which) => {
+                if let Some(who) = self.some(which) {
+                    self.leave(who);
+                }
+                vec![]
+            }
+            Act::Answer { .. } if self.asked.is_empty() => vec![],
+            Act::Answer { page, fail } => self.answer(page, fail),
+            Act::Retry => self.feed.retry(),
+        };
+        self.carry_out(steps);
+    }
+
+    fn answer(&mut self, page: u64, fail: bool) -> Vec<Step> {
+        match (self.asked.remove(0), fail) {
+            (Step::Check, true) => {
+                self.feed.unchecked();
+                vec![]
+            }
+            (Step::Check, false) => {
+                let gone: Vec<_> = self.removed.keys().copied().collect();
+                for who in gone {
+                    self.leave(who);
+                }
+                self.feed.checked(self.access_rev)
+            }
+            (Step::Read { .. }, true) => {
+                self.feed.unread();
+                vec![]
+            }
+            (Step::Read { from_rev }, false) => {
+                let to = self.rev.min(from_rev + page);
+                self.feed.bridged(from_rev, to, self.access_rev, &Self::range(from_rev, to))
+            }
+            (Step::Deliver(..), _) => unreachable!("carried out at once"),
+        }
+    }
+
+    fn some(&self, which: usize) -> Option<ConnectionId> {
+        let mut all: Vec<_> = self.told.keys().copied().collect();
+        all.sort_unstable();
+        (!all.is_empty()).then(|| all[which % all.len()])
+    }
+
+    fn leave(&mut self, who: ConnectionId) {
+        self.feed.leave(who);
+        self.told.remove(&who);
+    }
+
+    fn carry_out(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            let Step::Deliver(to, frame) = step else {
+                assert!(!self.asked.contains(&step), "asked twice: {step:?}");
+                self.asked.push(step);
+                continue;
+            };
+            let (from, until): (u64, u64) = serde_json::from_slice(frame.bytes()).expect("a range");
+            for who in to.iter() {
+                let have = self.told.get_mut(who).expect("told after leaving");
+                assert!(from <= *have && *have < until, "{who:?} has {have}, told {from}..{until}");
+                *have = until;
+                let last = self.removed.get(who).copied().unwrap_or(u64::MAX);
+                assert!(until <= last, "{who:?} was told {until}, and may know {last}");
+            }
+        }
+    }
+
+    /// A look at the store, and a store that answers.
+    fn come_to_rest(&mut self) {
+        let steps = self.feed.behind(self.rev, self.access_rev);
+        self.carry_out(steps);
+        while !self.asked.is_empty() {
+            self.run(Act::Answer { page: 7, fail: false });
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_bus_does_everybody_is_told_everything_in_order(acts in prop::collection::vec(act(), 0..200)) {
+        let mut world = World::new();
+        for act in acts {
+            world.run(act);
+        }
+        world.come_to_rest();
+        for (who, have) in &world.told {
+            prop_assert!(*have >= world.rev || world.removed.contains_key(who), "{who:?} has {have} of {}", world.rev);
+            prop_assert!(!world.removed.contains_key(who), "{who:?} is still in");
+        }
+        prop_assert!(world.feed.recent.len() <= RECENT);
+    }
+}

@@ -1,0 +1,198 @@
+//! What one connection is to be told of the time when it was away, without I/O.
+//!
+//! 1. A conversation is replayed from the client's cursor to the head, page by page, each page asked for only when the one
+//!    before has been taken (`is_told_page_by_page`).
+//! 2. One `hello` replays at most [`BUDGET`] bytes, most recently active conversation first; the others are named in
+//!    [`CatchUp::behind`] (`what_does_not_fit_is_left_behind`).
+//! 3. A cursor of another epoch, or beyond the head, gets a reset (`another_history_is_reset`).
+//! 4. A conversation whose access has ended is passed over (`who_lost_access_is_told_nothing_more_of_it`), and a silent
+//!    store is asked again (`a_silent_store_is_asked_again`).
+//! 5. Nothing is held for it but its place: no page is kept, neither before it is asked for nor after it was told.
+
+use std::collections::{HashMap, VecDeque};
+
+use parlance_domain::{Conversation, ConversationId};
+
+use super::{Frame, replay_frame};
+use crate::{
+    Error, Result,
+    ports::store::{Head, ReplayPage, ReplayQuery, Snapshot, SnapshotEntry},
+};
+
+/// The most that one `hello` replays, in bytes.
+pub(super) const BUDGET: usize = 2 * 1024 * 1024;
+/// Conversations that are weighed in one question to the store.
+const ASKED: usize = 64;
+/// After so many that did not fit, the rest is not weighed: it would cost more than it brings.
+const MISSES: usize = 8;
+/// What a replay frame has beside its messages, in bytes: the conversation as it is now.
+const ENVELOPE: usize = 2 * 1024;
+
+/// What a client has kept from an earlier connection.
+#[derive(Debug, Clone, Default)]
+pub struct Resume {
+    /// The store's history that the cursors are of.
+    pub epoch: String,
+    /// Up to which rev it holds every change of a conversation.
+    pub cursors: HashMap<ConversationId, u64>,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct CatchUp {
+    /// Those of which it is not known yet whether they fit.
+    moved: VecDeque<Replay>,
+    replays: VecDeque<Replay>,
+    behind: Vec<ConversationId>,
+    budget: usize,
+    misses: usize,
+}
+
+/// What is to be done next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Read a page of this conversation; answer with [`CatchUp::page`].
+    Read(ConversationId, u64),
+    /// Tell this page; it is followed by the next one.
+    Tell(Page),
+}
+
+/// A page, ready to be told.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Of which conversation.
+    pub conversation_id: ConversationId,
+    /// The replay.
+    pub frame: Frame,
+    /// After the last one: what the client has then.
+    pub then: Option<Head>,
+}
+
+#[derive(Debug)]
+struct Replay {
+    head: Head,
+    from_rev: u64,
+    /// In place of a replay.
+    reset: Option<Conversation>,
+}
+
+impl CatchUp {
+    /// Compares the client's cursors with a snapshot. What moved is to be weighed, until [`CatchUp::to_weigh`] is empty.
+    pub fn new(snapshot: &Snapshot, resume: Option<&Resume>) -> Self {
+        let mut this = Self {
+            moved: VecDeque::new(),
+            replays: VecDeque::new(),
+            behind: Vec::new(),
+            budget: BUDGET,
+            misses: 0,
+        };
+        for entry in &snapshot.conversations {
+            let head = entry.head();
+            let cursor = resume.and_then(|r| r.cursors.get(&head.conversation_id).copied());
+            let Some((resume, cursor)) = resume.zip(cursor) else { continue };
+            if resume.epoch != snapshot.epoch || cursor > head.rev {
+                this.replays.push_back(Replay::reset(entry));
+            } else if cursor < head.rev {
+                this.moved.push_back(Replay { head, from_rev: cursor, reset: None });
+            }
+        }
+        this
+    }
+
+    /// The next conversations of which the store is to say how much their changes weigh, each with the client's cursor, and
+    /// the weight beyond which it need not count. Answer with [`CatchUp::weighed`].
+    pub fn to_weigh(&self) -> Option<(Vec<(ConversationId, u64)>, usize)> {
+        let asked: Vec<_> = self
+            .moved
+            .iter()
+            .take(ASKED)
+            .map(|replay| (replay.head.conversation_id, replay.from_rev))
+            .collect();
+        (!asked.is_empty()).then_some((asked, self.budget))
+    }
+
+    /// How many bytes the conversations that were asked for take, in that order.
+    pub fn weighed(&mut self, weights: &[usize]) {
+        for weight in weights {
+            let Some(replay) = self.moved.pop_front() else { return };
+            let pages = weight / ReplayQuery::BUDGET + 1;
+            if let Some(left) = self.budget.checked_sub(weight + pages * ENVELOPE) {
+                self.budget = left;
+                self.replays.push_back(replay);
+            } else {
+                self.misses += 1;
+                self.behind.push(replay.head.conversation_id);
+            }
+        }
+        // A store that answered nothing would be asked for ever.
+        if self.misses >= MISSES || weights.is_empty() {
+            self.behind.extend(self.moved.drain(..).map(|replay| replay.head.conversation_id));
+        }
+    }
+
+    /// Conversations that moved and are not replayed.
+    pub fn behind(&self) -> &[ConversationId] {
+        &self.behind
+    }
+
+    /// Conversations that are replayed, and not told to their end yet.
+    pub fn pending(&self) -> impl Iterator<Item = ConversationId> {
+        self.replays.iter().map(|replay| replay.head.conversation_id)
+    }
+
+    /// What is to be done when the client has taken what it was told.
+    pub fn next(&self) -> Option<Next> {
+        let replay = self.replays.front()?;
+        let Some(conversation) = &replay.reset else {
+            return Some(Next::Read(replay.head.conversation_id, replay.from_rev));
+        };
+        let page = ReplayPage {
+            from_rev: 0,
+            to_rev: replay.head.rev,
+            complete: true,
+            reset: true,
+            messages: vec![],
+            conversation: conversation.clone(),
+            access_rev: replay.head.access_rev,
+        };
+        Some(Next::Tell(Page::of(&page)))
+    }
+
+    /// The page that was asked for. `Err` where it is to be asked for again, a little later.
+    pub fn page(&mut self, page: Result<ReplayPage>) -> Result<Option<Page>> {
+        match page {
+            Ok(page) => {
+                if let Some(replay) = self.replays.front_mut() {
+                    replay.from_rev = page.to_rev;
+                }
+                Ok(Some(Page::of(&page)))
+            }
+            // The event that says so is on its way.
+            Err(Error::NotFound(_)) => {
+                self.done();
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The conversation at hand has been told to its end, or nobody wants it any more.
+    pub fn done(&mut self) {
+        self.replays.pop_front();
+    }
+}
+
+impl Page {
+    fn of(page: &ReplayPage) -> Self {
+        let conversation_id = page.conversation.id;
+        let then = Head { conversation_id, rev: page.to_rev, access_rev: page.access_rev };
+        Self { conversation_id, frame: replay_frame(page), then: page.complete.then_some(then) }
+    }
+}
+
+impl Replay {
+    fn reset(entry: &SnapshotEntry) -> Self {
+        let conversation = entry.summary.conversation.clone();
+        Self { head: entry.head(), from_rev: 0, reset: Some(conversation) }
+    }
+}

@@ -1,0 +1,203 @@
+//! One connection's deadlines and manners, without I/O. What it is told after an absence is `resume.rs`, what waits for it
+//! `backlog.rs`.
+//!
+//! 1. A client that has not said hello after [`HELLO_WITHIN`] is closed, whatever else it says (`no_hello_in_time`).
+//! 2. A client is pinged every [`HEARTBEAT`]; one that is silent for [`SILENCE`] is closed (`silence_ends_a_connection`).
+//! 3. A connection ends with its token, unless the token is renewed before (`a_token_that_expires_ends_a_connection`).
+//! 4. A handful of unreadable frames in a row end it, and a readable one in between does not (`garbage_ends_a_connection`).
+//! 5. At most [`SENDS_IN_FLIGHT`] sends wait for their answer; nothing more is read until one has it
+//!    (`a_sender_is_read_no_faster_than_it_is_answered`).
+//!
+//! Time is the monotonic clock: a wall clock that jumps closes nobody.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::ports::Close;
+
+/// How long a client may take to say hello.
+pub(super) const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// How often the server pings.
+pub const HEARTBEAT: Duration = Duration::from_secs(25);
+/// How long a client may be silent.
+pub(super) const SILENCE: Duration = Duration::from_mins(1);
+/// Sends of one connection that may wait for their answer.
+pub const SENDS_IN_FLIGHT: usize = 64;
+/// Unreadable frames in a row that end the connection.
+const GARBAGE: u32 = 5;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Session {
+    heard_at: Instant,
+    garbage: u32,
+    sends: usize,
+    phase: Phase,
+}
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing yet.
+    Nothing,
+    /// A ping to the client.
+    Ping,
+    /// The end.
+    Close(Close),
+}
+
+#[derive(Debug)]
+enum Phase {
+    Silent { hello_by: Instant },
+    Open { expires_at: Instant, ping_at: Instant },
+}
+
+impl Session {
+    /// A connection that has just been made.
+    pub fn new(now: Instant) -> Self {
+        let hello_by = now + HELLO_WITHIN;
+        Self { heard_at: now, garbage: 0, sends: 0, phase: Phase::Silent { hello_by } }
+    }
+
+    /// A good `hello` has been answered; the token lasts for so long.
+    pub fn opened(&mut self, now: Instant, token_for: Duration) {
+        self.phase = Phase::Open { expires_at: now + token_for, ping_at: now + HEARTBEAT };
+    }
+
+    /// The token has been replaced by one that lasts for so long.
+    pub fn renewed(&mut self, now: Instant, token_for: Duration) {
+        if let Phase::Open { expires_at, .. } = &mut self.phase {
+            *expires_at = now + token_for;
+        }
+    }
+
+    /// The client has said something, if only a pong.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+    }
+
+    /// That was a command.
+    pub fn readable(&mut self) {
+        self.garbage = 0;
+    }
+
+    /// That was none.
+    pub fn unreadable(&mut self) -> Due {
+        self.garbage += 1;
+        if self.garbage >= GARBAGE { Due::Close(Close::ProtocolError) } else { Due::Nothing }
+    }
+
+    /// A send waits for its answer.
+    pub fn send_begun(&mut self) {
+        self.sends += 1;
+    }
+
+    /// A send has its answer.
+    pub fn send_answered(&mut self) {
+        self.sends = self.sends.saturating_sub(1);
+    }
+
+    /// Whether more may be read from the client.
+    pub const fn may_read(&self) -> bool {
+        self.sends < SENDS_IN_FLIGHT
+    }
+
+    /// When [`Session::due`] is to be asked at the latest.
+    pub fn deadline(&self) -> Instant {
+        match self.phase {
+            Phase::Silent { hello_by } => hello_by,
+            Phase::Open { expires_at, ping_at } => expires_at.min(ping_at).min(self.silent_at()),
+        }
+    }
+
+    /// What the time brings.
+    pub fn due(&mut self, now: Instant) -> Due {
+        let silent_at = self.silent_at();
+        match &mut self.phase {
+            Phase::Silent { hello_by } if now >= *hello_by => Due::Close(Close::NoHello),
+            Phase::Open { expires_at, .. } if now >= *expires_at => Due::Close(Close::TokenExpired),
+            Phase::Open { .. } if now >= silent_at => Due::Close(Close::HeartbeatLost),
+            Phase::Open { ping_at, .. } if now >= *ping_at => {
+                *ping_at = now + HEARTBEAT;
+                Due::Ping
+            }
+            Phase::Silent { .. } | Phase::Open { .. } => Due::Nothing,
+        }
+    }
+
+    fn silent_at(&self) -> Instant {
+        self.heard_at + SILENCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn open(now: Instant) -> Session {
+        let mut session = Session::new(now);
+        session.opened(now, HOUR);
+        session
+    }
+
+    #[test]
+    fn no_hello_in_time() {
+        let now = Instant::now();
+        let mut session = Session::new(now);
+        session.heard(now + HELLO_WITHIN / 2);
+        assert_eq!(session.deadline(), now + HELLO_WITHIN);
+        assert_eq!(session.due(now + HELLO_WITHIN / 2), Due::Nothing);
+        assert_eq!(session.due(now + HELLO_WITHIN), Due::Close(Close::NoHello));
+    }
+
+    #[test]
+    fn silence_ends_a_connection() {
+        let now = Instant::now();
+        let mut session = open(now);
+        assert_eq!(session.due(session.deadline()), Due::Ping);
+        assert_eq!(session.due(session.deadline()), Due::Ping);
+        assert_eq!(session.deadline(), now + SILENCE);
+        assert_eq!(session.due(now + SILENCE), Due::Close(Close::HeartbeatLost));
+        session.heard(now + HEARTBEAT);
+        assert_eq!(session.due(now + SILENCE), Due::Nothing, "heard in between");
+    }
+
+    #[test]
+    fn a_token_that_expires_ends_a_connection() {
+        let now = Instant::now();
+        let mut session = Session::new(now);
+        session.opened(now, HEARTBEAT / 2);
+        assert_eq!(session.deadline(), now + HEARTBEAT / 2);
+        session.renewed(now, HEARTBEAT * 2);
+        assert_eq!(session.due(now + HEARTBEAT / 2), Due::Nothing);
+        assert_eq!(session.due(now + HEARTBEAT * 2), Due::Close(Close::TokenExpired));
+    }
+
+    #[test]
+    fn garbage_ends_a_connection() {
+        let mut session = open(Instant::now());
+        for _ in 1..GARBAGE {
+            assert_eq!(session.unreadable(), Due::Nothing);
+        }
+        session.readable();
+        for _ in 1..GARBAGE {
+            assert_eq!(session.unreadable(), Due::Nothing);
+        }
+        assert_eq!(session.unreadable(), Due::Close(Close::ProtocolError));
+    }
+
+    #[test]
+    fn a_sender_is_read_no_faster_than_it_is_answered() {
+        let mut session = open(Instant::now());
+        for _ in 0..SENDS_IN_FLIGHT {
+            assert!(session.may_read());
+            session.send_begun();
+        }
+        assert!(!session.may_read());
+        session.send_answered();
+        assert!(session.may_read());
+    }
+}

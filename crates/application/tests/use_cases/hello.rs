@@ -1,0 +1,157 @@
+//! The opening of a connection.
+
+use std::{
+    cell::RefCell,
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
+
+use parlance_application::{
+    App, Caller, Error, Opened, Unauthenticated,
+    live::{Event, Frame, Resume},
+    ports::{
+        Close,
+        store::{ReplayPage, Snapshot, SnapshotEntry},
+    },
+};
+use parlance_domain::ConversationId;
+use parlance_testkit::{
+    TestNode, caller, channel, message,
+    mocks::{MockMessages, MockStore},
+    socket, summary,
+};
+use tokio::time::Instant;
+
+struct Scene {
+    node: TestNode,
+    ada: Caller,
+    here: ConversationId,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let node = TestNode::start(MockMessages::new());
+        let (ada, here) = (caller(&node.ambient, "ada"), ConversationId(node.ambient.next_uuid()));
+        Self { node, ada, here }
+    }
+
+    /// A store whose one conversation is at rev 400.
+    fn store(&self) -> MockStore {
+        let mut store = MockStore::new();
+        let (account, here) = (self.ada.account.clone(), self.here);
+        store.expect_session_owner().returning(move |_, _| Ok(Some(account.clone())));
+        store.expect_snapshot().returning(move |_| {
+            let entry = SnapshotEntry { summary: summary(channel(here, 400)), access_rev: 1 };
+            let epoch = "one".to_owned();
+            Ok(Snapshot { epoch, workspaces: vec![], conversations: vec![entry] })
+        });
+        store.expect_weigh().returning(|cursors, _| Ok(vec![1_000; cursors.len()]));
+        store
+    }
+
+    async fn open(&self, app: &App, number: u32, cursor: u64) -> Result<Opened, Error> {
+        let resume = Resume { epoch: "one".into(), cursors: [(self.here, cursor)].into() };
+        let heard_at = Arc::new(AtomicI64::new(0));
+        app.hello.open(&self.ada, socket(number), heard_at, Some(&resume)).await
+    }
+}
+
+fn two_pages(scene: &Scene, store: &mut MockStore) {
+    let (here, ada, ambient) = (scene.here, scene.ada.id(), scene.node.ambient.clone());
+    store.expect_replay().returning(move |_, _, query| {
+        let from_rev = query.from_rev;
+        let to_rev = (from_rev + 200).min(400);
+        let id = parlance_domain::MessageId(ambient.next_uuid());
+        Ok(ReplayPage {
+            from_rev,
+            to_rev,
+            complete: to_rev == 400,
+            reset: false,
+            messages: vec![message(id, here, ada, to_rev, "hello")],
+            conversation: channel(here, 400),
+            access_rev: 1,
+        })
+    });
+}
+
+#[tokio::test]
+async fn what_was_missed_comes_page_by_page_and_then_live() {
+    let scene = Scene::new();
+    let mut store = scene.store();
+    two_pages(&scene, &mut store);
+    let app = scene.node.app(store);
+    let opened = scene.open(&app, 1, 0).await.expect("opens");
+    app.hello.attach(socket(1), &opened).await;
+    let told_before = RefCell::new(Vec::new());
+    let drained = async || {
+        told_before.borrow_mut().push(scene.node.fanout.frames(socket(1)).len());
+    };
+    app.hello.catch_up(&scene.ada, socket(1), opened.catch_up, drained).await;
+    assert_eq!(told_before.into_inner(), [0, 1], "one page each time that the socket has drained");
+
+    let frame = Frame::encode(&serde_json::json!({ "type": "changed" }));
+    let (conversation_id, author_id) = (scene.here, None);
+    let event = Event::Changed { conversation_id, rev: 401, access_rev: 1, author_id, frame };
+    app.live.publish(event).await;
+    app.live.settle().await;
+    assert_eq!(scene.node.fanout.types(socket(1)), ["replay", "replay", "changed"]);
+}
+
+#[tokio::test]
+async fn who_is_removed_in_the_middle_of_a_replay_is_told_no_more_of_it() {
+    let scene = Scene::new();
+    let mut store = scene.store();
+    two_pages(&scene, &mut store);
+    let app = scene.node.app(store);
+    let opened = scene.open(&app, 1, 0).await.expect("opens");
+    app.hello.attach(socket(1), &opened).await;
+    let (conversation_id, user_id) = (scene.here, scene.ada.id());
+    let left = || Event::Left {
+        conversation_id,
+        user_id,
+        access_rev: 2,
+        frame: Frame::left(conversation_id),
+    };
+    let times = RefCell::new(0);
+    let drained = async || {
+        *times.borrow_mut() += 1;
+        if *times.borrow() == 2 {
+            app.live.publish(left()).await;
+        }
+    };
+    app.hello.catch_up(&scene.ada, socket(1), opened.catch_up, drained).await;
+    assert_eq!(scene.node.fanout.types(socket(1)), ["replay", "conversation.left"]);
+}
+
+#[tokio::test]
+async fn a_session_that_ended_meanwhile_is_refused_and_forgotten() {
+    let scene = Scene::new();
+    let mut store = MockStore::new();
+    store.expect_session_owner().returning(|_, _| Ok(None));
+    let app = scene.node.app(store);
+    let refused = scene.open(&app, 1, 0).await;
+    assert!(matches!(refused, Err(Error::Unauthenticated(Unauthenticated::Revoked))));
+    app.live.drain().await;
+    assert_eq!(scene.node.fanout.closed(socket(1)), None, "it is not among the connections");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_herd_is_let_in_by_and_by() {
+    let scene = Scene::new();
+    let mut ports = scene.node.ports(scene.store());
+    ports.rate_limits = true;
+    let app = App::new(ports);
+    let began = Instant::now();
+    let all = (0..2_000).map(|n| scene.open(&app, n, 400));
+    let outcomes = futures::future::join_all(all).await;
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(1_900) && took < Duration::from_millis(2_100), "{took:?}");
+    let (opened, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert!((1_500..=1_501).contains(&opened.len()), "{} were let in", opened.len());
+    let later = refused.iter().all(|outcome| {
+        matches!(outcome, Err(Error::Unavailable { retry_after, .. })
+            if *retry_after > Duration::from_secs(2) && *retry_after < Duration::from_secs(5))
+    });
+    assert!(later);
+    assert_eq!(scene.node.fanout.closed(socket(0)), None::<Close>);
+}

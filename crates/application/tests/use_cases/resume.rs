@@ -1,0 +1,126 @@
+//! What a returning client is told, planned and paged.
+
+use parlance_application::{
+    Error,
+    live::{CatchUp, Next, Resume},
+    ports::store::{ReplayPage, Snapshot, SnapshotEntry},
+};
+use parlance_domain::{Conversation, ConversationId};
+use parlance_testkit::{channel, summary};
+use serde_json::Value;
+use uuid::Uuid;
+
+const MIB: usize = 1024 * 1024;
+
+fn id(n: u128) -> ConversationId {
+    ConversationId(Uuid::from_u128(n))
+}
+
+/// Conversations 1, 2, 3 …, each at rev 10, most recently active first.
+fn snapshot(count: u128) -> Snapshot {
+    let entry = |n| SnapshotEntry { summary: summary(channel(id(n), 10)), access_rev: 3 };
+    let conversations = (1..=count).map(entry).collect();
+    Snapshot { epoch: "one".into(), workspaces: vec![], conversations }
+}
+
+fn resume(epoch: &str, cursors: &[(u128, u64)]) -> Resume {
+    let cursors = cursors.iter().map(|(n, rev)| (id(*n), *rev)).collect();
+    Resume { epoch: epoch.into(), cursors }
+}
+
+fn page(conversation: Conversation, from_rev: u64, to_rev: u64, complete: bool) -> ReplayPage {
+    let (messages, reset, access_rev) = (vec![], false, 4);
+    ReplayPage { from_rev, to_rev, complete, reset, messages, conversation, access_rev }
+}
+
+/// Weighs all that is asked for.
+fn weighed(
+    snapshot: &Snapshot,
+    resume: &Resume,
+    weight: impl Fn(ConversationId) -> usize,
+) -> CatchUp {
+    let mut catch_up = CatchUp::new(snapshot, Some(resume));
+    while let Some((asked, _)) = catch_up.to_weigh() {
+        catch_up.weighed(&asked.iter().map(|(id, _)| weight(*id)).collect::<Vec<_>>());
+    }
+    catch_up
+}
+
+#[test]
+fn who_comes_for_the_first_time_or_has_everything_is_replayed_nothing() {
+    let snapshot = snapshot(2);
+    assert_eq!(CatchUp::new(&snapshot, None).next(), None);
+    let catch_up = CatchUp::new(&snapshot, Some(&resume("one", &[(1, 10), (7, 3)])));
+    assert_eq!((catch_up.to_weigh(), catch_up.next()), (None, None));
+}
+
+#[test]
+fn is_told_page_by_page() {
+    let snapshot = snapshot(3);
+    let mut catch_up = weighed(&snapshot, &resume("one", &[(3, 9), (1, 4)]), |_| 5_000);
+    assert_eq!(catch_up.pending().collect::<Vec<_>>(), [id(1), id(3)], "most recent first");
+    assert_eq!(catch_up.next(), Some(Next::Read(id(1), 4)));
+
+    let first = catch_up.page(Ok(page(channel(id(1), 11), 4, 7, false)));
+    assert!(first.is_ok_and(|page| page.is_some_and(|page| page.then.is_none())));
+    assert_eq!(catch_up.next(), Some(Next::Read(id(1), 7)), "on from where it ended");
+    let last = catch_up.page(Ok(page(channel(id(1), 11), 7, 11, true)));
+    let then = last.expect("a page").expect("a page").then.expect("the last one");
+    assert_eq!((then.conversation_id, then.rev, then.access_rev), (id(1), 11, 4));
+    catch_up.done();
+    assert_eq!(catch_up.next(), Some(Next::Read(id(3), 9)));
+    catch_up.done();
+    assert_eq!(catch_up.next(), None);
+}
+
+#[test]
+fn what_does_not_fit_is_left_behind() {
+    let snapshot = snapshot(4);
+    let everything = resume("one", &[(1, 0), (2, 0), (3, 0), (4, 0)]);
+    let weight = |of| if of == id(2) { MIB } else { MIB * 2 / 3 };
+    let catch_up = weighed(&snapshot, &everything, weight);
+    assert_eq!(catch_up.pending().collect::<Vec<_>>(), [id(1), id(2)]);
+    assert_eq!(catch_up.behind(), [id(3), id(4)]);
+}
+
+#[test]
+fn the_search_for_what_still_fits_ends() {
+    let snapshot = snapshot(1_000);
+    let cursors: Vec<_> = (1..=1_000).map(|n| (n, 0)).collect();
+    let resume = resume("one", &cursors);
+    let mut catch_up = CatchUp::new(&snapshot, Some(&resume));
+    let (asked, most) = catch_up.to_weigh().expect("a question");
+    assert!(asked.len() <= 64 && most == 2 * MIB);
+    catch_up.weighed(&vec![3 * MIB; asked.len()]);
+    assert_eq!((catch_up.to_weigh(), catch_up.behind().len()), (None, 1_000));
+}
+
+#[test]
+fn another_history_is_reset() {
+    let snapshot = snapshot(2);
+    for resume in [resume("two", &[(2, 3)]), resume("one", &[(2, 11)])] {
+        let mut catch_up = weighed(&snapshot, &resume, |_| unreachable!("a reset weighs nothing"));
+        let Some(Next::Tell(page)) = catch_up.next() else { unreachable!("not a reset") };
+        let frame: Value = serde_json::from_slice(page.frame.bytes()).expect("JSON");
+        assert_eq!((&frame["reset"], &frame["to_rev"]), (&true.into(), &10.into()));
+        assert_eq!(page.then.map(|head| (head.rev, head.access_rev)), Some((10, 3)));
+        catch_up.done();
+        assert_eq!(catch_up.next(), None);
+    }
+}
+
+#[test]
+fn who_lost_access_is_told_nothing_more_of_it() {
+    let snapshot = snapshot(2);
+    let mut catch_up = weighed(&snapshot, &resume("one", &[(1, 0), (2, 0)]), |_| 1);
+    assert_eq!(catch_up.page(Err(Error::NotFound("conversation"))).ok(), Some(None));
+    assert_eq!(catch_up.next(), Some(Next::Read(id(2), 0)));
+}
+
+#[test]
+fn a_silent_store_is_asked_again() {
+    let snapshot = snapshot(1);
+    let mut catch_up = weighed(&snapshot, &resume("one", &[(1, 6)]), |_| 1);
+    assert!(catch_up.page(Err(Error::unavailable("gone"))).is_err());
+    assert_eq!(catch_up.next(), Some(Next::Read(id(1), 6)));
+}

@@ -1,0 +1,300 @@
+//! One connection: `hello`, then commands, heartbeats and the end. Sends are pipelined; all else is taken one after another.
+//! What is due when is decided by the application's `Session`; here it is carried out on a socket.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use actix_web::web::Data;
+use actix_ws::{AggregatedMessage, AggregatedMessageStream};
+use futures::{
+    FutureExt, StreamExt,
+    future::{FusedFuture, LocalBoxFuture},
+    stream::FuturesUnordered,
+};
+use parlance_application::{
+    App, Caller, Error, Opened, Result, Unauthenticated,
+    live::{CatchUp, Due, Frame, HEARTBEAT, Resume, SENDS_IN_FLIGHT, Session},
+    ports::{Close, Urgency},
+};
+use parlance_domain::MessageText;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::{
+    Worker,
+    hub::Socket,
+    protocol::{self, Command, CommandId, Hello, HelloWorkspace, Limits, Unreadable, Welcome},
+    wire::{INBOUND_LIMIT, Outbound, text_frame},
+};
+use crate::error::face;
+
+/// How long the peer may take to answer a close frame.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// The most cursors in one `hello`.
+const CURSORS: usize = 1_000;
+
+pub(super) type Reply = (CommandId, Result<Frame>);
+
+/// A connection.
+pub(super) struct Connection {
+    pub(super) app: Data<App>,
+    pub(super) socket: Socket,
+    outbound: Outbound,
+    /// By the upgrade's header, and then by `hello`.
+    pub(super) caller: Option<Caller>,
+    session: Session,
+    heard_at: Arc<AtomicI64>,
+}
+
+/// What came in.
+enum Incoming {
+    Command(Command),
+    /// Nothing that is left to do.
+    Nothing,
+    End,
+}
+
+impl Connection {
+    pub(super) fn new(
+        app: Data<App>,
+        worker: &Worker,
+        caller: Option<Caller>,
+        outbound: Outbound,
+    ) -> Self {
+        Self {
+            socket: worker.insert(outbound.clone()),
+            heard_at: Arc::new(AtomicI64::new(millis(app.live.uptime()).cast_signed())),
+            session: Session::new(Instant::now()),
+            app,
+            outbound,
+            caller,
+        }
+    }
+
+    /// Lives as long as the connection.
+    pub(super) async fn run(mut self, mut inbound: AggregatedMessageStream) {
+        if let Some(catch_up) = self.open(&mut inbound).await {
+            self.serve(&mut inbound, catch_up).await;
+        }
+        self.app.live.unregister(self.socket.id).await;
+        // The peer may answer the close frame; what it still sends is read, so that the close frame is not lost to a reset.
+        let goodbye = async {
+            while !matches!(
+                inbound.next().await,
+                None | Some(Ok(AggregatedMessage::Close(_)) | Err(_))
+            ) {}
+        };
+        if timeout(GOODBYE, goodbye).await.is_ok() {
+            // An inbound side that has failed cannot show that the close frame arrived.
+            sleep(GOODBYE / 10).await;
+        }
+        self.outbound.finish();
+    }
+
+    /// Waits for a good `hello`.
+    async fn open(&mut self, inbound: &mut AggregatedMessageStream) -> Option<CatchUp> {
+        loop {
+            let command = tokio::select! {
+                () = self.outbound.ended() => return None,
+                () = sleep_until(self.session.deadline()) => {
+                    self.carry_out_due()?;
+                    continue;
+                }
+                message = inbound.next() => match self.read(message) {
+                    Incoming::Command(command) => command,
+                    Incoming::Nothing => continue,
+                    Incoming::End => return None,
+                },
+            };
+            if command.kind != "hello" {
+                self.answer(&command.id, Err(Unauthenticated::Missing.into()));
+                continue;
+            }
+            match self.hello(&command).await {
+                Ok(catch_up) => return Some(catch_up),
+                Err(error) => {
+                    let close = face(&error).close;
+                    self.answer(&command.id, Err(error));
+                    if let Some(close) = close {
+                        self.outbound.close(close);
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn hello(&mut self, command: &Command) -> Result<CatchUp> {
+        let hello: Hello = command.data()?;
+        if hello.resume.as_ref().is_some_and(|resume| resume.cursors.len() > CURSORS) {
+            return Err(Error::refused("resume.cursors", "too_long", "must be at most 1000"));
+        }
+        let caller = match (hello.token, self.caller.take()) {
+            (Some(token), _) => self.app.accounts.authenticate(&token).await?,
+            (None, Some(caller)) => caller,
+            (None, None) => return Err(Unauthenticated::Missing.into()),
+        };
+        let resume = hello.resume.map(|r| Resume { epoch: r.epoch, cursors: r.cursors });
+        let (id, heard_at) = (self.socket.id, self.heard_at.clone());
+        let opened = self.app.hello.open(&caller, id, heard_at, resume.as_ref()).await?;
+        self.outbound.welcome(text_frame(self.welcome(&command.id, &caller, &opened).bytes()));
+        self.app.hello.attach(id, &opened).await;
+        self.session.opened(Instant::now(), self.expires_in(&caller));
+        self.caller = Some(caller);
+        Ok(opened.catch_up)
+    }
+
+    fn welcome(&self, id: &CommandId, caller: &Caller, opened: &Opened) -> Frame {
+        let snapshot = &opened.snapshot;
+        let welcome = Welcome {
+            session_id: caller.session_id,
+            user: &caller.account,
+            token_expires_in_ms: millis(self.expires_in(caller)),
+            heartbeat_ms: millis(HEARTBEAT),
+            epoch: &snapshot.epoch,
+            limits: Limits {
+                frame_bytes: INBOUND_LIMIT,
+                text_chars: MessageText::MAX,
+                resume_cursors: CURSORS,
+                sends_in_flight: SENDS_IN_FLIGHT,
+            },
+            features: ["resume", "typing"],
+            workspaces: snapshot
+                .workspaces
+                .iter()
+                .map(|w| HelloWorkspace { id: w.id, name: &w.name, role: w.role })
+                .collect(),
+            conversations: snapshot.conversations.iter().map(|entry| &entry.summary).collect(),
+            behind: opened.catch_up.behind(),
+        };
+        protocol::ok(id, &welcome)
+    }
+
+    async fn serve(&mut self, inbound: &mut AggregatedMessageStream, catch_up: CatchUp) {
+        let mut sends: FuturesUnordered<LocalBoxFuture<'static, Reply>> = FuturesUnordered::new();
+        let mut catch_up = pin!(self.catch_up(catch_up).fuse());
+        loop {
+            // Whoever does not take the answers is not asked for more questions.
+            let room = self.outbound.has_room();
+            tokio::select! {
+                () = self.outbound.ended() => return,
+                () = sleep_until(self.session.deadline()) => {
+                    if self.carry_out_due().is_none() {
+                        return;
+                    }
+                }
+                () = &mut catch_up, if !catch_up.is_terminated() => {}
+                Some((id, reply)) = sends.next(), if !sends.is_empty() => {
+                    self.session.send_answered();
+                    self.answer(&id, reply);
+                }
+                () = self.outbound.drained(), if !room => {}
+                message = inbound.next(), if room && self.session.may_read() => {
+                    let command = match self.read(message) {
+                        Incoming::Command(command) => command,
+                        Incoming::Nothing => continue,
+                        Incoming::End => return,
+                    };
+                    if command.kind == "message.send" {
+                        self.session.send_begun();
+                        sends.push(self.send(command));
+                        continue;
+                    }
+                    let reply = self.command(&command).await;
+                    if command.kind == "auth.refresh" && reply.is_ok()
+                        && let Some(caller) = &self.caller
+                    {
+                        self.session.renewed(Instant::now(), self.expires_in(caller));
+                    }
+                    self.answer(&command.id, reply);
+                }
+            }
+        }
+    }
+
+    /// Replays what was missed, as the socket drains.
+    fn catch_up(&self, catch_up: CatchUp) -> impl Future<Output = ()> + use<> {
+        let (app, outbound, id) = (self.app.clone(), self.outbound.clone(), self.socket.id);
+        let caller = self.caller.clone();
+        async move {
+            if let Some(caller) = caller {
+                app.hello.catch_up(&caller, id, catch_up, async || outbound.drained().await).await;
+            }
+        }
+    }
+
+    /// None where the connection is at its end.
+    fn carry_out_due(&mut self) -> Option<()> {
+        match self.session.due(Instant::now()) {
+            Due::Nothing => {}
+            Due::Ping => self.outbound.ping(),
+            Due::Close(close) => {
+                self.outbound.close(close);
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    fn read(
+        &mut self,
+        message: Option<Result<AggregatedMessage, actix_http::ws::ProtocolError>>,
+    ) -> Incoming {
+        self.session.heard(Instant::now());
+        self.heard_at.store(millis(self.app.live.uptime()).cast_signed(), Ordering::Relaxed);
+        let Some(message) = message else { return Incoming::End };
+        match message {
+            Ok(AggregatedMessage::Text(text)) => match Command::read(text.as_bytes()) {
+                Ok(command) => {
+                    self.session.readable();
+                    return Incoming::Command(command);
+                }
+                Err(Unreadable { id, error, garbage }) => {
+                    self.push(&protocol::error(id.as_ref(), &error));
+                    if !garbage {
+                        self.session.readable();
+                    } else if let Due::Close(close) = self.session.unreadable() {
+                        self.outbound.close(close);
+                        return Incoming::End;
+                    }
+                }
+            },
+            Ok(AggregatedMessage::Ping(payload)) => self.outbound.pong(&payload),
+            Ok(AggregatedMessage::Pong(_)) => {}
+            Ok(AggregatedMessage::Close(_)) => {
+                self.outbound.close_normally();
+                self.outbound.finish();
+                return Incoming::End;
+            }
+            Ok(AggregatedMessage::Binary(_)) | Err(_) => {
+                self.outbound.close(Close::ProtocolError);
+                return Incoming::End;
+            }
+        }
+        Incoming::Nothing
+    }
+
+    fn answer(&self, id: &CommandId, reply: Result<Frame>) {
+        match reply {
+            Ok(frame) => self.push(&frame),
+            Err(error) => self.push(&protocol::error(Some(id), &error)),
+        }
+    }
+
+    fn push(&self, frame: &Frame) {
+        self.outbound.push(text_frame(frame.bytes()), Urgency::Reliable);
+    }
+
+    pub(super) fn expires_in(&self, caller: &Caller) -> Duration {
+        caller.expires_at.since(self.app.ambient.now())
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
