@@ -9,6 +9,7 @@ mod conversations;
 mod durability;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod home;
+mod resume;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod support;
 

@@ -233,13 +233,27 @@ impl Person {
     }
 
     pub(crate) async fn resume(&self, resume: Value) -> Socket {
-        let url = format!("{}/api/v1/ws", self.url.replace("http://", "ws://"));
-        let (stream, _) = connect_async(url).await.expect("a socket");
-        let mut socket = Socket { stream, next_id: 0, events: vec![], hello: Value::Null };
+        let mut socket = self.open().await;
         let reply = socket.command("hello", json!({ "token": self.token, "resume": resume })).await;
         assert_eq!(reply["type"], "ok", "{reply}");
         socket.hello = reply["data"].clone();
         socket
+    }
+
+    /// The socket opened, or the refusal and the code that it was closed with.
+    pub(crate) async fn hello(&self, mut socket: Socket) -> Result<Socket, (Value, u16)> {
+        let reply = socket.command("hello", json!({ "token": self.token })).await;
+        if reply["type"] == "error" {
+            return Err((reply, socket.closed().await));
+        }
+        Ok(socket)
+    }
+
+    /// A socket on which nothing has been said yet.
+    pub(crate) async fn open(&self) -> Socket {
+        let url = format!("{}/api/v1/ws", self.url.replace("http://", "ws://"));
+        let (stream, _) = connect_async(url).await.expect("a socket");
+        Socket { stream, next_id: 0, events: vec![], hello: Value::Null }
     }
 
     /// A workspace of one's own: its id, its `general`, its join code.
@@ -278,6 +292,18 @@ impl Socket {
         let reply = self.command("message.send", data).await;
         assert_eq!(reply["type"], "ok", "{reply}");
         reply["data"]["message"].clone()
+    }
+
+    /// Waits for the good answers of so many commands.
+    pub(crate) async fn answers(&mut self, mut count: usize) {
+        while count > 0 {
+            let frame = self.frame().await;
+            match frame["type"].as_str() {
+                Some("ok") => count -= 1,
+                Some("error") => panic!("{frame}"),
+                _ => {}
+            }
+        }
     }
 
     /// The next event of a type; those before it are passed over.

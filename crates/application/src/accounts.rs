@@ -67,6 +67,22 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Whoever a token names, if this is the owner of its session.
+    pub(crate) fn of(claims: &Claims, owner: Option<Account>) -> Result<Self> {
+        let owner = owner.filter(|account| account.id == claims.user_id);
+        let account = owner.ok_or(Unauthenticated::Revoked)?;
+        Ok(Self { account, session_id: claims.session_id, expires_at: claims.expires_at })
+    }
+
+    /// What their token says.
+    pub fn claims(&self) -> Claims {
+        Claims {
+            user_id: self.account.id,
+            session_id: self.session_id,
+            expires_at: self.expires_at,
+        }
+    }
+
     /// The person's id.
     pub fn id(&self) -> UserId {
         self.account.id
@@ -145,12 +161,14 @@ impl Accounts {
 
     /// Verifies an access token and that its session lives.
     pub async fn authenticate(&self, token: &str) -> Result<Caller> {
-        let now = self.ambient.now();
-        let claims = self.tokens.verify(token, now)?;
-        let owner = self.store.session_owner(claims.session_id, now).await?;
-        let account =
-            owner.filter(|account| account.id == claims.user_id).ok_or(Unauthenticated::Revoked)?;
-        Ok(Caller { account, session_id: claims.session_id, expires_at: claims.expires_at })
+        let claims = self.claims(token)?;
+        let owner = self.store.session_owner(claims.session_id, self.ambient.now()).await?;
+        Caller::of(&claims, owner)
+    }
+
+    /// Verifies an access token, and not whether its session lives.
+    pub fn claims(&self, token: &str) -> Result<Claims> {
+        Ok(self.tokens.verify(token, self.ambient.now())?)
     }
 
     /// The caller's live sessions.

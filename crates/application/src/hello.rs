@@ -3,13 +3,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::SemaphorePermit,
+    time::{Instant, sleep},
+};
 
 use crate::{
-    Caller, Error, Result, Unauthenticated,
+    Caller, Error, Result,
     live::{Attachment, CatchUp, Live, Next, Page, Resume},
     ports::{
-        Ambient, ConnectionId,
+        Ambient, Claims, ConnectionId,
         store::{self, Reader, ReplayQuery, Snapshot, SnapshotEntry},
     },
     rate_limit::Admission,
@@ -32,6 +35,8 @@ pub struct Hello {
 /// What an opened connection is told.
 #[derive(Debug)]
 pub struct Opened {
+    /// Whose it is.
+    pub caller: Caller,
     /// Everything as it is.
     pub snapshot: Snapshot,
     /// What it has missed.
@@ -55,18 +60,21 @@ impl Hello {
         }
     }
 
-    /// Opens a connection of somebody who has proved who they are. `heard_at` is the connection's own note, in milliseconds
+    /// Opens a connection for whoever a token names, if its session lives. `heard_at` is the connection's own note, in milliseconds
     /// of [`Live::uptime`], of when it last heard its client. `Unavailable` while too many come at once.
     pub async fn open(
         &self,
-        caller: &Caller,
+        claims: &Claims,
         connection: ConnectionId,
         heard_at: Arc<AtomicI64>,
         resume: Option<&Resume>,
     ) -> Result<Opened> {
-        self.admit().await?;
-        self.live.register(connection, caller.id(), caller.session_id, heard_at).await;
-        let opened = self.read(caller, resume).await;
+        let _entered = match &self.admission {
+            Some(admission) => Some(self.enter(admission).await?),
+            None => None,
+        };
+        self.live.register(connection, claims.user_id, claims.session_id, heard_at).await;
+        let opened = self.read(claims, resume).await;
         if opened.is_err() {
             self.live.unregister(connection).await;
         }
@@ -75,7 +83,7 @@ impl Hello {
 
     /// Joins the connection to all that it has been told of. To be called once the reply is queued: events follow it.
     pub async fn attach(&self, connection: ConnectionId, opened: &Opened) {
-        let Opened { snapshot, catch_up } = opened;
+        let Opened { snapshot, catch_up, .. } = opened;
         let pending: Vec<_> = catch_up.pending().collect();
         let mut conversations: Vec<_> =
             snapshot.conversations.iter().map(SnapshotEntry::head).collect();
@@ -122,30 +130,24 @@ impl Hello {
         }
     }
 
-    async fn admit(&self) -> Result<()> {
-        let Some(admission) = &self.admission else { return Ok(()) };
+    async fn enter<'a>(&self, admission: &'a Admission) -> Result<SemaphorePermit<'a>> {
         let jitter = f64::from(self.ambient.random()[0]) / 255.0;
-        match admission.admit(Instant::now(), jitter) {
-            Ok(Duration::ZERO) => {}
-            Ok(wait) => sleep(wait).await,
-            Err(retry_after) => {
-                let cause = "too many connections open at once".into();
-                return Err(Error::Unavailable { retry_after, cause });
-            }
-        }
-        Ok(())
+        admission.enter(jitter).await.map_err(|retry_after| Error::Unavailable {
+            retry_after,
+            cause: "too many connections open at once".into(),
+        })
     }
 
-    async fn read(&self, caller: &Caller, resume: Option<&Resume>) -> Result<Opened> {
-        // A session that ended between its look-up and its registration is found now.
-        let owner = self.accounts.session_owner(caller.session_id, self.ambient.now()).await?;
-        owner.ok_or(Unauthenticated::Revoked)?;
+    async fn read(&self, claims: &Claims, resume: Option<&Resume>) -> Result<Opened> {
+        // Looked at after the registration: a session that ends from here on closes the connection.
+        let owner = self.accounts.session_owner(claims.session_id, self.ambient.now()).await?;
+        let caller = Caller::of(claims, owner)?;
         let snapshot = self.conversations.snapshot(caller.id()).await?;
         let mut catch_up = CatchUp::new(&snapshot, resume);
         while let Some((cursors, most)) = catch_up.to_weigh() {
             let weights = self.messages.weigh(cursors, most).await?;
             catch_up.weighed(&weights);
         }
-        Ok(Opened { snapshot, catch_up })
+        Ok(Opened { caller, snapshot, catch_up })
     }
 }

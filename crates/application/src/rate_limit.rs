@@ -4,12 +4,15 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use parlance_domain::UserId;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, sleep, timeout},
+};
 
 /// Changes that one user may make on one node.
 const WRITES: Quota = Quota { every: Duration::from_millis(10), burst: 1_000 };
@@ -18,7 +21,9 @@ const REMEMBERED: usize = 1_024;
 
 /// Connections that one node opens.
 const HELLOS: Quota = Quota { every: Duration::from_millis(2), burst: 500 };
-/// How long a `hello` may wait for its turn.
+/// Those that it opens at the same time: what they read of the store is not small.
+const OPENING: usize = 32;
+/// How long a `hello` may wait for its turn, and then for those before it.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The latest that a refused one is told to come again.
 const LATEST: Duration = Duration::from_secs(30);
@@ -44,8 +49,11 @@ struct Spending {
     full: usize,
 }
 
-/// The gate for `hello`: a herd that comes all at once is let in evenly.
-pub(crate) struct Admission(Mutex<Gate>);
+/// The gate for `hello`: a herd that comes all at once is let in evenly, and no faster than the store answers.
+pub(crate) struct Admission {
+    gate: Mutex<Gate>,
+    opening: Semaphore,
+}
 
 struct Gate {
     cell: Cell,
@@ -84,24 +92,47 @@ impl WriteLimit {
 impl Admission {
     /// A gate that has seen nobody yet.
     pub(crate) fn new(now: Instant) -> Self {
-        Self(Mutex::new(Gate { cell: Cell(now), promised: now }))
+        let gate = Mutex::new(Gate { cell: Cell(now), promised: now });
+        Self { gate, opening: Semaphore::new(OPENING) }
     }
 
-    /// How long a `hello` has to wait for its turn; or, where that is too long, when the client is to come again: each a
-    /// little later than the one before, so that they do not come all at once again. `jitter` is in 0–1.
-    pub(crate) fn admit(&self, now: Instant, jitter: f64) -> Result<Duration, Duration> {
-        let mut gate = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let wait = gate.cell.wait(&HELLOS, now);
-        if wait <= PATIENCE {
-            gate.cell.0 = gate.cell.0.max(now) + HELLOS.every;
-            return Ok(wait);
+    /// Waits for a `hello`'s turn; or says when the client is to come again. `jitter` is in 0–1.
+    pub(crate) async fn enter(&self, jitter: f64) -> Result<SemaphorePermit<'_>, Duration> {
+        sleep(self.turn(Instant::now(), jitter)?).await;
+        match timeout(PATIENCE, self.opening.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(self.later(Instant::now(), jitter)),
         }
-        gate.promised = gate.promised.max(now + wait) + HELLOS.every;
+    }
+
+    /// How long a `hello` has to wait for its turn.
+    fn turn(&self, now: Instant, jitter: f64) -> Result<Duration, Duration> {
+        {
+            let mut gate = self.lock();
+            let wait = gate.cell.wait(&HELLOS, now);
+            if wait <= PATIENCE {
+                gate.cell.0 = gate.cell.0.max(now) + HELLOS.every;
+                return Ok(wait);
+            }
+        }
+        Err(self.later(now, jitter))
+    }
+
+    /// When one who is sent away is to come again: each a little later than the one before, so that they do not come all at
+    /// once again.
+    fn later(&self, now: Instant, jitter: f64) -> Duration {
+        let mut gate = self.lock();
+        let soonest = now + gate.cell.wait(&HELLOS, now).max(PATIENCE / 2);
+        gate.promised = gate.promised.max(soonest) + HELLOS.every;
         let turn = gate.promised.duration_since(now);
         if turn > LATEST {
-            gate.promised = now + wait;
+            gate.promised = soonest;
         }
-        Err(turn.min(LATEST).mul_f64(1.0 + jitter / 4.0))
+        turn.min(LATEST).mul_f64(1.0 + jitter / 4.0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -152,7 +183,7 @@ mod tests {
     fn a_herd_is_let_in_evenly() {
         let now = Instant::now();
         let gate = Admission::new(now);
-        let answers: Vec<_> = (0..5_000).map(|_| gate.admit(now, 0.5)).collect();
+        let answers: Vec<_> = (0..5_000).map(|_| gate.turn(now, 0.5)).collect();
         let at_once = answers.iter().filter(|a| **a == Ok(Duration::ZERO)).count();
         assert_eq!(at_once, 500);
         let in_turn: Vec<_> = answers.iter().filter_map(|a| a.ok()).collect();
@@ -162,7 +193,7 @@ mod tests {
         assert!(later.is_sorted());
         assert!(later[0] > PATIENCE && later[later.len() - 1] < Duration::from_secs(12));
         // Those who come when they were told to are let in.
-        let second = gate.admit(now + later[0], 0.0);
+        let second = gate.turn(now + later[0], 0.0);
         assert!(second.is_ok_and(|wait| wait <= PATIENCE), "{second:?}");
     }
 
@@ -171,8 +202,22 @@ mod tests {
         let now = Instant::now();
         let gate = Admission::new(now);
         for _ in 0..100_000 {
-            let answer = gate.admit(now, 1.0);
+            let answer = gate.turn(now, 1.0);
             assert!(answer.map_or_else(|later| later <= LATEST * 5 / 4, |_| true));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_store_is_not_asked_by_everybody_at_once() {
+        let gate = Admission::new(Instant::now());
+        let mut inside = Vec::new();
+        for _ in 0..OPENING {
+            inside.push(gate.enter(0.0).await);
+        }
+        assert!(inside.iter().all(Result::is_ok));
+        let later = gate.enter(0.0).await.err();
+        assert!(later.is_some_and(|later| later >= PATIENCE / 2));
+        inside.pop();
+        assert!(gate.enter(0.0).await.is_ok());
     }
 }

@@ -52,7 +52,7 @@ impl Scene {
     async fn open(&self, app: &App, number: u32, cursor: u64) -> Result<Opened, Error> {
         let resume = Resume { epoch: "one".into(), cursors: [(self.here, cursor)].into() };
         let heard_at = Arc::new(AtomicI64::new(0));
-        app.hello.open(&self.ada, socket(number), heard_at, Some(&resume)).await
+        app.hello.open(&self.ada.claims(), socket(number), heard_at, Some(&resume)).await
     }
 }
 

@@ -134,23 +134,23 @@ impl Connection {
         if hello.resume.as_ref().is_some_and(|resume| resume.cursors.len() > CURSORS) {
             return Err(Error::refused("resume.cursors", "too_long", "must be at most 1000"));
         }
-        let caller = match (hello.token, self.caller.take()) {
-            (Some(token), _) => self.app.accounts.authenticate(&token).await?,
-            (None, Some(caller)) => caller,
+        let claims = match (hello.token, &self.caller) {
+            (Some(token), _) => self.app.accounts.claims(&token)?,
+            (None, Some(caller)) => caller.claims(),
             (None, None) => return Err(Unauthenticated::Missing.into()),
         };
         let resume = hello.resume.map(|r| Resume { epoch: r.epoch, cursors: r.cursors });
         let (id, heard_at) = (self.socket.id, self.heard_at.clone());
-        let opened = self.app.hello.open(&caller, id, heard_at, resume.as_ref()).await?;
-        self.outbound.welcome(text_frame(self.welcome(&command.id, &caller, &opened).bytes()));
+        let opened = self.app.hello.open(&claims, id, heard_at, resume.as_ref()).await?;
+        self.outbound.welcome(text_frame(self.welcome(&command.id, &opened).bytes()));
         self.app.hello.attach(id, &opened).await;
-        self.session.opened(Instant::now(), self.expires_in(&caller));
-        self.caller = Some(caller);
+        self.session.opened(Instant::now(), self.expires_in(&opened.caller));
+        self.caller = Some(opened.caller);
         Ok(opened.catch_up)
     }
 
-    fn welcome(&self, id: &CommandId, caller: &Caller, opened: &Opened) -> Frame {
-        let snapshot = &opened.snapshot;
+    fn welcome(&self, id: &CommandId, opened: &Opened) -> Frame {
+        let Opened { caller, snapshot, catch_up } = opened;
         let welcome = Welcome {
             session_id: caller.session_id,
             user: &caller.account,
@@ -170,7 +170,7 @@ impl Connection {
                 .map(|w| HelloWorkspace { id: w.id, name: &w.name, role: w.role })
                 .collect(),
             conversations: snapshot.conversations.iter().map(|entry| &entry.summary).collect(),
-            behind: opened.catch_up.behind(),
+            behind: catch_up.behind(),
         };
         protocol::ok(id, &welcome)
     }
