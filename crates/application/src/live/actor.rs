@@ -47,6 +47,7 @@ pub(super) enum Input {
         user_id: UserId,
         session_id: SessionId,
         heard_at: Arc<AtomicI64>,
+        done: oneshot::Sender<()>,
     },
     Attach {
         connection: ConnectionId,
@@ -96,6 +97,8 @@ pub(super) struct Actor {
     pending: HashMap<ConversationId, HashSet<ConnectionId>>,
     typing: Typing,
     peers: Option<Peers>,
+    /// Registrations that wait until the bus brings what concerns their user.
+    unconfirmed: HashMap<UserId, Vec<oneshot::Sender<()>>>,
     /// Topics to be listened to after the input at hand.
     wanted: Vec<Topic>,
     unwanted: Vec<Topic>,
@@ -122,6 +125,7 @@ impl Actor {
             pending: HashMap::default(),
             typing: Typing::default(),
             peers,
+            unconfirmed: HashMap::default(),
             wanted: Vec::new(),
             unwanted: Vec::new(),
         }
@@ -148,6 +152,8 @@ impl Actor {
             }
             if now >= retry_at {
                 retry_at = now + RETRY;
+                // A bus that is away is not waited for.
+                self.unconfirmed.clear();
                 self.retry().await;
             }
         }
@@ -155,8 +161,9 @@ impl Actor {
 
     async fn take(&mut self, input: Input) {
         match input {
-            Input::Register { connection, user_id, session_id, heard_at } => {
+            Input::Register { connection, user_id, session_id, heard_at, done } => {
                 self.register(connection, user_id, session_id, heard_at).await;
+                self.confirm_registration(user_id, done);
             }
             Input::Attach { connection, attachment } => self.attach(connection, attachment).await,
             Input::Replay { connection, conversation, frame, then, done } => {

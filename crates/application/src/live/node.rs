@@ -127,8 +127,8 @@ impl Live {
         let _ = settled.await;
     }
 
-    /// Announces a connection that has said who it is. From here on nothing that concerns its user is missed: call it
-    /// before reading the snapshot. `heard_at` is the connection's own note, in milliseconds of [`Live::uptime`], of when it last
+    /// Announces a connection that has said who it is. When this returns, nothing that concerns its user is missed any more:
+    /// call it before reading the snapshot. Waits for the bus to confirm, for a second at most. `heard_at` is the connection's own note, in milliseconds of [`Live::uptime`], of when it last
     /// heard its client.
     pub async fn register(
         &self,
@@ -137,7 +137,9 @@ impl Live {
         session_id: SessionId,
         heard_at: Arc<AtomicI64>,
     ) {
-        self.input(Input::Register { connection, user_id, session_id, heard_at }).await;
+        let (done, registered) = oneshot::channel();
+        self.input(Input::Register { connection, user_id, session_id, heard_at, done }).await;
+        let _ = registered.await;
     }
 
     /// Joins a registered connection to what its snapshot showed. Call it after the reply to `hello` has been queued.

@@ -280,3 +280,33 @@ async fn who_came_in_unheard_is_let_in() {
     scene.until(1, &["conversation.joined", "changed"]).await;
     assert!(scene.node.fanout.types(socket(2)).is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_reads_its_snapshot_when_the_bus_brings_what_concerns_it() {
+    let scene = scene(MockChanges::new(), MockMessages::new()).await;
+    let eve = UserId(scene.node.ambient.next_uuid());
+    let session = SessionId(scene.node.ambient.next_uuid());
+    let mut registered = Box::pin(scene.node.register(socket(3), eve, session, 0));
+    // The node asks for it …
+    assert!(futures::poll!(&mut registered).is_pending());
+    scene.node.live.settle().await;
+    assert!(futures::poll!(&mut registered).is_pending());
+    // … and goes on when it has it, before anything else could let it go on.
+    let asked = tokio::time::Instant::now();
+    scene.says(Heard::Listening(vec![Topic::User(eve)]));
+    registered.await;
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+
+    let session = SessionId(scene.node.ambient.next_uuid());
+    let asked = tokio::time::Instant::now();
+    scene.node.register(socket(4), eve, session, 0).await;
+    assert_eq!(asked.elapsed(), Duration::ZERO, "it has it already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_does_not_answer_keeps_nobody_out() {
+    let scene = scene(MockChanges::new(), MockMessages::new()).await;
+    let (eve, asked) = (UserId(scene.node.ambient.next_uuid()), tokio::time::Instant::now());
+    scene.node.register(socket(3), eve, SessionId(scene.node.ambient.next_uuid()), 0).await;
+    assert!(asked.elapsed() <= Duration::from_secs(1));
+}

@@ -2,6 +2,7 @@
 
 use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
+use tokio::sync::oneshot;
 
 use super::{Actor, Input};
 use crate::{
@@ -65,6 +66,18 @@ impl Actor {
         }
     }
 
+    /// Lets a connection go on once the bus brings its user's events.
+    pub(super) fn confirm_registration(&mut self, user: UserId, done: oneshot::Sender<()>) {
+        let first = self.wanted.contains(&Topic::User(user));
+        let waits = self.unconfirmed.contains_key(&user)
+            || (first && self.peers.is_some() && self.live.hears_bus());
+        if waits {
+            self.unconfirmed.entry(user).or_default().push(done);
+        } else {
+            let _ = done.send(());
+        }
+    }
+
     /// Asks which members of a feed may still read.
     pub(super) fn check(&self, conversation: ConversationId) {
         let (Some(peers), Some(feed)) = (&self.peers, self.feeds.get(&conversation)) else {
@@ -122,6 +135,12 @@ impl Actor {
                 }
             }
             News::Listening(topics) => {
+                for topic in &topics {
+                    if let Topic::User(user) = topic {
+                        // To drop it is to say so.
+                        self.unconfirmed.remove(user);
+                    }
+                }
                 let conversation = |topic: &Topic| match topic {
                     Topic::Conversation(id) if self.feeds.contains_key(id) => Some(*id),
                     _ => None,
