@@ -1,4 +1,5 @@
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
@@ -87,7 +88,8 @@ impl Hello {
         let pending: Vec<_> = catch_up.pending().collect();
         let mut conversations: Vec<_> =
             snapshot.conversations.iter().map(SnapshotEntry::head).collect();
-        conversations.retain(|head| !pending.contains(&head.conversation_id));
+        let later: HashSet<_> = pending.iter().map(|head| head.conversation_id).collect();
+        conversations.retain(|head| !later.contains(&head.conversation_id));
         let workspaces = snapshot.workspaces.iter().map(|workspace| workspace.id).collect();
         let attachment = Attachment { workspaces, conversations, pending };
         self.live.attach(connection, attachment).await;
@@ -95,12 +97,12 @@ impl Hello {
 
     /// Replays what the connection has missed, a page each time `drained` returns, and joins each conversation behind its
     /// replay. Access is checked for each page.
-    pub async fn catch_up(
+    pub async fn catch_up<Drained: Future<Output = ()>>(
         &self,
         caller: &Caller,
         connection: ConnectionId,
         mut catch_up: CatchUp,
-        mut drained: impl AsyncFnMut(),
+        mut drained: impl FnMut() -> Drained,
     ) {
         while let Some(next) = catch_up.next() {
             drained().await;

@@ -20,6 +20,9 @@ use crate::{
     rows::{account, at, user},
 };
 
+/// How long an ended session is remembered: longer than anybody may take to learn of its end.
+const REMEMBERED_MS: i64 = 60 * 60 * 1000;
+
 #[async_trait]
 impl Accounts for EmbeddedStore {
     async fn create_account(
@@ -205,9 +208,9 @@ fn credentials(row: &rusqlite::Row<'_>) -> rusqlite::Result<Credentials> {
 /// Begins a session, and forgets those of the person that are over.
 fn open(conn: &Connection, session: &NewSession) -> Tx<()> {
     conn.prepare_cached(
-        "DELETE FROM sessions WHERE user_id = ?1 AND (expires_at <= ?2 OR revoked_at IS NOT NULL)",
+        "DELETE FROM sessions WHERE user_id = ?1 AND (expires_at <= ?2 OR revoked_at <= ?2 - ?3)",
     )?
-    .execute(params![session.user_id.0, session.at.as_millis()])?;
+    .execute(params![session.user_id.0, session.at.as_millis(), REMEMBERED_MS])?;
     conn.prepare_cached(
         "INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, rotated_at) VALUES (?1, ?2, ?3, ?3, ?4, ?3)",
     )?

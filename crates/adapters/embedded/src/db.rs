@@ -152,7 +152,7 @@ where
 }
 
 /// Turns a panic into an error, so that a defect in one job is that job's only.
-fn guarded<T>(job: impl FnOnce() -> Tx<T>) -> Result<T> {
+pub(crate) fn guarded<T>(job: impl FnOnce() -> Tx<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(job)) {
         Ok(result) => result.map_err(Error::from),
         Err(_) => Err(Error::internal("a store job panicked")),
@@ -200,7 +200,7 @@ fn commit(conn: &Connection, group: &mut [Box<dyn Job>]) -> Result<()> {
     outcome.map_err(Error::unavailable)
 }
 
-fn exec(conn: &Connection, statement: &str) -> rusqlite::Result<()> {
+pub(crate) fn exec(conn: &Connection, statement: &str) -> rusqlite::Result<()> {
     conn.prepare_cached(statement)?.execute([]).map(drop)
 }
 

@@ -21,6 +21,8 @@ mod migrate;
 mod outbox;
 mod reactions;
 mod rows;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod workspaces;
 
 use std::{
@@ -39,10 +41,18 @@ pub use bus::InProcessBus;
 /// The SQLite store and job queue. Clones share the database.
 #[derive(Clone)]
 pub struct EmbeddedStore {
-    db: Arc<Db>,
+    engine: Engine,
     epoch: Arc<str>,
     /// When this process last asked for jobs, in milliseconds.
     asked_at: Arc<AtomicI64>,
+}
+
+/// What runs the statements.
+#[derive(Clone)]
+enum Engine {
+    Threads(Arc<Db>),
+    #[cfg(feature = "simulation")]
+    Inline(simulation::Inline),
 }
 
 impl std::fmt::Debug for EmbeddedStore {
@@ -63,7 +73,7 @@ impl EmbeddedStore {
         migrate::run(&mut conn, now)?;
         let epoch = epoch(&conn, epoch_if_new).map_err(parlance_application::Error::from)?;
         Ok(Self {
-            db: Arc::new(Db::start(conn, &path)?),
+            engine: Engine::Threads(Arc::new(Db::start(conn, &path)?)),
             epoch: epoch.into(),
             asked_at: Arc::new(AtomicI64::new(i64::MIN)),
         })
@@ -87,7 +97,11 @@ impl EmbeddedStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
     {
-        self.db.write(job).await
+        match &self.engine {
+            Engine::Threads(db) => db.write(job).await,
+            #[cfg(feature = "simulation")]
+            Engine::Inline(inline) => inline.write(job).await,
+        }
     }
 
     async fn read<T, F>(&self, job: F) -> Result<T>
@@ -95,7 +109,11 @@ impl EmbeddedStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
     {
-        self.db.read(job).await
+        match &self.engine {
+            Engine::Threads(db) => db.read(job).await,
+            #[cfg(feature = "simulation")]
+            Engine::Inline(inline) => inline.read(job).await,
+        }
     }
 }
 

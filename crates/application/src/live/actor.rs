@@ -233,17 +233,27 @@ impl Actor {
             return;
         }
 
-        let in_snapshot: HashSet<ConversationId> = attachment
-            .conversations
+        let Attachment { workspaces, conversations, pending } = attachment;
+        let snapshot: HashMap<ConversationId, u64> = conversations
             .iter()
-            .map(|have| have.conversation_id)
-            .chain(attachment.pending.iter().copied())
+            .chain(&pending)
+            .map(|head| (head.conversation_id, head.access_rev))
+            .collect();
+        // What the snapshot does not show yet.
+        let news: HashMap<ConversationId, Option<Head>> = since
+            .access
+            .into_iter()
+            .filter(|(id, (access_rev, _))| snapshot.get(id).is_none_or(|seen| seen < access_rev))
+            .map(|(id, (_, head))| (id, head))
             .collect();
         let workspaces: HashSet<WorkspaceId> =
-            attachment.workspaces.iter().chain(&since.workspaces_joined).copied().collect();
+            workspaces.into_iter().chain(since.workspaces_joined).collect();
         let concerns = |scope: &Scope| match scope {
             Scope::User => true,
-            Scope::Conversation(c) => in_snapshot.contains(c) || since.joined.contains_key(c),
+            Scope::Access(c, access_rev) => snapshot.get(c).is_none_or(|seen| seen < access_rev),
+            Scope::Conversation(c) => {
+                snapshot.contains_key(c) || news.get(c).is_some_and(Option::is_some)
+            }
             Scope::Workspace(w) => workspaces.contains(w),
         };
         let held: Vec<Frame> = since
@@ -255,10 +265,10 @@ impl Actor {
 
         connection.workspaces =
             workspaces.into_iter().filter(|w| !since.workspaces_left.contains(w)).collect();
-        for conversation in attachment.pending {
-            if !since.left.contains(&conversation) {
-                connection.conversations.insert(conversation);
-                self.pending.entry(conversation).or_default().insert(id);
+        for Head { conversation_id, .. } in pending {
+            if !news.contains_key(&conversation_id) {
+                connection.conversations.insert(conversation_id);
+                self.pending.entry(conversation_id).or_default().insert(id);
             }
         }
         for workspace in &connection.workspaces {
@@ -267,12 +277,10 @@ impl Actor {
         for frame in held {
             self.tell(vec![id], &frame).await;
         }
-        let joined =
-            since.joined.into_values().filter(|h| !in_snapshot.contains(&h.conversation_id));
-        for have in attachment.conversations.into_iter().chain(joined) {
-            if !since.left.contains(&have.conversation_id) {
-                self.join(id, have).await;
-            }
+        let seen = conversations.into_iter().filter(|h| !news.contains_key(&h.conversation_id));
+        let joined: Vec<Head> = seen.chain(news.values().copied().flatten()).collect();
+        for have in joined {
+            self.join(id, have).await;
         }
     }
 
@@ -448,6 +456,7 @@ impl Actor {
     async fn tell_user(
         &mut self,
         user: UserId,
+        scope: Scope,
         frame: &Frame,
         concerns: impl Fn(&Connection) -> bool,
         mut news: impl FnMut(&mut Attaching) -> bool,
@@ -458,7 +467,7 @@ impl Actor {
             let concerned = concerns(connection);
             if let Some(attaching) = &mut connection.attaching {
                 if news(attaching) {
-                    attaching.hold(Scope::User, frame);
+                    attaching.hold(scope, frame);
                 }
             } else if concerned {
                 told.push(id);

@@ -36,8 +36,8 @@ pub(super) struct Attaching {
     pub(super) held: Vec<(Scope, Frame)>,
     /// More came than is held: the connection has to begin anew.
     pub(super) overflowed: bool,
-    pub(super) joined: HashMap<ConversationId, Head>,
-    pub(super) left: HashSet<ConversationId>,
+    /// The latest change of the user's access to a conversation: to its count of such changes, in (and from which head) or out.
+    pub(super) access: HashMap<ConversationId, (u64, Option<Head>)>,
     pub(super) workspaces_joined: HashSet<WorkspaceId>,
     pub(super) workspaces_left: HashSet<WorkspaceId>,
 }
@@ -46,6 +46,8 @@ pub(super) struct Attaching {
 #[derive(Clone, Copy)]
 pub(super) enum Scope {
     User,
+    /// A change of the user's own access: no news where the snapshot shows as late a count.
+    Access(ConversationId, u64),
     Conversation(ConversationId),
     Workspace(WorkspaceId),
 }
@@ -95,6 +97,21 @@ impl Connections {
 }
 
 impl Attaching {
+    /// Notes a change of access; false if a later one is known already, because the bus reorders.
+    pub(super) fn access_changed(
+        &mut self,
+        conversation: ConversationId,
+        access_rev: u64,
+        head: Option<Head>,
+    ) -> bool {
+        let latest = self.access.entry(conversation).or_insert((access_rev, head));
+        if latest.0 > access_rev {
+            return false;
+        }
+        *latest = (access_rev, head);
+        true
+    }
+
     pub(super) fn hold(&mut self, scope: Scope, frame: &Frame) {
         if self.held.len() < HELD {
             self.held.push((scope, frame.clone()));

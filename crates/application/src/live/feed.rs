@@ -76,6 +76,11 @@ impl Feed {
         }
     }
 
+    /// The members may all read as of this count of changes of access.
+    pub(super) const fn access_rev(&self) -> u64 {
+        self.access_rev
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.listeners.is_empty() && self.adrift.is_empty()
     }

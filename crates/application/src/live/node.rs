@@ -72,8 +72,8 @@ pub struct Attachment {
     pub workspaces: Vec<WorkspaceId>,
     /// Conversations, each as far as the client has been told everything, at the access that it was told by.
     pub conversations: Vec<Head>,
-    /// Conversations that [`Live::replay`] attaches, after their replay.
-    pub pending: Vec<ConversationId>,
+    /// Conversations that [`Live::replay`] attaches, after their replay; as the snapshot has them.
+    pub pending: Vec<Head>,
 }
 
 impl Live {

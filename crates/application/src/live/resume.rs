@@ -136,8 +136,8 @@ impl CatchUp {
     }
 
     /// Conversations that are replayed, and not told to their end yet.
-    pub fn pending(&self) -> impl Iterator<Item = ConversationId> {
-        self.replays.iter().map(|replay| replay.head.conversation_id)
+    pub fn pending(&self) -> impl Iterator<Item = Head> {
+        self.replays.iter().map(|replay| replay.head)
     }
 
     /// What is to be done when the client has taken what it was told.
@@ -155,17 +155,16 @@ impl CatchUp {
             conversation: conversation.clone(),
             access_rev: replay.head.access_rev,
         };
-        Some(Next::Tell(Page::of(&page)))
+        Some(Next::Tell(Page::of(&page, replay.head.access_rev)))
     }
 
     /// The page that was asked for. `Err` where it is to be asked for again, a little later.
     pub fn page(&mut self, page: Result<ReplayPage>) -> Result<Option<Page>> {
         match page {
             Ok(page) => {
-                if let Some(replay) = self.replays.front_mut() {
-                    replay.from_rev = page.to_rev;
-                }
-                Ok(Some(Page::of(&page)))
+                let Some(replay) = self.replays.front_mut() else { return Ok(None) };
+                replay.from_rev = page.to_rev;
+                Ok(Some(Page::of(&page, replay.head.access_rev)))
             }
             // The event that says so is on its way.
             Err(Error::NotFound(_)) => {
@@ -183,9 +182,11 @@ impl CatchUp {
 }
 
 impl Page {
-    fn of(page: &ReplayPage) -> Self {
+    /// The client is in the conversation as of the snapshot's count of changes of access. The page's own may be later, and
+    /// says less: a public channel can be read by whoever has left it.
+    fn of(page: &ReplayPage, access_rev: u64) -> Self {
         let conversation_id = page.conversation.id;
-        let then = Head { conversation_id, rev: page.to_rev, access_rev: page.access_rev };
+        let then = Head { conversation_id, rev: page.to_rev, access_rev };
         Self { conversation_id, frame: replay_frame(page), then: page.complete.then_some(then) }
     }
 }

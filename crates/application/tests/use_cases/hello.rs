@@ -83,7 +83,7 @@ async fn what_was_missed_comes_page_by_page_and_then_live() {
     let opened = scene.open(&app, 1, 0).await.expect("opens");
     app.hello.attach(socket(1), &opened).await;
     let told_before = RefCell::new(Vec::new());
-    let drained = async || {
+    let drained = || async {
         told_before.borrow_mut().push(scene.node.fanout.frames(socket(1)).len());
     };
     app.hello.catch_up(&scene.ada, socket(1), opened.catch_up, drained).await;
@@ -113,7 +113,7 @@ async fn who_is_removed_in_the_middle_of_a_replay_is_told_no_more_of_it() {
         frame: Frame::left(conversation_id),
     };
     let times = RefCell::new(0);
-    let drained = async || {
+    let drained = || async {
         *times.borrow_mut() += 1;
         if *times.borrow() == 2 {
             app.live.publish(left()).await;

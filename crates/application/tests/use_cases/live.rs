@@ -127,7 +127,7 @@ async fn who_left_before_attachment_is_not_joined() {
 async fn who_left_before_a_late_attachment_is_not_joined() {
     let scene = scene(MockMessages::new());
     scene.register(1, scene.ada).await;
-    let attachment = Attachment { pending: vec![scene.here], ..Attachment::default() };
+    let attachment = Attachment { pending: vec![head(scene.here, 0)], ..Attachment::default() };
     scene.node.live.attach(socket(1), attachment).await;
     scene.left(scene.ada).await;
     assert!(!scene.replayed(1).await, "nobody waits for it");
@@ -139,7 +139,7 @@ async fn who_left_before_a_late_attachment_is_not_joined() {
 async fn what_is_deleted_before_a_late_attachment_is_told_and_not_joined() {
     let scene = scene(MockMessages::new());
     scene.register(1, scene.ada).await;
-    let attachment = Attachment { pending: vec![scene.here], ..Attachment::default() };
+    let attachment = Attachment { pending: vec![head(scene.here, 0)], ..Attachment::default() };
     scene.node.live.attach(socket(1), attachment).await;
     let frame = Frame::deleted(scene.here);
     scene.node.live.publish(Event::Deleted { conversation_id: scene.here, frame }).await;

@@ -223,7 +223,7 @@ impl Connection {
         let caller = self.caller.clone();
         async move {
             if let Some(caller) = caller {
-                app.hello.catch_up(&caller, id, catch_up, async || outbound.drained().await).await;
+                app.hello.catch_up(&caller, id, catch_up, || outbound.drained()).await;
             }
         }
     }

@@ -1,7 +1,9 @@
+use parlance_domain::{ConversationId, UserId};
+
 use super::{Actor, forget};
 use crate::{
     live::{
-        Event,
+        Event, Frame,
         connections::{Connection, Scope},
     },
     ports::{Close, store::Head},
@@ -28,31 +30,23 @@ impl Actor {
                 let have =
                     Head { conversation_id: *conversation_id, rev: *rev, access_rev: *access_rev };
                 let outside = |c: &Connection| !c.conversations.contains(conversation_id);
-                let told = self.tell_user(*user_id, frame, outside, |attaching| {
-                    attaching.left.remove(conversation_id);
-                    attaching.joined.insert(*conversation_id, have).is_none()
+                let scope = Scope::Access(*conversation_id, *access_rev);
+                let told = self.tell_user(*user_id, scope, frame, outside, |attaching| {
+                    attaching.access_changed(*conversation_id, *access_rev, Some(have))
                 });
                 for connection in told.await {
                     self.join(connection, have).await;
                 }
             }
             Event::Left { conversation_id, user_id, access_rev, frame } => {
-                if self.typing.stop(*conversation_id, *user_id) {
-                    self.typing_stopped(*conversation_id, *user_id).await;
-                }
-                let inside = |c: &Connection| c.conversations.contains(conversation_id);
-                let told = self.tell_user(*user_id, frame, inside, |attaching| {
-                    attaching.joined.remove(conversation_id);
-                    attaching.left.insert(*conversation_id)
-                });
-                for connection in told.await {
-                    self.leave(connection, *conversation_id);
+                if self.is_news(*conversation_id, *access_rev) {
+                    self.expel(*conversation_id, *user_id, *access_rev, frame).await;
                 }
                 self.access_changed(*conversation_id, *access_rev).await;
             }
             Event::Deleted { conversation_id, frame } => {
                 self.hold(Scope::Conversation(*conversation_id), frame, |attaching| {
-                    attaching.left.insert(*conversation_id);
+                    attaching.access_changed(*conversation_id, u64::MAX, None);
                 });
                 let members = self.members(*conversation_id);
                 for member in &members {
@@ -65,7 +59,7 @@ impl Actor {
                 self.tell(self.members(*conversation_id), frame).await;
             }
             Event::User { user_id, frame } => {
-                let _ = self.tell_user(*user_id, frame, |_| true, |_| true).await;
+                let _ = self.tell_user(*user_id, Scope::User, frame, |_| true, |_| true).await;
             }
             Event::Typing { conversation_id, user_id, frame } => {
                 self.tell_others(*conversation_id, *user_id, frame).await;
@@ -85,11 +79,33 @@ impl Actor {
         }
     }
 
+    /// Ends somebody's membership on this node.
+    pub(super) async fn expel(
+        &mut self,
+        conversation: ConversationId,
+        user: UserId,
+        access_rev: u64,
+        frame: &Frame,
+    ) {
+        if self.typing.stop(conversation, user) {
+            self.typing_stopped(conversation, user).await;
+        }
+        let inside = |c: &Connection| c.conversations.contains(&conversation);
+        let scope = Scope::Access(conversation, access_rev);
+        let told = self.tell_user(user, scope, frame, inside, |attaching| {
+            attaching.access_changed(conversation, access_rev, None)
+        });
+        for connection in told.await {
+            self.leave(connection, conversation);
+        }
+    }
+
     async fn workspace_event(&mut self, event: &Event) {
         match event {
             Event::WorkspaceJoined { workspace_id, user_id, frame } => {
                 let present = self.tell_user(
                     *user_id,
+                    Scope::User,
                     frame,
                     |_| true,
                     |attaching| {

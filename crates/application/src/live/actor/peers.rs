@@ -41,6 +41,13 @@ impl Actor {
         if self.peers.is_some() { access_rev } else { 0 }
     }
 
+    /// Whether a change of access can be later than what this node knows of a conversation: the bus may bring somebody's
+    /// departure when they are back.
+    pub(super) fn is_news(&self, conversation: ConversationId, access_rev: u64) -> bool {
+        let feed = self.feeds.get(&conversation);
+        self.peers.is_none() || feed.is_none_or(|feed| feed.access_rev() < access_rev)
+    }
+
     pub(super) async fn access_changed(&mut self, conversation: ConversationId, access_rev: u64) {
         let access_rev = self.access(access_rev);
         if let Some(feed) = self.feeds.get_mut(&conversation) {
@@ -111,7 +118,7 @@ impl Actor {
         let still: HashSet<UserId> = readers.users.into_iter().collect();
         for user_id in asked.into_iter().filter(|user| !still.contains(user)) {
             let frame = Frame::left(conversation_id);
-            self.event(&Event::Left { conversation_id, user_id, access_rev: 0, frame }).await;
+            self.expel(conversation_id, user_id, readers.access_rev, &frame).await;
         }
         if let Some(feed) = self.feeds.get_mut(&conversation_id) {
             let steps = feed.checked(readers.access_rev);
@@ -198,7 +205,8 @@ impl Actor {
             let head = peers.changes.heads(vec![conversation]).await;
             let summary = peers.conversations.summary(user, conversation).await;
             match (head.map(|heads| heads.first().copied()), summary) {
-                (Ok(Some(head)), Ok(summary)) => {
+                // Who has left again by now can still read a public channel.
+                (Ok(Some(head)), Ok(summary)) if summary.joined => {
                     let workspace = summary.conversation.workspace_id;
                     live.input(Input::FromPeers(News::InWorkspace(user, workspace))).await;
                     live.input(Input::Event(joined(user, &summary, head.access_rev).into())).await;
@@ -206,7 +214,7 @@ impl Actor {
                 (Err(error), _) | (_, Err(error)) => {
                     tracing::debug!(%error, %conversation, "somebody came in, and was not found in");
                 }
-                (Ok(None), Ok(_)) => {}
+                (Ok(_), Ok(_)) => {}
             }
         });
     }

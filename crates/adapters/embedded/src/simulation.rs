@@ -1,0 +1,235 @@
+//! The store of a simulation: the same statements as ever, in memory and on the caller's thread, so that a run under a paused
+//! clock is the same each time; with weather before and after each of them; and shared by several nodes.
+
+use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicI64};
+
+use async_trait::async_trait;
+use parlance_application::{
+    Error, Result,
+    ports::store::{Changes, Head, Look, Readers},
+};
+use parlance_domain::{
+    ConversationAction, ConversationId, Message, SessionId, Timestamp, UserId, WorkspaceId,
+};
+use rusqlite::{Connection, Row, params};
+use uuid::Uuid;
+
+use crate::{
+    EmbeddedStore, Engine,
+    access::{role_in, see},
+    db::{exec, guarded},
+    epoch,
+    error::{Tx, sql},
+    migrate,
+    rows::{message, message_sql, num},
+};
+
+/// What may go wrong on a node's way to the store.
+#[async_trait]
+pub trait Weather: Send + Sync {
+    /// Before the statements run: an error means that they do not.
+    async fn before(&self) -> Result<()>;
+
+    /// After they have been committed: an error means that nobody is told.
+    async fn after(&self) -> Result<()>;
+}
+
+/// An engine that runs everything where it is asked for.
+#[derive(Clone)]
+pub(crate) struct Inline {
+    conn: Arc<Mutex<Connection>>,
+    weather: Arc<dyn Weather>,
+}
+
+impl EmbeddedStore {
+    /// A new store in memory.
+    pub fn in_memory(weather: Arc<dyn Weather>) -> Result<Self> {
+        let mut conn = Connection::open_in_memory().map_err(|e| sql(&e))?;
+        conn.set_prepared_statement_cache_capacity(256);
+        migrate::run(&mut conn, Timestamp::from_millis(0))?;
+        let epoch = epoch(&conn, "simulated".to_owned()).map_err(Error::from)?;
+        let engine = Engine::Inline(Inline { conn: Arc::new(Mutex::new(conn)), weather });
+        Ok(Self { engine, epoch: epoch.into(), asked_at: Arc::new(AtomicI64::new(i64::MIN)) })
+    }
+
+    /// Another way to the same store.
+    #[must_use]
+    pub fn behind(&self, weather: Arc<dyn Weather>) -> Self {
+        let engine = match &self.engine {
+            Engine::Threads(db) => Engine::Threads(db.clone()),
+            Engine::Inline(inline) => Engine::Inline(Inline { weather, ..inline.clone() }),
+        };
+        Self { engine, ..self.clone() }
+    }
+
+    /// All messages of a conversation by `seq`.
+    pub fn messages(&self, conversation: ConversationId) -> Result<Vec<Message>> {
+        self.inspect(|conn| {
+            let Some(seen) = see(conn, None, conversation)? else { return Ok(vec![]) };
+            let mut all =
+                conn.prepare_cached(message_sql!("WHERE conversation_id = ?1 ORDER BY seq"))?;
+            let all = all
+                .query_map([conversation.0], |row| message(row, seen.conversation.workspace_id))?;
+            Ok(all.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Where all conversations stand.
+    pub fn all_heads(&self) -> Result<Vec<Head>> {
+        self.inspect(heads)
+    }
+
+    /// Who may read a conversation that they are in.
+    pub fn members(&self, conversation: ConversationId) -> Result<Vec<UserId>> {
+        self.inspect(|conn| {
+            Ok(admitted(conn)?
+                .into_iter()
+                .filter(|(id, _)| *id == conversation)
+                .map(|(_, user)| user)
+                .collect())
+        })
+    }
+
+    fn inspect<T>(&self, look: impl FnOnce(&Connection) -> Tx<T>) -> Result<T> {
+        match &self.engine {
+            Engine::Threads(_) => Err(Error::internal("only a simulated store can be inspected")),
+            Engine::Inline(inline) => {
+                let conn = inline.conn.lock().unwrap_or_else(PoisonError::into_inner);
+                look(&conn).map_err(Error::from)
+            }
+        }
+    }
+}
+
+impl Inline {
+    pub(crate) async fn write<T, F>(&self, job: F) -> Result<T>
+    where
+        F: FnOnce(&Connection) -> Tx<T>,
+    {
+        self.weather.before().await?;
+        let outcome = self.run(job, "COMMIT");
+        self.weather.after().await?;
+        outcome
+    }
+
+    pub(crate) async fn read<T, F>(&self, job: F) -> Result<T>
+    where
+        F: FnOnce(&Connection) -> Tx<T>,
+    {
+        self.weather.before().await?;
+        let outcome = self.run(job, "ROLLBACK");
+        self.weather.after().await?;
+        outcome
+    }
+
+    fn run<T>(&self, job: impl FnOnce(&Connection) -> Tx<T>, end: &str) -> Result<T> {
+        let conn = self.conn.lock().unwrap_or_else(PoisonError::into_inner);
+        exec(&conn, "BEGIN").map_err(|e| sql(&e))?;
+        let outcome = guarded(|| job(&conn));
+        let end = if outcome.is_ok() { end } else { "ROLLBACK" };
+        exec(&conn, end).map_err(|e| sql(&e))?;
+        outcome
+    }
+}
+
+/// Everything is told at each look: it is little, and some of a look's news may be old.
+#[async_trait]
+impl Changes for EmbeddedStore {
+    async fn changes(&self, since: Option<Timestamp>) -> Result<Look> {
+        self.read(move |conn| {
+            let all = since.is_some();
+            Ok(Look {
+                heads: if all { heads(conn)? } else { vec![] },
+                admitted: if all { admitted(conn)? } else { vec![] },
+                workspaces: if all {
+                    ids(conn, "SELECT id FROM workspaces ORDER BY id")?.map(WorkspaceId).collect()
+                } else {
+                    vec![]
+                },
+                ended_sessions: if all {
+                    ids(conn, "SELECT id FROM sessions WHERE revoked_at IS NOT NULL ORDER BY id")?
+                        .map(SessionId)
+                        .collect()
+                } else {
+                    vec![]
+                },
+                until: Timestamp::from_millis(0),
+                more: false,
+            })
+        })
+        .await
+    }
+
+    async fn heads(&self, conversations: Vec<ConversationId>) -> Result<Vec<Head>> {
+        self.read(move |conn| {
+            let mut found = Vec::with_capacity(conversations.len());
+            for id in conversations {
+                if let Some(seen) = see(conn, None, id)? {
+                    let (rev, access_rev) = (seen.conversation.rev, seen.access_rev);
+                    found.push(Head { conversation_id: id, rev, access_rev });
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn readers(&self, conversation: ConversationId, users: Vec<UserId>) -> Result<Readers> {
+        self.read(move |conn| {
+            let mut readers = Readers { access_rev: 0, users: vec![] };
+            for user in users {
+                let Some(seen) = see(conn, Some(user), conversation)? else { continue };
+                readers.access_rev = seen.access_rev;
+                let inside = seen.read_seq.is_some();
+                if inside && seen.standing.permits(ConversationAction::Read).is_ok() {
+                    readers.users.push(user);
+                }
+            }
+            Ok(readers)
+        })
+        .await
+    }
+
+    async fn workspace_members(
+        &self,
+        workspace: WorkspaceId,
+        users: Vec<UserId>,
+    ) -> Result<Vec<UserId>> {
+        self.read(move |conn| {
+            let mut still = Vec::new();
+            for user in users {
+                if role_in(conn, user, workspace)?.is_some() {
+                    still.push(user);
+                }
+            }
+            Ok(still)
+        })
+        .await
+    }
+}
+
+fn heads(conn: &Connection) -> Tx<Vec<Head>> {
+    let head = |row: &Row<'_>| {
+        let (rev, access_rev) = (num(row, 1)?, num(row, 2)?);
+        Ok(Head { conversation_id: ConversationId(row.get(0)?), rev, access_rev })
+    };
+    let mut all =
+        conn.prepare_cached("SELECT id, rev, access_rev FROM conversations ORDER BY id")?;
+    Ok(all.query_map([], head)?.collect::<Result<_, _>>()?)
+}
+
+fn admitted(conn: &Connection) -> Tx<Vec<(ConversationId, UserId)>> {
+    let mut all = conn.prepare_cached(
+        "SELECT m.conversation_id, m.user_id FROM conversation_members m \
+         JOIN conversations c ON c.id = m.conversation_id AND c.deleted_at IS NULL \
+         JOIN workspace_members w ON w.workspace_id = c.workspace_id AND w.user_id = m.user_id ORDER BY 1, 2",
+    )?;
+    let pair = |row: &Row<'_>| Ok((ConversationId(row.get(0)?), UserId(row.get(1)?)));
+    Ok(all.query_map(params![], pair)?.collect::<Result<_, _>>()?)
+}
+
+fn ids(conn: &Connection, query: &str) -> Tx<std::vec::IntoIter<Uuid>> {
+    let found: Vec<Uuid> =
+        conn.prepare_cached(query)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(found.into_iter())
+}

@@ -1,0 +1,134 @@
+//! A bus between simulated nodes, which loses, repeats, delays and reorders, and can be cut.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use parlance_application::{
+    Error, Result,
+    live::Event,
+    ports::{Bus, Heard, Subscription, Topic},
+};
+use parlance_domain::NodeId;
+use tokio::sync::mpsc;
+
+use crate::simulation_chance::{Chance, Climate};
+
+#[derive(Clone)]
+pub(crate) struct SimBus {
+    chance: Chance,
+    climate: Climate,
+    ends: Arc<Mutex<BTreeMap<NodeId, End>>>,
+}
+
+struct End {
+    inbox: mpsc::UnboundedSender<Heard>,
+    topics: BTreeSet<String>,
+    wanted: Vec<Topic>,
+    cut: bool,
+}
+
+impl SimBus {
+    pub(crate) fn new(chance: Chance, climate: Climate) -> Self {
+        Self { chance, climate, ends: Arc::default() }
+    }
+
+    /// Cuts a node off, or lets it hear again.
+    pub(crate) fn cut(&self, node: NodeId, cut: bool) {
+        let mut ends = self.ends.lock().expect("no panic");
+        let Some(end) = ends.get_mut(&node).filter(|end| end.cut != cut) else { return };
+        end.cut = cut;
+        let heard = if cut { Heard::Lost } else { Heard::Listening(end.wanted.clone()) };
+        let _ = end.inbox.send(heard);
+    }
+
+    /// A node that died hears nothing more.
+    pub(crate) fn forget(&self, node: NodeId) {
+        self.ends.lock().expect("no panic").remove(&node);
+    }
+
+    fn carry(&self, to: NodeId, event: Arc<Event>) {
+        let (bus, after) = (self.clone(), self.chance.millis(self.climate.bus_delay));
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let ends = bus.ends.lock().expect("no panic");
+            if let Some(end) = ends.get(&to).filter(|end| !end.cut) {
+                let _ = end.inbox.send(Heard::Event(event));
+            }
+        });
+    }
+}
+
+/// Topics have no order of their own.
+fn name(topic: &Topic) -> String {
+    format!("{topic:?}")
+}
+
+#[async_trait]
+impl Bus for SimBus {
+    async fn publish(&self, from: NodeId, event: Arc<Event>) -> Result<()> {
+        // So that a node can die between its acknowledgement and its publication.
+        self.chance.pause(2).await;
+        let (topic, mut to) = (name(&event.topic()), Vec::new());
+        {
+            let ends = self.ends.lock().expect("no panic");
+            if ends.get(&from).is_none_or(|end| end.cut) {
+                return Err(Error::unavailable("the bus is cut"));
+            }
+            let everybody = event.topic() == Topic::Everybody;
+            to.extend(
+                ends.iter()
+                    .filter(|(node, end)| {
+                        **node != from && (everybody || end.topics.contains(&topic))
+                    })
+                    .map(|(node, _)| *node),
+            );
+        }
+        for node in to {
+            if !self.chance.percent(self.climate.bus_loses) {
+                self.carry(node, event.clone());
+            }
+            if self.chance.percent(self.climate.bus_repeats) {
+                self.carry(node, event.clone());
+            }
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&self, node: NodeId) -> Result<Box<dyn Subscription>> {
+        let (inbox, heard) = mpsc::unbounded_channel();
+        let end = End { inbox, topics: BTreeSet::new(), wanted: vec![], cut: false };
+        self.ends.lock().expect("no panic").insert(node, end);
+        Ok(Box::new(Ear(heard)))
+    }
+
+    fn listen(&self, node: NodeId, topics: Vec<Topic>) {
+        let (bus, after) = (self.clone(), self.chance.millis(self.climate.bus_delay));
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let mut ends = bus.ends.lock().expect("no panic");
+            if let Some(end) = ends.get_mut(&node) {
+                end.topics.extend(topics.iter().map(name));
+                end.wanted.extend(&topics);
+                if !end.cut {
+                    let _ = end.inbox.send(Heard::Listening(topics));
+                }
+            }
+        });
+    }
+
+    fn ignore(&self, _node: NodeId, _topics: Vec<Topic>) {
+        // It may go on hearing them.
+    }
+}
+
+struct Ear(mpsc::UnboundedReceiver<Heard>);
+
+#[async_trait]
+impl Subscription for Ear {
+    async fn next(&mut self) -> Option<Heard> {
+        self.0.recv().await
+    }
+}

@@ -1,0 +1,354 @@
+//! One run: nodes, clients and faults out of one seed, and what came of it.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use parlance_application::{Caller, Signup};
+use parlance_domain::{
+    ChannelName, ConversationId, DisplayName, JoinCode, Topic, UserId, WorkspaceName,
+};
+use parlance_embedded::EmbeddedStore;
+use parlance_testkit::{TestAmbient, email, password};
+use tokio::{runtime::Builder, time::sleep};
+
+use crate::{
+    simulation_bus::SimBus,
+    simulation_chance::Chance,
+    simulation_client::{Client, Cluster, Mind},
+    simulation_judge::{Judge, head},
+    simulation_node::{Ground, Node, StoreLink},
+};
+
+const NODES: usize = 3;
+const PEOPLE: usize = 5;
+/// For how long things go wrong.
+const STORM: Duration = Duration::from_secs(12);
+/// How long after it everything may take to come right.
+const CALM: Duration = Duration::from_secs(90);
+
+/// What happened, and what went wrong.
+pub(crate) struct Outcome {
+    pub(crate) trace: Vec<String>,
+    pub(crate) broken: Vec<String>,
+    pub(crate) messages: usize,
+}
+
+/// Plays a run through. The same seed is the same run.
+pub(crate) fn run(seed: u64) -> Outcome {
+    let runtime =
+        Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(async { World::new(seed).await.play().await })
+}
+
+struct World {
+    ground: Ground,
+    cluster: Cluster,
+    people: Vec<Person>,
+    channels: Vec<ConversationId>,
+    quiet: Arc<AtomicBool>,
+}
+
+struct Person {
+    caller: Arc<Mutex<Caller>>,
+    mind: Mind,
+}
+
+impl Person {
+    fn caller(&self) -> Caller {
+        self.caller.lock().expect("no panic").clone()
+    }
+}
+
+impl World {
+    async fn new(seed: u64) -> Self {
+        let chance = Chance::of(seed);
+        let climate = chance.climate();
+        let store = EmbeddedStore::in_memory(Arc::new(StoreLink::good(&chance))).expect("a store");
+        let ground = Ground {
+            chance: chance.clone(),
+            climate,
+            ambient: TestAmbient::seeded(seed ^ 0x5eed),
+            bus: SimBus::new(chance, climate),
+            judge: Judge::new(store.clone()),
+            store,
+            serials: Arc::default(),
+        };
+        ground.judge.note(format!("seed {seed}: {climate:?}"));
+        let (people, channels) = Self::people(&ground).await;
+        let nodes = (0..NODES).map(|_| Some(Node::start(&ground))).collect();
+        let cluster = Arc::new(Mutex::new(nodes));
+        Self { ground, cluster, people, channels, quiet: Arc::default() }
+    }
+
+    /// Five people, of whom the first is the admin, in `general`, a public, a private channel and a DM; on a node of its own
+    /// that nothing happens to.
+    async fn people(ground: &Ground) -> (Vec<Person>, Vec<ConversationId>) {
+        let node = Node::start(&ground.in_good_weather());
+        let app = &node.app;
+        let mut people = Vec::new();
+        for n in 0..PEOPLE {
+            let name = format!("p{n}");
+            let signup = Signup {
+                email: email(&name),
+                password: password("correct horse"),
+                display_name: DisplayName::parse(&name).expect("a name"),
+            };
+            let signed_in = app.accounts.sign_up(signup).await.expect("signs up");
+            let caller = app.accounts.authenticate(&signed_in.access.0).await.expect("is let in");
+            people.push(Person { caller: Arc::new(Mutex::new(caller)), mind: Mind::default() });
+        }
+        let admin = &people[0].caller();
+        let name = WorkspaceName::parse("Acme").expect("a name");
+        let workspace = app.workspaces.create(admin, name).await.expect("is created");
+        let code = workspace.join_code.clone().expect("an admin sees it");
+        for person in &people[1..] {
+            let code = JoinCode::parse(&code).expect("a code");
+            app.workspaces.join(&person.caller(), code).await.expect("joins");
+        }
+        let mut channels = Vec::new();
+        for (name, private) in [("open", false), ("closed", true)] {
+            let name = ChannelName::parse(name).expect("a name");
+            let topic = Topic::parse("").expect("a topic");
+            let made = app.channels.create(admin, workspace.id, name, topic, private).await;
+            let id = made.expect("is created").conversation.id;
+            for person in &people[1..] {
+                app.channels.add_member(admin, id, person.caller().id()).await.expect("is added");
+            }
+            channels.push(id);
+        }
+        let peer = people[1].caller().id();
+        app.channels.open_dm(admin, workspace.id, peer).await.expect("is opened");
+        node.crash(&ground.bus);
+        (people, channels)
+    }
+
+    async fn play(self) -> Outcome {
+        for (n, person) in self.people.iter().enumerate() {
+            // Some have two devices.
+            for device in 0..=u64::from(n == 2) {
+                let mind = if device == 0 { person.mind.clone() } else { Mind::default() };
+                let client = Client {
+                    name: format!("{}/{device}", person.caller().account.display_name),
+                    caller: person.caller.clone(),
+                    judge: self.ground.judge.clone(),
+                    chance: self.ground.chance.clone(),
+                    climate: self.ground.climate,
+                    cluster: self.cluster.clone(),
+                    quiet: self.quiet.clone(),
+                    mind,
+                };
+                tokio::spawn(client.run());
+            }
+        }
+        let storm = tokio::time::timeout(STORM, self.storm());
+        let _ = storm.await;
+        self.ground.judge.note("the storm is over");
+        self.quiet.store(true, Ordering::Relaxed);
+        self.mend();
+        let rested = tokio::time::timeout(CALM, self.rest()).await.is_ok();
+        if rested {
+            self.compare().await;
+        } else {
+            self.ground.judge.break_off(format!("no rest: {}", self.unrest().join("; ")));
+        }
+        let (trace, broken) = self.ground.judge.verdict();
+        let of = |id: ConversationId| self.ground.store.messages(id).expect("reads").len();
+        let messages = self.conversations().into_iter().map(of).sum();
+        Outcome { trace, broken, messages }
+    }
+
+    async fn storm(&self) {
+        loop {
+            sleep(Duration::from_millis(50) + self.ground.chance.millis(self.ground.climate.calm))
+                .await;
+            self.fault().await;
+        }
+    }
+
+    async fn fault(&self) {
+        let Ground { chance, judge, bus, .. } = &self.ground;
+        let at = chance.index(NODES);
+        let node = self.cluster.lock().expect("no panic")[at].clone();
+        match (chance.below(12), node) {
+            (0 | 1, Some(node)) => {
+                judge.note(format!("node {at} crashes"));
+                self.cluster.lock().expect("no panic")[at] = None;
+                node.crash(bus);
+                self.restart(at, chance.millis(3_000));
+            }
+            (2, Some(node)) => {
+                judge.note(format!("node {at} is told to go"));
+                self.cluster.lock().expect("no panic")[at] = None;
+                node.drain(bus).await;
+                self.restart(at, chance.millis(500));
+            }
+            (3 | 4, Some(node)) => {
+                judge.note(format!("node {at} is cut off the bus"));
+                bus.cut(node.id, true);
+                let (bus, after) = (bus.clone(), chance.millis(6_000));
+                tokio::spawn(async move {
+                    sleep(after).await;
+                    bus.cut(node.id, false);
+                });
+            }
+            (5, Some(node)) => {
+                judge.note(format!("node {at} is cut off the store"));
+                node.store_link.cut.store(true, Ordering::Relaxed);
+                let after = chance.millis(4_000);
+                tokio::spawn(async move {
+                    sleep(after).await;
+                    node.store_link.cut.store(false, Ordering::Relaxed);
+                });
+            }
+            (6, Some(node)) => {
+                judge.note(format!("node {at} loses its connections"));
+                node.lose_connections(chance);
+            }
+            (7, _) => {
+                let ahead = Duration::from_secs(chance.below(600));
+                let now = parlance_application::ports::Ambient::now(&self.ground.ambient);
+                self.ground.ambient.set(if chance.percent(50) {
+                    now + ahead
+                } else {
+                    parlance_domain::Timestamp::from_millis(
+                        now.as_millis() - i64::try_from(ahead.as_millis()).expect("small"),
+                    )
+                });
+                judge.note("the wall clock jumps");
+            }
+            (8..=10, Some(node)) => self.change_access(&node).await,
+            (11, Some(node)) => self.sign_out(&node).await,
+            _ => {}
+        }
+    }
+
+    /// Somebody loses their place in a channel, or gets it back.
+    async fn change_access(&self, node: &Node) {
+        let Ground { chance, judge, store, .. } = &self.ground;
+        let admin = &self.people[0].caller();
+        let whom = self.people[1 + chance.index(PEOPLE - 1)].caller().id();
+        let channel = self.channels[chance.index(self.channels.len())];
+        if store.members(channel).expect("reads").contains(&whom) {
+            let outcome = node.app.channels.remove_member(admin, channel, whom).await;
+            judge.note(format!("{whom} is removed from {channel}: {:?}", outcome.as_ref().err()));
+            if outcome.is_ok() {
+                judge.removed(&[whom], channel);
+            }
+        } else {
+            judge.readmitted(whom, channel);
+            let outcome = node.app.channels.add_member(admin, channel, whom).await;
+            judge.note(format!("{whom} is added to {channel}: {:?}", outcome.err()));
+        }
+    }
+
+    /// Somebody's session ends, and they come back with another one.
+    async fn sign_out(&self, node: &Node) {
+        let Ground { chance, judge, .. } = &self.ground;
+        let person = &self.people[chance.index(PEOPLE)];
+        let old = person.caller();
+        let outcome = node.app.accounts.revoke_session(&old, old.session_id).await;
+        let name = &old.account.display_name;
+        judge.note(format!("{name} signs out: {:?}", outcome.as_ref().err()));
+        if outcome.is_ok() {
+            judge.signed_out(old.session_id, &self.conversations());
+        }
+        // The session may have ended even if nobody said so.
+        let door = Node::start(&self.ground.in_good_weather());
+        let signed_in =
+            door.app.accounts.sign_in(Some(email(name)), password("correct horse")).await;
+        let token = signed_in.expect("signs in").access.0;
+        let new = door.app.accounts.authenticate(&token).await.expect("is let in");
+        *person.caller.lock().expect("no panic") = new;
+        door.crash(&self.ground.bus);
+    }
+
+    fn restart(&self, at: usize, after: Duration) {
+        let (ground, cluster) = (self.ground.clone(), self.cluster.clone());
+        tokio::spawn(async move {
+            sleep(after).await;
+            let mut cluster = cluster.lock().expect("no panic");
+            if cluster[at].is_none() {
+                ground.judge.note(format!("node {at} is back"));
+                cluster[at] = Some(Node::start(&ground));
+            }
+        });
+    }
+
+    /// All links are whole, all nodes are up.
+    fn mend(&self) {
+        let mut cluster = self.cluster.lock().expect("no panic");
+        for place in cluster.iter_mut() {
+            let node = place.get_or_insert_with(|| Node::start(&self.ground));
+            self.ground.bus.cut(node.id, false);
+            node.store_link.cut.store(false, Ordering::Relaxed);
+        }
+    }
+
+    async fn rest(&self) {
+        // A change by a node that died is told by the next look, so that it is looked at again.
+        while !self.unrest().is_empty() {
+            sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    /// Who does not hold everything yet.
+    fn unrest(&self) -> Vec<String> {
+        let mut unrest = Vec::new();
+        for person in &self.people {
+            let caller = person.caller();
+            let (name, mind) = (&caller.account.display_name, person.mind.look());
+            if !mind.at_rest() {
+                unrest.push(format!("{name} is busy"));
+                continue;
+            }
+            let held = mind.held();
+            for id in self.conversations() {
+                let member = self.ground.store.members(id).expect("reads").contains(&caller.id());
+                let head = head(&self.ground.store, id);
+                let has = held.get(&id).map(|held| held.cursor);
+                if has != member.then_some(head) {
+                    unrest.push(format!("{name} is at {has:?} of {id}, which is at {head}"));
+                }
+            }
+        }
+        unrest
+    }
+
+    fn conversations(&self) -> Vec<ConversationId> {
+        self.ground
+            .store
+            .all_heads()
+            .expect("reads")
+            .iter()
+            .map(|head| head.conversation_id)
+            .collect()
+    }
+
+    async fn compare(&self) {
+        let clients: Vec<(String, UserId, _)> = self
+            .people
+            .iter()
+            .map(|person| {
+                let caller = person.caller();
+                (caller.account.display_name.clone(), caller.id(), person.mind.look().held())
+            })
+            .collect();
+        self.ground.judge.compare(&clients);
+        let node = Node::start(&self.ground.in_good_weather());
+        for (person, (_, user, held)) in self.people.iter().zip(&clients) {
+            for id in held.keys() {
+                match node.app.channels.get(&person.caller(), *id).await {
+                    Ok(summary) => self.ground.judge.check_read(*user, &summary),
+                    Err(error) => {
+                        self.ground.judge.break_off(format!("{id} cannot be read: {error}"))
+                    }
+                }
+            }
+        }
+    }
+}
