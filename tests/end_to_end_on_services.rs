@@ -10,6 +10,7 @@ mod durability;
 mod home;
 mod mail;
 mod nodes;
+#[expect(dead_code, reason = "some of it is for the suite on the embedded default")]
 mod support;
 
 const ON: home::On = home::On::Services;

@@ -10,7 +10,7 @@ use crate::{
     live::{Event, Frame, Live},
     ports::{
         AccessToken, Ambient, Claims, PasswordHasher, RefreshToken, TokenIssuer,
-        store::{self, NewSession, RotateRefresh, Rotation},
+        store::{self, EndedSessions, NewSession, RotateRefresh, Rotation},
     },
 };
 
@@ -151,8 +151,9 @@ impl Accounts {
             Rotation::Rotated { account, session_id } => {
                 self.signed_in(account, session_id, successor)
             }
-            Rotation::Reused { session_id } => {
-                self.end_connections(vec![session_id]).await;
+            Rotation::Reused { session_id, session_rev } => {
+                let ended = EndedSessions { sessions: vec![session_id], session_rev };
+                self.end_connections(ended).await;
                 Err(Unauthenticated::Revoked.into())
             }
             Rotation::Unknown => Err(Unauthenticated::BadToken.into()),
@@ -182,8 +183,9 @@ impl Accounts {
 
     /// Ends one of the caller's sessions, and with it its access tokens and sockets, at once.
     pub async fn revoke_session(&self, caller: &Caller, session: SessionId) -> Result<()> {
-        self.store.revoke_session(caller.id(), session, self.ambient.now()).await?;
-        self.end_connections(vec![session]).await;
+        let session_rev =
+            self.store.revoke_session(caller.id(), session, self.ambient.now()).await?;
+        self.end_connections(EndedSessions { sessions: vec![session], session_rev }).await;
         Ok(())
     }
 
@@ -224,12 +226,14 @@ impl Accounts {
     }
 
     /// Closes the sockets of ended sessions; returns when this node's are closed. Goes on if the caller hangs up.
-    async fn end_connections(&self, sessions: Vec<SessionId>) {
+    async fn end_connections(&self, ended: EndedSessions) {
         let live = self.live.clone();
         let closed = self.tasks.complete(async move {
-            for session_id in sessions {
+            // Counted in the order in which they are told.
+            let before = ended.session_rev.saturating_sub(ended.sessions.len() as u64);
+            for (session_id, session_rev) in ended.sessions.into_iter().zip(before + 1..) {
                 let frame = Frame::session_revoked(session_id);
-                live.publish(Event::SessionRevoked { session_id, frame }).await;
+                live.publish(Event::SessionRevoked { session_id, session_rev, frame }).await;
             }
             live.settle().await;
             Ok(())

@@ -149,7 +149,8 @@ impl Messages {
         from_rev: u64,
     ) -> Result<ReplayPage> {
         let query = ReplayQuery::after(from_rev);
-        self.store.replay(Reader::User(caller.id()), conversation, query).await
+        let reader = Reader::Session(caller.id(), caller.session_id);
+        self.store.replay(reader, conversation, query).await
     }
 
     /// Takes one change from the caller's share.

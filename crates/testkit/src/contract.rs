@@ -4,6 +4,7 @@
 pub mod accounts;
 pub mod board;
 pub mod bus;
+pub mod changes;
 pub mod conversations;
 pub mod jobs;
 pub mod messages;

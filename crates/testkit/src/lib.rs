@@ -19,8 +19,9 @@
 //! * [`mocks`]: mockall mocks; [`mocks::MockStore`] is all five store ports in one.
 //! * [`TestAmbient`]: the clock, ids and randomness, all set by the test.
 //! * [`RecordingFanout`], [`RecordingMailer`], [`PlainHasher`], [`PlainTokens`], [`SilentBus`], [`GatedMessages`]: fakes.
+//! * [`MemoryStore`]: a whole store in memory, for several nodes too, with [`Weather`] between it and each of them.
 //! * [`TestNode`]: a live node with those fakes around it.
-//! * [`contract`]: what every adapter must do, as [`store_contract!`] and [`bus_contract!`]. A new port method gets its
+//! * [`contract`]: what every adapter must do, as [`store_contract!`], [`changes_contract!`] and [`bus_contract!`]. A new port method gets its
 //!   cases there before its first adapter.
 //!
 //! No test sleeps: every wait is on a condition, and ends with a panic after [`PATIENCE`].
@@ -40,6 +41,7 @@ mod fanout;
 mod fixtures;
 mod gate;
 mod mailer;
+mod memory;
 pub mod mocks;
 mod node;
 mod stage;
@@ -53,6 +55,7 @@ pub use fixtures::{
 };
 pub use gate::GatedMessages;
 pub use mailer::RecordingMailer;
+pub use memory::{Backup, Calm, MemoryStore, Weather};
 pub use node::{TestNode, head};
 pub use stage::{Stage, Team};
 

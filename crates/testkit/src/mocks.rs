@@ -15,9 +15,10 @@ use parlance_application::{
     ports::{
         PasswordHash,
         store::{
-            self, Admission, Commit, Credentials, Departure, Entry, History, HistoryQuery, Joining,
-            NewChannel, NewDm, NewMember, NewSession, NewWorkspace, OpenedDm, Page, PageQuery,
-            ReadMark, Reader, ReplayPage, ReplayQuery, RotateRefresh, Rotation, Snapshot, Write,
+            self, Admission, Commit, Credentials, Departure, EndedSessions, Entry, History,
+            HistoryQuery, Joining, NewChannel, NewDm, NewMember, NewSession, NewWorkspace,
+            OpenedDm, Page, PageQuery, ReadMark, Reader, ReplayPage, ReplayQuery, RotateRefresh,
+            Rotation, Snapshot, Write,
         },
     },
 };
@@ -40,9 +41,9 @@ mockall::mock! {
         async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation>;
         async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>>;
         async fn sessions(&self, user: UserId, at: Timestamp) -> Result<Vec<Session>>;
-        async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<()>;
+        async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64>;
         async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Account>;
-        async fn change_password(&self, user: UserId, password: PasswordHash, keep: SessionId, at: Timestamp) -> Result<Vec<SessionId>>;
+        async fn change_password(&self, user: UserId, password: PasswordHash, keep: SessionId, at: Timestamp) -> Result<EndedSessions>;
         async fn people(&self, viewer: UserId, ids: Vec<UserId>) -> Result<Vec<User>>;
     }
 

@@ -6,7 +6,7 @@ use parlance_application::{
     jobs::Job,
     ports::{
         PasswordHash,
-        store::{Accounts, Credentials, NewSession, RotateRefresh, Rotation},
+        store::{Accounts, Credentials, EndedSessions, NewSession, RotateRefresh, Rotation},
     },
 };
 use parlance_domain::{Account, DisplayName, Email, Session, SessionId, Timestamp, User, UserId};
@@ -17,7 +17,7 @@ use crate::{
     EmbeddedStore,
     error::Tx,
     outbox,
-    rows::{account, at, user},
+    rows::{account, at, num, user},
 };
 
 /// How long an ended session is remembered: longer than anybody may take to learn of its end.
@@ -119,7 +119,7 @@ impl Accounts for EmbeddedStore {
         .await
     }
 
-    async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<()> {
+    async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64> {
         self.write(move |conn| {
             let live = conn
                 .prepare_cached(
@@ -129,7 +129,8 @@ impl Accounts for EmbeddedStore {
             if !live {
                 return Err(Error::NotFound("session").into());
             }
-            revoke(conn, session, at)
+            revoke(conn, session, at)?;
+            session_rev(conn)
         })
         .await
     }
@@ -154,7 +155,7 @@ impl Accounts for EmbeddedStore {
         password: PasswordHash,
         keep: SessionId,
         at: Timestamp,
-    ) -> Result<Vec<SessionId>> {
+    ) -> Result<EndedSessions> {
         self.write(move |conn| {
             let changed = conn
                 .prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
@@ -172,7 +173,7 @@ impl Accounts for EmbeddedStore {
             for session in &others {
                 revoke(conn, *session, at)?;
             }
-            Ok(others)
+            Ok(EndedSessions { sessions: others, session_rev: session_rev(conn)? })
         })
         .await
     }
@@ -232,7 +233,28 @@ fn revoke(conn: &Connection, session: SessionId, at: Timestamp) -> Tx<()> {
         .execute(params![session.0, at.as_millis()])?;
     conn.prepare_cached("DELETE FROM refresh_tokens WHERE session_id = ?1")?
         .execute([session.0])?;
+    conn.prepare_cached(
+        "INSERT INTO meta (key, value) VALUES ('session_rev', '1') \
+         ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1",
+    )?
+    .execute([])?;
     Ok(())
+}
+
+/// Whether a session is not there any more.
+pub(crate) fn has_ended(conn: &Connection, session: SessionId) -> Tx<bool> {
+    let mut live =
+        conn.prepare_cached("SELECT 1 FROM sessions WHERE id = ?1 AND revoked_at IS NULL")?;
+    Ok(!live.exists([session.0])?)
+}
+
+/// How many sessions have ended so far.
+pub(crate) fn session_rev(conn: &Connection) -> Tx<u64> {
+    Ok(conn
+        .prepare_cached("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'session_rev'")?
+        .query_row([], |row| num(row, 0))
+        .optional()?
+        .unwrap_or(0))
 }
 
 fn rotate(conn: &Connection, rotation: &RotateRefresh) -> Tx<Rotation> {
@@ -259,7 +281,7 @@ fn rotate(conn: &Connection, rotation: &RotateRefresh) -> Tx<Rotation> {
         .execute(params![session_id.0, current + 1, now, rotation.expires_at.as_millis()])?;
     } else if presented + 1 != current || rotation.at.since(rotated_at) > rotation.grace {
         revoke(conn, session_id, rotation.at)?;
-        return Ok(Rotation::Reused { session_id });
+        return Ok(Rotation::Reused { session_id, session_rev: session_rev(conn)? });
     }
     Ok(Rotation::Rotated { account, session_id })
 }

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     access::see,
+    accounts::session_rev,
     conversations::name_taken,
     error::{Fail, Tx},
     reactions,
@@ -51,6 +52,7 @@ struct Batch<'a> {
 struct Head {
     conversation: Conversation,
     access_rev: u64,
+    session_rev: u64,
     changed: bool,
 }
 
@@ -124,6 +126,7 @@ impl Batch<'_> {
             subject,
             change: kind.map(|kind| (kind, head.conversation.rev)),
             access_rev: head.access_rev,
+            session_rev: head.session_rev,
         })
     }
 
@@ -138,6 +141,7 @@ impl Batch<'_> {
             self.head = Some(Head {
                 conversation: seen.conversation,
                 access_rev: seen.access_rev,
+                session_rev: session_rev(self.conn)?,
                 changed: false,
             });
         }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use parlance_application::{
-    Error, Result,
+    Error, Result, Unauthenticated,
     ports::store::{
         Commit, History, HistoryQuery, Messages, Reader, ReplayPage, ReplayQuery, Write,
     },
@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::{
     EmbeddedStore,
     access::{authorize, see},
+    accounts::{has_ended, session_rev},
     append,
     error::Tx,
     rows::{int, message, message_sql},
@@ -92,6 +93,12 @@ impl Messages for EmbeddedStore {
     ) -> Result<ReplayPage> {
         self.read(move |conn| {
             let seen = match reader {
+                Reader::Session(user, session) => {
+                    if has_ended(conn, session)? {
+                        return Err(Error::from(Unauthenticated::Revoked).into());
+                    }
+                    authorize(conn, user, conversation, ConversationAction::Read, "conversation")?
+                }
                 Reader::User(user) => {
                     authorize(conn, user, conversation, ConversationAction::Read, "conversation")?
                 }
@@ -99,6 +106,7 @@ impl Messages for EmbeddedStore {
                     see(conn, None, conversation)?.ok_or(Error::NotFound("conversation"))?
                 }
             };
+            let session_rev = session_rev(conn)?;
             let conversation = seen.conversation;
             let head = conversation.rev;
             if query.from_rev > head {
@@ -111,6 +119,7 @@ impl Messages for EmbeddedStore {
                     messages,
                     conversation,
                     access_rev: seen.access_rev,
+                    session_rev,
                 });
             }
             let (messages, complete) = if query.from_rev == head {
@@ -127,6 +136,7 @@ impl Messages for EmbeddedStore {
                 messages,
                 conversation,
                 access_rev: seen.access_rev,
+                session_rev,
             })
         })
         .await

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::{
     EmbeddedStore, Engine,
     access::{role_in, see},
+    accounts::{has_ended, session_rev},
     db::{exec, guarded},
     epoch,
     error::{Tx, sql},
@@ -146,13 +147,7 @@ impl Changes for EmbeddedStore {
                 } else {
                     vec![]
                 },
-                ended_sessions: if all {
-                    ids(conn, "SELECT id FROM sessions WHERE revoked_at IS NOT NULL ORDER BY id")?
-                        .map(SessionId)
-                        .collect()
-                } else {
-                    vec![]
-                },
+                session_rev: session_rev(conn)?,
                 until: Timestamp::from_millis(0),
                 more: false,
             })
@@ -176,16 +171,29 @@ impl Changes for EmbeddedStore {
 
     async fn readers(&self, conversation: ConversationId, users: Vec<UserId>) -> Result<Readers> {
         self.read(move |conn| {
-            let mut readers = Readers { access_rev: 0, users: vec![] };
+            let access_rev = see(conn, None, conversation)?.map_or(0, |seen| seen.access_rev);
+            let mut readers = Readers { access_rev, users: vec![] };
             for user in users {
                 let Some(seen) = see(conn, Some(user), conversation)? else { continue };
-                readers.access_rev = seen.access_rev;
                 let inside = seen.read_seq.is_some();
                 if inside && seen.standing.permits(ConversationAction::Read).is_ok() {
                     readers.users.push(user);
                 }
             }
             Ok(readers)
+        })
+        .await
+    }
+
+    async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>> {
+        self.read(move |conn| {
+            let mut ended = Vec::new();
+            for session in of {
+                if has_ended(conn, session)? {
+                    ended.push(session);
+                }
+            }
+            Ok(ended)
         })
         .await
     }

@@ -23,3 +23,31 @@ parlance_testkit::board_contract!({
     let (store, dir) = fresh();
     (parlance_testkit::contract::board::BoardStage::ticking(store), dir)
 });
+
+mod simulated {
+    //! The store of the simulation, which is the same but for where it runs, and which nodes can share.
+
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use parlance_application::Result;
+    use parlance_embedded::{EmbeddedStore, simulation::Weather};
+
+    struct Fair;
+
+    #[async_trait]
+    impl Weather for Fair {
+        async fn before(&self) -> Result<()> {
+            Ok(())
+        }
+
+        async fn after(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    parlance_testkit::changes_contract!({
+        let store = EmbeddedStore::in_memory(Arc::new(Fair)).expect("opens");
+        (store, ())
+    });
+}

@@ -11,7 +11,7 @@ use parlance_application::{
     jobs::Job,
     ports::{
         PasswordHash,
-        store::{Accounts, Credentials, NewSession, RotateRefresh, Rotation},
+        store::{Accounts, Credentials, EndedSessions, NewSession, RotateRefresh, Rotation},
     },
 };
 use parlance_domain::{Account, DisplayName, Email, Session, SessionId, Timestamp, User, UserId};
@@ -19,15 +19,17 @@ use parlance_domain::{Account, DisplayName, Email, Session, SessionId, Timestamp
 use crate::{
     MongoStore,
     documents::{
-        ConversationDoc, MemberDoc, MessageDoc, RoleDoc, SessionDoc, TokenDoc, UserDoc, at, binary,
-        date, id, time, uuid,
+        ConversationDoc, CountDoc, MemberDoc, MessageDoc, RoleDoc, SessionDoc, TokenDoc, UserDoc,
+        at, binary, date, id, num, time, uuid,
     },
     error::{Fail, Outcome, driver},
     outbox,
     tx::{Tx, atomic},
 };
 
-/// How long a session that is over is kept, so that every node has seen that it ended.
+/// The key of the count of ended sessions.
+pub(crate) const SESSION_REV: &str = "session_rev";
+/// How long a session that is over is kept.
 const KEPT: Duration = Duration::from_hours(1);
 
 #[async_trait]
@@ -93,13 +95,14 @@ impl Accounts for MongoStore {
         Ok(found.await.map_err(|error| driver(&error))?.into_iter().map(session).collect())
     }
 
-    async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<()> {
+    async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64> {
         let live = live(doc! { "_id": id(session.0), "user_id": id(user.0) }, at);
         atomic!(&self.db, |tx| {
             if tx.one::<SessionDoc>(live.clone()).await?.is_none() {
                 return Err(Error::NotFound("session").into());
             }
-            revoke(tx, vec![id(session.0)], at).await
+            revoke(tx, vec![id(session.0)], at).await?;
+            session_rev(tx).await
         })
     }
 
@@ -120,7 +123,7 @@ impl Accounts for MongoStore {
         password: PasswordHash,
         keep: SessionId,
         at: Timestamp,
-    ) -> Result<Vec<SessionId>> {
+    ) -> Result<EndedSessions> {
         let user = id(user.0);
         atomic!(&self.db, |tx| {
             let set = doc! { "$set": { "password": password.0.as_str() } };
@@ -131,7 +134,8 @@ impl Accounts for MongoStore {
             let others: Vec<_> =
                 tx.find::<SessionDoc>(others).await?.into_iter().map(|other| other.id).collect();
             revoke(tx, others.clone(), at).await?;
-            Ok(others.into_iter().map(|other| SessionId(uuid(other))).collect())
+            let sessions = others.into_iter().map(|other| SessionId(uuid(other))).collect();
+            Ok(EndedSessions { sessions, session_rev: session_rev(tx).await? })
         })
     }
 
@@ -198,9 +202,23 @@ async fn revoke(tx: &mut Tx, sessions: Vec<bson::Uuid>, at: Timestamp) -> Outcom
     }
     let end =
         doc! { "$set": { "revoked_at": time(at) }, "$currentDate": { "revoked_stamp": true } };
+    let count = doc! { "$inc": { "value": i64::try_from(sessions.len()).unwrap_or(i64::MAX) } };
+    tx.upsert::<CountDoc>(doc! { "_id": SESSION_REV }, count).await?;
     tx.update_all::<SessionDoc>(doc! { "_id": { "$in": sessions.clone() } }, end).await?;
     tx.delete::<TokenDoc>(doc! { "session_id": { "$in": sessions } }).await?;
     Ok(())
+}
+
+/// How many sessions have ended so far.
+pub(crate) async fn session_rev(tx: &mut Tx) -> Outcome<u64> {
+    let count = tx.one::<CountDoc>(doc! { "_id": SESSION_REV }).await?;
+    Ok(count.map_or(0, |count| num(count.value)))
+}
+
+/// Whether a session is not there any more.
+pub(crate) async fn has_ended(tx: &mut Tx, session: SessionId) -> Outcome<bool> {
+    let session = doc! { "_id": id(session.0), "revoked_at": bson::Bson::Null };
+    Ok(tx.one::<SessionDoc>(session).await?.is_none())
 }
 
 async fn rotate(tx: &mut Tx, rotation: &RotateRefresh) -> Outcome<Rotation> {
@@ -228,7 +246,7 @@ async fn rotate(tx: &mut Tx, rotation: &RotateRefresh) -> Outcome<Rotation> {
         || rotation.at.since(at(session.rotated_at)) > rotation.grace
     {
         revoke(tx, vec![session.id], rotation.at).await?;
-        return Ok(Rotation::Reused { session_id });
+        return Ok(Rotation::Reused { session_id, session_rev: session_rev(tx).await? });
     }
     Ok(Rotation::Rotated { account: user.account(), session_id })
 }

@@ -107,6 +107,7 @@ impl Batch<'_> {
             subject,
             change: kind.map(|kind| (kind, num(self.head.rev))),
             access_rev: num(self.head.access_rev),
+            session_rev: self.session_rev,
         })
     }
 

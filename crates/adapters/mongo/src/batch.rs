@@ -12,6 +12,7 @@ use parlance_domain::{ChangeKind, ConversationId, MessageId, Standing, UserId, W
 
 use crate::{
     access::standings,
+    accounts::session_rev,
     documents::{ConversationDoc, MemberDoc, MessageDoc, id, uuid},
     error::Outcome,
     members::stamped,
@@ -21,6 +22,7 @@ use crate::{
 pub(crate) struct Batch<'a> {
     pub(crate) tx: &'a mut Tx,
     pub(crate) head: ConversationDoc,
+    pub(crate) session_rev: u64,
     pub(crate) changed: bool,
     pub(crate) standings: HashMap<UserId, Standing>,
     pub(crate) messages: HashMap<bson::Uuid, Held>,
@@ -68,7 +70,8 @@ impl<'a> Batch<'a> {
             }
         }
         let (changed, sent) = (false, HashMap::new());
-        Ok(Some(Self { tx, head, changed, standings, messages, known, sent }))
+        let session_rev = session_rev(tx).await?;
+        Ok(Some(Self { tx, head, session_rev, changed, standings, messages, known, sent }))
     }
 
     pub(crate) fn message(&self, message: MessageId) -> Outcome<MessageDoc> {

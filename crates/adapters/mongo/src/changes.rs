@@ -3,7 +3,7 @@
 //! A stamp is made when a document is written and seen when its transaction is committed, which a later stamp's may be
 //! before. So a look begins [`OVERLAP`] before the end of the one before: longer than a transaction may take.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use bson::{DateTime, doc};
@@ -20,9 +20,11 @@ use serde::Deserialize;
 use crate::{
     MongoStore,
     access::{head, standings},
+    accounts::SESSION_REV,
     connect::majority_time,
     documents::{
-        ConversationDoc, MemberDoc, RoleDoc, SessionDoc, Stored, WorkspaceDoc, at, id, num, uuid,
+        ConversationDoc, CountDoc, MemberDoc, RoleDoc, SessionDoc, Stored, WorkspaceDoc, at, id,
+        num, uuid,
     },
     error::driver,
     members::{CHANGED, JOINED},
@@ -64,6 +66,15 @@ impl Changes for MongoStore {
         })
     }
 
+    async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>> {
+        let ids: Vec<_> = of.iter().map(|session| id(session.0)).collect();
+        let live = doc! { "_id": { "$in": ids }, "revoked_at": bson::Bson::Null };
+        let live = self.all::<SessionDoc>(live).await?;
+        let live: HashSet<_> =
+            live.into_iter().map(|session| SessionId(uuid(session.id))).collect();
+        Ok(of.into_iter().filter(|session| !live.contains(session)).collect())
+    }
+
     async fn workspace_members(
         &self,
         workspace: WorkspaceId,
@@ -81,12 +92,14 @@ impl MongoStore {
         // Before the queries: what is written while they run belongs to the next look too. What no majority has yet cannot
         // be read, so the next look begins before it.
         let now = at(majority_time(&self.db).await?);
+        let count = self.one::<CountDoc>(doc! { "_id": SESSION_REV }).await?;
+        let session_rev = count.map_or(0, |count| num(count.value));
         let Some(since) = since else {
             return Ok(Look {
                 heads: Vec::new(),
                 admitted: Vec::new(),
                 workspaces: Vec::new(),
-                ended_sessions: Vec::new(),
+                session_rev,
                 until: now,
                 more: false,
             });
@@ -97,7 +110,6 @@ impl MongoStore {
         let heads = self.stamped::<ConversationDoc>(CHANGED, from, &mut stop).await?;
         let admitted = self.stamped::<MemberDoc>(JOINED, from, &mut stop).await?;
         let workspaces = self.stamped::<WorkspaceDoc>(CHANGED, from, &mut stop).await?;
-        let ended = self.stamped::<SessionDoc>("revoked_stamp", from, &mut stop).await?;
         let admission = |member: &MemberDoc| {
             (ConversationId(uuid(member.conversation_id)), UserId(uuid(member.user_id)))
         };
@@ -108,7 +120,7 @@ impl MongoStore {
             heads: heads.iter().map(stand).collect(),
             admitted: admitted.iter().map(admission).collect(),
             workspaces: workspaces.iter().map(|found| WorkspaceId(uuid(found.id))).collect(),
-            ended_sessions: ended.iter().map(|found| SessionId(uuid(found.id))).collect(),
+            session_rev,
             until,
             more: stop.is_some(),
         })

@@ -50,6 +50,13 @@ stored! {
         rotated_at: DateTime,
     }
 
+    // How many sessions have ended, under `session_rev`.
+    "meta" CountDoc {
+        #[serde(rename = "_id")]
+        key: String,
+        value: i64,
+    }
+
     "refresh_tokens" TokenDoc {
         #[serde(rename = "_id")]
         digest: Binary,

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bson::doc;
 use parlance_application::{
-    Error, Result,
+    Error, Result, Unauthenticated,
     ports::store::{
         Commit, History, HistoryQuery, Messages, Reader, ReplayPage, ReplayQuery, Write,
     },
@@ -15,6 +15,7 @@ use parlance_domain::{
 use crate::{
     MongoStore,
     access::{authorize, head},
+    accounts::{has_ended, session_rev},
     append,
     documents::{ConversationDoc, MessageDoc, id, int, num, uuid},
     error::Outcome,
@@ -82,6 +83,13 @@ impl Messages for MongoStore {
     ) -> Result<ReplayPage> {
         atomic!(&self.db, |tx| {
             let head = match reader {
+                Reader::Session(user, session) => {
+                    if has_ended(tx, session).await? {
+                        return Err(Error::from(Unauthenticated::Revoked).into());
+                    }
+                    let read = ConversationAction::Read;
+                    authorize(tx, user, conversation, read, "conversation").await?.head
+                }
                 Reader::User(user) => {
                     let read = ConversationAction::Read;
                     authorize(tx, user, conversation, read, "conversation").await?.head
@@ -90,6 +98,7 @@ impl Messages for MongoStore {
                     head(tx, conversation).await?.ok_or(Error::NotFound("conversation"))?
                 }
             };
+            let session_rev = session_rev(tx).await?;
             let rev = num(head.rev);
             let reset = query.from_rev > rev;
             let (messages, complete) = if query.from_rev >= rev {
@@ -105,6 +114,7 @@ impl Messages for MongoStore {
                 messages,
                 conversation: head.conversation(),
                 access_rev: num(head.access_rev),
+                session_rev,
             })
         })
     }

@@ -212,6 +212,16 @@ impl Tx {
         Ok(())
     }
 
+    /// Changes the one that matches, or makes it.
+    pub(crate) async fn upsert<D: Stored>(
+        &mut self,
+        filter: Document,
+        update: Document,
+    ) -> Outcome<()> {
+        self.of::<D>().update_one(filter, update).upsert(true).session(&mut self.session).await?;
+        Ok(())
+    }
+
     /// Changes the one that matches; says whether there is one.
     pub(crate) async fn update<D: Stored>(
         &mut self,

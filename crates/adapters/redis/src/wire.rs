@@ -91,6 +91,7 @@ mod tests {
             conversation_id: ConversationId(Uuid::from_u128(1)),
             rev: u64::MAX,
             access_rev: 3,
+            session_rev: 5,
             author_id: None,
             frame: Frame::from_encoded(bytes.clone()),
         };

@@ -1,5 +1,6 @@
 mod events;
 mod peers;
+mod sessions;
 
 use std::{
     collections::hash_map::Entry,
@@ -78,6 +79,10 @@ pub(super) enum Input {
         asked: Vec<UserId>,
         readers: Result<Readers>,
     },
+    SessionsChecked {
+        session_rev: u64,
+        ended: Result<Vec<SessionId>>,
+    },
     FromPeers(peers::News),
     Settle(oneshot::Sender<()>),
     Drain(oneshot::Sender<()>),
@@ -97,6 +102,11 @@ pub(super) struct Actor {
     pending: HashMap<ConversationId, HashSet<ConnectionId>>,
     typing: Typing,
     peers: Option<Peers>,
+    /// All sessions of this node that ended up to this count of the store are known, and closed.
+    session_rev: u64,
+    /// A later count that was seen.
+    session_beyond: u64,
+    asking_sessions: bool,
     /// Registrations that wait until the bus brings what concerns their user.
     unconfirmed: HashMap<UserId, Vec<oneshot::Sender<()>>>,
     /// Topics to be listened to after the input at hand.
@@ -125,6 +135,9 @@ impl Actor {
             pending: HashMap::default(),
             typing: Typing::default(),
             peers,
+            session_rev: 0,
+            session_beyond: 0,
+            asking_sessions: false,
             unconfirmed: HashMap::default(),
             wanted: Vec::new(),
             unwanted: Vec::new(),
@@ -154,6 +167,7 @@ impl Actor {
                 retry_at = now + RETRY;
                 // A bus that is away is not waited for.
                 self.unconfirmed.clear();
+                self.ask_sessions();
                 self.retry().await;
             }
         }
@@ -178,6 +192,9 @@ impl Actor {
             Input::Bridged { conversation, page } => self.bridged(conversation, page).await,
             Input::Checked { conversation, asked, readers } => {
                 self.checked(conversation, asked, readers).await;
+            }
+            Input::SessionsChecked { session_rev, ended } => {
+                self.sessions_checked(session_rev, ended).await;
             }
             Input::FromPeers(news) => self.heed(news).await,
             Input::Settle(done) => {
@@ -379,8 +396,12 @@ impl Actor {
 
     async fn bridged(&mut self, conversation: ConversationId, page: Result<ReplayPage>) {
         let access_rev = page.as_ref().map_or(0, |page| self.access(page.access_rev));
+        let session_rev = page.as_ref().map_or(0, |page| page.session_rev);
+        let known = self.knows_sessions(session_rev);
         let Some(feed) = self.feeds.get_mut(&conversation) else { return };
         match page {
+            // Asked for again when it is known whom it must not be told.
+            Ok(_) if !known => feed.unread(),
             Ok(page) => {
                 let frame = replay_frame(&page);
                 let steps = feed.bridged(page.from_rev, page.to_rev, access_rev, &frame);

@@ -90,6 +90,11 @@ impl Connections {
         self.sessions.get(&session).cloned().unwrap_or_default()
     }
 
+    /// The sessions of all of them.
+    pub(super) fn sessions(&self) -> Vec<SessionId> {
+        self.sessions.keys().copied().collect()
+    }
+
     /// Those between registration and attachment.
     pub(super) fn attaching(&mut self) -> impl Iterator<Item = &mut Attaching> {
         self.all.values_mut().filter_map(|connection| connection.attaching.as_mut())

@@ -19,6 +19,9 @@ pub enum Event {
         rev: u64,
         /// The conversation's count of changes of access at the commit.
         access_rev: u64,
+        /// The store's count of ended sessions at the commit.
+        #[serde(default)]
+        session_rev: u64,
         /// Of a new message: who wrote it, and so no longer types.
         author_id: Option<UserId>,
         /// For everybody in it.
@@ -122,6 +125,9 @@ pub enum Event {
     SessionRevoked {
         /// Which.
         session_id: SessionId,
+        /// The store's count of ended sessions, this one included.
+        #[serde(default)]
+        session_rev: u64,
         /// For its connections, before they close.
         #[serde(skip)]
         frame: Frame,

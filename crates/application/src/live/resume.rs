@@ -154,6 +154,7 @@ impl CatchUp {
             messages: vec![],
             conversation: conversation.clone(),
             access_rev: replay.head.access_rev,
+            session_rev: 0,
         };
         Some(Next::Tell(Page::of(&page, replay.head.access_rev)))
     }
@@ -169,6 +170,11 @@ impl CatchUp {
             // The event that says so is on its way.
             Err(Error::NotFound(_)) => {
                 self.done();
+                Ok(None)
+            }
+            // The connection is about to be closed.
+            Err(Error::Unauthenticated(_)) => {
+                self.replays.clear();
                 Ok(None)
             }
             Err(error) => Err(error),

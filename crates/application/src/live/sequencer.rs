@@ -100,11 +100,14 @@ impl Sequencer {
             };
             let mut events = Vec::new();
             for ((outcome, reply), (actor, at)) in outcomes.into_iter().zip(replies).zip(stamps) {
-                if let Ok(Commit { subject, change: Some((kind, rev)), access_rev }) = &outcome {
+                if let Ok(Commit { subject, change: Some((kind, rev)), access_rev, session_rev }) =
+                    &outcome
+                {
                     events.push(Event::Changed {
                         conversation_id: conversation,
                         rev: *rev,
                         access_rev: *access_rev,
+                        session_rev: *session_rev,
                         author_id: author_of_new(*kind, subject),
                         frame: Frame::changed(*kind, *rev, subject, actor, at),
                     });

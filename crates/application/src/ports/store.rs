@@ -8,7 +8,7 @@ mod outbox;
 mod paging;
 mod workspaces;
 
-pub use accounts::{Accounts, Credentials, NewSession, RotateRefresh, Rotation};
+pub use accounts::{Accounts, Credentials, EndedSessions, NewSession, RotateRefresh, Rotation};
 pub use changes::{Changes, Head, Look, Readers};
 pub use conversations::{
     Conversations, Entry, NewChannel, NewDm, OpenedDm, ReadMark, Snapshot, SnapshotEntry,

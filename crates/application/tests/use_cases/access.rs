@@ -81,7 +81,7 @@ async fn a_removal_waits_for_the_sockets() {
 #[tokio::test(start_paused = true)]
 async fn a_revocation_waits_for_the_sockets() {
     let mut store = MockStore::new();
-    store.expect_revoke_session().once().returning(|_, _, _| Ok(()));
+    store.expect_revoke_session().once().returning(|_, _, _| Ok(1));
     let scene = scene(store).await;
     let revocation = scene.app.accounts.revoke_session(&scene.ada, scene.ada.session_id);
     waits_for(&scene.sockets, revocation).await;

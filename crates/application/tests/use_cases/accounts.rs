@@ -7,7 +7,7 @@ use parlance_application::{
     live::Attachment,
     ports::{
         Close, PasswordHash, RefreshToken,
-        store::{Credentials, Rotation},
+        store::{Credentials, EndedSessions, Rotation},
     },
 };
 use parlance_domain::{ConversationId, SessionId};
@@ -57,7 +57,10 @@ async fn a_reused_refresh_token_closes_the_sessions_sockets() {
     node.register(socket(2), ada.id(), other, 0).await;
     let mut store = MockStore::new();
     let session_id = ada.session_id;
-    store.expect_rotate_refresh().once().returning(move |_| Ok(Rotation::Reused { session_id }));
+    store
+        .expect_rotate_refresh()
+        .once()
+        .returning(move |_| Ok(Rotation::Reused { session_id, session_rev: 1 }));
     let outcome = node.app(store).accounts.refresh(RefreshToken([1; 32])).await;
     assert!(matches!(outcome, Err(Error::Unauthenticated(Unauthenticated::Revoked))));
     // Without a wait: it was so when the answer came.
@@ -107,7 +110,7 @@ async fn a_new_password_closes_the_other_sessions_sockets_only() {
         .expect_change_password()
         .withf(move |_, hash, kept, _| hash.0 == "plain:new password" && *kept == keep)
         .once()
-        .returning(move |_, _, _, _| Ok(vec![other]));
+        .returning(move |_, _, _, _| Ok(EndedSessions { sessions: vec![other], session_rev: 1 }));
     let accounts = node.app(store).accounts;
     let refused =
         accounts.change_password(&ada, password("a guess"), password("new password")).await;
@@ -126,7 +129,7 @@ async fn a_socket_of_an_ended_session_hears_nothing_more() {
     let ada = caller(&node.ambient, "ada");
     node.register(socket(1), ada.id(), ada.session_id, 0).await;
     let mut store = MockStore::new();
-    store.expect_revoke_session().once().returning(|_, _, _| Ok(()));
+    store.expect_revoke_session().once().returning(|_, _, _| Ok(1));
     node.app(store).accounts.revoke_session(&ada, ada.session_id).await.expect("revokes");
     let conversations = vec![head(ConversationId(node.ambient.next_uuid()), 0)];
     let attachment = Attachment { conversations, ..Attachment::default() };

@@ -70,6 +70,7 @@ fn two_pages(scene: &Scene, store: &mut MockStore) {
             messages: vec![message(id, here, ada, to_rev, "hello")],
             conversation: channel(here, 400),
             access_rev: 1,
+            session_rev: 0,
         })
     });
 }
@@ -91,7 +92,14 @@ async fn what_was_missed_comes_page_by_page_and_then_live() {
 
     let frame = Frame::encode(&serde_json::json!({ "type": "changed" }));
     let (conversation_id, author_id) = (scene.here, None);
-    let event = Event::Changed { conversation_id, rev: 401, access_rev: 1, author_id, frame };
+    let event = Event::Changed {
+        conversation_id,
+        rev: 401,
+        access_rev: 1,
+        session_rev: 0,
+        author_id,
+        frame,
+    };
     app.live.publish(event).await;
     app.live.settle().await;
     assert_eq!(scene.node.fanout.types(socket(1)), ["replay", "replay", "changed"]);

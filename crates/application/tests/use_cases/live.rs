@@ -57,6 +57,7 @@ impl Scene {
                 conversation_id: self.here,
                 rev,
                 access_rev: 1,
+                session_rev: 0,
                 author_id,
                 frame,
             })
@@ -200,6 +201,7 @@ fn page(id: ConversationId, from_rev: u64, to_rev: u64) -> ReplayPage {
         messages: vec![],
         conversation: channel(id, to_rev),
         access_rev: 1,
+        session_rev: 0,
     }
 }
 

@@ -64,7 +64,12 @@ async fn a_sender_has_a_share_and_duplicates_are_free() {
             let new = draft.client_msg_id.as_str() != "again";
             let message = message(MessageId(ambient.next_uuid()), here, id, 1, "hello");
             let change = new.then_some((ChangeKind::Created, 1));
-            Ok(Commit { subject: Committed::Message(message), change, access_rev: 1 })
+            Ok(Commit {
+                subject: Committed::Message(message),
+                change,
+                access_rev: 1,
+                session_rev: 0,
+            })
         };
         Ok(writes.into_iter().map(commit).collect())
     });

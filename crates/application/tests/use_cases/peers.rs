@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
-    live::{Event, Frame, Peers},
+    live::{Attachment, Event, Frame, Peers},
     ports::{
         Bus, Close, Heard, Subscription, Topic,
         store::{Head, Look, Readers, ReplayPage},
@@ -72,7 +72,7 @@ fn nothing_new() -> Look {
         heads: vec![],
         admitted: vec![],
         workspaces: vec![],
-        ended_sessions: vec![],
+        session_rev: 0,
         until: Timestamp::from_millis(0),
         more: false,
     }
@@ -100,8 +100,20 @@ async fn quiet_scene(
 }
 
 fn changed(rev: u64, access_rev: u64) -> Heard {
+    changed_when(rev, access_rev, 0)
+}
+
+/// A change that was committed when so many sessions had ended.
+fn changed_when(rev: u64, access_rev: u64, session_rev: u64) -> Heard {
     let frame = Frame::encode(&json!({ "type": "changed", "rev": rev }));
-    let event = Event::Changed { conversation_id: HERE, rev, access_rev, author_id: None, frame };
+    let event = Event::Changed {
+        conversation_id: HERE,
+        rev,
+        access_rev,
+        session_rev,
+        author_id: None,
+        frame,
+    };
     Heard::Event(Arc::new(event))
 }
 
@@ -114,6 +126,7 @@ fn page(from_rev: u64, to_rev: u64, access_rev: u64) -> ReplayPage {
         messages: vec![],
         conversation: channel(HERE, to_rev),
         access_rev,
+        session_rev: 0,
     }
 }
 
@@ -228,16 +241,16 @@ async fn sessions_and_workspace_members_are_looked_at_too() {
         if looks == 1 {
             return Ok(nothing_new());
         }
-        Ok(Look { ended_sessions: vec![session], workspaces: vec![workspace], ..nothing_new() })
+        Ok(Look { session_rev: 1, workspaces: vec![workspace], ..nothing_new() })
     });
+    changes
+        .expect_ended_sessions()
+        .returning(move |of| Ok(of.into_iter().filter(|asked| *asked == session).collect()));
     changes.expect_workspace_members().returning(|_, _| Ok(vec![]));
     let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
     let eve = UserId(scene.node.ambient.next_uuid());
     scene.node.register(socket(3), eve, session, 0).await;
-    let attachment = parlance_application::live::Attachment {
-        workspaces: vec![workspace],
-        ..Default::default()
-    };
+    let attachment = Attachment { workspaces: vec![workspace], ..Attachment::default() };
     scene.node.live.attach(socket(3), attachment).await;
     scene.until(3, &["session.revoked"]).await;
     assert_eq!(scene.node.fanout.closed(socket(3)), Some(Close::SessionRevoked));
@@ -274,8 +287,14 @@ async fn who_came_in_unheard_is_let_in() {
     ada.set(scene.ada).expect("set once");
     scene.until(1, &["conversation.joined"]).await;
     let frame = Frame::encode(&json!({ "type": "changed", "rev": 4 }));
-    let event =
-        Event::Changed { conversation_id: there, rev: 4, access_rev: 2, author_id: None, frame };
+    let event = Event::Changed {
+        conversation_id: there,
+        rev: 4,
+        access_rev: 2,
+        session_rev: 0,
+        author_id: None,
+        frame,
+    };
     scene.says(Heard::Event(Arc::new(event)));
     scene.until(1, &["conversation.joined", "changed"]).await;
     assert!(scene.node.fanout.types(socket(2)).is_empty());
@@ -309,4 +328,41 @@ async fn a_bus_that_does_not_answer_keeps_nobody_out() {
     let (eve, asked) = (UserId(scene.node.ambient.next_uuid()), tokio::time::Instant::now());
     scene.node.register(socket(3), eve, SessionId(scene.node.ambient.next_uuid()), 0).await;
     assert!(asked.elapsed() <= Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_committed_after_a_session_ended_reaches_none_of_its_connections() {
+    let session = SessionId(Uuid::from_u128(5));
+    let mut changes = MockChanges::new();
+    changes
+        .expect_ended_sessions()
+        .once()
+        .returning(move |of| Ok(of.into_iter().filter(|asked| *asked == session).collect()));
+    let scene = scene(changes, replays(6, 1)).await;
+    let eve = UserId(scene.node.ambient.next_uuid());
+    scene.node.register(socket(3), eve, session, 0).await;
+    let conversations = vec![head(HERE, 4)];
+    let attachment = Attachment { conversations, ..Attachment::default() };
+    scene.node.live.attach(socket(3), attachment).await;
+    scene.says(changed_when(5, 1, 0));
+    // The end itself was lost.
+    scene.says(changed_when(6, 1, 1));
+    scene.until(3, &["changed", "session.revoked"]).await;
+    scene.until(1, &["changed", "replay"]).await;
+    assert_eq!(scene.node.fanout.closed(socket(3)), Some(Close::SessionRevoked));
+    // It is known now.
+    scene.says(changed_when(7, 1, 1));
+    scene.until(1, &["changed", "replay", "changed"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_end_was_heard_needs_no_question() {
+    let mut changes = MockChanges::new();
+    changes.expect_ended_sessions().never();
+    let scene = scene(changes, MockMessages::new()).await;
+    let session_id = SessionId(Uuid::from_u128(5));
+    let frame = Frame::session_revoked(session_id);
+    scene.says(Heard::Event(Arc::new(Event::SessionRevoked { session_id, session_rev: 1, frame })));
+    scene.says(changed_when(5, 1, 1));
+    scene.until(1, &["changed"]).await;
 }

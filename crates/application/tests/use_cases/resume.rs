@@ -30,7 +30,17 @@ fn resume(epoch: &str, cursors: &[(u128, u64)]) -> Resume {
 
 fn page(conversation: Conversation, from_rev: u64, to_rev: u64, complete: bool) -> ReplayPage {
     let (messages, reset, access_rev) = (vec![], false, 4);
-    ReplayPage { from_rev, to_rev, complete, reset, messages, conversation, access_rev }
+    let session_rev = 0;
+    ReplayPage {
+        from_rev,
+        to_rev,
+        complete,
+        reset,
+        messages,
+        conversation,
+        access_rev,
+        session_rev,
+    }
 }
 
 /// Weighs all that is asked for.

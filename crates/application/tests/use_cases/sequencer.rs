@@ -42,7 +42,12 @@ fn committing(batches: Batches) -> MockMessages {
                 rev,
                 draft.text.as_str(),
             ));
-            Ok(Commit { subject, change: Some((ChangeKind::Created, rev)), access_rev: 1 })
+            Ok(Commit {
+                subject,
+                change: Some((ChangeKind::Created, rev)),
+                access_rev: 1,
+                session_rev: 0,
+            })
         };
         let outcomes = writes.into_iter().map(&mut commit).collect();
         batches.lock().expect("unpoisoned").push(batch);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use parlance_application::ports::{
     Ambient, PasswordHash, RefreshDigest,
-    store::{RotateRefresh, Rotation},
+    store::{EndedSessions, RotateRefresh, Rotation},
 };
 use parlance_domain::{DisplayName, SessionId, UserId};
 
@@ -118,7 +118,7 @@ pub async fn a_reused_token_ends_its_session(stage: &Stage) {
     stage.store.open_session(other.clone()).await.expect("opens");
     rotate(stage, session.refresh, token(1)).await;
     stage.ambient.advance(GRACE + Duration::from_millis(1));
-    let reused = Rotation::Reused { session_id: session.id };
+    let reused = Rotation::Reused { session_id: session.id, session_rev: 1 };
     assert_eq!(rotate(stage, session.refresh, token(1)).await, reused);
     assert!(!lives(stage, session.id).await && lives(stage, other.id).await);
     assert_eq!(rotate(stage, token(1), token(2)).await, Rotation::Unknown);
@@ -129,7 +129,7 @@ pub async fn a_token_two_back_is_reuse_at_once(stage: &Stage) {
     let (_, session) = stage.sign_up("ada").await;
     rotate(stage, session.refresh, token(1)).await;
     rotate(stage, token(1), token(2)).await;
-    let reused = Rotation::Reused { session_id: session.id };
+    let reused = Rotation::Reused { session_id: session.id, session_rev: 1 };
     assert_eq!(rotate(stage, session.refresh, token(1)).await, reused);
     assert!(!lives(stage, session.id).await);
 }
@@ -152,7 +152,8 @@ pub async fn a_new_password_ends_the_other_sessions(stage: &Stage) {
     stage.store.revoke_session(ada.id, revoked.id, stage.at()).await.expect("revokes");
     let hash = PasswordHash("new".to_owned());
     let ended = stage.store.change_password(ada.id, hash, second.id, stage.at()).await;
-    assert_eq!(ended.ok(), Some(vec![first.id]));
+    let all = EndedSessions { sessions: vec![first.id], session_rev: 2 };
+    assert_eq!(ended.ok(), Some(all), "the second end that this store has seen");
     assert!(
         !lives(stage, first.id).await
             && lives(stage, second.id).await

@@ -46,6 +46,7 @@ fn changed(here: ConversationId, rev: u64) -> Arc<Event> {
         conversation_id: here,
         rev,
         access_rev: 3,
+        session_rev: 0,
         author_id: Some(UserId(Uuid::from_u128(9))),
         frame,
     })

@@ -3,16 +3,10 @@
 use std::time::Duration;
 
 use bson::{DateTime, Document, doc};
-use parlance_application::ports::{
-    PasswordHash, RefreshDigest,
-    store::{Accounts, Change, Changes, Conversations, Head, Look, RotateRefresh, Workspaces},
-};
-use parlance_domain::{
-    ConversationId, JoinCode, Role, SessionId, Timestamp, Topic, UserId, WorkspaceId, WorkspaceName,
-};
+use parlance_application::ports::store::{Change, Changes, Conversations, Head, Look, Workspaces};
+use parlance_domain::{ConversationId, JoinCode, Role, Timestamp, Topic, UserId, WorkspaceName};
 use parlance_mongo::MongoStore;
 use parlance_testkit::{Stage, Team};
-use uuid::Uuid;
 
 use crate::world::{Database, fresh};
 
@@ -57,7 +51,7 @@ async fn the_first_look_tells_the_time_only() {
     let scene = scene().await;
     let look = scene.store.changes(None).await.expect("looks");
     assert!(look.heads.is_empty() && look.admitted.is_empty() && look.workspaces.is_empty());
-    assert!(look.ended_sessions.is_empty() && !look.more);
+    assert!(!look.more);
     let again = scene.store.changes(Some(look.until)).await.expect("looks");
     assert!(!again.heads.is_empty(), "what was just before is told");
     assert!(again.until >= look.until);
@@ -134,72 +128,6 @@ async fn changes_of_workspaces_are_seen() {
     assert_eq!(look.heads[0].access_rev, access_rev + 1);
 }
 
-#[tokio::test]
-async fn ends_of_sessions_are_seen() {
-    let scene = scene().await;
-    let Scene { store, stage, .. } = &scene;
-    let (eve, session) = stage.sign_up("eve").await;
-    let open = async || {
-        let session = stage.session(eve.id);
-        store.open_session(session.clone()).await.expect("opens");
-        session
-    };
-    let (look, next) = scene
-        .after(async {
-            store.revoke_session(eve.id, session.id, stage.at()).await.expect("revokes");
-            // Which forgets old sessions, but not before all nodes have seen their end.
-            open().await
-        })
-        .await;
-    assert_eq!(look.ended_sessions, [session.id]);
-    let hash = PasswordHash("new".to_owned());
-    let keep = SessionId(Uuid::nil());
-    let (look, _) = scene.after(store.change_password(eve.id, hash, keep, stage.at())).await;
-    assert_eq!(look.ended_sessions, [next.id]);
-    let stolen = open().await;
-    let rotation = |presented: RefreshDigest, n: u8| RotateRefresh {
-        presented,
-        successor: RefreshDigest([n; 32]),
-        at: stage.at(),
-        expires_at: stolen.expires_at,
-        grace: Duration::ZERO,
-    };
-    store.rotate_refresh(rotation(stolen.refresh, 1)).await.expect("rotates");
-    let (look, _) = scene.after(store.rotate_refresh(rotation(stolen.refresh, 2))).await;
-    assert_eq!(look.ended_sessions, [stolen.id]);
-}
-
-#[tokio::test]
-async fn readers_are_those_of_the_matrix() {
-    let scene = scene().await;
-    let Scene { store, stage, team, ada, bob, .. } = &scene;
-    let eve = stage.person("eve").await;
-    let all = vec![eve, *bob, *ada];
-    let private = stage.private(*ada, team, "private").await;
-    let public = stage.channel(*ada, team, "public").await;
-    let dm = stage.dm(*ada, team, *bob).await.expect("opens").mine.conversation.id;
-    for (conversation, who) in
-        [(private, vec![*ada]), (public, vec![*bob, *ada]), (dm, vec![*bob, *ada])]
-    {
-        let found = store.readers(conversation, all.clone()).await.expect("answers");
-        assert_eq!((found.access_rev, found.users), (1, who));
-    }
-    store.delete_channel(*ada, public, stage.at()).await.expect("deletes");
-    assert_eq!(store.readers(public, all.clone()).await.expect("answers").users, []);
-    let nowhere = ConversationId(Uuid::nil());
-    assert_eq!(store.readers(nowhere, all.clone()).await.expect("answers").users, []);
-    assert_eq!(store.heads(vec![]).await.expect("heads"), []);
-
-    let mut members = store.workspace_members(team.id, all.clone()).await.expect("answers");
-    members.sort_unstable();
-    assert_eq!(members, [*ada, *bob]);
-    store.delete_workspace(*ada, team.id, stage.at()).await.expect("deletes");
-    assert_eq!(store.workspace_members(team.id, all).await.expect("answers"), []);
-    let nowhere = WorkspaceId(Uuid::nil());
-    assert_eq!(store.workspace_members(nowhere, vec![]).await.expect("answers"), []);
-}
-
-/// Beyond the bound, the next look goes on, and nothing is lost to many changes in one millisecond.
 #[tokio::test]
 async fn many_changes_take_several_looks() {
     let (store, database) = fresh().await;

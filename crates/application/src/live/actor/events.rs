@@ -1,4 +1,4 @@
-use parlance_domain::{ConversationId, UserId};
+use parlance_domain::{ConversationId, SessionId, UserId};
 
 use super::{Actor, forget};
 use crate::{
@@ -13,15 +13,20 @@ impl Actor {
     /// Carries an event out on this node's connections.
     pub(super) async fn event(&mut self, event: &Event) {
         match event {
-            Event::Changed { conversation_id, rev, access_rev, author_id, frame } => {
+            Event::Changed { conversation_id, rev, access_rev, session_rev, author_id, frame } => {
                 if let Some(author) = author_id
                     && self.typing.stop(*conversation_id, *author)
                 {
                     self.typing_stopped(*conversation_id, *author).await;
                 }
                 let access_rev = self.access(*access_rev);
+                let known = self.knows_sessions(*session_rev);
                 if let Some(feed) = self.feeds.get_mut(conversation_id) {
-                    let steps = feed.changed(*rev, access_rev, frame.clone());
+                    let steps = if known {
+                        feed.changed(*rev, access_rev, frame.clone())
+                    } else {
+                        feed.behind(*rev, access_rev)
+                    };
                     self.carry_out(*conversation_id, steps).await;
                 }
             }
@@ -64,18 +69,23 @@ impl Actor {
             Event::Typing { conversation_id, user_id, frame } => {
                 self.tell_others(*conversation_id, *user_id, frame).await;
             }
-            Event::SessionRevoked { session_id, frame } => {
-                let connections = self.connections.of_session(*session_id);
-                self.tell(connections.clone(), frame).await;
-                for connection in connections {
-                    self.unregister(connection).await;
-                    self.fanout.close(connection, Close::SessionRevoked).await;
-                }
+            Event::SessionRevoked { session_id, session_rev, frame } => {
+                self.end_session(*session_id, frame).await;
+                self.session_ended(*session_rev).await;
             }
             Event::WorkspaceJoined { .. }
             | Event::WorkspaceLeft { .. }
             | Event::WorkspaceDeleted { .. }
             | Event::Workspace { .. } => self.workspace_event(event).await,
+        }
+    }
+
+    pub(super) async fn end_session(&mut self, session: SessionId, frame: &Frame) {
+        let connections = self.connections.of_session(session);
+        self.tell(connections.clone(), frame).await;
+        for connection in connections {
+            self.unregister(connection).await;
+            self.fanout.close(connection, Close::SessionRevoked).await;
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the other nodes have done, as far as the bus did not tell: asked of the store.
 
-use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
+use parlance_domain::{ConversationId, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
 use tokio::sync::oneshot;
 
@@ -134,9 +134,7 @@ impl Actor {
                 for (conversation, user) in look.admitted {
                     self.admit(conversation, user);
                 }
-                for session in look.ended_sessions {
-                    self.session_ended(session).await;
-                }
+                self.knows_sessions(look.session_rev);
                 for workspace in look.workspaces {
                     self.check_workspace(workspace);
                 }
@@ -227,13 +225,6 @@ impl Actor {
                 connection.workspaces.insert(workspace);
                 self.workspaces.entry(workspace).or_default().insert(id);
             }
-        }
-    }
-
-    async fn session_ended(&mut self, session_id: SessionId) {
-        if !self.connections.of_session(session_id).is_empty() {
-            let frame = Frame::session_revoked(session_id);
-            self.event(&Event::SessionRevoked { session_id, frame }).await;
         }
     }
 

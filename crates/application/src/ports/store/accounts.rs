@@ -40,20 +40,21 @@ pub trait Accounts: Send + Sync {
     /// The live sessions of a person, newest first, at most 100. None is marked `current`.
     async fn sessions(&self, user: UserId, at: Timestamp) -> Result<Vec<Session>>;
 
-    /// Ends a session; `NotFound` if the person has no such live session.
-    async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<()>;
+    /// Ends a session, and tells the store's count of ended sessions, this one included. `NotFound` if the person has no such
+    /// live session.
+    async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64>;
 
     /// Changes what others see.
     async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Account>;
 
-    /// Changes the password and ends every session but `keep`; returns those that it ended.
+    /// Changes the password and ends every session but `keep`; returns those that it ended, and the count with them.
     async fn change_password(
         &self,
         user: UserId,
         password: PasswordHash,
         keep: SessionId,
         at: Timestamp,
-    ) -> Result<Vec<SessionId>>;
+    ) -> Result<EndedSessions>;
 
     /// Of `ids`, those that `viewer` shares a workspace with or can read a message of, and `viewer` itself.
     async fn people(&self, viewer: UserId, ids: Vec<UserId>) -> Result<Vec<User>>;
@@ -81,6 +82,15 @@ pub struct NewSession {
     pub at: Timestamp,
     /// When it ends unless refreshed.
     pub expires_at: Timestamp,
+}
+
+/// Sessions that have ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedSessions {
+    /// Which.
+    pub sessions: Vec<SessionId>,
+    /// The store's count of ended sessions, these included.
+    pub session_rev: u64,
 }
 
 /// A refresh token presented for exchange.
@@ -112,6 +122,8 @@ pub enum Rotation {
     Reused {
         /// Which session.
         session_id: SessionId,
+        /// The store's count of ended sessions, this one included.
+        session_rev: u64,
     },
     /// No live session has this token.
     Unknown,

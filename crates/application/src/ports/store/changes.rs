@@ -18,6 +18,9 @@ pub trait Changes: Send + Sync {
     /// Which of `users` may read a conversation, and at which count of changes of access; none of a deleted one.
     async fn readers(&self, conversation: ConversationId, users: Vec<UserId>) -> Result<Readers>;
 
+    /// Which of these sessions have ended: at least those that are in any count of ended sessions that was told before.
+    async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>>;
+
     /// Which of `users` are in a workspace; none of a deleted one.
     async fn workspace_members(
         &self,
@@ -35,8 +38,8 @@ pub struct Look {
     pub admitted: Vec<(ConversationId, UserId)>,
     /// Workspaces that changed, or whose members did.
     pub workspaces: Vec<WorkspaceId>,
-    /// Sessions that have ended.
-    pub ended_sessions: Vec<SessionId>,
+    /// The store's count of ended sessions.
+    pub session_rev: u64,
     /// By the store's clock: where the next look begins.
     pub until: Timestamp,
     /// Whether there was more than fits one look.

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use parlance_domain::{
     ChangeKind, ChannelName, ClientMsgId, Conversation, ConversationId, Emoji, Message, MessageId,
-    MessageText, Timestamp, Topic, UserId,
+    MessageText, SessionId, Timestamp, Topic, UserId,
 };
 
 use crate::Result;
@@ -128,6 +128,8 @@ pub struct Commit {
     pub change: Option<(ChangeKind, u64)>,
     /// The conversation's count of changes of access at the commit.
     pub access_rev: u64,
+    /// The store's count of ended sessions at the commit.
+    pub session_rev: u64,
 }
 
 /// What a write was about.
@@ -166,6 +168,8 @@ pub struct History {
 pub enum Reader {
     /// A person, whose access is checked.
     User(UserId),
+    /// A person on a connection: `Revoked` once the session has ended.
+    Session(UserId, SessionId),
     /// A node that fills a hole for people whose access it knows.
     Node,
 }
@@ -223,4 +227,6 @@ pub struct ReplayPage {
     pub conversation: Conversation,
     /// Its count of changes of access, read at the same point in time.
     pub access_rev: u64,
+    /// The store's count of ended sessions, likewise.
+    pub session_rev: u64,
 }

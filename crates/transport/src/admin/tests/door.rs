@@ -174,7 +174,7 @@ async fn signing_out_ends_the_session() {
         .expect_revoke_session()
         .times(1)
         .withf(|_, session, _| *session == SESSION)
-        .return_once(|_, _, _| Ok(()));
+        .return_once(|_, _, _| Ok(1));
     let bare = scene.get("/admin/sign-out").method(Method::POST);
     let requests = [bare, scene.change(Method::POST, "/admin/sign-out")];
     let answers = scene.answers(requests).await;

@@ -1,0 +1,76 @@
+//! Ended sessions that the bus did not tell of. The store counts all that end, and every durable change carries the count at
+//! its commit: a node that sees a later count than its own delivers nothing until the store has said which of its sessions
+//! have ended.
+
+use parlance_domain::SessionId;
+
+use super::{Actor, Input};
+use crate::{Result, live::Frame};
+
+/// Most sessions in one question to the store.
+const ASKED: usize = 1_000;
+
+impl Actor {
+    /// Whether all sessions are known that had ended at this count; finds out, if not.
+    pub(super) fn knows_sessions(&mut self, session_rev: u64) -> bool {
+        if self.peers.is_none() {
+            // A node that shares its store with no other ends all sessions itself.
+            return true;
+        }
+        self.session_beyond = self.session_beyond.max(session_rev);
+        self.ask_sessions();
+        session_rev <= self.session_rev
+    }
+
+    /// The bus has told of the end that made the count this.
+    pub(super) async fn session_ended(&mut self, session_rev: u64) {
+        let held = self.session_beyond > self.session_rev;
+        if session_rev == self.session_rev + 1 {
+            self.session_rev = session_rev;
+        }
+        if self.knows_sessions(session_rev) && held {
+            self.retry().await;
+        }
+    }
+
+    /// Asks which of this node's sessions have ended, if some have that it does not know. Who registers later looks at their
+    /// session themselves, and finds what has ended by then.
+    pub(super) fn ask_sessions(&mut self) {
+        let Some(peers) = &self.peers else { return };
+        let session_rev = self.session_beyond;
+        if session_rev <= self.session_rev || self.asking_sessions {
+            return;
+        }
+        self.asking_sessions = true;
+        let (sessions, changes, live) =
+            (self.connections.sessions(), peers.changes.clone(), self.live.clone());
+        self.tasks.spawn(async move {
+            let mut ended = Ok(vec![]);
+            for some in sessions.chunks(ASKED) {
+                let more = changes.ended_sessions(some.to_vec()).await;
+                ended = ended.and_then(|ended| Ok([ended, more?].concat()));
+            }
+            live.input(Input::SessionsChecked { session_rev, ended }).await;
+        });
+    }
+
+    pub(super) async fn sessions_checked(
+        &mut self,
+        session_rev: u64,
+        ended: Result<Vec<SessionId>>,
+    ) {
+        self.asking_sessions = false;
+        match ended {
+            Ok(ended) => {
+                for session in ended {
+                    self.end_session(session, &Frame::session_revoked(session)).await;
+                }
+                self.session_rev = self.session_rev.max(session_rev);
+                self.ask_sessions();
+                self.retry().await;
+            }
+            // Asked again a little later.
+            Err(error) => tracing::warn!(%error, "ended sessions could not be looked at"),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+use std::sync::Arc;
+
+use parlance_application::ports::store::{Changes, Head, Look, Store};
+use parlance_domain::{ConversationId, Timestamp, UserId, WorkspaceId};
+
+use crate::{Stage, Team};
+
+/// A store that several nodes share, and a node that looks at it.
+pub struct SharedStage {
+    /// The store's other side.
+    pub stage: Stage,
+    /// What is looked at.
+    pub changes: Arc<dyn Changes>,
+}
+
+impl SharedStage {
+    /// Sets up around a fresh store.
+    pub fn new(store: impl Store + Changes + Clone + 'static) -> Self {
+        Self { changes: Arc::new(store.clone()), stage: Stage::new(store) }
+    }
+
+    /// A workspace of an admin with a member in it.
+    pub(super) async fn scene(&self) -> (Team, [UserId; 2]) {
+        let [ada, bob] = self.stage.people(["ada", "bob"]).await;
+        (self.stage.team_of(ada, [bob]).await, [ada, bob])
+    }
+
+    pub(super) async fn now(&self) -> Timestamp {
+        self.changes.changes(None).await.expect("looks").until
+    }
+
+    /// Looks until there is no more, and tells all that was found.
+    pub(super) async fn look(&self, since: Timestamp) -> Look {
+        let mut all = self.changes.changes(Some(since)).await.expect("looks");
+        while all.more {
+            let next = self.changes.changes(Some(all.until)).await.expect("looks");
+            all.heads.extend(next.heads);
+            all.admitted.extend(next.admitted);
+            all.workspaces.extend(next.workspaces);
+            all.session_rev = next.session_rev;
+            (all.until, all.more) = (next.until, next.more);
+        }
+        all
+    }
+
+    /// What the first look after a change tells.
+    pub(super) async fn after<T>(&self, change: impl Future<Output = T>) -> (Look, T) {
+        let since = self.now().await;
+        let done = change.await;
+        (self.look(since).await, done)
+    }
+
+    pub(super) async fn head(&self, conversation: ConversationId) -> Option<Head> {
+        self.changes.heads(vec![conversation]).await.expect("answers").pop()
+    }
+
+    pub(super) async fn readers(
+        &self,
+        conversation: ConversationId,
+        users: &[UserId],
+    ) -> Vec<UserId> {
+        let found = self.changes.readers(conversation, users.to_vec()).await.expect("answers");
+        let mut users = found.users;
+        users.sort_unstable();
+        users
+    }
+
+    pub(super) async fn is_in(&self, workspace: WorkspaceId, users: &[UserId]) -> Vec<UserId> {
+        let mut found =
+            self.changes.workspace_members(workspace, users.to_vec()).await.expect("answers");
+        found.sort_unstable();
+        found
+    }
+}

@@ -1,0 +1,129 @@
+//! All of a store in memory: for fast tests, and for simulations of several nodes that are to go the same way twice.
+//!
+//! Every method of a port is one critical section of one lock (`MemoryStore::read`, `MemoryStore::write`); a refused one
+//! has changed nothing, because each checks everything before its first change. Iteration is in order of keys, and the
+//! store's clock counts its writes: nothing in here depends on time, chance or addresses.
+
+mod access;
+mod accounts;
+mod append;
+mod changes;
+mod conversations;
+mod entries;
+mod messages;
+mod outbox;
+mod reactions;
+mod state;
+mod weather;
+mod workspaces;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parlance_application::{Result, ports::store::Head};
+use parlance_domain::{ConversationAction, ConversationId, Message, UserId};
+
+pub use weather::{Calm, Weather};
+
+use state::State;
+
+/// A store that implements every port, [`Changes`](parlance_application::ports::store::Changes) too. Clones share the
+/// state, as nodes share a database.
+///
+/// The inspections look past every permission and weather. [`MemoryStore::members`] hides the port's method of that name
+/// on this type: ask a `dyn Store`, or by `Workspaces::members`.
+#[derive(Clone)]
+pub struct MemoryStore {
+    state: Arc<Mutex<State>>,
+    weather: Arc<dyn Weather>,
+}
+
+/// The whole of a [`MemoryStore`] at a moment. Equal ones hold the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup(State);
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self { state: Arc::default(), weather: Arc::new(Calm) }
+    }
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+impl MemoryStore {
+    /// Nobody in it, calm weather.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Another handle on the same state, behind this weather instead of the present one.
+    #[must_use]
+    pub fn behind(&self, weather: Arc<dyn Weather>) -> Self {
+        Self { state: self.state.clone(), weather }
+    }
+
+    /// Everything as it is now.
+    pub fn backup(&self) -> Backup {
+        Backup(self.lock().clone())
+    }
+
+    /// Everything as it was then, for all handles. The store's clock does not go back, as a server's does not with its
+    /// data: a look finds what is written from now on, and not what the restore has undone. With `renew_epoch`, snapshots
+    /// name an epoch that was never before.
+    pub fn restore(&self, backup: &Backup, renew_epoch: bool) {
+        self.lock().restore(&backup.0, renew_epoch);
+    }
+
+    /// A conversation's messages by `seq`, tombstones and those of a deleted conversation included.
+    pub fn messages(&self, conversation: ConversationId) -> Vec<Message> {
+        let state = self.lock();
+        let rows = state.conversations.get(&conversation).into_iter().flat_map(|row| &row.messages);
+        rows.map(|row| row.message.clone()).collect()
+    }
+
+    /// Where a conversation stands, a deleted one too.
+    pub fn head(&self, conversation: ConversationId) -> Option<Head> {
+        self.lock().conversations.get(&conversation).map(state::ConversationRow::head)
+    }
+
+    /// Who is in a conversation and may read it, in the order of their ids: of a DM not who has left its workspace, of a
+    /// deleted conversation nobody.
+    pub fn members(&self, conversation: ConversationId) -> Vec<UserId> {
+        let state = self.lock();
+        let Some(row) = state.conversations.get(&conversation) else { return Vec::new() };
+        let reads = |user: &UserId| {
+            let seen = state.see(Some(*user), conversation);
+            seen.is_some_and(|seen| seen.standing.permits(ConversationAction::Read).is_ok())
+        };
+        row.members.keys().copied().filter(reads).collect()
+    }
+
+    async fn read<T: Send>(
+        &self,
+        method: &'static str,
+        work: impl FnOnce(&State) -> Result<T> + Send,
+    ) -> Result<T> {
+        self.weather.before(method).await?;
+        let outcome = work(&self.lock());
+        self.weather.after(method).await?;
+        outcome
+    }
+
+    async fn write<T: Send>(
+        &self,
+        method: &'static str,
+        work: impl FnOnce(&mut State) -> Result<T> + Send,
+    ) -> Result<T> {
+        self.weather.before(method).await?;
+        let outcome = self.lock().commit(work);
+        self.weather.after(method).await?;
+        outcome
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,229 @@
+//! People, their passwords and their sessions.
+
+use async_trait::async_trait;
+use parlance_application::{
+    Error, Result,
+    jobs::Job,
+    ports::{
+        PasswordHash,
+        store::{Accounts, Credentials, EndedSessions, NewSession, RotateRefresh, Rotation},
+    },
+};
+use parlance_domain::{
+    Account, ConversationAction, DisplayName, Email, Session, SessionId, Timestamp, User, UserId,
+};
+
+use super::{
+    MemoryStore,
+    state::{SessionRow, State, UserRow, id_taken},
+};
+
+#[async_trait]
+impl Accounts for MemoryStore {
+    async fn create_account(
+        &self,
+        account: Account,
+        password: PasswordHash,
+        session: NewSession,
+        job: Job,
+    ) -> Result<()> {
+        self.write("create_account", |state| {
+            if state.addresses.contains_key(&account.email) {
+                return Err(Error::conflict("this e-mail address is already taken"));
+            }
+            if state.users.contains_key(&account.id) || state.sessions.contains_key(&session.id) {
+                return Err(id_taken());
+            }
+            state.addresses.insert(account.email.clone(), account.id);
+            state.users.insert(account.id, UserRow { account, password });
+            state.open(&session);
+            state.put_job(job);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn credentials(&self, email: &Email) -> Result<Option<Credentials>> {
+        self.read("credentials", |state| {
+            let Some(user) = state.addresses.get(email.as_str()) else { return Ok(None) };
+            state.credentials(*user).map(Some)
+        })
+        .await
+    }
+
+    async fn credentials_of(&self, user: UserId) -> Result<Credentials> {
+        self.read("credentials_of", |state| state.credentials(user)).await
+    }
+
+    async fn open_session(&self, session: NewSession) -> Result<()> {
+        self.write("open_session", |state| {
+            state.user(session.user_id)?;
+            if state.sessions.contains_key(&session.id) {
+                return Err(id_taken());
+            }
+            state.open(&session);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation> {
+        self.write("rotate_refresh", |state| state.rotate(&rotation)).await
+    }
+
+    async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>> {
+        self.read("session_owner", |state| {
+            let live = state.sessions.get(&session).filter(|row| row.lives(at));
+            let owner = live.and_then(|row| state.users.get(&row.user_id));
+            Ok(owner.map(|row| row.account.clone()))
+        })
+        .await
+    }
+
+    async fn sessions(&self, user: UserId, at: Timestamp) -> Result<Vec<Session>> {
+        self.read("sessions", |state| {
+            let mut live: Vec<Session> = state
+                .sessions
+                .iter()
+                .filter(|(_, row)| row.user_id == user && row.lives(at))
+                .map(|(id, row)| Session {
+                    id: *id,
+                    created_at: row.created_at,
+                    last_used_at: row.last_used_at,
+                    current: false,
+                })
+                .collect();
+            live.sort_by_key(|session| std::cmp::Reverse((session.created_at, session.id)));
+            live.truncate(100);
+            Ok(live)
+        })
+        .await
+    }
+
+    async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64> {
+        self.write("revoke_session", |state| {
+            let found = state.sessions.get(&session);
+            if !found.is_some_and(|row| row.user_id == user && row.lives(at)) {
+                return Err(Error::NotFound("session"));
+            }
+            state.end(session);
+            Ok(state.session_rev)
+        })
+        .await
+    }
+
+    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Account> {
+        self.write("rename", |state| {
+            let row = state.users.get_mut(&user).ok_or(Error::NotFound("user"))?;
+            name.as_str().clone_into(&mut row.account.display_name);
+            Ok(row.account.clone())
+        })
+        .await
+    }
+
+    async fn change_password(
+        &self,
+        user: UserId,
+        password: PasswordHash,
+        keep: SessionId,
+        at: Timestamp,
+    ) -> Result<EndedSessions> {
+        self.write("change_password", |state| {
+            state.users.get_mut(&user).ok_or(Error::NotFound("user"))?.password = password;
+            let others = state.sessions.iter();
+            let others: Vec<SessionId> = others
+                .filter(|(id, row)| row.user_id == user && **id != keep && row.lives(at))
+                .map(|(id, _)| *id)
+                .collect();
+            for session in &others {
+                state.end(*session);
+            }
+            Ok(EndedSessions { sessions: others, session_rev: state.session_rev })
+        })
+        .await
+    }
+
+    async fn people(&self, viewer: UserId, ids: Vec<UserId>) -> Result<Vec<User>> {
+        self.read("people", |state| {
+            let mut people: Vec<User> = Vec::with_capacity(ids.len());
+            for id in ids {
+                if people.iter().all(|known| known.id != id) && state.is_known_to(id, viewer) {
+                    people.extend(state.user(id).ok());
+                }
+            }
+            Ok(people)
+        })
+        .await
+    }
+}
+
+impl State {
+    fn credentials(&self, user: UserId) -> Result<Credentials> {
+        let row = self.users.get(&user).ok_or(Error::NotFound("user"))?;
+        Ok(Credentials { account: row.account.clone(), password: row.password.clone() })
+    }
+
+    fn open(&mut self, session: &NewSession) {
+        let row = SessionRow {
+            user_id: session.user_id,
+            created_at: session.at,
+            last_used_at: session.at,
+            expires_at: session.expires_at,
+            generation: 0,
+            rotated_at: session.at,
+            ended: false,
+        };
+        self.sessions.insert(session.id, row);
+        self.tokens.insert(session.refresh.0, (session.id, 0));
+    }
+
+    /// Ends a session. Its tokens are unknown from then on.
+    fn end(&mut self, session: SessionId) {
+        if let Some(row) = self.sessions.get_mut(&session) {
+            row.ended = true;
+            self.session_rev += 1;
+        }
+        self.tokens.retain(|_, (of, _)| *of != session);
+    }
+
+    fn rotate(&mut self, rotation: &RotateRefresh) -> Result<Rotation> {
+        let Some(&(session_id, presented)) = self.tokens.get(&rotation.presented.0) else {
+            return Ok(Rotation::Unknown);
+        };
+        let Some(session) = self.sessions.get_mut(&session_id).filter(|row| row.lives(rotation.at))
+        else {
+            return Ok(Rotation::Unknown);
+        };
+        let account = self.users.get(&session.user_id).ok_or(Error::NotFound("user"))?;
+        let account = account.account.clone();
+        if presented == session.generation {
+            session.generation += 1;
+            session.rotated_at = rotation.at;
+            session.last_used_at = rotation.at;
+            session.expires_at = rotation.expires_at;
+            self.tokens.insert(rotation.successor.0, (session_id, session.generation));
+        } else if presented + 1 != session.generation
+            || rotation.at.since(session.rotated_at) > rotation.grace
+        {
+            self.end(session_id);
+            return Ok(Rotation::Reused { session_id, session_rev: self.session_rev });
+        }
+        Ok(Rotation::Rotated { account, session_id })
+    }
+
+    /// Whether they are the same, share a workspace, or the viewer can read a message of theirs.
+    fn is_known_to(&self, user: UserId, viewer: UserId) -> bool {
+        let shared = || {
+            let mut workspaces = self.workspaces.values();
+            workspaces
+                .any(|row| row.members.contains_key(&viewer) && row.members.contains_key(&user))
+        };
+        let read = || {
+            self.seen_by(viewer, None)
+                .filter(|seen| seen.standing.permits(ConversationAction::Read).is_ok())
+                .flat_map(|seen| &seen.row.messages)
+                .any(|row| row.message.author_id == Some(user))
+        };
+        user == viewer || shared() || read()
+    }
+}

@@ -1,0 +1,235 @@
+//! One of a conversation's changes. It checks everything before it changes anything, so that a refused one leaves no trace.
+
+use parlance_application::{
+    Error, Result,
+    ports::store::{Change, Commit, Committed, Draft, SENT_BEFORE, Write},
+};
+use parlance_domain::{
+    ChangeKind, ChannelName, ConversationAction, ConversationId, Mentions, Message, MessageId,
+    MessageText, Timestamp, Topic, UserId, message::MessageKind,
+};
+
+use super::{
+    conversations::NAME_TAKEN,
+    state::{MessageRow, State, id_taken},
+};
+
+/// A write's subject, and what happened to it.
+type Outcome = (Committed, Option<ChangeKind>);
+
+/// Runs one write of a batch.
+pub(super) fn one(state: &mut State, id: ConversationId, write: Write) -> Result<Commit> {
+    let Write { actor, at, change } = write;
+    let what = match change {
+        Change::Send(_) | Change::UpdateChannel { .. } => "conversation",
+        _ => "message",
+    };
+    let standing = state.see(Some(actor), id).ok_or(Error::NotFound(what))?.standing;
+    let permit = |action| standing.permits(action).map_err(|denied| Error::denied(denied, what));
+    let mut scene = Scene { state, id, actor, at };
+    let (subject, kind) = match change {
+        Change::Send(draft) => {
+            permit(ConversationAction::Post)?;
+            scene.send(draft)?
+        }
+        Change::UpdateChannel { name, topic } => {
+            permit(ConversationAction::Update)?;
+            scene.update_channel(name, topic)?
+        }
+        Change::Edit { message_id, text } => {
+            permit(ConversationAction::Read)?;
+            scene.message(message_id)?;
+            permit(ConversationAction::Post)?;
+            scene.edit(message_id, text)?
+        }
+        Change::Delete { message_id } => {
+            permit(ConversationAction::Read)?;
+            let own = scene.message(message_id)?.message.author_id == Some(actor);
+            permit(if own {
+                ConversationAction::Post
+            } else {
+                ConversationAction::DeleteOthersMessage
+            })?;
+            scene.delete(message_id)?
+        }
+        Change::React { message_id, emoji } => {
+            permit(ConversationAction::Read)?;
+            scene.message(message_id)?;
+            permit(ConversationAction::Post)?;
+            scene.revise(message_id, |row| {
+                if row.message.deleted_at.is_some() {
+                    return Err(deleted());
+                }
+                Ok(row.mark(actor, emoji.as_str())?.then_some(ChangeKind::ReactionAdded))
+            })?
+        }
+        Change::Unreact { message_id, emoji } => {
+            permit(ConversationAction::Read)?;
+            scene.message(message_id)?;
+            permit(ConversationAction::Post)?;
+            scene.revise(message_id, |row| {
+                Ok(row.unmark(actor, emoji.as_str()).then_some(ChangeKind::ReactionRemoved))
+            })?
+        }
+    };
+    let session_rev = state.session_rev;
+    let row = state.conversation_mut(id)?;
+    let change = kind.map(|kind| (kind, row.conversation.rev));
+    Ok(Commit { subject, change, access_rev: row.access_rev, session_rev })
+}
+
+/// Who changes something where, and when.
+struct Scene<'a> {
+    state: &'a mut State,
+    id: ConversationId,
+    actor: UserId,
+    at: Timestamp,
+}
+
+impl Scene<'_> {
+    /// A message of this conversation.
+    fn message(&mut self, id: MessageId) -> Result<&mut MessageRow> {
+        let place = self.state.places.get(&id).filter(|(conversation, _)| *conversation == self.id);
+        let &(conversation, seq) = place.ok_or(Error::NotFound("message"))?;
+        let row = self.state.conversation_mut(conversation)?.message_mut(seq);
+        row.ok_or(Error::NotFound("message"))
+    }
+
+    /// Changes a message, and gives it its new rev if that says what has changed.
+    fn revise(
+        &mut self,
+        id: MessageId,
+        change: impl FnOnce(&mut MessageRow) -> Result<Option<ChangeKind>>,
+    ) -> Result<Outcome> {
+        let row = self.message(id)?;
+        let kind = change(row)?;
+        if kind.is_none() {
+            return Ok((Committed::Message(row.message.clone()), None));
+        }
+        let (before, seq) = (row.message.rev, row.message.seq);
+        let now = self.state.now();
+        let head = self.state.conversation_mut(self.id)?;
+        let rev = head.advance(now);
+        head.revs.remove(&before);
+        head.revs.insert(rev, seq);
+        let row = self.message(id)?;
+        row.message.rev = rev;
+        Ok((Committed::Message(row.message.clone()), kind))
+    }
+
+    fn send(&mut self, draft: Draft) -> Result<Outcome> {
+        let Draft { id, client_msg_id, text } = draft;
+        let (now, taken) = (self.state.now(), self.state.places.contains_key(&id));
+        let head = self.state.conversation_mut(self.id)?;
+        let own = (self.actor, client_msg_id.as_str().to_owned());
+        if let Some((seq, first)) = head.sends.get(&own) {
+            let before = &head.message(*seq).ok_or(Error::NotFound("message"))?.message;
+            if first != text.as_str() {
+                return Err(Error::Conflict { message: SENT_BEFORE, message_id: Some(before.id) });
+            }
+            return Ok((Committed::Message(before.clone()), None));
+        }
+        if taken {
+            return Err(id_taken());
+        }
+        let rev = head.advance(now);
+        head.conversation.last_seq += 1;
+        head.conversation.last_message_at = Some(self.at);
+        let seq = head.conversation.last_seq;
+        if let Some(member) = head.members.get_mut(&self.actor) {
+            member.read_seq = seq;
+        }
+        let message = Message {
+            id,
+            conversation_id: self.id,
+            workspace_id: head.conversation.workspace_id,
+            seq,
+            rev,
+            kind: MessageKind::User,
+            author_id: Some(self.actor),
+            text: text.as_str().to_owned(),
+            thread_root_id: None,
+            reply_count: 0,
+            last_reply_at: None,
+            reply_user_ids: Vec::new(),
+            reactions: Vec::new(),
+            mentions: Mentions::default(),
+            attachments: [],
+            pinned_at: None,
+            pinned_by: None,
+            client_msg_id: client_msg_id.into(),
+            created_at: self.at,
+            edited_at: None,
+            deleted_at: None,
+            deleted_by: None,
+        };
+        head.sends.insert(own, (seq, text.into()));
+        head.revs.insert(rev, seq);
+        head.messages.push(MessageRow { message: message.clone(), marks: Vec::new() });
+        self.state.places.insert(id, (self.id, seq));
+        Ok((Committed::Message(message), Some(ChangeKind::Created)))
+    }
+
+    fn edit(&mut self, id: MessageId, text: MessageText) -> Result<Outcome> {
+        let (actor, at) = (self.actor, self.at);
+        self.revise(id, |MessageRow { message, .. }| {
+            if message.author_id != Some(actor) {
+                return Err(Error::Forbidden("only its author may edit a message"));
+            }
+            if message.deleted_at.is_some() {
+                return Err(deleted());
+            }
+            if message.text == text.as_str() {
+                return Ok(None);
+            }
+            message.text = text.into();
+            message.edited_at = Some(at);
+            Ok(Some(ChangeKind::Edited))
+        })
+    }
+
+    fn delete(&mut self, id: MessageId) -> Result<Outcome> {
+        let (actor, at) = (self.actor, self.at);
+        self.revise(id, |row| {
+            if row.message.deleted_at.is_some() {
+                return Ok(None);
+            }
+            row.clear_marks();
+            row.message.text.clear();
+            row.message.deleted_at = Some(at);
+            row.message.deleted_by = Some(actor);
+            Ok(Some(ChangeKind::Deleted))
+        })
+    }
+
+    fn update_channel(
+        &mut self,
+        name: Option<ChannelName>,
+        topic: Option<Topic>,
+    ) -> Result<Outcome> {
+        let now = self.state.now();
+        let conversation = self.state.conversation_mut(self.id)?.conversation.clone();
+        let workspace = conversation.workspace_id;
+        let name = name.map(String::from).filter(|name| conversation.name.as_ref() != Some(name));
+        let topic =
+            topic.map(String::from).filter(|topic| conversation.topic.as_ref() != Some(topic));
+        let kind = match (&name, &topic) {
+            (Some(name), _) if self.state.name_taken(workspace, name) => {
+                return Err(Error::conflict(NAME_TAKEN));
+            }
+            (Some(_), _) => ChangeKind::Renamed,
+            (None, Some(_)) => ChangeKind::TopicChanged,
+            (None, None) => return Ok((Committed::Conversation(conversation), None)),
+        };
+        let head = self.state.conversation_mut(self.id)?;
+        head.advance(now);
+        let conversation = &mut head.conversation;
+        conversation.name = name.or(conversation.name.take());
+        conversation.topic = topic.or(conversation.topic.take());
+        Ok((Committed::Conversation(conversation.clone()), Some(kind)))
+    }
+}
+
+fn deleted() -> Error {
+    Error::conflict("the message has been deleted")
+}

@@ -1,0 +1,96 @@
+//! What has changed since another look. The last write before a look is told by the next one again, so that nobody comes
+//! to rely on being told once.
+
+use async_trait::async_trait;
+use parlance_application::{
+    Result,
+    ports::store::{Changes, Head, Look, Readers},
+};
+use parlance_domain::{
+    ConversationAction, ConversationId, SessionId, Timestamp, UserId, WorkspaceId,
+};
+
+use super::{
+    MemoryStore,
+    state::{ConversationRow, State},
+};
+
+#[async_trait]
+impl Changes for MemoryStore {
+    async fn changes(&self, since: Option<Timestamp>) -> Result<Look> {
+        self.read("changes", |state| Ok(state.look(since))).await
+    }
+
+    async fn heads(&self, conversations: Vec<ConversationId>) -> Result<Vec<Head>> {
+        self.read("heads", |state| {
+            let rows = conversations.iter().filter_map(|id| state.conversations.get(id));
+            Ok(rows.filter(|row| !row.deleted).map(ConversationRow::head).collect())
+        })
+        .await
+    }
+
+    async fn readers(&self, conversation: ConversationId, users: Vec<UserId>) -> Result<Readers> {
+        self.read("readers", |state| {
+            let Some(seen) = state.see(None, conversation) else {
+                return Ok(Readers { access_rev: 0, users: Vec::new() });
+            };
+            let access_rev = seen.row.access_rev;
+            let reads = |user: &UserId| {
+                let seen = state.see(Some(*user), conversation);
+                seen.is_some_and(|seen| {
+                    seen.row.members.contains_key(user)
+                        && seen.standing.permits(ConversationAction::Read).is_ok()
+                })
+            };
+            Ok(Readers { access_rev, users: users.into_iter().filter(reads).collect() })
+        })
+        .await
+    }
+
+    async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>> {
+        self.read("ended_sessions", |state| {
+            Ok(of.into_iter().filter(|session| state.has_ended(*session)).collect())
+        })
+        .await
+    }
+
+    async fn workspace_members(
+        &self,
+        workspace: WorkspaceId,
+        users: Vec<UserId>,
+    ) -> Result<Vec<UserId>> {
+        self.read("workspace_members", |state| {
+            let is_in = |user: &UserId| state.role_in(*user, workspace).is_some();
+            Ok(users.into_iter().filter(is_in).collect())
+        })
+        .await
+    }
+}
+
+impl State {
+    /// Whether a session is not there any more.
+    pub(super) fn has_ended(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_none_or(|row| row.ended)
+    }
+
+    fn look(&self, since: Option<Timestamp>) -> Look {
+        let recent = |stamp: Timestamp| since.is_some_and(|since| stamp >= since);
+        let conversations = self.conversations.values();
+        let admitted = self.conversations.iter().flat_map(|(id, row)| {
+            let members = row.members.iter().filter(|(_, member)| recent(member.entered));
+            members.map(|(user, _)| (*id, *user))
+        });
+        let workspaces = self.workspaces.iter().filter(|(_, row)| recent(row.changed));
+        Look {
+            heads: conversations
+                .filter(|row| recent(row.changed))
+                .map(ConversationRow::head)
+                .collect(),
+            admitted: admitted.collect(),
+            workspaces: workspaces.map(|(id, _)| *id).collect(),
+            session_rev: self.session_rev,
+            until: self.now(),
+            more: false,
+        }
+    }
+}

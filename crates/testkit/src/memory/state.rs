@@ -1,0 +1,207 @@
+//! What the store holds.
+
+use std::collections::BTreeMap;
+
+use parlance_application::{
+    Error, Result,
+    jobs::Job,
+    ports::{PasswordHash, store::Head},
+};
+use parlance_domain::{
+    Account, Conversation, ConversationId, Message, MessageId, Role, SessionId, Timestamp, User,
+    UserId, WorkspaceId,
+};
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct State {
+    /// Milliseconds: how many writes there have been.
+    clock: i64,
+    epoch: u64,
+    /// The newest of all, those that a restore has undone included.
+    last_epoch: u64,
+    pub(super) users: BTreeMap<UserId, UserRow>,
+    pub(super) addresses: BTreeMap<String, UserId>,
+    /// Those that have ended too.
+    pub(super) sessions: BTreeMap<SessionId, SessionRow>,
+    /// How many have ended.
+    pub(super) session_rev: u64,
+    /// The session and the generation of each digest of a refresh token.
+    pub(super) tokens: BTreeMap<[u8; 32], (SessionId, u64)>,
+    pub(super) workspaces: BTreeMap<WorkspaceId, WorkspaceRow>,
+    pub(super) conversations: BTreeMap<ConversationId, ConversationRow>,
+    /// Where each message is: its conversation and its `seq`.
+    pub(super) places: BTreeMap<MessageId, (ConversationId, u64)>,
+    /// Oldest first.
+    pub(super) outbox: Vec<JobRow>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UserRow {
+    pub(super) account: Account,
+    pub(super) password: PasswordHash,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SessionRow {
+    pub(super) user_id: UserId,
+    pub(super) created_at: Timestamp,
+    pub(super) last_used_at: Timestamp,
+    pub(super) expires_at: Timestamp,
+    /// Of the refresh token that is the present one.
+    pub(super) generation: u64,
+    pub(super) rotated_at: Timestamp,
+    /// The stamp of its end, if it did not just expire.
+    pub(super) ended: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WorkspaceRow {
+    pub(super) name: String,
+    pub(super) join_code: String,
+    pub(super) general: ConversationId,
+    pub(super) created_at: Timestamp,
+    pub(super) deleted: bool,
+    /// The stamp of its last change, and of its members'.
+    pub(super) changed: Timestamp,
+    /// None of a deleted one, so that nobody has a role in it.
+    pub(super) members: BTreeMap<UserId, RoleRow>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RoleRow {
+    pub(super) role: Role,
+    pub(super) joined_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ConversationRow {
+    pub(super) conversation: Conversation,
+    pub(super) access_rev: u64,
+    pub(super) general: bool,
+    pub(super) created_by: UserId,
+    pub(super) created_at: Timestamp,
+    pub(super) deleted: bool,
+    /// The stamp of the head's last change.
+    pub(super) changed: Timestamp,
+    pub(super) members: BTreeMap<UserId, MemberRow>,
+    /// By `seq`, which is dense.
+    pub(super) messages: Vec<MessageRow>,
+    /// The `seq` of the message whose last change has that rev.
+    pub(super) revs: BTreeMap<u64, u64>,
+    /// The `seq` and the first text of everything ever sent, by what its author calls it.
+    pub(super) sends: BTreeMap<(UserId, String), (u64, String)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MemberRow {
+    pub(super) read_seq: u64,
+    pub(super) joined_at: Timestamp,
+    /// The stamp of their entry.
+    pub(super) entered: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MessageRow {
+    pub(super) message: Message,
+    /// All who left a mark, of which the message names some: each emoji with its people, in order of use.
+    pub(super) marks: Vec<(String, Vec<UserId>)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct JobRow {
+    pub(super) job: Job,
+    pub(super) relayed_at: Option<Timestamp>,
+    pub(super) buried: bool,
+}
+
+impl State {
+    /// The store's time: the stamp of what the present write changes, or the last one's.
+    pub(super) const fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.clock)
+    }
+
+    /// The name of this history.
+    pub(super) fn epoch(&self) -> String {
+        format!("memory-{}", self.epoch)
+    }
+
+    /// Runs a write, later than all before.
+    pub(super) fn commit<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.clock += 1;
+        work(self)
+    }
+
+    /// Goes back to an earlier state, but for the clock and the epochs that there have been.
+    pub(super) fn restore(&mut self, earlier: &Self, renew_epoch: bool) {
+        let clock = self.clock.max(earlier.clock) + 1;
+        let last_epoch = self.last_epoch.max(earlier.last_epoch) + u64::from(renew_epoch);
+        let epoch = if renew_epoch { last_epoch } else { earlier.epoch };
+        *self = Self { clock, epoch, last_epoch, ..earlier.clone() };
+    }
+
+    /// A person as others see them.
+    pub(super) fn user(&self, id: UserId) -> Result<User> {
+        let row = self.users.get(&id).ok_or(Error::NotFound("user"))?;
+        Ok(row.account.clone().into())
+    }
+
+    pub(super) fn workspace_mut(&mut self, id: WorkspaceId) -> Result<&mut WorkspaceRow> {
+        self.workspaces.get_mut(&id).ok_or(Error::NotFound("workspace"))
+    }
+
+    pub(super) fn conversation_mut(&mut self, id: ConversationId) -> Result<&mut ConversationRow> {
+        self.conversations.get_mut(&id).ok_or(Error::NotFound("conversation"))
+    }
+
+    /// Adds a job to the write.
+    pub(super) fn put_job(&mut self, job: Job) {
+        self.outbox.push(JobRow { job, relayed_at: None, buried: false });
+    }
+}
+
+impl SessionRow {
+    /// Whether it has neither ended nor expired.
+    pub(super) fn lives(&self, at: Timestamp) -> bool {
+        !self.ended && self.expires_at > at
+    }
+}
+
+impl ConversationRow {
+    /// Where it stands.
+    pub(super) const fn head(&self) -> Head {
+        let Conversation { id, rev, .. } = self.conversation;
+        Head { conversation_id: id, rev, access_rev: self.access_rev }
+    }
+
+    /// Counts a change of who may read it.
+    pub(super) fn bump_access(&mut self, now: Timestamp) -> u64 {
+        self.changed = now;
+        self.access_rev += 1;
+        self.access_rev
+    }
+
+    /// Counts a durable change.
+    pub(super) fn advance(&mut self, now: Timestamp) -> u64 {
+        self.changed = now;
+        self.conversation.rev += 1;
+        self.conversation.rev
+    }
+
+    pub(super) fn message(&self, seq: u64) -> Option<&MessageRow> {
+        self.messages.get(index(seq)?)
+    }
+
+    pub(super) fn message_mut(&mut self, seq: u64) -> Option<&mut MessageRow> {
+        self.messages.get_mut(index(seq)?)
+    }
+}
+
+/// Seqs begin at 1.
+fn index(seq: u64) -> Option<usize> {
+    usize::try_from(seq.checked_sub(1)?).ok()
+}
+
+/// Two things have the same id: a defect of whoever chose it, and nothing that a caller could be told.
+pub(super) fn id_taken() -> Error {
+    Error::internal("the store has something of this id already")
+}
