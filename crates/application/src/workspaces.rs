@@ -8,7 +8,7 @@ use parlance_domain::{
 
 use crate::{
     Caller, Error, Result, Tasks,
-    channels::entered,
+    channels::{entered, joined},
     jobs::{Job, Task},
     live::{Event, Frame, Live},
     ports::{
@@ -238,9 +238,9 @@ pub(crate) async fn committed<T>(
     Ok(output)
 }
 
-/// What somebody's way into a workspace tells: them, the workspace, and `general`.
+/// What somebody's way into a workspace tells: them, the workspace, `general`, and their DMs.
 fn admitted(admission: &Admission) -> Vec<Event> {
-    let Admission { workspace, member, general } = admission;
+    let Admission { workspace, member, general, dms } = admission;
     let workspace_id = workspace.id;
     let mut events = vec![
         Event::WorkspaceJoined {
@@ -251,5 +251,6 @@ fn admitted(admission: &Admission) -> Vec<Event> {
         Event::Workspace { workspace_id, frame: Frame::workspace_member_joined(member) },
     ];
     events.extend(entered(general));
+    events.extend(dms.iter().map(|dm| joined(member.user_id, &dm.summary, dm.access_rev)));
     events
 }

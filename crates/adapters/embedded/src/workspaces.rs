@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Admission, Departure, Joining, NewChannel, NewMember, NewWorkspace, Page, PageQuery, Start,
-        Workspaces,
+        Admission, Departure, Joining, NewChannel, NewMember, NewWorkspace, Page, PageQuery,
+        SnapshotEntry, Start, Workspaces,
     },
 };
 use parlance_domain::{
@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
     EmbeddedStore,
-    access::{authorize_workspace, role_in},
+    access::{authorize_workspace, role_in, see},
     conversations::{bump_access, enter, insert_channel},
     error::Tx,
     outbox,
@@ -331,14 +331,22 @@ fn admit(
         "INSERT INTO workspace_members (workspace_id, user_id, role, joined_at) VALUES (?1, ?2, ?3, ?4)",
     )?
     .execute(params![id.0, user.0, role_name(role), at.as_millis()])?;
+    let mut dms = Vec::new();
     for dm in ids(conn, MINE, params![user.0, id.0])? {
-        bump_access(conn, dm)?;
+        let access_rev = bump_access(conn, dm)?;
+        let seen = see(conn, Some(user), dm)?.ok_or(Error::NotFound("conversation"))?;
+        dms.push(SnapshotEntry { summary: seen.summary(conn, user)?, access_rev });
     }
     let general = conn
         .prepare_cached("SELECT id FROM conversations WHERE workspace_id = ?1 AND general = 1")?
         .query_row([id.0], |row| row.get(0).map(ConversationId))?;
     let general = enter(conn, general, user, at)?;
-    Ok(Admission { workspace: one(conn, user, id)?, member: membership(conn, id, user)?, general })
+    Ok(Admission {
+        workspace: one(conn, user, id)?,
+        member: membership(conn, id, user)?,
+        general,
+        dms,
+    })
 }
 
 /// Refuses to take the last admin's role away.

@@ -1,16 +1,20 @@
 //! How people come into a workspace, and what that changes.
 
 use bson::doc;
-use parlance_application::{Result, ports::store::Admission};
+use parlance_application::{
+    Error, Result,
+    ports::store::{Admission, SnapshotEntry},
+};
 use parlance_domain::{ConversationId, Role, Timestamp, UserId, WorkspaceId};
 use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use crate::{
     MongoStore,
-    documents::{ConversationDoc, MemberDoc, RoleDoc, WorkspaceDoc, id, time, uuid},
+    access::see,
+    documents::{ConversationDoc, MemberDoc, RoleDoc, WorkspaceDoc, id, num, time, uuid},
     error::Outcome,
-    members::{bump, enter, mine},
+    members::{JOINED, bump, enter, mine},
     tx::Tx,
     views::{membership, read},
 };
@@ -57,10 +61,20 @@ pub(crate) async fn admit(
     let dms = mine(tx, user, WorkspaceId(uuid(workspace.id))).await?;
     bump(tx, &dms).await?;
     tx.insert(&role).await?;
+    let mut back = Vec::with_capacity(dms.len());
+    for dm in dms {
+        let member = doc! { "conversation_id": dm.id, "user_id": id(user.0) };
+        let dm = ConversationId(uuid(dm.id));
+        let seen = see(tx, user, dm).await?.ok_or(Error::NotFound("conversation"))?;
+        tx.update::<MemberDoc>(member, doc! { "$currentDate": { JOINED: true } }).await?;
+        let summary = seen.summary(tx, user).await?;
+        back.push(SnapshotEntry { summary, access_rev: num(seen.head.access_rev) });
+    }
     let general = enter(tx, ConversationId(uuid(workspace.general)), user, at).await?;
     Ok(Admission {
         workspace: read(workspace, role.role),
         member: membership(tx, &role).await?,
         general,
+        dms: back,
     })
 }

@@ -34,7 +34,7 @@ async fn add(
 /// And nobody else in either.
 pub async fn creation_makes_an_admin_and_general(stage: &Stage) {
     let ada = stage.person("ada").await;
-    let (Admission { workspace, member, general }, team) = stage.admission(ada).await;
+    let (Admission { workspace, member, general, dms }, team) = stage.admission(ada).await;
     assert_eq!(
         (workspace.id, workspace.name.as_str(), workspace.role),
         (team.id, "Team", Role::Admin)
@@ -42,6 +42,7 @@ pub async fn creation_makes_an_admin_and_general(stage: &Stage) {
     assert_eq!(workspace.join_code.as_deref(), Some(team.code.as_str()));
     assert_eq!((member.user_id, member.role, member.user.id), (ada, Role::Admin, ada));
     assert!(general.entered && general.summary.joined && general.summary.can_post);
+    assert_eq!(dms, []);
     let channel = &general.summary.conversation;
     assert_eq!(
         (channel.id, channel.name.as_deref(), channel.private),
@@ -60,7 +61,7 @@ pub async fn creation_makes_an_admin_and_general(stage: &Stage) {
 pub async fn a_code_lets_in_once(stage: &Stage) {
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team(ada).await;
-    let Admission { workspace, member, general } = stage.enter(&team, bob).await;
+    let Admission { workspace, member, general, .. } = stage.enter(&team, bob).await;
     assert_eq!((workspace.role, member.role, member.user_id), (Role::Member, Role::Member, bob));
     assert!(general.entered && general.summary.joined && general.membership.user_id == bob);
     let again = stage.store.join_workspace(bob, &team.code, stage.at()).await.expect("answers");
@@ -157,7 +158,7 @@ pub async fn an_admin_adds_people(stage: &Stage) {
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team(ada).await;
     let new = NewMember { user_id: bob, role: Role::Admin, at: stage.at(), job: stage.job() };
-    let Admission { workspace, member, general } =
+    let Admission { workspace, member, general, .. } =
         stage.store.add_member(ada, team.id, new.clone()).await.expect("adds");
     assert_eq!((member.user_id, member.role, member.joined_at), (bob, Role::Admin, new.at));
     assert_eq!((workspace.id, workspace.role), (team.id, Role::Admin));
@@ -246,7 +247,12 @@ pub async fn who_comes_back_begins_anew(stage: &Stage) {
     stage.join(bob, channel).await;
     let dm = stage.dm(bob, &team, ada).await.expect("opens").mine.conversation.id;
     stage.store.remove_member(ada, team.id, bob).await.expect("removes");
-    assert!(stage.enter(&team, bob).await.general.entered);
+    let back = stage.enter(&team, bob).await;
+    assert!(back.general.entered);
+    let dms: Vec<_> =
+        back.dms.iter().map(|it| (it.summary.conversation.id, it.access_rev)).collect();
+    assert_eq!(dms, [(dm, 3)], "opened, left, back");
+    assert!(back.dms[0].summary.joined && back.dms[0].summary.can_post);
     assert_eq!(stage.store.summary(bob, channel).await.map(|s| s.joined).ok(), Some(false));
     let again = stage.dm(ada, &team, bob).await.expect("opens").mine;
     assert!(again.conversation.id == dm && again.can_post);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use parlance_application::{
     Error, Result,
-    ports::store::{Admission, Entry, NewChannel, NewDm},
+    ports::store::{Admission, Entry, NewChannel, NewDm, SnapshotEntry},
 };
 use parlance_domain::{
     ChannelMember, Conversation, ConversationId, ConversationKind, Member, Role, Timestamp, UserId,
@@ -79,14 +79,20 @@ impl State {
         let general = row.general;
         row.changed = now;
         row.members.insert(user, RoleRow { role, joined_at: at });
+        let mut dms = Vec::new();
         for dm in self.joined(user, id) {
             self.conversation_mut(dm)?.bump_access(now);
+            let seen = self.see(Some(user), dm).ok_or(Error::NotFound("conversation"))?;
+            let (summary, access_rev) = (seen.summary(), seen.row.access_rev);
+            dms.push(SnapshotEntry { summary, access_rev });
+            self.conversation_mut(dm)?.members.entry(user).and_modify(|it| it.entered = now);
         }
         let general = self.enter(general, user, at)?;
         Ok(Admission {
             workspace: self.workspace_of(user, id)?,
             member: self.membership(id, user)?,
             general,
+            dms,
         })
     }
 

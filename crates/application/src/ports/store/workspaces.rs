@@ -4,7 +4,7 @@ use parlance_domain::{
     WorkspaceName,
 };
 
-use super::{Entry, Page, PageQuery};
+use super::{Entry, Page, PageQuery, SnapshotEntry};
 use crate::{Result, jobs::Job};
 
 /// Teams and who is in them. `NotFound` for a workspace that the actor is not in.
@@ -121,6 +121,8 @@ pub struct Admission {
     pub member: Member,
     /// Their way into `general`.
     pub general: Entry,
+    /// DMs of an earlier time, which they can read again.
+    pub dms: Vec<SnapshotEntry>,
 }
 
 /// What a join code did.
