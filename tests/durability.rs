@@ -32,8 +32,9 @@ async fn what_was_acknowledged_survives_a_kill() {
 async fn a_terminated_server_says_so_and_exits_cleanly() {
     let mut server = Server::start();
     let ada = server.sign_up("ada").await;
-    let mut socket = ada.connect().await;
+    let (mut socket, mut silent) = (ada.connect().await, ada.open().await);
     server.terminate();
+    assert_eq!(silent.closed().await, 4000, "though it has not said hello");
     assert!(socket.event("server.draining").await["data"]["reconnect_after_ms"].is_u64());
     assert_eq!(socket.closed().await, 4000);
     assert_eq!(server.exit().await.code(), Some(0));

@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use parlance_application::{
     App, Board, Ports, Tasks,
     live::{Live, LivePorts},
+    ports::Close,
 };
 use parlance_domain::NodeId;
 use parlance_transport::{Admin, Hub, Metrics, Node, mount, mount_metrics};
@@ -127,6 +128,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         tasks: tasks.clone(),
         rate_limits: settings.rate_limits.is_on(),
     }));
+    let sockets = hub.clone();
     let server = HttpServer::new(move || {
         actix_web::App::new().configure(mount(app.clone(), admin.clone(), node.clone(), &hub))
     })
@@ -149,7 +151,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
     // No new connections; those that are open end as draining; what they and the jobs began is finished; then the rest.
     drop(stop_jobs);
-    let ((), ()) = tokio::join!(handle.stop(true), live.drain());
+    let goodbye = async {
+        live.drain().await;
+        // And those that have not said hello.
+        sockets.close_all(Close::Draining).await;
+    };
+    let ((), ()) = tokio::join!(handle.stop(true), goodbye);
     if tokio::time::timeout(SHUTDOWN, tasks.wait()).await.is_err() {
         tracing::warn!("work was still in flight at the end; clients will find it unanswered");
     }

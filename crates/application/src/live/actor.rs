@@ -102,6 +102,8 @@ pub(super) struct Actor {
     pending: HashMap<ConversationId, HashSet<ConnectionId>>,
     typing: Typing,
     peers: Option<Peers>,
+    /// The node goes away, and takes nobody in any more.
+    draining: bool,
     /// All sessions of this node that ended up to this count of the store are known, and closed.
     session_rev: u64,
     /// A later count that was seen.
@@ -135,6 +137,7 @@ impl Actor {
             pending: HashMap::default(),
             typing: Typing::default(),
             peers,
+            draining: false,
             session_rev: 0,
             session_beyond: 0,
             asking_sessions: false,
@@ -201,6 +204,7 @@ impl Actor {
                 let _ = done.send(());
             }
             Input::Drain(done) => {
+                self.draining = true;
                 let all = self.connections.ids();
                 self.tell(all.clone(), &Frame::draining(RECONNECT_AFTER_MS)).await;
                 for connection in all {
@@ -218,6 +222,10 @@ impl Actor {
         session_id: SessionId,
         heard_at: Arc<AtomicI64>,
     ) {
+        if self.draining {
+            self.tell(vec![id], &Frame::draining(RECONNECT_AFTER_MS)).await;
+            return self.fanout.close(id, Close::Draining).await;
+        }
         let others = self.connections.of_user(user_id);
         if self.connections_per_user.is_some_and(|limit| others.len() >= limit) {
             let heard = |id: &ConnectionId| {

@@ -274,3 +274,15 @@ async fn a_draining_node_tells_and_closes_everybody() {
         assert_eq!(scene.node.fanout.closed(socket(number)), Some(Close::Draining));
     }
 }
+
+#[tokio::test]
+async fn a_node_that_goes_away_takes_nobody_in() {
+    let scene = scene(MockMessages::new());
+    scene.node.connect(socket(1), scene.ada, &[]).await;
+    scene.node.live.drain().await;
+    scene.register(2, scene.bob).await;
+    for number in [1, 2] {
+        assert_eq!(scene.types(number), ["server.draining"]);
+        assert_eq!(scene.node.fanout.closed(socket(number)), Some(Close::Draining));
+    }
+}

@@ -36,6 +36,7 @@ pub(crate) struct Worker {
 enum Command {
     Deliver { to: Arc<[ConnectionId]>, frame: Bytes, urgency: Urgency },
     Close { connection: ConnectionId, close: Close },
+    CloseAll(Close),
 }
 
 impl Hub {
@@ -53,6 +54,13 @@ impl Hub {
             }
         });
         worker
+    }
+
+    /// Ends every socket, those too on which nobody has said hello yet.
+    pub async fn close_all(&self, close: Close) {
+        for worker in self.workers() {
+            let _ = worker.send(Command::CloseAll(close)).await;
+        }
     }
 
     fn workers(&self) -> Vec<mpsc::Sender<Command>> {
@@ -110,6 +118,7 @@ impl Worker {
                     }
                 }
             }
+            Command::CloseAll(close) => sockets.values().for_each(|outbound| outbound.close(close)),
             Command::Close { connection, close } => {
                 if let Some(outbound) = sockets.get(&connection.number) {
                     outbound.close(close);
