@@ -10,6 +10,7 @@ mod durability;
 mod home;
 mod mail;
 mod nodes;
+mod restore;
 mod support;
 
 const ON: home::On = home::On::Services;

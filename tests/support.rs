@@ -28,6 +28,7 @@ pub(crate) struct Server {
 /// A process that runs jobs alone.
 pub(crate) struct Worker(Child);
 
+#[derive(Clone)]
 pub(crate) struct Person {
     pub(crate) id: String,
     pub(crate) token: String,
@@ -145,7 +146,8 @@ fn spawn(home: &Home, node: usize, command: &str, settings: &[(&str, &str)]) -> 
 /// Runs a command of the binary to its end: whether it went well, and all that it said.
 pub(crate) fn run(home: &Home, command: &str, settings: &[(&str, &str)]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_parlance"))
-        .args([command, "--data-dir"])
+        .args(command.split(' '))
+        .arg("--data-dir")
         .arg(home.data(0))
         .env("RUST_LOG", "error")
         .envs(home.settings())
@@ -233,13 +235,20 @@ impl Person {
     }
 
     pub(crate) async fn resume(&self, resume: Value) -> Socket {
+        self.try_resume(resume).await.expect("a welcome")
+    }
+
+    /// A socket, or the refusal of its `hello`.
+    pub(crate) async fn try_resume(&self, resume: Value) -> Result<Socket, Value> {
         let url = format!("{}/api/v1/ws", self.url.replace("http://", "ws://"));
         let (stream, _) = connect_async(url).await.expect("a socket");
         let mut socket = Socket { stream, next_id: 0, events: vec![], hello: Value::Null };
         let reply = socket.command("hello", json!({ "token": self.token, "resume": resume })).await;
-        assert_eq!(reply["type"], "ok", "{reply}");
+        if reply["type"] == "error" {
+            return Err(reply);
+        }
         socket.hello = reply["data"].clone();
-        socket
+        Ok(socket)
     }
 
     /// A workspace of one's own: its id, its `general`, its join code.
@@ -313,6 +322,21 @@ impl Socket {
         loop {
             match timeout(PATIENCE, self.stream.next()).await.expect("an end") {
                 Some(Ok(Message::Close(Some(close)))) => return close.code.into(),
+                Some(Ok(_)) => {}
+                other => panic!("ended without a close frame: {other:?}"),
+            }
+        }
+    }
+
+    /// All that comes before the server closes, and the code with which it does.
+    pub(crate) async fn rest(&mut self) -> (Vec<Value>, u16) {
+        let mut frames = std::mem::take(&mut self.events);
+        loop {
+            match timeout(PATIENCE, self.stream.next()).await.expect("an end") {
+                Some(Ok(Message::Text(text))) => {
+                    frames.push(serde_json::from_str(&text).expect("JSON"));
+                }
+                Some(Ok(Message::Close(Some(close)))) => return (frames, close.code.into()),
                 Some(Ok(_)) => {}
                 other => panic!("ended without a close frame: {other:?}"),
             }
