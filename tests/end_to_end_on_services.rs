@@ -11,6 +11,7 @@ mod home;
 mod mail;
 mod nodes;
 mod restore;
+mod security;
 mod support;
 
 const ON: home::On = home::On::Services;

@@ -235,20 +235,26 @@ impl Person {
     }
 
     pub(crate) async fn resume(&self, resume: Value) -> Socket {
-        self.try_resume(resume).await.expect("a welcome")
+        let mut socket = self.knock(resume).await;
+        let reply = socket.reply(1).await;
+        assert_eq!(reply["type"], "ok", "{reply}");
+        socket.hello = reply["data"].clone();
+        socket
     }
 
-    /// A socket, or the refusal of its `hello`.
-    pub(crate) async fn try_resume(&self, resume: Value) -> Result<Socket, Value> {
+    /// A socket that has said hello and waits for no answer.
+    pub(crate) async fn knock(&self, resume: Value) -> Socket {
         let url = format!("{}/api/v1/ws", self.url.replace("http://", "ws://"));
         let (stream, _) = connect_async(url).await.expect("a socket");
         let mut socket = Socket { stream, next_id: 0, events: vec![], hello: Value::Null };
-        let reply = socket.command("hello", json!({ "token": self.token, "resume": resume })).await;
-        if reply["type"] == "error" {
-            return Err(reply);
-        }
-        socket.hello = reply["data"].clone();
-        Ok(socket)
+        socket.begin("hello", json!({ "token": self.token, "resume": resume })).await;
+        socket
+    }
+
+    /// The same person, signed in once more.
+    pub(crate) async fn sign_in(&self, email: &str) -> Self {
+        let body = json!({ "email": email, "password": "correct horse" });
+        Self::of(&self.post("/auth/signin", body).await, &self.url, self.http.clone())
     }
 
     /// A workspace of one's own: its id, its `general`, its join code.
@@ -265,6 +271,11 @@ impl Socket {
     /// Sends a command and waits for its reply.
     pub(crate) async fn command(&mut self, kind: &str, data: Value) -> Value {
         let id = self.begin(kind, data).await;
+        self.reply(id).await
+    }
+
+    /// Waits for the reply to a command.
+    pub(crate) async fn reply(&mut self, id: i64) -> Value {
         loop {
             let frame = self.frame().await;
             if frame["id"] == id && (frame["type"] == "ok" || frame["type"] == "error") {
@@ -315,6 +326,26 @@ impl Socket {
     pub(crate) async fn settled(&mut self) -> Vec<Value> {
         self.command("ping", json!({})).await;
         std::mem::take(&mut self.events)
+    }
+
+    /// All that has come by the time that each of these texts has.
+    pub(crate) async fn until_texts(&mut self, texts: &[&str]) -> Vec<Value> {
+        let mut frames = std::mem::take(&mut self.events);
+        let come = |frames: &[Value], text: &str| {
+            frames.iter().any(|frame| frame["type"] != "ok" && frame.to_string().contains(text))
+        };
+        let all = timeout(PATIENCE, async {
+            while !texts.iter().all(|text| come(&frames, text)) {
+                frames.push(self.frame().await);
+            }
+        });
+        let in_time = all.await.is_ok();
+        assert!(
+            in_time,
+            "waited in vain for {texts:?} after {frames:?}, welcomed by {}",
+            self.hello
+        );
+        frames
     }
 
     /// The code with which the server closes.

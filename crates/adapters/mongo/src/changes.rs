@@ -3,7 +3,7 @@
 //! A stamp is made when a document is written and seen when its transaction is committed, which a later stamp's may be
 //! before. So a look begins [`OVERLAP`] before the end of the one before: longer than a transaction may take.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use bson::{DateTime, doc};
@@ -54,10 +54,16 @@ impl Changes for MongoStore {
             let Some(head) = head(tx, conversation).await? else {
                 return Ok(Readers { access_rev: 0, users: Vec::new() });
             };
+            // Whoever has left a public channel may still read it, but listens no more.
+            let asked: Vec<_> = users.iter().map(|user| id(user.0)).collect();
+            let inside = doc! { "conversation_id": head.id, "user_id": { "$in": asked } };
+            let inside = tx.find::<MemberDoc>(inside).await?;
+            let inside: HashSet<_> = inside.iter().map(|member| member.user_id).collect();
             let standings = standings(tx, &head, &users).await?;
             let may = |user: &UserId| {
                 let standing = standings.get(user);
-                standing.is_some_and(|found| found.permits(ConversationAction::Read).is_ok())
+                inside.contains(&id(user.0))
+                    && standing.is_some_and(|found| found.permits(ConversationAction::Read).is_ok())
             };
             let users = users.iter().copied().filter(may).collect();
             Ok(Readers { access_rev: num(head.access_rev), users })
