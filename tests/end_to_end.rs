@@ -10,6 +10,7 @@ mod conversations;
 mod durability;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod home;
+mod reading;
 mod restore;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod support;

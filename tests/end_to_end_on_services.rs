@@ -10,6 +10,7 @@ mod durability;
 mod home;
 mod mail;
 mod nodes;
+mod reading;
 mod restore;
 mod security;
 mod support;

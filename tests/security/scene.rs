@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use tokio::time::timeout;
@@ -167,8 +167,13 @@ impl Scene {
 
     /// Ada makes a call through the first node.
     pub(super) async fn ada_calls(&self, method: Method, path: &str, body: Value) {
-        let (status, answer) = self.ada[0].call(method, path, body).await;
-        assert!(matches!(status, StatusCode::OK | StatusCode::NO_CONTENT), "{status} {answer}");
+        self.ada_calls_for(0, method, path, body).await;
+    }
+
+    /// Ada makes a call through a node.
+    pub(super) async fn ada_calls_for(&self, node: usize, method: Method, path: &str, body: Value) {
+        let (status, answer) = self.ada[node].call(method, path, body).await;
+        assert!(status.is_success(), "{status} {answer}");
     }
 }
 
