@@ -89,7 +89,9 @@ impl Scene {
 
     /// Sends something at each node that Bob must not get, and waits until Ada has it at both.
     pub(super) async fn say_after(&mut self, place: &str) {
-        for (ada, text) in self.adas.iter_mut().zip(["after one", "after two"]) {
+        // At the other node first: its own message is the next in its order, and nothing but the count of changes of access
+        // says that something came before it.
+        for (ada, text) in self.adas.iter_mut().rev().zip(["after one", "after two"]) {
             ada.say(place, text).await;
         }
         for ada in &mut self.adas {
