@@ -3,12 +3,15 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod accounts;
+mod backup;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod board;
 mod conversations;
 mod durability;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod home;
+mod reading;
+mod restore;
 mod resume;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod support;

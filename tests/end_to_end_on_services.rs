@@ -10,6 +10,9 @@ mod durability;
 mod home;
 mod mail;
 mod nodes;
+mod reading;
+mod restore;
+mod security;
 #[expect(dead_code, reason = "some of it is for the suite on the embedded default")]
 mod support;
 

@@ -28,6 +28,7 @@ pub(crate) struct Server {
 /// A process that runs jobs alone.
 pub(crate) struct Worker(Child);
 
+#[derive(Clone)]
 pub(crate) struct Person {
     pub(crate) id: String,
     pub(crate) token: String,
@@ -145,7 +146,8 @@ fn spawn(home: &Home, node: usize, command: &str, settings: &[(&str, &str)]) -> 
 /// Runs a command of the binary to its end: whether it went well, and all that it said.
 pub(crate) fn run(home: &Home, command: &str, settings: &[(&str, &str)]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_parlance"))
-        .args([command, "--data-dir"])
+        .args(command.split(' '))
+        .arg("--data-dir")
         .arg(home.data(0))
         .env("RUST_LOG", "error")
         .envs(home.settings())
@@ -233,8 +235,8 @@ impl Person {
     }
 
     pub(crate) async fn resume(&self, resume: Value) -> Socket {
-        let mut socket = self.open().await;
-        let reply = socket.command("hello", json!({ "token": self.token, "resume": resume })).await;
+        let mut socket = self.knock(resume).await;
+        let reply = socket.reply(1).await;
         assert_eq!(reply["type"], "ok", "{reply}");
         socket.hello = reply["data"].clone();
         socket
@@ -249,11 +251,24 @@ impl Person {
         Ok(socket)
     }
 
+    /// A socket that has said hello and waits for no answer.
+    pub(crate) async fn knock(&self, resume: Value) -> Socket {
+        let mut socket = self.open().await;
+        socket.begin("hello", json!({ "token": self.token, "resume": resume })).await;
+        socket
+    }
+
     /// A socket on which nothing has been said yet.
     pub(crate) async fn open(&self) -> Socket {
         let url = format!("{}/api/v1/ws", self.url.replace("http://", "ws://"));
         let (stream, _) = connect_async(url).await.expect("a socket");
         Socket { stream, next_id: 0, events: vec![], hello: Value::Null }
+    }
+
+    /// The same person, signed in once more.
+    pub(crate) async fn sign_in(&self, email: &str) -> Self {
+        let body = json!({ "email": email, "password": "correct horse" });
+        Self::of(&self.post("/auth/signin", body).await, &self.url, self.http.clone())
     }
 
     /// A workspace of one's own: its id, its `general`, its join code.
@@ -270,6 +285,11 @@ impl Socket {
     /// Sends a command and waits for its reply.
     pub(crate) async fn command(&mut self, kind: &str, data: Value) -> Value {
         let id = self.begin(kind, data).await;
+        self.reply(id).await
+    }
+
+    /// Waits for the reply to a command.
+    pub(crate) async fn reply(&mut self, id: i64) -> Value {
         loop {
             let frame = self.frame().await;
             if frame["id"] == id && (frame["type"] == "ok" || frame["type"] == "error") {
@@ -334,11 +354,46 @@ impl Socket {
         std::mem::take(&mut self.events)
     }
 
+    /// All that has come by the time that each of these texts has.
+    pub(crate) async fn until_texts(&mut self, texts: &[&str]) -> Vec<Value> {
+        let mut frames = std::mem::take(&mut self.events);
+        let come = |frames: &[Value], text: &str| {
+            frames.iter().any(|frame| frame["type"] != "ok" && frame.to_string().contains(text))
+        };
+        let all = timeout(PATIENCE, async {
+            while !texts.iter().all(|text| come(&frames, text)) {
+                frames.push(self.frame().await);
+            }
+        });
+        let in_time = all.await.is_ok();
+        assert!(
+            in_time,
+            "waited in vain for {texts:?} after {frames:?}, welcomed by {}",
+            self.hello
+        );
+        frames
+    }
+
     /// The code with which the server closes.
     pub(crate) async fn closed(&mut self) -> u16 {
         loop {
             match timeout(PATIENCE, self.stream.next()).await.expect("an end") {
                 Some(Ok(Message::Close(Some(close)))) => return close.code.into(),
+                Some(Ok(_)) => {}
+                other => panic!("ended without a close frame: {other:?}"),
+            }
+        }
+    }
+
+    /// All that comes before the server closes, and the code with which it does.
+    pub(crate) async fn rest(&mut self) -> (Vec<Value>, u16) {
+        let mut frames = std::mem::take(&mut self.events);
+        loop {
+            match timeout(PATIENCE, self.stream.next()).await.expect("an end") {
+                Some(Ok(Message::Text(text))) => {
+                    frames.push(serde_json::from_str(&text).expect("JSON"));
+                }
+                Some(Ok(Message::Close(Some(close)))) => return (frames, close.code.into()),
                 Some(Ok(_)) => {}
                 other => panic!("ended without a close frame: {other:?}"),
             }

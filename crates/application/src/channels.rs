@@ -209,7 +209,12 @@ impl Channels {
         let (store, actor) = (self.store.clone(), caller.id());
         self.change(async move {
             let mark = store.mark_read(actor, id, seq).await?;
-            let told = Event::User { user_id: actor, frame: Frame::read_updated(id, mark.read) };
+            let told = Event::Read {
+                user_id: actor,
+                conversation_id: id,
+                read_seq: mark.read.read_seq,
+                frame: Frame::read_updated(id, mark.read),
+            };
             Ok((mark.read, if mark.advanced { vec![told] } else { vec![] }))
         })
         .await

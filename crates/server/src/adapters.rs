@@ -64,16 +64,14 @@ impl Adapters {
             (None, Some(data)) => data.jwt_secret(|| ambient.random())?,
             (None, None) => bail!("PARLANCE_JWT_SECRET is not set"),
         };
-        let embedded = || {
+        let own = || {
             let data = data.as_ref().context("no data directory")?;
-            EmbeddedStore::open(data.path(), ambient.uuid().to_string(), ambient.now())
-                .map_err(explained)
-                .context("cannot open the embedded store")
+            embedded(data, &*ambient)
         };
 
         let database = match &settings.mongodb_uri {
-            None => Database::Embedded(embedded()?),
-            Some(uri) => Database::Mongo(mongo(uri, settings, &ambient).await?),
+            None => Database::Embedded(own()?),
+            Some(uri) => Database::Mongo(mongo(uri, settings, &*ambient).await?),
         };
         let (store, peers): (Arc<dyn Store>, _) = match &database {
             Database::Embedded(store) => (Arc::new(store.clone()), None),
@@ -86,7 +84,7 @@ impl Adapters {
         let between = match (&settings.redis_url, &database) {
             (Some(url), _) => Between::on_redis(url, &*ambient)?,
             (None, Database::Embedded(store)) => Between::in_process(store.clone()),
-            (None, Database::Mongo(_)) => Between::in_process(embedded()?),
+            (None, Database::Mongo(_)) => Between::in_process(own()?),
         };
         let mailer: Arc<dyn Mailer> = match (&settings.smtp_url, &data) {
             (Some(url), _) => Arc::new(
@@ -133,6 +131,24 @@ impl Adapters {
             return crate::print("the schema is up to date");
         }
         crate::print(&format!("applied {}", applied.join(", ")))
+    }
+
+    /// Gives the history of the store that the settings name another name, and tells it.
+    pub(crate) async fn renew_epoch(settings: &Settings) -> anyhow::Result<String> {
+        let ambient = SystemAmbient;
+        let epoch = ambient.uuid().to_string();
+        let renewed = match &settings.mongodb_uri {
+            None => {
+                let data = DataDir::open(&settings.data_dir)?;
+                embedded(&data, &ambient)?.renew_epoch(epoch.clone()).await
+            }
+            Some(uri) => {
+                let mut store = mongo(uri, settings, &ambient).await?;
+                store.renew_epoch(epoch.clone(), ambient.now()).await
+            }
+        };
+        renewed.map_err(explained).context("cannot write to the store")?;
+        Ok(epoch)
     }
 
     pub(crate) fn runner(&self, public_url: String) -> Runner {
@@ -206,10 +222,16 @@ impl Between {
     }
 }
 
+fn embedded(data: &DataDir, ambient: &dyn Ambient) -> anyhow::Result<EmbeddedStore> {
+    EmbeddedStore::open(data.path(), ambient.uuid().to_string(), ambient.now())
+        .map_err(explained)
+        .context("cannot open the embedded store")
+}
+
 async fn mongo(
     uri: &Secret,
     settings: &Settings,
-    ambient: &Arc<dyn Ambient>,
+    ambient: &dyn Ambient,
 ) -> anyhow::Result<MongoStore> {
     let migrate = settings.auto_migrate.is_on();
     MongoStore::connect(uri.expose(), ambient.uuid().to_string(), ambient.now(), migrate)

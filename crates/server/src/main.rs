@@ -1,6 +1,7 @@
 //! `parlance`: the server in one binary.
 
 mod adapters;
+mod admin;
 mod ambient;
 mod config;
 mod data_dir;
@@ -33,6 +34,9 @@ enum Command {
     Worker(Box<Flags>),
     /// Brings the store's schema up to date
     Migrate(Box<Flags>),
+    /// Does what only an operator may
+    #[command(subcommand)]
+    Admin(admin::Command),
     /// Prints the OpenAPI description of the REST API
     Openapi,
     /// Prints the commented default configuration file
@@ -66,6 +70,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Migrate(flags) => {
             telemetry::logs(env)?;
             serve::run_migrations(Settings::load(&flags, env)?)
+        }
+        Command::Admin(command) => {
+            telemetry::logs(env)?;
+            admin::run(&command, env)
         }
         Command::Openapi => print(&parlance_transport::openapi_json()),
         Command::Config => print(config::DEFAULT_FILE),

@@ -46,7 +46,8 @@ pub(crate) fn run_migrations(settings: Settings) -> anyhow::Result<()> {
     block_on(Adapters::migrate(settings))
 }
 
-fn block_on(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+/// Runs one command on a runtime of its own.
+pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     // The web server's workers have threads of their own; store, jobs and the live node share this pool.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("parlance")

@@ -166,6 +166,9 @@ macro_rules! store_contract {
                 unread_counts_others_messages
                 a_send_moves_its_authors_mark
                 unread_counts_up_to_a_hundred
+                a_snapshot_counts_what_is_unread
+                concurrent_marks_end_at_the_furthest
+                marks_among_sends_count_exactly
                 own_sends_and_entry_are_not_unread
                 every_change_of_access_counts
             }

@@ -3,6 +3,7 @@
 //! * All writes go through one thread, which commits what waits as one group (`db`): each write is a savepoint, the disk
 //!   is waited for once. Reads run on a small pool, each in a snapshot of its own.
 //! * The schema is the numbered files of `migrations/sqlite/` (`migrate`).
+//! * A database that is a copy of an earlier one has another history (`history`).
 //! * One `SELECT` loads a conversation together with what a person is to it (`access`); the domain's matrix decides.
 //!
 //! No clock, no ids and no randomness in here: all come in by argument.
@@ -15,6 +16,7 @@ mod bus;
 mod conversations;
 mod db;
 mod error;
+mod history;
 mod jobs;
 mod messages;
 mod migrate;
@@ -62,21 +64,29 @@ impl std::fmt::Debug for EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens `parlance.db` in `dir`, creating both if need be, and brings its schema up to date. A new database gets
-    /// `epoch_if_new` as the name of its history. Blocks on the disk.
-    pub fn open(dir: &Path, epoch_if_new: String, now: Timestamp) -> Result<Self> {
+    /// Opens `parlance.db` in `dir`, creating both if need be, and brings its schema up to date. A new database, and one that
+    /// is a copy of an earlier one, gets `new_epoch` as the name of its history. Blocks on the disk.
+    pub fn open(dir: &Path, new_epoch: String, now: Timestamp) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|e| {
             parlance_application::Error::unavailable(format_args!("{}: {e}", dir.display()))
         })?;
         let path = dir.join("parlance.db");
         let mut conn = db::connect(&path)?;
         migrate::run(&mut conn, now)?;
-        let epoch = epoch(&conn, epoch_if_new).map_err(parlance_application::Error::from)?;
+        let epoch = history::open(&conn, &path, new_epoch)?;
         Ok(Self {
             engine: Engine::Threads(Arc::new(Db::start(conn, &path)?)),
             epoch: epoch.into(),
             asked_at: Arc::new(AtomicI64::new(i64::MIN)),
         })
+    }
+
+    /// Gives the store's history another name: what clients hold of it is out of date.
+    pub async fn renew_epoch(&mut self, epoch: String) -> Result<()> {
+        let new = epoch.clone();
+        self.write(move |conn| Ok(history::renew(conn, &new)?)).await?;
+        self.epoch = epoch.into();
+        Ok(())
     }
 
     /// Proves that a write reaches the disk.
@@ -115,12 +125,4 @@ impl EmbeddedStore {
             Engine::Inline(inline) => inline.read(job).await,
         }
     }
-}
-
-fn epoch(conn: &Connection, if_new: String) -> Tx<String> {
-    conn.execute(
-        "INSERT INTO meta (key, value) VALUES ('epoch', ?1) ON CONFLICT DO NOTHING",
-        [if_new],
-    )?;
-    Ok(conn.query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |row| row.get(0))?)
 }

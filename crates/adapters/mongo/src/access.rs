@@ -8,12 +8,14 @@ use parlance_domain::{
     ConversationAction, ConversationId, ConversationKind, ReadState, Role, Standing, Summary,
     UserId, WorkspaceAction, WorkspaceId, membership::Facts,
 };
+use serde::Deserialize;
 
 use crate::{
-    documents::{ConversationDoc, MemberDoc, MessageDoc, RoleDoc, id, int, num},
+    documents::{ConversationDoc, MemberDoc, MessageDoc, RoleDoc, Stored as _, id, num},
     error::Outcome,
     members::stamped,
     tx::Tx,
+    unread,
 };
 
 /// A conversation in somebody's eyes.
@@ -32,30 +34,42 @@ impl Seen {
 
     /// The person's view of it. Counts what is unread.
     pub(crate) async fn summary(&self, tx: &mut Tx, viewer: UserId) -> Outcome<Summary> {
-        Ok(Summary {
-            read: self.read(tx, viewer).await?,
+        let unread_count = self.unread(tx, viewer).await?;
+        Ok(self.summed_up(unread_count))
+    }
+
+    /// The person's view of it, when what is unread has been counted.
+    pub(crate) fn summed_up(&self, unread_count: u64) -> Summary {
+        Summary {
+            read: self.read_with(unread_count),
             can_post: self.standing.permits(ConversationAction::Post).is_ok(),
             joined: self.read_seq.is_some(),
             conversation: self.head.conversation(),
-        })
+        }
     }
 
-    /// How far the person has read. Who is not in it has nothing unread.
+    /// How far the person has read.
     pub(crate) async fn read(&self, tx: &mut Tx, viewer: UserId) -> Outcome<ReadState> {
+        let unread_count = self.unread(tx, viewer).await?;
+        Ok(self.read_with(unread_count))
+    }
+
+    fn read_with(&self, unread_count: u64) -> ReadState {
+        ReadState { read_seq: self.mark(), unread_count, mention_count: 0 }
+    }
+
+    /// Up to where the person has read. Who is not in it has nothing unread.
+    pub(crate) fn mark(&self) -> u64 {
+        self.read_seq.unwrap_or(num(self.head.last_seq))
+    }
+
+    /// Counts what is unread.
+    pub(crate) async fn unread(&self, tx: &mut Tx, viewer: UserId) -> Outcome<u64> {
         let last_seq = num(self.head.last_seq);
-        let read_seq = self.read_seq.unwrap_or(last_seq);
-        let unread_count = if read_seq >= last_seq {
-            0
-        } else {
-            let unread = doc! {
-                "conversation_id": self.head.id,
-                "seq": { "$gt": int(read_seq), "$lte": int(last_seq) },
-                "author_id": { "$ne": id(viewer.0) },
-                "deleted_at": null,
-            };
-            tx.count::<MessageDoc>(unread, ReadState::COUNTED).await?
-        };
-        Ok(ReadState { read_seq, unread_count, mention_count: 0 })
+        if self.mark() >= last_seq {
+            return Ok(0);
+        }
+        tx.count::<MessageDoc>(unread::of(self, viewer, last_seq), ReadState::COUNTED).await
     }
 }
 
@@ -79,17 +93,61 @@ pub(crate) async fn see_all(
     if heads.is_empty() {
         return Ok(Vec::new());
     }
-    let viewer = id(viewer.0);
     let conversations: Vec<_> = heads.iter().map(|head| head.id).collect();
-    let workspaces: HashSet<_> = heads.iter().map(|head| head.workspace_id).collect();
+    let mine = doc! { "user_id": id(viewer.0), "conversation_id": { "$in": conversations } };
     let joined: HashMap<_, _> = tx
-        .find::<MemberDoc>(doc! { "user_id": viewer, "conversation_id": { "$in": conversations } })
+        .find::<MemberDoc>(mine)
         .await?
         .into_iter()
         .map(|member| (member.conversation_id, num(member.read_seq)))
         .collect();
+    let both = heads.into_iter().map(|head| {
+        let read_seq = joined.get(&head.id).copied();
+        (head, read_seq)
+    });
+    stand(tx, viewer, both.collect()).await
+}
+
+/// All conversations that somebody is in, of the workspaces that they are in. The server brings members and heads together:
+/// there may be thousands, and a list of so many ids is slow to look for.
+pub(crate) async fn see_mine(tx: &mut Tx, viewer: UserId) -> Outcome<Vec<Seen>> {
+    #[derive(Deserialize)]
+    struct Joined {
+        read_seq: i64,
+        head: ConversationDoc,
+    }
+    let stages = vec![
+        doc! { "$match": { "user_id": id(viewer.0) } },
+        doc! { "$lookup": {
+            "from": ConversationDoc::COLLECTION,
+            "localField": "conversation_id",
+            "foreignField": "_id",
+            "as": "head",
+        } },
+        doc! { "$unwind": "$head" },
+        doc! { "$match": { "head.deleted": false } },
+    ];
+    let joined = tx.aggregate::<MemberDoc, Joined>(stages).await?;
+    let both = joined.into_iter().map(|joined| (joined.head, Some(num(joined.read_seq))));
+    let mut seen = stand(tx, viewer, both.collect()).await?;
+    // Who has left a workspace is still a side of its DMs.
+    seen.retain(|seen| seen.standing != Standing::Outsider);
+    Ok(seen)
+}
+
+/// What somebody is to conversations, given how far they have read those that they are in.
+async fn stand(
+    tx: &mut Tx,
+    viewer: UserId,
+    heads: Vec<(ConversationDoc, Option<u64>)>,
+) -> Outcome<Vec<Seen>> {
+    if heads.is_empty() {
+        return Ok(Vec::new());
+    }
+    let viewer = id(viewer.0);
+    let workspaces: HashSet<_> = heads.iter().map(|(head, _)| head.workspace_id).collect();
     let people: HashSet<_> =
-        heads.iter().filter_map(|head| head.peer_of(viewer)).chain([viewer]).collect();
+        heads.iter().filter_map(|(head, _)| head.peer_of(viewer)).chain([viewer]).collect();
     let roles: HashMap<_, _> = tx
         .find::<RoleDoc>(doc! {
             "workspace_id": { "$in": Vec::from_iter(workspaces) },
@@ -99,8 +157,7 @@ pub(crate) async fn see_all(
         .into_iter()
         .map(|found| ((found.workspace_id, found.user_id), found.role))
         .collect();
-    let see = |head: ConversationDoc| {
-        let read_seq = joined.get(&head.id).copied();
+    let see = |(head, read_seq): (ConversationDoc, Option<u64>)| {
         let standing = standing(&head, viewer, read_seq.is_some(), |user| {
             roles.get(&(head.workspace_id, user)).copied()
         });

@@ -56,10 +56,16 @@ impl Changes for MongoStore {
             let Some(head) = head(tx, conversation).await? else {
                 return Ok(Readers { access_rev: 0, users: Vec::new() });
             };
+            // Whoever has left a public channel may still read it, but listens no more.
+            let asked: Vec<_> = users.iter().map(|user| id(user.0)).collect();
+            let inside = doc! { "conversation_id": head.id, "user_id": { "$in": asked } };
+            let inside = tx.find::<MemberDoc>(inside).await?;
+            let inside: HashSet<_> = inside.iter().map(|member| member.user_id).collect();
             let standings = standings(tx, &head, &users).await?;
             let may = |user: &UserId| {
                 let standing = standings.get(user);
-                standing.is_some_and(|found| found.permits(ConversationAction::Read).is_ok())
+                inside.contains(&id(user.0))
+                    && standing.is_some_and(|found| found.permits(ConversationAction::Read).is_ok())
             };
             let users = users.iter().copied().filter(may).collect();
             Ok(Readers { access_rev: num(head.access_rev), users })

@@ -62,6 +62,15 @@ impl MongoStore {
         Ok(Self { db, epoch: epoch.into(), lanes: Arc::default() })
     }
 
+    /// Gives the store's history another name: what clients hold of it is out of date. Nodes know it from their start.
+    pub async fn renew_epoch(&mut self, epoch: String, now: Timestamp) -> Result<()> {
+        let meta: Collection<Document> = self.db.collection("meta");
+        let new = doc! { "$set": { "value": &epoch, "created_at": time(now) } };
+        meta.update_one(doc! { "_id": "epoch" }, new).await.map_err(|error| driver(&error))?;
+        self.epoch = epoch.into();
+        Ok(())
+    }
+
     /// Proves that a write reaches a majority.
     pub async fn ping(&self) -> Result<()> {
         let meta: Collection<Document> = self.db.collection("meta");

@@ -16,13 +16,14 @@ use parlance_domain::{
 
 use crate::{
     MongoStore,
-    access::{authorize, authorize_workspace, lock, role_in, see_all},
+    access::{Seen, authorize, authorize_workspace, lock, role_in, see_all, see_mine},
     dms,
     documents::{ConversationDoc, MemberDoc, id, int, num, time, uuid},
     error::Outcome,
     members::{counted, enter, insert_channel, joined},
     paging::narrow,
     tx::{Tx, atomic},
+    unread,
     views::{self, users},
 };
 
@@ -106,18 +107,17 @@ impl Conversations for MongoStore {
     async fn snapshot(&self, actor: UserId) -> Result<Snapshot> {
         atomic!(&self.db, |tx| {
             let workspaces = views::all(tx, actor).await?;
-            let filter = everything(tx, actor).await?;
-            let mut heads = tx.find::<ConversationDoc>(filter).await?;
-            heads.sort_by_key(|head| {
-                let active = head.last_message_at.unwrap_or(head.created_at);
-                std::cmp::Reverse((active, head.id.bytes()))
+            let mut seen = see_mine(tx, actor).await?;
+            seen.sort_by_key(|seen| {
+                let active = seen.head.last_message_at.unwrap_or(seen.head.created_at);
+                std::cmp::Reverse((active, seen.head.id.bytes()))
             });
-            let mut conversations = Vec::with_capacity(heads.len());
-            for seen in see_all(tx, actor, heads).await? {
-                let access_rev = num(seen.head.access_rev);
-                let summary = seen.summary(tx, actor).await?;
-                conversations.push(SnapshotEntry { summary, access_rev });
-            }
+            let unread = unread::all(tx, actor, &seen).await?;
+            let entry = |seen: Seen| SnapshotEntry {
+                summary: seen.summed_up(unread.get(&seen.head.id).copied().unwrap_or(0)),
+                access_rev: num(seen.head.access_rev),
+            };
+            let conversations = seen.into_iter().map(entry).collect();
             Ok(Snapshot { epoch: self.epoch.to_string(), workspaces, conversations })
         })
     }

@@ -28,6 +28,7 @@ mod paging;
 mod reactions;
 mod reads;
 mod tx;
+mod unread;
 mod views;
 mod workspaces;
 

@@ -15,6 +15,7 @@ use mongodb::{
     },
 };
 use parlance_application::{Error, Result};
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::{
@@ -174,6 +175,17 @@ impl Tx {
     /// The one that matches.
     pub(crate) async fn one<D: Stored>(&mut self, filter: Document) -> Outcome<Option<D>> {
         Ok(self.of::<D>().find_one(filter).session(&mut self.session).await?)
+    }
+
+    /// What stages make of a collection.
+    pub(crate) async fn aggregate<D: Stored, T>(&mut self, stages: Vec<Document>) -> Outcome<Vec<T>>
+    where
+        T: DeserializeOwned + Send + Sync + Unpin,
+    {
+        let all = self.of::<D>();
+        let find = all.aggregate(stages).with_type::<T>();
+        let mut cursor = find.session(&mut self.session).await?;
+        Ok(cursor.stream(&mut self.session).try_collect().await?)
     }
 
     /// How many match, counted up to a limit.

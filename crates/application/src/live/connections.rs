@@ -16,6 +16,9 @@ pub(super) struct Connections {
     all: HashMap<ConnectionId, Connection>,
     users: HashMap<UserId, Vec<ConnectionId>>,
     sessions: HashMap<SessionId, Vec<ConnectionId>>,
+    /// How far those who are connected have been told that they have read. Marks that were made at the same time may come
+    /// in any order.
+    read: HashMap<UserId, HashMap<ConversationId, u64>>,
 }
 
 pub(super) struct Connection {
@@ -66,6 +69,9 @@ impl Connections {
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         let connection = self.all.remove(&id)?;
         forget(&mut self.users, &connection.user_id, id);
+        if !self.users.contains_key(&connection.user_id) {
+            self.read.remove(&connection.user_id);
+        }
         forget(&mut self.sessions, &connection.session_id, id);
         Some(connection)
     }
@@ -88,6 +94,22 @@ impl Connections {
 
     pub(super) fn of_session(&self, session: SessionId) -> Vec<ConnectionId> {
         self.sessions.get(&session).cloned().unwrap_or_default()
+    }
+
+    /// Whether somebody has read further than they have been told. Nobody is told who is not connected.
+    pub(super) fn reads_on(
+        &mut self,
+        user: UserId,
+        conversation: ConversationId,
+        seq: u64,
+    ) -> bool {
+        if !self.users.contains_key(&user) {
+            return false;
+        }
+        let told = self.read.entry(user).or_default().entry(conversation).or_insert(0);
+        let further = seq > *told;
+        *told = seq.max(*told);
+        further
     }
 
     /// The sessions of all of them.

@@ -111,6 +111,18 @@ pub enum Event {
         #[serde(skip)]
         frame: Frame,
     },
+    /// How far somebody has read.
+    Read {
+        /// Who.
+        user_id: UserId,
+        /// What.
+        conversation_id: ConversationId,
+        /// Up to where. A mark never goes back: a lower one that comes later is old.
+        read_seq: u64,
+        /// For that person.
+        #[serde(skip)]
+        frame: Frame,
+    },
     /// Somebody has begun or ceased to type.
     Typing {
         /// Where.
@@ -141,7 +153,7 @@ impl Event {
             Self::Changed { conversation_id, .. }
             | Self::Conversation { conversation_id, .. }
             | Self::Typing { conversation_id, .. } => Topic::Conversation(*conversation_id),
-            Self::User { user_id, .. } => Topic::User(*user_id),
+            Self::User { user_id, .. } | Self::Read { user_id, .. } => Topic::User(*user_id),
             _ => Topic::Everybody,
         }
     }
@@ -158,6 +170,7 @@ impl Event {
             | Self::WorkspaceDeleted { frame, .. }
             | Self::Workspace { frame, .. }
             | Self::User { frame, .. }
+            | Self::Read { frame, .. }
             | Self::Typing { frame, .. }
             | Self::SessionRevoked { frame, .. } => Some(frame),
             Self::WorkspaceLeft { .. } => None,
@@ -177,6 +190,7 @@ impl Event {
             | Self::WorkspaceDeleted { frame, .. }
             | Self::Workspace { frame, .. }
             | Self::User { frame, .. }
+            | Self::Read { frame, .. }
             | Self::Typing { frame, .. }
             | Self::SessionRevoked { frame, .. } => *frame = received,
             Self::WorkspaceLeft { .. } => {}

@@ -1,6 +1,9 @@
 //! Cases of [`parlance_application::ports::store::Conversations`]: what a `hello` tells, read marks and changes of access.
 
-use parlance_application::ports::store::{Reader, ReplayQuery};
+use parlance_application::{
+    Result,
+    ports::store::{Change, Commit, Reader, ReplayQuery},
+};
 use parlance_domain::{ConversationId, ReadState, UserId};
 
 use super::forbidden;
@@ -117,6 +120,103 @@ pub async fn unread_counts_up_to_a_hundred(stage: &Stage) {
         stage.store.mark_read(bob, team.general, 40).await.map(|m| m.read.unread_count).ok(),
         Some(90)
     );
+}
+
+/// The same in a snapshot as one by one: own and deleted messages, many of them, and more than are counted.
+pub async fn a_snapshot_counts_what_is_unread(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let mut expected = Vec::new();
+    // Of others first, then deleted ones, then of others again.
+    for (n, before, deleted, after) in [
+        (0, 0, 0, 0),
+        (1, 1, 0, 0),
+        (2, 99, 0, 0),
+        (3, 130, 0, 0),
+        (4, 3, 140, 2),
+        (5, 0, 5, 0),
+        (6, 90, 50, 30),
+    ] {
+        let channel = stage.channel(ada, &team, &format!("channel-{n}")).await;
+        stage.join(bob, channel).await;
+        let drafts = |from: usize, count: usize| {
+            (from..from + count).map(|n| stage.draft(bob, &n.to_string(), "hello")).collect()
+        };
+        stage.append(channel, drafts(0, before)).await;
+        let sent = stage.append(channel, drafts(before, deleted)).await;
+        stage.append(channel, drafts(before + deleted, after)).await;
+        let delete = |commit: Result<Commit>| {
+            let message_id = Stage::message(&commit.expect("sends")).id;
+            stage.write(bob, Change::Delete { message_id })
+        };
+        stage.append(channel, sent.into_iter().map(delete).collect()).await;
+        expected.push((channel, (before + after).min(100) as u64));
+    }
+    let snapshot = stage.store.snapshot(ada).await.expect("reads");
+    for (channel, unread) in expected {
+        let entry = snapshot.conversations.iter().find(|e| e.summary.conversation.id == channel);
+        let shown = &entry.expect("is in it").summary;
+        assert_eq!(shown.read.unread_count, unread, "{:?}", shown.conversation.name);
+        assert_eq!(stage.store.summary(ada, channel).await.ok().as_ref(), Some(shown));
+    }
+}
+
+/// Whatever their order, and each answer is where the mark was.
+pub async fn concurrent_marks_end_at_the_furthest(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let drafts = (0..30).map(|n| stage.draft(ada, &n.to_string(), "hello")).collect();
+    stage.append(team.general, drafts).await;
+    let mut running = tokio::task::JoinSet::new();
+    for seq in (1..=20).map(|n| n * 7 % 23) {
+        let store = stage.store.clone();
+        running.spawn(async move { (seq, store.mark_read(bob, team.general, seq).await) });
+    }
+    let mut advanced = Vec::new();
+    while let Some(done) = running.join_next().await {
+        let (seq, mark) = done.expect("runs");
+        let mark = mark.expect("marks");
+        assert!((seq..=22).contains(&mark.read.read_seq), "asked for {seq}: {mark:?}");
+        assert_eq!(mark.read.unread_count, 30 - mark.read.read_seq);
+        if mark.advanced {
+            assert_eq!(mark.read.read_seq, seq);
+            advanced.push(seq);
+        }
+    }
+    advanced.sort_unstable();
+    let all = advanced.len();
+    advanced.dedup();
+    assert_eq!((advanced.len(), advanced.last()), (all, Some(&22)), "each advance once");
+    assert_eq!(read(stage, bob, team.general).await.read_seq, 22);
+}
+
+/// A mark's count is of the moment of the mark, and in the end all agree with a recount.
+pub async fn marks_among_sends_count_exactly(stage: &Stage) {
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team_of(ada, [bob]).await;
+    let sends = async {
+        for _ in 0..20 {
+            stage.send(ada, team.general, "hello").await;
+        }
+    };
+    let marks = async {
+        let (mut last, mut last_left) = (0, 0);
+        for seq in 1..=20 {
+            let read = stage.store.mark_read(bob, team.general, seq).await.expect("marks").read;
+            assert!(read.read_seq <= seq && read.read_seq >= last, "never goes back");
+            let left = read.read_seq + read.unread_count;
+            assert!((last_left..=20).contains(&left), "counts what had been sent: {read:?}");
+            (last, last_left) = (read.read_seq, left);
+        }
+        last
+    };
+    let ((), last) = tokio::join!(sends, marks);
+    let shown = read(stage, bob, team.general).await;
+    assert_eq!((shown.read_seq, shown.unread_count), (last, 20 - last));
+    let mark = stage.store.mark_read(bob, team.general, 0).await.expect("marks");
+    assert_eq!((mark.read, mark.advanced), (shown, false));
+    let snapshot = stage.store.snapshot(bob).await.expect("reads");
+    assert_eq!(snapshot.conversations[0].summary.read, shown);
 }
 
 /// Nor is what was said before one came in.

@@ -185,7 +185,12 @@ async fn reopening_keeps_data_and_epoch() {
     world.store.ping().await.expect("writes");
     let World { store, dir } = world;
     drop(store);
-    let store = EmbeddedStore::open(dir.path(), "second".to_owned(), NOW).expect("opens again");
+    let mut store = EmbeddedStore::open(dir.path(), "second".to_owned(), NOW).expect("opens again");
     assert_eq!(store.snapshot(ADA).await.expect("reads").epoch, "first");
     assert_eq!(store.message(BOB, id(11)).await.expect("reads").text, "kept");
+    store.renew_epoch("renewed".to_owned()).await.expect("writes");
+    assert_eq!(store.snapshot(ADA).await.expect("reads").epoch, "renewed");
+    drop(store);
+    let store = EmbeddedStore::open(dir.path(), "third".to_owned(), NOW).expect("opens again");
+    assert_eq!(store.snapshot(ADA).await.expect("reads").epoch, "renewed");
 }

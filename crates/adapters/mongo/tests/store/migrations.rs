@@ -97,14 +97,20 @@ async fn what_is_not_known_is_refused() {
 }
 
 #[tokio::test]
-async fn the_epoch_stays() {
+async fn the_epoch_stays_until_it_is_renewed() {
     let database = Database::new();
-    for epoch in ["first", "second"] {
-        let store = database.connect(epoch, true).await.expect("connects");
-        let snapshot = store.snapshot(UserId(Uuid::nil())).await.expect("a snapshot");
-        assert_eq!(snapshot.epoch, "first");
+    let epoch = async |store: &MongoStore| {
+        store.snapshot(UserId(Uuid::nil())).await.expect("a snapshot").epoch
+    };
+    for new in ["first", "second"] {
+        let store = database.connect(new, true).await.expect("connects");
+        assert_eq!(epoch(&store).await, "first");
         store.ping().await.expect("writes");
     }
+    let mut store = database.connect("third", true).await.expect("connects");
+    store.renew_epoch("renewed".to_owned(), TestAmbient::BEGIN).await.expect("writes");
+    assert_eq!(epoch(&store).await, "renewed");
+    assert_eq!(epoch(&database.connect("fourth", true).await.expect("connects")).await, "renewed");
 }
 
 #[tokio::test]

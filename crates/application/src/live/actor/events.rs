@@ -66,6 +66,11 @@ impl Actor {
             Event::User { user_id, frame } => {
                 let _ = self.tell_user(*user_id, Scope::User, frame, |_| true, |_| true).await;
             }
+            Event::Read { user_id, conversation_id, read_seq, frame } => {
+                if self.connections.reads_on(*user_id, *conversation_id, *read_seq) {
+                    let _ = self.tell_user(*user_id, Scope::User, frame, |_| true, |_| true).await;
+                }
+            }
             Event::Typing { conversation_id, user_id, frame } => {
                 self.tell_others(*conversation_id, *user_id, frame).await;
             }

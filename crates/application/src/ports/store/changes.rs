@@ -15,7 +15,7 @@ pub trait Changes: Send + Sync {
     /// Where conversations stand. Those that do not exist, or no more, are left out.
     async fn heads(&self, conversations: Vec<ConversationId>) -> Result<Vec<Head>>;
 
-    /// Which of `users` may read a conversation, and at which count of changes of access; none of a deleted one.
+    /// Which of `users` are in a conversation and may read it, and at which count of changes of access; none of a deleted one.
     async fn readers(&self, conversation: ConversationId, users: Vec<UserId>) -> Result<Readers>;
 
     /// Which of these sessions have ended: at least those that are in any count of ended sessions that was told before.
@@ -57,7 +57,7 @@ pub struct Head {
     pub access_rev: u64,
 }
 
-/// Who may read a conversation.
+/// Who is in a conversation and may read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readers {
     /// At which count of changes of access.

@@ -1,0 +1,186 @@
+//! The name of the database's history, to which the cursors of clients belong.
+//!
+//! A database that is not the one that was written here last is a copy that was put in its place. From there on its revs are
+//! given a second time, so its history needs another name. Two notes in `meta` tell, each where the other does not:
+//!
+//! * `file`: the database file's inode number and time of birth. A copy in the file's place has others. (The number alone would
+//!   not do: a file system gives that of a removed file to the next one.)
+//! * `opened`: what [`OPENED`], a file that each opening writes, says, and when it was last changed by the file system's own
+//!   account, which no copying keeps. A copy that was written *into* the files, as `cp` does, has another.
+//!
+//! What neither tells is a snapshot of the whole file system, and a copy made of a running database and written into its file
+//! before the next start: for them there is `parlance admin renew-epoch`. A directory that was moved to another file system, or
+//! given another owner, is taken for a copy; that costs every client one reload.
+
+use std::{os::unix::fs::MetadataExt as _, path::Path, time::UNIX_EPOCH};
+
+use parlance_application::{Error, Result};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::sql;
+
+/// Written at each opening, beside the database.
+const OPENED: &str = "parlance.opened";
+
+/// The name of the history of the database at `path`; it is `new` for a new one and for a copy.
+pub(crate) fn open(conn: &Connection, path: &Path, new: String) -> Result<String> {
+    let (file, beside) = (identity(path)?, path.with_file_name(OPENED));
+    let replaced = note(conn, "file")?.is_some_and(|then| then != file);
+    let overwritten = note(conn, "opened")?.is_some_and(|then| Some(then) != last_opening(&beside));
+    let before = note(conn, "epoch")?;
+    let kept = before.clone().filter(|_| !replaced && !overwritten);
+    if kept.is_none() {
+        renew(conn, &new)?;
+    }
+    if let (Some(before), None) = (before, &kept) {
+        tracing::warn!(
+            before,
+            epoch = new,
+            replaced,
+            overwritten,
+            "the database is not the one that was written here last, but a copy: its history gets a new name, and every \
+             client loads anew"
+        );
+    }
+    keep(conn, "file", &file)?;
+    // Should this end in between, a history is renewed for nothing, and none is kept wrongly.
+    std::fs::write(&beside, &new).map_err(|error| unavailable(&beside, &error))?;
+    if let Some(opening) = last_opening(&beside) {
+        keep(conn, "opened", &opening)?;
+    }
+    Ok(kept.unwrap_or(new))
+}
+
+/// Gives the history another name.
+pub(crate) fn renew(conn: &Connection, epoch: &str) -> Result<()> {
+    keep(conn, "epoch", epoch)
+}
+
+fn note(conn: &Connection, key: &str) -> Result<Option<String>> {
+    conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+        .optional()
+        .map_err(|error| sql(&error))
+}
+
+fn keep(conn: &Connection, key: &str, value: &str) -> Result<()> {
+    conn.execute(
+        "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        params![key, value],
+    )
+    .map(drop)
+    .map_err(|error| sql(&error))
+}
+
+/// What tells a file from another one at the same path.
+fn identity(path: &Path) -> Result<String> {
+    let found = std::fs::metadata(path).map_err(|error| unavailable(path, &error))?;
+    // Not every file system knows it; then the number has to do.
+    let born = found.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    Ok(format!("{} {}", found.ino(), born.map_or(0, |at| at.as_nanos())))
+}
+
+/// What the last opening wrote, and when the file system says that it did.
+fn last_opening(beside: &Path) -> Option<String> {
+    let (says, found) = (std::fs::read_to_string(beside).ok()?, std::fs::metadata(beside).ok()?);
+    Some(format!("{says} {}.{:09}", found.ctime(), found.ctime_nsec()))
+}
+
+fn unavailable(path: &Path, error: &std::io::Error) -> Error {
+    Error::unavailable(format_args!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use parlance_domain::Timestamp;
+
+    use super::*;
+    use crate::{db, migrate};
+
+    /// A directory with a database in it, and a place for copies of it.
+    struct Scene {
+        dir: tempfile::TempDir,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Self { dir: tempfile::tempdir().expect("a directory") }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        /// Opens the database, closes it again, and tells the name of its history.
+        fn opened(&self, new: &str) -> String {
+            let path = self.path("parlance.db");
+            let mut conn = db::connect(&path).expect("opens");
+            migrate::run(&mut conn, Timestamp::from_millis(1)).expect("migrates");
+            open(&conn, &path, new.to_owned()).expect("has a history")
+        }
+    }
+
+    #[test]
+    fn the_name_stays_while_the_file_does() {
+        let scene = Scene::new();
+        let names = ["first", "second", "third"].map(|new| scene.opened(new));
+        assert_eq!(names, ["first"; 3]);
+    }
+
+    #[test]
+    fn a_copy_in_the_files_place_has_another_history() {
+        let scene = Scene::new();
+        scene.opened("first");
+        fs::copy(scene.path("parlance.db"), scene.path("backup")).expect("copies");
+        fs::rename(scene.path("backup"), scene.path("parlance.db")).expect("renames");
+        assert_eq!(scene.opened("second"), "second");
+        assert_eq!(scene.opened("third"), "second");
+    }
+
+    /// The new file may well get the number of the old one.
+    #[test]
+    fn a_copy_in_a_removed_files_place_has_another_history() {
+        let scene = Scene::new();
+        scene.opened("first");
+        fs::copy(scene.path("parlance.db"), scene.path("backup")).expect("copies");
+        fs::remove_file(scene.path("parlance.db")).expect("removes");
+        fs::copy(scene.path("backup"), scene.path("parlance.db")).expect("copies");
+        assert_eq!(scene.opened("second"), "second");
+    }
+
+    #[test]
+    fn an_older_copy_written_into_the_file_has_another_history() {
+        let scene = Scene::new();
+        scene.opened("first");
+        fs::copy(scene.path("parlance.db"), scene.path("backup")).expect("copies");
+        assert_eq!(scene.opened("second"), "first");
+        let before = identity(&scene.path("parlance.db"));
+        fs::copy(scene.path("backup"), scene.path("parlance.db")).expect("copies");
+        assert_eq!(identity(&scene.path("parlance.db")).ok(), before.ok());
+        assert_eq!(scene.opened("third"), "third");
+    }
+
+    #[test]
+    fn a_copy_of_both_files_written_into_them_has_another_history() {
+        let scene = Scene::new();
+        scene.opened("first");
+        for name in ["parlance.db", OPENED] {
+            let backup = scene.path("backup");
+            fs::copy(scene.path(name), &backup).expect("copies");
+            fs::copy(&backup, scene.path(name)).expect("copies");
+        }
+        assert_eq!(scene.opened("second"), "second");
+    }
+
+    #[test]
+    fn a_database_from_before_the_notes_keeps_its_name() {
+        let scene = Scene::new();
+        scene.opened("first");
+        let conn = db::connect(&scene.path("parlance.db")).expect("opens");
+        conn.execute("DELETE FROM meta WHERE key IN ('file', 'opened')", []).expect("deletes");
+        drop(conn);
+        fs::remove_file(scene.path(OPENED)).expect("removes");
+        assert_eq!(scene.opened("second"), "first");
+    }
+}

@@ -1,0 +1,65 @@
+//! Counts of what is unread in many conversations, in few questions.
+
+use std::collections::HashMap;
+
+use bson::{Document, doc};
+use parlance_domain::{ReadState, UserId};
+use serde::Deserialize;
+
+use crate::{
+    access::Seen,
+    documents::{MessageDoc, id, int, num},
+    error::Outcome,
+    tx::Tx,
+};
+
+/// How far beyond a read mark the one question looks: as far as it counts, and somewhat further, because own messages and
+/// deleted ones do not count. So it reads no more of a conversation that nobody has opened for long.
+const WINDOW: u64 = ReadState::COUNTED + 28;
+/// The most conversations in one question.
+const ASKED: usize = 100;
+
+/// What matches somebody's unread messages of a conversation, up to a seq.
+pub(crate) fn of(seen: &Seen, viewer: UserId, up_to: u64) -> Document {
+    doc! {
+        "conversation_id": seen.head.id,
+        "seq": { "$gt": int(seen.mark()), "$lte": int(up_to) },
+        "author_id": { "$ne": id(viewer.0) },
+        "deleted_at": null,
+    }
+}
+
+/// Counts what somebody has not read in each of several conversations; those without it are left out.
+pub(crate) async fn all(
+    tx: &mut Tx,
+    viewer: UserId,
+    seen: &[Seen],
+) -> Outcome<HashMap<bson::Uuid, u64>> {
+    #[derive(Deserialize)]
+    struct Count {
+        #[serde(rename = "_id")]
+        conversation_id: bson::Uuid,
+        count: i64,
+    }
+    let last = |seen: &Seen| num(seen.head.last_seq);
+    let behind: Vec<&Seen> = seen.iter().filter(|seen| seen.mark() < last(seen)).collect();
+    let mut counts = HashMap::new();
+    for some in behind.chunks(ASKED) {
+        let windows =
+            some.iter().map(|seen| of(seen, viewer, last(seen).min(seen.mark() + WINDOW)));
+        let stages = vec![
+            doc! { "$match": { "$or": windows.collect::<Vec<_>>() } },
+            doc! { "$group": { "_id": "$conversation_id", "count": { "$sum": 1_i64 } } },
+        ];
+        for found in tx.aggregate::<MessageDoc, Count>(stages).await? {
+            counts.insert(found.conversation_id, num(found.count).min(ReadState::COUNTED));
+        }
+    }
+    for seen in behind {
+        let counted = counts.get(&seen.head.id).copied().unwrap_or(0);
+        if counted < ReadState::COUNTED && seen.mark() + WINDOW < last(seen) {
+            counts.insert(seen.head.id, seen.unread(tx, viewer).await?);
+        }
+    }
+    Ok(counts)
+}

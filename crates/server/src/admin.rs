@@ -1,0 +1,28 @@
+//! `parlance admin …`: what an operator does to a store by hand.
+
+use clap::Subcommand;
+
+use crate::{
+    adapters::Adapters,
+    config::{Flags, Settings},
+    serve::block_on,
+};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Gives the store's history a new name, so that clients drop what they hold of it
+    #[command(
+        after_help = "Run it after the store was restored from a backup, while no server runs, with the settings of `serve`. \
+        A server knows the name from its start. It prints the new name."
+    )]
+    RenewEpoch(Box<Flags>),
+}
+
+pub(crate) fn run(command: &Command, env: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
+    match command {
+        Command::RenewEpoch(flags) => {
+            let settings = Settings::load(flags, env)?;
+            crate::print(&block_on(Adapters::renew_epoch(&settings))?)
+        }
+    }
+}
