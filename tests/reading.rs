@@ -162,3 +162,26 @@ async fn a_hundred_are_counted_and_no_more() {
         scene.agree((0, 100)).await;
     }
 }
+
+#[tokio::test]
+async fn marks_are_told_in_order() {
+    let scene = scene().await;
+    let mut ada = scene.ada[0].connect().await;
+    for n in 1..=22 {
+        ada.say(&scene.general, &n.to_string()).await;
+    }
+    let mut sockets = vec![];
+    for n in 0..5 {
+        sockets.push(scene.bob[n % scene.bob.len()].connect().await);
+    }
+    for n in 0..22 {
+        sockets[n % 5].begin("read.mark", mark(&scene.general, n as u64 + 1)).await;
+    }
+    for socket in &mut sockets {
+        let mut states = heard(socket, 22).await;
+        let later = socket.settled().await;
+        let later = later.iter().filter(|event| event["type"] == "read.updated");
+        states.extend(later.map(|event| state(&event["data"])));
+        assert!(states.is_sorted(), "goes back: {states:?}");
+    }
+}

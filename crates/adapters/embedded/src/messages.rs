@@ -93,13 +93,20 @@ impl Messages for EmbeddedStore {
     ) -> Result<ReplayPage> {
         self.read(move |conn| {
             let seen = match reader {
-                Reader::Session(user, session) => {
-                    if has_ended(conn, session)? {
-                        return Err(Error::from(Unauthenticated::Revoked).into());
-                    }
-                    authorize(conn, user, conversation, ConversationAction::Read, "conversation")?
+                Reader::Session(_, session) | Reader::Listener(_, session)
+                    if has_ended(conn, session)? =>
+                {
+                    return Err(Error::from(Unauthenticated::Revoked).into());
                 }
-                Reader::User(user) => {
+                Reader::Listener(user, _) => {
+                    let read = ConversationAction::Read;
+                    let seen = authorize(conn, user, conversation, read, "conversation")?;
+                    if seen.read_seq.is_none() {
+                        return Err(Error::NotFound("conversation").into());
+                    }
+                    seen
+                }
+                Reader::User(user) | Reader::Session(user, _) => {
                     authorize(conn, user, conversation, ConversationAction::Read, "conversation")?
                 }
                 Reader::Node => {

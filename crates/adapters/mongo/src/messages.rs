@@ -83,14 +83,20 @@ impl Messages for MongoStore {
     ) -> Result<ReplayPage> {
         atomic!(&self.db, |tx| {
             let head = match reader {
-                Reader::Session(user, session) => {
-                    if has_ended(tx, session).await? {
-                        return Err(Error::from(Unauthenticated::Revoked).into());
-                    }
-                    let read = ConversationAction::Read;
-                    authorize(tx, user, conversation, read, "conversation").await?.head
+                Reader::Session(_, session) | Reader::Listener(_, session)
+                    if has_ended(tx, session).await? =>
+                {
+                    return Err(Error::from(Unauthenticated::Revoked).into());
                 }
-                Reader::User(user) => {
+                Reader::Listener(user, _) => {
+                    let read = ConversationAction::Read;
+                    let seen = authorize(tx, user, conversation, read, "conversation").await?;
+                    if seen.read_seq.is_none() {
+                        return Err(Error::NotFound("conversation").into());
+                    }
+                    seen.head
+                }
+                Reader::User(user) | Reader::Session(user, _) => {
                     let read = ConversationAction::Read;
                     authorize(tx, user, conversation, read, "conversation").await?.head
                 }

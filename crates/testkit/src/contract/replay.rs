@@ -1,6 +1,9 @@
 //! Cases of [`parlance_application::ports::store::Messages`]: history and replay.
 
-use parlance_application::ports::store::{HistoryQuery, Reader, ReplayPage, ReplayQuery};
+use parlance_application::{
+    Error, Unauthenticated,
+    ports::store::{HistoryQuery, Reader, ReplayPage, ReplayQuery},
+};
 use parlance_domain::{ConversationId, UserId};
 
 use super::{
@@ -182,6 +185,20 @@ pub async fn replay_is_for_readers(stage: &Stage) {
     }
     for user in [bob, eve] {
         not_found(stage.store.replay(Reader::User(user), secret, query).await);
+    }
+    let session = stage.session(bob);
+    stage.store.open_session(session.clone()).await.expect("opens");
+    let (as_guest, as_listener) =
+        (Reader::Session(bob, session.id), Reader::Listener(bob, session.id));
+    let public = stage.channel(ada, &team, "public").await;
+    assert!(stage.store.replay(as_guest, public, query).await.is_ok());
+    not_found(stage.store.replay(as_listener, public, query).await);
+    stage.join(bob, public).await;
+    assert!(stage.store.replay(as_listener, public, query).await.is_ok());
+    stage.store.revoke_session(bob, session.id, stage.at()).await.expect("revokes");
+    for reader in [as_guest, as_listener] {
+        let refused = stage.store.replay(reader, public, query).await;
+        assert!(matches!(refused, Err(Error::Unauthenticated(Unauthenticated::Revoked))));
     }
     let nowhere = ConversationId(stage.ambient.next_uuid());
     not_found(stage.store.replay(Reader::Node, nowhere, query).await);

@@ -75,8 +75,18 @@ impl Messages for MemoryStore {
     ) -> Result<ReplayPage> {
         self.read("replay", |state| {
             let seen = match reader {
-                Reader::Session(_, session) if state.has_ended(session) => {
+                Reader::Session(_, session) | Reader::Listener(_, session)
+                    if state.has_ended(session) =>
+                {
                     return Err(Unauthenticated::Revoked.into());
+                }
+                Reader::Listener(user, _) => {
+                    let read = ConversationAction::Read;
+                    let seen = state.authorize(user, conversation, read, "conversation")?;
+                    if seen.read_seq.is_none() {
+                        return Err(Error::NotFound("conversation"));
+                    }
+                    seen
                 }
                 Reader::User(user) | Reader::Session(user, _) => {
                     let read = ConversationAction::Read;

@@ -168,8 +168,11 @@ pub struct History {
 pub enum Reader {
     /// A person, whose access is checked.
     User(UserId),
-    /// A person on a connection: `Revoked` once the session has ended.
+    /// The same, by a session: `Revoked` once it has ended.
     Session(UserId, SessionId),
+    /// A connection that listens: `NotFound` once the person is not in it any more, though they may read it as a guest;
+    /// `Revoked` once the session has ended.
+    Listener(UserId, SessionId),
     /// A node that fills a hole for people whose access it knows.
     Node,
 }
