@@ -3,12 +3,14 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help run test check fmt lint docs deny image spec
+.PHONY: help run test check fmt lint docs deny image spec simulate breaks
 
 help:
 	@echo "make run    the server on http://127.0.0.1:8080, data in ./data"
 	@echo "make test   all tests, with the services that they need"
 	@echo "make check  formatting, lints, documentation"
+	@echo "make simulate SEEDS=100000   nodes and clients under a seed, many times; SEED=7 plays one and prints its trace"
+	@echo "make breaks      breaks the code in every way of tests/breaks.rs, and has the simulation find it"
 	@echo "make deny   licences and bans of dependencies"
 	@echo "make image  the container image parlance:latest"
 
@@ -30,6 +32,14 @@ lint:
 
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+SEEDS ?= 10000
+
+simulate:
+	PARLANCE_SEEDS=$(SEEDS) $(if $(SEED),PARLANCE_SEED=$(SEED)) $(CARGO) test --release -p parlance-embedded --test simulation -- --nocapture nothing_is_lost
+
+breaks:
+	$(CARGO) run -p parlance-embedded --example breaks
 
 deny:
 	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
