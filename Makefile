@@ -3,11 +3,12 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help run test check fmt lint docs deny image spec
+.PHONY: help run test soak check fmt lint docs deny image spec
 
 help:
 	@echo "make run    the server on http://127.0.0.1:8080, data in ./data"
 	@echo "make test   all tests, with the services that they need"
+	@echo "make soak   the fault tests, for PARLANCE_SOAK=10m each, with a report"
 	@echo "make check  formatting, lints, documentation"
 	@echo "make deny   licences and bans of dependencies"
 	@echo "make image  the container image parlance:latest"
@@ -19,6 +20,11 @@ test:
 	@command -v cargo-nextest >/dev/null || $(CARGO) install cargo-nextest --locked
 	$(PYTHON) tests/services.py -- $(CARGO) nextest run --workspace
 	$(CARGO) test --workspace --doc
+
+# A time for each scenario, and maybe people and messages a second: 10m,500,200.
+soak: export PARLANCE_SOAK ?= 10m
+soak:
+	$(PYTHON) tests/services.py -- $(CARGO) nextest run --release -p parlance-server --test soak --profile soak --no-capture
 
 check: fmt lint docs
 

@@ -1,0 +1,148 @@
+//! Nodes end, in order and without, and Redis with them; the embedded node ends and comes back.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    NO_LIMITS,
+    home::On,
+    proxy::{Dice, Mode, Way},
+    seed, size,
+    soak_crew::{Crew, Size},
+    soak_judge::{STALL, judge},
+    soak_stage::{Node, Stage},
+    support::until,
+};
+
+/// The service is away for as long.
+const AWAY: Duration = Duration::from_millis(600);
+/// How long a conversation may be held up by the open transaction of a node that died.
+const LOCKED: Duration = Duration::from_secs(15);
+/// Between two deaths.
+const CALM: Duration = Duration::from_secs(2);
+
+/// (b): any node, any time, by SIGKILL or SIGTERM; now and then Redis.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_and_redis_die_at_random() {
+    let size = size((12, 12, 30.0), (100, 60.0));
+    let stage = Stage::set(On::Services, 2, seed(), &[NO_LIMITS]).await;
+    let crew = Crew::gather(&stage, size).await;
+    let (mut deaths, dice) = ([0; 3], Dice::new(stage.seed + 1));
+    let dying = async {
+        let begun = Instant::now();
+        while begun.elapsed() < size.load {
+            sleep(dice.around(CALM)).await;
+            let node = dice.of(&stage.nodes);
+            // Each kind in turn; the worst of them twice.
+            let how = [0, 1, 0, 2][deaths.iter().sum::<usize>() % 4];
+            deaths[how] += 1;
+            match how {
+                0 => node.kill(),
+                1 => _ = node.stop().await,
+                _ => stage.home.services().redis.kill(),
+            }
+            sleep(dice.around(AWAY)).await;
+            if how == 2 {
+                let home = stage.home.clone();
+                let again = move || home.services().redis.start_again();
+                tokio::task::spawn_blocking(again).await.expect("Redis");
+            } else {
+                node.start().await;
+            }
+        }
+    };
+    tokio::join!(crew.work(&stage, size), dying);
+    stage.heal().await;
+    let notes =
+        [format!("kill -9 {}, SIGTERM {}, Redis killed {}", deaths[0], deaths[1], deaths[2])];
+    judge("nodes and Redis die", &stage, &crew, &notes).await;
+    no_stall(&crew);
+}
+
+/// (c): one node after the other is stopped, waited for, and started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_loses_nothing() {
+    let size = size((10, 16, 40.0), (500, 200.0));
+    let stage = Stage::set(On::Services, 2, seed(), &[NO_LIMITS]).await;
+    let crew = Crew::gather(&stage, size).await;
+    let (begun, mut stops) = (Instant::now(), vec![]);
+    let rolling = async {
+        while begun.elapsed() < size.load.mul_f64(0.8) {
+            for node in &stage.nodes {
+                sleep((size.load / 10).min(Duration::from_secs(20))).await;
+                stops.push(node.stop().await);
+                node.start().await;
+            }
+        }
+    };
+    tokio::join!(crew.work(&stage, size), rolling);
+    let notes = [format!("ends took {stops:?}")];
+    judge("rolling restart", &stage, &crew, &notes).await;
+    no_stall(&crew);
+}
+
+/// (e): the embedded default has nobody who takes over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_node_dies_at_random() {
+    let size = size((8, 8, 40.0), (100, 100.0));
+    let stage = Stage::set(On::Embedded, 1, seed(), &[NO_LIMITS]).await;
+    let crew = Crew::gather(&stage, size).await;
+    let (mut deaths, dice, node) = (0, Dice::new(stage.seed + 1), &stage.nodes[0]);
+    let dying = async {
+        let begun = Instant::now();
+        while begun.elapsed() < size.load {
+            sleep(dice.around(CALM / 2)).await;
+            end(node, dice.roll(3) > 0).await;
+            deaths += 1;
+            sleep(dice.around(AWAY / 3)).await;
+            node.start().await;
+        }
+    };
+    tokio::join!(crew.work(&stage, size), dying);
+    let notes = [format!("ends {deaths}")];
+    judge("the embedded node dies", &stage, &crew, &notes).await;
+    no_stall(&crew);
+}
+
+async fn end(node: &Node, kill: bool) {
+    if kill {
+        node.kill();
+    } else {
+        let _ = node.stop().await;
+    }
+}
+
+/// A node that dies in a transaction leaves it open in the store, on the head of its conversation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_goes_on_soon_after_a_death_in_a_transaction() {
+    let stage = Stage::set(On::Services, 2, seed(), &[NO_LIMITS]).await;
+    let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
+    let (one, other) = (&stage.nodes[0], &stage.nodes[1]);
+    other.front.refuse(true);
+    other.front.cut();
+    until("all are at one node", async || crew.connected() == 3 && other.front.open_links() == 0)
+        .await;
+    // What it asks of the store arrives there, and the answers do not come back.
+    let store = one.store.as_ref().expect("a store");
+    store.set(Way::Down, Mode::Stall);
+    let (member, place) = (&crew.members[0], &crew.members[0].places[0]);
+    member.client().send(place, "m1", "begun by one");
+    sleep(Duration::from_millis(500)).await;
+    one.kill();
+    store.heal();
+    other.front.refuse(false);
+    let answered = crew.answered(Duration::from_secs(90)).await;
+    one.start().await;
+    stage.heal().await;
+    let notes = [format!("the conversation went on after {answered:?}")];
+    judge("a death in a transaction", &stage, &crew, &notes).await;
+    // As long as the store lets such a transaction live: `transactionLifetimeLimitSeconds`, of which tests/services.py makes 10.
+    assert!(answered.as_ref().is_ok_and(|time| *time < LOCKED), "{answered:?}");
+}
+
+/// Who was connected all the while got everything soon.
+fn no_stall(crew: &Crew) {
+    let gaps = crew.ledger.book().gaps.clone();
+    assert!(gaps.longest < STALL, "{gaps}");
+}
