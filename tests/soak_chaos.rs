@@ -20,7 +20,7 @@ const CALM: Duration = Duration::from_millis(400);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_links_misbehave() {
-    let size = size((12, 12, 30.0), (100, 60.0));
+    let size = size((12, 12, 15.0), (100, 60.0));
     let stage = Stage::set(On::Services, 2, seed(), &[NO_LIMITS]).await;
     let crew = Crew::gather(&stage, size).await;
     let (dice, mut notes) = (Dice::new(stage.seed + 1), vec![]);

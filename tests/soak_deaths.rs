@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     NO_LIMITS,
     home::On,
-    proxy::{Dice, Mode, Way},
+    proxy::{Dice, Mode, Side, Way},
     seed, size,
     soak_crew::{Crew, Size},
     soak_judge::{STALL, judge},
@@ -19,13 +19,15 @@ use crate::{
 const AWAY: Duration = Duration::from_millis(600);
 /// How long a conversation may be held up by the open transaction of a node that died.
 const LOCKED: Duration = Duration::from_secs(15);
+/// How long by a store that says nothing more: until the driver's monitor misses it, and as long as a write is tried again.
+const SILENT: Duration = Duration::from_secs(25);
 /// Between two deaths.
 const CALM: Duration = Duration::from_secs(2);
 
 /// (b): any node, any time, by SIGKILL or SIGTERM; now and then Redis.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_and_redis_die_at_random() {
-    let size = size((12, 12, 30.0), (100, 60.0));
+    let size = size((12, 12, 15.0), (100, 60.0));
     let stage = Stage::set(On::Services, 2, seed(), &[NO_LIMITS]).await;
     let crew = Crew::gather(&stage, size).await;
     let (mut deaths, dice) = ([0; 3], Dice::new(stage.seed + 1));
@@ -63,7 +65,7 @@ async fn nodes_and_redis_die_at_random() {
 /// (c): one node after the other is stopped, waited for, and started again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_loses_nothing() {
-    let size = size((10, 16, 40.0), (500, 200.0));
+    let size = size((10, 16, 20.0), (500, 200.0));
     let stage = Stage::set(On::Services, 2, seed(), &[NO_LIMITS]).await;
     let crew = Crew::gather(&stage, size).await;
     let (begun, mut stops) = (Instant::now(), vec![]);
@@ -139,6 +141,24 @@ async fn a_conversation_goes_on_soon_after_a_death_in_a_transaction() {
     judge("a death in a transaction", &stage, &crew, &notes).await;
     // As long as the store lets such a transaction live: `transactionLifetimeLimitSeconds`, of which tests/services.py makes 10.
     assert!(answered.as_ref().is_ok_and(|time| *time < LOCKED), "{answered:?}");
+}
+
+/// The store's host vanishes without a word in the middle of an answer; another takes its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_falls_silent_holds_a_conversation_up_for_a_bounded_time() {
+    let stage = Stage::set(On::Services, 1, seed(), &[NO_LIMITS]).await;
+    let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
+    let store = stage.nodes[0].store.as_ref().expect("a store");
+    store.set(Way::Down, Mode::Stall);
+    let (member, place) = (&crew.members[0], &crew.members[0].places[0]);
+    member.client().send(place, "m1", "to be answered");
+    sleep(Duration::from_millis(500)).await;
+    store.set_new(Way::Down, Mode::Pass);
+    store.keep_only(Side::Client);
+    let answered = crew.answered(Duration::from_secs(60)).await;
+    let notes = [format!("the conversation went on after {answered:?}")];
+    judge("a store falls silent", &stage, &crew, &notes).await;
+    assert!(answered.as_ref().is_ok_and(|time| *time < SILENT), "{answered:?}");
 }
 
 /// Who was connected all the while got everything soon.
