@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// Crates of this workspace that a crate may be built from. The server is not listed: it may use all.
-const INWARD: [(&str, &[&str]); 9] = [
+const INWARD: [(&str, &[&str]); 10] = [
     ("parlance-domain", &[]),
     ("parlance-application", &["parlance-domain"]),
     ("parlance-crypto", ADAPTER),
@@ -16,6 +16,8 @@ const INWARD: [(&str, &[&str]); 9] = [
     ("parlance-smtp", ADAPTER),
     ("parlance-transport", &["parlance-application", "parlance-domain"]),
     ("parlance-testkit", &["parlance-application", "parlance-domain"]),
+    // Knows the wire contract only.
+    ("parlance-client", &[]),
 ];
 
 /// An adapter knows the ports that it implements, and no other adapter.

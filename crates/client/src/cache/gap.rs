@@ -1,0 +1,55 @@
+//! What is known to be missing in a conversation, and the one `sync` that is asked for it.
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// The highest rev that was seen and not applied.
+    beyond: u64,
+    /// `beyond` when the outstanding `sync` was asked for.
+    asked: Option<u64>,
+}
+
+impl Gap {
+    /// Whether a `sync` is on its way.
+    pub(super) fn asked(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Something at `rev` is not held. Whether to `sync` now: one at a time is enough.
+    pub(super) fn missing(&mut self, rev: u64) -> bool {
+        self.beyond = self.beyond.max(rev);
+        let ask = self.asked.is_none();
+        if ask {
+            self.asked = Some(self.beyond);
+        }
+        ask
+    }
+
+    /// The answer is here; what was known when it was asked for.
+    pub(super) fn take(&mut self) -> Option<u64> {
+        self.asked.take()
+    }
+
+    /// The answer is applied. Whether to ask on.
+    ///
+    /// Events that came while it was on its way were not applied, and nobody sends them again: they are asked for. But a server
+    /// that has said that there is nothing more is believed.
+    pub(super) fn answered(
+        &mut self,
+        asked: Option<u64>,
+        more: bool,
+        moved: bool,
+        cursor: u64,
+    ) -> bool {
+        let unseen = self.beyond > cursor && (moved || asked.is_none_or(|it| self.beyond > it));
+        if more || unseen {
+            return self.missing(self.beyond);
+        }
+        self.beyond = 0;
+        false
+    }
+
+    /// Another history: what was seen was of the old one.
+    pub(super) fn forget_beyond(&mut self) {
+        self.beyond = 0;
+    }
+}

@@ -1,0 +1,104 @@
+//! The handle.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::{
+    sync::{broadcast, mpsc, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    cache::Cache,
+    config::Config,
+    error::{CommandError, SendError, Stopped},
+    keeper::Keeper,
+    random::{Randomness, client_msg_id},
+    shared::{Order, Shared, Stats, Update},
+};
+
+/// Commands that may wait to be written.
+const ORDERS: usize = 64;
+
+/// A client that keeps one connection alive. Cheap to clone; when the last clone is dropped, the connection ends.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    orders: mpsc::Sender<Order>,
+    random: Arc<dyn Randomness>,
+}
+
+impl Client {
+    /// Starts to connect, and goes on until it succeeds or must not come back. Needs a tokio runtime.
+    pub fn connect(config: Config) -> Self {
+        let shared = Arc::new(Shared::new(config.messages_held, config.sends_waiting));
+        let random = config.random.clone();
+        let (orders, inbox) = mpsc::channel(ORDERS);
+        tokio::spawn(Keeper::new(config, shared.clone()).run(inbox));
+        Self { shared, orders, random }
+    }
+
+    /// Sends a message; answers with it as it was committed, however many connections that takes. It is queued when this
+    /// returns, before the future is polled, and goes on if the future is dropped.
+    pub fn send(
+        &self,
+        conversation_id: &str,
+        text: &str,
+    ) -> impl Future<Output = Result<Value, SendError>> + Send + use<> {
+        self.send_as(conversation_id, &client_msg_id(&*self.random), text)
+    }
+
+    /// The same with an id of the caller's, for a send that has to outlive this client.
+    pub fn send_as(
+        &self,
+        conversation_id: &str,
+        client_msg_id: &str,
+        text: &str,
+    ) -> impl Future<Output = Result<Value, SendError>> + Send + use<> {
+        let queued = self.shared.push(conversation_id, client_msg_id, text);
+        async move { queued?.await.unwrap_or(Err(SendError::Stopped(Stopped::Closed))) }
+    }
+
+    /// Gives any other command on the present connection, once; answers with the `ok`'s data.
+    pub async fn command(&self, kind: &str, data: Value) -> Result<Value, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        let order = Order::Command { kind: kind.to_owned(), data, reply };
+        let stopped = || self.stopped().unwrap_or(Stopped::Closed).into();
+        self.orders.send(order).await.map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// What happens from now on. At most 1,024 updates wait: a consumer that falls further behind gets `Lagged` with the number
+    /// of those it missed, and looks at the cache, which misses nothing.
+    pub fn updates(&self) -> broadcast::Receiver<Update> {
+        self.shared.updates.subscribe()
+    }
+
+    /// Looks at what the client knows. The connection stands still meanwhile: be quick.
+    pub fn with_cache<T>(&self, look: impl FnOnce(&Cache) -> T) -> T {
+        look(&self.shared.cache.borrow())
+    }
+
+    /// Waits until the cache is as wanted.
+    pub async fn until(&self, wanted: impl FnMut(&Cache) -> bool) {
+        // Its sender is held here, so that there is no end to wait for.
+        let _ = self.shared.cache.subscribe().wait_for(wanted).await;
+    }
+
+    /// What it has been through.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats(Instant::now())
+    }
+
+    /// Why it does not come back; nothing while it lives.
+    pub fn stopped(&self) -> Option<Stopped> {
+        self.shared.stopped()
+    }
+
+    /// Ends the connection, for all clones.
+    pub async fn close(&self) {
+        // Failing to tell it means that it has ended.
+        let _ = self.orders.send(Order::Close).await;
+        self.orders.closed().await;
+    }
+}

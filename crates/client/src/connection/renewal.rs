@@ -1,0 +1,87 @@
+//! Extends a connection with a new token before the old one ends.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
+
+use crate::config::{NoToken, TokenSource};
+
+/// A new token is asked for when a fifth of the old one's time is left, and no earlier than this before its end.
+const AHEAD: Duration = Duration::from_mins(1);
+/// No more often than this is a source asked.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) struct Renewal {
+    source: Arc<dyn TokenSource>,
+    current: String,
+    ends_at: Option<Instant>,
+    /// When to ask the source.
+    at: Option<Instant>,
+    asking: Option<BoxFuture<'static, Result<String, NoToken>>>,
+}
+
+impl Renewal {
+    pub(super) fn new(source: Arc<dyn TokenSource>, current: String) -> Self {
+        Self { source, current, ends_at: None, at: None, asking: None }
+    }
+
+    /// The token that the server took last.
+    pub(super) fn current(&self) -> &str {
+        &self.current
+    }
+
+    /// The server has said how long the current token lasts.
+    pub(super) fn lasts(&mut self, time: Duration) {
+        let now = Instant::now();
+        self.ends_at = now.checked_add(time);
+        self.at = now.checked_add(time.saturating_sub(AHEAD.min(time / 5)));
+    }
+
+    /// Waits until there is another token to extend with. Nothing if the source has none: it is asked again later. May be
+    /// dropped and called again.
+    pub(super) async fn token(&mut self) -> Option<String> {
+        if self.asking.is_none() {
+            match self.at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        }
+        let asked = || self.source.token(Some(self.current.clone())).boxed();
+        let given = self.asking.get_or_insert_with(asked).await;
+        self.asking = None;
+        match given {
+            Ok(token) if token != self.current => {
+                self.at = None;
+                Some(token)
+            }
+            Ok(_) | Err(NoToken::ForNow) => {
+                self.later();
+                None
+            }
+            Err(NoToken::ForGood) => {
+                self.at = None;
+                None
+            }
+        }
+    }
+
+    /// The reply to `auth.refresh`; nothing if it was refused.
+    pub(super) fn answered(&mut self, token: String, reply: Option<&Value>) {
+        match reply.and_then(|reply| reply["token_expires_in_ms"].as_u64()) {
+            Some(millis) => {
+                self.current = token;
+                self.lasts(Duration::from_millis(millis));
+            }
+            None => self.later(),
+        }
+    }
+
+    /// Asks again when half of what is left has passed.
+    fn later(&mut self) {
+        let now = Instant::now();
+        let left = self.ends_at.map(|ends_at| ends_at.saturating_duration_since(now));
+        self.at = left.map(|left| now + (left / 2).max(PAUSE));
+    }
+}
