@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     proxy::Dice,
-    soak_client::{Client, Running},
+    soak_client::Client,
     soak_ledger::Ledger,
     soak_stage::Stage,
     support::{text, until},
@@ -44,15 +44,9 @@ pub(crate) struct Crew {
 }
 
 pub(crate) struct Member {
-    pub(crate) running: Running,
+    pub(crate) client: Arc<Client>,
     /// Their conversations: `general`, then a channel, then DMs.
     pub(crate) places: Vec<String>,
-}
-
-impl Member {
-    pub(crate) fn client(&self) -> &Arc<Client> {
-        &self.running.0
-    }
 }
 
 impl Crew {
@@ -92,8 +86,12 @@ impl Crew {
         let mut members = vec![];
         for ((n, person), places) in people.into_iter().enumerate().zip(all) {
             let seed = stage.seed.wrapping_add(n as u64);
-            let client = Client::new(person, stage.addresses(), ledger.clone(), seed);
-            members.push(Member { running: client.start(), places });
+            // Half of them begin at each node.
+            let mut nodes = stage.addresses();
+            let half = n % nodes.len();
+            nodes.rotate_left(half);
+            let client = Client::start(person, &nodes, ledger.clone(), seed);
+            members.push(Member { client, places });
         }
         let (skipped, serial) = (AtomicU64::new(0), AtomicU64::new(0));
         let crew = Self { ledger, members, workspace: id, skipped, serial };
@@ -102,7 +100,7 @@ impl Crew {
     }
 
     pub(crate) fn connected(&self) -> usize {
-        self.members.iter().filter(|m| m.client().state().connected.is_some()).count()
+        self.members.iter().filter(|m| m.client.is_connected()).count()
     }
 
     /// Sends, edits, deletes and reads, at an even pace, until the time is over.
@@ -118,7 +116,7 @@ impl Crew {
     }
 
     fn act(&self, member: &Member, dice: &Dice) {
-        let client = member.client();
+        let client = &member.client;
         // `general` is heard by all, and so it is used less.
         let place = if dice.roll(10) == 0 { 0 } else { 1 + dice.below(member.places.len() - 1) };
         let place = &member.places[place];
@@ -136,35 +134,29 @@ impl Crew {
     }
 
     /// Edits or deletes one of the person's own messages that they have seen.
-    fn change_one(&self, client: &Client, place: &str, dice: &Dice) {
-        let own: Vec<_> = {
-            let state = client.state();
-            let Some(held) = state.conversations.get(place) else { return };
-            let recent = held.messages.values().rev().take(30);
-            let own = recent.filter(|m| m.author == client.id && !m.deleted);
-            own.map(|m| (m.key.clone(), m.id.clone())).collect()
-        };
+    fn change_one(&self, client: &Arc<Client>, place: &str, dice: &Dice) {
+        let own = client.own(place, 30);
         let Some((key, id)) = own.get(dice.below(own.len().max(1))) else { return };
         let fresh = {
             let book = self.ledger.book();
             book.sends.get(key).is_some_and(|fate| !fate.deleted && !fate.text.ends_with("edited"))
         };
         match (dice.roll(3), fresh) {
-            (0, true) => client.delete(place, key, id),
-            (_, true) => client.edit(place, key, id, &format!("{key} edited")),
+            (0, true) => client.delete(key, id),
+            (_, true) => client.edit(key, id, &format!("{key} edited")),
             _ => {}
         }
     }
 
     /// Ends a person's membership, from now on for good.
     pub(crate) async fn remove(&self, stage: &Stage, member: &Member) {
-        let path = format!("/workspaces/{}/members/{}", self.workspace, member.client().id);
-        let admin = &self.members[0].client().token;
-        self.ledger.book().removing(&member.client().id);
+        let path = format!("/workspaces/{}/members/{}", self.workspace, member.client.id);
+        let admin = &self.members[0].client.token;
+        self.ledger.book().removing(&member.client.id);
         let (status, said) = stage.call((Method::DELETE, &path, Value::Null), admin).await;
         // Not found: an earlier try did it, and its answer was lost.
         assert!(status.is_success() || status == 404, "{status} {said}");
-        self.ledger.book().removed(&member.client().id);
+        self.ledger.book().removed(&member.client.id);
     }
 
     pub(crate) fn skipped(&self) -> u64 {
@@ -172,7 +164,7 @@ impl Crew {
     }
 
     pub(crate) fn unanswered(&self) -> usize {
-        self.members.iter().map(|member| member.client().unanswered()).sum()
+        self.members.iter().map(|member| member.client.unanswered()).sum()
     }
 
     /// Waits until everybody has been answered, and says how long that took.

@@ -129,7 +129,7 @@ async fn a_conversation_goes_on_soon_after_a_death_in_a_transaction() {
     let store = one.store.as_ref().expect("a store");
     store.set(Way::Down, Mode::Stall);
     let (member, place) = (&crew.members[0], &crew.members[0].places[0]);
-    member.client().send(place, "m1", "begun by one");
+    member.client.send(place, "m1", "begun by one");
     sleep(Duration::from_millis(500)).await;
     one.kill();
     store.heal();
@@ -151,11 +151,11 @@ async fn a_store_that_falls_silent_holds_a_conversation_up_for_a_bounded_time() 
     let store = stage.nodes[0].store.as_ref().expect("a store");
     store.set(Way::Down, Mode::Stall);
     let (member, place) = (&crew.members[0], &crew.members[0].places[0]);
-    member.client().send(place, "m1", "to be answered");
+    member.client.send(place, "m1", "to be answered");
     sleep(Duration::from_millis(500)).await;
     store.set_new(Way::Down, Mode::Pass);
     store.keep_only(Side::Client);
-    let answered = crew.answered(Duration::from_secs(60)).await;
+    let answered = crew.answered(Duration::from_mins(1)).await;
     let notes = [format!("the conversation went on after {answered:?}")];
     judge("a store falls silent", &stage, &crew, &notes).await;
     assert!(answered.as_ref().is_ok_and(|time| *time < SILENT), "{answered:?}");

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use parlance_client::Stats;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -29,12 +30,12 @@ struct Truth {
 /// Waits for the end of the load's effects, judges them, and prints a report.
 pub(crate) async fn judge(name: &str, stage: &Stage, crew: &Crew, notes: &[String]) {
     let answered = crew.answered(SETTLING).await;
-    let left = |m: &&Member| !crew.ledger.book().is_removed(&m.client().id);
+    let left = |m: &&Member| !crew.ledger.book().is_removed(&m.client.id);
     let members: Vec<&Member> = crew.members.iter().filter(left).collect();
     let mut places = BTreeMap::new();
     for member in &members {
         for place in &member.places {
-            places.entry(place.as_str()).or_insert(&member.client().token);
+            places.entry(place.as_str()).or_insert(&member.client.token);
         }
     }
     let mut truths = BTreeMap::new();
@@ -70,7 +71,7 @@ async fn truth(stage: &Stage, place: &str, token: &str, ledger: &Ledger) -> Trut
         let path = format!("/conversations/{place}/messages?after_seq={after}&limit=200&view=all");
         let page = stage.get(&path, token).await;
         for item in page["items"].as_array().expect("items") {
-            let (seq, kept) = Kept::of(item);
+            let (seq, kept) = (item["seq"].as_u64().expect("a seq"), Kept::of(item));
             if seq != after + 1 {
                 ledger.book().wrong(format!("{place}: seq {seq} follows {after}"));
             }
@@ -94,13 +95,11 @@ async fn converged(
     let begun = Instant::now();
     loop {
         let behind = members.iter().find_map(|member| {
-            let (client, places) = (member.client(), &member.places);
-            let state = client.state();
-            places.iter().find_map(|place| {
-                let (held, rev) = (state.conversations.get(place)?, truths[place.as_str()].rev);
-                (held.cursor < rev).then(|| {
-                    format!("{} is at rev {} of {place}, which is at {rev}", client.id, held.cursor)
-                })
+            member.places.iter().find_map(|place| {
+                let (cursor, rev) = (member.client.cursor(place)?, truths[place.as_str()].rev);
+                let id = &member.client.id;
+                (cursor < rev)
+                    .then(|| format!("{id} is at rev {cursor} of {place}, which is at {rev}"))
             })
         });
         match behind {
@@ -111,34 +110,27 @@ async fn converged(
     }
 }
 
-/// What a member holds against the truth: each message, its place and its last state. Returns how many are missing.
+/// What a member got and holds against the truth: each message, its place and its last state. Returns how many are missing.
 fn compare(member: &Member, truths: &BTreeMap<&str, Truth>, ledger: &Ledger) -> usize {
-    let (client, mut lost) = (member.client(), 0);
-    let state = client.state();
+    let (id, mut lost) = (&member.client.id, 0);
     for place in &member.places {
-        let Some(held) = state.conversations.get(place).filter(|held| !held.over) else {
-            ledger.book().wrong(format!("{} is not in {place} any more", client.id));
+        let Some(held) = member.client.held(place) else {
+            ledger.book().wrong(format!("{id} is not in {place} any more"));
             continue;
         };
         let truth = &truths[place.as_str()];
-        for (seq, right) in truth.messages.range(held.first + 1..) {
-            match held.messages.get(seq) {
-                None => {
-                    lost += 1;
-                    ledger.book().wrong(format!("{} lacks {} (seq {seq})", client.id, right.key));
-                }
-                Some(kept) if kept != right => {
-                    ledger.book().wrong(format!("{} holds {kept:?} for {right:?}", client.id));
-                }
-                Some(_) => {}
-            }
+        for (seq, right) in truth.messages.iter().filter(|(seq, _)| !held.seen.contains(seq)) {
+            lost += 1;
+            ledger.book().wrong(format!("{id} never got {} (seq {seq})", right.key));
         }
-        if let Some((seq, more)) =
-            held.messages.iter().find(|(seq, _)| !truth.messages.contains_key(seq))
-        {
-            ledger
-                .book()
-                .wrong(format!("{} holds {} (seq {seq}), which is not there", client.id, more.key));
+        if let Some(seq) = held.seen.iter().find(|seq| !truth.messages.contains_key(seq)) {
+            ledger.book().wrong(format!("{id} got a seq {seq}, which is not there"));
+        }
+        for (seq, kept) in &held.messages {
+            if truth.messages.get(seq) != Some(kept) {
+                let right = truth.messages.get(seq);
+                ledger.book().wrong(format!("{id} holds {kept:?} for {right:?}"));
+            }
         }
     }
     lost
@@ -181,16 +173,12 @@ fn promises(truths: &BTreeMap<&str, Truth>, ledger: &Ledger) -> usize {
 
 /// What the member counts as unread is what the server counts.
 async fn unread(stage: &Stage, member: &Member, ledger: &Ledger) {
-    let client = member.client();
+    let client = &member.client;
     let list = stage.get("/conversations?limit=200", &client.token).await;
     let items: &Vec<Value> = list["items"].as_array().expect("items");
     for summary in items {
         let id = summary["id"].as_str().expect("an id");
-        let Some(counted) =
-            client.state().conversations.get(id).map(|held| held.unread(&client.id))
-        else {
-            continue;
-        };
+        let Some(counted) = client.held(id).map(|held| held.unread(&client.id)) else { continue };
         if summary["unread_count"].as_u64() != Some(counted as u64) {
             let server = &summary["unread_count"];
             ledger.book().wrong(format!(
@@ -208,6 +196,12 @@ fn report(
     notes: &[String],
     (answered, settled, lost): (&Result<Duration, String>, &Result<Duration, String>, usize),
 ) -> String {
+    let stats: Vec<_> = crew.members.iter().map(|member| member.client.stats()).collect();
+    let sum = |count: fn(&Stats) -> u64| stats.iter().map(count).sum::<u64>();
+    let mut ends = BTreeMap::<u16, u64>::new();
+    for (code, count) in stats.iter().flat_map(|stats| &stats.closes) {
+        *ends.entry(*code).or_default() += count;
+    }
     let book = crew.ledger.book();
     let said = |result: &Result<Duration, String>| match result {
         Ok(time) => format!("{} ms", time.as_millis()),
@@ -224,10 +218,18 @@ fn report(
             crew.skipped()
         ),
         format!(
-            "repeats dropped {}, holes {}, replays {}, told to come again {}, begun again {}",
-            book.repeats, book.holes, book.replays, book.put_off, book.retries
+            "commands told to come again {}, begun again {}; events that had come before {}, syncs {}",
+            book.put_off,
+            book.retries,
+            sum(|stats| stats.duplicates_dropped),
+            sum(|stats| stats.syncs)
         ),
-        format!("connections {}, ended by {:?}", book.connections, book.ends),
+        format!(
+            "connections {}, attempts that failed {}, unreadable {}, ended with {ends:?}",
+            sum(|stats| stats.connections),
+            sum(|stats| stats.failed_attempts),
+            sum(|stats| stats.unreadable)
+        ),
         format!("send to answer: {}", book.answers),
         format!("answer to arrival at those connected: {}", book.gaps),
         format!("without connection: {}", book.absences),

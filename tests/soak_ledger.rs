@@ -21,19 +21,10 @@ pub(crate) struct Book {
     /// Whose access is being ended, and when that was acknowledged.
     removed: HashMap<String, Option<Instant>>,
     pub(crate) delivered: u64,
-    /// Live events that had come before, and were dropped.
-    pub(crate) repeats: u64,
-    /// Holes that were filled with `sync`.
-    pub(crate) holes: u64,
-    /// Replay frames that changed something.
-    pub(crate) replays: u64,
-    pub(crate) connections: u64,
     /// Answers that asked to come again.
     pub(crate) put_off: u64,
-    /// Commands that were begun again.
+    /// Commands that were begun again; the client counts no sends.
     pub(crate) retries: u64,
-    /// How connections ended.
-    pub(crate) ends: HashMap<String, u64>,
     /// Between acknowledgement and arrival, where the receiver was connected all the while.
     pub(crate) gaps: Times,
     /// Between a command's first try and its answer.
@@ -114,7 +105,7 @@ impl Book {
     }
 
     /// A message is new to a person who has been connected since then.
-    pub(crate) fn arrived(&mut self, person: &str, key: &str, connected: Instant) {
+    pub(crate) fn arrived(&mut self, person: &str, key: &str, connected: Option<Instant>) {
         self.delivered += 1;
         let Some(fate) = self.sends.get(key) else {
             return self.wrong(format!("{person} got {key}, which nobody sent"));
@@ -122,7 +113,7 @@ impl Book {
         if self.removed.get(person).copied().flatten().is_some_and(|removed| fate.begun > removed) {
             self.wrong(format!("{person} got {key}, which was sent after they were removed"));
         } else if let Some(acked) = &fate.acked
-            && connected <= acked.at
+            && connected.is_some_and(|since| since <= acked.at)
         {
             let gap = acked.at.elapsed();
             if gap > self.gaps.longest {
@@ -131,10 +122,6 @@ impl Book {
                 self.gaps.add(gap, "");
             }
         }
-    }
-
-    pub(crate) fn ended(&mut self, how: &str) {
-        *self.ends.entry(how.to_owned()).or_default() += 1;
     }
 
     pub(crate) fn wrong(&mut self, what: String) {

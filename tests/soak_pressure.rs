@@ -42,9 +42,9 @@ async fn who_does_not_read_is_closed_and_the_others_go_on() {
     let stage = Stage::set(On::Embedded, 1, seed(), &[NO_LIMITS]).await;
     let crew = Crew::gather(&stage, size).await;
     let (node, member) = (&stage.nodes[0], &crew.members[0]);
-    let mut deaf = join_all((0..DEAF).map(|_| open(node, &member.client().token, true))).await;
+    let mut deaf = join_all((0..DEAF).map(|_| open(node, &member.client.token, true))).await;
     let before = node.resident().expect("a running node");
-    let mut loud = open(node, &member.client().token, false).await;
+    let mut loud = open(node, &member.client.token, false).await;
     let place = &member.places[1];
     let mut sent = 0;
     let shouting = async {
@@ -53,7 +53,7 @@ async fn who_does_not_read_is_closed_and_the_others_go_on() {
         while begun.elapsed() < size.load {
             sent += 1;
             let key = format!("loud{sent}");
-            crew.ledger.book().begin(&member.client().id, place, &key, &text_of(LOUD));
+            crew.ledger.book().begin(&member.client.id, place, &key, &text_of(LOUD));
             let (id, seq) = say(&mut loud, place, &key).await;
             crew.ledger.book().acknowledged(&key, &id, seq);
         }
@@ -83,7 +83,7 @@ async fn who_sends_more_than_can_be_kept_is_told_to_come_again() {
     let stage = Stage::set(On::Services, 1, seed(), &[]).await;
     let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
     let (node, member) = (&stage.nodes[0], &crew.members[0]);
-    let (place, client) = (member.places[1].as_str(), member.client());
+    let (place, client) = (member.places[1].as_str(), &member.client);
     let before = node.resident().expect("a running node");
     let store = node.store.as_ref().expect("a store");
     store.set(Way::Both, Mode::Slow(20_000));
