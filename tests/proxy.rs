@@ -3,31 +3,25 @@
 
 use std::{
     collections::HashMap,
-    io,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::{TcpListener, TcpStream},
     sync::watch,
     task::{AbortHandle, JoinSet},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
-const CHUNK: usize = 16 * 1024;
+use crate::{
+    dice::Dice,
+    proxy_link::{carry, reset},
+};
+
 /// How long the far side may take to accept.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How often a slow link lets something through.
-const BREATH: Duration = Duration::from_millis(50);
 
 /// What happens to the bytes of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +84,7 @@ struct Link {
 
 /// How a link ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     /// Both sides are reset.
     Cut,
     /// This side is kept open, and hears nothing more; the other side is closed.
@@ -236,135 +230,4 @@ async fn serve(client: TcpStream, shared: Arc<Shared>) {
         None => reset(&client),
     }
     shared.lock().links.remove(&id);
-}
-
-/// Until one of the ends, or somebody else, ends it.
-async fn carry(
-    (client, target): (TcpStream, TcpStream),
-    (up, down): (watch::Receiver<Mode>, watch::Receiver<Mode>),
-    ended: &mut watch::Receiver<Option<End>>,
-    dice: &Dice,
-) {
-    let _ = (client.set_nodelay(true), target.set_nodelay(true));
-    let (from_client, to_client) = client.into_split();
-    let (from_target, to_target) = target.into_split();
-    let (mut up, mut down) = (
-        Pump { from: from_client, to: to_target, mode: up },
-        Pump { from: from_target, to: to_client, mode: down },
-    );
-    let end = tokio::select! {
-        // Whichever fails ends both.
-        done = async { tokio::try_join!(up.run(dice), down.run(dice)) } => done.err().map(|_| End::Cut),
-        end = ended.wait_for(Option::is_some) => end.ok().and_then(|end| *end),
-    };
-    let (client, target) = (joined(up.from, down.to), joined(down.from, up.to));
-    match end {
-        Some(End::Keep(side)) => {
-            let (kept, dropped) =
-                if side == Side::Client { (client, target) } else { (target, client) };
-            drop(dropped);
-            let _ = ended.wait_for(|end| *end == Some(End::Cut)).await;
-            reset(&kept);
-        }
-        Some(End::Cut) => {
-            reset(&client);
-            reset(&target);
-        }
-        None => {}
-    }
-}
-
-fn joined(read: OwnedReadHalf, write: OwnedWriteHalf) -> TcpStream {
-    read.reunite(write).expect("halves of one stream")
-}
-
-/// A reset, not an orderly end, when it is dropped.
-fn reset(stream: &TcpStream) {
-    let _ = stream.set_zero_linger();
-}
-
-/// One direction of a link.
-struct Pump {
-    from: OwnedReadHalf,
-    to: OwnedWriteHalf,
-    mode: watch::Receiver<Mode>,
-}
-
-impl Pump {
-    /// Until the sender's end, which is passed on.
-    async fn run(&mut self, dice: &Dice) -> io::Result<()> {
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            let mode = *self.mode.borrow_and_update();
-            let limit = match mode {
-                Mode::Stall => {
-                    // The other end of the channel lives as long as the link.
-                    let _ = self.mode.changed().await;
-                    continue;
-                }
-                Mode::Slow(rate) => (rate / 20).clamp(1, CHUNK),
-                Mode::Pass | Mode::Garbage(_) => CHUNK,
-            };
-            let read = tokio::select! {
-                read = self.from.read(&mut chunk[..limit]) => read?,
-                _ = self.mode.changed() => continue,
-            };
-            if read == 0 {
-                return self.to.shutdown().await;
-            }
-            // The link stalled while these came.
-            let _ = self.mode.wait_for(|mode| *mode != Mode::Stall).await;
-            match mode {
-                Mode::Garbage(one_of) if dice.roll(one_of) == 0 => {
-                    let at = dice.below(read);
-                    self.to.write_all(&chunk[..at]).await?;
-                    self.to.write_all(&dice.bytes(1 + dice.below(16))).await?;
-                    self.to.write_all(&chunk[at..read]).await?;
-                }
-                _ => self.to.write_all(&chunk[..read]).await?,
-            }
-            if let Mode::Slow(_) = mode {
-                sleep(BREATH).await;
-            }
-        }
-    }
-}
-
-/// Chance that can be had again: `SplitMix64`.
-pub(crate) struct Dice(AtomicU64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(AtomicU64::new(seed))
-    }
-
-    pub(crate) fn next(&self) -> u64 {
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut z = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// 0 to `sides` - 1.
-    pub(crate) fn roll(&self, sides: u64) -> u64 {
-        self.next() % sides.max(1)
-    }
-
-    pub(crate) fn below(&self, length: usize) -> usize {
-        usize::try_from(self.roll(length as u64)).unwrap_or_default()
-    }
-
-    pub(crate) fn of<'a, T>(&self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len())]
-    }
-
-    /// A time around this one, from a half to one and a half of it.
-    pub(crate) fn around(&self, time: Duration) -> Duration {
-        time / 2 + time * u32::try_from(self.roll(1_001)).unwrap_or_default() / 1_000
-    }
-
-    fn bytes(&self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next().to_le_bytes()[0]).collect()
-    }
 }

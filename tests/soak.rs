@@ -3,9 +3,11 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
+mod dice;
 #[expect(dead_code, reason = "some of it is for other suites")]
 mod home;
 mod proxy;
+mod proxy_link;
 mod soak_chaos;
 mod soak_client;
 mod soak_crew;
@@ -14,6 +16,7 @@ mod soak_judge;
 mod soak_ledger;
 mod soak_pressure;
 mod soak_proxy;
+mod soak_raw;
 mod soak_stage;
 #[expect(dead_code, reason = "some of it is for other suites")]
 mod support;

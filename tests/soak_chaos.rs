@@ -6,16 +6,17 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     NO_LIMITS,
+    dice::Dice,
     home::On,
-    proxy::{Dice, Mode, Proxy, Side, Way},
+    proxy::{Mode, Proxy, Side, Way},
     seed, size,
     soak_crew::Crew,
     soak_judge::judge,
     soak_stage::Stage,
 };
 
-/// A fault lasts for as long, more or less.
-const FAULT: Duration = Duration::from_millis(1_200);
+/// A fault lasts for as long in a short run, more or less, and in a long one for as long.
+const FAULT: [Duration; 2] = [Duration::from_millis(1_200), Duration::from_secs(5)];
 const CALM: Duration = Duration::from_millis(400);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -23,6 +24,7 @@ async fn all_links_misbehave() {
     let size = size((12, 12, 15.0), (100, 60.0));
     let stage = Stage::set(On::Services, 2, seed(), &[NO_LIMITS]).await;
     let crew = Crew::gather(&stage, size).await;
+    let fault_time = (size.load / 10).clamp(FAULT[0], FAULT[1]);
     let (dice, mut notes) = (Dice::new(stage.seed + 1), vec![]);
     let misbehaving = async {
         let begun = Instant::now();
@@ -42,7 +44,7 @@ async fn all_links_misbehave() {
             let fault = misbehave(name, proxy, &dice);
             notes
                 .push(format!("{:>6} ms node {node} {name}: {fault}", begun.elapsed().as_millis()));
-            sleep(dice.around(FAULT)).await;
+            sleep(dice.around(fault_time)).await;
             proxy.heal();
         }
     };

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    proxy::Dice,
+    dice::Dice,
     soak_client::Client,
     soak_ledger::Ledger,
     soak_stage::Stage,

@@ -6,11 +6,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     NO_LIMITS,
+    dice::Dice,
     home::On,
-    proxy::{Dice, Mode, Side, Way},
+    proxy::{Mode, Side, Way},
     seed, size,
     soak_crew::{Crew, Size},
-    soak_judge::{STALL, judge},
+    soak_judge::judge,
     soak_stage::{Node, Stage},
     support::until,
 };
@@ -59,7 +60,6 @@ async fn nodes_and_redis_die_at_random() {
     let notes =
         [format!("kill -9 {}, SIGTERM {}, Redis killed {}", deaths[0], deaths[1], deaths[2])];
     judge("nodes and Redis die", &stage, &crew, &notes).await;
-    no_stall(&crew);
 }
 
 /// (c): one node after the other is stopped, waited for, and started again.
@@ -81,7 +81,6 @@ async fn a_rolling_restart_loses_nothing() {
     tokio::join!(crew.work(&stage, size), rolling);
     let notes = [format!("ends took {stops:?}")];
     judge("rolling restart", &stage, &crew, &notes).await;
-    no_stall(&crew);
 }
 
 /// (e): the embedded default has nobody who takes over.
@@ -104,7 +103,6 @@ async fn the_embedded_node_dies_at_random() {
     tokio::join!(crew.work(&stage, size), dying);
     let notes = [format!("ends {deaths}")];
     judge("the embedded node dies", &stage, &crew, &notes).await;
-    no_stall(&crew);
 }
 
 async fn end(node: &Node, kill: bool) {
@@ -159,10 +157,4 @@ async fn a_store_that_falls_silent_holds_a_conversation_up_for_a_bounded_time() 
     let notes = [format!("the conversation went on after {answered:?}")];
     judge("a store falls silent", &stage, &crew, &notes).await;
     assert!(answered.as_ref().is_ok_and(|time| *time < SILENT), "{answered:?}");
-}
-
-/// Who was connected all the while got everything soon.
-fn no_stall(crew: &Crew) {
-    let gaps = crew.ledger.book().gaps.clone();
-    assert!(gaps.longest < STALL, "{gaps}");
 }

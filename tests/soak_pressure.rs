@@ -3,15 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures::{SinkExt, StreamExt, future::join_all};
-use serde_json::{Value, json};
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    time::{Instant, sleep, timeout},
-};
-use tokio_tungstenite::{
-    WebSocketStream, client_async,
-    tungstenite::{Error, Message},
-};
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     NO_LIMITS,
@@ -20,6 +14,7 @@ use crate::{
     seed, size,
     soak_crew::{Crew, Size},
     soak_judge::judge,
+    soak_raw::{Stream, answer, open},
     soak_stage::{Node, Stage},
     support::PATIENCE,
 };
@@ -32,8 +27,6 @@ const ALLOWANCE: u64 = 64 * 1024;
 /// Characters of a long message and of a short one, of four bytes each.
 const LOUD: usize = 4_000;
 const SHORT: usize = 100;
-
-type Stream = WebSocketStream<TcpStream>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_does_not_read_is_closed_and_the_others_go_on() {
@@ -56,6 +49,8 @@ async fn who_does_not_read_is_closed_and_the_others_go_on() {
             crew.ledger.book().begin(&member.client.id, place, &key, &text_of(LOUD));
             let (id, seq) = say(&mut loud, place, &key).await;
             crew.ledger.book().acknowledged(&key, &id, seq);
+            // About 100 MB, however long it takes.
+            sleep(size.load / 6_000).await;
         }
     };
     let ((), ()) = tokio::join!(crew.work(&stage, size), shouting);
@@ -113,42 +108,6 @@ async fn who_sends_more_than_can_be_kept_is_told_to_come_again() {
 
 fn text_of(characters: usize) -> String {
     "📣".repeat(characters)
-}
-
-async fn open(node: &Node, token: &str, deaf: bool) -> Stream {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    if deaf {
-        socket.set_recv_buffer_size(4_096).expect("a small buffer");
-    }
-    // Past the proxy, which would read for them.
-    let url = node.url().expect("a running node");
-    let address = url.strip_prefix("http://").expect("http").parse().expect("an address");
-    let stream = socket.connect(address).await.expect("a connection");
-    let (mut stream, _) =
-        client_async(format!("ws://{address}/api/v1/ws"), stream).await.expect("a socket");
-    let hello = json!({ "type": "hello", "id": 0, "data": { "token": token } });
-    stream.send(Message::text(hello.to_string())).await.expect("sent");
-    let reply = answer(&mut stream).await.expect("a reply");
-    assert_eq!(reply["type"], "ok", "{reply}");
-    stream
-}
-
-/// The next reply; none at the end.
-async fn answer(
-    stream: &mut (impl futures::Stream<Item = Result<Message, Error>> + Unpin),
-) -> Option<Value> {
-    loop {
-        match timeout(PATIENCE, stream.next()).await.expect("a frame in time")? {
-            Ok(Message::Text(text)) => {
-                // Events are long here, and not looked at.
-                if text.starts_with(r#"{"type":"ok""#) || text.starts_with(r#"{"type":"error""#) {
-                    return Some(serde_json::from_str(&text).expect("JSON"));
-                }
-            }
-            Ok(Message::Close(_)) | Err(_) => return None,
-            Ok(_) => {}
-        }
-    }
 }
 
 fn send_frame(id: usize, place: &str, key: &str, characters: usize) -> Message {
