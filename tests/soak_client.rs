@@ -1,7 +1,7 @@
 //! One person at the reference client: writes until it is answered, and watches what arrives.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, VecDeque},
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -24,6 +24,8 @@ use crate::soak_ledger::Ledger;
 
 /// Messages held of a conversation: their last state is compared in the end. That all have come is known of each.
 const HELD: usize = 1_000;
+/// Connections of a client that are remembered.
+const CONNECTIONS: usize = 16;
 /// Before a command that found no connection, or lost it, is given again.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -38,8 +40,8 @@ pub(crate) struct Client {
 
 #[derive(Default)]
 struct Seen {
-    connected: Option<Instant>,
-    left: Option<Instant>,
+    /// The last connections: since when, until when.
+    connections: VecDeque<(Instant, Option<Instant>)>,
     /// The `seq` of each message that was new at its time, by conversation.
     messages: HashMap<String, BTreeSet<u64>>,
 }
@@ -98,7 +100,7 @@ impl Client {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.seen().connected.is_some()
+        self.seen().connections.back().is_some_and(|(_, end)| end.is_none())
     }
 
     pub(crate) fn stats(&self) -> parlance_client::Stats {
@@ -198,6 +200,11 @@ impl Client {
         })
     }
 
+    /// Whether a message has come.
+    pub(crate) fn has(&self, conversation: &str, seq: u64) -> bool {
+        self.seen().messages.get(conversation).is_some_and(|places| places.contains(&seq))
+    }
+
     pub(crate) fn cursor(&self, conversation: &str) -> Option<u64> {
         self.inner.with_cache(|cache| cache.cursor(conversation))
     }
@@ -218,18 +225,23 @@ impl Client {
         loop {
             match updates.recv().await {
                 Ok(Update::Connected { .. }) => {
-                    let away = {
+                    let before = {
                         let mut seen = self.seen();
-                        seen.connected = Some(Instant::now());
-                        seen.left.take()
+                        let before = seen.connections.back().copied();
+                        seen.connections.push_back((Instant::now(), None));
+                        if seen.connections.len() > CONNECTIONS {
+                            seen.connections.pop_front();
+                        }
+                        before
                     };
-                    if let Some(left) = away {
+                    if let Some((_, Some(left))) = before {
                         self.ledger.book().absences.add(left.elapsed(), &self.id);
                     }
                 }
                 Ok(Update::Disconnected { .. }) => {
-                    let mut seen = self.seen();
-                    (seen.connected, seen.left) = (None, Some(Instant::now()));
+                    if let Some((_, end)) = self.seen().connections.back_mut() {
+                        *end = Some(Instant::now());
+                    }
                 }
                 Ok(Update::Applied(applied)) => self.applied(&applied),
                 Ok(Update::Stopped(why)) => {
@@ -262,16 +274,16 @@ impl Client {
     }
 
     fn arrived(&self, conversation: &str, messages: &[Message]) {
-        let (fresh, connected) = {
+        let (fresh, connections) = {
             let mut seen = self.seen();
-            let connected = seen.connected;
+            let connections = seen.connections.clone();
             let places = seen.messages.entry(conversation.to_owned()).or_default();
             let fresh: Vec<_> = messages.iter().filter(|m| places.insert(m.seq)).collect();
-            (fresh, connected)
+            (fresh, connections)
         };
         let mut book = self.ledger.book();
         for message in fresh {
-            book.arrived(&self.id, message.text("client_msg_id").unwrap_or_default(), connected);
+            book.arrived(&self.id, message.text("client_msg_id").unwrap_or_default(), &connections);
         }
     }
 

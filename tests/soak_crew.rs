@@ -23,6 +23,8 @@ use crate::{
 
 /// Who fits a channel beside `general`.
 const CHANNEL: usize = 25;
+/// Who connects at a time in the beginning.
+const CROWD: usize = 25;
 /// Writes that may wait for their answer before a person stops to think of more.
 const PATIENT: usize = 40;
 
@@ -83,7 +85,7 @@ impl Crew {
             all[other].push(dm);
         }
         let ledger = Arc::new(Ledger::default());
-        let mut members = vec![];
+        let mut members: Vec<Member> = vec![];
         for ((n, person), places) in people.into_iter().enumerate().zip(all) {
             let seed = stage.seed.wrapping_add(n as u64);
             // Half of them begin at each node.
@@ -92,11 +94,16 @@ impl Crew {
             nodes.rotate_left(half);
             let client = Client::start(person, &nodes, ledger.clone(), seed);
             members.push(Member { client, places });
+            // Not all at once: what a node makes of a crowd at its door is another scenario.
+            if members.len().is_multiple_of(CROWD) || members.len() == size.people {
+                until("all are connected", async || {
+                    members.iter().all(|m| m.client.is_connected())
+                })
+                .await;
+            }
         }
         let (skipped, serial) = (AtomicU64::new(0), AtomicU64::new(0));
-        let crew = Self { ledger, members, workspace: id, skipped, serial };
-        until("everybody is connected", async || crew.connected() == crew.members.len()).await;
-        crew
+        Self { ledger, members, workspace: id, skipped, serial }
     }
 
     pub(crate) fn connected(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -10,14 +11,17 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    soak_client::Kept,
+    soak_client::{Client, Kept},
     soak_crew::{Crew, Member},
     soak_ledger::Ledger,
     soak_stage::Stage,
+    support::until,
 };
 
 /// What the wire contract allows a change to take to every live connection is 5 s; this is for a busy machine.
 const STALL: Duration = Duration::from_secs(10);
+/// And where nothing is wrong, the contract's own.
+const LIVE: Duration = Duration::from_secs(5);
 /// How long all may take to be answered and to hold the same, once nothing is wrong any more.
 const SETTLING: Duration = Duration::from_secs(30);
 
@@ -30,6 +34,7 @@ struct Truth {
 /// Waits for the end of the load's effects, judges them, and prints a report.
 pub(crate) async fn judge(name: &str, stage: &Stage, crew: &Crew, notes: &[String]) {
     let answered = crew.answered(SETTLING).await;
+    witness(stage, crew).await;
     let left = |m: &&Member| !crew.ledger.book().is_removed(&m.client.id);
     let members: Vec<&Member> = crew.members.iter().filter(left).collect();
     let mut places = BTreeMap::new();
@@ -65,6 +70,37 @@ pub(crate) async fn judge(name: &str, stage: &Stage, crew: &Crew, notes: &[Strin
         stage.seed,
         wrongs.unwrap_or_default()
     );
+}
+
+/// In the end all members may be at one node. One more connection at each tells a word that the others have to hear, live.
+async fn witness(stage: &Stage, crew: &Crew) {
+    let admin = &crew.members[0];
+    let (place, person) = (&admin.places[0], (admin.client.id.clone(), admin.client.token.clone()));
+    let start = |address: &SocketAddr| {
+        Client::start(person.clone(), &[*address], crew.ledger.clone(), stage.seed)
+    };
+    let witnesses: Vec<_> = stage.addresses().iter().map(start).collect();
+    until("there is a witness at each node", async || witnesses.iter().all(|w| w.is_connected()))
+        .await;
+    let mut words = vec![];
+    for (node, witness) in witnesses.iter().enumerate() {
+        let key = format!("the word of node {node}");
+        witness.send(place, &key, &key);
+        until("the word is kept", async || witness.unanswered() == 0).await;
+        let seq = crew.ledger.book().sends[&key].acked.as_ref().map(|acked| acked.seq);
+        words.push((key, seq.unwrap_or_default()));
+    }
+    let begun = Instant::now();
+    for (node, witness) in witnesses.iter().enumerate() {
+        for (key, seq) in &words {
+            while !witness.has(place, *seq) && begun.elapsed() < LIVE {
+                sleep(Duration::from_millis(20)).await;
+            }
+            if !witness.has(place, *seq) {
+                crew.ledger.book().wrong(format!("node {node} did not tell {key} within {LIVE:?}"));
+            }
+        }
+    }
 }
 
 /// The whole history, as REST tells it. Its places are dense, and nothing is in it twice.

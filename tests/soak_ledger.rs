@@ -1,7 +1,7 @@
 //! What was sent, acknowledged and received, as all the clients of a scenario saw it together.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -25,7 +25,7 @@ pub(crate) struct Book {
     pub(crate) put_off: u64,
     /// Commands that were begun again; the client counts no sends.
     pub(crate) retries: u64,
-    /// Between acknowledgement and arrival, where the receiver was connected all the while.
+    /// Between acknowledgement and arrival, as far as the receiver was connected.
     pub(crate) gaps: Times,
     /// Between a command's first try and its answer.
     pub(crate) answers: Times,
@@ -104,23 +104,33 @@ impl Book {
         self.removed.contains_key(person)
     }
 
-    /// A message is new to a person who has been connected since then.
-    pub(crate) fn arrived(&mut self, person: &str, key: &str, connected: Option<Instant>) {
+    /// A message is new to a person who has had these connections. The longest time that one of them went on without it
+    /// after it was acknowledged is what it took: to have come after all, with a later one, is no excuse.
+    pub(crate) fn arrived(
+        &mut self,
+        person: &str,
+        key: &str,
+        connections: &VecDeque<(Instant, Option<Instant>)>,
+    ) {
         self.delivered += 1;
         let Some(fate) = self.sends.get(key) else {
             return self.wrong(format!("{person} got {key}, which nobody sent"));
         };
-        if self.removed.get(person).copied().flatten().is_some_and(|removed| fate.begun > removed) {
-            self.wrong(format!("{person} got {key}, which was sent after they were removed"));
-        } else if let Some(acked) = &fate.acked
-            && connected.is_some_and(|since| since <= acked.at)
-        {
-            let gap = acked.at.elapsed();
-            if gap > self.gaps.longest {
-                self.gaps.add(gap, &format!("{key} (seq {}) to {person}", acked.seq));
-            } else {
-                self.gaps.add(gap, "");
-            }
+        let removed = self.removed.get(person).copied().flatten();
+        if removed.is_some_and(|removed| fate.begun > removed) {
+            return self
+                .wrong(format!("{person} got {key}, which was sent after they were removed"));
+        }
+        let Some(acked) = &fate.acked else { return };
+        let waits = connections.iter().filter_map(|(since, until)| {
+            let until = until.unwrap_or_else(Instant::now);
+            until.checked_duration_since(acked.at.max(*since))
+        });
+        let gap = waits.max().unwrap_or_default();
+        if gap > self.gaps.longest {
+            self.gaps.add(gap, &format!("{key} (seq {}) to {person}", acked.seq));
+        } else {
+            self.gaps.add(gap, "");
         }
     }
 
