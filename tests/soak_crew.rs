@@ -67,7 +67,7 @@ impl Crew {
             rooms.push(text(&stage.post(&channels, channel, admin).await["id"]));
         }
         let places = stream::iter(0..size.people)
-            .map(|n| enter(stage, &people, n, (&id, &code, &rooms[n % rooms.len()])))
+            .map(|n| enter(stage, &people, n, (&code, &rooms[n % rooms.len()])))
             .buffered(4)
             .collect::<Vec<_>>()
             .await;
@@ -200,12 +200,11 @@ async fn enter(
     stage: &Stage,
     people: &[(String, String)],
     n: usize,
-    (workspace, code, room): (&str, &str, &str),
+    (code, room): (&str, &str),
 ) -> String {
     let token = &people[n].1;
     stage.post("/workspaces/join", json!({ "join_code": code }), token).await;
     stage.post(&format!("/channels/{room}/join"), json!({}), token).await;
-    let _ = workspace;
     room.to_owned()
 }
 

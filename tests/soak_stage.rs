@@ -53,6 +53,10 @@ impl Stage {
     ) -> Self {
         let home =
             tokio::task::spawn_blocking(move || Arc::new(Home::new(on))).await.expect("a home");
+        #[expect(clippy::print_stderr, reason = "whatever fails, it can be run again")]
+        {
+            eprintln!("PARLANCE_SOAK_SEED={seed}");
+        }
         let mut all = vec![];
         for number in 0..nodes {
             all.push(Node::start_first(&home, number, seed, settings).await);
