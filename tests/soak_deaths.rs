@@ -12,12 +12,15 @@ use crate::{
     seed, size,
     soak_crew::{Crew, Size},
     soak_judge::judge,
+    soak_raw,
     soak_stage::{Node, Stage},
     support::until,
 };
 
 /// The service is away for as long.
 const AWAY: Duration = Duration::from_millis(600);
+/// How long a node may take to end: it sends its clients away, and finishes what they began.
+const END: Duration = Duration::from_secs(8);
 /// How long a conversation may be held up by the open transaction of a node that died.
 const LOCKED: Duration = Duration::from_secs(15);
 /// How long by a store that says nothing more: until the driver's monitor misses it, and as long as a write is tried again.
@@ -81,6 +84,7 @@ async fn a_rolling_restart_loses_nothing() {
     tokio::join!(crew.work(&stage, size), rolling);
     let notes = [format!("ends took {stops:?}")];
     judge("rolling restart", &stage, &crew, &notes).await;
+    assert!(stops.iter().all(|took| *took < END), "{notes:?}");
 }
 
 /// (e): the embedded default has nobody who takes over.
@@ -139,6 +143,25 @@ async fn a_conversation_goes_on_soon_after_a_death_in_a_transaction() {
     judge("a death in a transaction", &stage, &crew, &notes).await;
     // As long as the store lets such a transaction live: `transactionLifetimeLimitSeconds`, of which tests/services.py makes 10.
     assert!(answered.as_ref().is_ok_and(|time| *time < LOCKED), "{answered:?}");
+}
+
+/// Clients that were sent away from one node knock at the next, whose turn it may be to end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_hello_to_a_node_that_ends_is_sent_away_at_once() {
+    let stage = Stage::set(On::Embedded, 1, seed(), &[NO_LIMITS]).await;
+    let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
+    let (node, token) = (&stage.nodes[0], &crew.members[0].client.token);
+    let mut late = soak_raw::upgrade(node, false).await;
+    let knocking = async {
+        until("the others are sent away", async || crew.connected() == 0).await;
+        soak_raw::hello(&mut late, token).await
+    };
+    let (took, hello) = tokio::join!(node.stop(), knocking);
+    assert!(
+        took < END,
+        "the node took {took:?} to end; the late hello got {:?}",
+        hello.map(|reply| reply["type"].clone())
+    );
 }
 
 /// The store's host vanishes without a word in the middle of an answer; another takes its place.
