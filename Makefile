@@ -3,16 +3,17 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help run test check fmt lint docs deny image spec simulate breaks
+.PHONY: help run test soak simulate breaks check fmt lint docs deny image spec
 
 help:
-	@echo "make run    the server on http://127.0.0.1:8080, data in ./data"
-	@echo "make test   all tests, with the services that they need"
-	@echo "make check  formatting, lints, documentation"
-	@echo "make simulate SEEDS=100000   nodes and clients under a seed, many times; SEED=7 plays one and prints its trace"
-	@echo "make breaks      breaks the code in every way of tests/breaks.rs, and has the simulation find it"
-	@echo "make deny   licences and bans of dependencies"
-	@echo "make image  the container image parlance:latest"
+	@echo "make run        the server on http://127.0.0.1:8080, data in ./data"
+	@echo "make test       all tests, with the services that they need"
+	@echo "make check      formatting, lints, documentation"
+	@echo "make simulate   nodes and clients under a seed, SEEDS=10000 times; SEED=7 plays one and prints its trace"
+	@echo "make breaks     breaks the code in every way of tests/breaks.rs, and has the simulation find it"
+	@echo "make soak       the fault tests, for PARLANCE_SOAK=10m each, with a report"
+	@echo "make deny       licences and bans of dependencies"
+	@echo "make image      the container image parlance:latest"
 
 run:
 	$(CARGO) run --release -p parlance-server -- serve
@@ -21,6 +22,11 @@ test:
 	@command -v cargo-nextest >/dev/null || $(CARGO) install cargo-nextest --locked
 	$(PYTHON) tests/services.py -- $(CARGO) nextest run --workspace
 	$(CARGO) test --workspace --doc
+
+# A time for each scenario, and maybe people and messages a second: 10m,500,200.
+soak: export PARLANCE_SOAK ?= 10m
+soak:
+	$(PYTHON) tests/services.py -- $(CARGO) nextest run --release -p parlance-server --test soak --profile soak --no-capture
 
 check: fmt lint docs
 

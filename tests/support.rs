@@ -79,14 +79,23 @@ impl Server {
     }
 
     pub(crate) fn terminate(&self) {
-        let pid = self.child.id().to_string();
+        let pid = self.pid().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("wait")
     }
 
     pub(crate) async fn exit(&mut self) -> ExitStatus {
         timeout(PATIENCE, async {
             loop {
-                if let Some(status) = self.child.try_wait().expect("wait") {
+                if let Some(status) = self.ended() {
                     return status;
                 }
                 tokio::task::yield_now().await;

@@ -1,0 +1,233 @@
+//! A TCP proxy that misbehaves as it is told, from one moment to the next: on the links that are open, on those that come, in
+//! either direction. What chance decides comes from a seed.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+    time::timeout,
+};
+
+use crate::{
+    dice::Dice,
+    proxy_link::{carry, reset},
+};
+
+/// How long the far side may take to accept.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// What happens to the bytes of one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Pass,
+    /// Takes what fits the buffers of the system and forwards nothing; what was taken is forwarded when the stall ends.
+    Stall,
+    /// As many bytes a second.
+    Slow(usize),
+    /// Random bytes *between* the right ones, in one of so many chunks. None is flipped: TCP would not let that through, and
+    /// another letter in a text is another text, which nobody could tell from a lost one.
+    Garbage(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From whoever connected to the proxy.
+    Up,
+    /// To them.
+    Down,
+    Both,
+}
+
+/// One of a link's two ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Whoever connected to the proxy.
+    Client,
+    /// Where the proxy connects to.
+    Target,
+}
+
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: AbortHandle,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    dice: Dice,
+}
+
+struct State {
+    target: SocketAddr,
+    refusing: bool,
+    /// Of links that come.
+    up: Mode,
+    down: Mode,
+    links: HashMap<u64, Link>,
+    next: u64,
+}
+
+/// A link that is open.
+struct Link {
+    up: watch::Sender<Mode>,
+    down: watch::Sender<Mode>,
+    end: watch::Sender<Option<End>>,
+}
+
+/// How a link ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Both sides are reset.
+    Cut,
+    /// This side is kept open, and hears nothing more; the other side is closed.
+    Keep(Side),
+}
+
+impl Proxy {
+    pub(crate) async fn start(target: SocketAddr, seed: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let state = State {
+            target,
+            refusing: false,
+            up: Mode::Pass,
+            down: Mode::Pass,
+            links: HashMap::new(),
+            next: 0,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), dice: Dice::new(seed) });
+        let accepting = tokio::spawn(accept(listener, shared.clone())).abort_handle();
+        Self { address, shared, accepting }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where new links go, from now on.
+    pub(crate) fn aim(&self, target: SocketAddr) {
+        self.shared.lock().target = target;
+    }
+
+    /// All links, open and to come.
+    pub(crate) fn set(&self, way: Way, mode: Mode) {
+        self.set_new(way, mode);
+        self.set_open(way, mode);
+    }
+
+    /// Links to come.
+    pub(crate) fn set_new(&self, way: Way, mode: Mode) {
+        let mut state = self.shared.lock();
+        if way != Way::Down {
+            state.up = mode;
+        }
+        if way != Way::Up {
+            state.down = mode;
+        }
+    }
+
+    /// Open links.
+    pub(crate) fn set_open(&self, way: Way, mode: Mode) {
+        for link in self.shared.lock().links.values() {
+            if way != Way::Down {
+                link.up.send_replace(mode);
+            }
+            if way != Way::Up {
+                link.down.send_replace(mode);
+            }
+        }
+    }
+
+    /// Resets all open links, on both sides.
+    pub(crate) fn cut(&self) {
+        self.end(End::Cut);
+    }
+
+    /// Closes the other side of all open links; this one stays open and hears nothing more, not even that.
+    pub(crate) fn keep_only(&self, side: Side) {
+        self.end(End::Keep(side));
+    }
+
+    /// Whether links to come are reset at once.
+    pub(crate) fn refuse(&self, refusing: bool) {
+        self.shared.lock().refusing = refusing;
+    }
+
+    /// Well again: what stood still goes on, what could be corrupt or deaf is reset.
+    pub(crate) fn heal(&self) {
+        self.refuse(false);
+        self.cut();
+        self.set(Way::Both, Mode::Pass);
+    }
+
+    pub(crate) fn open_links(&self) -> usize {
+        self.shared.lock().links.len()
+    }
+
+    fn end(&self, end: End) {
+        for link in self.shared.lock().links.values() {
+            link.end.send_replace(Some(end));
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    // With this task go its links.
+    let mut links = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = links.join_next() => continue,
+        };
+        let Ok((client, _)) = accepted else { continue };
+        if shared.lock().refusing {
+            reset(&client);
+            continue;
+        }
+        links.spawn(serve(client, shared.clone()));
+    }
+}
+
+async fn serve(client: TcpStream, shared: Arc<Shared>) {
+    // Known from its first moment: who tells the links something means this one too.
+    let (end, mut ended) = watch::channel(None);
+    let (id, target, up, down) = {
+        let mut state = shared.lock();
+        let (up_mode, up) = watch::channel(state.up);
+        let (down_mode, down) = watch::channel(state.down);
+        let id = state.next;
+        state.next += 1;
+        state.links.insert(id, Link { up: up_mode, down: down_mode, end });
+        (id, state.target, up, down)
+    };
+    let connected = tokio::select! {
+        connected = timeout(CONNECT, TcpStream::connect(target)) => connected.ok().and_then(Result::ok),
+        _ = ended.wait_for(Option::is_some) => None,
+    };
+    match connected {
+        Some(target) => carry((client, target), (up, down), &mut ended, &shared.dice).await,
+        None => reset(&client),
+    }
+    shared.lock().links.remove(&id);
+}

@@ -1,0 +1,183 @@
+//! Nodes end, in order and without, and Redis with them; the embedded node ends and comes back.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    NO_LIMITS,
+    dice::Dice,
+    home::On,
+    proxy::{Mode, Side, Way},
+    seed, size,
+    soak_crew::{Crew, Size},
+    soak_judge::judge,
+    soak_raw,
+    soak_stage::{Node, Stage},
+    support::until,
+};
+
+/// The service is away for as long.
+const AWAY: Duration = Duration::from_millis(600);
+/// How long a node may take to end: it sends its clients away, and finishes what they began.
+const END: Duration = Duration::from_secs(8);
+/// How long a conversation may be held up by the open transaction of a node that died.
+const LOCKED: Duration = Duration::from_secs(15);
+/// How long by a store that says nothing more: until the driver's monitor misses it, and as long as a write is tried again.
+const SILENT: Duration = Duration::from_secs(25);
+/// Between two deaths.
+const CALM: Duration = Duration::from_secs(2);
+
+/// (b): any node, any time, by SIGKILL or SIGTERM; now and then Redis.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_and_redis_die_at_random() {
+    let size = size((12, 12, 15.0), (100, 60.0));
+    let stage = Stage::set(On::Services, 2, seed(), &[NO_LIMITS]).await;
+    let crew = Crew::gather(&stage, size).await;
+    let (mut deaths, dice) = ([0; 3], Dice::new(stage.seed + 1));
+    let dying = async {
+        let begun = Instant::now();
+        while begun.elapsed() < size.load {
+            sleep(dice.around(CALM)).await;
+            let node = dice.of(&stage.nodes);
+            // Each kind in turn; the worst of them twice.
+            let how = [0, 1, 0, 2][deaths.iter().sum::<usize>() % 4];
+            deaths[how] += 1;
+            match how {
+                0 => node.kill(),
+                1 => _ = node.stop().await,
+                _ => stage.home.services().redis.kill(),
+            }
+            sleep(dice.around(AWAY)).await;
+            if how == 2 {
+                let home = stage.home.clone();
+                let again = move || home.services().redis.start_again();
+                tokio::task::spawn_blocking(again).await.expect("Redis");
+            } else {
+                node.start().await;
+            }
+        }
+    };
+    tokio::join!(crew.work(&stage, size), dying);
+    stage.heal().await;
+    let notes =
+        [format!("kill -9 {}, SIGTERM {}, Redis killed {}", deaths[0], deaths[1], deaths[2])];
+    judge("nodes and Redis die", &stage, &crew, &notes).await;
+}
+
+/// (c): one node after the other is stopped, waited for, and started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_loses_nothing() {
+    let size = size((10, 16, 20.0), (500, 200.0));
+    let stage = Stage::set(On::Services, 2, seed(), &[NO_LIMITS]).await;
+    let crew = Crew::gather(&stage, size).await;
+    let (begun, mut stops) = (Instant::now(), vec![]);
+    let rolling = async {
+        while begun.elapsed() < size.load.mul_f64(0.8) {
+            for node in &stage.nodes {
+                sleep((size.load / 10).min(Duration::from_secs(20))).await;
+                stops.push(node.stop().await);
+                node.start().await;
+            }
+        }
+    };
+    tokio::join!(crew.work(&stage, size), rolling);
+    let notes = [format!("ends took {stops:?}")];
+    judge("rolling restart", &stage, &crew, &notes).await;
+    assert!(stops.iter().all(|took| *took < END), "{notes:?}");
+}
+
+/// (e): the embedded default has nobody who takes over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_node_dies_at_random() {
+    let size = size((8, 8, 40.0), (100, 100.0));
+    let stage = Stage::set(On::Embedded, 1, seed(), &[NO_LIMITS]).await;
+    let crew = Crew::gather(&stage, size).await;
+    let (mut deaths, dice, node) = (0, Dice::new(stage.seed + 1), &stage.nodes[0]);
+    let dying = async {
+        let begun = Instant::now();
+        while begun.elapsed() < size.load {
+            sleep(dice.around(CALM / 2)).await;
+            end(node, dice.roll(3) > 0).await;
+            deaths += 1;
+            sleep(dice.around(AWAY / 3)).await;
+            node.start().await;
+        }
+    };
+    tokio::join!(crew.work(&stage, size), dying);
+    let notes = [format!("ends {deaths}")];
+    judge("the embedded node dies", &stage, &crew, &notes).await;
+}
+
+async fn end(node: &Node, kill: bool) {
+    if kill {
+        node.kill();
+    } else {
+        let _ = node.stop().await;
+    }
+}
+
+/// A node that dies in a transaction leaves it open in the store, on the head of its conversation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_goes_on_soon_after_a_death_in_a_transaction() {
+    let stage = Stage::set(On::Services, 2, seed(), &[NO_LIMITS]).await;
+    let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
+    let (one, other) = (&stage.nodes[0], &stage.nodes[1]);
+    other.front.refuse(true);
+    other.front.cut();
+    until("all are at one node", async || crew.connected() == 3 && other.front.open_links() == 0)
+        .await;
+    // What it asks of the store arrives there, and the answers do not come back.
+    let store = one.store.as_ref().expect("a store");
+    store.set(Way::Down, Mode::Stall);
+    let (member, place) = (&crew.members[0], &crew.members[0].places[0]);
+    member.client.send(place, "m1", "begun by one");
+    sleep(Duration::from_millis(500)).await;
+    one.kill();
+    store.heal();
+    other.front.refuse(false);
+    let answered = crew.answered(Duration::from_secs(90)).await;
+    one.start().await;
+    stage.heal().await;
+    let notes = [format!("the conversation went on after {answered:?}")];
+    judge("a death in a transaction", &stage, &crew, &notes).await;
+    // As long as the store lets such a transaction live: `transactionLifetimeLimitSeconds`, of which tests/services.py makes 10.
+    assert!(answered.as_ref().is_ok_and(|time| *time < LOCKED), "{answered:?}");
+}
+
+/// Clients that were sent away from one node knock at the next, whose turn it may be to end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_hello_to_a_node_that_ends_is_sent_away_at_once() {
+    let stage = Stage::set(On::Embedded, 1, seed(), &[NO_LIMITS]).await;
+    let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
+    let (node, token) = (&stage.nodes[0], &crew.members[0].client.token);
+    let mut late = soak_raw::upgrade(node, false).await;
+    let knocking = async {
+        until("the others are sent away", async || crew.connected() == 0).await;
+        soak_raw::hello(&mut late, token).await
+    };
+    let (took, hello) = tokio::join!(node.stop(), knocking);
+    assert!(
+        took < END,
+        "the node took {took:?} to end; the late hello got {:?}",
+        hello.map(|reply| reply["type"].clone())
+    );
+}
+
+/// The store's host vanishes without a word in the middle of an answer; another takes its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_falls_silent_holds_a_conversation_up_for_a_bounded_time() {
+    let stage = Stage::set(On::Services, 1, seed(), &[NO_LIMITS]).await;
+    let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
+    let store = stage.nodes[0].store.as_ref().expect("a store");
+    store.set(Way::Down, Mode::Stall);
+    let (member, place) = (&crew.members[0], &crew.members[0].places[0]);
+    member.client.send(place, "m1", "to be answered");
+    sleep(Duration::from_millis(500)).await;
+    store.set_new(Way::Down, Mode::Pass);
+    store.keep_only(Side::Client);
+    let answered = crew.answered(Duration::from_mins(1)).await;
+    let notes = [format!("the conversation went on after {answered:?}")];
+    judge("a store falls silent", &stage, &crew, &notes).await;
+    assert!(answered.as_ref().is_ok_and(|time| *time < SILENT), "{answered:?}");
+}

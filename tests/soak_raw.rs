@@ -1,0 +1,61 @@
+//! A socket without a client behind it: to do with it what no client does.
+
+use futures::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Error, Message},
+};
+
+use crate::{soak_stage::Node, support::PATIENCE};
+
+pub(crate) type Stream = WebSocketStream<TcpStream>;
+
+/// Past the proxy, which would read for those who do not. A deaf one has next to no room for what it does not read.
+pub(crate) async fn upgrade(node: &Node, deaf: bool) -> Stream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    if deaf {
+        socket.set_recv_buffer_size(4_096).expect("a small buffer");
+    }
+    let url = node.url().expect("a running node");
+    let address = url.strip_prefix("http://").expect("http").parse().expect("an address");
+    let stream = socket.connect(address).await.expect("a connection");
+    let upgraded = client_async(format!("ws://{address}/api/v1/ws"), stream).await;
+    upgraded.expect("a socket").0
+}
+
+/// The reply; none if the connection ended instead.
+pub(crate) async fn hello(stream: &mut Stream, token: &str) -> Option<Value> {
+    let hello = json!({ "type": "hello", "id": 0, "data": { "token": token } });
+    stream.send(Message::text(hello.to_string())).await.ok()?;
+    answer(stream).await
+}
+
+pub(crate) async fn open(node: &Node, token: &str, deaf: bool) -> Stream {
+    let mut stream = upgrade(node, deaf).await;
+    let reply = hello(&mut stream, token).await.expect("a reply");
+    assert_eq!(reply["type"], "ok", "{reply}");
+    stream
+}
+
+/// The next reply; none at the end.
+pub(crate) async fn answer(
+    stream: &mut (impl futures::Stream<Item = Result<Message, Error>> + Unpin),
+) -> Option<Value> {
+    loop {
+        match timeout(PATIENCE, stream.next()).await.expect("a frame in time")? {
+            Ok(Message::Text(text)) => {
+                // Events are long here, and not looked at.
+                if text.starts_with(r#"{"type":"ok""#) || text.starts_with(r#"{"type":"error""#) {
+                    return Some(serde_json::from_str(&text).expect("JSON"));
+                }
+            }
+            Ok(Message::Close(_)) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
+}
