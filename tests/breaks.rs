@@ -85,6 +85,9 @@ const BREAKS: &[Break] = breaks! {
         "let Some(since) = connection.attaching.take() else { return };"
         => r#"let Some(_) = connection.attaching.take() else { return };
         let since = Attaching::default();"#,
+    "who lost access in the middle of a replay is not told" in "crates/application/src/hello.rs":
+        "self.live.lost_access(connection, conversation).await;"
+        => "let _ = conversation;",
     "a conversation's live events come before its replay" in "crates/application/src/hello.rs":
         "conversations.retain(|head| !later.contains(&head.conversation_id));"
         => "conversations.retain(|head| later.len() < usize::MAX || head.rev == 0);",

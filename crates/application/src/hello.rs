@@ -114,7 +114,10 @@ impl Hello {
                     let page = self.messages.replay(reader, conversation, query).await;
                     match catch_up.page(page) {
                         Ok(Some(page)) => page,
-                        Ok(None) => continue,
+                        Ok(None) => {
+                            self.live.lost_access(connection, conversation).await;
+                            continue;
+                        }
                         Err(error) => {
                             tracing::warn!(%error, %conversation, "a replay waits for the store");
                             sleep(RETRY).await;

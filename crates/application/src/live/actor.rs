@@ -61,6 +61,10 @@ pub(super) enum Input {
         then: Option<Head>,
         done: oneshot::Sender<bool>,
     },
+    LostAccess {
+        connection: ConnectionId,
+        conversation: ConversationId,
+    },
     Unregister {
         connection: ConnectionId,
     },
@@ -187,6 +191,12 @@ impl Actor {
                 let wanted = self.replay(connection, conversation, &frame, then).await;
                 let _ = done.send(wanted);
             }
+            Input::LostAccess { connection, conversation } => {
+                if self.awaits(connection, conversation) {
+                    self.tell(vec![connection], &Frame::left(conversation)).await;
+                    self.leave(connection, conversation);
+                }
+            }
             Input::Unregister { connection } => self.unregister(connection).await,
             Input::Typing { connection, conversation, on } => {
                 self.type_in(connection, conversation, on).await;
@@ -309,6 +319,11 @@ impl Actor {
         }
     }
 
+    /// Whether a connection waits for the replay of a conversation.
+    fn awaits(&self, id: ConnectionId, conversation: ConversationId) -> bool {
+        self.pending.get(&conversation).is_some_and(|ids| ids.contains(&id))
+    }
+
     /// Tells a page to a connection that still waits for it, and joins it after the last one.
     async fn replay(
         &mut self,
@@ -317,7 +332,7 @@ impl Actor {
         frame: &Frame,
         then: Option<Head>,
     ) -> bool {
-        let wanted = self.pending.get(&conversation).is_some_and(|ids| ids.contains(&id));
+        let wanted = self.awaits(id, conversation);
         if wanted {
             self.tell(vec![id], frame).await;
             if let Some(have) = then {

@@ -161,6 +161,11 @@ impl Live {
         wanted.await.unwrap_or(false)
     }
 
+    /// A connection's access to a conversation has ended before its replay did: says so, unless it has been said.
+    pub async fn lost_access(&self, connection: ConnectionId, conversation: ConversationId) {
+        self.input(Input::LostAccess { connection, conversation }).await;
+    }
+
     /// How long this node has lived, by the monotonic clock.
     pub fn uptime(&self) -> Duration {
         self.began.elapsed()

@@ -159,7 +159,7 @@ impl CatchUp {
         Some(Next::Tell(Page::of(&page, replay.head.access_rev)))
     }
 
-    /// The page that was asked for. `Err` where it is to be asked for again, a little later.
+    /// The page that was asked for; none where access has ended. `Err` where it is to be asked for again, a little later.
     pub fn page(&mut self, page: Result<ReplayPage>) -> Result<Option<Page>> {
         match page {
             Ok(page) => {
@@ -167,7 +167,6 @@ impl CatchUp {
                 replay.from_rev = page.to_rev;
                 Ok(Some(Page::of(&page, replay.head.access_rev)))
             }
-            // The event that says so is on its way.
             Err(Error::NotFound(_)) => {
                 self.done();
                 Ok(None)

@@ -132,6 +132,19 @@ async fn who_is_removed_in_the_middle_of_a_replay_is_told_no_more_of_it() {
 }
 
 #[tokio::test]
+async fn who_is_found_removed_when_a_replay_is_read_is_told_so() {
+    let scene = Scene::new();
+    let mut store = scene.store();
+    store.expect_replay().once().returning(|_, _, _| Err(Error::NotFound("conversation")));
+    let app = scene.node.app(store);
+    let opened = scene.open(&app, 1, 0).await.expect("opens");
+    app.hello.attach(socket(1), &opened).await;
+    app.hello.catch_up(&scene.ada, socket(1), opened.catch_up, || std::future::ready(())).await;
+    app.live.settle().await;
+    assert_eq!(scene.node.fanout.types(socket(1)), ["conversation.left"]);
+}
+
+#[tokio::test]
 async fn a_session_that_ended_meanwhile_is_refused_and_forgotten() {
     let scene = Scene::new();
     let mut store = MockStore::new();

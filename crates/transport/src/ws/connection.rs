@@ -35,6 +35,8 @@ use crate::error::face;
 
 /// How long the peer may take to answer a close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Commands that wait for a replay to end.
+const HELD: usize = 64;
 /// The most cursors in one `hello`.
 const CURSORS: usize = 1_000;
 
@@ -178,6 +180,8 @@ impl Connection {
     async fn serve(&mut self, inbound: &mut AggregatedMessageStream, catch_up: CatchUp) {
         let mut sends: FuturesUnordered<LocalBoxFuture<'static, Reply>> = FuturesUnordered::new();
         let mut catch_up = pin!(self.catch_up(catch_up).fuse());
+        // Answers come behind the replay, but for those to sends.
+        let mut held = Vec::new();
         loop {
             // Whoever does not take the answers is not asked for more questions.
             let room = self.outbound.has_room();
@@ -188,13 +192,17 @@ impl Connection {
                         return;
                     }
                 }
-                () = &mut catch_up, if !catch_up.is_terminated() => {}
+                () = &mut catch_up, if !catch_up.is_terminated() => {
+                    for command in std::mem::take(&mut held) {
+                        self.carry_out(&command).await;
+                    }
+                }
                 Some((id, reply)) = sends.next(), if !sends.is_empty() => {
                     self.session.send_answered();
                     self.answer(&id, reply);
                 }
                 () = self.outbound.drained(), if !room => {}
-                message = inbound.next(), if room && self.session.may_read() => {
+                message = inbound.next(), if room && held.len() < HELD && self.session.may_read() => {
                     let command = match self.read(message) {
                         Incoming::Command(command) => command,
                         Incoming::Nothing => continue,
@@ -203,18 +211,25 @@ impl Connection {
                     if command.kind == "message.send" {
                         self.session.send_begun();
                         sends.push(self.send(command));
-                        continue;
+                    } else if catch_up.is_terminated() {
+                        self.carry_out(&command).await;
+                    } else {
+                        held.push(command);
                     }
-                    let reply = self.command(&command).await;
-                    if command.kind == "auth.refresh" && reply.is_ok()
-                        && let Some(caller) = &self.caller
-                    {
-                        self.session.renewed(Instant::now(), self.expires_in(caller));
-                    }
-                    self.answer(&command.id, reply);
                 }
             }
         }
+    }
+
+    async fn carry_out(&mut self, command: &Command) {
+        let reply = self.command(command).await;
+        if command.kind == "auth.refresh"
+            && reply.is_ok()
+            && let Some(caller) = &self.caller
+        {
+            self.session.renewed(Instant::now(), self.expires_in(caller));
+        }
+        self.answer(&command.id, reply);
     }
 
     /// Replays what was missed, as the socket drains.
