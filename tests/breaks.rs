@@ -38,22 +38,22 @@ const BREAKS: &[Break] = breaks! {
         "let hole = (self.beyond > self.position).then_some(self.position);"
         => "let hole = (self.beyond > u64::MAX - 1).then_some(self.position);",
     "a silent store is not asked again" in "crates/application/src/live/feed.rs":
-        r#"    pub(super) fn unread(&mut self) {
-        self.reading = false;"#
+        "    pub(super) fn unread(&mut self) {
+        self.reading = false;"
         => "    pub(super) fn unread(&mut self) {",
     "who joins behind is taken for up to date" in "crates/application/src/live/feed.rs":
         "} else if have != self.position {"
         => "} else if have > self.position {",
     "a change after a change of access is let through" in "crates/application/src/live/feed.rs":
-        r#"if access_rev > self.access_rev {
-            return self.behind(rev, access_rev);"#
-        => r#"if access_rev > u64::MAX - 1 {
-            return self.behind(rev, access_rev);"#,
+        "if access_rev > self.access_rev {
+            return self.behind(rev, access_rev);"
+        => "if access_rev > u64::MAX - 1 {
+            return self.behind(rev, access_rev);",
     "a replay after a change of access is let through" in "crates/application/src/live/feed.rs":
-        r#"if access_rev > self.access_rev {
-            return self.behind(to_rev, access_rev);"#
-        => r#"if access_rev > u64::MAX - 1 {
-            return self.behind(to_rev, access_rev);"#,
+        "if access_rev > self.access_rev {
+            return self.behind(to_rev, access_rev);"
+        => "if access_rev > u64::MAX - 1 {
+            return self.behind(to_rev, access_rev);",
     "stale membership: a check removes nobody" in "crates/application/src/live/actor/peers.rs":
         "self.expel(conversation_id, user_id, readers.access_rev, &frame).await;"
         => "drop((user_id, frame));",
@@ -67,24 +67,24 @@ const BREAKS: &[Break] = breaks! {
         "if let Some(peers) = looked {"
         => "if let Some(peers) = looked.filter(|_| false) {",
     "heads are not read when a topic is heard" in "crates/application/src/live/actor/peers.rs":
-        r#"let Some(peers) = &self.peers else { return };
-        for some in conversations.chunks(ASKED) {"#
-        => r#"let Some(peers) = &self.peers else { return };
-        for some in conversations[..0].chunks(ASKED) {"#,
+        "let Some(peers) = &self.peers else { return };
+        for some in conversations.chunks(ASKED) {"
+        => "let Some(peers) = &self.peers else { return };
+        for some in conversations[..0].chunks(ASKED) {",
     "a change after a session's end is let through" in "crates/application/src/live/actor/sessions.rs":
-        r#"        session_rev <= self.session_rev
-    }"#
-        => r#"        session_rev < u64::MAX
-    }"#,
+        "        session_rev <= self.session_rev
+    }"
+        => "        session_rev < u64::MAX
+    }",
     "who left is told on" in "crates/application/src/live/actor/events.rs":
-        r#"        for connection in told.await {
+        "        for connection in told.await {
             self.leave(connection, conversation);
-        }"#
+        }"
         => "        drop(told.await);",
     "attach after the snapshot: what happened between is forgotten" in "crates/application/src/live/actor.rs":
         "let Some(since) = connection.attaching.take() else { return };"
-        => r#"let Some(_) = connection.attaching.take() else { return };
-        let since = Attaching::default();"#,
+        => "let Some(_) = connection.attaching.take() else { return };
+        let since = Attaching::default();",
     "who lost access in the middle of a replay is not told" in "crates/application/src/hello.rs":
         "self.live.lost_access(connection, conversation).await;"
         => "let _ = conversation;",
@@ -101,18 +101,18 @@ const BREAKS: &[Break] = breaks! {
         "Ok(Some(Page::of(&page, replay.head.access_rev)))"
         => "Ok(Some(Page::of(&page, page.access_rev)))",
     "published in no order and twice, and not at all" in "crates/application/src/live/sequencer.rs":
-        r#"            for event in events {
-                self.live.publish(event).await;"#
-        => r#"            for event in events.into_iter().skip(1) {
-                self.live.publish(event).await;"#,
+        "            for event in events {
+                self.live.publish(event).await;"
+        => "            for event in events.into_iter().skip(1) {
+                self.live.publish(event).await;",
     "`to_rev` is a head read after the messages" in "crates/adapters/embedded/src/messages.rs":
         "let to_rev = messages.last().filter(|_| !complete).map_or(head, |last| last.rev);"
         => "let to_rev = messages.last().filter(|_| !complete).map_or(head + 1, |last| last.rev);",
     "no dedupe in the store" in "crates/adapters/embedded/src/append.rs":
-        r#"if inserted == 0 {
-            let (first"#
-        => r#"if inserted == 2 {
-            let (first"#,
+        "if inserted == 0 {
+            let (first"
+        => "if inserted == 2 {
+            let (first",
     "acknowledged and not committed" in "crates/adapters/embedded/src/simulation.rs":
         r#"let outcome = self.run(job, "COMMIT");"#
         => r#"let outcome = self.run(job, if self.weather.after().await.is_ok() { "COMMIT" } else { return self.run(job, "ROLLBACK") });"#,
@@ -135,10 +135,10 @@ const BREAKS: &[Break] = breaks! {
         "client_msg_id: head.client_msg_id.clone(),"
         => r#"client_msg_id: format!("{}.{}", head.client_msg_id, head.attempts),"#,
     "what was in flight is not sent again" in "crates/client/src/outbox.rs":
-        r#"                head.state = State::Waiting { until: None };
-            }"#
-        => r#"                head.state = State::InFlight;
-            }"#,
+        "                head.state = State::Waiting { until: None };
+            }"
+        => "                head.state = State::InFlight;
+            }",
 };
 
 fn root() -> PathBuf {

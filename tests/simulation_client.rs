@@ -13,15 +13,12 @@ use parlance_application::{Caller, live::Resume};
 use parlance_client::{Applied, Cache, Outbox, Outcome, SyncRequest};
 use parlance_domain::{ConversationId, MessageId};
 use serde_json::Value;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     simulation_chance::{Chance, Climate},
     simulation_judge::{Judge, number, text},
-    simulation_node::{Command, Node, Socket},
+    simulation_node::{Command, Commands, Node, Socket},
 };
 
 /// The nodes as a client finds them.
@@ -75,7 +72,7 @@ enum Asked {
 /// One connection.
 struct Line {
     socket: Arc<Socket>,
-    commands: mpsc::Sender<(u64, Command)>,
+    commands: Commands,
     asked: BTreeMap<u64, Asked>,
     next: u64,
 }

@@ -216,7 +216,7 @@ impl Judge {
         });
         let unread = unread.count().min(100) as u64;
         let marked = book.read.get(&(user, id)).copied().unwrap_or(0);
-        if unread != u64::from(read.unread_count) || read.read_seq < marked {
+        if unread != read.unread_count || read.read_seq < marked {
             book.broken(format!(
                 "{user} has {read:?} of {id}: {unread} are unread, {marked} was marked"
             ));

@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Sync { conversation: ConversationId, from_rev: u64 },
 }
 
+/// What a client asks, each with its number.
+pub(crate) type Commands = mpsc::Sender<(u64, Command)>;
 type Reply = (u64, Result<Value>);
 
 impl Ground {
@@ -187,10 +189,7 @@ impl Node {
     }
 
     /// A new connection of somebody, if the node takes any.
-    pub(crate) fn accept(
-        self: &Arc<Self>,
-        caller: Caller,
-    ) -> Option<(Arc<Socket>, mpsc::Sender<(u64, Command)>)> {
+    pub(crate) fn accept(self: &Arc<Self>, caller: Caller) -> Option<(Arc<Socket>, Commands)> {
         if self.draining.load(Ordering::Relaxed) {
             return None;
         }
@@ -276,15 +275,15 @@ impl Node {
             Command::Hello(_) | Command::Send { .. } => Err(Error::BadRequest("twice".into())),
             Command::Edit { message, text } => {
                 let text = MessageText::parse(&text).expect("a good text");
-                json(messages.edit(caller, message, text).await?)
+                Ok(json(&messages.edit(caller, message, text).await?))
             }
-            Command::Delete { message } => json(messages.delete(caller, message).await?),
+            Command::Delete { message } => Ok(json(&messages.delete(caller, message).await?)),
             Command::React { message } => {
                 let emoji = Emoji::parse("+1").expect("a good mark");
-                json(messages.react(caller, message, emoji).await?)
+                Ok(json(&messages.react(caller, message, emoji).await?))
             }
             Command::Read { conversation, seq } => {
-                json(channels.mark_read(caller, conversation, seq).await?)
+                Ok(json(&channels.mark_read(caller, conversation, seq).await?))
             }
             Command::Sync { conversation, from_rev } => {
                 let page = messages.replay(caller, conversation, from_rev).await?;
@@ -305,8 +304,8 @@ impl Node {
     }
 }
 
-fn json(object: impl Serialize) -> Result<Value> {
-    Ok(serde_json::to_value(object).expect("encodes"))
+fn json(object: &impl Serialize) -> Value {
+    serde_json::to_value(object).expect("encodes")
 }
 
 fn reply(id: u64, outcome: Result<Value>) -> Frame {

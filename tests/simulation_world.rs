@@ -306,13 +306,13 @@ impl World {
                 unrest.push(format!("{name} is busy"));
                 continue;
             }
-            let held = mind.held();
+            let cursors = mind.held();
             for id in self.conversations() {
                 let member = self.ground.store.members(id).expect("reads").contains(&caller.id());
-                let head = head(&self.ground.store, id);
-                let has = held.get(&id).map(|held| held.cursor);
-                if has != member.then_some(head) {
-                    unrest.push(format!("{name} is at {has:?} of {id}, which is at {head}"));
+                let rev = head(&self.ground.store, id);
+                let has = cursors.get(&id).map(|held| held.cursor);
+                if has != member.then_some(rev) {
+                    unrest.push(format!("{name} is at {has:?} of {id}, which is at {rev}"));
                 }
             }
         }
@@ -345,7 +345,7 @@ impl World {
                 match node.app.channels.get(&person.caller(), *id).await {
                     Ok(summary) => self.ground.judge.check_read(*user, &summary),
                     Err(error) => {
-                        self.ground.judge.break_off(format!("{id} cannot be read: {error}"))
+                        self.ground.judge.break_off(format!("{id} cannot be read: {error}"));
                     }
                 }
             }

@@ -29,8 +29,10 @@ pub(crate) enum Fail {
 const DUPLICATE_KEY: i32 = 11_000;
 const WRITE_CONFLICT: i32 = 112;
 
-/// A primary that stepped down, a limit of time, a network that broke: trouble that may pass.
-const PASSING: [i32; 18] = [
+/// A primary that stepped down, a limit of time, a network that broke, a server that does not know itself what has happened
+/// to it (1): trouble that may pass.
+const PASSING: [i32; 19] = [
+    1,
     6,
     7,
     50,

@@ -34,14 +34,7 @@ impl Actor {
                 self.access_changed(*conversation_id, *access_rev).await;
                 let have =
                     Head { conversation_id: *conversation_id, rev: *rev, access_rev: *access_rev };
-                let outside = |c: &Connection| !c.conversations.contains(conversation_id);
-                let scope = Scope::Access(*conversation_id, *access_rev);
-                let told = self.tell_user(*user_id, scope, frame, outside, |attaching| {
-                    attaching.access_changed(*conversation_id, *access_rev, Some(have))
-                });
-                for connection in told.await {
-                    self.join(connection, have).await;
-                }
+                self.let_in(*user_id, have, frame).await;
             }
             Event::Left { conversation_id, user_id, access_rev, frame } => {
                 if self.is_news(*conversation_id, *access_rev) {
@@ -82,6 +75,19 @@ impl Actor {
             | Event::WorkspaceLeft { .. }
             | Event::WorkspaceDeleted { .. }
             | Event::Workspace { .. } => self.workspace_event(event).await,
+        }
+    }
+
+    /// Joins somebody's connections to a conversation in which they are as of this head.
+    pub(super) async fn let_in(&mut self, user: UserId, have: Head, frame: &Frame) {
+        let conversation = have.conversation_id;
+        let outside = |c: &Connection| !c.conversations.contains(&conversation);
+        let scope = Scope::Access(conversation, have.access_rev);
+        let told = self.tell_user(user, scope, frame, outside, |attaching| {
+            attaching.access_changed(conversation, have.access_rev, Some(have))
+        });
+        for connection in told.await {
+            self.join(connection, have).await;
         }
     }
 

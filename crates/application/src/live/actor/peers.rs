@@ -1,13 +1,12 @@
 //! What the other nodes have done, as far as the bus did not tell: asked of the store.
 
-use parlance_domain::{ConversationId, UserId, WorkspaceId};
+use parlance_domain::{ConversationId, Summary, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
 use tokio::sync::oneshot;
 
 use super::{Actor, Input};
 use crate::{
     Result,
-    channels::joined,
     live::{Event, Frame},
     ports::{
         Close, Topic,
@@ -28,8 +27,8 @@ pub(in crate::live) enum News {
     Listening(Vec<Topic>),
     /// The bus has lost events.
     Lost,
-    /// Somebody is in a workspace.
-    InWorkspace(UserId, WorkspaceId),
+    /// Somebody is in a conversation, and so in its workspace.
+    Admitted(UserId, Box<Summary>, Head),
     /// Neither store nor bus has been reached for long.
     CutOff,
 }
@@ -153,7 +152,13 @@ impl Actor {
                 self.ask_heads(&topics.iter().filter_map(conversation).collect::<Vec<_>>());
             }
             News::Lost => self.ask_heads(&self.feeds.keys().copied().collect::<Vec<_>>()),
-            News::InWorkspace(user, workspace) => self.in_workspace(user, workspace),
+            News::Admitted(user, summary, head) => {
+                self.in_workspace(user, summary.conversation.workspace_id);
+                // The count is the conversation's, and not that of this person's way in: others may have gone.
+                self.heads(vec![Head { rev: 0, ..head }]).await;
+                let rev = summary.conversation.rev;
+                self.let_in(user, Head { rev, ..head }, &Frame::joined(&summary)).await;
+            }
             News::CutOff => {
                 for connection in self.connections.ids() {
                     self.unregister(connection).await;
@@ -205,9 +210,8 @@ impl Actor {
             match (head.map(|heads| heads.first().copied()), summary) {
                 // Who has left again by now can still read a public channel.
                 (Ok(Some(head)), Ok(summary)) if summary.joined => {
-                    let workspace = summary.conversation.workspace_id;
-                    live.input(Input::FromPeers(News::InWorkspace(user, workspace))).await;
-                    live.input(Input::Event(joined(user, &summary, head.access_rev).into())).await;
+                    let admitted = News::Admitted(user, Box::new(summary), head);
+                    live.input(Input::FromPeers(admitted)).await;
                 }
                 (Err(error), _) | (_, Err(error)) => {
                     tracing::debug!(%error, %conversation, "somebody came in, and was not found in");
