@@ -251,20 +251,20 @@ impl World {
         let Ground { chance, judge, .. } = &self.ground;
         let person = &self.people[chance.index(PEOPLE)];
         let old = person.caller();
-        let outcome = node.app.accounts.revoke_session(&old, old.session_id).await;
         let name = &old.account.display_name;
-        judge.note(format!("{name} signs out: {:?}", outcome.as_ref().err()));
-        if outcome.is_ok() {
-            judge.signed_out(old.session_id, &self.conversations());
-        }
-        // The session may have ended even if nobody said so.
+        // First, so that the end of the storm leaves nobody without a session.
         let door = Node::start(&self.ground.in_good_weather());
         let signed_in =
             door.app.accounts.sign_in(Some(email(name)), password("correct horse")).await;
         let token = signed_in.expect("signs in").access.0;
         let new = door.app.accounts.authenticate(&token).await.expect("is let in");
-        *person.caller.lock().expect("no panic") = new;
         door.crash(&self.ground.bus);
+        *person.caller.lock().expect("no panic") = new;
+        let outcome = node.app.accounts.revoke_session(&old, old.session_id).await;
+        judge.note(format!("{name} signs out: {:?}", outcome.as_ref().err()));
+        if outcome.is_ok() {
+            judge.signed_out(old.session_id, &self.conversations());
+        }
     }
 
     fn restart(&self, at: usize, after: Duration) {
