@@ -1,14 +1,12 @@
 mod events;
+mod membership;
 mod peers;
 mod sessions;
 
 use std::{
     collections::hash_map::Entry,
     hash::Hash,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -221,171 +219,6 @@ impl Actor {
                     self.fanout.close(connection, Close::Draining).await;
                 }
                 let _ = done.send(());
-            }
-        }
-    }
-
-    async fn register(
-        &mut self,
-        id: ConnectionId,
-        user_id: UserId,
-        session_id: SessionId,
-        heard_at: Arc<AtomicI64>,
-    ) {
-        if self.draining {
-            self.tell(vec![id], &Frame::draining(RECONNECT_AFTER_MS)).await;
-            return self.fanout.close(id, Close::Draining).await;
-        }
-        let others = self.connections.of_user(user_id);
-        if self.connections_per_user.is_some_and(|limit| others.len() >= limit) {
-            let heard = |id: &ConnectionId| {
-                self.connections.get(*id).map_or(0, |c| c.heard_at.load(Ordering::Relaxed))
-            };
-            if let Some(silent) = others.into_iter().min_by_key(heard) {
-                self.unregister(silent).await;
-                self.fanout.close(silent, Close::TooManyConnections).await;
-            }
-        }
-        let connection = Connection {
-            user_id,
-            session_id,
-            heard_at,
-            conversations: HashSet::default(),
-            workspaces: HashSet::default(),
-            attaching: Some(Attaching::default()),
-        };
-        if self.connections.insert(id, connection) {
-            self.wanted.push(Topic::User(user_id));
-        }
-    }
-
-    async fn attach(&mut self, id: ConnectionId, attachment: Attachment) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let Some(since) = connection.attaching.take() else { return };
-        if since.overflowed {
-            self.unregister(id).await;
-            self.fanout.close(id, Close::Overloaded).await;
-            return;
-        }
-
-        let Attachment { workspaces, conversations, pending } = attachment;
-        let snapshot: HashMap<ConversationId, u64> = conversations
-            .iter()
-            .chain(&pending)
-            .map(|head| (head.conversation_id, head.access_rev))
-            .collect();
-        // What the snapshot does not show yet.
-        let news: HashMap<ConversationId, Option<Head>> = since
-            .access
-            .into_iter()
-            .filter(|(id, (access_rev, _))| snapshot.get(id).is_none_or(|seen| seen < access_rev))
-            .map(|(id, (_, head))| (id, head))
-            .collect();
-        let workspaces: HashSet<WorkspaceId> =
-            workspaces.into_iter().chain(since.workspaces_joined).collect();
-        let concerns = |scope: &Scope| match scope {
-            Scope::User => true,
-            Scope::Access(c, access_rev) => snapshot.get(c).is_none_or(|seen| seen < access_rev),
-            Scope::Conversation(c) => {
-                snapshot.contains_key(c) || news.get(c).is_some_and(Option::is_some)
-            }
-            Scope::Workspace(w) => workspaces.contains(w),
-        };
-        let held: Vec<Frame> = since
-            .held
-            .into_iter()
-            .filter(|(scope, _)| concerns(scope))
-            .map(|(_, frame)| frame)
-            .collect();
-
-        connection.workspaces =
-            workspaces.into_iter().filter(|w| !since.workspaces_left.contains(w)).collect();
-        for Head { conversation_id, .. } in pending {
-            if !news.contains_key(&conversation_id) {
-                connection.conversations.insert(conversation_id);
-                self.pending.entry(conversation_id).or_default().insert(id);
-            }
-        }
-        for workspace in &connection.workspaces {
-            self.workspaces.entry(*workspace).or_default().insert(id);
-        }
-        for frame in held {
-            self.tell(vec![id], &frame).await;
-        }
-        let seen = conversations.into_iter().filter(|h| !news.contains_key(&h.conversation_id));
-        let joined: Vec<Head> = seen.chain(news.values().copied().flatten()).collect();
-        for have in joined {
-            self.join(id, have).await;
-        }
-    }
-
-    /// Whether a connection waits for the replay of a conversation.
-    fn awaits(&self, id: ConnectionId, conversation: ConversationId) -> bool {
-        self.pending.get(&conversation).is_some_and(|ids| ids.contains(&id))
-    }
-
-    /// Tells a page to a connection that still waits for it, and joins it after the last one.
-    async fn replay(
-        &mut self,
-        id: ConnectionId,
-        conversation: ConversationId,
-        frame: &Frame,
-        then: Option<Head>,
-    ) -> bool {
-        let wanted = self.awaits(id, conversation);
-        if wanted {
-            self.tell(vec![id], frame).await;
-            if let Some(have) = then {
-                self.join(id, have).await;
-            }
-        }
-        wanted
-    }
-
-    async fn unregister(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.remove(id) else { return };
-        if self.connections.of_user(connection.user_id).is_empty() {
-            self.unwanted.push(Topic::User(connection.user_id));
-        }
-        for (conversation, user) in self.typing.disconnect(id) {
-            self.typing_stopped(conversation, user).await;
-        }
-        for conversation in connection.conversations {
-            self.leave_feed(id, conversation);
-        }
-        for workspace in connection.workspaces {
-            forget(&mut self.workspaces, workspace, id);
-        }
-    }
-
-    async fn join(&mut self, id: ConnectionId, have: Head) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let conversation = have.conversation_id;
-        connection.conversations.insert(conversation);
-        forget(&mut self.pending, conversation, id);
-        let access_rev = self.access(have.access_rev);
-        let feed = self.feeds.entry(conversation).or_insert_with(|| {
-            self.wanted.push(Topic::Conversation(conversation));
-            Feed::new(have.rev, access_rev)
-        });
-        let steps = feed.join(id, have.rev, access_rev);
-        self.carry_out(conversation, steps).await;
-    }
-
-    fn leave(&mut self, id: ConnectionId, conversation: ConversationId) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.conversations.remove(&conversation);
-        }
-        self.leave_feed(id, conversation);
-    }
-
-    fn leave_feed(&mut self, id: ConnectionId, conversation: ConversationId) {
-        forget(&mut self.pending, conversation, id);
-        if let Some(feed) = self.feeds.get_mut(&conversation) {
-            feed.leave(id);
-            if feed.is_empty() {
-                self.feeds.remove(&conversation);
-                self.unwanted.push(Topic::Conversation(conversation));
             }
         }
     }
