@@ -235,10 +235,15 @@ impl Connection {
     /// Replays what was missed, as the socket drains.
     fn catch_up(&self, catch_up: CatchUp) -> impl Future<Output = ()> + use<> {
         let (app, outbound, id) = (self.app.clone(), self.outbound.clone(), self.socket.id);
-        let caller = self.caller.clone();
+        let (caller, worker) = (self.caller.clone(), self.socket.worker.clone());
         async move {
+            let drained = || async {
+                worker.flush().await;
+                outbound.drained().await;
+            };
             if let Some(caller) = caller {
-                app.hello.catch_up(&caller, id, catch_up, || outbound.drained()).await;
+                app.hello.catch_up(&caller, id, catch_up, drained).await;
+                worker.flush().await;
             }
         }
     }

@@ -13,7 +13,7 @@ use parlance_application::{
     live::Frame,
     ports::{Close, ConnectionId, Fanout, Urgency},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::wire::{Outbound, text_frame};
 
@@ -30,13 +30,22 @@ pub(crate) struct Worker {
     index: u32,
     next: Rc<Cell<u32>>,
     sockets: Rc<RefCell<HashMap<u32, Outbound>>>,
+    inbox: mpsc::Sender<Command>,
 }
 
-#[derive(Clone)]
 enum Command {
-    Deliver { to: Arc<[ConnectionId]>, frame: Bytes, urgency: Urgency },
-    Close { connection: ConnectionId, close: Close },
+    Deliver {
+        to: Arc<[ConnectionId]>,
+        frame: Bytes,
+        urgency: Urgency,
+    },
+    Close {
+        connection: ConnectionId,
+        close: Close,
+    },
     CloseAll(Close),
+    /// Says when all that came before is in the sockets' queues.
+    Flush(oneshot::Sender<()>),
 }
 
 impl Hub {
@@ -45,8 +54,8 @@ impl Hub {
         let (sender, mut commands) = mpsc::channel(INBOX);
         let mut workers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let index = u32::try_from(workers.len()).unwrap_or(u32::MAX);
-        workers.push(sender);
-        let worker = Worker { index, next: Rc::default(), sockets: Rc::default() };
+        workers.push(sender.clone());
+        let worker = Worker { index, next: Rc::default(), sockets: Rc::default(), inbox: sender };
         let local = worker.clone();
         actix_web::rt::spawn(async move {
             while let Some(command) = commands.recv().await {
@@ -78,16 +87,16 @@ impl Fanout for Hub {
     async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency) {
         let frame = text_frame(frame.bytes());
         // Most frames are for one socket, or for so many that every worker has some.
-        let command = Command::Deliver { to: to.clone(), frame, urgency };
         if let [only] = *to {
             if let Some(worker) = self.worker(only.worker) {
-                let _ = worker.send(command).await;
+                let _ = worker.send(Command::Deliver { to, frame, urgency }).await;
             }
             return;
         }
         for worker in self.workers() {
             // A worker that is gone took its sockets with it.
-            let _ = worker.send(command.clone()).await;
+            let (to, frame) = (to.clone(), frame.clone());
+            let _ = worker.send(Command::Deliver { to, frame, urgency }).await;
         }
     }
 
@@ -108,6 +117,13 @@ impl Worker {
         Socket { id: ConnectionId { worker: self.index, number }, worker: self.clone() }
     }
 
+    /// Returns when all that was delivered before is in the sockets' queues.
+    pub(super) async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        let _ = self.inbox.send(Command::Flush(done)).await;
+        let _ = flushed.await;
+    }
+
     fn carry_out(&self, command: Command) {
         let sockets = self.sockets.borrow();
         match command {
@@ -117,6 +133,9 @@ impl Worker {
                         outbound.push(frame.clone(), urgency);
                     }
                 }
+            }
+            Command::Flush(done) => {
+                let _ = done.send(());
             }
             Command::CloseAll(close) => sockets.values().for_each(|outbound| outbound.close(close)),
             Command::Close { connection, close } => {
@@ -131,7 +150,7 @@ impl Worker {
 /// A socket's place in the hub.
 pub(super) struct Socket {
     pub(super) id: ConnectionId,
-    worker: Worker,
+    pub(super) worker: Worker,
 }
 
 impl Drop for Socket {
