@@ -208,9 +208,9 @@ async fn a_herd_that_comes_back_at_once_is_let_in_by_and_by() {
         }
     };
     assert_eq!(arrived.len(), 1_800);
-    let sent_away = arrived.iter().filter(|(_, refused)| *refused > 0).count();
-    // On a machine that is busy enough they do not come at once.
-    assert!(sent_away > 0 || begun.elapsed() > Duration::from_secs(3), "all came in at once");
+    // Five hundred at once, and as many a second: those who are sent away come later.
+    let pace = Duration::from_millis((1_800 - 500) * 2);
+    assert!(begun.elapsed() >= pace, "all came in after {:?}", begun.elapsed());
     assert!(
         arrived.iter().all(|(_, refused)| *refused <= 3),
         "when they are told to, they are let in"
