@@ -19,7 +19,7 @@ use std::{
 use simulation_world::run;
 
 /// How many are played where nobody asks for more.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))

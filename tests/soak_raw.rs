@@ -1,10 +1,12 @@
 //! A socket without a client behind it: to do with it what no client does.
 
+use std::time::Duration;
+
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpSocket, TcpStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async,
@@ -35,11 +37,21 @@ pub(crate) async fn hello(stream: &mut Stream, token: &str) -> Option<Value> {
     answer(stream).await
 }
 
+/// Comes again when it is told to.
 pub(crate) async fn open(node: &Node, token: &str, deaf: bool) -> Stream {
-    let mut stream = upgrade(node, deaf).await;
-    let reply = hello(&mut stream, token).await.expect("a reply");
-    assert_eq!(reply["type"], "ok", "{reply}");
-    stream
+    let opened = timeout(PATIENCE, async {
+        loop {
+            let mut stream = upgrade(node, deaf).await;
+            let reply = hello(&mut stream, token).await.expect("a reply");
+            if reply["type"] == "ok" {
+                return stream;
+            }
+            assert_eq!(reply["error"]["code"], "unavailable", "{reply}");
+            let after = reply["error"]["retry_after_ms"].as_u64().expect("a time");
+            sleep(Duration::from_millis(after)).await;
+        }
+    });
+    opened.await.expect("is let in in time")
 }
 
 /// The next reply; none at the end.

@@ -366,3 +366,21 @@ async fn a_session_whose_end_was_heard_needs_no_question() {
     scene.says(changed_when(5, 1, 1));
     scene.until(1, &["changed"]).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_departure_that_comes_late_puts_nobody_out_who_is_back() {
+    let scene = scene(MockChanges::new(), MockMessages::new()).await;
+    let (user_id, conversation_id) = (scene.bob, HERE);
+    let left = || {
+        let frame = Frame::left(HERE);
+        let left = Event::Left { conversation_id, user_id, access_rev: 2, frame };
+        Heard::Event(Arc::new(left))
+    };
+    scene.says(left());
+    let frame = Frame::encode(&json!({ "type": "conversation.joined" }));
+    let joined = Event::Joined { conversation_id, user_id, rev: 4, access_rev: 3, frame };
+    scene.says(Heard::Event(Arc::new(joined)));
+    scene.says(left());
+    scene.says(changed(5, 3));
+    scene.until(2, &["conversation.left", "conversation.joined", "changed"]).await;
+}
