@@ -70,8 +70,8 @@ async fn heard(socket: &mut Socket, read_seq: u64) -> Vec<(u64, u64)> {
     states
 }
 
-#[tokio::test]
-async fn marks_of_many_connections_end_at_the_furthest() {
+/// Ada has sent 22 messages, and Bob has five connections.
+async fn with_unread() -> (Scene, Socket, Vec<Socket>) {
     let scene = scene().await;
     let mut ada = scene.ada[0].connect().await;
     for n in 1..=22 {
@@ -81,6 +81,12 @@ async fn marks_of_many_connections_end_at_the_furthest() {
     for n in 0..5 {
         sockets.push(scene.bob[n % scene.bob.len()].connect().await);
     }
+    (scene, ada, sockets)
+}
+
+#[tokio::test]
+async fn marks_of_many_connections_end_at_the_furthest() {
+    let (scene, mut ada, mut sockets) = with_unread().await;
     let mut begun = vec![];
     for n in 0..20_u64 {
         let connection = (n % 5) as usize;
@@ -165,15 +171,7 @@ async fn a_hundred_are_counted_and_no_more() {
 
 #[tokio::test]
 async fn marks_are_told_in_order() {
-    let scene = scene().await;
-    let mut ada = scene.ada[0].connect().await;
-    for n in 1..=22 {
-        ada.say(&scene.general, &n.to_string()).await;
-    }
-    let mut sockets = vec![];
-    for n in 0..5 {
-        sockets.push(scene.bob[n % scene.bob.len()].connect().await);
-    }
+    let (scene, _ada, mut sockets) = with_unread().await;
     for n in 0..22 {
         sockets[n % 5].begin("read.mark", mark(&scene.general, n as u64 + 1)).await;
     }

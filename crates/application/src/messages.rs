@@ -67,15 +67,14 @@ impl Messages {
                 return Either::Left(Either::Left(refused));
             }
         };
-        let limited = self.spend(actor).err();
-        let id_of_send = client_msg_id.clone();
+        let limited = self.spend(actor).err().map(|limited| (limited, client_msg_id.clone()));
         let draft = Draft { id: MessageId(self.ambient.uuid()), client_msg_id, text };
         let write = Write { actor, at: self.ambient.now(), change: Change::Send(draft) };
-        if let Some(limited) = limited {
+        if let Some((limited, client_msg_id)) = limited {
             let (store, sequencer) = (self.store.clone(), self.sequencer.clone());
             return Either::Left(Either::Right(async move {
                 // Only what has been sent before goes on: it takes nothing.
-                match store.sent(actor, conversation, &id_of_send).await? {
+                match store.sent(actor, conversation, &client_msg_id).await? {
                     Some(_) => sent(sequencer.submit(conversation, write).await),
                     None => Err(limited),
                 }

@@ -20,9 +20,6 @@ use crate::{
     rows::{account, at, num, user},
 };
 
-/// How long an ended session is remembered: longer than anybody may take to learn of its end.
-const REMEMBERED_MS: i64 = 60 * 60 * 1000;
-
 #[async_trait]
 impl Accounts for EmbeddedStore {
     async fn create_account(
@@ -209,9 +206,9 @@ fn credentials(row: &rusqlite::Row<'_>) -> rusqlite::Result<Credentials> {
 /// Begins a session, and forgets those of the person that are over.
 fn open(conn: &Connection, session: &NewSession) -> Tx<()> {
     conn.prepare_cached(
-        "DELETE FROM sessions WHERE user_id = ?1 AND (expires_at <= ?2 OR revoked_at <= ?2 - ?3)",
+        "DELETE FROM sessions WHERE user_id = ?1 AND (expires_at <= ?2 OR revoked_at IS NOT NULL)",
     )?
-    .execute(params![session.user_id.0, session.at.as_millis(), REMEMBERED_MS])?;
+    .execute(params![session.user_id.0, session.at.as_millis()])?;
     conn.prepare_cached(
         "INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, rotated_at) VALUES (?1, ?2, ?3, ?3, ?4, ?3)",
     )?

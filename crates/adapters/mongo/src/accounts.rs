@@ -200,8 +200,7 @@ async fn revoke(tx: &mut Tx, sessions: Vec<bson::Uuid>, at: Timestamp) -> Outcom
     if sessions.is_empty() {
         return Ok(());
     }
-    let end =
-        doc! { "$set": { "revoked_at": time(at) }, "$currentDate": { "revoked_stamp": true } };
+    let end = doc! { "$set": { "revoked_at": time(at) } };
     let count = doc! { "$inc": { "value": i64::try_from(sessions.len()).unwrap_or(i64::MAX) } };
     tx.upsert::<CountDoc>(doc! { "_id": SESSION_REV }, count).await?;
     tx.update_all::<SessionDoc>(doc! { "_id": { "$in": sessions.clone() } }, end).await?;
