@@ -361,7 +361,8 @@ impl Socket {
             if state.cut {
                 return Poll::Ready(None);
             }
-            if let Some(frame) = state.backlog.pop() {
+            if let Some(frame) = state.backlog.frames().next().cloned() {
+                state.backlog.written(frame.len());
                 state.wake();
                 return Poll::Ready(Some(serde_json::from_slice(&frame).expect("a frame is JSON")));
             }

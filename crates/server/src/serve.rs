@@ -16,7 +16,7 @@ use parlance_application::{
     ports::Close,
 };
 use parlance_domain::NodeId;
-use parlance_transport::{Admin, Hub, Metrics, Node, mount, mount_metrics};
+use parlance_transport::{Admin, Hub, Metrics, Node, Serve, mount_metrics};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -130,15 +130,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         rate_limits: settings.rate_limits.is_on(),
     }));
     let sockets = hub.clone();
-    let server = HttpServer::new(move || {
-        actix_web::App::new().configure(mount(app.clone(), admin.clone(), node.clone(), &hub))
-    })
-    .disable_signals()
-    .shutdown_timeout(SHUTDOWN.as_secs())
-    .tcp_nodelay(true)
-    .listen(listener)
-    .context("cannot serve")?
-    .run();
+    let serve = Serve { app, admin, node, hub };
+    let server = serve.on(listener, SHUTDOWN).context("cannot serve")?;
     let handle = server.handle();
     let mut serving = tokio::spawn(server);
 

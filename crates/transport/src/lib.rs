@@ -12,8 +12,14 @@ mod openapi;
 mod sync;
 mod ws;
 
+use std::{io, net::TcpListener, time::Duration};
+
 use actix_cors::Cors;
+use actix_http::HttpService;
+use actix_service::{ServiceFactoryExt, map_config};
 use actix_web::{
+    App,
+    dev::{AppConfig, Server},
     middleware::from_fn,
     web::{self, Data, ServiceConfig},
 };
@@ -25,6 +31,12 @@ use utoipa_swagger_ui::SwaggerUi;
 pub use admin::Admin;
 pub use openapi::json as openapi_json;
 pub use ws::Hub;
+use ws::{Takeover, Worker};
+
+/// How long a client may take to send the head of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a client may take to go away once it has been answered for the last time.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the transport asks of the process that it runs in.
 pub struct Node {
@@ -62,16 +74,59 @@ impl Node {
     }
 }
 
-/// Adds every route to a worker's app, behind the middleware that all of them share. Call it on the worker's own thread: the
-/// worker gets its share of the hub here.
-pub fn mount(
-    app: Data<parlance_application::App>,
-    admin: Option<Data<Admin>>,
-    node: Data<Node>,
-    hub: &Hub,
-) -> impl FnOnce(&mut ServiceConfig) + use<> {
-    let worker = Data::new(hub.add_worker());
+/// What a server serves.
+#[derive(Clone)]
+pub struct Serve {
+    /// The use cases.
+    pub app: Data<parlance_application::App>,
+    /// The job board, where it has somebody to let in.
+    pub admin: Option<Data<Admin>>,
+    /// The process.
+    pub node: Data<Node>,
+    /// Where the sockets are to be found.
+    pub hub: Hub,
+}
+
+impl Serve {
+    /// Serves on `listener`, with a worker thread for each core. Stopping it gracefully gives connections
+    /// `shutdown_timeout` to end.
+    pub fn on(self, listener: TcpListener, shutdown_timeout: Duration) -> io::Result<Server> {
+        let server = actix_server::Server::build();
+        let stopping = server.graceful_shutdown_signal();
+        let service = move || {
+            // On the worker's own thread.
+            let worker = self.hub.add_worker();
+            let flusher = worker.flusher();
+            let (serve, worker) = (self.clone(), Data::new(worker));
+            let app = move || {
+                let app = App::new().configure(mount(serve.clone(), worker.clone()));
+                map_config(app, |()| AppConfig::default())
+            };
+            let stopping = stopping.clone();
+            HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                .client_request_timeout(REQUEST_TIMEOUT)
+                .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+                .tcp_nodelay(true)
+                .upgrade(Takeover::new(app(), flusher))
+                .finish(app().map_err(|error: actix_web::Error| error.error_response()))
+                .tcp()
+        };
+        let server = server
+            .disable_signals()
+            .shutdown_timeout(shutdown_timeout.as_secs())
+            .listen("parlance", listener, service)?;
+        Ok(server.run())
+    }
+}
+
+/// Adds every route to a worker's app, behind the middleware that all of them share.
+fn mount(serve: Serve, worker: Data<Worker>) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
+        let Serve { app, admin, node, hub: _ } = serve;
         let scope = web::scope("")
             .app_data(app)
             .app_data(worker)

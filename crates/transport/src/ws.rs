@@ -10,3 +10,4 @@ mod wire;
 pub use hub::Hub;
 pub(crate) use hub::Worker;
 pub(crate) use upgrade::{__path_upgrade, upgrade};
+pub(crate) use wire::Takeover;

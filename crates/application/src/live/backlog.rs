@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::ports::Urgency;
 
@@ -16,6 +16,9 @@ use crate::ports::Urgency;
 pub const BACKLOG_LIMIT: usize = 1024 * 1024;
 /// Above this many bytes ephemeral frames are dropped, and replays wait.
 pub const HIGH_WATER: usize = 256 * 1024;
+
+/// An emptied queue keeps room for this many frames.
+const KEPT: usize = 16;
 
 /// See the module's description. A slow consumer never slows the others: nothing here waits.
 #[derive(Debug, Default)]
@@ -69,15 +72,32 @@ impl Backlog {
         self.frames.push_back(frame);
     }
 
-    /// What is to be written next.
-    pub fn pop(&mut self) -> Option<Bytes> {
-        let frame = self.frames.pop_front()?;
-        self.bytes -= frame.len();
-        if self.welcome > 0 {
-            // It was the first that was queued, but for a refusal or two.
-            self.welcome = self.welcome.saturating_sub(frame.len());
+    /// What is to be written next, in order.
+    pub fn frames(&self) -> impl Iterator<Item = &Bytes> {
+        self.frames.iter()
+    }
+
+    /// Takes out what has been written: whole frames, and maybe a part of the next.
+    pub fn written(&mut self, mut bytes: usize) {
+        self.bytes -= bytes;
+        // It was the first that was queued, but for a refusal or two.
+        self.welcome = self.welcome.saturating_sub(bytes);
+        while let Some(first) = self.frames.front_mut() {
+            if bytes < first.len() {
+                first.advance(bytes);
+                return;
+            }
+            bytes -= first.len();
+            self.frames.pop_front();
         }
-        Some(frame)
+        if self.frames.capacity() > KEPT {
+            self.frames = VecDeque::new();
+        }
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
     }
 
     /// Whether there is room for what can wait.
@@ -87,7 +107,7 @@ impl Backlog {
 
     /// Gives up what waits.
     pub fn clear(&mut self) {
-        self.frames.clear();
+        self.frames = VecDeque::new();
         self.bytes = 0;
         self.welcome = 0;
     }
@@ -115,9 +135,23 @@ mod tests {
         assert_eq!(backlog.push(frame(100), Urgency::Ephemeral), Pushed::Dropped);
         assert_eq!(backlog.push(frame(100), Urgency::Reliable), Pushed::Queued);
         assert!(!backlog.has_room());
-        backlog.pop();
+        backlog.written(100 * 1024);
         assert!(backlog.has_room());
         assert_eq!(backlog.bytes(), 200 * 1024);
+    }
+
+    #[test]
+    fn what_was_written_in_part_goes_on_where_it_stopped() {
+        let mut backlog = Backlog::default();
+        for frame in ["one", "two", "three"] {
+            backlog.append(frame.into());
+        }
+        backlog.written(4);
+        assert_eq!(backlog.frames().collect::<Vec<_>>(), ["wo", "three"]);
+        backlog.written(2);
+        assert_eq!(backlog.frames().collect::<Vec<_>>(), ["three"]);
+        backlog.written(5);
+        assert!(backlog.is_empty() && backlog.bytes() == 0);
     }
 
     #[test]
@@ -128,7 +162,7 @@ mod tests {
             assert!(backlog.bytes() <= BACKLOG_LIMIT);
         }
         assert_eq!(backlog.push(frame(100), Urgency::Reliable), Pushed::Overflowed);
-        assert_eq!((backlog.bytes(), backlog.pop()), (0, None));
+        assert!(backlog.is_empty() && backlog.bytes() == 0);
     }
 
     #[test]
@@ -137,7 +171,7 @@ mod tests {
         backlog.welcome(frame(3_000));
         assert_eq!(backlog.push(frame(1_000), Urgency::Reliable), Pushed::Queued);
         assert!(!backlog.has_room());
-        backlog.pop();
+        backlog.written(3_000 * 1024);
         assert_eq!(backlog.push(frame(100), Urgency::Reliable), Pushed::Overflowed);
     }
 }

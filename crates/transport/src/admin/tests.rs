@@ -22,7 +22,7 @@ use parlance_testkit::{
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Admin, Hub, Node, mount};
+use crate::{Admin, Hub, Node, Serve, mount};
 
 const SITE: &str = "https://chat.example.org";
 const SESSION: SessionId = SessionId(Uuid::from_u128(5));
@@ -111,9 +111,10 @@ impl Scene {
             allowed_origins: vec!["https://other.example.org".to_owned()],
         });
         let hub = Hub::default();
+        let worker = Data::new(hub.add_worker());
+        let serve = Serve { app, admin, node, hub };
         let service =
-            test::init_service(actix_web::App::new().configure(mount(app, admin, node, &hub)))
-                .await;
+            test::init_service(actix_web::App::new().configure(mount(serve, worker))).await;
         let mut answers = Vec::new();
         for request in requests {
             let response: ServiceResponse =

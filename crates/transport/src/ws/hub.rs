@@ -2,23 +2,29 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    future::poll_fn,
     rc::Rc,
     sync::{Arc, PoisonError, RwLock},
+    task::{Context, Poll},
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parlance_application::{
     live::Frame,
     ports::{Close, ConnectionId, Fanout, Urgency},
 };
+use rustc_hash::FxHashMap as HashMap;
 use tokio::sync::{mpsc, oneshot};
 
-use super::wire::{Outbound, text_frame};
+use super::wire::{Flusher, Outbound, text_frame};
 
 /// Events that may wait for a worker; beyond it the live side waits.
 const INBOX: usize = 1_024;
+/// Events that a worker takes in before it writes.
+const TURN: usize = 256;
+/// Neighbouring frames for the same sockets are put into pieces of up to so many bytes.
+const PIECE: usize = 16 * 1024;
 
 /// All workers' sockets. Cheap to clone.
 #[derive(Clone, Default)]
@@ -31,6 +37,7 @@ pub(crate) struct Worker {
     next: Rc<Cell<u32>>,
     sockets: Rc<RefCell<HashMap<u32, Outbound>>>,
     inbox: mpsc::Sender<Command>,
+    flusher: Rc<Flusher>,
 }
 
 enum Command {
@@ -48,6 +55,14 @@ enum Command {
     Flush(oneshot::Sender<()>),
 }
 
+/// Neighbouring frames for the same sockets.
+struct Run {
+    to: Arc<[ConnectionId]>,
+    urgency: Urgency,
+    frames: Vec<Bytes>,
+    bytes: usize,
+}
+
 impl Hub {
     /// Adds the calling worker thread.
     pub(crate) fn add_worker(&self) -> Worker {
@@ -55,12 +70,16 @@ impl Hub {
         let mut workers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let index = u32::try_from(workers.len()).unwrap_or(u32::MAX);
         workers.push(sender.clone());
-        let worker = Worker { index, next: Rc::default(), sockets: Rc::default(), inbox: sender };
+        let worker = Worker {
+            index,
+            next: Rc::default(),
+            sockets: Rc::default(),
+            inbox: sender,
+            flusher: Rc::default(),
+        };
         let local = worker.clone();
         actix_web::rt::spawn(async move {
-            while let Some(command) = commands.recv().await {
-                local.carry_out(command);
-            }
+            poll_fn(|cx| local.poll_turn(&mut commands, cx)).await;
         });
         worker
     }
@@ -87,15 +106,13 @@ impl Fanout for Hub {
     async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency) {
         let frame = text_frame(frame.bytes());
         // Most frames are for one socket, or for so many that every worker has some.
-        if let [only] = *to {
-            if let Some(worker) = self.worker(only.worker) {
-                let _ = worker.send(Command::Deliver { to, frame, urgency }).await;
-            }
-            return;
-        }
-        for worker in self.workers() {
-            // A worker that is gone took its sockets with it.
+        let workers = match *to {
+            [only] => self.worker(only.worker).into_iter().collect(),
+            _ => self.workers(),
+        };
+        for worker in workers {
             let (to, frame) = (to.clone(), frame.clone());
+            // A worker that is gone took its sockets with it.
             let _ = worker.send(Command::Deliver { to, frame, urgency }).await;
         }
     }
@@ -124,15 +141,67 @@ impl Worker {
         let _ = flushed.await;
     }
 
+    /// What writes the sockets' queues out.
+    pub(crate) fn flusher(&self) -> Rc<Flusher> {
+        self.flusher.clone()
+    }
+
+    /// Takes in what has come, then writes. What comes while it writes is taken in together.
+    fn poll_turn(&self, commands: &mut mpsc::Receiver<Command>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut run = None::<Run>;
+        for _ in 0..TURN {
+            match commands.poll_recv(cx) {
+                Poll::Ready(Some(Command::Deliver { to, frame, urgency })) => {
+                    if let Some(run) = run.as_mut().filter(|run| run.takes(&to, &frame, urgency)) {
+                        run.bytes += frame.len();
+                        run.frames.push(frame);
+                    } else {
+                        let next = Run { to, urgency, bytes: frame.len(), frames: vec![frame] };
+                        self.deliver(run.replace(next));
+                    }
+                }
+                Poll::Ready(Some(command)) => {
+                    self.deliver(run.take());
+                    self.carry_out(command);
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => {
+                    self.deliver(run);
+                    self.flusher.flush(cx);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.deliver(run);
+        self.flusher.flush(cx);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn deliver(&self, run: Option<Run>) {
+        let Some(Run { to, urgency, frames, bytes }) = run else { return };
+        let piece = match <[Bytes; 1]>::try_from(frames) {
+            Ok([only]) => only,
+            Err(frames) => {
+                let mut piece = BytesMut::with_capacity(bytes);
+                frames.iter().for_each(|frame| piece.extend_from_slice(frame));
+                piece.freeze()
+            }
+        };
+        let sockets = self.sockets.borrow();
+        for connection in to.iter().filter(|connection| connection.worker == self.index) {
+            if let Some(outbound) = sockets.get(&connection.number) {
+                outbound.push(piece.clone(), urgency);
+            }
+        }
+    }
+
     fn carry_out(&self, command: Command) {
         let sockets = self.sockets.borrow();
         match command {
             Command::Deliver { to, frame, urgency } => {
-                for connection in to.iter().filter(|connection| connection.worker == self.index) {
-                    if let Some(outbound) = sockets.get(&connection.number) {
-                        outbound.push(frame.clone(), urgency);
-                    }
-                }
+                let bytes = frame.len();
+                self.deliver(Some(Run { to, urgency, frames: vec![frame], bytes }));
             }
             Command::Flush(done) => {
                 let _ = done.send(());
@@ -144,6 +213,15 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+impl Run {
+    /// Whether the next frame goes the same way, and has room in the piece. A feed's list of listeners is the same until one
+    /// comes or goes.
+    fn takes(&self, to: &Arc<[ConnectionId]>, frame: &Bytes, urgency: Urgency) -> bool {
+        let same = Arc::ptr_eq(&self.to, to) && self.urgency == urgency;
+        same && self.bytes + frame.len() <= PIECE
     }
 }
 

@@ -30,9 +30,10 @@ pub(crate) async fn upgrade(
         Some(caller) => Some(caller.await?),
         None => None,
     };
-    let (response, inbound, outbound) = wire::accept(&request, payload)
+    let accepted = wire::accept(&request, payload)
         .map_err(|error| Error::BadRequest(format!("not a WebSocket handshake: {error}")))?;
-    let connection = Connection::new(app, &worker, caller, outbound);
-    actix_web::rt::spawn(connection.run(inbound));
-    Ok(response)
+    Ok(accepted.then(|inbound, outbound| {
+        let connection = Connection::new(app, &worker, caller, outbound);
+        Box::pin(connection.run(inbound))
+    }))
 }

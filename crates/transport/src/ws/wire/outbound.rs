@@ -1,0 +1,314 @@
+//! What goes out on a socket. Whoever has a frame queues it and marks the socket dirty; at the end of its turn the worker
+//! writes, for each dirty socket, all that is queued with one call. So neighbouring frames leave together, and none waits
+//! for another to come.
+
+use std::{
+    cell::RefCell,
+    io::{self, IoSlice},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use actix_http::ws::{CloseCode, CloseReason, OpCode, Parser};
+use bytes::{Bytes, BytesMut};
+use parlance_application::{
+    live::{Backlog, Pushed},
+    ports::{Close, Urgency},
+};
+use tokio::{io::AsyncWrite, net::tcp::OwnedWriteHalf};
+
+/// The most frames in one write.
+const GATHERED: usize = 64;
+
+/// The outbound queue of one socket. Belongs to one worker thread.
+#[derive(Clone)]
+pub(crate) struct Outbound(Rc<Socket>);
+
+/// The sockets of a worker that have something to write.
+#[derive(Default)]
+pub(crate) struct Flusher {
+    dirty: RefCell<Vec<Outbound>>,
+    worker: RefCell<Option<Waker>>,
+}
+
+struct Socket {
+    queue: RefCell<Queue>,
+    flusher: Rc<Flusher>,
+}
+
+struct Queue {
+    backlog: Backlog,
+    socket: OwnedWriteHalf,
+    state: State,
+    /// In the flusher's list.
+    dirty: bool,
+    /// The system takes no more at present; the connection's own task waits until it does.
+    blocked: bool,
+    /// The connection's own task.
+    driver: Option<Waker>,
+    /// Who waits for the queue to drain, or for the connection to end.
+    waiting: Vec<Waker>,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Open,
+    /// The close frame is queued; nothing may follow it.
+    Closing,
+    /// What is queued is still to be written, then the connection ends.
+    Finished,
+    /// The socket is gone.
+    Gone,
+}
+
+impl Outbound {
+    pub(super) fn new(socket: OwnedWriteHalf, flusher: Rc<Flusher>) -> Self {
+        let queue = RefCell::new(Queue {
+            backlog: Backlog::default(),
+            socket,
+            state: State::Open,
+            dirty: false,
+            blocked: false,
+            driver: None,
+            waiting: Vec::new(),
+        });
+        Self(Rc::new(Socket { queue, flusher }))
+    }
+
+    /// Queues a frame, or several in one piece, or does what `urgency` says when there is no room.
+    pub(in crate::ws) fn push(&self, frame: Bytes, urgency: Urgency) {
+        let mut queue = self.0.queue.borrow_mut();
+        if queue.state != State::Open {
+            return;
+        }
+        match queue.backlog.push(frame, urgency) {
+            Pushed::Queued => self.mark(&mut queue),
+            Pushed::Dropped => metrics::counter!("parlance_dropped_frames_total").increment(1),
+            Pushed::Overflowed => {
+                metrics::counter!("parlance_slow_consumers_total").increment(1);
+                self.end(&mut queue, of(Close::SlowConsumer));
+            }
+        }
+    }
+
+    /// Queues the answer to `hello`.
+    pub(in crate::ws) fn welcome(&self, frame: Bytes) {
+        let mut queue = self.0.queue.borrow_mut();
+        if queue.state == State::Open {
+            queue.backlog.welcome(frame);
+            self.mark(&mut queue);
+        }
+    }
+
+    /// Queues a ping.
+    pub(in crate::ws) fn ping(&self) {
+        self.control(b"", OpCode::Ping);
+    }
+
+    /// Queues the answer to a ping.
+    pub(in crate::ws) fn pong(&self, payload: &[u8]) {
+        self.control(payload, OpCode::Pong);
+    }
+
+    /// Queues a close frame behind what is there. The peer has a moment to answer before [`Outbound::finish`].
+    pub(in crate::ws) fn close(&self, close: Close) {
+        self.end(&mut self.0.queue.borrow_mut(), of(close));
+    }
+
+    /// Answers the peer's close.
+    pub(in crate::ws) fn close_normally(&self) {
+        let reason = CloseReason { code: CloseCode::Normal, description: None };
+        self.end(&mut self.0.queue.borrow_mut(), reason);
+    }
+
+    /// Ends the connection once all that is queued has been written.
+    pub(in crate::ws) fn finish(&self) {
+        let mut queue = self.0.queue.borrow_mut();
+        if queue.state != State::Gone {
+            queue.state = State::Finished;
+            queue.wake();
+        }
+    }
+
+    /// Returns when the connection is closing or gone.
+    pub(in crate::ws) async fn ended(&self) {
+        self.until(|queue| queue.state != State::Open).await;
+    }
+
+    /// Returns when the queue has room for more that can wait, or the connection ends.
+    pub(in crate::ws) async fn drained(&self) {
+        self.until(|queue| queue.backlog.has_room() || queue.state != State::Open).await;
+    }
+
+    /// Whether the queue has room for more that can wait.
+    pub(in crate::ws) fn has_room(&self) -> bool {
+        self.0.queue.borrow().backlog.has_room()
+    }
+
+    /// Queues bytes that are no frame: the answer to the handshake.
+    pub(super) fn raw(&self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            let mut queue = self.0.queue.borrow_mut();
+            queue.backlog.append(bytes);
+            self.mark(&mut queue);
+        }
+    }
+
+    /// Writes what the flusher could not, for the connection's own task. Ready when the connection is gone, or finished and
+    /// all written.
+    pub(super) fn poll_written(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.0.queue.borrow_mut();
+        while queue.blocked {
+            match queue.write(|socket, frames| Pin::new(socket).poll_write_vectored(cx, frames)) {
+                Poll::Ready(()) => {}
+                Poll::Pending => break,
+            }
+        }
+        let done = queue.backlog.is_empty() && queue.state == State::Finished;
+        if done || queue.state == State::Gone {
+            return Poll::Ready(());
+        }
+        if !queue.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+            queue.driver = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Gives up what is still queued.
+    pub(super) fn abandon(&self) {
+        self.0.queue.borrow_mut().gone();
+    }
+
+    async fn until(&self, condition: impl Fn(&Queue) -> bool) {
+        std::future::poll_fn(|cx| {
+            let mut queue = self.0.queue.borrow_mut();
+            if condition(&queue) {
+                return Poll::Ready(());
+            }
+            if !queue.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                queue.waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn control(&self, payload: &[u8], opcode: OpCode) {
+        let mut frame = BytesMut::new();
+        Parser::write_message(&mut frame, payload, opcode, true, false);
+        // A reader that does not read, but pings, must not fill the queue either.
+        self.push(frame.freeze(), Urgency::Ephemeral);
+    }
+
+    fn end(&self, queue: &mut Queue, reason: CloseReason) {
+        if queue.state == State::Open {
+            queue.state = State::Closing;
+            let mut frame = BytesMut::new();
+            Parser::write_close(&mut frame, Some(reason), false);
+            queue.backlog.append(frame.freeze());
+            self.mark(queue);
+            queue.wake();
+        }
+    }
+
+    fn mark(&self, queue: &mut Queue) {
+        // Who is blocked is written by its own task.
+        if !queue.dirty && !queue.blocked {
+            queue.dirty = true;
+            self.0.flusher.add(self.clone());
+        }
+    }
+}
+
+impl Flusher {
+    /// Writes what is queued; called by the worker at the end of its turns, and woken for one when there is something.
+    pub(in crate::ws) fn flush(&self, cx: &Context<'_>) {
+        let mut dirty = self.dirty.take();
+        for outbound in dirty.drain(..) {
+            outbound.0.queue.borrow_mut().flush();
+        }
+        // Keeps the list's room, unless flushing has begun another.
+        let mut list = self.dirty.borrow_mut();
+        if list.is_empty() {
+            *list = dirty;
+            *self.worker.borrow_mut() = Some(cx.waker().clone());
+        } else {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn add(&self, outbound: Outbound) {
+        self.dirty.borrow_mut().push(outbound);
+        if let Some(worker) = self.worker.take() {
+            worker.wake();
+        }
+    }
+}
+
+impl Queue {
+    fn flush(&mut self) {
+        self.dirty = false;
+        while !self.backlog.is_empty() && !self.blocked {
+            let written = self.write(|socket, frames| {
+                let written = match frames {
+                    [only] => socket.try_write(only),
+                    several => socket.try_write_vectored(several),
+                };
+                match written {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                    written => Poll::Ready(written),
+                }
+            });
+            if written.is_pending() {
+                self.blocked = true;
+                self.driver.take().into_iter().for_each(Waker::wake);
+            }
+        }
+        if self.state == State::Finished && self.backlog.is_empty() {
+            self.wake();
+        }
+    }
+
+    /// Writes once. Ready where something was written, or the socket turned out to be gone.
+    fn write(
+        &mut self,
+        write: impl FnOnce(&mut OwnedWriteHalf, &[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Poll<()> {
+        let mut slices = [IoSlice::new(&[]); GATHERED];
+        let mut count = 0;
+        for (slice, frame) in slices.iter_mut().zip(self.backlog.frames()) {
+            *slice = IoSlice::new(frame);
+            count += 1;
+        }
+        let outcome = write(&mut self.socket, &slices[..count]);
+        match outcome {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(bytes)) if bytes > 0 => {
+                self.backlog.written(bytes);
+                self.blocked &= !self.backlog.is_empty();
+                if self.backlog.has_room() && !self.waiting.is_empty() {
+                    self.waiting.drain(..).for_each(Waker::wake);
+                }
+            }
+            Poll::Ready(_) => self.gone(),
+        }
+        Poll::Ready(())
+    }
+
+    fn gone(&mut self) {
+        self.state = State::Gone;
+        self.blocked = false;
+        self.backlog.clear();
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        self.driver.take().into_iter().chain(self.waiting.drain(..)).for_each(Waker::wake);
+    }
+}
+
+fn of(close: Close) -> CloseReason {
+    CloseReason { code: CloseCode::Other(close.code()), description: Some(close.reason().into()) }
+}
