@@ -361,7 +361,8 @@ impl Socket {
             if state.cut {
                 return Poll::Ready(None);
             }
-            if let Some(frame) = state.backlog.frames().next().cloned() {
+            let next = state.backlog.frames().next().cloned();
+            if let Some(frame) = next {
                 state.backlog.written(frame.len());
                 state.wake();
                 return Poll::Ready(Some(serde_json::from_slice(&frame).expect("a frame is JSON")));

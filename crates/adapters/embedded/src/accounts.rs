@@ -80,20 +80,28 @@ impl Accounts for EmbeddedStore {
     }
 
     async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation> {
-        self.write(move |conn| rotate(conn, &rotation)).await
+        self.write_owners(move |conn| rotate(conn, &rotation)).await
     }
 
     async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>> {
-        self.read(move |conn| {
+        let asked = match self.owners.get(session, at) {
+            Ok(account) => return Ok(Some(account)),
+            Err(asked) => asked,
+        };
+        let owner = self.read(move |conn| {
             Ok(conn
                 .prepare_cached(
-                    "SELECT u.id, u.email, u.display_name, u.created_at FROM sessions s JOIN users u ON u.id = s.user_id \
-                     WHERE s.id = ?1 AND s.revoked_at IS NULL AND s.expires_at > ?2",
+                    "SELECT u.id, u.email, u.display_name, u.created_at, s.expires_at FROM sessions s \
+                     JOIN users u ON u.id = s.user_id WHERE s.id = ?1 AND s.revoked_at IS NULL AND s.expires_at > ?2",
                 )?
-                .query_row(params![session.0, at.as_millis()], |row| account(row, 0))
+                .query_row(params![session.0, at.as_millis()], |row| {
+                    Ok((account(row, 0)?, crate::rows::at(row, 4)?))
+                })
                 .optional()?)
-        })
-        .await
+        });
+        let Some((account, expires_at)) = owner.await? else { return Ok(None) };
+        self.owners.put(asked, session, &account, expires_at);
+        Ok(Some(account))
     }
 
     async fn sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>> {
@@ -117,7 +125,7 @@ impl Accounts for EmbeddedStore {
     }
 
     async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64> {
-        self.write(move |conn| {
+        self.write_owners(move |conn| {
             let live = conn
                 .prepare_cached(
                     "SELECT 1 FROM sessions WHERE id = ?1 AND user_id = ?2 AND revoked_at IS NULL AND expires_at > ?3",
@@ -134,7 +142,7 @@ impl Accounts for EmbeddedStore {
 
     async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Account> {
         let name = name.as_str().to_owned();
-        self.write(move |conn| {
+        self.write_owners(move |conn| {
             Ok(conn
                 .prepare_cached(
                     "UPDATE users SET display_name = ?2 WHERE id = ?1 RETURNING id, email, display_name, created_at",
@@ -153,7 +161,7 @@ impl Accounts for EmbeddedStore {
         keep: SessionId,
         at: Timestamp,
     ) -> Result<EndedSessions> {
-        self.write(move |conn| {
+        self.write_owners(move |conn| {
             let changed = conn
                 .prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
                 .execute(params![user.0, password.0])?;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use parlance_application::{Error, Result};
-use rusqlite::Connection;
+use rusqlite::{Connection, config::DbConfig};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::error::{Tx, sql};
@@ -33,6 +33,8 @@ pub(crate) fn connect(path: &Path) -> Result<Connection> {
         let conn = Connection::open(path)?;
         conn.busy_timeout(Duration::from_secs(5))?;
         conn.set_prepared_statement_cache_capacity(256);
+        // Without it SQLite plans a statement anew for each value that its plan has looked at.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         conn.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
              PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;",

@@ -21,6 +21,7 @@ mod jobs;
 mod messages;
 mod migrate;
 mod outbox;
+mod owners;
 mod reactions;
 mod rows;
 #[cfg(feature = "simulation")]
@@ -36,7 +37,7 @@ use parlance_application::Result;
 use parlance_domain::Timestamp;
 use rusqlite::Connection;
 
-use crate::{db::Db, error::Tx};
+use crate::{db::Db, error::Tx, owners::Owners};
 
 pub use bus::InProcessBus;
 
@@ -47,6 +48,7 @@ pub struct EmbeddedStore {
     epoch: Arc<str>,
     /// When this process last asked for jobs, in milliseconds.
     asked_at: Arc<AtomicI64>,
+    owners: Owners,
 }
 
 /// What runs the statements.
@@ -78,6 +80,7 @@ impl EmbeddedStore {
             engine: Engine::Threads(Arc::new(Db::start(conn, &path)?)),
             epoch: epoch.into(),
             asked_at: Arc::new(AtomicI64::new(i64::MIN)),
+            owners: Owners::default(),
         })
     }
 
@@ -112,6 +115,18 @@ impl EmbeddedStore {
             #[cfg(feature = "simulation")]
             Engine::Inline(inline) => inline.write(job).await,
         }
+    }
+
+    /// A write after which a session may have another owner, or none.
+    async fn write_owners<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
+    {
+        let writing = self.owners.write();
+        // The answer carries it along, also to a caller that is gone by then.
+        let written = self.write(move |conn| Ok((job(conn)?, writing))).await;
+        written.map(|(answer, _)| answer)
     }
 
     async fn read<T, F>(&self, job: F) -> Result<T>

@@ -21,6 +21,7 @@ use crate::{
     db::{exec, guarded},
     error::{Tx, sql},
     history, migrate,
+    owners::Owners,
     rows::{message, message_sql, num},
 };
 
@@ -49,7 +50,8 @@ impl EmbeddedStore {
         migrate::run(&mut conn, Timestamp::from_millis(0))?;
         history::renew(&conn, "simulated")?;
         let engine = Engine::Inline(Inline { conn: Arc::new(Mutex::new(conn)), weather });
-        Ok(Self { engine, epoch: "simulated".into(), asked_at: Arc::new(AtomicI64::new(i64::MIN)) })
+        let asked_at = Arc::new(AtomicI64::new(i64::MIN));
+        Ok(Self { engine, epoch: "simulated".into(), asked_at, owners: Owners::default() })
     }
 
     /// Another way to the same store.

@@ -72,6 +72,8 @@ pub(super) enum Input {
         on: bool,
     },
     Event(Arc<Event>),
+    /// Changes of one conversation that were committed together, in order.
+    Changes(ConversationId, Vec<Arc<Event>>),
     Bridged {
         conversation: ConversationId,
         page: Result<ReplayPage>,
@@ -200,6 +202,7 @@ impl Actor {
                 self.type_in(connection, conversation, on).await;
             }
             Input::Event(event) => self.event(&event).await,
+            Input::Changes(conversation, events) => self.changes(conversation, &events).await,
             Input::Bridged { conversation, page } => self.bridged(conversation, page).await,
             Input::Checked { conversation, asked, readers } => {
                 self.checked(conversation, asked, readers).await;
@@ -230,11 +233,18 @@ impl Actor {
     }
 
     async fn carry_out(&mut self, conversation: ConversationId, steps: Vec<Step>) {
-        for step in steps {
+        let mut steps = steps.into_iter().peekable();
+        while let Some(step) = steps.next() {
             match step {
                 Step::Deliver(to, frame) => {
+                    let mut frames = vec![frame];
+                    while let Some(Step::Deliver(_, frame)) = steps.next_if(
+                        |next| matches!(next, Step::Deliver(same, _) if Arc::ptr_eq(same, &to)),
+                    ) {
+                        frames.push(frame);
+                    }
                     if !to.is_empty() {
-                        self.fanout.deliver(to, frame, Urgency::Reliable).await;
+                        self.fanout.deliver_all(to, frames, Urgency::Reliable).await;
                     }
                 }
                 Step::Read { from_rev } => {

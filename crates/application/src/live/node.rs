@@ -113,9 +113,15 @@ impl Live {
     pub async fn publish(&self, event: Event) {
         let event = Arc::new(event);
         self.input(Input::Event(event.clone())).await;
-        if let Err(error) = self.bus.publish(self.node, event).await {
-            // The bus itself says when it goes away and comes back.
-            tracing::debug!(%error, "an event did not reach the bus; other nodes will find it in the store");
+        self.tell_bus(event).await;
+    }
+
+    /// The same for changes of one conversation that were committed together.
+    pub(super) async fn publish_changes(&self, conversation: ConversationId, events: Vec<Event>) {
+        let events: Vec<_> = events.into_iter().map(Arc::new).collect();
+        self.input(Input::Changes(conversation, events.clone())).await;
+        for event in events {
+            self.tell_bus(event).await;
         }
     }
 
@@ -191,6 +197,13 @@ impl Live {
         let (done, drained) = oneshot::channel();
         self.input(Input::Drain(done)).await;
         let _ = drained.await;
+    }
+
+    async fn tell_bus(&self, event: Arc<Event>) {
+        if let Err(error) = self.bus.publish(self.node, event).await {
+            // The bus itself says when it goes away and comes back.
+            tracing::debug!(%error, "an event did not reach the bus; other nodes will find it in the store");
+        }
     }
 
     /// Tells the other nodes, unless too much is waiting already. The caller has told this one.

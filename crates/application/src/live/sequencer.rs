@@ -115,8 +115,8 @@ impl Sequencer {
                 // A sender that hung up needs no answer; the change stands.
                 let _ = reply.send(outcome);
             }
-            for event in events {
-                self.live.publish(event).await;
+            if !events.is_empty() {
+                self.live.publish_changes(conversation, events).await;
             }
         }
     }

@@ -14,6 +14,13 @@ pub trait Fanout: Send + Sync {
     /// One frame to many connections; it is shared, not copied, and encoded for the wire once.
     async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency);
 
+    /// Neighbouring frames to the same connections, in order. Whoever can puts them into one piece.
+    async fn deliver_all(&self, to: Arc<[ConnectionId]>, frames: Vec<Frame>, urgency: Urgency) {
+        for frame in frames {
+            self.deliver(to.clone(), frame, urgency).await;
+        }
+    }
+
     /// Ends a connection after what is already queued for it.
     async fn close(&self, connection: ConnectionId, close: Close);
 }

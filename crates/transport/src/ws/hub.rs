@@ -17,7 +17,7 @@ use parlance_application::{
 use rustc_hash::FxHashMap as HashMap;
 use tokio::sync::{mpsc, oneshot};
 
-use super::wire::{Flusher, Outbound, text_frame};
+use super::wire::{Flusher, Outbound, append_text_frame, text_frame};
 
 /// Events that may wait for a worker; beyond it the live side waits.
 const INBOX: usize = 1_024;
@@ -104,7 +104,29 @@ impl Hub {
 #[async_trait]
 impl Fanout for Hub {
     async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency) {
-        let frame = text_frame(frame.bytes());
+        self.send(to, text_frame(frame.bytes()), urgency).await;
+    }
+
+    async fn deliver_all(&self, to: Arc<[ConnectionId]>, frames: Vec<Frame>, urgency: Urgency) {
+        let mut piece = BytesMut::new();
+        for frame in frames {
+            if !piece.is_empty() && piece.len() + frame.bytes().len() > PIECE {
+                self.send(to.clone(), piece.split().freeze(), urgency).await;
+            }
+            append_text_frame(&mut piece, frame.bytes());
+        }
+        self.send(to, piece.freeze(), urgency).await;
+    }
+
+    async fn close(&self, connection: ConnectionId, close: Close) {
+        if let Some(worker) = self.worker(connection.worker) {
+            let _ = worker.send(Command::Close { connection, close }).await;
+        }
+    }
+}
+
+impl Hub {
+    async fn send(&self, to: Arc<[ConnectionId]>, frame: Bytes, urgency: Urgency) {
         // Most frames are for one socket, or for so many that every worker has some.
         let workers = match *to {
             [only] => self.worker(only.worker).into_iter().collect(),
@@ -114,12 +136,6 @@ impl Fanout for Hub {
             let (to, frame) = (to.clone(), frame.clone());
             // A worker that is gone took its sockets with it.
             let _ = worker.send(Command::Deliver { to, frame, urgency }).await;
-        }
-    }
-
-    async fn close(&self, connection: ConnectionId, close: Close) {
-        if let Some(worker) = self.worker(connection.worker) {
-            let _ = worker.send(Command::Close { connection, close }).await;
         }
     }
 }
@@ -184,7 +200,9 @@ impl Worker {
             Ok([only]) => only,
             Err(frames) => {
                 let mut piece = BytesMut::with_capacity(bytes);
-                frames.iter().for_each(|frame| piece.extend_from_slice(frame));
+                for frame in &frames {
+                    piece.extend_from_slice(frame);
+                }
                 piece.freeze()
             }
         };

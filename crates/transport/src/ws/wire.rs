@@ -71,8 +71,13 @@ impl Accepted {
 /// A text frame, ready for any number of sockets.
 pub(super) fn text_frame(json: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(json.len() + 10);
-    Parser::write_message(&mut frame, json, OpCode::Text, true, false);
+    append_text_frame(&mut frame, json);
     frame.freeze()
+}
+
+/// The same, behind what is there.
+pub(super) fn append_text_frame(piece: &mut BytesMut, json: &[u8]) {
+    Parser::write_message(piece, json, OpCode::Text, true, false);
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use parlance_domain::{ConversationId, SessionId, UserId};
 
 use super::{Actor, forget};
@@ -5,6 +7,7 @@ use crate::{
     live::{
         Event, Frame,
         connections::{Connection, Scope},
+        feed::Step,
     },
     ports::{Close, store::Head},
 };
@@ -13,22 +16,9 @@ impl Actor {
     /// Carries an event out on this node's connections.
     pub(super) async fn event(&mut self, event: &Event) {
         match event {
-            Event::Changed { conversation_id, rev, access_rev, session_rev, author_id, frame } => {
-                if let Some(author) = author_id
-                    && self.typing.stop(*conversation_id, *author)
-                {
-                    self.typing_stopped(*conversation_id, *author).await;
-                }
-                let access_rev = self.access(*access_rev);
-                let known = self.knows_sessions(*session_rev);
-                if let Some(feed) = self.feeds.get_mut(conversation_id) {
-                    let steps = if known {
-                        feed.changed(*rev, access_rev, frame.clone())
-                    } else {
-                        feed.behind(*rev, access_rev)
-                    };
-                    self.carry_out(*conversation_id, steps).await;
-                }
+            Event::Changed { conversation_id, .. } => {
+                let steps = self.changed(event).await;
+                self.carry_out(*conversation_id, steps).await;
             }
             Event::Joined { conversation_id, user_id, rev, access_rev, frame } => {
                 self.access_changed(*conversation_id, *access_rev).await;
@@ -75,6 +65,36 @@ impl Actor {
             | Event::WorkspaceLeft { .. }
             | Event::WorkspaceDeleted { .. }
             | Event::Workspace { .. } => self.workspace_event(event).await,
+        }
+    }
+
+    /// Carries out what was committed together, so that it leaves together.
+    pub(super) async fn changes(&mut self, conversation: ConversationId, events: &[Arc<Event>]) {
+        let mut steps = Vec::with_capacity(events.len());
+        for event in events {
+            steps.extend(self.changed(event).await);
+        }
+        self.carry_out(conversation, steps).await;
+    }
+
+    async fn changed(&mut self, event: &Event) -> Vec<Step> {
+        let Event::Changed { conversation_id, rev, access_rev, session_rev, author_id, frame } =
+            event
+        else {
+            return Vec::new();
+        };
+        if let Some(author) = author_id
+            && self.typing.stop(*conversation_id, *author)
+        {
+            self.typing_stopped(*conversation_id, *author).await;
+        }
+        let access_rev = self.access(*access_rev);
+        let known = self.knows_sessions(*session_rev);
+        let Some(feed) = self.feeds.get_mut(conversation_id) else { return Vec::new() };
+        if known {
+            feed.changed(*rev, access_rev, frame.clone())
+        } else {
+            feed.behind(*rev, access_rev)
         }
     }
 

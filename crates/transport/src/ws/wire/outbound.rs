@@ -286,9 +286,11 @@ impl Queue {
         match outcome {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(bytes)) if bytes > 0 => {
+                let had_room = self.backlog.has_room();
                 self.backlog.written(bytes);
                 self.blocked &= !self.backlog.is_empty();
-                if self.backlog.has_room() && !self.waiting.is_empty() {
+                // Those who wait for the end are not to be woken by every write.
+                if !had_room && self.backlog.has_room() {
                     self.waiting.drain(..).for_each(Waker::wake);
                 }
             }
