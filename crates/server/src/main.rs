@@ -14,6 +14,10 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Flags, Settings};
 
+/// The system's own keeps what a burst of sign-ups has used.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A team-messaging server that needs nothing else to run.
 #[derive(Parser)]
 #[command(name = "parlance", version, about)]
