@@ -17,6 +17,7 @@ mod soak_ledger;
 mod soak_pressure;
 mod soak_proxy;
 mod soak_raw;
+mod soak_session;
 mod soak_stage;
 #[expect(dead_code, reason = "some of it is for other suites")]
 mod support;
@@ -56,6 +57,13 @@ fn duration(text: &str) -> Option<Duration> {
         "m" => Some(Duration::from_mins(number)),
         _ => None,
     }
+}
+
+/// `PARLANCE_SOAK_TOKENS=20s`: access tokens that last no longer. Else as long as the server says, 15 minutes.
+fn token_life() -> Option<Duration> {
+    let said = std::env::var("PARLANCE_SOAK_TOKENS").ok()?;
+    let life = duration(&said).filter(|life| life.as_secs() > 0);
+    Some(life.unwrap_or_else(|| panic!("PARLANCE_SOAK_TOKENS={said}: a time like 20s")))
 }
 
 /// Another one each time, so that many runs find more than one; `PARLANCE_SOAK_SEED` runs one again.

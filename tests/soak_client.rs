@@ -11,8 +11,7 @@ use std::{
 };
 
 use parlance_client::{
-    Applied, CommandError, Config, FixedToken, Message, Randomness, Refusal, Seeded, SendError,
-    Update,
+    Applied, CommandError, Config, Message, Randomness, Refusal, Seeded, SendError, Update,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -20,7 +19,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::soak_ledger::Ledger;
+use crate::{
+    soak_ledger::Ledger,
+    soak_session::{Session, Tokens},
+};
 
 /// Messages held of a conversation: their last state is compared in the end. That all have come is known of each.
 const HELD: usize = 1_000;
@@ -31,7 +33,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 pub(crate) struct Client {
     pub(crate) id: String,
-    pub(crate) token: String,
+    pub(crate) session: Arc<Session>,
     inner: parlance_client::Client,
     ledger: Arc<Ledger>,
     unanswered: AtomicUsize,
@@ -75,7 +77,7 @@ impl Randomness for Impatient {
 
 impl Client {
     pub(crate) fn start(
-        (id, token): (String, String),
+        session: Arc<Session>,
         nodes: &[SocketAddr],
         ledger: Arc<Ledger>,
         seed: u64,
@@ -84,12 +86,13 @@ impl Client {
         let config = Config {
             random: Arc::new(Impatient(Seeded::new(seed))),
             messages_held: HELD,
-            ..Config::new(urls, FixedToken(token.clone()))
+            ..Config::new(urls, Tokens(session.clone()))
         };
         let inner = parlance_client::Client::connect(config);
         let updates = inner.updates();
-        let unanswered = AtomicUsize::new(0);
-        let this = Arc::new(Self { id, token, inner, ledger, unanswered, seen: Mutex::default() });
+        let (id, unanswered) = (session.user.clone(), AtomicUsize::new(0));
+        let this =
+            Arc::new(Self { id, session, inner, ledger, unanswered, seen: Mutex::default() });
         tokio::spawn(this.clone().watch(updates));
         this
     }

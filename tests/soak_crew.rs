@@ -17,6 +17,7 @@ use crate::{
     dice::Dice,
     soak_client::Client,
     soak_ledger::Ledger,
+    soak_session::Session,
     soak_stage::Stage,
     support::{text, until},
 };
@@ -54,9 +55,9 @@ pub(crate) struct Member {
 impl Crew {
     /// Signs all up, makes their conversations, and connects them.
     pub(crate) async fn gather(stage: &Stage, size: Size) -> Self {
-        let people: Vec<(String, String)> =
+        let people: Vec<Arc<Session>> =
             stream::iter(0..size.people).map(|n| sign_up(stage, n)).buffered(4).collect().await;
-        let admin = &people[0].1;
+        let admin = &people[0].token().await;
         let workspace = stage.post("/workspaces", json!({ "name": "Soak" }), admin).await;
         let (id, code) = (text(&workspace["id"]), text(&workspace["join_code"]));
         let channels = format!("/workspaces/{id}/channels");
@@ -76,7 +77,7 @@ impl Crew {
         // Everybody has joined by now: pairs get their DM. The last stays without, whom a scenario may remove.
         let pairs: Vec<_> = (0..(size.people - 1) / 2).map(|n| (2 * n, 2 * n + 1)).collect();
         let dms: Vec<String> = stream::iter(&pairs)
-            .map(|(one, other)| dm(stage, &people[*one].1, &people[*other].0, &id))
+            .map(|(one, other)| dm(stage, &people[*one], &people[*other].user, &id))
             .buffered(4)
             .collect()
             .await;
@@ -158,7 +159,7 @@ impl Crew {
     /// Ends a person's membership, from now on for good.
     pub(crate) async fn remove(&self, stage: &Stage, member: &Member) {
         let path = format!("/workspaces/{}/members/{}", self.workspace, member.client.id);
-        let admin = &self.members[0].client.token;
+        let admin = &self.members[0].client.session.token().await;
         self.ledger.book().removing(&member.client.id);
         let (status, said) = stage.call((Method::DELETE, &path, Value::Null), admin).await;
         // Not found: an earlier try did it, and its answer was lost.
@@ -190,25 +191,25 @@ impl Crew {
     }
 }
 
-async fn sign_up(stage: &Stage, n: usize) -> (String, String) {
+async fn sign_up(stage: &Stage, n: usize) -> Arc<Session> {
     let body = json!({ "email": format!("p{n}@example.org"), "password": "correct horse", "display_name": format!("p{n}") });
-    let signed = stage.post("/auth/signup", body, "").await;
-    (text(&signed["user"]["id"]), text(&signed["access_token"]))
+    stage.session(&stage.post("/auth/signup", body, "").await)
 }
 
 async fn enter(
     stage: &Stage,
-    people: &[(String, String)],
+    people: &[Arc<Session>],
     n: usize,
     (code, room): (&str, &str),
 ) -> String {
-    let token = &people[n].1;
+    let token = &people[n].token().await;
     stage.post("/workspaces/join", json!({ "join_code": code }), token).await;
     stage.post(&format!("/channels/{room}/join"), json!({}), token).await;
     room.to_owned()
 }
 
-async fn dm(stage: &Stage, token: &str, other: &str, workspace: &str) -> String {
+async fn dm(stage: &Stage, one: &Session, other: &str, workspace: &str) -> String {
+    let token = &one.token().await;
     let path = format!("/workspaces/{workspace}/dms");
     text(&stage.post(&path, json!({ "user_id": other }), token).await["id"])
 }

@@ -25,6 +25,8 @@ const END: Duration = Duration::from_secs(8);
 const LOCKED: Duration = Duration::from_secs(15);
 /// How long by a store that says nothing more: until the driver's monitor misses it, and as long as a write is tried again.
 const SILENT: Duration = Duration::from_secs(25);
+/// How long a token lasts where it is to end soon.
+const TOKEN: Duration = Duration::from_secs(8);
 /// Between two deaths.
 const CALM: Duration = Duration::from_secs(2);
 
@@ -90,14 +92,15 @@ async fn a_rolling_restart_loses_nothing() {
 /// (e): the embedded default has nobody who takes over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_node_dies_at_random() {
-    let size = size((8, 8, 40.0), (100, 100.0));
+    let size = size((8, 8, 40.0), (500, 200.0));
+    let calm = (size.load / 20).clamp(CALM / 2, 5 * CALM);
     let stage = Stage::set(On::Embedded, 1, seed(), &[NO_LIMITS]).await;
     let crew = Crew::gather(&stage, size).await;
     let (mut deaths, dice, node) = (0, Dice::new(stage.seed + 1), &stage.nodes[0]);
     let dying = async {
         let begun = Instant::now();
         while begun.elapsed() < size.load {
-            sleep(dice.around(CALM / 2)).await;
+            sleep(dice.around(calm)).await;
             end(node, dice.roll(3) > 0).await;
             deaths += 1;
             sleep(dice.around(AWAY / 3)).await;
@@ -107,6 +110,25 @@ async fn the_embedded_node_dies_at_random() {
     tokio::join!(crew.work(&stage, size), dying);
     let notes = [format!("ends {deaths}")];
     judge("the embedded node dies", &stage, &crew, &notes).await;
+}
+
+/// A long scenario in a short time: tokens that end every few seconds, and connections that go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_outlive_their_tokens() {
+    let size = Size { people: 6, rate: 10.0, load: 2 * TOKEN };
+    let mut stage = Stage::set(On::Embedded, 1, seed(), &[NO_LIMITS]).await;
+    stage.token_life = Some(TOKEN);
+    let crew = Crew::gather(&stage, size).await;
+    crew.work(&stage, size).await;
+    let stats: Vec<_> = crew.members.iter().map(|member| member.client.stats()).collect();
+    let mut renewals = vec![];
+    for member in &crew.members {
+        renewals.push(member.client.session.renewals().await);
+    }
+    let notes = [format!("tokens of {TOKEN:?}, renewed {renewals:?} times")];
+    judge("tokens end", &stage, &crew, &notes).await;
+    assert!(renewals.iter().all(|count| *count > 0), "{notes:?}");
+    assert!(stats.iter().all(|stats| stats.reconnects == 0), "{stats:?}");
 }
 
 async fn end(node: &Node, kill: bool) {
@@ -150,7 +172,7 @@ async fn a_conversation_goes_on_soon_after_a_death_in_a_transaction() {
 async fn who_says_hello_to_a_node_that_ends_is_sent_away_at_once() {
     let stage = Stage::set(On::Embedded, 1, seed(), &[NO_LIMITS]).await;
     let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
-    let (node, token) = (&stage.nodes[0], &crew.members[0].client.token);
+    let (node, token) = (&stage.nodes[0], &crew.members[0].client.session.token().await);
     let mut late = soak_raw::upgrade(node, false).await;
     let knocking = async {
         until("the others are sent away", async || crew.connected() == 0).await;

@@ -14,6 +14,7 @@ use crate::{
     soak_client::{Client, Kept},
     soak_crew::{Crew, Member},
     soak_ledger::Ledger,
+    soak_session::Session,
     soak_stage::Stage,
     support::until,
 };
@@ -24,6 +25,8 @@ const STALL: Duration = Duration::from_secs(10);
 const LIVE: Duration = Duration::from_secs(5);
 /// How long all may take to be answered and to hold the same, once nothing is wrong any more.
 const SETTLING: Duration = Duration::from_secs(30);
+/// How long what is too late is waited for, to say whether it was lost.
+const LAST_WORDS: Duration = Duration::from_mins(5);
 
 /// What the server says of a conversation in the end.
 struct Truth {
@@ -34,18 +37,22 @@ struct Truth {
 /// Waits for the end of the load's effects, judges them, and prints a report.
 pub(crate) async fn judge(name: &str, stage: &Stage, crew: &Crew, notes: &[String]) {
     let answered = crew.answered(SETTLING).await;
+    if answered.is_err() {
+        // It has failed. But what is counted while people still write says nothing.
+        let _ = crew.answered(LAST_WORDS).await;
+    }
     witness(stage, crew).await;
     let left = |m: &&Member| !crew.ledger.book().is_removed(&m.client.id);
     let members: Vec<&Member> = crew.members.iter().filter(left).collect();
     let mut places = BTreeMap::new();
     for member in &members {
         for place in &member.places {
-            places.entry(place.as_str()).or_insert(&member.client.token);
+            places.entry(place.as_str()).or_insert(&member.client.session);
         }
     }
     let mut truths = BTreeMap::new();
-    for (place, token) in places {
-        truths.insert(place, truth(stage, place, token, &crew.ledger).await);
+    for (place, reader) in places {
+        truths.insert(place, truth(stage, place, reader, &crew.ledger).await);
     }
     let settled = converged(&members, &truths).await;
 
@@ -75,9 +82,9 @@ pub(crate) async fn judge(name: &str, stage: &Stage, crew: &Crew, notes: &[Strin
 /// In the end all members may be at one node. One more connection at each tells a word that the others have to hear, live.
 async fn witness(stage: &Stage, crew: &Crew) {
     let admin = &crew.members[0];
-    let (place, person) = (&admin.places[0], (admin.client.id.clone(), admin.client.token.clone()));
+    let (place, session) = (&admin.places[0], &admin.client.session);
     let start = |address: &SocketAddr| {
-        Client::start(person.clone(), &[*address], crew.ledger.clone(), stage.seed)
+        Client::start(session.clone(), &[*address], crew.ledger.clone(), stage.seed)
     };
     let witnesses: Vec<_> = stage.addresses().iter().map(start).collect();
     until("there is a witness at each node", async || witnesses.iter().all(|w| w.is_connected()))
@@ -104,11 +111,11 @@ async fn witness(stage: &Stage, crew: &Crew) {
 }
 
 /// The whole history, as REST tells it. Its places are dense, and nothing is in it twice.
-async fn truth(stage: &Stage, place: &str, token: &str, ledger: &Ledger) -> Truth {
+async fn truth(stage: &Stage, place: &str, reader: &Session, ledger: &Ledger) -> Truth {
     let (mut messages, mut after, mut keys) = (BTreeMap::new(), 0, HashSet::new());
     loop {
         let path = format!("/conversations/{place}/messages?after_seq={after}&limit=200&view=all");
-        let page = stage.get(&path, token).await;
+        let page = stage.get(&path, &reader.token().await).await;
         for item in page["items"].as_array().expect("items") {
             let (seq, kept) = (item["seq"].as_u64().expect("a seq"), Kept::of(item));
             if seq != after + 1 {
@@ -213,7 +220,7 @@ fn promises(truths: &BTreeMap<&str, Truth>, ledger: &Ledger) -> usize {
 /// What the member counts as unread is what the server counts.
 async fn unread(stage: &Stage, member: &Member, ledger: &Ledger) {
     let client = &member.client;
-    let list = stage.get("/conversations?limit=200", &client.token).await;
+    let list = stage.get("/conversations?limit=200", &client.session.token().await).await;
     let items: &Vec<Value> = list["items"].as_array().expect("items");
     for summary in items {
         let id = summary["id"].as_str().expect("an id");

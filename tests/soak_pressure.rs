@@ -35,9 +35,10 @@ async fn who_does_not_read_is_closed_and_the_others_go_on() {
     let stage = Stage::set(On::Embedded, 1, seed(), &[NO_LIMITS]).await;
     let crew = Crew::gather(&stage, size).await;
     let (node, member) = (&stage.nodes[0], &crew.members[0]);
-    let mut deaf = join_all((0..DEAF).map(|_| open(node, &member.client.token, true))).await;
+    let token = member.client.session.token().await;
+    let mut deaf = join_all((0..DEAF).map(|_| open(node, &token, true))).await;
     let before = node.resident().expect("a running node");
-    let mut loud = open(node, &member.client.token, false).await;
+    let mut loud = open(node, &token, false).await;
     let place = &member.places[1];
     let mut sent = 0;
     let shouting = async {
@@ -45,6 +46,10 @@ async fn who_does_not_read_is_closed_and_the_others_go_on() {
         // 16 KB a message: a second of it fills whatever the systems between keep.
         while begun.elapsed() < size.load {
             sent += 1;
+            if sent % 500 == 0 {
+                // Nobody renews this one's token.
+                loud = open(node, &member.client.session.token().await, false).await;
+            }
             let key = format!("loud{sent}");
             crew.ledger.book().begin(&member.client.id, place, &key, &text_of(LOUD));
             let (id, seq) = say(&mut loud, place, &key).await;
@@ -79,6 +84,7 @@ async fn who_sends_more_than_can_be_kept_is_told_to_come_again() {
     let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
     let (node, member) = (&stage.nodes[0], &crew.members[0]);
     let (place, client) = (member.places[1].as_str(), &member.client);
+    let token = client.session.token().await;
     let before = node.resident().expect("a running node");
     let store = node.store.as_ref().expect("a store");
     store.set(Way::Both, Mode::Slow(20_000));
@@ -87,7 +93,7 @@ async fn who_sends_more_than_can_be_kept_is_told_to_come_again() {
         for key in &keys {
             crew.ledger.book().begin(&client.id, place, key, &text_of(SHORT));
         }
-        flood(node, place, &keys, &crew, &client.token).await
+        flood(node, place, &keys, &crew, &token).await
     }));
     let watching = async {
         sleep(Duration::from_secs(4)).await;

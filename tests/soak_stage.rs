@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::{
     home::{Home, On},
     proxy::Proxy,
+    soak_session::{SECRET, Session},
     support::{PATIENCE, Server},
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct Stage {
     pub(crate) seed: u64,
     http: reqwest::Client,
     turn: AtomicUsize,
+    /// How long access tokens last, if not as long as the server says.
+    pub(crate) token_life: Option<Duration>,
 }
 
 pub(crate) struct Node {
@@ -62,11 +65,17 @@ impl Stage {
             all.push(Node::start_first(&home, number, seed, settings).await);
         }
         let http = reqwest::Client::builder().timeout(CALL).pool_max_idle_per_host(8).build();
-        Self { home, nodes: all, seed, http: http.expect("a client"), turn: AtomicUsize::new(0) }
+        let (http, turn) = (http.expect("a client"), AtomicUsize::new(0));
+        Self { home, nodes: all, seed, http, turn, token_life: crate::token_life() }
     }
 
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(|node| node.front.address()).collect()
+    }
+
+    /// Takes over a session that an answer to a sign-up has begun.
+    pub(crate) fn session(&self, signed: &Value) -> Arc<Session> {
+        Session::new(signed, (self.http.clone(), self.addresses()), self.token_life)
     }
 
     /// Asks one node after another until one answers.
@@ -143,6 +152,7 @@ impl Node {
     ) -> Arc<Self> {
         let mut all: Vec<_> =
             settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        all.push(("PARLANCE_JWT_SECRET", SECRET.to_owned()));
         let (mut store, mut bus) = (None, None);
         for (name, value) in home.settings() {
             let proxy = match name {

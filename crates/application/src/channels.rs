@@ -183,9 +183,9 @@ impl Channels {
         topic: Option<Topic>,
     ) -> Result<Summary> {
         let change = Change::UpdateChannel { name, topic };
-        self.sequencer
-            .submit(id, Write { actor: caller.id(), at: self.ambient.now(), change })
-            .await?;
+        let (session, at) = (Some(caller.session_id), self.ambient.now());
+        let write = Write { actor: caller.id(), session, at, change };
+        self.sequencer.submit(id, write).await?;
         self.store.summary(caller.id(), id).await
     }
 

@@ -69,7 +69,9 @@ impl Messages {
         };
         let limited = self.spend(actor).err().map(|limited| (limited, client_msg_id.clone()));
         let draft = Draft { id: MessageId(self.ambient.uuid()), client_msg_id, text };
-        let write = Write { actor, at: self.ambient.now(), change: Change::Send(draft) };
+        let session = Some(caller.session_id);
+        let at = self.ambient.now();
+        let write = Write { actor, session, at, change: Change::Send(draft) };
         if let Some((limited, client_msg_id)) = limited {
             let (store, sequencer) = (self.store.clone(), self.sequencer.clone());
             return Either::Left(Either::Right(async move {
@@ -167,7 +169,8 @@ impl Messages {
         self.spend(caller.id())?;
         // The look tells the conversation, and hides what may not be read; the commit decides.
         let conversation = self.store.message(caller.id(), message_id).await?.conversation_id;
-        let write = Write { actor: caller.id(), at: self.ambient.now(), change };
+        let (session, at) = (Some(caller.session_id), self.ambient.now());
+        let write = Write { actor: caller.id(), session, at, change };
         message_of(self.sequencer.submit(conversation, write).await?.subject)
     }
 }

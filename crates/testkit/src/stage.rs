@@ -183,7 +183,7 @@ impl Stage {
 
     /// A wish for a change.
     pub fn write(&self, actor: UserId, change: Change) -> Write {
-        Write { actor, at: self.at(), change }
+        Write { actor, session: None, at: self.at(), change }
     }
 
     /// A wish to send, under an id of one's own.

@@ -69,7 +69,19 @@ type Outcome = (Committed, Option<ChangeKind>);
 
 impl Batch<'_> {
     fn one(&mut self, write: Write) -> Tx<Commit> {
-        let Write { actor, at, change } = write;
+        let Write { actor, session, at, change } = write;
+        #[cfg(not(feature = "simulation"))]
+        let _ = session;
+        // The simulation's nodes share a store, as several processes never do.
+        #[cfg(feature = "simulation")]
+        if let Some(session) = session
+            && crate::accounts::has_ended(self.conn, session)?
+        {
+            return Err(parlance_application::Error::from(
+                parlance_application::Unauthenticated::Revoked,
+            )
+            .into());
+        }
         let what = match change {
             Change::Send(_) | Change::UpdateChannel { .. } => "conversation",
             _ => "message",

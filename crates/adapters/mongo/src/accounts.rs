@@ -214,6 +214,22 @@ pub(crate) async fn session_rev(tx: &mut Tx) -> Outcome<u64> {
     Ok(count.map_or(0, |count| num(count.value)))
 }
 
+/// Those of these sessions that have not ended.
+pub(crate) async fn live_of(
+    tx: &mut Tx,
+    sessions: impl Iterator<Item = SessionId>,
+) -> Outcome<HashSet<SessionId>> {
+    let mut ids: Vec<_> = sessions.map(|session| id(session.0)).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let live = doc! { "_id": { "$in": ids }, "revoked_at": bson::Bson::Null };
+    let found = tx.find::<SessionDoc>(live).await?;
+    Ok(found.into_iter().map(|session| SessionId(uuid(session.id))).collect())
+}
+
 /// Whether a session is not there any more.
 pub(crate) async fn has_ended(tx: &mut Tx, session: SessionId) -> Outcome<bool> {
     let session = doc! { "_id": id(session.0), "revoked_at": bson::Bson::Null };

@@ -4,7 +4,7 @@
 //! ends the whole batch.
 
 use parlance_application::{
-    Error, Result,
+    Error, Result, Unauthenticated,
     ports::store::{Change, Commit, Committed, Draft, SENT_BEFORE, Write},
 };
 use parlance_domain::{
@@ -52,7 +52,10 @@ pub(crate) async fn run(
 
 impl Batch<'_> {
     async fn one(&mut self, write: &Write) -> Outcome<Commit> {
-        let Write { actor, at, change } = write;
+        let Write { actor, session, at, change } = write;
+        if session.is_some_and(|session| !self.live.contains(&session)) {
+            return Err(Error::from(Unauthenticated::Revoked).into());
+        }
         let what = subject(change);
         let standing = self.standings.get(actor).copied().unwrap_or(Standing::Outsider);
         let permit =

@@ -1,18 +1,20 @@
 //! What a batch of writes is about. The head is locked first, then all that the writes may need is read at once. Messages
 //! and the head change in memory and are written at the end, each once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bson::{Bson, Document, doc};
 use parlance_application::{
     Error,
     ports::store::{Change, Committed, Write},
 };
-use parlance_domain::{ChangeKind, ConversationId, MessageId, Standing, UserId, WorkspaceId};
+use parlance_domain::{
+    ChangeKind, ConversationId, MessageId, SessionId, Standing, UserId, WorkspaceId,
+};
 
 use crate::{
     access::standings,
-    accounts::session_rev,
+    accounts::{live_of, session_rev},
     documents::{ConversationDoc, MemberDoc, MessageDoc, id, uuid},
     error::Outcome,
     members::stamped,
@@ -23,6 +25,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) tx: &'a mut Tx,
     pub(crate) head: ConversationDoc,
     pub(crate) session_rev: u64,
+    /// Those of the writes' sessions that have not ended.
+    pub(crate) live: HashSet<SessionId>,
     pub(crate) changed: bool,
     pub(crate) standings: HashMap<UserId, Standing>,
     pub(crate) messages: HashMap<bson::Uuid, Held>,
@@ -71,7 +75,8 @@ impl<'a> Batch<'a> {
         }
         let (changed, sent) = (false, HashMap::new());
         let session_rev = session_rev(tx).await?;
-        Ok(Some(Self { tx, head, session_rev, changed, standings, messages, known, sent }))
+        let live = live_of(tx, writes.iter().filter_map(|write| write.session)).await?;
+        Ok(Some(Self { tx, head, session_rev, live, changed, standings, messages, known, sent }))
     }
 
     pub(crate) fn message(&self, message: MessageId) -> Outcome<MessageDoc> {

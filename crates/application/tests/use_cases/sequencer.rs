@@ -17,7 +17,7 @@ type Batches = Arc<Mutex<Vec<Vec<String>>>>;
 fn write(node: &TestNode, actor: UserId, says: &str) -> Write {
     let id = MessageId(node.ambient.next_uuid());
     let draft = Draft { id, client_msg_id: client_msg_id(says), text: text(says) };
-    Write { actor, at: node.ambient.tick(), change: Change::Send(draft) }
+    Write { actor, session: None, at: node.ambient.tick(), change: Change::Send(draft) }
 }
 
 /// Commits every send, refuses those that say `no`, and notes the batches.

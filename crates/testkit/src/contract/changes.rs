@@ -8,10 +8,10 @@ mod stage;
 use std::{collections::BTreeMap, time::Duration};
 
 use parlance_application::{
-    Error, Unauthenticated,
+    Error, Result, Unauthenticated,
     ports::{
         PasswordHash, RefreshDigest,
-        store::{Change, Head, NewMember, Reader, ReplayQuery, RotateRefresh},
+        store::{Change, Head, NewMember, Reader, ReplayQuery, RotateRefresh, Write},
     },
 };
 use parlance_domain::{
@@ -216,6 +216,39 @@ pub async fn ended_sessions_are_counted_and_found(shared: &SharedStage) {
     assert!(matches!(page, Err(Error::Unauthenticated(Unauthenticated::Revoked))));
 }
 
+/// Whatever its node has heard; other sessions' writes of the same batch are kept.
+pub async fn a_write_of_an_ended_session_is_refused(shared: &SharedStage) {
+    let (team, [ada, bob]) = shared.scene().await;
+    let (stage, store) = (&shared.stage, &shared.stage.store);
+    let [ended, live] = [stage.session(bob), stage.session(bob)];
+    for session in [&ended, &live] {
+        store.open_session(session.clone()).await.expect("opens");
+    }
+    let of = |session: Option<SessionId>, actor, id| {
+        let write = stage.draft(actor, id, "hello");
+        Write { session, ..write }
+    };
+    let before = stage.append(team.general, vec![of(Some(ended.id), bob, "1")]).await;
+    assert!(before[0].is_ok(), "while it lived: {before:?}");
+    store.revoke_session(bob, ended.id, stage.at()).await.expect("ends");
+    let writes = vec![
+        of(Some(live.id), bob, "2"),
+        of(Some(ended.id), bob, "3"),
+        // What it has sent before is no business of its any more.
+        of(Some(ended.id), bob, "1"),
+        of(Some(SessionId(Uuid::nil())), ada, "4"),
+        of(None, ada, "5"),
+    ];
+    let answers = stage.append(team.general, writes).await;
+    let refused = |answer: &Result<_>| {
+        matches!(answer, Err(Error::Unauthenticated(Unauthenticated::Revoked)))
+    };
+    let refused: Vec<_> = answers.iter().map(refused).collect();
+    assert_eq!(refused, [false, true, true, true, false], "{answers:?}");
+    let revs: Vec<_> = answers.into_iter().flatten().filter_map(|commit| commit.change).collect();
+    assert_eq!(revs.into_iter().map(|(_, rev)| rev).collect::<Vec<_>>(), [2, 3]);
+}
+
 /// And those that never were.
 pub async fn heads_leave_out_the_deleted(shared: &SharedStage) {
     let (team, [ada, _]) = shared.scene().await;
@@ -304,6 +337,7 @@ macro_rules! changes_contract {
             who_comes_in_is_found_by_the_next_look
             a_workspace_that_changes_is_found_by_the_next_look
             ended_sessions_are_counted_and_found
+            a_write_of_an_ended_session_is_refused
             heads_leave_out_the_deleted
             readers_are_in_it_and_may_read
             a_deleted_conversation_has_no_readers

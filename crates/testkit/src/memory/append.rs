@@ -1,7 +1,7 @@
 //! One of a conversation's changes. It checks everything before it changes anything, so that a refused one leaves no trace.
 
 use parlance_application::{
-    Error, Result,
+    Error, Result, Unauthenticated,
     ports::store::{Change, Commit, Committed, Draft, SENT_BEFORE, Write},
 };
 use parlance_domain::{
@@ -19,7 +19,10 @@ type Outcome = (Committed, Option<ChangeKind>);
 
 /// Runs one write of a batch.
 pub(super) fn one(state: &mut State, id: ConversationId, write: Write) -> Result<Commit> {
-    let Write { actor, at, change } = write;
+    let Write { actor, session, at, change } = write;
+    if session.is_some_and(|session| state.has_ended(session)) {
+        return Err(Unauthenticated::Revoked.into());
+    }
     let what = match change {
         Change::Send(_) | Change::UpdateChannel { .. } => "conversation",
         _ => "message",

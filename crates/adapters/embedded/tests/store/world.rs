@@ -110,7 +110,7 @@ impl World {
 }
 
 pub(crate) fn write(actor: UserId, change: Change) -> Write {
-    Write { actor, at: NOW, change }
+    Write { actor, session: None, at: NOW, change }
 }
 
 pub(crate) fn text(text: &str) -> MessageText {

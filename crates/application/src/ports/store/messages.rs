@@ -61,6 +61,9 @@ pub const SENT_BEFORE: &str = "this client_msg_id has been used for another mess
 pub struct Write {
     /// Who.
     pub actor: UserId,
+    /// In which session. If it has ended before the commit, the write is refused as `Unauthenticated`; a store that belongs to
+    /// one process need not look, because its node lets no ended session begin a write.
+    pub session: Option<SessionId>,
     /// When it was accepted for writing.
     pub at: Timestamp,
     /// What.
