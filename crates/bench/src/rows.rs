@@ -1,0 +1,383 @@
+//! The rows of the table: what is measured, of whom, and what Parlance is to reach.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use serde_json::Value;
+
+use crate::{
+    clock,
+    contenders::{Kind, Places, Running, Scene},
+    driver::{
+        http::{self, Http},
+        load::{self, Outcome, Pace, Plan, Until},
+    },
+    report::say,
+};
+
+/// What is measured; the options may change the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// Sends in flight, and what a delivery costs.
+    InFlight {
+        receivers: usize,
+        sends: usize,
+    },
+    /// Sends by the clock, and what a delivery costs and takes.
+    Paced {
+        receivers: usize,
+        per_second: u32,
+    },
+    /// Sends in flight with one receiver, and how many are acknowledged.
+    Acks {
+        sends: usize,
+    },
+    Idle {
+        connections: usize,
+    },
+    Connect {
+        connections: usize,
+    },
+    History {
+        connections: usize,
+    },
+}
+
+/// What Parlance is to reach, against another in the same run or as it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Target {
+    pub(crate) who: Kind,
+    pub(crate) bound: Bound,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Bound {
+    /// At most so many times as much as the other.
+    Times(f64, Kind),
+    /// At least so many times as much as the other.
+    TimesMore(f64, Kind),
+    AtMost(f64),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Figure {
+    pub(crate) unit: &'static str,
+    pub(crate) digits: usize,
+    pub(crate) targets: &'static [Target],
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) load: Load,
+    pub(crate) conversations: usize,
+    pub(crate) contenders: &'static [Kind],
+    pub(crate) figures: &'static [Figure],
+}
+
+/// What a run may be told; what is left out is the row's own.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Sizes {
+    /// Length of a message's text
+    #[arg(long, default_value_t = 120)]
+    pub(crate) text_bytes: usize,
+    /// Connections that receive
+    #[arg(long)]
+    pub(crate) receivers: Option<usize>,
+    /// Connections that send, beside the receivers
+    #[arg(long, default_value_t = 1)]
+    pub(crate) senders: usize,
+    /// Sends in flight, of all senders together
+    #[arg(long)]
+    pub(crate) in_flight: Option<usize>,
+    /// What ends a send: its acknowledgement, or its coming back to the sender
+    #[arg(long, value_enum, default_value = "ack")]
+    pub(crate) until: Until,
+    /// Channels that messages go to in turn; all connections are in all of them
+    #[arg(long, default_value_t = 1)]
+    pub(crate) channels: usize,
+    /// Conversations that every user is in
+    #[arg(long)]
+    pub(crate) conversations: Option<usize>,
+    /// Accounts that share the connections [default: one for ten connections]
+    #[arg(long)]
+    pub(crate) users: Option<usize>,
+    /// Seconds that are measured, after one that is not
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) seconds: f64,
+}
+
+const ALL: &[Kind] = &[Kind::Socketio, Kind::Nats, Kind::Floor, Kind::Bun, Kind::Parlance];
+const PAIR: &[Kind] = &[Kind::Bun, Kind::Parlance];
+const STORING: &[Kind] = &[Kind::Socketio, Kind::ParlanceMongo, Kind::Parlance];
+
+macro_rules! at_most {
+    ($times:literal x Bun, $unit:literal, $digits:literal) => {
+        Figure {
+            unit: $unit,
+            digits: $digits,
+            targets: &[Target { who: Kind::Parlance, bound: Bound::Times($times, Kind::Bun) }],
+        }
+    };
+    ($most:literal, $unit:literal, $digits:literal) => {
+        Figure {
+            unit: $unit,
+            digits: $digits,
+            targets: &[Target { who: Kind::Parlance, bound: Bound::AtMost($most) }],
+        }
+    };
+}
+
+pub(crate) const ROWS: [Row; 8] = [
+    Row {
+        name: "fan-1000x8",
+        what: "1,000 receivers, 8 sends in flight",
+        load: Load::InFlight { receivers: 1_000, sends: 8 },
+        conversations: 1,
+        contenders: ALL,
+        figures: &[at_most!(1.0 x Bun, "CPU µs per delivery", 2)],
+    },
+    Row {
+        name: "fan-1000x16",
+        what: "1,000 receivers, 16 in flight",
+        load: Load::InFlight { receivers: 1_000, sends: 16 },
+        conversations: 1,
+        contenders: PAIR,
+        figures: &[at_most!(1.1 x Bun, "CPU µs per delivery", 2)],
+    },
+    Row {
+        name: "fan-100x8",
+        what: "100 receivers, 8 in flight",
+        load: Load::InFlight { receivers: 100, sends: 8 },
+        conversations: 1,
+        contenders: ALL,
+        figures: &[at_most!(1.3 x Bun, "CPU µs per delivery", 2)],
+    },
+    Row {
+        name: "paced",
+        what: "100 receivers, paced 100 messages/s",
+        load: Load::Paced { receivers: 100, per_second: 100 },
+        conversations: 1,
+        contenders: ALL,
+        figures: &[
+            at_most!(1.3 x Bun, "CPU µs per delivery", 2),
+            at_most!(1.5 x Bun, "ms, p50", 2),
+            at_most!(1.5 x Bun, "ms, p99", 2),
+        ],
+    },
+    Row {
+        name: "acks",
+        what: "64 sends in flight, one receiver",
+        load: Load::Acks { sends: 64 },
+        conversations: 1,
+        contenders: STORING,
+        figures: &[Figure {
+            unit: "acknowledged per second",
+            digits: 0,
+            targets: &[
+                Target { who: Kind::Parlance, bound: Bound::TimesMore(10.0, Kind::Socketio) },
+                Target { who: Kind::ParlanceMongo, bound: Bound::TimesMore(4.0, Kind::Socketio) },
+            ],
+        }],
+    },
+    Row {
+        name: "idle",
+        what: "8,000 idle connections, each in 20 conversations",
+        load: Load::Idle { connections: 8_000 },
+        conversations: 20,
+        contenders: ALL,
+        figures: &[at_most!(8.0, "KiB per connection", 1)],
+    },
+    Row {
+        name: "connect",
+        what: "a connection opened: token, auto-join of 20 conversations, snapshot",
+        load: Load::Connect { connections: 4_000 },
+        conversations: 20,
+        contenders: ALL,
+        figures: &[at_most!(230.0, "CPU µs", 0)],
+    },
+    Row {
+        name: "history",
+        what: "REST history, 50 messages, 16 connections",
+        load: Load::History { connections: 16 },
+        conversations: 1,
+        contenders: STORING,
+        figures: &[
+            Figure {
+                unit: "requests/s",
+                digits: 0,
+                targets: &[Target {
+                    who: Kind::Parlance,
+                    bound: Bound::TimesMore(10.0, Kind::Socketio),
+                }],
+            },
+            Figure { unit: "CPU µs per request", digits: 0, targets: &[] },
+        ],
+    },
+];
+
+/// Before measuring memory or the cost of a connection, so many are opened: what is made once is not theirs.
+const FIRST: usize = 200;
+const WARM_UP: Duration = Duration::from_secs(1);
+
+impl Row {
+    /// One run of one contender, in a process of its own: a value for each figure.
+    pub(crate) fn measure(
+        &self,
+        kind: Kind,
+        sizes: &Sizes,
+        frame_bytes: usize,
+        places: &Places,
+    ) -> Result<Vec<f64>> {
+        let connections = self.connections(sizes);
+        let scene = Scene {
+            users: sizes.users.unwrap_or_else(|| connections.div_ceil(10)).max(1),
+            conversations: sizes.conversations.unwrap_or(self.conversations).max(sizes.channels),
+            channels: sizes.channels,
+            text_bytes: sizes.text_bytes,
+            frame_bytes,
+        };
+        let running = kind.start(&scene, places)?;
+        match self.load {
+            Load::InFlight { receivers: _, sends } => {
+                let pace = Pace::InFlight(sizes.in_flight.unwrap_or(sends), sizes.until);
+                Ok(vec![per_delivery(&load(&running, connections, pace, sizes)?)])
+            }
+            Load::Paced { per_second, .. } => {
+                let outcome = load(&running, connections, Pace::PerSecond(per_second), sizes)?;
+                let ms = |share| outcome.latency.percentile(share).unwrap_or(f64::NAN);
+                Ok(vec![per_delivery(&outcome), ms(0.5), ms(0.99)])
+            }
+            Load::Acks { sends } => {
+                let pace = Pace::InFlight(sizes.in_flight.unwrap_or(sends), Until::Ack);
+                let outcome = load(&running, connections, pace, sizes)?;
+                Ok(vec![outcome.acknowledged as f64 / outcome.seconds])
+            }
+            Load::Idle { .. } => idle(&running, connections).map(|kib| vec![kib]),
+            Load::Connect { .. } => connect(&running, connections).map(|micros| vec![micros]),
+            Load::History { .. } => history(&running, connections, sizes),
+        }
+    }
+
+    /// How many there are, those that send included.
+    fn connections(&self, sizes: &Sizes) -> usize {
+        match self.load {
+            Load::InFlight { receivers, .. } | Load::Paced { receivers, .. } => {
+                sizes.receivers.unwrap_or(receivers) + sizes.senders
+            }
+            Load::Acks { .. } => sizes.receivers.unwrap_or(1) + sizes.senders,
+            Load::Idle { connections }
+            | Load::Connect { connections }
+            | Load::History { connections } => sizes.receivers.unwrap_or(connections),
+        }
+    }
+}
+
+/// The length of Parlance's broadcast frame, which those that store nothing send, too.
+pub(crate) fn frame_bytes(sizes: &Sizes, places: &Places) -> Result<usize> {
+    let scene = Scene {
+        users: 1,
+        conversations: 1,
+        channels: 1,
+        text_bytes: sizes.text_bytes,
+        frame_bytes: 0,
+    };
+    let running = Kind::Parlance.start(&scene, places)?;
+    let outcome = fill(&running, 2_000)?;
+    Ok(usize::try_from(outcome.bytes / outcome.deliveries.max(1))?)
+}
+
+/// Sends so many messages as fast as they are taken, with one connection.
+pub(crate) fn fill(running: &Running, sends: usize) -> Result<Outcome> {
+    let plan = Plan {
+        pace: Pace::InFlight(64, Until::Ack),
+        senders: 1,
+        warm_up: Duration::ZERO,
+        measured: Duration::ZERO,
+        sends: Some(sends),
+    };
+    load::run(&mut running.drive(1)?, &running.meter(), plan)
+}
+
+fn load(running: &Running, connections: usize, pace: Pace, sizes: &Sizes) -> Result<Outcome> {
+    let mut driver = running.drive(connections)?;
+    let plan = Plan {
+        pace,
+        senders: sizes.senders,
+        warm_up: WARM_UP,
+        measured: Duration::from_secs_f64(sizes.seconds),
+        sends: None,
+    };
+    let outcome = load::run(&mut driver, &running.meter(), plan)?;
+    ensure!(outcome.deliveries > 0, "nothing was delivered");
+    let ms = |share| outcome.latency.percentile(share).unwrap_or(f64::NAN);
+    say(&format!(
+        "    {:.0} sends/s, {:.0} k deliveries/s of {} bytes; server {:.0} % of a core, driver {:.0} %; p50 {:.2} p99 {:.2} ms",
+        outcome.sends as f64 / (sizes.seconds + WARM_UP.as_secs_f64()),
+        outcome.deliveries as f64 / outcome.seconds / 1_000.0,
+        outcome.bytes / outcome.deliveries,
+        outcome.cpu.as_secs_f64() / outcome.seconds * 100.0,
+        outcome.busy * 100.0,
+        ms(0.5),
+        ms(0.99),
+    ));
+    Ok(outcome)
+}
+
+fn per_delivery(outcome: &Outcome) -> f64 {
+    outcome.cpu.as_secs_f64() * 1e6 / outcome.deliveries as f64
+}
+
+fn idle(running: &Running, connections: usize) -> Result<f64> {
+    let mut driver = running.drive(FIRST)?;
+    settle(&mut driver)?;
+    let before = running.meter().resident()?;
+    driver.open(connections, &running.tickets)?;
+    settle(&mut driver)?;
+    Ok((running.meter().resident()?.saturating_sub(before)) as f64 / connections as f64)
+}
+
+fn connect(running: &Running, connections: usize) -> Result<f64> {
+    let mut driver = running.drive(FIRST)?;
+    settle(&mut driver)?;
+    let before = running.meter().cpu()?;
+    driver.open(connections, &running.tickets)?;
+    let cpu = running.meter().cpu()?.saturating_sub(before);
+    Ok(cpu.as_secs_f64() * 1e6 / connections as f64)
+}
+
+/// Lets a server finish what it has begun.
+fn settle(driver: &mut crate::driver::Driver) -> Result<()> {
+    let until = clock::now() + Duration::from_secs(2);
+    while clock::now() < until {
+        driver.turn(Duration::from_millis(100), &mut crate::driver::Deaf)?;
+    }
+    Ok(())
+}
+
+fn history(running: &Running, connections: usize, sizes: &Sizes) -> Result<Vec<f64>> {
+    let path = running.history.as_deref().unwrap_or_default();
+    fill(running, 200)?;
+    let page = Http::new(running.address)?.call("GET", path, &running.tickets[0], &Value::Null)?;
+    let items = page["items"].as_array().map_or(0, Vec::len);
+    ensure!(items == 50, "a page has {items} messages instead of 50");
+    let request = |n: usize| {
+        let token = &running.tickets[n % running.tickets.len()];
+        http::request(running.address, "GET", path, token, &Value::Null)
+    };
+    let requests: Vec<_> = (0..connections).map(request).collect();
+    let measured = Duration::from_secs_f64(sizes.seconds);
+    let served = http::run(running.address, &requests, &running.meter(), WARM_UP, measured)?;
+    say(&format!(
+        "    pages of {} bytes; server {:.0} % of a core, driver {:.0} %",
+        served.bytes / served.requests.max(1),
+        served.cpu.as_secs_f64() / served.seconds * 100.0,
+        served.busy * 100.0
+    ));
+    Ok(vec![
+        served.requests as f64 / served.seconds,
+        served.cpu.as_secs_f64() * 1e6 / served.requests as f64,
+    ])
+}
