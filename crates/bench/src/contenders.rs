@@ -12,6 +12,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::Result;
 use clap::ValueEnum;
 
+pub(crate) use self::process::home;
 use self::process::Process;
 use crate::{driver::Driver, meter::Meter, speech::Speech};
 

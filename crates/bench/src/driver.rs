@@ -50,6 +50,16 @@ impl Driver {
         self.sockets.len()
     }
 
+    /// Opens the next ones somewhere else.
+    pub(crate) fn turn_to(&mut self, address: SocketAddr) {
+        self.address = address;
+    }
+
+    /// From now on other messages are sent than before.
+    pub(crate) fn begin_series(&mut self) {
+        self.speech.series += 1;
+    }
+
     pub(crate) fn speech(&self) -> &Speech {
         &self.speech
     }

@@ -4,37 +4,46 @@ use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 
+/// Of one process, or of several together.
 #[derive(Debug, Clone)]
 pub(crate) struct Meter {
-    pid: String,
+    pids: Vec<String>,
 }
 
 impl Meter {
     pub(crate) fn new(pid: u32) -> Self {
-        Self { pid: pid.to_string() }
+        Self { pids: vec![pid.to_string()] }
     }
 
     /// Of this program itself.
     pub(crate) fn own() -> Self {
-        Self { pid: "self".to_owned() }
+        Self { pids: vec!["self".to_owned()] }
+    }
+
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.pids.extend(other.pids);
+        self
     }
 
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let stat = self.read("stat")?;
-        let ticks = ticks(&stat).with_context(|| format!("no CPU time in {stat:?}"))?;
-        Ok(Duration::from_secs(1)
-            .mul_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+        let all = self.each("stat", ticks)?;
+        let second = rustix::param::clock_ticks_per_second() as f64;
+        Ok(Duration::from_secs(1).mul_f64(all as f64 / second))
     }
 
     /// Resident memory in KiB.
     pub(crate) fn resident(&self) -> Result<u64> {
-        let status = self.read("status")?;
-        resident(&status).with_context(|| format!("no VmRSS in {status:?}"))
+        self.each("status", resident)
     }
 
-    fn read(&self, file: &str) -> Result<String> {
-        let path = format!("/proc/{}/{file}", self.pid);
-        fs::read_to_string(&path).with_context(|| format!("{path} (has the server ended?)"))
+    fn each(&self, file: &str, find: impl Fn(&str) -> Option<u64>) -> Result<u64> {
+        let of = |pid: &String| {
+            let path = format!("/proc/{pid}/{file}");
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("{path} (has the server ended?)"))?;
+            find(&text).with_context(|| format!("{path} says {text:?}"))
+        };
+        self.pids.iter().map(of).sum()
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Speech {
     pub(crate) text_bytes: usize,
     /// The length of a broadcast frame, for those that send nothing but padding.
     pub(crate) frame_bytes: usize,
+    /// Which load it is, so that no two of a driver send the same message.
+    pub(crate) series: usize,
 }
 
 /// What a connection has to remember between two frames.
@@ -60,7 +62,7 @@ pub(crate) struct Carry {
 impl Speech {
     pub(crate) fn new(language: Language, scene: &Scene, channels: Vec<String>) -> Self {
         let &Scene { conversations, text_bytes, frame_bytes, .. } = scene;
-        Self { language, channels, conversations, text_bytes, frame_bytes }
+        Self { language, channels, conversations, text_bytes, frame_bytes, series: 0 }
     }
 
     pub(crate) fn opcode(&self) -> u8 {
@@ -70,6 +72,11 @@ impl Speech {
     /// Does the server say that it has taken a message, beside sending it to all?
     pub(crate) fn acknowledges(&self) -> bool {
         matches!(self.language, Language::Parlance | Language::SocketIo)
+    }
+
+    /// Do the messages of one sender come in the order in which they were sent? The replaced stack saves them side by side.
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.language != Language::SocketIo && self.channels.len() == 1
     }
 
     /// The request that begins a connection.
@@ -113,6 +120,7 @@ impl Speech {
     /// One message, the `number`th, as a sender sends it.
     pub(crate) fn send(&self, number: usize, out: &mut Vec<u8>) {
         let channel = &self.channels[number % self.channels.len()];
+        let series = self.series;
         out.clear();
         let text = |out: &mut Vec<u8>, bytes: usize| {
             let _ = write!(out, "#{number:08}#");
@@ -122,7 +130,7 @@ impl Speech {
             Language::Parlance => {
                 let _ = write!(
                     out,
-                    r#"{{"type":"message.send","id":{number},"data":{{"conversation_id":"{channel}","client_msg_id":"m{number}","text":""#
+                    r#"{{"type":"message.send","id":{number},"data":{{"conversation_id":"{channel}","client_msg_id":"m{series}-{number}","text":""#
                 );
                 text(out, self.text_bytes);
                 out.extend_from_slice(br#""}}"#);
@@ -130,7 +138,7 @@ impl Speech {
             Language::SocketIo => {
                 let _ = write!(
                     out,
-                    r#"42{number}["message:send",{{"room":"{channel}","clientId":"m{number}","text":""#
+                    r#"42{number}["message:send",{{"room":"{channel}","clientId":"m{series}-{number}","text":""#
                 );
                 text(out, self.text_bytes);
                 out.extend_from_slice(br#""}]"#);

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{Places, Process, Running, Scene};
+use super::{Places, Process, process::home, Running, Scene};
 use crate::{
     driver::http::Http,
     speech::{Language, Speech},
@@ -22,7 +22,7 @@ use crate::{
 const HANDS: usize = 8;
 
 pub(super) fn start(scene: &Scene, places: &Places, services: bool) -> Result<Running> {
-    let home = tempfile::Builder::new().prefix("parlance-bench-").tempdir()?;
+    let home = home(&places.target)?;
     let mut command = Command::new(&places.parlance);
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--rate-limits", "off", "--data-dir"])

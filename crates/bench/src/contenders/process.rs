@@ -1,8 +1,10 @@
 //! A server's process: its address from what it announces, its end with its owner's.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
@@ -19,6 +21,13 @@ pub(super) struct Process {
     #[expect(dead_code, reason = "held, not used")]
     /// Its files, which go with it.
     home: Option<TempDir>,
+}
+
+/// A directory on a disk, where syncing means something: the system's own for temporary files may be memory.
+pub(crate) fn home(target: &Path) -> Result<TempDir> {
+    let homes = target.join("bench");
+    fs::create_dir_all(&homes)?;
+    Ok(tempfile::Builder::new().prefix("home-").tempdir_in(homes)?)
 }
 
 impl Process {

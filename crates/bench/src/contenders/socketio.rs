@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{Places, Process, Running, Scene, install, parlance::database};
+use super::{Places, Process, Running, Scene, install, parlance::database, process::home};
 use crate::{
     driver::http::Http,
     speech::{Language, Speech},
@@ -18,7 +18,7 @@ const FILES: [(&str, &str); 2] = [
 
 pub(super) fn start(scene: &Scene, places: &Places) -> Result<Running> {
     let directory = install::npm(&places.target, "socketio", &FILES)?;
-    let home = tempfile::Builder::new().prefix("socketio-bench-").tempdir()?;
+    let home = home(&places.target)?;
     let mongodb = places
         .mongodb
         .as_ref()

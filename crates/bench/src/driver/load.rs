@@ -85,7 +85,8 @@ struct Mark {
 
 /// Runs a load to its end, where every connection must have got every message.
 pub(crate) fn run(driver: &mut Driver, meter: &Meter, plan: Plan) -> Result<Outcome> {
-    let mut load = Load::new(driver.sockets(), driver.speech().channels.len() == 1);
+    driver.begin_series();
+    let mut load = Load::new(driver.sockets(), driver.speech().keeps_order());
     let own = Meter::own();
     let (mut payload, mut sender) = (vec![], 0);
     let (mut from, mut to) = (None, None);
