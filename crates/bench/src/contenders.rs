@@ -12,8 +12,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::Result;
 use clap::ValueEnum;
 
-pub(crate) use self::process::home;
 use self::process::Process;
+pub(crate) use self::process::home;
 use crate::{driver::Driver, meter::Meter, speech::Speech};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]

@@ -18,6 +18,7 @@ mod contenders;
 mod driver;
 mod floor;
 mod meter;
+mod quick;
 mod report;
 mod rows;
 mod speech;
@@ -46,6 +47,8 @@ struct Cli {
 enum Command {
     /// The table
     Rows(Box<RowsArgs>),
+    /// A few short runs, which fail if Parlance is much slower than it should be
+    Quick(PlaceArgs),
     /// The server with one write for each delivery
     #[command(hide = true)]
     Floor,
@@ -81,6 +84,10 @@ struct PlaceArgs {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Rows(arguments) => rows(&arguments),
+        Command::Quick(place) => {
+            allow_files()?;
+            quick::run(&place.places()?)
+        }
         Command::Floor => floor::serve(|address| {
             result(&format!("listening on http://{address}"));
             Ok(())

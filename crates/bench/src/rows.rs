@@ -278,6 +278,23 @@ impl Row {
     }
 }
 
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            text_bytes: 120,
+            receivers: None,
+            senders: 1,
+            in_flight: None,
+            until: Until::Ack,
+            channels: 1,
+            conversations: None,
+            users: None,
+            seconds: 3.0,
+            warm_up: 1.0,
+        }
+    }
+}
+
 impl Sizes {
     fn warm_up(&self) -> Duration {
         Duration::from_secs_f64(self.warm_up)
@@ -382,7 +399,8 @@ fn history(running: &Running, connections: usize, sizes: &Sizes) -> Result<Vec<f
     };
     let requests: Vec<_> = (0..connections).map(request).collect();
     let measured = Duration::from_secs_f64(sizes.seconds);
-    let served = http::run(running.address, &requests, &running.meter(), sizes.warm_up(), measured)?;
+    let served =
+        http::run(running.address, &requests, &running.meter(), sizes.warm_up(), measured)?;
     say(&format!(
         "    pages of {} bytes; server {:.0} % of a core, driver {:.0} %",
         served.bytes / served.requests.max(1),

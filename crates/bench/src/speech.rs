@@ -250,3 +250,74 @@ fn nats(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn speech(language: Language) -> Speech {
+        let scene =
+            Scene { users: 1, conversations: 2, channels: 2, text_bytes: 20, frame_bytes: 100 };
+        Speech::new(language, &scene, vec!["c0".into(), "c1".into()])
+    }
+
+    /// What is heard when a stream comes in pieces of this size.
+    fn heard(stream: &[u8], size: usize) -> Vec<String> {
+        let (speech, mut carry, mut all) = (speech(Language::Nats), Carry::default(), vec![]);
+        for piece in stream.chunks(size) {
+            let ear = |heard: Heard<'_>| {
+                all.push(match heard {
+                    Heard::Delivery(_) => "delivery".to_owned(),
+                    other => format!("{other:?}"),
+                });
+                Ok(())
+            };
+            speech.hear(&mut carry, piece, ear).unwrap();
+        }
+        all
+    }
+
+    #[test]
+    fn a_nats_stream_is_read_however_it_is_cut() {
+        let stream = b"INFO {}\r\nPONG\r\nMSG c0 1 12\r\n#00000001#\n\n\r\nMSG c1 2 3\r\nabc\r\nPING\r\n-ERR x\r\n";
+        let whole = heard(stream, stream.len());
+        assert_eq!(whole[..4], ["Other", "Ready", "delivery", "delivery"]);
+        assert!(
+            whole[4].starts_with("Reply") && whole[5].starts_with("Refused") && whole.len() == 6
+        );
+        for size in 1..stream.len() {
+            assert_eq!(heard(stream, size), whole, "{size}");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_carries_its_number_and_its_length() {
+        for language in [Language::Parlance, Language::SocketIo, Language::Nats, Language::Echo] {
+            let mut out = vec![];
+            speech(language).send(4_711, &mut out);
+            assert_eq!(number(&out), Some(4_711), "{language:?}");
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains("c1"), "channels take turns: {text}");
+        }
+        let mut out = vec![];
+        speech(Language::Echo).send(3, &mut out);
+        assert_eq!(out.len(), 100);
+    }
+
+    #[test]
+    fn frames_are_told_by_their_beginnings() {
+        for (frame, expected) in [
+            (r#"{"type":"ok","id":"hello","data":{}}"#, Heard::Ready),
+            (r#"{"type":"ok","id":5,"data":{}}"#, Heard::Acknowledged),
+            (r#"{"type":"typing.started"}"#, Heard::Other),
+        ] {
+            assert_eq!(parlance(frame.as_bytes()), expected);
+        }
+        let event = br##"{"type":"message.created","x":"#00000012#"}"##;
+        assert_eq!(parlance(event), Heard::Delivery(event));
+        assert_eq!(socket_io(b"2"), Heard::Reply(b"3"));
+        assert_eq!(socket_io(br#"4312[{"id":"a","ok":true}]"#), Heard::Acknowledged);
+        let refused = br#"4312[{"ok":false}]"#;
+        assert_eq!(socket_io(refused), Heard::Refused(refused));
+    }
+}

@@ -148,3 +148,79 @@ fn grouped(value: f64, digits: usize) -> String {
     }
     fraction.map_or_else(|| grouped.clone(), |fraction| format!("{grouped}.{fraction}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::ROWS;
+
+    fn row(name: &str) -> &'static Row {
+        ROWS.iter().find(|row| row.name == name).unwrap()
+    }
+
+    #[test]
+    fn ratios_are_of_runs_that_stood_beside_each_other() {
+        let runs = [
+            (Kind::Bun, vec![1.0]),
+            (Kind::Parlance, vec![1.2]),
+            // Here something else took the machine from both.
+            (Kind::Bun, vec![4.0]),
+            (Kind::Parlance, vec![4.4]),
+            (Kind::Bun, vec![1.0]),
+            (Kind::Parlance, vec![0.9]),
+        ];
+        let [line] = &*lines(row("fan-1000x16"), &runs) else { panic!("one figure, one line") };
+        assert_eq!(line.median(Kind::Bun), Some(1.0));
+        assert!((line.ratio(Kind::Parlance, Kind::Bun).unwrap() - 1.1).abs() < 1e-9);
+        assert_eq!(line.median(Kind::Floor), None);
+    }
+
+    #[test]
+    fn a_target_is_met_or_missed() {
+        let met = |name: &str, runs: &[(Kind, Vec<f64>)]| {
+            let all = lines(row(name), runs).iter().flat_map(Line::verdicts).collect::<Vec<_>>();
+            all.iter().map(|it| it.met).collect::<Vec<_>>()
+        };
+        let fan = |ours| [(Kind::Bun, vec![1.0]), (Kind::Parlance, vec![ours])];
+        assert_eq!(met("fan-1000x8", &fan(1.0)), [true]);
+        assert_eq!(met("fan-1000x8", &fan(1.01)), [false]);
+        assert_eq!(met("idle", &[(Kind::Parlance, vec![8.1])]), [false]);
+        let acks = [
+            (Kind::Socketio, vec![1_000.0]),
+            (Kind::ParlanceMongo, vec![3_999.0]),
+            (Kind::Parlance, vec![10_000.0]),
+        ];
+        assert_eq!(met("acks", &acks), [true, false]);
+        assert_eq!(
+            met("fan-1000x8", &[(Kind::Parlance, vec![1.0])]),
+            [false; 0],
+            "nothing to compare with"
+        );
+    }
+
+    #[test]
+    fn a_table_has_a_cell_for_each_contender() {
+        let runs = [(Kind::Bun, vec![83.4]), (Kind::Parlance, vec![1_234.6])];
+        let text = markdown(&lines(row("connect"), &runs));
+        let cells: Vec<_> = text.lines().map(|line| line.matches('|').count()).collect();
+        assert_eq!(cells, [COLUMNS.len() + 3; 3]);
+        assert!(
+            text.contains("| 83 |") && text.contains("| 1,235 |") && text.contains("MISSED"),
+            "{text}"
+        );
+        let plain = plain(&lines(row("connect"), &runs));
+        assert_eq!(plain.lines().count(), 2, "{plain}");
+    }
+
+    #[test]
+    fn thousands_are_grouped() {
+        for (value, digits, shown) in [
+            (999.0, 0, "999"),
+            (1_000.0, 0, "1,000"),
+            (1_234_567.25, 2, "1,234,567.25"),
+            (-1.5, 1, "-1.5"),
+        ] {
+            assert_eq!(grouped(value, digits), shown);
+        }
+    }
+}

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{Places, Process, process::home, Running, Scene};
+use super::{Places, Process, Running, Scene, process::home};
 use crate::{
     driver::http::Http,
     speech::{Language, Speech},
