@@ -19,10 +19,7 @@ const INWARD: [(&str, &[&str]); 11] = [
     // Knows the wire contract only.
     ("parlance-client", &[]),
     // Measures processes from outside; its Criterion benches take pieces of ours.
-    (
-        "parlance-bench",
-        &["parlance-application", "parlance-domain", "parlance-embedded", "parlance-transport"],
-    ),
+    ("parlance-bench", &["parlance-application", "parlance-domain", "parlance-embedded"]),
 ];
 
 /// An adapter knows the ports that it implements, and no other adapter.

@@ -65,6 +65,8 @@ pub(crate) struct Running {
     pub(crate) tickets: Vec<String>,
     /// The path of a page of 50 messages of the first channel, if it serves one.
     pub(crate) history: Option<String>,
+    /// What another node would have to be told.
+    settings: Vec<(String, String)>,
 }
 
 impl Kind {
@@ -94,6 +96,11 @@ impl Kind {
 impl Running {
     pub(crate) fn meter(&self) -> Meter {
         self.process.meter()
+    }
+
+    /// Another node of Parlance on the same services.
+    pub(crate) fn beside(&self, places: &Places) -> Result<Self> {
+        parlance::beside(self, places)
     }
 
     /// A driver with so many connections open.

@@ -15,6 +15,7 @@
 
 mod clock;
 mod contenders;
+mod curves;
 mod driver;
 mod floor;
 mod meter;
@@ -23,6 +24,7 @@ mod report;
 mod rows;
 mod speech;
 mod stats;
+mod svg;
 mod table;
 
 use std::path::PathBuf;
@@ -47,6 +49,8 @@ struct Cli {
 enum Command {
     /// The table
     Rows(Box<RowsArgs>),
+    /// How the costs grow
+    Curves(CurvesArgs),
     /// A few short runs, which fail if Parlance is much slower than it should be
     Quick(PlaceArgs),
     /// The server with one write for each delivery
@@ -72,6 +76,23 @@ struct RowsArgs {
     /// Also writes the table as Markdown
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Also draws it
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct CurvesArgs {
+    #[command(flatten)]
+    extent: curves::Extent,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Also writes them as Markdown
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Also draws them
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -84,6 +105,13 @@ struct PlaceArgs {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Rows(arguments) => rows(&arguments),
+        Command::Curves(arguments) => {
+            allow_files()?;
+            let curves = curves::draw(&arguments.extent, &arguments.place.places()?)?;
+            result(&curves::markdown(&curves));
+            write(arguments.markdown.as_ref(), || curves::markdown(&curves))?;
+            write(arguments.svg.as_ref(), || svg::charts(&curves))
+        }
         Command::Quick(place) => {
             allow_files()?;
             quick::run(&place.places()?)
@@ -136,10 +164,14 @@ fn rows(arguments: &RowsArgs) -> Result<()> {
         lines.extend(table::lines(row, &runs));
     }
     result(&table::plain(&lines));
-    if let Some(file) = &arguments.markdown {
-        std::fs::write(file, table::markdown(&lines) + "\n")?;
-    }
-    Ok(())
+    write(arguments.markdown.as_ref(), || table::markdown(&lines) + "\n")?;
+    write(arguments.svg.as_ref(), || svg::bars(&lines))
+}
+
+fn write(file: Option<&PathBuf>, text: impl FnOnce() -> String) -> Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    file.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+    std::fs::write(file, text()).with_context(|| format!("writing {}", file.display()))
 }
 
 impl PlaceArgs {

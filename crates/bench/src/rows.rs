@@ -235,14 +235,7 @@ impl Row {
         places: &Places,
     ) -> Result<Vec<f64>> {
         let connections = self.connections(sizes);
-        let scene = Scene {
-            users: sizes.users.unwrap_or_else(|| connections.div_ceil(10)).max(1),
-            conversations: sizes.conversations.unwrap_or(self.conversations).max(sizes.channels),
-            channels: sizes.channels,
-            text_bytes: sizes.text_bytes,
-            frame_bytes,
-        };
-        let running = kind.start(&scene, places)?;
+        let running = kind.start(&self.scene(sizes, frame_bytes), places)?;
         match self.load {
             Load::InFlight { receivers: _, sends } => {
                 let pace = Pace::InFlight(sizes.in_flight.unwrap_or(sends), sizes.until);
@@ -261,6 +254,29 @@ impl Row {
             Load::Idle { .. } => idle(&running, connections).map(|kib| vec![kib]),
             Load::Connect { .. } => connect(&running, connections).map(|micros| vec![micros]),
             Load::History { .. } => history(&running, connections, sizes),
+        }
+    }
+
+    /// What a send costs that one connection makes and nobody else hears.
+    pub(crate) fn measure_cpu_per_ack(
+        &self,
+        sizes: &Sizes,
+        frame_bytes: usize,
+        places: &Places,
+    ) -> Result<f64> {
+        let connections = self.connections(sizes);
+        let running = Kind::Parlance.start(&self.scene(sizes, frame_bytes), places)?;
+        let outcome = load(&running, connections, Pace::InFlight(64, Until::Ack), sizes)?;
+        Ok(outcome.cpu.as_secs_f64() * 1e6 / outcome.acknowledged as f64)
+    }
+
+    fn scene(&self, sizes: &Sizes, frame_bytes: usize) -> Scene {
+        Scene {
+            users: sizes.users.unwrap_or_else(|| self.connections(sizes).div_ceil(10)).max(1),
+            conversations: sizes.conversations.unwrap_or(self.conversations).max(sizes.channels),
+            channels: sizes.channels,
+            text_bytes: sizes.text_bytes,
+            frame_bytes,
         }
     }
 

@@ -83,7 +83,7 @@ impl Line {
         })
     }
 
-    fn shown(&self, value: Option<f64>) -> String {
+    pub(crate) fn shown(&self, value: Option<f64>) -> String {
         value.map_or_else(|| "–".to_owned(), |value| grouped(value, self.figure.digits))
     }
 

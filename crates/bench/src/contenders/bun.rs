@@ -26,5 +26,12 @@ pub(super) fn start_floor(scene: &Scene) -> Result<Running> {
 fn running(scene: &Scene, command: &mut Command) -> Result<Running> {
     let (process, address) = Process::announced(command, None)?;
     let speech = Speech::new(Language::Echo, scene, topics(scene.channels));
-    Ok(Running { process, address, speech, tickets: vec![String::new()], history: None })
+    Ok(Running {
+        process,
+        address,
+        speech,
+        tickets: vec![String::new()],
+        history: None,
+        settings: vec![],
+    })
 }

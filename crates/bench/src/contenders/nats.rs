@@ -22,5 +22,12 @@ pub(super) fn start(scene: &Scene) -> Result<Running> {
     };
     let (process, address) = Process::on_port(command, Some(home))?;
     let speech = Speech::new(Language::Nats, scene, topics(scene.channels));
-    Ok(Running { process, address, speech, tickets: vec![String::new()], history: None })
+    Ok(Running {
+        process,
+        address,
+        speech,
+        tickets: vec![String::new()],
+        history: None,
+        settings: vec![],
+    })
 }

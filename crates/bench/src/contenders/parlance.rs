@@ -1,6 +1,7 @@
 //! Parlance, set up through nothing but its REST API.
 
 use std::{
+    net::SocketAddr,
     process::Command,
     sync::{
         Mutex, PoisonError,
@@ -11,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{Places, Process, Running, Scene, process::home};
 use crate::{
@@ -23,6 +25,28 @@ const HANDS: usize = 8;
 
 pub(super) fn start(scene: &Scene, places: &Places, services: bool) -> Result<Running> {
     let home = home(&places.target)?;
+    let settings = if services { on_services(places, home.path())? } else { vec![] };
+    let (process, address) = process(places, home, &settings)?;
+    let people = people(address, scene.users)?;
+    let channels = workspace(address, &people, scene.conversations)?;
+    let history = format!("/api/v1/conversations/{}/messages?limit=50", channels[0]);
+    let channels = channels.into_iter().take(scene.channels).collect();
+    let speech = Speech::new(Language::Parlance, scene, channels);
+    Ok(Running { process, address, speech, tickets: people, history: Some(history), settings })
+}
+
+pub(super) fn beside(first: &Running, places: &Places) -> Result<Running> {
+    let (process, address) = process(places, home(&places.target)?, &first.settings)?;
+    let (speech, tickets) = (first.speech.clone(), first.tickets.clone());
+    let (history, settings) = (first.history.clone(), first.settings.clone());
+    Ok(Running { process, address, speech, tickets, history, settings })
+}
+
+fn process(
+    places: &Places,
+    home: TempDir,
+    settings: &[(String, String)],
+) -> Result<(Process, SocketAddr)> {
     let mut command = Command::new(&places.parlance);
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--rate-limits", "off", "--data-dir"])
@@ -32,28 +56,17 @@ pub(super) fn start(scene: &Scene, places: &Places, services: bool) -> Result<Ru
     {
         command.env_remove(format!("PARLANCE_{name}"));
     }
-    if services {
-        command.envs(on_services(places, home.path())?);
-    }
-    let (process, address) = Process::announced(&mut command, Some(home))?;
-    let people = people(address, scene.users)?;
-    let (_, channels) = workspace(address, &people, scene.conversations)?;
-    let history = format!("/api/v1/conversations/{}/messages?limit=50", channels[0]);
-    let channels = channels.into_iter().take(scene.channels).collect();
-    let speech = Speech::new(Language::Parlance, scene, channels);
-    Ok(Running { process, address, speech, tickets: people, history: Some(history) })
+    command.envs(settings.iter().map(|(name, value)| (name, value)));
+    Process::announced(&mut command, Some(home))
 }
 
 /// A database of one's own on the services that `tests/services.py` has started.
-pub(super) fn on_services(
-    places: &Places,
-    home: &std::path::Path,
-) -> Result<[(String, String); 3]> {
+fn on_services(places: &Places, home: &std::path::Path) -> Result<Vec<(String, String)>> {
     let missing = "needs services: run it below `python3 tests/services.py --`";
     let (mongodb, redis) =
         (places.mongodb.as_ref().context(missing)?, places.redis.as_ref().context(missing)?);
     let name = home.file_name().unwrap_or_default().to_string_lossy().replace(['.', '-'], "_");
-    Ok([
+    Ok(vec![
         ("PARLANCE_MONGODB_URI".into(), database(mongodb, &name)),
         ("PARLANCE_REDIS_URL".into(), redis.clone()),
         ("PARLANCE_JWT_SECRET".into(), "0123456789abcdef0123456789abcdef".into()),
@@ -69,19 +82,15 @@ pub(super) fn database(uri: &str, name: &str) -> String {
 }
 
 /// Signs people up; their tokens.
-fn people(address: std::net::SocketAddr, count: usize) -> Result<Vec<String>> {
+fn people(address: SocketAddr, count: usize) -> Result<Vec<String>> {
     each(address, count, |http, n| {
         let body = json!({ "email": format!("p{n}@example.org"), "password": "correct horse", "display_name": format!("P {n}") });
         text(&http.call("POST", "/api/v1/auth/signup", "", &body)?, "access_token")
     })
 }
 
-/// A workspace with so many channels, `general` first, that all of them are in: its id and theirs.
-fn workspace(
-    address: std::net::SocketAddr,
-    people: &[String],
-    conversations: usize,
-) -> Result<(String, Vec<String>)> {
+/// A workspace with so many channels, `general` first, that all of them are in: the channels.
+fn workspace(address: SocketAddr, people: &[String], conversations: usize) -> Result<Vec<String>> {
     let mut http = Http::new(address)?;
     let made = http.call("POST", "/api/v1/workspaces", &people[0], &json!({ "name": "Bench" }))?;
     let (id, code) = (text(&made, "id")?, text(&made, "join_code")?);
@@ -100,12 +109,12 @@ fn workspace(
         }
         Ok(())
     })?;
-    Ok((id, channels))
+    Ok(channels)
 }
 
 /// Does something so many times over a few connections, and gives the answers in order.
 fn each<T: Send>(
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     count: usize,
     work: impl Fn(&mut Http, usize) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {

@@ -44,5 +44,5 @@ pub(super) fn start(scene: &Scene, places: &Places) -> Result<Running> {
     let history = format!("/conversations/{}/messages?limit=50", rooms.first().context("rooms")?);
     let rooms = rooms.into_iter().take(scene.channels).collect();
     let speech = Speech::new(Language::SocketIo, scene, rooms);
-    Ok(Running { process, address, speech, tickets, history: Some(history) })
+    Ok(Running { process, address, speech, tickets, history: Some(history), settings: vec![] })
 }
