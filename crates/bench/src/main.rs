@@ -18,6 +18,7 @@ mod contenders;
 mod curves;
 mod driver;
 mod floor;
+mod measure;
 mod meter;
 mod quick;
 mod report;
@@ -137,7 +138,7 @@ fn rows(arguments: &RowsArgs) -> Result<()> {
         };
         arguments.rows.iter().map(find).collect::<Result<_>>()?
     };
-    let frame_bytes = rows::frame_bytes(&arguments.sizes, &places)?;
+    let frame_bytes = measure::frame_bytes(&arguments.sizes, &places)?;
     say(&format!("a broadcast frame of Parlance has {frame_bytes} bytes"));
     let mut lines = vec![];
     for row in rows {

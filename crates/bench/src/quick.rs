@@ -9,8 +9,9 @@ use anyhow::{Result, bail};
 use crate::{
     clock,
     contenders::{Kind, Places, home},
+    measure,
     report::{result, say},
-    rows::{self, Load, ROWS, Row, Sizes},
+    rows::{Load, ROWS, Row, Sizes},
     table::{self, Line},
 };
 
@@ -67,7 +68,7 @@ const ACKS_PER_SYNC: f64 = 2.0;
 pub(crate) fn run(places: &Places) -> Result<()> {
     let begin = clock::now();
     let sizes = Sizes::default();
-    let frame_bytes = rows::frame_bytes(&sizes, places)?;
+    let frame_bytes = measure::frame_bytes(&sizes, places)?;
     let (mut lines, mut broken) = (vec![], vec![]);
     for gate in &GATES {
         let (measured, found) = twice(|| gate.pass(frame_bytes, places))?;
