@@ -26,9 +26,12 @@ const HANDS: usize = 8;
 pub(super) fn start(scene: &Scene, places: &Places, services: bool) -> Result<Running> {
     let home = home(&places.target)?;
     let settings = if services { on_services(places, home.path())? } else { vec![] };
-    let (process, address) = process(places, home, &settings)?;
+    let (first, address) = process(places, home, &settings)?;
     let people = people(address, scene.users)?;
     let channels = workspace(address, &people, scene.conversations)?;
+    // The next one begins without the memory that hashing all these passwords took and left to be used again.
+    let home = first.end().context("its files")?;
+    let (process, address) = process(places, home, &settings)?;
     let history = format!("/api/v1/conversations/{}/messages?limit=50", channels[0]);
     let channels = channels.into_iter().take(scene.channels).collect();
     let speech = Speech::new(Language::Parlance, scene, channels);

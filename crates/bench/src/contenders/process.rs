@@ -18,7 +18,6 @@ pub(super) struct Process {
     child: Child,
     /// Kept open: a server whose output nobody takes would die of it.
     stdout: Option<BufReader<ChildStdout>>,
-    #[expect(dead_code, reason = "held, not used")]
     /// Its files, which go with it.
     home: Option<TempDir>,
 }
@@ -75,6 +74,11 @@ impl Process {
             clock::sleep(Duration::from_millis(50));
         }
         bail!("{} does not answer", command.get_program().display())
+    }
+
+    /// Ends it, and leaves its files.
+    pub(super) fn end(mut self) -> Option<TempDir> {
+        self.home.take()
     }
 
     pub(super) fn meter(&self) -> Meter {
