@@ -3,12 +3,14 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help run test soak simulate breaks check fmt lint docs deny image spec
+.PHONY: help run test bench bench-quick soak simulate breaks check fmt lint docs deny image spec
 
 help:
 	@echo "make run        the server on http://127.0.0.1:8080, data in ./data"
 	@echo "make test       all tests, with the services that they need"
 	@echo "make check      formatting, lints, documentation"
+	@echo "make bench      Parlance beside what it replaces and the fastest broadcasters there are; takes an hour"
+	@echo "make bench-quick  the same in two minutes, against gross regressions only"
 	@echo "make simulate   nodes and clients under a seed, SEEDS=10000 times; SEED=7 plays one and prints its trace"
 	@echo "make breaks     breaks the code in every way of tests/breaks.rs, and has the simulation find it"
 	@echo "make soak       the fault tests, for PARLANCE_SOAK=10m each, with a report"
@@ -27,6 +29,21 @@ test:
 soak: export PARLANCE_SOAK ?= 10m
 soak:
 	$(PYTHON) tests/services.py -- $(CARGO) nextest run --release -p parlance-server --test soak --profile soak --no-capture
+
+BENCH = $${CARGO_TARGET_DIR:-target}/release/parlance-bench
+RESULTS = crates/bench/results
+
+# The server that is measured is the one that is shipped, so both come from the same profile. ROWS="--row paced --runs 3" and the like.
+bench: release
+	$(PYTHON) tests/services.py -- $(BENCH) rows --markdown $(RESULTS)/rows.md --svg $(RESULTS)/rows.svg $(ROWS)
+	$(PYTHON) tests/services.py -- $(BENCH) curves --markdown $(RESULTS)/curves.md --svg $(RESULTS)/curves.svg
+
+bench-quick: release
+	$(BENCH) quick
+
+.PHONY: release
+release:
+	$(CARGO) build --release -p parlance-server -p parlance-bench
 
 check: fmt lint docs
 

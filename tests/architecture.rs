@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// Crates of this workspace that a crate may be built from. The server is not listed: it may use all.
-const INWARD: [(&str, &[&str]); 10] = [
+const INWARD: [(&str, &[&str]); 11] = [
     ("parlance-domain", &[]),
     ("parlance-application", &["parlance-domain"]),
     ("parlance-crypto", ADAPTER),
@@ -18,6 +18,8 @@ const INWARD: [(&str, &[&str]); 10] = [
     ("parlance-testkit", &["parlance-application", "parlance-domain"]),
     // Knows the wire contract only.
     ("parlance-client", &[]),
+    // Measures processes from outside; its Criterion benches take pieces of ours.
+    ("parlance-bench", &["parlance-application", "parlance-domain", "parlance-embedded"]),
 ];
 
 /// An adapter knows the ports that it implements, and no other adapter.

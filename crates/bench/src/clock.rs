@@ -1,0 +1,16 @@
+//! The one place that reads the clock: what is measured here is real time.
+
+use std::time::{Duration, Instant};
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "there is no runtime here whose worker it would block"
+)]
+pub(crate) fn sleep(time: Duration) {
+    std::thread::sleep(time);
+}

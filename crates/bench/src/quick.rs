@@ -1,0 +1,188 @@
+//! The few runs that guard every change: against Bun and the floor in the same minutes, so that a slow machine is slow for all.
+//!
+//! Only gross regressions fail, and only twice in a row: neighbours of a shared machine come and go.
+
+use std::{fs::File, io::Write as _, time::Duration};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    clock,
+    contenders::{Kind, Places, home},
+    measure,
+    report::{result, say},
+    rows::{Load, ROWS, Row, Sizes},
+    table::{self, Line},
+};
+
+/// What a row may come to at worst.
+struct Gate {
+    row: &'static str,
+    load: Load,
+    seconds: f64,
+    runs: usize,
+    contenders: &'static [Kind],
+    /// For each figure: so many times as much as this contender, and so much more.
+    limits: &'static [(f64, Kind, f64)],
+}
+
+const GATES: [Gate; 4] = [
+    Gate {
+        row: "fan-1000x8",
+        load: Load::InFlight { receivers: 500, sends: 8 },
+        seconds: 1.0,
+        runs: 3,
+        contenders: &[Kind::Floor, Kind::Bun, Kind::Parlance],
+        limits: &[(3.0, Kind::Bun, 0.0)],
+    },
+    Gate {
+        row: "paced",
+        load: Load::Paced { receivers: 100, per_second: 100 },
+        seconds: 2.0,
+        runs: 3,
+        contenders: &[Kind::Bun, Kind::Parlance],
+        // Of a busy machine's latencies the middle says little and the tail nothing: a hundred milliseconds would be Nagle's.
+        limits: &[(4.0, Kind::Bun, 0.0), (4.0, Kind::Bun, 5.0), (4.0, Kind::Bun, 30.0)],
+    },
+    Gate {
+        row: "idle",
+        load: Load::Idle { connections: 2_000 },
+        seconds: 1.0,
+        runs: 1,
+        contenders: &[Kind::Bun, Kind::Parlance],
+        limits: &[(4.0, Kind::Bun, 30.0)],
+    },
+    Gate {
+        row: "connect",
+        load: Load::Connect { connections: 1_500 },
+        seconds: 1.0,
+        runs: 1,
+        contenders: &[Kind::Bun, Kind::Parlance],
+        limits: &[(40.0, Kind::Bun, 0.0)],
+    },
+];
+
+/// Sends are committed and synced together: more of them are acknowledged in a second than this disk syncs.
+const ACKS_PER_SYNC: f64 = 2.0;
+
+pub(crate) fn run(places: &Places) -> Result<()> {
+    let begin = clock::now();
+    let sizes = Sizes::default();
+    let frame_bytes = measure::frame_bytes(&sizes, places)?;
+    let (mut lines, mut broken) = (vec![], vec![]);
+    for gate in &GATES {
+        let (measured, found) = twice(|| gate.pass(frame_bytes, places))?;
+        lines.extend(measured);
+        broken.extend(found);
+    }
+    let ((), found) = twice(|| Ok(((), acks(frame_bytes, places)?)))?;
+    broken.extend(found);
+    result(&table::plain(&lines));
+    say(&format!("took {:.0} s", begin.elapsed().as_secs_f64()));
+    if !broken.is_empty() {
+        bail!("much slower than it should be, twice in a row:\n{}", broken.join("\n"));
+    }
+    Ok(())
+}
+
+/// Tries once more what did not pass.
+fn twice<T>(measure: impl Fn() -> Result<(T, Vec<String>)>) -> Result<(T, Vec<String>)> {
+    let first = measure()?;
+    if first.1.is_empty() {
+        return Ok(first);
+    }
+    say(&format!("once more: {}", first.1.join("; ")));
+    measure()
+}
+
+impl Gate {
+    /// The lines of the table, and what in them is beyond its limit.
+    fn pass(&self, frame_bytes: usize, places: &Places) -> Result<(Vec<Line>, Vec<String>)> {
+        let found = ROWS.iter().find(|row| row.name == self.row).copied();
+        let Some(row) = found else { bail!("no row {}", self.row) };
+        let row = Row { load: self.load, contenders: self.contenders, what: "", ..row };
+        let sizes = Sizes { seconds: self.seconds, warm_up: 0.5, ..Sizes::default() };
+        let mut runs = vec![];
+        for _ in 0..self.runs {
+            for kind in self.contenders {
+                say(&format!("{}, {}", row.name, kind.name()));
+                runs.push((*kind, row.measure(*kind, &sizes, frame_bytes, places)?));
+            }
+        }
+        let mut lines = table::lines(&row, &runs);
+        for line in &mut lines {
+            line.what = format!("{}: {}", self.row, line.figure.unit);
+            line.figure.targets = &[];
+        }
+        let broken = lines.iter().zip(self.limits).filter_map(|(line, limit)| beyond(line, *limit));
+        let broken = broken.collect();
+        Ok((lines, broken))
+    }
+}
+
+fn beyond(line: &Line, (times, against, more): (f64, Kind, f64)) -> Option<String> {
+    let (Some(ours), Some(theirs)) = (line.median(Kind::Parlance), line.median(against)) else {
+        return Some(format!("{} was not measured", line.what));
+    };
+    let limit = times * theirs + more;
+    (ours > limit).then(|| {
+        let name = against.name();
+        format!("{}: {ours:.2}, and {limit:.2} is {times} × {name} + {more}", line.what)
+    })
+}
+
+fn acks(frame_bytes: usize, places: &Places) -> Result<Vec<String>> {
+    let Some(row) = ROWS.iter().find(|row| row.name == "acks") else { bail!("no row acks") };
+    let sizes = Sizes { seconds: 2.0, warm_up: 0.5, ..Sizes::default() };
+    let syncs = synced_per_second(places)?;
+    let acks = row.measure(Kind::Parlance, &sizes, frame_bytes, places)?[0];
+    say(&format!("{acks:.0} acknowledged per second, {syncs:.0} syncs of this disk"));
+    let few = acks < ACKS_PER_SYNC * syncs;
+    Ok(few
+        .then(|| format!("{acks:.0} acknowledged per second; the disk syncs {syncs:.0}"))
+        .into_iter()
+        .collect())
+}
+
+/// How often a block can be appended to a file and synced, where the stores of the runs are.
+fn synced_per_second(places: &Places) -> Result<f64> {
+    let home = home(&places.target)?;
+    let mut file = File::create(home.path().join("log"))?;
+    let (begin, mut synced) = (clock::now(), 0);
+    while begin.elapsed() < Duration::from_secs(1) {
+        file.write_all(&[7; 4096])?;
+        file.sync_data()?;
+        synced += 1;
+    }
+    Ok(f64::from(synced) / begin.elapsed().as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::Figure;
+
+    #[test]
+    fn a_limit_is_a_multiple_and_a_rest() {
+        let line = |ours: f64| Line {
+            what: "x".into(),
+            figure: Figure { unit: "ms", digits: 1, targets: &[] },
+            values: vec![(Kind::Bun, vec![2.0]), (Kind::Parlance, vec![ours])],
+        };
+        assert_eq!(beyond(&line(7.0), (3.0, Kind::Bun, 1.0)), None);
+        assert!(beyond(&line(7.1), (3.0, Kind::Bun, 1.0)).unwrap().contains("7.10"));
+        assert!(
+            beyond(&line(1.0), (3.0, Kind::Floor, 1.0)).is_some(),
+            "what is missing is no pass"
+        );
+    }
+
+    #[test]
+    fn every_gate_has_a_row_and_a_limit_for_each_of_its_figures() {
+        for gate in &GATES {
+            let row = ROWS.iter().find(|row| row.name == gate.row).unwrap();
+            assert_eq!(row.figures.len(), gate.limits.len(), "{}", gate.row);
+            assert!(gate.contenders.contains(&Kind::Parlance), "{}", gate.row);
+        }
+    }
+}
