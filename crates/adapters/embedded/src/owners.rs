@@ -100,7 +100,7 @@ mod tests {
     }
 
     fn asked(owners: &Owners) -> Asked {
-        owners.get(SESSION, NOW).err().expect("nobody is known")
+        owners.get(SESSION, NOW).expect_err("nobody is known")
     }
 
     #[test]
