@@ -33,7 +33,7 @@ soak:
 BENCH = $${CARGO_TARGET_DIR:-target}/release/parlance-bench
 RESULTS = crates/bench/results
 
-# The server that is measured is the one that is shipped, so both come from the same profile. ROWS="--row paced --runs 3" and the like.
+# The server is built by itself, so that what is measured is what `make run` starts. ROWS="--row paced --runs 3" and the like.
 bench: release
 	$(PYTHON) tests/services.py -- $(BENCH) rows --markdown $(RESULTS)/rows.md --svg $(RESULTS)/rows.svg $(ROWS)
 	$(PYTHON) tests/services.py -- $(BENCH) curves --markdown $(RESULTS)/curves.md --svg $(RESULTS)/curves.svg
@@ -43,7 +43,8 @@ bench-quick: release
 
 .PHONY: release
 release:
-	$(CARGO) build --release -p parlance-server -p parlance-bench
+	$(CARGO) build --release -p parlance-server
+	$(CARGO) build --release -p parlance-bench
 
 check: fmt lint docs
 

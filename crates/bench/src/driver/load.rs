@@ -86,7 +86,7 @@ struct Mark {
 /// Runs a load to its end, where every connection must have got every message.
 pub(crate) fn run(driver: &mut Driver, meter: &Meter, plan: Plan) -> Result<Outcome> {
     driver.begin_series();
-    let mut load = Load::new(driver.sockets(), driver.speech().keeps_order());
+    let mut load = Load::new(driver.sockets(), plan.senders == 1 && driver.speech().keeps_order());
     let own = Meter::own();
     let (mut payload, mut sender) = (vec![], 0);
     let (mut from, mut to) = (None, None);
