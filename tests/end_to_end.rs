@@ -15,5 +15,6 @@ mod restore;
 mod resume;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod support;
+mod takeover;
 
 const ON: home::On = home::On::Embedded;
