@@ -38,8 +38,10 @@ bench: release
 	$(PYTHON) tests/services.py -- $(BENCH) rows --markdown $(RESULTS)/rows.md --svg $(RESULTS)/rows.svg $(ROWS)
 	$(PYTHON) tests/services.py -- $(BENCH) curves --markdown $(RESULTS)/curves.md --svg $(RESULTS)/curves.svg
 
-bench-quick: release
-	$(BENCH) quick
+bench-quick:
+	$(CARGO) build --profile quick -p parlance-server
+	$(CARGO) build --profile quick -p parlance-bench
+	$${CARGO_TARGET_DIR:-target}/quick/parlance-bench quick
 
 .PHONY: release
 release:
