@@ -2,7 +2,6 @@
 //! What is due when is decided by the application's `Session`; here it is carried out on a socket.
 
 use std::{
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -80,7 +79,8 @@ impl Connection {
 
     /// Lives as long as the connection.
     pub(super) async fn run(mut self, mut inbound: AggregatedMessageStream) {
-        if let Some(catch_up) = self.open(&mut inbound).await {
+        // An idle connection is to keep nothing of what it takes to open one, nor of the commands that it has sent.
+        if let Some(catch_up) = Box::pin(self.open(&mut inbound)).await {
             self.serve(&mut inbound, catch_up).await;
         }
         self.app.live.unregister(self.socket.id).await;
@@ -179,7 +179,7 @@ impl Connection {
 
     async fn serve(&mut self, inbound: &mut AggregatedMessageStream, catch_up: CatchUp) {
         let mut sends: FuturesUnordered<LocalBoxFuture<'static, Reply>> = FuturesUnordered::new();
-        let mut catch_up = pin!(self.catch_up(catch_up).fuse());
+        let mut catch_up = Box::pin(self.catch_up(catch_up)).fuse();
         // Answers come behind the replay, but for those to sends.
         let mut held = Vec::new();
         loop {
@@ -194,7 +194,7 @@ impl Connection {
                 }
                 () = &mut catch_up, if !catch_up.is_terminated() => {
                     for command in std::mem::take(&mut held) {
-                        self.carry_out(&command).await;
+                        Box::pin(self.carry_out(&command)).await;
                     }
                 }
                 Some((id, reply)) = sends.next(), if !sends.is_empty() => {
@@ -212,7 +212,7 @@ impl Connection {
                         self.session.send_begun();
                         sends.push(self.send(command));
                     } else if catch_up.is_terminated() {
-                        self.carry_out(&command).await;
+                        Box::pin(self.carry_out(&command)).await;
                     } else {
                         held.push(command);
                     }
