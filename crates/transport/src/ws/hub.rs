@@ -46,6 +46,11 @@ enum Command {
         frame: Bytes,
         urgency: Urgency,
     },
+    /// Comes behind what was delivered before.
+    Control(Control),
+}
+
+enum Control {
     Close {
         connection: ConnectionId,
         close: Close,
@@ -87,7 +92,7 @@ impl Hub {
     /// Ends every socket, those too on which nobody has said hello yet.
     pub async fn close_all(&self, close: Close) {
         for worker in self.workers() {
-            let _ = worker.send(Command::CloseAll(close)).await;
+            let _ = worker.send(Command::Control(Control::CloseAll(close))).await;
         }
     }
 
@@ -120,7 +125,7 @@ impl Fanout for Hub {
 
     async fn close(&self, connection: ConnectionId, close: Close) {
         if let Some(worker) = self.worker(connection.worker) {
-            let _ = worker.send(Command::Close { connection, close }).await;
+            let _ = worker.send(Command::Control(Control::Close { connection, close })).await;
         }
     }
 }
@@ -153,7 +158,7 @@ impl Worker {
     /// Returns when all that was delivered before is in the sockets' queues.
     pub(super) async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
-        let _ = self.inbox.send(Command::Flush(done)).await;
+        let _ = self.inbox.send(Command::Control(Control::Flush(done))).await;
         let _ = flushed.await;
     }
 
@@ -176,9 +181,9 @@ impl Worker {
                         self.deliver(run.replace(next));
                     }
                 }
-                Poll::Ready(Some(command)) => {
+                Poll::Ready(Some(Command::Control(control))) => {
                     self.deliver(run.take());
-                    self.carry_out(command);
+                    self.carry_out(control);
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending => {
@@ -214,18 +219,14 @@ impl Worker {
         }
     }
 
-    fn carry_out(&self, command: Command) {
+    fn carry_out(&self, control: Control) {
         let sockets = self.sockets.borrow();
-        match command {
-            Command::Deliver { to, frame, urgency } => {
-                let bytes = frame.len();
-                self.deliver(Some(Run { to, urgency, frames: vec![frame], bytes }));
-            }
-            Command::Flush(done) => {
+        match control {
+            Control::Flush(done) => {
                 let _ = done.send(());
             }
-            Command::CloseAll(close) => sockets.values().for_each(|outbound| outbound.close(close)),
-            Command::Close { connection, close } => {
+            Control::CloseAll(close) => sockets.values().for_each(|outbound| outbound.close(close)),
+            Control::Close { connection, close } => {
                 if let Some(outbound) = sockets.get(&connection.number) {
                     outbound.close(close);
                 }
