@@ -1,28 +1,25 @@
 //! Gives the changes of a conversation their order: one append at a time for each conversation, each taking all that has
 //! come since the last. So concurrent sends share a commit, and commit order is publication order.
 
+mod lane;
+
 use std::{
-    collections::VecDeque,
+    collections::hash_map::Entry,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use futures::{Future, FutureExt};
 use parlance_domain::{ChangeKind, ConversationId};
 use rustc_hash::FxHashMap as HashMap;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
+use self::lane::{GATHER, Lane, Waiting};
 use super::{Event, Frame, Live};
 use crate::{
     Error, Result, Tasks,
     ports::store::{Commit, Committed, Messages, Write},
 };
-
-/// Most writes in one append.
-const BATCH: usize = 256;
-/// Most writes that may wait for one conversation; beyond it senders are told to come back.
-const WAITING: usize = 2_048;
 
 /// See the module's description. Cheap to clone.
 #[derive(Clone)]
@@ -31,12 +28,7 @@ pub struct Sequencer {
     live: Live,
     tasks: Arc<Tasks>,
     /// A lane stands here exactly while a task drains it.
-    lanes: Arc<Mutex<HashMap<ConversationId, VecDeque<Waiting>>>>,
-}
-
-struct Waiting {
-    write: Write,
-    reply: oneshot::Sender<Result<Commit>>,
+    lanes: Arc<Mutex<HashMap<ConversationId, Lane>>>,
 }
 
 impl Sequencer {
@@ -54,7 +46,8 @@ impl Sequencer {
     ) -> impl Future<Output = Result<Commit>> + Send + use<> {
         let queued = self.enqueue(conversation, write);
         async move {
-            queued?.await.unwrap_or_else(|_| Err(Error::internal("the sequencer dropped a write")))
+            // Nobody answers only where the node ends meanwhile: the write may have been committed or not.
+            queued?.await.unwrap_or_else(|_| Err(Error::unavailable("the node has ended")))
         }
     }
 
@@ -64,19 +57,15 @@ impl Sequencer {
         write: Write,
     ) -> Result<oneshot::Receiver<Result<Commit>>> {
         let (reply, receiver) = oneshot::channel();
-        let waiting = Waiting { write, reply };
         let mut lanes = self.lock();
-        if let Some(lane) = lanes.get_mut(&conversation) {
-            if lane.len() >= WAITING {
-                return Err(Error::Unavailable {
-                    retry_after: Duration::from_secs(1),
-                    cause: "too many writes wait for one conversation".into(),
-                });
-            }
-            lane.push_back(waiting);
-        } else {
-            lanes.insert(conversation, VecDeque::from([waiting]));
-            drop(lanes);
+        let (lane, is_new) = match lanes.entry(conversation) {
+            Entry::Occupied(lane) => (lane.into_mut(), false),
+            Entry::Vacant(place) => (place.insert(Lane::default()), true),
+        };
+        lane.push(Waiting { write, reply })
+            .map_err(|_| Error::unavailable("too many writes wait for one conversation"))?;
+        drop(lanes);
+        if is_new {
             let this = self.clone();
             self.tasks.spawn(async move { this.drain(conversation).await });
         }
@@ -87,6 +76,7 @@ impl Sequencer {
         while let Some(batch) = self.next_batch(conversation) {
             let (writes, replies): (Vec<Write>, Vec<_>) =
                 batch.into_iter().map(|waiting| (waiting.write, waiting.reply)).unzip();
+            let answered = writes.len();
             let stamps: Vec<_> = writes.iter().map(|write| (write.actor, write.at)).collect();
             let appended = AssertUnwindSafe(self.store.append(conversation, writes)).catch_unwind();
             let outcomes = match appended.await {
@@ -118,22 +108,32 @@ impl Sequencer {
             if !events.is_empty() {
                 self.live.publish_changes(conversation, events).await;
             }
+            self.gather(conversation, answered).await;
         }
     }
 
     /// Takes what waits, or ends the lane.
     fn next_batch(&self, conversation: ConversationId) -> Option<Vec<Waiting>> {
         let mut lanes = self.lock();
-        let lane = lanes.get_mut(&conversation)?;
-        if lane.is_empty() {
+        let batch = lanes.get_mut(&conversation)?.take();
+        if batch.is_empty() {
             lanes.remove(&conversation);
             return None;
         }
-        let take = lane.len().min(BATCH);
-        Some(lane.drain(..take).collect())
+        Some(batch)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ConversationId, VecDeque<Waiting>>> {
+    /// Waits for those who were answered, where that pays.
+    async fn gather(&self, conversation: ConversationId, answered: usize) {
+        let gather = |lane: &mut Lane| lane.gather(answered);
+        let Some(all) = self.lock().get_mut(&conversation).and_then(gather) else { return };
+        let all = timeout(GATHER, all).await.is_ok();
+        if let Some(lane) = self.lock().get_mut(&conversation) {
+            lane.gathered(all);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ConversationId, Lane>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

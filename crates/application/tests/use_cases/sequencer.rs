@@ -1,6 +1,9 @@
 //! How writes share commits, and in what order they are told.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use parlance_application::{
     Error, Result,
@@ -92,6 +95,49 @@ async fn what_waits_for_an_append_shares_the_next() {
         node.fanout.frames(socket(1)).iter().filter_map(|frame| frame["rev"].as_u64()).collect();
     assert_eq!(revs, (1..=51).collect::<Vec<_>>());
     assert!(node.fanout.types(socket(1)).iter().all(|kind| kind == "message.created"));
+}
+
+/// Four who write again as soon as they are answered share all commits but the first: the lane waits for them. And whoever
+/// writes alone waits for nobody.
+#[tokio::test(start_paused = true)]
+async fn those_who_write_again_at_once_keep_sharing_commits() {
+    let batches = Batches::default();
+    let node = TestNode::start(MockMessages::new());
+    let (ada, here) = (UserId(node.ambient.next_uuid()), ConversationId(node.ambient.next_uuid()));
+    let store = GatedMessages::closed(committing(batches.clone()));
+    let sequencer =
+        Sequencer::new(store.clone() as Arc<dyn Messages>, node.live.clone(), node.tasks.clone());
+    let commits = async {
+        for n in 1.. {
+            store.arrived(n).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            store.open(1);
+        }
+    };
+    let writers = (0..4).map(async |writer| {
+        for n in 0..10 {
+            // Not one of them is as fast as the others.
+            for _ in 0..writer {
+                tokio::task::yield_now().await;
+            }
+            let write = write(&node, ada, &format!("{writer}-{n}"));
+            sequencer.submit(here, write).await.expect("commits");
+        }
+    });
+    tokio::select! {
+        _ = futures::future::join_all(writers) => {}
+        () = commits => {}
+    }
+    let sizes: Vec<_> = batches.lock().expect("unpoisoned").iter().map(Vec::len).collect();
+    assert_eq!(sizes, [&[1][..], &[4; 9], &[3]].concat());
+
+    store.open(10);
+    let elsewhere = ConversationId(node.ambient.next_uuid());
+    let began = tokio::time::Instant::now();
+    for n in 0..10 {
+        sequencer.submit(elsewhere, write(&node, ada, &n.to_string())).await.expect("commits");
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test]

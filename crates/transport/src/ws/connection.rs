@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
+use actix_http::ws::ProtocolError;
 use actix_web::web::Data;
-use actix_ws::{AggregatedMessage, AggregatedMessageStream};
+use actix_ws::AggregatedMessage;
 use futures::{
     FutureExt, StreamExt,
     future::{FusedFuture, LocalBoxFuture},
@@ -28,7 +29,7 @@ use super::{
     Worker,
     hub::Socket,
     protocol::{self, Command, CommandId, Hello, HelloWorkspace, Limits, Unreadable, Welcome},
-    wire::{INBOUND_LIMIT, Outbound, text_frame},
+    wire::{INBOUND_LIMIT, Inbound, Outbound, text_frame},
 };
 use crate::error::face;
 
@@ -78,12 +79,12 @@ impl Connection {
     }
 
     /// Lives as long as the connection.
-    pub(super) async fn run(mut self, mut inbound: AggregatedMessageStream) {
+    pub(super) async fn run(&mut self, inbound: &mut Inbound) {
         // An idle connection is to keep nothing of what it takes to open one, nor of the commands that it has sent.
-        if let Some(catch_up) = Box::pin(self.open(&mut inbound)).await {
-            self.serve(&mut inbound, catch_up).await;
+        if let Some(catch_up) = Box::pin(self.open(inbound)).await {
+            self.serve(inbound, catch_up).await;
         }
-        self.app.live.unregister(self.socket.id).await;
+        Box::pin(self.app.live.unregister(self.socket.id)).await;
         // The peer may answer the close frame; what it still sends is read, so that the close frame is not lost to a reset.
         let goodbye = async {
             while !matches!(
@@ -99,7 +100,7 @@ impl Connection {
     }
 
     /// Waits for a good `hello`.
-    async fn open(&mut self, inbound: &mut AggregatedMessageStream) -> Option<CatchUp> {
+    async fn open(&mut self, inbound: &mut Inbound) -> Option<CatchUp> {
         loop {
             let command = tokio::select! {
                 () = self.outbound.ended() => return None,
@@ -177,7 +178,7 @@ impl Connection {
         protocol::ok(id, &welcome)
     }
 
-    async fn serve(&mut self, inbound: &mut AggregatedMessageStream, catch_up: CatchUp) {
+    async fn serve(&mut self, inbound: &mut Inbound, catch_up: CatchUp) {
         let mut sends: FuturesUnordered<LocalBoxFuture<'static, Reply>> = FuturesUnordered::new();
         let mut catch_up = Box::pin(self.catch_up(catch_up)).fuse();
         // Answers come behind the replay, but for those to sends.
@@ -261,10 +262,7 @@ impl Connection {
         Some(())
     }
 
-    fn read(
-        &mut self,
-        message: Option<Result<AggregatedMessage, actix_http::ws::ProtocolError>>,
-    ) -> Incoming {
+    fn read(&mut self, message: Option<Result<AggregatedMessage, ProtocolError>>) -> Incoming {
         self.session.heard(Instant::now());
         self.heard_at.store(millis(self.app.live.uptime()).cast_signed(), Ordering::Relaxed);
         let Some(message) = message else { return Incoming::End };

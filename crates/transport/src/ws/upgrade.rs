@@ -32,8 +32,8 @@ pub(crate) async fn upgrade(
     };
     let accepted = wire::accept(&request, payload)
         .map_err(|error| Error::BadRequest(format!("not a WebSocket handshake: {error}")))?;
-    Ok(accepted.then(|inbound, outbound| {
-        let connection = Connection::new(app, &worker, caller, outbound);
-        Box::pin(connection.run(inbound))
+    Ok(accepted.then(|mut inbound, outbound| {
+        let mut connection = Connection::new(app, &worker, caller, outbound);
+        Box::pin(async move { connection.run(&mut inbound).await })
     }))
 }

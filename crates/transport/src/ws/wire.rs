@@ -1,7 +1,7 @@
 //! All socket I/O: the handshake, what comes in as bounded messages, what goes out as a bounded queue of ready-made frames.
 //!
-//! The handshake is a route like any other. actix-web never sees what follows: [`takeover`] takes the TCP connection from it,
-//! [`inbound`] is what actix-ws reads from, and [`outbound`] writes to the socket from wherever a worker has something to say.
+//! The handshake is a route like any other, and actix-ws's to check. actix-web never sees what follows: [`takeover`] takes the
+//! TCP connection from it, [`inbound`] reads from it, and [`outbound`] writes to it from wherever a worker has something to say.
 
 mod inbound;
 mod outbound;
@@ -11,10 +11,10 @@ use actix_http::ws::{OpCode, Parser};
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse, body::BoxBody, error::ErrorBadRequest, web::Payload,
 };
-use actix_ws::AggregatedMessageStream;
 use bytes::{Bytes, BytesMut};
 use futures::future::LocalBoxFuture;
 
+pub(super) use inbound::Inbound;
 pub(crate) use outbound::{Flusher, Outbound};
 pub(crate) use takeover::Takeover;
 
@@ -27,8 +27,8 @@ const SUBPROTOCOL: &str = "parlance.v1";
 /// An answered handshake.
 pub(super) struct Accepted {
     response: HttpResponse<BoxBody>,
-    pub(super) inbound: AggregatedMessageStream,
-    pub(super) outbound: Outbound,
+    inbound: Inbound,
+    outbound: Outbound,
 }
 
 /// What happens on a connection once the handshake is answered; travels with the response.
@@ -39,32 +39,25 @@ pub(super) fn accept(
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<Accepted, actix_web::Error> {
-    let (response, _, stream) = actix_ws::handle_with_protocols(request, payload, &[SUBPROTOCOL])?;
-    let Some(outbound) = request.extensions_mut().remove::<Outbound>() else {
+    // Of actix-ws's three parts only the answer is wanted: its queue alone costs a connection 1.3 KiB.
+    let (response, _, _) = actix_ws::handle_with_protocols(request, payload, &[SUBPROTOCOL])?;
+    let mut left = request.extensions_mut();
+    let (Some(inbound), Some(outbound)) = (left.remove::<Inbound>(), left.remove::<Outbound>())
+    else {
         return Err(ErrorBadRequest("no connection to take over"));
     };
-    let inbound = stream
-        .max_frame_size(INBOUND_LIMIT)
-        .aggregate_continuations()
-        .max_continuation_size(INBOUND_LIMIT);
-    Ok(Accepted { response, inbound, outbound })
+    Ok(Accepted { response: response.drop_body().map_into_boxed_body(), inbound, outbound })
 }
 
 impl Accepted {
     /// The response to be returned, after which `life` goes on.
     pub(super) fn then(
         self,
-        life: impl FnOnce(AggregatedMessageStream, Outbound) -> LocalBoxFuture<'static, ()>,
+        life: impl FnOnce(Inbound, Outbound) -> LocalBoxFuture<'static, ()>,
     ) -> HttpResponse {
-        let Self { response, inbound, outbound } = self;
-        let (mut response, handshake) = response.into_parts();
-        let life = life(inbound, outbound);
-        response.extensions_mut().insert(Life(Box::pin(async move {
-            life.await;
-            // Its end tells the inbound stream that the connection is gone.
-            drop(handshake);
-        })));
-        response.map_into_boxed_body()
+        let Self { mut response, inbound, outbound } = self;
+        response.extensions_mut().insert(Life(life(inbound, outbound)));
+        response
     }
 }
 

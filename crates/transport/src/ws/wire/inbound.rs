@@ -1,57 +1,136 @@
+//! What comes in on a socket: whole messages, each bounded. A silent connection holds no bytes for it.
+
 use std::{
     cell::RefCell,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use actix_http::error::PayloadError;
-use bytes::Bytes;
+use actix_codec::Decoder;
+use actix_http::ws::{Codec, Frame, Item, ProtocolError};
+use actix_ws::AggregatedMessage;
+use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use tokio::{
     io::{AsyncRead, ReadBuf},
     net::tcp::OwnedReadHalf,
 };
 
+use super::INBOUND_LIMIT;
+
 /// The most that is read at a time.
 const CHUNK: usize = 16 * 1024;
 
 thread_local! {
-    /// What a worker reads into, so that a silent connection needs no buffer of its own.
+    /// What a worker reads into, whichever the connection.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into());
 }
 
-/// The bytes that come in on a socket.
-pub(super) struct Inbound {
-    /// What had come with the handshake.
-    early: Bytes,
+/// The messages of one connection, up to its end or to the first that breaks the protocol.
+pub(in crate::ws) struct Inbound {
     socket: OwnedReadHalf,
-    /// There is more to read, and it is somebody else's turn: actix-ws takes all there is, however much it is.
+    codec: Codec,
+    /// What has come, and is not taken yet.
+    unread: BytesMut,
+    /// What has come of a message in fragments.
+    fragments: Option<Fragments>,
+    /// There is more to read, and it is somebody else's turn.
     more: bool,
+    ended: bool,
+}
+
+struct Fragments {
+    text: bool,
+    payload: BytesMut,
 }
 
 impl Inbound {
-    pub(super) fn new(early: Bytes, socket: OwnedReadHalf) -> Self {
-        Self { early, socket, more: false }
+    /// `early` is what had come with the handshake.
+    pub(super) fn new(early: BytesMut, socket: OwnedReadHalf) -> Self {
+        let codec = Codec::new().max_size(INBOUND_LIMIT);
+        Self { socket, codec, unread: early, fragments: None, more: false, ended: false }
+    }
+
+    fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<AggregatedMessage>, ProtocolError>> {
+        loop {
+            while let Some(frame) = self.codec.decode(&mut self.unread)? {
+                if let Some(message) = self.take(frame)? {
+                    return Poll::Ready(Ok(Some(message)));
+                }
+            }
+            if self.unread.is_empty() {
+                self.unread = BytesMut::new();
+            }
+            if std::mem::take(&mut self.more) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let read = SCRATCH.with_borrow_mut(|scratch| {
+                let mut chunk = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut self.socket).poll_read(cx, &mut chunk))?;
+                self.more = chunk.remaining() == 0;
+                self.unread.extend_from_slice(chunk.filled());
+                Poll::Ready(io::Result::Ok(chunk.filled().len()))
+            });
+            if ready!(read)? == 0 {
+                return Poll::Ready(Ok(None));
+            }
+        }
+    }
+
+    /// A frame's message, if it is whole.
+    fn take(&mut self, frame: Frame) -> Result<Option<AggregatedMessage>, ProtocolError> {
+        Ok(Some(match frame {
+            Frame::Text(payload) => whole(true, payload)?,
+            Frame::Binary(payload) => whole(false, payload)?,
+            Frame::Ping(payload) => AggregatedMessage::Ping(payload),
+            Frame::Pong(payload) => AggregatedMessage::Pong(payload),
+            Frame::Close(reason) => AggregatedMessage::Close(reason),
+            Frame::Continuation(item) => return self.join(item),
+        }))
+    }
+
+    fn join(&mut self, item: Item) -> Result<Option<AggregatedMessage>, ProtocolError> {
+        let (first, last, fragment) = match item {
+            Item::FirstText(fragment) => (Some(true), false, fragment),
+            Item::FirstBinary(fragment) => (Some(false), false, fragment),
+            Item::Continue(fragment) => (None, false, fragment),
+            Item::Last(fragment) => (None, true, fragment),
+        };
+        if let Some(text) = first {
+            self.fragments = Some(Fragments { text, payload: BytesMut::new() });
+        }
+        let fragments = self.fragments.as_mut().ok_or(ProtocolError::ContinuationNotStarted)?;
+        if fragments.payload.len() + fragment.len() > INBOUND_LIMIT {
+            return Err(ProtocolError::Overflow);
+        }
+        fragments.payload.extend_from_slice(&fragment);
+        let whole_now = self.fragments.take_if(|_| last);
+        whole_now.map(|all| whole(all.text, all.payload.freeze())).transpose()
     }
 }
 
 impl Stream for Inbound {
-    type Item = Result<Bytes, PayloadError>;
+    type Item = Result<AggregatedMessage, ProtocolError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if !self.early.is_empty() {
-            return Poll::Ready(Some(Ok(std::mem::take(&mut self.early))));
+        if self.ended {
+            return Poll::Ready(None);
         }
-        if std::mem::take(&mut self.more) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut chunk = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut chunk))?;
-            self.more = chunk.remaining() == 0;
-            let read = chunk.filled();
-            Poll::Ready((!read.is_empty()).then(|| Ok(Bytes::copy_from_slice(read))))
-        })
+        let message = ready!(self.poll_message(cx)).transpose();
+        self.ended = !matches!(&message, Some(Ok(message)) if !matches!(message, AggregatedMessage::Close(_)));
+        Poll::Ready(message)
     }
+}
+
+fn whole(text: bool, payload: Bytes) -> Result<AggregatedMessage, ProtocolError> {
+    Ok(if text {
+        AggregatedMessage::Text(payload.try_into().map_err(io::Error::other)?)
+    } else {
+        AggregatedMessage::Binary(payload)
+    })
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use actix_codec::{Encoder, Framed};
-use actix_http::{Payload, Request, Response, body::BodySize, h1};
+use actix_http::{Request, Response, body::BodySize, h1};
 use actix_service::{Service, ServiceFactory};
 use actix_web::{
     HttpMessage, HttpResponse,
@@ -83,27 +83,32 @@ where
         self.app.poll_ready(cx)
     }
 
-    fn call(&self, (mut request, framed): Upgrade) -> Self::Future {
+    fn call(&self, (request, framed): Upgrade) -> Self::Future {
         let parts = framed.into_parts();
         let (reading, writing) = parts.io.into_split();
         let outbound = Outbound::new(writing, self.flusher.clone());
         // What answers earlier requests on this connection.
         outbound.raw(parts.write_buf.freeze());
-        request.extensions_mut().insert(outbound.clone());
-        // No other method opens a socket, and a handler that waits for a body would wait for ever.
+        // No other method opens a socket.
         if request.method() == Method::GET {
-            let inbound = Inbound::new(parts.read_buf.freeze(), reading);
-            *request.payload() = Payload::Stream { payload: Box::pin(inbound) };
+            request.extensions_mut().insert(Inbound::new(parts.read_buf, reading));
+            request.extensions_mut().insert(outbound.clone());
         }
         let answered = self.app.call(request);
         let codec = parts.codec;
+        // In a box of its own: what it takes to open a connection is not kept while it lives.
+        let opened = Box::pin({
+            let outbound = outbound.clone();
+            async move {
+                let response = match answered.await {
+                    Ok(response) => response.into_parts().1.map_into_boxed_body(),
+                    Err(error) => error.error_response(),
+                };
+                answer(response, codec, &outbound).await
+            }
+        });
         Box::pin(async move {
-            let response = match answered.await {
-                Ok(response) => response.into_parts().1.map_into_boxed_body(),
-                Err(error) => error.error_response(),
-            };
-            let life = answer(response, codec, &outbound).await?;
-            if let Some(Life(life)) = life {
+            if let Some(Life(life)) = opened.await? {
                 // Writes on while the connection lives, and is gone before it if the socket is.
                 let written = pin!(poll_fn(|cx| outbound.poll_written(cx)));
                 if let Either::Right(((), life)) = select(life, written).await {
