@@ -1,6 +1,7 @@
 //! Gives the changes of a conversation their order: one append at a time for each conversation, each taking all that has
 //! come since the last. So concurrent sends share a commit, and commit order is publication order.
 
+mod gathering;
 mod lane;
 
 use std::{

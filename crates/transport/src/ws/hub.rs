@@ -24,7 +24,7 @@ const INBOX: usize = 1_024;
 /// Events that a worker takes in before it writes.
 const TURN: usize = 256;
 /// Neighbouring frames for the same sockets are put into pieces of up to so many bytes.
-const PIECE: usize = 16 * 1024;
+const PIECE: usize = 64 * 1024;
 
 /// All workers' sockets. Cheap to clone.
 #[derive(Clone, Default)]

@@ -1,15 +1,10 @@
 //! What waits to be written to one conversation.
-//!
-//! Whoever has just been answered often writes again at once. A lane that took the first of them alone would commit twice
-//! where once is enough, and would go on so: half of them would always wait for the commit of the other half. So after a batch
-//! the lane's task waits until those are back who were answered, [`GATHER`] at most. Where they do not come, it waits after
-//! ever fewer batches. (The `commit_delay` of Postgres has the same end; its `commit_siblings` asks who is there, not who was.)
 
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::{Commit, Result, Write};
+use super::{Commit, Result, Write, gathering::Gathering};
 
 /// How long a lane waits for those who have just been answered.
 pub(super) const GATHER: Duration = Duration::from_millis(1);
@@ -17,8 +12,6 @@ pub(super) const GATHER: Duration = Duration::from_millis(1);
 const BATCH: usize = 256;
 /// Most writes that may wait for one conversation; beyond it senders are told to come back.
 const WAITING: usize = 2_048;
-/// After so many times in vain, the lane waits after one batch of `1 << PATIENCE` only.
-const PATIENCE: u32 = 8;
 
 pub(super) struct Waiting {
     pub(super) write: Write,
@@ -29,12 +22,9 @@ pub(super) struct Waiting {
 #[derive(Default)]
 pub(super) struct Lane {
     waiting: VecDeque<Waiting>,
+    gathering: Gathering,
     /// To be told when so many wait.
     wanted: Option<(usize, oneshot::Sender<()>)>,
-    /// How often it was waited in vain, one time after the other.
-    in_vain: u32,
-    /// So many batches go by before it is waited again.
-    skip: u32,
 }
 
 impl Lane {
@@ -59,15 +49,10 @@ impl Lane {
 
     /// After a batch of `answered` writes: resolves when as many are back, if they are to be waited for.
     pub(super) fn gather(&mut self, answered: usize) -> Option<oneshot::Receiver<()>> {
-        let wanted = (self.waiting.len() + answered).min(BATCH);
-        // Who writes alone waits for nobody.
-        if wanted < 2 || self.waiting.len() >= wanted {
+        if self.waiting.len() >= BATCH {
             return None;
         }
-        if self.skip > 0 {
-            self.skip -= 1;
-            return None;
-        }
+        let wanted = self.gathering.wanted(answered, self.waiting.len())?.min(BATCH);
         let (enough, gathered) = oneshot::channel();
         self.wanted = Some((wanted, enough));
         Some(gathered)
@@ -76,27 +61,6 @@ impl Lane {
     /// How the wait ended.
     pub(super) fn gathered(&mut self, all: bool) {
         self.wanted = None;
-        self.in_vain = if all { 0 } else { PATIENCE.min(self.in_vain + 1) };
-        self.skip = (1 << self.in_vain) - 1;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn in_vain_it_waits_ever_more_seldom_and_a_success_is_remembered() {
-        let mut lane = Lane::default();
-        let skipped = |lane: &mut Lane| (0..1_000).find(|_| lane.gather(2).is_some());
-        let mut vain = Vec::new();
-        for _ in 0..10 {
-            vain.push(skipped(&mut lane));
-            lane.gathered(false);
-        }
-        assert_eq!(vain, [0, 1, 3, 7, 15, 31, 63, 127, 255, 255].map(Some));
-        assert_eq!(skipped(&mut lane), Some(255));
-        lane.gathered(true);
-        assert_eq!(skipped(&mut lane), Some(0));
+        self.gathering.ended(all);
     }
 }

@@ -1,0 +1,61 @@
+/// After so many waits in vain, it is waited after one batch of `1 << PATIENCE` only.
+const PATIENCE: u32 = 8;
+
+/// Whether it pays to wait, before the next batch, for those whom the last one has answered.
+///
+/// Whoever has just been answered often writes again at once. Taking the first of them alone commits twice where once is
+/// enough, and goes on so: half of them always wait for the commit of the other half. But where those who were answered do
+/// not come back, the wait is for nothing: then it is tried after ever fewer batches. (The `commit_delay` of Postgres has the
+/// same end; its `commit_siblings` asks who is there, not who was.)
+#[derive(Default)]
+pub(super) struct Gathering {
+    /// How often it was waited in vain, one time after the other.
+    in_vain: u32,
+    /// So many batches go by before it is waited again.
+    skip: u32,
+}
+
+impl Gathering {
+    /// How many to wait for, where `answered` were and `waiting` are there already. None: go on at once.
+    pub(super) fn wanted(&mut self, answered: usize, waiting: usize) -> Option<usize> {
+        let wanted = answered + waiting;
+        // Who writes alone waits for nobody.
+        if wanted < 2 {
+            return None;
+        }
+        if self.skip > 0 {
+            self.skip -= 1;
+            return None;
+        }
+        Some(wanted)
+    }
+
+    /// How the wait ended.
+    pub(super) fn ended(&mut self, all_came: bool) {
+        self.in_vain = if all_came { 0 } else { PATIENCE.min(self.in_vain + 1) };
+        self.skip = (1 << self.in_vain) - 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_vain_it_waits_ever_more_seldom_and_a_success_is_remembered() {
+        let mut gathering = Gathering::default();
+        let skipped = |gathering: &mut Gathering| {
+            (0..1_000).find(|_| gathering.wanted(2, 1).is_some_and(|wanted| wanted == 3))
+        };
+        let mut vain = Vec::new();
+        for _ in 0..10 {
+            vain.push(skipped(&mut gathering));
+            gathering.ended(false);
+        }
+        assert_eq!(vain, [0, 1, 3, 7, 15, 31, 63, 127, 255, 255].map(Some));
+        assert_eq!(skipped(&mut gathering), Some(255));
+        gathering.ended(true);
+        assert_eq!(skipped(&mut gathering), Some(0));
+        assert_eq!(gathering.wanted(1, 0), None, "who writes alone waits for nobody");
+    }
+}
