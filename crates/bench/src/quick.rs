@@ -33,7 +33,7 @@ const GATES: [Gate; 4] = [
         seconds: 1.0,
         runs: 3,
         contenders: &[Kind::Floor, Kind::Bun, Kind::Parlance],
-        limits: &[(3.0, Kind::Bun, 0.0)],
+        limits: &[(2.5, Kind::Bun, 0.0)],
     },
     Gate {
         row: "paced",
@@ -51,7 +51,7 @@ const GATES: [Gate; 4] = [
         seconds: 1.0,
         runs: 1,
         contenders: &[Kind::Bun, Kind::Parlance],
-        limits: &[(4.0, Kind::Bun, 30.0)],
+        limits: &[(2.0, Kind::Bun, 10.0)],
     },
     Gate {
         row: "connect",
@@ -60,7 +60,7 @@ const GATES: [Gate; 4] = [
         runs: 1,
         contenders: &[Kind::Bun, Kind::Parlance],
         // Of so few connections the CPU time has one digit, with Bun.
-        limits: &[(20.0, Kind::Bun, 400.0)],
+        limits: &[(10.0, Kind::Bun, 400.0)],
     },
 ];
 

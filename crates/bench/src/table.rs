@@ -158,6 +158,16 @@ mod tests {
         ROWS.iter().find(|row| row.name == name).unwrap()
     }
 
+    /// `make bench` writes the table; the README is to show that one.
+    #[test]
+    fn the_readme_shows_the_last_table() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+        let (readme, table) = (read("../../README.md"), read("results/rows.md"));
+        assert!(table.lines().count() > 10, "{table}");
+        assert!(readme.contains(table.trim_end()), "copy results/rows.md into the README");
+    }
+
     #[test]
     fn ratios_are_of_runs_that_stood_beside_each_other() {
         let runs = [
