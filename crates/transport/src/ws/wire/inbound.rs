@@ -134,3 +134,6 @@ fn whole(text: bool, payload: Bytes) -> Result<AggregatedMessage, ProtocolError>
         AggregatedMessage::Binary(payload)
     })
 }
+
+#[cfg(test)]
+mod tests;
