@@ -9,9 +9,8 @@ use std::{
     time::Duration,
 };
 
-use actix_http::ws::ProtocolError;
 use actix_web::web::Data;
-use actix_ws::AggregatedMessage;
+use actix_ws::{AggregatedMessage, ProtocolError};
 use futures::{
     FutureExt, StreamExt,
     future::{FusedFuture, LocalBoxFuture},
@@ -86,12 +85,7 @@ impl Connection {
         }
         Box::pin(self.app.live.unregister(self.socket.id)).await;
         // The peer may answer the close frame; what it still sends is read, so that the close frame is not lost to a reset.
-        let goodbye = async {
-            while !matches!(
-                inbound.next().await,
-                None | Some(Ok(AggregatedMessage::Close(_)) | Err(_))
-            ) {}
-        };
+        let goodbye = async { while inbound.next().await.is_some() {} };
         if timeout(GOODBYE, goodbye).await.is_ok() {
             // An inbound side that has failed cannot show that the close frame arrived.
             sleep(GOODBYE / 10).await;

@@ -122,7 +122,7 @@ impl Stream for Inbound {
             return Poll::Ready(None);
         }
         let message = ready!(self.poll_message(cx)).transpose();
-        self.ended = !matches!(&message, Some(Ok(message)) if !matches!(message, AggregatedMessage::Close(_)));
+        self.ended = matches!(message, None | Some(Ok(AggregatedMessage::Close(_)) | Err(_)));
         Poll::Ready(message)
     }
 }

@@ -91,8 +91,9 @@ where
         outbound.raw(parts.write_buf.freeze());
         // No other method opens a socket.
         if request.method() == Method::GET {
-            request.extensions_mut().insert(Inbound::new(parts.read_buf, reading));
-            request.extensions_mut().insert(outbound.clone());
+            let mut left = request.extensions_mut();
+            left.insert(Inbound::new(parts.read_buf, reading));
+            left.insert(outbound.clone());
         }
         let answered = self.app.call(request);
         let codec = parts.codec;
