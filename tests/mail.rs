@@ -68,6 +68,19 @@ async fn a_redis_that_lost_its_memory_loses_no_mail() {
 }
 
 #[tokio::test]
+async fn a_redis_that_is_back_at_once_without_its_memory_loses_no_mail() {
+    let server = Server::start();
+    let services = server.home.services();
+    services.mail.answer("451");
+    server.sign_up("ada").await;
+    until("an attempt", async || services.mail.attempts() >= 1).await;
+    services.redis.kill();
+    services.redis.start_again();
+    services.mail.answer("ok");
+    until("the mail", async || !server.home.mails().is_empty()).await;
+}
+
+#[tokio::test]
 async fn workers_that_are_killed_lose_no_mail() {
     let first = Server::start();
     let server = Server::start_in(first.home.clone(), 1, &[("PARLANCE_RUN_JOBS", "off")]);

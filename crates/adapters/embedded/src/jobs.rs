@@ -94,6 +94,11 @@ impl JobQueue for EmbeddedStore {
         .await
     }
 
+    /// The jobs are where the outbox is: neither is lost without the other.
+    async fn memory(&self) -> Result<String> {
+        Ok("this store".to_owned())
+    }
+
     async fn depth(&self) -> Result<(u64, u64)> {
         self.read(|conn| {
             Ok(conn

@@ -18,6 +18,7 @@ use bullmq::{
     BulkJob, JobOptions,
     types::{BackoffStrategy, KeepJobs, RemoveOnFinish},
 };
+use deadpool_redis::redis::{self, InfoDict};
 use parlance_application::{
     Error, Result,
     jobs::{Job, RetryPolicy},
@@ -170,6 +171,15 @@ impl JobQueue for RedisJobs {
             return Ok(());
         };
         self.server.settle(job, &verdict, at).await
+    }
+
+    /// Each start of a Redis has an id of its own, each replica too.
+    async fn memory(&self) -> Result<String> {
+        let queue = self.server.queue().await?;
+        let mut info = redis::Pipeline::new();
+        info.cmd("INFO").arg("server");
+        let (server,): (InfoDict,) = self.server.run(&queue, info).await?;
+        server.get("run_id").ok_or_else(|| Error::internal("a Redis that does not tell its run_id"))
     }
 
     async fn depth(&self) -> Result<(u64, u64)> {

@@ -1,10 +1,4 @@
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::{Future, FutureExt, StreamExt, stream::FuturesUnordered};
 
@@ -53,6 +47,12 @@ pub struct Runner {
     pub public_url: String,
 }
 
+/// The queue's memory, and since when what is handed on goes there. All that was handed on before has to be again.
+struct Filled {
+    memory: String,
+    since: Timestamp,
+}
+
 enum Failure {
     Temporary(String),
     Permanent(String),
@@ -62,25 +62,19 @@ impl Runner {
     /// Works until `stop` comes; then takes nothing more and finishes what it holds. What it holds when it is dropped is
     /// taken over after its lease.
     pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send) {
-        let (stop, lost) = (stop.shared(), AtomicBool::new(false));
-        tokio::join!(self.run_relay(stop.clone(), &lost), self.run_claims(stop, &lost));
+        let stop = stop.shared();
+        tokio::join!(self.run_relay(stop.clone()), self.run_claims(stop));
     }
 
-    async fn run_relay(&self, stop: impl Future<Output = ()>, lost: &AtomicBool) {
+    async fn run_relay(&self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        let mut reached_since = self.ambient.now();
+        let mut filled = None;
         loop {
-            let pause = match self.relay(reached_since).await {
-                Ok(more) => {
-                    // What was away may have lost its memory: all is handed on again.
-                    if lost.swap(false, Ordering::Relaxed) {
-                        reached_since = self.ambient.now();
-                    }
-                    if more { Duration::ZERO } else { IDLE }
-                }
+            let pause = match self.relay(&mut filled).await {
+                Ok(true) => Duration::ZERO,
+                Ok(false) => IDLE,
                 Err(error) => {
                     tracing::warn!(%error, "the outbox could not be relayed");
-                    lost.store(true, Ordering::Relaxed);
                     IDLE * 4
                 }
             };
@@ -91,7 +85,7 @@ impl Runner {
         }
     }
 
-    async fn run_claims(self: &Arc<Self>, stop: impl Future<Output = ()>, lost: &AtomicBool) {
+    async fn run_claims(self: &Arc<Self>, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         // Each a task of its own, so that a slow answer to a claim holds no mail up.
         let mut held = JoinSet::new();
@@ -106,7 +100,6 @@ impl Runner {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "no jobs could be claimed");
-                    lost.store(true, Ordering::Relaxed);
                     IDLE * 4
                 }
             };
@@ -127,7 +120,7 @@ impl Runner {
 
     /// One round: relays, claims, runs. Returns how many jobs it ran.
     pub async fn work(&self) -> Result<usize> {
-        self.relay(Timestamp::from_millis(0)).await?;
+        self.relay(&mut None).await?;
         let claims = self.claim(CONCURRENCY).await?;
         let count = claims.len();
         let mut held: FuturesUnordered<_> =
@@ -139,17 +132,23 @@ impl Runner {
     }
 
     /// Hands on what the outbox has; says whether there is more at once.
-    async fn relay(&self, reached_since: Timestamp) -> Result<bool> {
+    async fn relay(&self, filled: &mut Option<Filled>) -> Result<bool> {
+        let memory = self.queue.memory().await?;
         let now = self.ambient.now();
+        let since = match filled.take() {
+            Some(before) if before.memory == memory => before.since,
+            _ => now,
+        };
         let long_ago = Timestamp::from_millis(
             now.as_millis() - i64::try_from(RELAY_AGAIN.as_millis()).unwrap_or(i64::MAX),
         );
-        let again = long_ago.max(reached_since);
-        let unfinished = self.outbox.take_unfinished(RELAYED, again, now).await?;
+        let unfinished = self.outbox.take_unfinished(RELAYED, long_ago.max(since), now).await?;
         let more = unfinished.len() == RELAYED;
         if !unfinished.is_empty() {
             self.queue.add(unfinished, now).await?;
         }
+        // Not before: what could not be added counts as handed on all the same.
+        *filled = Some(Filled { memory, since });
         Ok(more)
     }
 

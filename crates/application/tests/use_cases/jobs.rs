@@ -1,8 +1,12 @@
 //! The job runner: what it tries, how often, and how it ends.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use parlance_application::{
+    Error,
     jobs::{Job, RetryPolicy, Runner, Task},
     ports::{Ambient, Claim, PasswordHash, Verdict, store::Credentials},
 };
@@ -11,6 +15,7 @@ use parlance_testkit::{
     RecordingMailer, TestAmbient, account,
     mocks::{MockAccounts, MockJobQueue, MockOutbox, MockWorkspaces},
 };
+use tokio::sync::Notify;
 
 struct Scene {
     ambient: TestAmbient,
@@ -39,6 +44,7 @@ impl Scene {
         outbox.expect_bury().withf(move |job| *job == id).times(1 - finishes).returning(|_| Ok(()));
         outbox.expect_finish().withf(move |job| *job == id).times(finishes).returning(|_| Ok(()));
         let mut queue = MockJobQueue::new();
+        queue.expect_memory().returning(|| Ok("one".to_owned()));
         let (job, mut attempt) = (self.job.clone(), 0);
         queue.expect_claim().returning(move |_, _, _| {
             attempt += 1;
@@ -49,6 +55,15 @@ impl Scene {
             verdicts.lock().expect("unpoisoned").push(verdict);
             Ok(())
         });
+        self.runner_of(mailer, outbox, queue)
+    }
+
+    fn runner_of(
+        &self,
+        mailer: &RecordingMailer,
+        outbox: MockOutbox,
+        queue: MockJobQueue,
+    ) -> Runner {
         let mut accounts = MockAccounts::new();
         let known =
             Credentials { account: self.ada.clone(), password: PasswordHash(String::new()) };
@@ -124,4 +139,54 @@ async fn what_has_ended_already_is_skipped() {
     let (scene, mailer) = (Scene::new(), RecordingMailer::default());
     scene.runner(&mailer, false, 1).work().await.expect("works");
     assert_eq!((scene.verdicts(), mailer.attempts()), (vec![Verdict::Done], 0));
+}
+
+/// When a row must have been handed on before, to be handed on in each of the rounds; the clock goes on by a minute each.
+async fn handed_on_again_before(memories: &'static [&'static str], fails: usize) -> Vec<i64> {
+    let scene = Scene::new();
+    let (mut queue, mut outbox) = (MockJobQueue::new(), MockOutbox::new());
+    let (taken, done) = (Arc::new(Mutex::new(vec![])), Arc::new(Notify::new()));
+    queue.expect_claim().returning(|_, _, _| Ok(vec![]));
+    let mut told = memories.iter();
+    let end = done.clone();
+    queue.expect_memory().returning(move || {
+        let Some(memory) = told.next() else {
+            end.notify_one();
+            return Err(Error::unavailable("the end"));
+        };
+        Ok((*memory).to_owned())
+    });
+    let mut round = 0;
+    queue.expect_add().returning(move |_, _| {
+        round += 1;
+        if round == fails { Err(Error::unavailable("down")) } else { Ok(()) }
+    });
+    let (job, notes, ambient) = (scene.job.clone(), taken.clone(), scene.ambient.clone());
+    let begin = ambient.now();
+    outbox.expect_take_unfinished().returning(move |_, before, _| {
+        notes.lock().expect("unpoisoned").push(before.as_millis() - begin.as_millis());
+        ambient.advance(Duration::from_mins(1));
+        Ok(vec![job.clone()])
+    });
+    let runner = scene.runner_of(&RecordingMailer::default(), outbox, queue);
+    Arc::new(runner).run(async move { done.notified().await }).await;
+    let taken = taken.lock().expect("unpoisoned");
+    taken.iter().map(|ms| ms / 60_000).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_is_handed_on_again_once_the_queue_has_another_memory() {
+    let same = handed_on_again_before(&["one", "one", "one"], 0).await;
+    assert_eq!(same, [0, 0, 0], "minutes since which nothing was lost");
+    assert_eq!(handed_on_again_before(&["one", "one", "two", "two"], 0).await, [0, 0, 2, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_added_is_handed_on_again() {
+    assert_eq!(handed_on_again_before(&["one"; 4], 2).await, [0, 0, 2, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_end_is_handed_on_again_after_five_minutes() {
+    assert_eq!(handed_on_again_before(&["one"; 8], 0).await, [0, 0, 0, 0, 0, 0, 1, 2]);
 }

@@ -105,6 +105,25 @@ async fn a_restart_of_redis_is_survived() {
 }
 
 #[tokio::test]
+async fn a_restart_of_redis_is_told_even_if_nothing_was_asked_meanwhile() {
+    let mut server = Server::started().await;
+    let jobs = RedisJobs::connect(&server.url(), quick("bull", "one")).expect("a URL");
+    let before = jobs.memory().await.expect("answers");
+    assert_eq!(jobs.memory().await.expect("answers"), before);
+    server.kill();
+    server.start().await;
+    let after = async {
+        loop {
+            if let Ok(after) = jobs.memory().await {
+                return after;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert_ne!(timeout(PATIENCE, after).await.expect("an answer in time"), before);
+}
+
+#[tokio::test]
 async fn a_verdict_waits_out_a_restart() {
     let mut server = Server::started().await;
     let mut options = quick("bull", "one");
