@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::{
     Accounts, Channels, Hello, Messages, Tasks, Workspaces,
-    live::{Live, Sequencer},
+    live::{Lanes, Live, Sequencer},
     ports::{Ambient, PasswordHasher, TokenIssuer, store::Store},
     rate_limit::WriteLimit,
 };
@@ -23,6 +23,8 @@ pub struct Ports {
     pub tasks: Arc<Tasks>,
     /// Whether users and herds are held to their share.
     pub rate_limits: bool,
+    /// Whether what the store commits together is to be told together.
+    pub lanes: Lanes,
 }
 
 /// All use cases, for one `web::Data`.
@@ -46,9 +48,9 @@ pub struct App {
 impl App {
     /// Hands each use case the ports that it needs.
     pub fn new(ports: Ports) -> Self {
-        let Ports { store, ambient, hasher, tokens, live, tasks, rate_limits } = ports;
+        let Ports { store, ambient, hasher, tokens, live, tasks, rate_limits, lanes } = ports;
         let limit = rate_limits.then(Arc::<WriteLimit>::default);
-        let sequencer = Sequencer::new(store.clone(), live.clone(), tasks.clone());
+        let sequencer = Sequencer::new(store.clone(), live.clone(), tasks.clone(), lanes);
         Self {
             accounts: Accounts::new(
                 store.clone(),

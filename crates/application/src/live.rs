@@ -21,5 +21,5 @@ pub use event::Event;
 pub use frame::{Frame, ReplayData, replay_frame};
 pub use node::{Attachment, Live, LivePorts, Peers};
 pub use resume::{CatchUp, Next, Page, Resume};
-pub use sequencer::Sequencer;
+pub use sequencer::{Lanes, Sequencer};
 pub use session::{Due, HEARTBEAT, SENDS_IN_FLIGHT, Session};

@@ -16,7 +16,7 @@ mod token;
 pub use ambient::Ambient;
 pub use board::{JobBoard, JobCounts, JobState, JobView, MinuteView, WorkerView};
 pub use bus::{Bus, Heard, Subscription, Topic};
-pub use fanout::{Close, ConnectionId, Fanout, Urgency};
+pub use fanout::{Close, ConnectionId, Delivery, Fanout, Urgency};
 pub use jobs::{Claim, JobQueue, Verdict};
 pub use mailer::{Mail, MailError, Mailer};
 pub use password::{PasswordHash, PasswordHasher};

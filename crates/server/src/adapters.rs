@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use parlance_application::{
     Error,
     jobs::{RetryPolicy, Runner},
-    live::Peers,
+    live::{Lanes, Peers},
     ports::{Ambient, Bus, JobBoard, JobQueue, Mailer, PasswordHasher, TokenIssuer, store::Store},
 };
 use parlance_crypto::{Argon2Hasher, JwtIssuer};
@@ -114,6 +114,14 @@ impl Adapters {
             redis: between.redis,
             _data: data,
         })
+    }
+
+    /// The embedded store has one writer.
+    pub(crate) const fn lanes(&self) -> Lanes {
+        match self.database {
+            Database::Embedded(_) => Lanes::Shared,
+            Database::Mongo(_) => Lanes::Apart,
+        }
     }
 
     /// Migrates the store that the settings name, and says what was applied.

@@ -121,6 +121,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         Data::new(Admin::new(board, &public_url))
     });
     let app = Data::new(App::new(Ports {
+        lanes: adapters.lanes(),
         store: adapters.store,
         ambient: adapters.ambient,
         hasher: adapters.hasher,

@@ -2,7 +2,7 @@ use std::sync::{Arc, atomic::AtomicI64};
 
 use parlance_application::{
     App, Ports, Tasks,
-    live::{Attachment, Live, LivePorts, Peers},
+    live::{Attachment, Lanes, Live, LivePorts, Peers},
     ports::{
         Bus, ConnectionId,
         store::{Head, Messages, Store},
@@ -77,6 +77,7 @@ impl TestNode {
             live: self.live.clone(),
             tasks: self.tasks.clone(),
             rate_limits: false,
+            lanes: Lanes::Apart,
         }
     }
 

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     Error, Result, Tasks,
     ports::{
-        Close, ConnectionId, Fanout, Topic, Urgency,
+        Close, ConnectionId, Delivery, Fanout, Topic, Urgency,
         store::{Head, Messages, Reader, Readers, ReplayPage, ReplayQuery},
     },
 };
@@ -72,8 +72,8 @@ pub(super) enum Input {
         on: bool,
     },
     Event(Arc<Event>),
-    /// Changes of one conversation that were committed together, in order.
-    Changes(ConversationId, Vec<Arc<Event>>),
+    /// Changes that were committed together, of each conversation in order.
+    Changes(Vec<(ConversationId, Vec<Arc<Event>>)>),
     Bridged {
         conversation: ConversationId,
         page: Result<ReplayPage>,
@@ -202,7 +202,7 @@ impl Actor {
                 self.type_in(connection, conversation, on).await;
             }
             Input::Event(event) => self.event(&event).await,
-            Input::Changes(conversation, events) => self.changes(conversation, &events).await,
+            Input::Changes(changes) => self.changes(&changes).await,
             Input::Bridged { conversation, page } => self.bridged(conversation, page).await,
             Input::Checked { conversation, asked, readers } => {
                 self.checked(conversation, asked, readers).await;
@@ -233,20 +233,25 @@ impl Actor {
     }
 
     async fn carry_out(&mut self, conversation: ConversationId, steps: Vec<Step>) {
-        let mut steps = steps.into_iter().peekable();
-        while let Some(step) = steps.next() {
+        let mut deliveries = Vec::new();
+        self.begin(conversation, steps, &mut deliveries);
+        self.deliver(deliveries).await;
+    }
+
+    /// Begins what takes time, and adds what is to be delivered.
+    fn begin(
+        &mut self,
+        conversation: ConversationId,
+        steps: Vec<Step>,
+        deliveries: &mut Vec<Delivery>,
+    ) {
+        for step in steps {
             match step {
-                Step::Deliver(to, frame) => {
-                    let mut frames = vec![frame];
-                    while let Some(Step::Deliver(_, frame)) = steps.next_if(
-                        |next| matches!(next, Step::Deliver(same, _) if Arc::ptr_eq(same, &to)),
-                    ) {
-                        frames.push(frame);
-                    }
-                    if !to.is_empty() {
-                        self.fanout.deliver_all(to, frames, Urgency::Reliable).await;
-                    }
-                }
+                Step::Deliver(to, frame) => match deliveries.last_mut() {
+                    Some(last) if Arc::ptr_eq(&last.to, &to) => last.frames.push(frame),
+                    _ if to.is_empty() => {}
+                    _ => deliveries.push(Delivery { to, frames: vec![frame] }),
+                },
                 Step::Read { from_rev } => {
                     let (store, live) = (self.store.clone(), self.live.clone());
                     self.tasks.spawn(async move {
@@ -257,6 +262,12 @@ impl Actor {
                 }
                 Step::Check => self.check(conversation),
             }
+        }
+    }
+
+    async fn deliver(&self, deliveries: Vec<Delivery>) {
+        if !deliveries.is_empty() {
+            self.fanout.deliver_all(deliveries).await;
         }
     }
 

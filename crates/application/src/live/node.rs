@@ -116,11 +116,14 @@ impl Live {
         self.tell_bus(event).await;
     }
 
-    /// The same for changes of one conversation that were committed together.
-    pub(super) async fn publish_changes(&self, conversation: ConversationId, events: Vec<Event>) {
-        let events: Vec<_> = events.into_iter().map(Arc::new).collect();
-        self.input(Input::Changes(conversation, events.clone())).await;
-        for event in events {
+    /// The same for changes that were committed together, of each conversation in order.
+    pub(super) async fn publish_changes(&self, changes: Vec<(ConversationId, Vec<Event>)>) {
+        let shared = |(conversation, events): (_, Vec<Event>)| {
+            (conversation, events.into_iter().map(Arc::new).collect::<Vec<_>>())
+        };
+        let changes: Vec<_> = changes.into_iter().map(shared).collect();
+        self.input(Input::Changes(changes.clone())).await;
+        for event in changes.into_iter().flat_map(|(_, events)| events) {
             self.tell_bus(event).await;
         }
     }

@@ -1,5 +1,6 @@
 //! Gives the changes of a conversation their order: one append at a time for each conversation, each taking all that has
-//! come since the last. So concurrent sends share a commit, and commit order is publication order.
+//! come since the last. So concurrent sends share a commit, and commit order is publication order. Where the store has one
+//! writer, all conversations share a lane: what it commits together is told together, in one write to each socket.
 
 mod gathering;
 mod lane;
@@ -10,12 +11,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures::{Future, FutureExt};
+use futures::{Future, FutureExt, future::join_all};
 use parlance_domain::{ChangeKind, ConversationId};
 use rustc_hash::FxHashMap as HashMap;
 use tokio::{sync::oneshot, time::timeout};
 
-use self::lane::{GATHER, Lane, Waiting};
+use self::lane::{Batch, GATHER, Lane, Waiting};
 use super::{Event, Frame, Live};
 use crate::{
     Error, Result, Tasks,
@@ -28,14 +29,27 @@ pub struct Sequencer {
     store: Arc<dyn Messages>,
     live: Live,
     tasks: Arc<Tasks>,
+    lanes: Lanes,
     /// A lane stands here exactly while a task drains it.
-    lanes: Arc<Mutex<HashMap<ConversationId, Lane>>>,
+    running: Arc<Mutex<HashMap<Key, Lane>>>,
 }
+
+/// Which conversations wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lanes {
+    /// None: for a store that commits them side by side, so that one that is slow holds no other up.
+    Apart,
+    /// All: for a store with one writer, which commits what comes at the same time at once.
+    Shared,
+}
+
+/// A lane's conversation; none for the lane of all.
+type Key = Option<ConversationId>;
 
 impl Sequencer {
     /// Writes through `store`, publishes to `live`.
-    pub fn new(store: Arc<dyn Messages>, live: Live, tasks: Arc<Tasks>) -> Self {
-        Self { store, live, tasks, lanes: Arc::default() }
+    pub fn new(store: Arc<dyn Messages>, live: Live, tasks: Arc<Tasks>, lanes: Lanes) -> Self {
+        Self { store, live, tasks, lanes, running: Arc::default() }
     }
 
     /// Queues a write at once, before the returned future is polled: calls made one after another commit in that order.
@@ -58,84 +72,96 @@ impl Sequencer {
         write: Write,
     ) -> Result<oneshot::Receiver<Result<Commit>>> {
         let (reply, receiver) = oneshot::channel();
-        let mut lanes = self.lock();
-        let (lane, is_new) = match lanes.entry(conversation) {
+        let key = match self.lanes {
+            Lanes::Apart => Some(conversation),
+            Lanes::Shared => None,
+        };
+        let mut running = self.lock();
+        let (lane, is_new) = match running.entry(key) {
             Entry::Occupied(lane) => (lane.into_mut(), false),
             Entry::Vacant(place) => (place.insert(Lane::default()), true),
         };
-        lane.push(Waiting { write, reply })
-            .map_err(|_| Error::unavailable("too many writes wait for one conversation"))?;
-        drop(lanes);
+        lane.push(Waiting { conversation, write, reply })?;
+        drop(running);
         if is_new {
             let this = self.clone();
-            self.tasks.spawn(async move { this.drain(conversation).await });
+            self.tasks.spawn(async move { this.drain(key).await });
         }
         Ok(receiver)
     }
 
-    async fn drain(self, conversation: ConversationId) {
-        while let Some(batch) = self.next_batch(conversation) {
-            let (writes, replies): (Vec<Write>, Vec<_>) =
-                batch.into_iter().map(|waiting| (waiting.write, waiting.reply)).unzip();
-            let answered = writes.len();
-            let stamps: Vec<_> = writes.iter().map(|write| (write.actor, write.at)).collect();
-            let appended = AssertUnwindSafe(self.store.append(conversation, writes)).catch_unwind();
-            let outcomes = match appended.await {
-                Ok(Ok(outcomes)) if outcomes.len() == replies.len() => outcomes,
-                Ok(Ok(_)) => failed(
-                    &Error::internal("append answered another number of writes"),
-                    replies.len(),
-                ),
-                Ok(Err(error)) => failed(&error, replies.len()),
-                Err(_) => failed(&Error::internal("append panicked"), replies.len()),
+    async fn drain(self, key: Key) {
+        while let Some(batches) = self.next_batches(key) {
+            let answered = batches.iter().map(|(_, writes)| writes.len()).sum();
+            let mut changes = match <[Batch; 1]>::try_from(batches) {
+                Ok([only]) => vec![self.append(only).await],
+                Err(batches) => join_all(batches.into_iter().map(|batch| self.append(batch))).await,
             };
-            let mut events = Vec::new();
-            for ((outcome, reply), (actor, at)) in outcomes.into_iter().zip(replies).zip(stamps) {
-                if let Ok(Commit { subject, change: Some((kind, rev)), access_rev, session_rev }) =
-                    &outcome
-                {
-                    events.push(Event::Changed {
-                        conversation_id: conversation,
-                        rev: *rev,
-                        access_rev: *access_rev,
-                        session_rev: *session_rev,
-                        author_id: author_of_new(*kind, subject),
-                        frame: Frame::changed(*kind, *rev, subject, actor, at),
-                    });
-                }
-                // A sender that hung up needs no answer; the change stands.
-                let _ = reply.send(outcome);
+            changes.retain(|(_, events)| !events.is_empty());
+            if !changes.is_empty() {
+                self.live.publish_changes(changes).await;
             }
-            if !events.is_empty() {
-                self.live.publish_changes(conversation, events).await;
-            }
-            self.gather(conversation, answered).await;
+            self.gather(key, answered).await;
         }
+    }
+
+    /// Appends, answers, and tells what is to be published.
+    async fn append(&self, (conversation, batch): Batch) -> (ConversationId, Vec<Event>) {
+        let (writes, replies): (Vec<Write>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.write, waiting.reply)).unzip();
+        let stamps: Vec<_> = writes.iter().map(|write| (write.actor, write.at)).collect();
+        let appended = AssertUnwindSafe(self.store.append(conversation, writes)).catch_unwind();
+        let outcomes = match appended.await {
+            Ok(Ok(outcomes)) if outcomes.len() == replies.len() => outcomes,
+            Ok(Ok(_)) => {
+                failed(&Error::internal("append answered another number of writes"), replies.len())
+            }
+            Ok(Err(error)) => failed(&error, replies.len()),
+            Err(_) => failed(&Error::internal("append panicked"), replies.len()),
+        };
+        let mut events = Vec::new();
+        for ((outcome, reply), (actor, at)) in outcomes.into_iter().zip(replies).zip(stamps) {
+            if let Ok(Commit { subject, change: Some((kind, rev)), access_rev, session_rev }) =
+                &outcome
+            {
+                events.push(Event::Changed {
+                    conversation_id: conversation,
+                    rev: *rev,
+                    access_rev: *access_rev,
+                    session_rev: *session_rev,
+                    author_id: author_of_new(*kind, subject),
+                    frame: Frame::changed(*kind, *rev, subject, actor, at),
+                });
+            }
+            // A sender that hung up needs no answer; the change stands.
+            let _ = reply.send(outcome);
+        }
+        (conversation, events)
     }
 
     /// Takes what waits, or ends the lane.
-    fn next_batch(&self, conversation: ConversationId) -> Option<Vec<Waiting>> {
-        let mut lanes = self.lock();
-        let batch = lanes.get_mut(&conversation)?.take();
-        if batch.is_empty() {
-            lanes.remove(&conversation);
+    fn next_batches(&self, key: Key) -> Option<Vec<Batch>> {
+        let mut running = self.lock();
+        let batches = running.get_mut(&key)?.take();
+        if batches.is_empty() {
+            running.remove(&key);
             return None;
         }
-        Some(batch)
+        Some(batches)
     }
 
     /// Waits for those who were answered, where that pays.
-    async fn gather(&self, conversation: ConversationId, answered: usize) {
+    async fn gather(&self, key: Key, answered: usize) {
         let gather = |lane: &mut Lane| lane.gather(answered);
-        let Some(all) = self.lock().get_mut(&conversation).and_then(gather) else { return };
+        let Some(all) = self.lock().get_mut(&key).and_then(gather) else { return };
         let all = timeout(GATHER, all).await.is_ok();
-        if let Some(lane) = self.lock().get_mut(&conversation) {
+        if let Some(lane) = self.lock().get_mut(&key) {
             lane.gathered(all);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ConversationId, Lane>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Lane>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

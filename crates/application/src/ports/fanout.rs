@@ -14,15 +14,26 @@ pub trait Fanout: Send + Sync {
     /// One frame to many connections; it is shared, not copied, and encoded for the wire once.
     async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency);
 
-    /// Neighbouring frames to the same connections, in order. Whoever can puts them into one piece.
-    async fn deliver_all(&self, to: Arc<[ConnectionId]>, frames: Vec<Frame>, urgency: Urgency) {
-        for frame in frames {
-            self.deliver(to.clone(), frame, urgency).await;
+    /// What came about together, in order, as [`Urgency::Reliable`]. Whoever can has it leave together.
+    async fn deliver_all(&self, deliveries: Vec<Delivery>) {
+        for Delivery { to, frames } in deliveries {
+            for frame in frames {
+                self.deliver(to.clone(), frame, Urgency::Reliable).await;
+            }
         }
     }
 
     /// Ends a connection after what is already queued for it.
     async fn close(&self, connection: ConnectionId, close: Close);
+}
+
+/// Neighbouring frames to the same connections.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// To whom.
+    pub to: Arc<[ConnectionId]>,
+    /// What, in order.
+    pub frames: Vec<Frame>,
 }
 
 /// A socket of this node.

@@ -7,7 +7,7 @@ use std::{
 
 use parlance_application::{
     Error, Result,
-    live::Sequencer,
+    live::{Lanes, Sequencer},
     ports::store::{Change, Commit, Committed, Draft, Messages, Write},
 };
 use parlance_domain::{ChangeKind, ConversationId, MessageId, UserId};
@@ -73,8 +73,12 @@ async fn what_waits_for_an_append_shares_the_next() {
     let node = TestNode::start(MockMessages::new());
     let (ada, here) = (UserId(node.ambient.next_uuid()), ConversationId(node.ambient.next_uuid()));
     node.connect(socket(1), ada, &[(here, 0)]).await;
-    let sequencer =
-        Sequencer::new(store.clone() as Arc<dyn Messages>, node.live.clone(), node.tasks.clone());
+    let sequencer = Sequencer::new(
+        store.clone() as Arc<dyn Messages>,
+        node.live.clone(),
+        node.tasks.clone(),
+        Lanes::Apart,
+    );
 
     let first = sequencer.submit(here, write(&node, ada, "0"));
     store.arrived(1).await;
@@ -105,8 +109,12 @@ async fn those_who_write_again_at_once_keep_sharing_commits() {
     let node = TestNode::start(MockMessages::new());
     let (ada, here) = (UserId(node.ambient.next_uuid()), ConversationId(node.ambient.next_uuid()));
     let store = GatedMessages::closed(committing(batches.clone()));
-    let sequencer =
-        Sequencer::new(store.clone() as Arc<dyn Messages>, node.live.clone(), node.tasks.clone());
+    let sequencer = Sequencer::new(
+        store.clone() as Arc<dyn Messages>,
+        node.live.clone(),
+        node.tasks.clone(),
+        Lanes::Apart,
+    );
     let commits = async {
         for n in 1.. {
             store.arrived(n).await;
@@ -146,7 +154,7 @@ async fn a_refusal_is_its_senders_own() {
     let (ada, here) = (UserId(node.ambient.next_uuid()), ConversationId(node.ambient.next_uuid()));
     node.connect(socket(1), ada, &[(here, 0)]).await;
     let store = Arc::new(committing(Batches::default()));
-    let sequencer = Sequencer::new(store, node.live.clone(), node.tasks.clone());
+    let sequencer = Sequencer::new(store, node.live.clone(), node.tasks.clone(), Lanes::Apart);
     let [one, no, two] =
         ["one", "no", "two"].map(|says| sequencer.submit(here, write(&node, ada, says)));
     assert!(matches!(no.await, Err(Error::Forbidden(_))));
@@ -160,8 +168,12 @@ async fn conversations_do_not_wait_for_each_other() {
     let store = GatedMessages::closed(committing(Batches::default()));
     let node = TestNode::start(MockMessages::new());
     let ada = UserId(node.ambient.next_uuid());
-    let sequencer =
-        Sequencer::new(store.clone() as Arc<dyn Messages>, node.live.clone(), node.tasks.clone());
+    let sequencer = Sequencer::new(
+        store.clone() as Arc<dyn Messages>,
+        node.live.clone(),
+        node.tasks.clone(),
+        Lanes::Apart,
+    );
     for says in ["one", "two", "three"] {
         // Dropped at once: the write goes on.
         drop(sequencer.submit(ConversationId(node.ambient.next_uuid()), write(&node, ada, says)));
@@ -178,11 +190,80 @@ async fn a_store_that_fails_fails_all_of_its_batch_and_nothing_is_told() {
     let node = TestNode::start(MockMessages::new());
     let (ada, here) = (UserId(node.ambient.next_uuid()), ConversationId(node.ambient.next_uuid()));
     node.connect(socket(1), ada, &[(here, 0)]).await;
-    let sequencer = Sequencer::new(Arc::new(store), node.live.clone(), node.tasks.clone());
+    let sequencer =
+        Sequencer::new(Arc::new(store), node.live.clone(), node.tasks.clone(), Lanes::Apart);
     let [one, two] = ["one", "two"].map(|says| sequencer.submit(here, write(&node, ada, says)));
     assert!(matches!(one.await, Err(Error::Unavailable { .. })));
     assert!(matches!(two.await, Err(Error::Unavailable { .. })));
     node.tasks.wait().await;
     node.live.settle().await;
     assert_eq!(node.fanout.frames(socket(1)), Vec::<serde_json::Value>::new());
+}
+
+/// The messages of one commit, by conversations: each appended by itself, all told before the next commit.
+#[tokio::test]
+async fn a_shared_lane_writes_all_conversations_together_and_each_in_order() {
+    let batches = Batches::default();
+    let store = GatedMessages::closed(committing(batches.clone()));
+    let node = TestNode::start(MockMessages::new());
+    let ada = UserId(node.ambient.next_uuid());
+    let here = [(); 3].map(|()| ConversationId(node.ambient.next_uuid()));
+    let shared = Lanes::Shared;
+    let sequencer = Sequencer::new(
+        store.clone() as Arc<dyn Messages>,
+        node.live.clone(),
+        node.tasks.clone(),
+        shared,
+    );
+    let first = sequencer.submit(here[0], write(&node, ada, "first"));
+    store.arrived(1).await;
+    let rest: Vec<_> = ["a0", "b0", "a1", "no", "c0", "b1"]
+        .into_iter()
+        .map(|says| {
+            let at = usize::from(says.as_bytes()[0] - b'a').min(2);
+            (says, sequencer.submit(here[at], write(&node, ada, says)))
+        })
+        .collect();
+    store.open(1);
+    first.await.expect("commits");
+    // All three at once: none waits for another's end.
+    store.arrived(4).await;
+    store.open(3);
+    for (says, outcome) in rest {
+        match outcome.await {
+            Ok(commit) => assert_eq!(said(&commit).1, says),
+            Err(error) => {
+                assert!(says == "no" && matches!(error, Error::Forbidden(_)), "{error:?}");
+            }
+        }
+    }
+    let expected = [&["first"][..], &["a0", "a1"], &["b0", "b1"], &["no", "c0"]];
+    assert_eq!(*batches.lock().expect("unpoisoned"), expected);
+    node.tasks.wait().await;
+}
+
+/// A lane of many has room for each of them.
+#[tokio::test]
+async fn a_flooded_conversation_takes_no_place_of_another() {
+    let store = GatedMessages::closed(committing(Batches::default()));
+    let node = TestNode::start(MockMessages::new());
+    let ada = UserId(node.ambient.next_uuid());
+    let [flooded, calm] = [(); 2].map(|()| ConversationId(node.ambient.next_uuid()));
+    let shared = Lanes::Shared;
+    let sequencer = Sequencer::new(
+        store.clone() as Arc<dyn Messages>,
+        node.live.clone(),
+        node.tasks.clone(),
+        shared,
+    );
+    let submit = |at, n: u32| sequencer.submit(at, write(&node, ada, &n.to_string()));
+    let flood: Vec<_> = (0..4_000).map(|n| submit(flooded, n)).collect();
+    let other = submit(calm, 0);
+    store.open(usize::MAX >> 4);
+    other.await.expect("commits");
+    let outcomes = futures::future::join_all(flood).await;
+    let refused = outcomes.iter().position(Result::is_err).expect("a bound");
+    assert!((1_000..4_000).contains(&refused), "{refused}");
+    assert!(outcomes[refused..].iter().all(|o| matches!(o, Err(Error::Unavailable { .. }))));
+    submit(flooded, 5_000).await.expect("there is room again");
 }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use parlance_application::{
     live::Frame,
-    ports::{Close, ConnectionId, Fanout, Urgency},
+    ports::{Close, ConnectionId, Delivery, Fanout, Urgency},
 };
 use rustc_hash::FxHashMap as HashMap;
 use tokio::sync::{mpsc, oneshot};
@@ -41,11 +41,9 @@ pub(crate) struct Worker {
 }
 
 enum Command {
-    Deliver {
-        to: Arc<[ConnectionId]>,
-        frame: Bytes,
-        urgency: Urgency,
-    },
+    Deliver(Piece, Urgency),
+    /// Reliably, and in one turn.
+    Together(Arc<[Piece]>),
     /// Comes behind what was delivered before.
     Control(Control),
 }
@@ -60,12 +58,19 @@ enum Control {
     Flush(oneshot::Sender<()>),
 }
 
-/// Neighbouring frames for the same sockets.
+/// One or several frames.
+#[derive(Clone)]
+struct Piece {
+    to: Arc<[ConnectionId]>,
+    bytes: Bytes,
+}
+
+/// Neighbouring pieces for the same sockets.
 struct Run {
     to: Arc<[ConnectionId]>,
     urgency: Urgency,
-    frames: Vec<Bytes>,
-    bytes: usize,
+    pieces: Vec<Bytes>,
+    len: usize,
 }
 
 impl Hub {
@@ -109,18 +114,29 @@ impl Hub {
 #[async_trait]
 impl Fanout for Hub {
     async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency) {
-        self.send(to, text_frame(frame.bytes()), urgency).await;
+        let bytes = text_frame(frame.bytes());
+        let piece = Piece { to: to.clone(), bytes };
+        self.send(&to, || Command::Deliver(piece.clone(), urgency)).await;
     }
 
-    async fn deliver_all(&self, to: Arc<[ConnectionId]>, frames: Vec<Frame>, urgency: Urgency) {
-        let mut piece = BytesMut::new();
-        for frame in frames {
-            if !piece.is_empty() && piece.len() + frame.bytes().len() > PIECE {
-                self.send(to.clone(), piece.split().freeze(), urgency).await;
+    async fn deliver_all(&self, deliveries: Vec<Delivery>) {
+        let mut pieces = Vec::with_capacity(deliveries.len());
+        for Delivery { to, frames } in deliveries {
+            let mut piece = BytesMut::new();
+            for frame in frames {
+                if !piece.is_empty() && piece.len() + frame.bytes().len() > PIECE {
+                    let bytes = piece.split().freeze();
+                    pieces.push(Piece { to: to.clone(), bytes });
+                }
+                append_text_frame(&mut piece, frame.bytes());
             }
-            append_text_frame(&mut piece, frame.bytes());
+            pieces.push(Piece { to, bytes: piece.freeze() });
         }
-        self.send(to, piece.freeze(), urgency).await;
+        let pieces: Arc<[Piece]> = pieces.into();
+        let [Piece { to, .. }, ..] = &*pieces else { return };
+        let same = pieces.iter().all(|piece| Arc::ptr_eq(&piece.to, to));
+        let to: &[ConnectionId] = if same { to } else { &[] };
+        self.send(to, || Command::Together(pieces.clone())).await;
     }
 
     async fn close(&self, connection: ConnectionId, close: Close) {
@@ -131,16 +147,16 @@ impl Fanout for Hub {
 }
 
 impl Hub {
-    async fn send(&self, to: Arc<[ConnectionId]>, frame: Bytes, urgency: Urgency) {
+    /// Hands a command to the workers that it is for.
+    async fn send(&self, to: &[ConnectionId], command: impl Fn() -> Command) {
         // Most frames are for one socket, or for so many that every worker has some.
-        let workers = match *to {
+        let workers = match to {
             [only] => self.worker(only.worker).into_iter().collect(),
             _ => self.workers(),
         };
         for worker in workers {
-            let (to, frame) = (to.clone(), frame.clone());
             // A worker that is gone took its sockets with it.
-            let _ = worker.send(Command::Deliver { to, frame, urgency }).await;
+            let _ = worker.send(command()).await;
         }
     }
 }
@@ -172,13 +188,12 @@ impl Worker {
         let mut run = None::<Run>;
         for _ in 0..TURN {
             match commands.poll_recv(cx) {
-                Poll::Ready(Some(Command::Deliver { to, frame, urgency })) => {
-                    if let Some(run) = run.as_mut().filter(|run| run.takes(&to, &frame, urgency)) {
-                        run.bytes += frame.len();
-                        run.frames.push(frame);
-                    } else {
-                        let next = Run { to, urgency, bytes: frame.len(), frames: vec![frame] };
-                        self.deliver(run.replace(next));
+                Poll::Ready(Some(Command::Deliver(piece, urgency))) => {
+                    self.take_in(&mut run, piece, urgency);
+                }
+                Poll::Ready(Some(Command::Together(pieces))) => {
+                    for piece in &*pieces {
+                        self.take_in(&mut run, piece.clone(), Urgency::Reliable);
                     }
                 }
                 Poll::Ready(Some(Command::Control(control))) => {
@@ -199,14 +214,26 @@ impl Worker {
         Poll::Pending
     }
 
+    /// Adds to the run what goes the same way, or delivers the run and begins another.
+    fn take_in(&self, run: &mut Option<Run>, piece: Piece, urgency: Urgency) {
+        let Piece { to, bytes } = piece;
+        if let Some(run) = run.as_mut().filter(|run| run.takes(&to, &bytes, urgency)) {
+            run.len += bytes.len();
+            run.pieces.push(bytes);
+        } else {
+            let next = Run { to, urgency, len: bytes.len(), pieces: vec![bytes] };
+            self.deliver(run.replace(next));
+        }
+    }
+
     fn deliver(&self, run: Option<Run>) {
-        let Some(Run { to, urgency, frames, bytes }) = run else { return };
-        let piece = match <[Bytes; 1]>::try_from(frames) {
+        let Some(Run { to, urgency, pieces, len }) = run else { return };
+        let piece = match <[Bytes; 1]>::try_from(pieces) {
             Ok([only]) => only,
-            Err(frames) => {
-                let mut piece = BytesMut::with_capacity(bytes);
-                for frame in &frames {
-                    piece.extend_from_slice(frame);
+            Err(pieces) => {
+                let mut piece = BytesMut::with_capacity(len);
+                for bytes in &pieces {
+                    piece.extend_from_slice(bytes);
                 }
                 piece.freeze()
             }
@@ -236,11 +263,11 @@ impl Worker {
 }
 
 impl Run {
-    /// Whether the next frame goes the same way, and has room in the piece. A feed's list of listeners is the same until one
+    /// Whether the next piece goes the same way, and has room in the piece. A feed's list of listeners is the same until one
     /// comes or goes.
-    fn takes(&self, to: &Arc<[ConnectionId]>, frame: &Bytes, urgency: Urgency) -> bool {
+    fn takes(&self, to: &Arc<[ConnectionId]>, bytes: &Bytes, urgency: Urgency) -> bool {
         let same = Arc::ptr_eq(&self.to, to) && self.urgency == urgency;
-        same && self.bytes + frame.len() <= PIECE
+        same && self.len + bytes.len() <= PIECE
     }
 }
 

@@ -69,12 +69,15 @@ impl Actor {
     }
 
     /// Carries out what was committed together, so that it leaves together.
-    pub(super) async fn changes(&mut self, conversation: ConversationId, events: &[Arc<Event>]) {
-        let mut steps = Vec::with_capacity(events.len());
-        for event in events {
-            steps.extend(self.changed(event).await);
+    pub(super) async fn changes(&mut self, changes: &[(ConversationId, Vec<Arc<Event>>)]) {
+        let mut deliveries = Vec::with_capacity(changes.len());
+        for (conversation, events) in changes {
+            for event in events {
+                let steps = self.changed(event).await;
+                self.begin(*conversation, steps, &mut deliveries);
+            }
         }
-        self.carry_out(conversation, steps).await;
+        self.deliver(deliveries).await;
     }
 
     async fn changed(&mut self, event: &Event) -> Vec<Step> {
