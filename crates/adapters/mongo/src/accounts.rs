@@ -48,7 +48,7 @@ impl Accounts for MongoStore {
             password: password.0,
             created_at: time(account.created_at),
         };
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let taken = |fail: Fail| fail.or_taken("this e-mail address is already taken");
             tx.insert(&user).await.map_err(taken)?;
             open(tx, &session).await?;
@@ -66,11 +66,11 @@ impl Accounts for MongoStore {
     }
 
     async fn open_session(&self, session: NewSession) -> Result<()> {
-        atomic!(&self.db, |tx| open(tx, &session).await)
+        atomic!(self, |tx| open(tx, &session).await)
     }
 
     async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation> {
-        atomic!(&self.db, |tx| rotate(tx, &rotation).await)
+        atomic!(self, |tx| rotate(tx, &rotation).await)
     }
 
     async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>> {
@@ -97,7 +97,7 @@ impl Accounts for MongoStore {
 
     async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64> {
         let live = live(doc! { "_id": id(session.0), "user_id": id(user.0) }, at);
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             if tx.one::<SessionDoc>(live.clone()).await?.is_none() {
                 return Err(Error::NotFound("session").into());
             }
@@ -125,7 +125,7 @@ impl Accounts for MongoStore {
         at: Timestamp,
     ) -> Result<EndedSessions> {
         let user = id(user.0);
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let set = doc! { "$set": { "password": password.0.as_str() } };
             if !tx.update::<UserDoc>(doc! { "_id": user }, set).await? {
                 return Err(Error::NotFound("user").into());
@@ -149,7 +149,7 @@ impl Accounts for MongoStore {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        atomic!(&self.db, |tx| people(tx, id(viewer.0), &wanted).await)
+        atomic!(self, |tx| people(tx, id(viewer.0), &wanted).await)
     }
 }
 

@@ -52,7 +52,7 @@ impl Changes for MongoStore {
     }
 
     async fn readers(&self, conversation: ConversationId, users: Vec<UserId>) -> Result<Readers> {
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let Some(head) = head(tx, conversation).await? else {
                 return Ok(Readers { access_rev: 0, users: Vec::new() });
             };

@@ -16,11 +16,15 @@ use crate::{
     error::{driver, is_duplicate},
     lanes::Lanes,
     migrate,
+    orphans::Sessions,
     tx::{durable, primary},
 };
 
 /// How long to look for a server that can do what is asked.
 const SELECTION: Duration = Duration::from_secs(5);
+/// How often the driver looks whether a server is there. One that says nothing more is given up after that and the time that
+/// a connection may take; until then a write waits for its answer.
+const LOOK: Duration = Duration::from_secs(2);
 /// The most connections, unless the URI says otherwise. Each transaction in progress needs one.
 const CONNECTIONS: u32 = 64;
 /// Where the URI names no database.
@@ -32,6 +36,7 @@ pub struct MongoStore {
     pub(crate) db: Database,
     pub(crate) epoch: Arc<str>,
     pub(crate) lanes: Arc<Lanes>,
+    pub(crate) sessions: Arc<Sessions>,
 }
 
 impl fmt::Debug for MongoStore {
@@ -59,7 +64,8 @@ impl MongoStore {
             migrate::check(&db).await?;
         }
         let epoch = epoch(&db, epoch_if_new, now).await?;
-        Ok(Self { db, epoch: epoch.into(), lanes: Arc::default() })
+        let sessions = Sessions::start(&db);
+        Ok(Self { db, epoch: epoch.into(), lanes: Arc::default(), sessions })
     }
 
     /// Gives the store's history another name: what clients hold of it is out of date. Nodes know it from their start.
@@ -106,6 +112,7 @@ pub(crate) async fn open(uri: &str) -> Result<Database> {
         .map_err(|error| Error::internal(format_args!("the MongoDB URI: {error}")))?;
     options.server_selection_timeout.get_or_insert(SELECTION);
     options.connect_timeout.get_or_insert(SELECTION);
+    options.heartbeat_freq.get_or_insert(LOOK);
     options.max_pool_size.get_or_insert(CONNECTIONS);
     options.app_name.get_or_insert_with(|| DATABASE.to_owned());
     let name = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());

@@ -34,7 +34,7 @@ const GENERAL_STAYS: &str = "general can be neither left nor deleted";
 #[async_trait]
 impl Conversations for MongoStore {
     async fn create_channel(&self, actor: UserId, new: NewChannel) -> Result<Entry> {
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             authorize_workspace(tx, actor, new.workspace_id, WorkspaceAction::CreateChannel)
                 .await?;
             let workspace = id(new.workspace_id.0);
@@ -47,7 +47,7 @@ impl Conversations for MongoStore {
     }
 
     async fn open_dm(&self, actor: UserId, new: NewDm) -> Result<OpenedDm> {
-        atomic!(&self.db, |tx| dms::open(tx, actor, &new).await)
+        atomic!(self, |tx| dms::open(tx, actor, &new).await)
     }
 
     async fn channels(
@@ -57,7 +57,7 @@ impl Conversations for MongoStore {
         page: PageQuery,
     ) -> Result<Page<Summary>> {
         let start = Start::of(&page)?;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             authorize_workspace(tx, actor, workspace, WorkspaceAction::Read).await?;
             let joined = joined(tx, actor).await?;
             let filter = doc! {
@@ -77,7 +77,7 @@ impl Conversations for MongoStore {
         page: PageQuery,
     ) -> Result<Page<Summary>> {
         let start = Start::of(&page)?;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             authorize_workspace(tx, actor, workspace, WorkspaceAction::Read).await?;
             let filter = doc! {
                 "_id": { "$in": joined(tx, actor).await? },
@@ -91,21 +91,21 @@ impl Conversations for MongoStore {
 
     async fn conversations(&self, actor: UserId, page: PageQuery) -> Result<Page<Summary>> {
         let start = Start::of(&page)?;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let filter = everything(tx, actor).await?;
             list(tx, filter, actor, start).await
         })
     }
 
     async fn summary(&self, actor: UserId, id: ConversationId) -> Result<Summary> {
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let seen = authorize(tx, actor, id, ConversationAction::Read, "conversation").await?;
             seen.summary(tx, actor).await
         })
     }
 
     async fn snapshot(&self, actor: UserId) -> Result<Snapshot> {
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let workspaces = views::all(tx, actor).await?;
             let mut seen = see_mine(tx, actor).await?;
             seen.sort_by_key(|seen| {
@@ -129,7 +129,7 @@ impl Conversations for MongoStore {
         at: Timestamp,
     ) -> Result<Entry> {
         let _turn = self.lanes.turn(id.0).await;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             lock(tx, actor, id, ConversationAction::Join).await?;
             enter(tx, id, actor, at).await
         })
@@ -143,7 +143,7 @@ impl Conversations for MongoStore {
         at: Timestamp,
     ) -> Result<Entry> {
         let _turn = self.lanes.turn(id.0).await;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let seen = lock(tx, actor, id, ConversationAction::AddMember).await?;
             let workspace = WorkspaceId(uuid(seen.head.workspace_id));
             role_in(tx, user, workspace).await?.ok_or(Error::NotFound("user"))?;
@@ -163,7 +163,7 @@ impl Conversations for MongoStore {
             ConversationAction::RemoveMember
         };
         let _turn = self.lanes.turn(channel.0).await;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let seen = lock(tx, actor, channel, action).await?;
             if seen.head.general {
                 return Err(Error::conflict(GENERAL_STAYS).into());
@@ -186,7 +186,7 @@ impl Conversations for MongoStore {
         page: PageQuery,
     ) -> Result<Page<ChannelMember>> {
         let start = Start::of(&page)?;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let list = ConversationAction::ListMembers;
             authorize(tx, actor, channel, list, "conversation").await?;
             let filter =
@@ -205,7 +205,7 @@ impl Conversations for MongoStore {
 
     async fn delete_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<()> {
         let _turn = self.lanes.turn(id.0).await;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let seen = lock(tx, actor, id, ConversationAction::Delete).await?;
             if seen.head.general {
                 return Err(Error::conflict(GENERAL_STAYS).into());
@@ -223,7 +223,7 @@ impl Conversations for MongoStore {
         channel: ConversationId,
         seq: u64,
     ) -> Result<ReadMark> {
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let mark = ConversationAction::MarkRead;
             let mut seen = authorize(tx, actor, channel, mark, "conversation").await?;
             let seq = seq.min(num(seen.head.last_seq));
@@ -244,7 +244,7 @@ impl Conversations for MongoStore {
         id: ConversationId,
         action: ConversationAction,
     ) -> Result<()> {
-        atomic!(&self.db, |tx| authorize(tx, actor, id, action, "conversation").await.map(drop))
+        atomic!(self, |tx| authorize(tx, actor, id, action, "conversation").await.map(drop))
     }
 }
 

@@ -72,6 +72,11 @@ impl Fail {
         matches!(self, Self::Driver(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT))
     }
 
+    /// Whether the server may not know that the transaction is over.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Driver(error) if code(error).is_none())
+    }
+
     /// Turns the duplicate key that the caller has foreseen into the port's conflict.
     pub(crate) fn or_taken(self, message: &'static str) -> Self {
         match self {

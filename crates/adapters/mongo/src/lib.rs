@@ -4,6 +4,7 @@
 //! * Whoever changes a conversation, or who may read it, writes its head first: so commits are in the order of revs,
 //!   however many nodes write. In one node, those who want the same head wait for each other (`lanes`), not for a refusal.
 //! * The schema is the numbered files of `migrations/mongo/` (`migrate`).
+//! * What a node that dies leaves open, another one ends (`orphans`).
 //! * Stamps of the server's clock tell the other nodes what has changed (`changes`).
 //!
 //! No clock, no ids and no randomness in here: all come in by argument or from the server.
@@ -23,6 +24,7 @@ mod lanes;
 mod members;
 mod messages;
 mod migrate;
+mod orphans;
 mod outbox;
 mod paging;
 mod reactions;

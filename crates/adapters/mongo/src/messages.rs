@@ -30,7 +30,7 @@ impl Messages for MongoStore {
         writes: Vec<Write>,
     ) -> Result<Vec<Result<Commit>>> {
         let _turn = self.lanes.turn(conversation.0).await;
-        atomic!(&self.db, |tx| append::run(tx, conversation, &writes).await)
+        atomic!(self, |tx| append::run(tx, conversation, &writes).await)
     }
 
     async fn sent(
@@ -39,7 +39,7 @@ impl Messages for MongoStore {
         conversation: ConversationId,
         client_msg_id: &ClientMsgId,
     ) -> Result<Option<MessageId>> {
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             authorize(tx, author, conversation, ConversationAction::Post, "conversation").await?;
             let sent = doc! {
                 "conversation_id": id(conversation.0),
@@ -52,7 +52,7 @@ impl Messages for MongoStore {
     }
 
     async fn message(&self, actor: UserId, message: MessageId) -> Result<Message> {
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let found = tx.one::<MessageDoc>(doc! { "_id": id(message.0) }).await?;
             let found = found.ok_or(Error::NotFound("message"))?;
             let conversation = ConversationId(uuid(found.conversation_id));
@@ -68,7 +68,7 @@ impl Messages for MongoStore {
         conversation: ConversationId,
         query: HistoryQuery,
     ) -> Result<History> {
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let read = ConversationAction::Read;
             let seen = authorize(tx, actor, conversation, read, "conversation").await?;
             history(tx, &seen.head, query).await
@@ -81,7 +81,7 @@ impl Messages for MongoStore {
         conversation: ConversationId,
         query: ReplayQuery,
     ) -> Result<ReplayPage> {
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let head = match reader {
                 Reader::Session(_, session) | Reader::Listener(_, session)
                     if has_ended(tx, session).await? =>
@@ -126,7 +126,7 @@ impl Messages for MongoStore {
     }
 
     async fn weigh(&self, cursors: Vec<(ConversationId, u64)>, most: usize) -> Result<Vec<usize>> {
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let mut weights = Vec::with_capacity(cursors.len());
             for (conversation, from_rev) in &cursors {
                 weights.push(weight(tx, *conversation, *from_rev, most).await?);

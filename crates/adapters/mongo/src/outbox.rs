@@ -34,7 +34,7 @@ impl Outbox for MongoStore {
             "dead": false,
             "$or": [{ "relayed_at": null }, { "relayed_at": { "$lt": time(relayed_before) } }],
         };
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let found: Vec<JobDoc> = tx.first(due.clone(), doc! { "_id": 1 }, limit).await?;
             if !found.is_empty() {
                 let ids: Vec<_> = found.iter().map(|job| job.id).collect();

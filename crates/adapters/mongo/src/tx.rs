@@ -3,7 +3,7 @@
 //! Reads see one point in time (read concern `snapshot`), the commit waits for a majority and its journal. Whoever writes
 //! a document that another transaction has written since that point is refused by the server and runs again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bson::{Document, doc};
 use futures::TryStreamExt;
@@ -19,8 +19,10 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::{
+    MongoStore,
     documents::Stored,
     error::{Fail, Outcome},
+    orphans::Sessions,
 };
 
 /// How often a transaction is begun before its caller is told to come again. The server does not queue the writers of one
@@ -101,14 +103,17 @@ impl Tries {
 /// A transaction in progress. Dropped, it is taken back.
 pub(crate) struct Tx {
     session: ClientSession,
+    sessions: Arc<Sessions>,
     db: Database,
     begun: Instant,
 }
 
 impl Tx {
     /// Begins one.
-    pub(crate) async fn begin(db: &Database) -> Outcome<Self> {
+    pub(crate) async fn begin(store: &MongoStore) -> Outcome<Self> {
+        let db = &store.db;
         let mut session = db.client().start_session().await?;
+        store.sessions.enlist(&session).await?;
         let options = TransactionOptions::builder()
             .read_concern(ReadConcern::snapshot())
             .write_concern(durable())
@@ -116,7 +121,8 @@ impl Tx {
             .max_commit_time(COMMIT)
             .build();
         session.start_transaction().with_options(options).await?;
-        Ok(Self { session, db: db.clone(), begun: Instant::now() })
+        let sessions = store.sessions.clone();
+        Ok(Self { session, sessions, db: db.clone(), begun: Instant::now() })
     }
 
     /// Commits what went well and takes back what did not.
@@ -128,14 +134,19 @@ impl Tx {
                 Err(Error::unavailable("a transaction took too long").into())
             }
         });
-        match outcome {
+        let outcome = match outcome {
             Ok(done) => self.commit().await.map(|()| done),
             Err(fail) => {
-                // If nobody hears it, the server takes the transaction back after a while.
                 let _ = self.session.abort_transaction().await;
                 Err(fail)
             }
+        };
+        if let Err(fail) = &outcome
+            && fail.is_unanswered()
+        {
+            self.sessions.abandon(&self.session);
         }
+        outcome
     }
 
     async fn commit(&mut self) -> Outcome<()> {

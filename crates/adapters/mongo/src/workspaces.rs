@@ -53,7 +53,7 @@ impl Workspaces for MongoStore {
             created_at: time(new.at),
             deleted: false,
         };
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             tx.insert_stamped(doc! { "_id": workspace.id }, &workspace, CHANGED).await?;
             insert_channel(tx, actor, &general, true).await?;
             admit(tx, &workspace, actor, Role::Admin, new.at).await
@@ -62,7 +62,7 @@ impl Workspaces for MongoStore {
 
     async fn workspaces(&self, actor: UserId, page: PageQuery) -> Result<Page<Workspace>> {
         let start = Start::of(&page)?;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             let filter =
                 narrow(&start, doc! { "user_id": id(actor.0) }, "joined_at", "workspace_id");
             let order = doc! { "joined_at": 1, "workspace_id": 1 };
@@ -76,7 +76,7 @@ impl Workspaces for MongoStore {
     }
 
     async fn workspace(&self, actor: UserId, id: WorkspaceId) -> Result<Workspace> {
-        atomic!(&self.db, |tx| one(tx, actor, id).await)
+        atomic!(self, |tx| one(tx, actor, id).await)
     }
 
     async fn join_workspace(
@@ -90,7 +90,7 @@ impl Workspaces for MongoStore {
         let found = found.ok_or(Error::NotFound("join code"))?;
         let heads = self.heads_in(actor, WorkspaceId(uuid(found.id))).await?;
         let _turns = self.turns(uuid(found.id), &heads).await;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             lock_all(tx, &heads).await?;
             let found = tx.one::<WorkspaceDoc>(open.clone()).await?;
             let workspace = found.ok_or(Error::NotFound("join code"))?;
@@ -111,7 +111,7 @@ impl Workspaces for MongoStore {
         code: JoinCode,
     ) -> Result<Workspace> {
         let _turn = self.lanes.turn(id.0).await;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             authorize_workspace(tx, actor, id, WorkspaceAction::RotateJoinCode).await?;
             change(tx, id, doc! { "join_code": code.as_str() }).await?;
             one(tx, actor, id).await
@@ -125,7 +125,7 @@ impl Workspaces for MongoStore {
         name: &WorkspaceName,
     ) -> Result<Workspace> {
         let _turn = self.lanes.turn(id.0).await;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             authorize_workspace(tx, actor, id, WorkspaceAction::Update).await?;
             change(tx, id, doc! { "name": name.as_str() }).await?;
             one(tx, actor, id).await
@@ -142,7 +142,7 @@ impl Workspaces for MongoStore {
         let heads: Vec<_> =
             self.all::<ConversationDoc>(live).await?.into_iter().map(|head| head.id).collect();
         let _turns = self.turns(workspace.0, &heads).await;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, WorkspaceAction::Delete).await?;
             let gone = doc! { "deleted": true, "deleted_at": time(at) };
@@ -165,7 +165,7 @@ impl Workspaces for MongoStore {
         page: PageQuery,
     ) -> Result<Page<Member>> {
         let start = Start::of(&page)?;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             authorize_workspace(tx, actor, workspace, WorkspaceAction::ListMembers).await?;
             let filter =
                 narrow(&start, doc! { "workspace_id": id(workspace.0) }, "joined_at", "user_id");
@@ -189,7 +189,7 @@ impl Workspaces for MongoStore {
     ) -> Result<Admission> {
         let heads = self.heads_in(new.user_id, workspace).await?;
         let _turns = self.turns(workspace.0, &heads).await;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, WorkspaceAction::AddMember).await?;
             let known = tx.one::<UserDoc>(doc! { "_id": id(new.user_id.0) }).await?;
@@ -211,7 +211,7 @@ impl Workspaces for MongoStore {
         role: Role,
     ) -> Result<Member> {
         let _turn = self.lanes.turn(workspace.0).await;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             authorize_workspace(tx, actor, workspace, WorkspaceAction::ChangeRole).await?;
             let before = role_in(tx, user, workspace).await?.ok_or(Error::NotFound("member"))?;
             change(tx, workspace, doc! {}).await?;
@@ -235,7 +235,7 @@ impl Workspaces for MongoStore {
             if actor == user { WorkspaceAction::Leave } else { WorkspaceAction::RemoveMember };
         let heads = self.heads_in(user, workspace).await?;
         let _turns = self.turns(workspace.0, &heads).await;
-        atomic!(&self.db, |tx| {
+        atomic!(self, |tx| {
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, action).await?;
             let before = role_in(tx, user, workspace).await?.ok_or(Error::NotFound("member"))?;

@@ -1,7 +1,11 @@
 //! Several nodes on one database.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
+use bson::{DateTime, Document, doc};
 use futures::future::join_all;
 use parlance_application::{
     Error,
@@ -9,6 +13,7 @@ use parlance_application::{
 };
 use parlance_domain::{ConversationId, Role};
 use parlance_testkit::Stage;
+use tokio::time::Instant;
 
 use crate::world::Database;
 
@@ -40,6 +45,61 @@ async fn appends_of_two_nodes_are_dense_and_in_order() {
     let page = page.expect("a page");
     assert!(page.messages.iter().zip(1..).all(|(message, n)| (message.seq, message.rev) == (n, n)));
     assert_eq!((page.to_rev, page.complete, page.conversation.last_seq), (60, true, 60));
+}
+
+/// Long before the server ends it itself.
+#[tokio::test]
+async fn what_a_dead_node_left_open_is_ended() {
+    let database = Database::new();
+    let store = database.store().await;
+    let stage = Stage::new(store.clone());
+    let ada = stage.person("ada").await;
+    let team = stage.team(ada).await;
+    let raw = database.raw().await;
+    let mut session = raw.client().start_session().await.expect("a session");
+    session.start_transaction().await.expect("begins");
+    let heads = raw.collection::<Document>("conversations");
+    let lock = heads.update_many(doc! {}, doc! { "$inc": { "rev": 7_i64 } });
+    lock.session(&mut session).await.expect("writes");
+    let list = doc! { "_id": "dead", "sessions": [session.id().get("id")], "seen_at": DateTime::from_millis(1) };
+    raw.collection::<Document>("nodes").insert_one(list).await.expect("inserts");
+
+    let begun = Instant::now();
+    let draft = || stage.draft(ada, "1", "hello");
+    let commit = loop {
+        match store.append(team.general, vec![draft()]).await {
+            Ok(mut commits) => break commits.remove(0).expect("sends"),
+            Err(error) => assert!(matches!(error, Error::Unavailable { .. }), "{error:?}"),
+        }
+    };
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert_eq!(commit.change.map(|(_, rev)| rev), Some(1), "what was open is taken back");
+    assert!(session.commit_transaction().await.is_err(), "ended");
+}
+
+#[tokio::test]
+async fn a_node_that_lives_keeps_its_sessions_listed() {
+    let database = Database::new();
+    let store = database.store().await;
+    let stage = Stage::new(store.clone());
+    stage.person("ada").await;
+    let lists = database.raw().await.collection::<Document>("nodes");
+    let list = async || lists.find_one(doc! {}).await.expect("reads").expect("is there");
+    let first = list().await;
+    assert!(first.get_array("sessions").is_ok_and(|sessions| !sessions.is_empty()), "{first:?}");
+    let seen = |list: &Document| *list.get_datetime("seen_at").expect("a time");
+    let renewed = async {
+        while seen(&list().await) == seen(&first) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), renewed).await.expect("is renewed");
+    // Of the nodes that look, none takes it for dead.
+    let _other = database.store().await;
+    let later = seen(&first).timestamp_millis() + 7_000;
+    while seen(&list().await).timestamp_millis() < later {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 #[tokio::test]
