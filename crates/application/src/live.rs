@@ -9,6 +9,8 @@ mod connections;
 mod event;
 mod feed;
 mod frame;
+mod joined;
+mod listeners;
 mod look;
 mod node;
 mod resume;

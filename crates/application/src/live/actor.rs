@@ -21,6 +21,7 @@ use super::{
     Event, Frame, Live,
     connections::{Attaching, Connection, Connections, Scope},
     feed::{Feed, Step},
+    listeners::Sharing,
     node::{Attachment, Peers},
     replay_frame,
     typing::{TYPING_FOR, Typing},
@@ -101,6 +102,7 @@ pub(super) struct Actor {
     connections_per_user: Option<usize>,
     connections: Connections,
     feeds: HashMap<ConversationId, Feed>,
+    sharing: Sharing,
     workspaces: HashMap<WorkspaceId, HashSet<ConnectionId>>,
     /// Who has been told of a conversation, and joins its feed only after the replay.
     pending: HashMap<ConversationId, HashSet<ConnectionId>>,
@@ -137,6 +139,7 @@ impl Actor {
             connections_per_user,
             connections: Connections::default(),
             feeds: HashMap::default(),
+            sharing: Sharing::default(),
             workspaces: HashMap::default(),
             pending: HashMap::default(),
             typing: Typing::default(),

@@ -5,7 +5,10 @@ use std::sync::{Arc, atomic::AtomicI64};
 use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
-use super::Frame;
+use super::{
+    Frame,
+    joined::{Joined, JoinedLists},
+};
 use crate::ports::{ConnectionId, store::Head};
 
 /// Most state events held for a connection that is being attached.
@@ -19,6 +22,7 @@ pub(super) struct Connections {
     /// How far those who are connected have been told that they have read. Marks that were made at the same time may come
     /// in any order.
     read: HashMap<UserId, HashMap<ConversationId, u64>>,
+    joined: JoinedLists,
 }
 
 pub(super) struct Connection {
@@ -26,7 +30,7 @@ pub(super) struct Connection {
     pub(super) session_id: SessionId,
     pub(super) heard_at: Arc<AtomicI64>,
     /// Those it has joined, and those that it joins after their replay.
-    pub(super) conversations: HashSet<ConversationId>,
+    pub(super) conversations: Joined,
     pub(super) workspaces: HashSet<WorkspaceId>,
     /// Between registration and attachment.
     pub(super) attaching: Option<Attaching>,
@@ -82,6 +86,30 @@ impl Connections {
 
     pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.all.get_mut(&id)
+    }
+
+    /// Notes all that a connection is in.
+    pub(super) fn set_joined(
+        &mut self,
+        id: ConnectionId,
+        conversations: impl IntoIterator<Item = ConversationId>,
+    ) {
+        if let Some(connection) = self.all.get_mut(&id) {
+            connection.conversations = self.joined.of(conversations);
+        }
+    }
+
+    /// Notes that a connection is in one more; says whether it is known.
+    pub(super) fn join(&mut self, id: ConnectionId, conversation: ConversationId) -> bool {
+        let Some(connection) = self.all.get_mut(&id) else { return false };
+        self.joined.insert(&mut connection.conversations, conversation);
+        true
+    }
+
+    pub(super) fn leave(&mut self, id: ConnectionId, conversation: ConversationId) {
+        if let Some(connection) = self.all.get_mut(&id) {
+            self.joined.remove(&mut connection.conversations, conversation);
+        }
     }
 
     pub(super) fn ids(&self) -> Vec<ConnectionId> {

@@ -15,9 +15,12 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
+use rustc_hash::FxHashMap as HashMap;
 
-use super::Frame;
+use super::{
+    Frame,
+    listeners::{Listeners, Sharing},
+};
 use crate::ports::ConnectionId;
 
 /// How many of the last frames are kept for those who join a little behind.
@@ -40,12 +43,10 @@ pub(super) struct Feed {
     position: u64,
     /// The last frames, contiguous, ending at `position`.
     recent: VecDeque<(u64, Frame)>,
-    listeners: HashSet<ConnectionId>,
+    listeners: Listeners,
     /// Members that are not at `position` yet: behind it and waiting for the store, or ahead of it and waiting for events
     /// that they have already seen to pass.
     adrift: HashMap<ConnectionId, u64>,
-    /// The listeners as a shared list, made anew after a change.
-    audience: Option<Arc<[ConnectionId]>>,
     /// A rev that was seen beyond a hole.
     beyond: u64,
     reading: bool,
@@ -59,14 +60,14 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// A feed whose first member has been told everything up to `position`, and could read at `access_rev`.
-    pub(super) fn new(position: u64, access_rev: u64) -> Self {
+    /// A feed whose first member has been told everything up to `position`, and could read at `access_rev`. `nobody` is an
+    /// empty set.
+    pub(super) fn new(position: u64, access_rev: u64, nobody: Listeners) -> Self {
         Self {
             position,
             recent: VecDeque::new(),
-            listeners: HashSet::default(),
+            listeners: nobody,
             adrift: HashMap::default(),
-            audience: None,
             beyond: 0,
             reading: false,
             access_rev,
@@ -86,7 +87,7 @@ impl Feed {
     }
 
     pub(super) fn contains(&self, connection: ConnectionId) -> bool {
-        self.listeners.contains(&connection) || self.adrift.contains_key(&connection)
+        self.listeners.contains(connection) || self.adrift.contains_key(&connection)
     }
 
     /// Adds a connection that has been told everything up to `have`, and could read at `access_rev`.
@@ -112,9 +113,7 @@ impl Feed {
     }
 
     pub(super) fn leave(&mut self, connection: ConnectionId) {
-        if self.listeners.remove(&connection) {
-            self.audience = None;
-        }
+        self.listeners.remove(connection);
         self.adrift.remove(&connection);
     }
 
@@ -197,7 +196,7 @@ impl Feed {
             }
         }
         if (from_rev..to_rev).contains(&self.position) {
-            to.extend(&self.listeners);
+            to.extend(self.listeners.iter());
             self.position = to_rev;
             self.recent.clear();
         }
@@ -222,13 +221,18 @@ impl Feed {
     }
 
     /// Everybody who is up to date.
-    pub(super) fn audience(&mut self) -> Arc<[ConnectionId]> {
-        self.audience.get_or_insert_with(|| self.listeners.iter().copied().collect()).clone()
+    pub(super) fn audience(&self) -> Arc<[ConnectionId]> {
+        self.listeners.list()
+    }
+
+    /// Has equal sets of listeners be one.
+    pub(super) fn share(&mut self, sharing: &mut Sharing) {
+        sharing.unify(&mut self.listeners);
     }
 
     /// Everybody.
     pub(super) fn members(&self) -> impl Iterator<Item = ConnectionId> {
-        self.listeners.iter().chain(self.adrift.keys()).copied()
+        self.listeners.iter().chain(self.adrift.keys().copied())
     }
 
     fn place(&mut self, connection: ConnectionId, have: u64, steps: &mut Vec<Step>) {
@@ -242,7 +246,6 @@ impl Feed {
             return;
         }
         self.listeners.insert(connection);
-        self.audience = None;
     }
 
     /// Finds those adrift that can be placed now.

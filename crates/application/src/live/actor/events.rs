@@ -94,6 +94,7 @@ impl Actor {
         let access_rev = self.access(*access_rev);
         let known = self.knows_sessions(*session_rev);
         let Some(feed) = self.feeds.get_mut(conversation_id) else { return Vec::new() };
+        feed.share(&mut self.sharing);
         if known {
             feed.changed(*rev, access_rev, frame.clone())
         } else {
@@ -104,7 +105,7 @@ impl Actor {
     /// Joins somebody's connections to a conversation in which they are as of this head.
     pub(super) async fn let_in(&mut self, user: UserId, have: Head, frame: &Frame) {
         let conversation = have.conversation_id;
-        let outside = |c: &Connection| !c.conversations.contains(&conversation);
+        let outside = |c: &Connection| !c.conversations.contains(conversation);
         let scope = Scope::Access(conversation, have.access_rev);
         let told = self.tell_user(user, scope, frame, outside, |attaching| {
             attaching.access_changed(conversation, have.access_rev, Some(have))
@@ -134,7 +135,7 @@ impl Actor {
         if self.typing.stop(conversation, user) {
             self.typing_stopped(conversation, user).await;
         }
-        let inside = |c: &Connection| c.conversations.contains(&conversation);
+        let inside = |c: &Connection| c.conversations.contains(conversation);
         let scope = Scope::Access(conversation, access_rev);
         let told = self.tell_user(user, scope, frame, inside, |attaching| {
             attaching.access_changed(conversation, access_rev, None)

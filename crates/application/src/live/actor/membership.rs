@@ -14,6 +14,7 @@ use crate::{
         Frame,
         connections::{Attaching, Connection, Scope},
         feed::Feed,
+        joined::Joined,
     },
     ports::{Close, ConnectionId, Topic, store::Head},
 };
@@ -44,7 +45,7 @@ impl Actor {
             user_id,
             session_id,
             heard_at,
-            conversations: HashSet::default(),
+            conversations: Joined::default(),
             workspaces: HashSet::default(),
             attaching: Some(Attaching::default()),
         };
@@ -94,20 +95,24 @@ impl Actor {
 
         connection.workspaces =
             workspaces.into_iter().filter(|w| !since.workspaces_left.contains(w)).collect();
-        for Head { conversation_id, .. } in pending {
-            if !news.contains_key(&conversation_id) {
-                connection.conversations.insert(conversation_id);
-                self.pending.entry(conversation_id).or_default().insert(id);
-            }
-        }
         for workspace in &connection.workspaces {
             self.workspaces.entry(*workspace).or_default().insert(id);
+        }
+        let seen = |head: &Head| !news.contains_key(&head.conversation_id);
+        let pending: Vec<Head> = pending.into_iter().filter(seen).collect();
+        let joined: Vec<Head> = conversations
+            .into_iter()
+            .filter(seen)
+            .chain(news.values().copied().flatten())
+            .collect();
+        let all = pending.iter().chain(&joined).map(|head| head.conversation_id);
+        self.connections.set_joined(id, all);
+        for Head { conversation_id, .. } in pending {
+            self.pending.entry(conversation_id).or_default().insert(id);
         }
         for frame in held {
             self.tell(vec![id], &frame).await;
         }
-        let seen = conversations.into_iter().filter(|h| !news.contains_key(&h.conversation_id));
-        let joined: Vec<Head> = seen.chain(news.values().copied().flatten()).collect();
         for have in joined {
             self.join(id, have).await;
         }
@@ -144,7 +149,7 @@ impl Actor {
         for (conversation, user) in self.typing.disconnect(id) {
             self.typing_stopped(conversation, user).await;
         }
-        for conversation in connection.conversations {
+        for conversation in connection.conversations.iter() {
             self.leave_feed(id, conversation);
         }
         for workspace in connection.workspaces {
@@ -153,23 +158,22 @@ impl Actor {
     }
 
     pub(super) async fn join(&mut self, id: ConnectionId, have: Head) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
         let conversation = have.conversation_id;
-        connection.conversations.insert(conversation);
+        if !self.connections.join(id, conversation) {
+            return;
+        }
         forget(&mut self.pending, conversation, id);
         let access_rev = self.access(have.access_rev);
         let feed = self.feeds.entry(conversation).or_insert_with(|| {
             self.wanted.push(Topic::Conversation(conversation));
-            Feed::new(have.rev, access_rev)
+            Feed::new(have.rev, access_rev, self.sharing.nobody())
         });
         let steps = feed.join(id, have.rev, access_rev);
         self.carry_out(conversation, steps).await;
     }
 
     pub(super) fn leave(&mut self, id: ConnectionId, conversation: ConversationId) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.conversations.remove(&conversation);
-        }
+        self.connections.leave(id, conversation);
         self.leave_feed(id, conversation);
     }
 

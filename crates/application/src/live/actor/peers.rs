@@ -196,7 +196,7 @@ impl Actor {
         let Some(peers) = &self.peers else { return };
         let unknown = |id| {
             self.connections.get(id).is_some_and(|connection| {
-                connection.attaching.is_none() && !connection.conversations.contains(&conversation)
+                connection.attaching.is_none() && !connection.conversations.contains(conversation)
             })
         };
         if !self.connections.of_user(user).into_iter().any(unknown) {

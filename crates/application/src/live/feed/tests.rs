@@ -28,7 +28,7 @@ fn all(steps: &[Step]) -> Vec<(Vec<u32>, String)> {
 
 #[test]
 fn passes_events_on_in_order_and_repeats_never() {
-    let mut feed = Feed::new(4, 1);
+    let mut feed = Feed::new(4, 1, Listeners::default());
     assert_eq!(feed.join(socket(1), 4, 1), []);
     assert_eq!(all(&feed.changed(5, 1, frame(5))), [(vec![1], "5".into())]);
     assert_eq!(feed.changed(5, 1, frame(5)), []);
@@ -37,7 +37,7 @@ fn passes_events_on_in_order_and_repeats_never() {
 
 #[test]
 fn bridges_a_hole_from_the_store() {
-    let mut feed = Feed::new(4, 1);
+    let mut feed = Feed::new(4, 1, Listeners::default());
     feed.join(socket(1), 4, 1);
     assert_eq!(all(&feed.changed(7, 1, frame(7))), [(vec![], "read from 4".into())]);
     // Only one read at a time, and an event that closes part of the hole still passes.
@@ -53,7 +53,7 @@ fn bridges_a_hole_from_the_store() {
 
 #[test]
 fn asks_again_when_the_store_did_not_answer() {
-    let mut feed = Feed::new(0, 1);
+    let mut feed = Feed::new(0, 1, Listeners::default());
     feed.join(socket(1), 0, 1);
     feed.changed(2, 1, frame(2));
     feed.unread();
@@ -63,7 +63,7 @@ fn asks_again_when_the_store_did_not_answer() {
 
 #[test]
 fn catches_up_who_joins_a_little_behind() {
-    let mut feed = Feed::new(0, 1);
+    let mut feed = Feed::new(0, 1, Listeners::default());
     feed.join(socket(1), 0, 1);
     for rev in 1..=3 {
         feed.changed(rev, 1, frame(rev));
@@ -74,7 +74,7 @@ fn catches_up_who_joins_a_little_behind() {
 
 #[test]
 fn reads_the_store_for_who_joins_far_behind() {
-    let mut feed = Feed::new(100, 1);
+    let mut feed = Feed::new(100, 1, Listeners::default());
     feed.join(socket(1), 100, 1);
     assert_eq!(feed.join(socket(2), 10, 1), [Step::Read { from_rev: 10 }]);
     assert_eq!(all(&feed.changed(101, 1, frame(101))), [(vec![1], "101".into())]);
@@ -88,7 +88,7 @@ fn reads_the_store_for_who_joins_far_behind() {
 
 #[test]
 fn who_joins_ahead_hears_nothing_twice() {
-    let mut feed = Feed::new(4, 1);
+    let mut feed = Feed::new(4, 1, Listeners::default());
     feed.join(socket(1), 4, 1);
     feed.join(socket(2), 6, 1);
     assert_eq!(all(&feed.changed(5, 1, frame(5))), [(vec![1], "5".into())]);
@@ -98,7 +98,7 @@ fn who_joins_ahead_hears_nothing_twice() {
 
 #[test]
 fn who_left_hears_nothing_more() {
-    let mut feed = Feed::new(0, 1);
+    let mut feed = Feed::new(0, 1, Listeners::default());
     feed.join(socket(1), 0, 1);
     feed.join(socket(2), 9, 1);
     feed.leave(socket(1));
@@ -109,7 +109,7 @@ fn who_left_hears_nothing_more() {
 
 #[test]
 fn what_follows_a_change_of_access_waits_for_a_check() {
-    let mut feed = Feed::new(4, 1);
+    let mut feed = Feed::new(4, 1, Listeners::default());
     feed.join(socket(1), 4, 1);
     feed.join(socket(2), 4, 1);
     assert_eq!(all(&feed.changed(5, 2, frame(5))), [(vec![], "check".into())]);
@@ -122,7 +122,7 @@ fn what_follows_a_change_of_access_waits_for_a_check() {
 
 #[test]
 fn a_replay_waits_for_a_check_too() {
-    let mut feed = Feed::new(4, 1);
+    let mut feed = Feed::new(4, 1, Listeners::default());
     feed.join(socket(1), 4, 1);
     feed.changed(6, 1, frame(6));
     assert_eq!(all(&feed.bridged(4, 6, 2, &frame(46))), [(vec![], "check".into())]);
@@ -133,7 +133,7 @@ fn a_replay_waits_for_a_check_too() {
 
 #[test]
 fn a_change_of_access_that_was_heard_needs_no_check() {
-    let mut feed = Feed::new(4, 1);
+    let mut feed = Feed::new(4, 1, Listeners::default());
     feed.join(socket(1), 4, 1);
     assert_eq!(feed.access_changed(2), []);
     assert_eq!(all(&feed.changed(5, 2, frame(5))), [(vec![1], "5".into())]);
@@ -142,7 +142,7 @@ fn a_change_of_access_that_was_heard_needs_no_check() {
 
 #[test]
 fn who_joins_with_an_older_view_is_checked() {
-    let mut feed = Feed::new(4, 3);
+    let mut feed = Feed::new(4, 3, Listeners::default());
     feed.join(socket(1), 4, 3);
     assert_eq!(all(&feed.join(socket(2), 4, 2)), [(vec![], "check".into())]);
     // A check that was asked before somebody joined says nothing of them.
@@ -210,7 +210,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            feed: Feed::new(0, 1),
+            feed: Feed::new(0, 1, Listeners::default()),
             rev: 0,
             access_rev: 1,
             bus: vec![],

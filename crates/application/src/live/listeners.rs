@@ -1,0 +1,207 @@
+//! Who listens to a conversation. Conversations that the same connections listen to share one set, so that a node's memory
+//! grows with its connections and not with what each of them listens to; and a worker sees at the set's address that two
+//! events go the same way.
+//!
+//! A set that is shared is copied when it changes, and remembers the copy: who comes into fifty conversations, all of the
+//! same people, makes one copy and not fifty. Equal sets that came about in other ways become one when they are next told
+//! something ([`Sharing::unify`]).
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use rustc_hash::{FxBuildHasher, FxHashMap as HashMap, FxHashSet as HashSet};
+
+use crate::ports::ConnectionId;
+
+/// So many sets are remembered at least before those that are gone are looked for.
+const SETS: usize = 64;
+
+/// A set of connections. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Listeners(Arc<Set>);
+
+#[derive(Default)]
+struct Set {
+    members: HashSet<ConnectionId>,
+    /// The same as a list, made when it is asked for.
+    list: OnceLock<Arc<[ConnectionId]>>,
+    /// The last copy that was made with a connection more or less: which, and the copy.
+    copy: Mutex<Option<(ConnectionId, Weak<Set>)>>,
+}
+
+/// What equal sets are found by.
+#[derive(Default)]
+pub(super) struct Sharing {
+    nobody: Listeners,
+    sets: HashMap<u64, Weak<Set>>,
+    /// How many sets may be remembered before it is looked whether they are still there.
+    room: usize,
+}
+
+impl Listeners {
+    pub(super) fn contains(&self, connection: ConnectionId) -> bool {
+        self.0.members.contains(&connection)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.members.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = ConnectionId> {
+        self.0.members.iter().copied()
+    }
+
+    /// As a list, the same one until somebody comes or goes.
+    pub(super) fn list(&self) -> Arc<[ConnectionId]> {
+        self.0.list.get_or_init(|| self.iter().collect()).clone()
+    }
+
+    pub(super) fn insert(&mut self, connection: ConnectionId) {
+        if !self.contains(connection) {
+            self.change(connection, |members| {
+                members.insert(connection);
+            });
+        }
+    }
+
+    /// Says whether it was there.
+    pub(super) fn remove(&mut self, connection: ConnectionId) -> bool {
+        let there = self.contains(connection);
+        if there {
+            self.change(connection, |members| {
+                members.remove(&connection);
+            });
+        }
+        there
+    }
+
+    /// Adds a connection, or takes it out: which of the two is plain from the set.
+    fn change(&mut self, connection: ConnectionId, how: impl Fn(&mut HashSet<ConnectionId>)) {
+        let copy = self.0.copy.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = copy.filter(|(of, _)| *of == connection).and_then(|(_, set)| set.upgrade());
+        if let Some(known) = known {
+            self.0 = known;
+        } else if let Some(own) = Arc::get_mut(&mut self.0) {
+            how(&mut own.members);
+            own.list = OnceLock::new();
+            own.copy = Mutex::default();
+        } else {
+            let mut members = self.0.members.clone();
+            how(&mut members);
+            let next = Arc::new(Set { members, ..Set::default() });
+            let mut copy = self.0.copy.lock().unwrap_or_else(PoisonError::into_inner);
+            *copy = Some((connection, Arc::downgrade(&next)));
+            drop(copy);
+            self.0 = next;
+        }
+    }
+}
+
+impl Sharing {
+    /// The empty set that new feeds begin with.
+    pub(super) fn nobody(&self) -> Listeners {
+        self.nobody.clone()
+    }
+
+    /// Replaces a set that has not been listed since its last change by an equal one, if there is one.
+    pub(super) fn unify(&mut self, listeners: &mut Listeners) {
+        if listeners.0.list.get().is_some() {
+            return;
+        }
+        let hash = listeners.iter().fold(0_u64, |sum, connection| {
+            sum.wrapping_add(std::hash::BuildHasher::hash_one(&FxBuildHasher, connection))
+        });
+        let known = self.sets.get(&hash).and_then(Weak::upgrade);
+        if let Some(known) = known.filter(|known| known.members == listeners.0.members) {
+            listeners.0 = known;
+            return;
+        }
+        if self.sets.len() >= self.room.max(SETS) {
+            self.sets.retain(|_, set| set.strong_count() > 0);
+            self.room = self.sets.len() * 2;
+        }
+        self.sets.insert(hash, Arc::downgrade(&listeners.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn socket(number: u32) -> ConnectionId {
+        ConnectionId { worker: number % 2, number }
+    }
+
+    fn shared(one: &Listeners, other: &Listeners) -> bool {
+        Arc::ptr_eq(&one.0, &other.0)
+    }
+
+    #[test]
+    fn who_comes_into_many_makes_one_copy_and_so_does_who_goes() {
+        let sharing = Sharing::default();
+        let mut feeds = vec![sharing.nobody(); 50];
+        for number in 0..10 {
+            for feed in &mut feeds {
+                feed.insert(socket(number));
+            }
+            assert!(feeds.iter().all(|feed| shared(feed, &feeds[0])), "after {number} came");
+        }
+        for feed in &mut feeds {
+            assert!(feed.remove(socket(4)));
+        }
+        assert!(feeds.iter().all(|feed| shared(feed, &feeds[0])));
+        // Who is in some only does not come into the others.
+        feeds[0].insert(socket(4));
+        assert!(feeds[0].contains(socket(4)) && !feeds[1].contains(socket(4)));
+        assert!(sharing.nobody().is_empty());
+    }
+
+    #[test]
+    fn equal_sets_become_one_when_they_are_told_something() {
+        let mut sharing = Sharing::default();
+        let mut feeds = [(); 3].map(|()| Listeners::default());
+        (0..9).for_each(|number| feeds[0].insert(socket(number)));
+        (0..9).rev().for_each(|number| feeds[1].insert(socket(number)));
+        (1..9).for_each(|number| feeds[2].insert(socket(number)));
+        for feed in &mut feeds {
+            sharing.unify(feed);
+        }
+        assert!(shared(&feeds[0], &feeds[1]) && !shared(&feeds[0], &feeds[2]));
+        assert!(Arc::ptr_eq(&feeds[0].list(), &feeds[1].list()));
+    }
+
+    #[test]
+    fn sets_that_are_gone_are_forgotten() {
+        let mut sharing = Sharing::default();
+        for number in 0..1_000 {
+            let mut feed = Listeners::default();
+            feed.insert(socket(number));
+            sharing.unify(&mut feed);
+        }
+        assert!(sharing.sets.len() <= SETS, "{}", sharing.sets.len());
+    }
+
+    proptest! {
+        /// Whatever they share, each is what it would be by itself.
+        #[test]
+        fn feeds_do_not_change_each_other(
+            steps in prop::collection::vec((0..4_usize, 0..6_u32, 0..3_u8), 0..200),
+        ) {
+            let mut sharing = Sharing::default();
+            let mut feeds = vec![sharing.nobody(); 4];
+            let mut alone = vec![HashSet::<ConnectionId>::default(); 4];
+            for (at, number, what) in steps {
+                match what {
+                    0 => prop_assert_eq!(feeds[at].remove(socket(number)), alone[at].remove(&socket(number))),
+                    1 => { feeds[at].insert(socket(number)); alone[at].insert(socket(number)); }
+                    _ => sharing.unify(&mut feeds[at]),
+                }
+                for (feed, alone) in feeds.iter().zip(&alone) {
+                    prop_assert_eq!(&feed.0.members, alone);
+                    prop_assert_eq!(feed.list().iter().copied().collect::<HashSet<_>>(), alone.clone());
+                }
+            }
+        }
+    }
+}
