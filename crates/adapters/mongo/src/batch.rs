@@ -64,10 +64,20 @@ impl<'a> Batch<'a> {
             return Ok(None);
         };
         let actors: Vec<UserId> = writes.iter().map(|write| write.actor).collect();
-        let standings = standings(tx, &head, &actors).await?;
+        let only_sends = writes.iter().all(|write| matches!(write.change, Change::Send(_)));
+        let posters = only_sends.then(|| tx.facts.posters(&head, &actors)).flatten();
+        let standings = if let Some(posters) = posters {
+            posters
+        } else {
+            let read = standings(tx, &head, &actors).await?;
+            tx.facts.note_standings(&head, &read);
+            read
+        };
         let mut messages = HashMap::new();
         let mut known = HashMap::new();
-        for filter in wanted(head.id, writes) {
+        // Nearly no send is a second one. If one is, an index refuses it, and the next try looks.
+        let look = !tx.is_first;
+        for filter in wanted(head.id, writes, look) {
             for doc in tx.find::<MessageDoc>(filter).await? {
                 known.insert((doc.author_id, doc.client_msg_id.clone()), doc.id);
                 messages.insert(doc.id, Held { doc, fate: Fate::Kept });
@@ -75,7 +85,14 @@ impl<'a> Batch<'a> {
         }
         let (changed, sent) = (false, HashMap::new());
         let session_rev = session_rev(tx).await?;
-        let live = live_of(tx, writes.iter().filter_map(|write| write.session)).await?;
+        let sessions: HashSet<_> = writes.iter().filter_map(|write| write.session).collect();
+        let live = if tx.facts.all_live(session_rev, &sessions) {
+            sessions
+        } else {
+            let live = live_of(tx, sessions.into_iter()).await?;
+            tx.facts.note_live(session_rev, &live);
+            live
+        };
         Ok(Some(Self { tx, head, session_rev, live, changed, standings, messages, known, sent }))
     }
 
@@ -135,20 +152,20 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// What matches the messages that writes name, and those that were sent under the same ids.
-fn wanted(conversation: bson::Uuid, writes: &[Write]) -> Vec<Document> {
+/// What matches the messages that writes name, and with `look` those that were sent under the same ids.
+fn wanted(conversation: bson::Uuid, writes: &[Write], look: bool) -> Vec<Document> {
     let mut named = Vec::new();
     let mut sent: HashMap<bson::Uuid, Vec<&str>> = HashMap::new();
     for write in writes {
         match &write.change {
-            Change::Send(draft) => {
+            Change::Send(draft) if look => {
                 sent.entry(id(write.actor.0)).or_default().push(draft.client_msg_id.as_str());
             }
             Change::Edit { message_id, .. }
             | Change::Delete { message_id }
             | Change::React { message_id, .. }
             | Change::Unreact { message_id, .. } => named.push(id(message_id.0)),
-            Change::UpdateChannel { .. } => {}
+            Change::Send(_) | Change::UpdateChannel { .. } => {}
         }
     }
     let by = |(author, ids): (bson::Uuid, Vec<&str>)| {

@@ -14,6 +14,7 @@ use parlance_domain::Timestamp;
 use crate::{
     documents::{Stored, time},
     error::{driver, is_duplicate},
+    facts::Facts,
     lanes::Lanes,
     migrate,
     orphans::Sessions,
@@ -37,6 +38,7 @@ pub struct MongoStore {
     pub(crate) epoch: Arc<str>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) facts: Arc<Facts>,
 }
 
 impl fmt::Debug for MongoStore {
@@ -65,7 +67,7 @@ impl MongoStore {
         }
         let epoch = epoch(&db, epoch_if_new, now).await?;
         let sessions = Sessions::start(&db);
-        Ok(Self { db, epoch: epoch.into(), lanes: Arc::default(), sessions })
+        Ok(Self { db, epoch: epoch.into(), lanes: Arc::default(), sessions, facts: Arc::default() })
     }
 
     /// Gives the store's history another name: what clients hold of it is out of date. Nodes know it from their start.

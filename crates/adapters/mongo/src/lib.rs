@@ -20,6 +20,7 @@ mod conversations;
 mod dms;
 mod documents;
 mod error;
+mod facts;
 mod lanes;
 mod members;
 mod messages;

@@ -22,6 +22,7 @@ use crate::{
     MongoStore,
     documents::Stored,
     error::{Fail, Outcome},
+    facts::Facts,
     orphans::Sessions,
 };
 
@@ -56,7 +57,7 @@ macro_rules! atomic {
     ($store:expr, |$tx:ident| $body:expr) => {{
         let mut tries = $crate::tx::Tries::begin();
         loop {
-            let outcome = match $crate::tx::Tx::begin($store).await {
+            let outcome = match $crate::tx::Tx::begin($store, tries.is_first()).await {
                 Ok(mut begun) => {
                     let $tx = &mut begun;
                     let outcome: $crate::error::Outcome<_> = async { $body }.await;
@@ -84,6 +85,10 @@ impl Tries {
         Self { failed: 0, begun: Instant::now() }
     }
 
+    pub(crate) const fn is_first(&self) -> bool {
+        self.failed == 0
+    }
+
     /// What to answer; none if it is to be run again, after a pause that grows with the first tries.
     pub(crate) async fn judge<T>(&mut self, outcome: Outcome<T>) -> Option<Result<T>> {
         let fail = match outcome {
@@ -104,13 +109,17 @@ impl Tries {
 pub(crate) struct Tx {
     session: ClientSession,
     sessions: Arc<Sessions>,
+    /// What need not be asked again.
+    pub(crate) facts: Arc<Facts>,
+    /// Whether it has not been tried before: then it may hope for what is usual, and find it refused.
+    pub(crate) is_first: bool,
     db: Database,
     begun: Instant,
 }
 
 impl Tx {
     /// Begins one.
-    pub(crate) async fn begin(store: &MongoStore) -> Outcome<Self> {
+    pub(crate) async fn begin(store: &MongoStore, is_first: bool) -> Outcome<Self> {
         let db = &store.db;
         let mut session = db.client().start_session().await?;
         store.sessions.enlist(&session).await?;
@@ -122,7 +131,8 @@ impl Tx {
             .build();
         session.start_transaction().with_options(options).await?;
         let sessions = store.sessions.clone();
-        Ok(Self { session, sessions, db: db.clone(), begun: Instant::now() })
+        let (db, facts) = (db.clone(), store.facts.clone());
+        Ok(Self { session, sessions, facts, is_first, db, begun: Instant::now() })
     }
 
     /// Commits what went well and takes back what did not.

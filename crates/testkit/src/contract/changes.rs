@@ -231,6 +231,9 @@ pub async fn a_write_of_an_ended_session_is_refused(shared: &SharedStage) {
     let before = stage.append(team.general, vec![of(Some(ended.id), bob, "1")]).await;
     assert!(before[0].is_ok(), "while it lived: {before:?}");
     store.revoke_session(bob, ended.id, stage.at()).await.expect("ends");
+    // Alone, so that the store has no other reason to look.
+    let alone = stage.append(team.general, vec![of(Some(ended.id), bob, "alone")]).await;
+    assert!(matches!(&alone[..], [Err(Error::Unauthenticated(_))]), "{alone:?}");
     let writes = vec![
         of(Some(live.id), bob, "2"),
         of(Some(ended.id), bob, "3"),

@@ -1,0 +1,87 @@
+//! What this node has read of the store and need not ask again, as long as a count has not changed that the transaction
+//! reads anyway: who may post to a conversation, by its `access_rev`; which sessions live, by the count of those that have
+//! ended. Whatever ends either of them moves its count in the same transaction.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use parlance_domain::{ConversationAction, SessionId, Standing, UserId};
+
+use crate::documents::ConversationDoc;
+
+/// The most people of one conversation, and the most conversations, that are remembered; then it begins anew.
+const MOST: usize = 4_096;
+/// The most sessions.
+const MOST_SESSIONS: usize = 65_536;
+
+#[derive(Default)]
+pub(crate) struct Facts {
+    posters: Mutex<HashMap<bson::Uuid, Posters>>,
+    sessions: Mutex<Sessions>,
+}
+
+#[derive(Default)]
+struct Posters {
+    access_rev: i64,
+    /// Their role may have changed meanwhile, but not whether they may post.
+    standings: HashMap<UserId, Standing>,
+}
+
+#[derive(Default)]
+struct Sessions {
+    session_rev: u64,
+    live: HashSet<SessionId>,
+}
+
+impl Facts {
+    /// What all of these are to a conversation, if all are known to be allowed to post. Good for that question only. The
+    /// head is as the transaction has read it.
+    pub(crate) fn posters(
+        &self,
+        head: &ConversationDoc,
+        users: &[UserId],
+    ) -> Option<HashMap<UserId, Standing>> {
+        let posters = lock(&self.posters);
+        let known = posters.get(&head.id).filter(|known| known.access_rev == head.access_rev)?;
+        users.iter().map(|user| Some((*user, *known.standings.get(user)?))).collect()
+    }
+
+    /// Those among them who may post are known from now on.
+    pub(crate) fn note_standings(
+        &self,
+        head: &ConversationDoc,
+        standings: &HashMap<UserId, Standing>,
+    ) {
+        let mut posters = lock(&self.posters);
+        if posters.len() >= MOST {
+            posters.clear();
+        }
+        let known = posters.entry(head.id).or_default();
+        if known.access_rev != head.access_rev || known.standings.len() >= MOST {
+            *known = Posters { access_rev: head.access_rev, ..Posters::default() };
+        }
+        let may = |standing: &Standing| standing.permits(ConversationAction::Post).is_ok();
+        let may = standings.iter().filter(|(_, standing)| may(standing));
+        known.standings.extend(may.map(|(user, standing)| (*user, *standing)));
+    }
+
+    /// Whether all of these are known to live, at this count of ended ones.
+    pub(crate) fn all_live(&self, session_rev: u64, wanted: &HashSet<SessionId>) -> bool {
+        let sessions = lock(&self.sessions);
+        sessions.session_rev == session_rev && wanted.is_subset(&sessions.live)
+    }
+
+    pub(crate) fn note_live(&self, session_rev: u64, live: &HashSet<SessionId>) {
+        let mut sessions = lock(&self.sessions);
+        if sessions.session_rev != session_rev || sessions.live.len() >= MOST_SESSIONS {
+            *sessions = Sessions { session_rev, ..Sessions::default() };
+        }
+        sessions.live.extend(live);
+    }
+}
+
+fn lock<T>(facts: &Mutex<T>) -> MutexGuard<'_, T> {
+    facts.lock().unwrap_or_else(PoisonError::into_inner)
+}
