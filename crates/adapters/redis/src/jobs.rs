@@ -173,13 +173,13 @@ impl JobQueue for RedisJobs {
         self.server.settle(job, &verdict, at).await
     }
 
-    /// Each start of a Redis has an id of its own, each replica too.
+    /// Each start of a Redis has an id of its own, each replica too. One that does not tell it is taken for the same always.
     async fn memory(&self) -> Result<String> {
         let queue = self.server.queue().await?;
         let mut info = redis::Pipeline::new();
         info.cmd("INFO").arg("server");
         let (server,): (InfoDict,) = self.server.run(&queue, info).await?;
-        server.get("run_id").ok_or_else(|| Error::internal("a Redis that does not tell its run_id"))
+        Ok(server.get("run_id").unwrap_or_default())
     }
 
     async fn depth(&self) -> Result<(u64, u64)> {
