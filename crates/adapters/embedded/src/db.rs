@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::error::{Tx, sql};
 
 /// The most jobs in one commit.
-const GROUP: usize = 128;
+const GROUP: usize = 256;
 /// The most jobs that wait for the writer.
 const QUEUE: usize = 1024;
 /// How long a caller waits for a place in the queue.

@@ -28,10 +28,12 @@ pub(crate) enum Fail {
 
 const DUPLICATE_KEY: i32 = 11_000;
 const WRITE_CONFLICT: i32 = 112;
+/// What another node does to the sessions of one that it takes for dead (`orphans`).
+const INTERRUPTED: i32 = 11_601;
 
 /// A primary that stepped down, a limit of time, a network that broke, a server that does not know itself what has happened
 /// to it (1): trouble that may pass.
-const PASSING: [i32; 19] = [
+const PASSING: [i32; 20] = [
     1,
     6,
     7,
@@ -48,6 +50,7 @@ const PASSING: [i32; 19] = [
     9_001,
     10_107,
     11_600,
+    INTERRUPTED,
     11_602,
     13_435,
     13_436,
@@ -60,9 +63,9 @@ impl Fail {
         match self {
             Self::Driver(error) => {
                 error.contains_label(TRANSIENT_TRANSACTION_ERROR)
-                    || matches!(code(error), Some(DUPLICATE_KEY | WRITE_CONFLICT))
+                    || matches!(code(error), Some(DUPLICATE_KEY | WRITE_CONFLICT | INTERRUPTED))
             }
-            Self::Write(code, _) => matches!(*code, DUPLICATE_KEY | WRITE_CONFLICT),
+            Self::Write(code, _) => matches!(*code, DUPLICATE_KEY | WRITE_CONFLICT | INTERRUPTED),
             Self::Refused(_) | Self::Json(_) => false,
         }
     }

@@ -1,6 +1,7 @@
 //! What this node has read of the store and need not ask again, as long as a count has not changed that the transaction
 //! reads anyway: who may post to a conversation, by its `access_rev`; which sessions live, by the count of those that have
-//! ended. Whatever ends either of them moves its count in the same transaction.
+//! ended. Whatever ends either of them moves its count in the same transaction; but for a session whose time is over, which
+//! its token says by itself.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,7 +13,7 @@ use parlance_domain::{ConversationAction, SessionId, Standing, UserId};
 use crate::documents::ConversationDoc;
 
 /// The most people of one conversation, and the most conversations, that are remembered; then it begins anew.
-const MOST: usize = 4_096;
+const MOST: usize = 1_024;
 /// The most sessions.
 const MOST_SESSIONS: usize = 65_536;
 

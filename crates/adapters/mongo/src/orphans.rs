@@ -2,36 +2,39 @@
 //!
 //! MongoDB keeps the transaction open, and what it has written locked, until `transactionLifetimeLimitSeconds` have passed:
 //! a minute, unless it is set. So each node keeps a list of its sessions in `nodes` and renews it every [`BEAT`]; whoever
-//! finds a list that has not been renewed for [`SILENT`] ends its sessions, and with them what they have open. A node that
-//! was only slow runs its transactions again. A transaction of one's own whose end the server did not answer is ended the
-//! same way, as soon as it answers again.
+//! sees a list unchanged for [`SILENT`], in looks none of which failed or was slow, ends its sessions, and with them what
+//! they have open. A node that was only slow runs its transactions again. A transaction of one's own whose end the server
+//! did not answer is ended the same way, as soon as it answers again.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
 use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt;
 use mongodb::{ClientSession, Collection, Database};
+use parlance_application::Error;
 use tokio::{
     sync::Notify,
-    task::AbortHandle,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
-use crate::{
-    connect::server_time,
-    error::{Outcome, code},
-};
+use crate::error::{Outcome, code};
 
 /// How often a node renews its list, and looks at the others'.
 const BEAT: Duration = Duration::from_secs(1);
-/// Whose list is older is dead.
+/// Whose list does not change for so long is dead.
 const SILENT: Duration = Duration::from_secs(5);
+/// A beat that takes longer says nothing about others: it is this node that hears badly.
+const SLOW: Duration = Duration::from_secs(2);
+/// How long an answer is waited for: the driver itself would wait for a silent connection for many minutes.
+const ANSWER: Duration = Duration::from_secs(5);
 /// A session that has been idle for so long has nothing open.
 const IDLE: Duration = Duration::from_mins(10);
+/// Sessions ended by one command.
+const TOGETHER: usize = 1_000;
 
 /// This node's sessions.
 pub(crate) struct Sessions {
@@ -43,9 +46,8 @@ pub(crate) struct Sessions {
     /// The list's key: the first session that it had.
     key: OnceLock<bson::Uuid>,
     /// Sessions whose transaction may still be open.
-    abandoned: Mutex<Vec<bson::Uuid>>,
+    abandoned: Mutex<Vec<ClientSession>>,
     wake: Notify,
-    beat: OnceLock<AbortHandle>,
 }
 
 #[derive(Clone, Copy)]
@@ -54,8 +56,11 @@ struct Known {
     listed: bool,
 }
 
+/// Of each list what it was when it was first seen so, and when that was.
+type Looks = HashMap<bson::Uuid, (Option<DateTime>, Instant)>;
+
 impl Sessions {
-    /// Has none yet. Its task ends with it.
+    /// Has none yet. Its task ends a beat after it.
     pub(crate) fn start(db: &Database) -> Arc<Self> {
         let this = Arc::new(Self {
             lists: db.collection("nodes"),
@@ -64,23 +69,8 @@ impl Sessions {
             key: OnceLock::new(),
             abandoned: Mutex::default(),
             wake: Notify::new(),
-            beat: OnceLock::new(),
         });
-        let (weak, db) = (Arc::downgrade(&this), db.clone());
-        let beat = tokio::spawn(async move {
-            let mut pace = interval(BEAT);
-            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while let Some(this) = weak.upgrade() {
-                if let Err(error) = this.beat(&db).await {
-                    tracing::debug!(%error, "the sessions' list is not renewed, or others' not looked at");
-                }
-                tokio::select! {
-                    _ = pace.tick() => {}
-                    () = this.wake.notified() => {}
-                }
-            }
-        });
-        this.beat.get_or_init(|| beat.abort_handle());
+        tokio::spawn(keep(Arc::downgrade(&this), db.clone()));
         this
     }
 
@@ -97,30 +87,43 @@ impl Sessions {
         if listed {
             return Ok(());
         }
-        let _turn = self.writing.lock().await;
-        // Whoever had the turn before has written for all that waited.
-        if self.known().get(&id).is_some_and(|it| it.listed) {
-            return Ok(());
-        }
-        self.write(self.key.get_or_init(|| id)).await
+        in_time(async {
+            let _turn = self.writing.lock().await;
+            // Whoever had the turn before has written for all that waited.
+            if self.known().get(&id).is_some_and(|it| it.listed) {
+                return Ok(());
+            }
+            self.write(self.key.get_or_init(|| id)).await
+        })
+        .await
     }
 
-    /// A transaction in this session has ended, for all that is known here; the server may think otherwise.
-    pub(crate) fn abandon(&self, session: &ClientSession) {
-        if let Some(id) = id_of(session.id()) {
-            self.abandoned().push(id);
-            self.wake.notify_one();
-        }
+    /// A transaction in this session has ended, for all that is known here; the server may think otherwise. Nobody gets the
+    /// session before it has been ended there.
+    pub(crate) fn abandon(&self, session: ClientSession) {
+        self.abandoned().push(session);
+        self.wake.notify_one();
     }
 
-    async fn beat(&self, db: &Database) -> Outcome<()> {
-        let abandoned = std::mem::take(&mut *self.abandoned());
-        if let Err(error) = end(db, &abandoned).await {
-            self.abandoned().extend(abandoned);
-            return Err(error);
+    /// One beat that fails keeps no other part of it from being done.
+    async fn beat(&self, db: &Database, looks: &mut Looks) -> Outcome<()> {
+        let renewed = in_time(self.renew()).await;
+        let ended = in_time(self.end_abandoned(db)).await;
+        let begun = Instant::now();
+        let looked = in_time(bury(db, &self.lists, looks)).await;
+        if looked.is_err() || begun.elapsed() > SLOW {
+            looks.clear();
         }
-        self.renew().await?;
-        bury(db, &self.lists).await
+        renewed.and(ended).and(looked)
+    }
+
+    async fn end_abandoned(&self, db: &Database) -> Outcome<()> {
+        let ids: Vec<_> = self.abandoned().iter().filter_map(|it| id_of(it.id())).collect();
+        end(db, &ids).await?;
+        let ended =
+            |session: &ClientSession| id_of(session.id()).is_none_or(|id| ids.contains(&id));
+        self.abandoned().retain(|session| !ended(session));
+        Ok(())
     }
 
     async fn renew(&self) -> Outcome<()> {
@@ -146,7 +149,7 @@ impl Sessions {
         Ok(())
     }
 
-    fn abandoned(&self) -> MutexGuard<'_, Vec<bson::Uuid>> {
+    fn abandoned(&self) -> MutexGuard<'_, Vec<ClientSession>> {
         self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -155,45 +158,71 @@ impl Sessions {
     }
 }
 
-impl Drop for Sessions {
-    fn drop(&mut self) {
-        if let Some(beat) = self.beat.get() {
-            beat.abort();
+/// Beats as long as the sessions are anybody's.
+async fn keep(sessions: Weak<Sessions>, db: Database) {
+    let (mut looks, mut pace) = (Looks::new(), interval(BEAT));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while let Some(this) = sessions.upgrade() {
+        if let Err(error) = this.beat(&db, &mut looks).await {
+            tracing::debug!(%error, "the sessions' list is not renewed, or others' not looked at");
+        }
+        tokio::select! {
+            _ = pace.tick() => {}
+            () = this.wake.notified() => {}
         }
     }
 }
 
 /// Ends what dead nodes have left.
-async fn bury(db: &Database, lists: &Collection<Document>) -> Outcome<()> {
-    let silent = i64::try_from(SILENT.as_millis()).unwrap_or(i64::MAX);
-    let since = DateTime::from_millis(server_time(db).await?.timestamp_millis() - silent);
-    let old = doc! { "seen_at": { "$lt": since } };
-    let dead: Vec<Document> = lists.find(old).await?.try_collect().await?;
-    for list in dead {
+async fn bury(db: &Database, lists: &Collection<Document>, looks: &mut Looks) -> Outcome<()> {
+    let all: Vec<Document> = lists.find(doc! {}).await?.try_collect().await?;
+    let now = Instant::now();
+    let keys: Vec<_> = all.iter().filter_map(id_in).collect();
+    looks.retain(|key, _| keys.contains(key));
+    for list in all {
+        let Some(key) = id_in(&list) else { continue };
+        let seen_at = list.get_datetime("seen_at").ok().copied();
+        let look = looks.entry(key).or_insert((seen_at, now));
+        if look.0 != seen_at {
+            *look = (seen_at, now);
+        }
+        if now.duration_since(look.1) < SILENT {
+            continue;
+        }
         let sessions = list.get_array("sessions").map(Vec::as_slice).unwrap_or_default();
         let sessions: Vec<_> = sessions.iter().filter_map(uuid).collect();
-        tracing::info!(count = sessions.len(), "a node has gone silent; its sessions are ended");
+        tracing::debug!(
+            count = sessions.len(),
+            "a node has gone or is silent; its sessions are ended"
+        );
         end(db, &sessions).await?;
         // Unless it lives after all.
-        let same = doc! { "_id": list.get("_id"), "seen_at": list.get("seen_at") };
-        lists.delete_one(same).await?;
+        lists.delete_one(doc! { "_id": key, "seen_at": seen_at }).await?;
     }
     Ok(())
 }
 
 /// Ends sessions and what is open in them. What the server refuses is left to its own limit.
 async fn end(db: &Database, sessions: &[bson::Uuid]) -> Outcome<()> {
-    if sessions.is_empty() {
-        return Ok(());
-    }
-    let sessions: Vec<Document> = sessions.iter().map(|id| doc! { "id": id }).collect();
-    match db.run_command(doc! { "killSessions": sessions }).await {
-        Err(error) if code(&error).is_some() => {
-            tracing::warn!(%error, "transactions that nobody will end stay open until their time is over");
-            Ok(())
+    for sessions in sessions.chunks(TOGETHER) {
+        let sessions: Vec<Document> = sessions.iter().map(|id| doc! { "id": id }).collect();
+        match db.run_command(doc! { "killSessions": sessions }).await {
+            Err(error) if code(&error).is_some() => {
+                tracing::warn!(%error, "transactions that nobody will end stay open until their time is over");
+            }
+            outcome => drop(outcome?),
         }
-        outcome => Ok(outcome.map(drop)?),
     }
+    Ok(())
+}
+
+async fn in_time(doing: impl Future<Output = Outcome<()>>) -> Outcome<()> {
+    let late = |_| Err(Error::unavailable("MongoDB does not answer").into());
+    timeout(ANSWER, doing).await.unwrap_or_else(late)
+}
+
+fn id_in(list: &Document) -> Option<bson::Uuid> {
+    uuid(list.get("_id")?)
 }
 
 fn id_of(session: &Document) -> Option<bson::Uuid> {

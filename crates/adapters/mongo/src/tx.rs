@@ -16,7 +16,7 @@ use mongodb::{
 };
 use parlance_application::{Error, Result};
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     MongoStore,
@@ -38,6 +38,9 @@ const COMMITS: u32 = 3;
 const BODY: Duration = Duration::from_secs(4);
 /// How long a commit may take.
 const COMMIT: Duration = Duration::from_secs(4);
+
+/// How long a transaction may take to be taken back; then it may still be open.
+const ABORT: Duration = Duration::from_secs(1);
 
 /// How long a majority is waited for outside of transactions.
 const MAJORITY: Duration = Duration::from_secs(10);
@@ -144,17 +147,18 @@ impl Tx {
                 Err(Error::unavailable("a transaction took too long").into())
             }
         });
+        let mut answered = true;
         let outcome = match outcome {
             Ok(done) => self.commit().await.map(|()| done),
             Err(fail) => {
-                let _ = self.session.abort_transaction().await;
+                // Its own errors the driver keeps to itself.
+                let aborted = timeout(ABORT, self.session.abort_transaction()).await;
+                answered = aborted.is_ok();
                 Err(fail)
             }
         };
-        if let Err(fail) = &outcome
-            && fail.is_unanswered()
-        {
-            self.sessions.abandon(&self.session);
+        if !answered || outcome.as_ref().is_err_and(Fail::is_unanswered) {
+            self.sessions.abandon(self.session);
         }
         outcome
     }

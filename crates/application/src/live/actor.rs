@@ -344,6 +344,7 @@ impl Actor {
 
     async fn tell_others(&mut self, conversation: ConversationId, user: UserId, frame: &Frame) {
         let Some(feed) = self.feeds.get_mut(&conversation) else { return };
+        feed.share(&mut self.sharing);
         let own = self.connections.of_user(user);
         let to: Arc<[ConnectionId]> =
             feed.audience().iter().copied().filter(|id| !own.contains(id)).collect();

@@ -6,7 +6,10 @@
 //! same people, makes one copy and not fifty. Equal sets that came about in other ways become one when they are next told
 //! something ([`Sharing::unify`]).
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::{
+    hash::BuildHasher,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+};
 
 use rustc_hash::{FxBuildHasher, FxHashMap as HashMap, FxHashSet as HashSet};
 
@@ -108,7 +111,7 @@ impl Sharing {
             return;
         }
         let hash = listeners.iter().fold(0_u64, |sum, connection| {
-            sum.wrapping_add(std::hash::BuildHasher::hash_one(&FxBuildHasher, connection))
+            sum.wrapping_add(mixed(FxBuildHasher.hash_one(connection)))
         });
         let known = self.sets.get(&hash).and_then(Weak::upgrade);
         if let Some(known) = known.filter(|known| known.members == listeners.0.members) {
@@ -121,6 +124,13 @@ impl Sharing {
         }
         self.sets.insert(hash, Arc::downgrade(&listeners.0));
     }
+}
+
+/// So that sums of hashes tell sets apart: the finalizer of Steele's, Lea's and Flood's `SplitMix64`.
+const fn mixed(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
 }
 
 #[cfg(test)]
