@@ -4,7 +4,7 @@
 //! a minute, unless it is set. So each node keeps a list of its sessions in `nodes` and renews it every [`BEAT`]; whoever
 //! sees a list unchanged for [`SILENT`], in looks none of which failed or was slow, ends its sessions, and with them what
 //! they have open. A node that was only slow runs its transactions again. A transaction of one's own whose end the server
-//! did not answer is ended the same way, as soon as it answers again.
+//! did not answer is ended the same way, at the next beat that it does answer.
 
 use std::{
     collections::HashMap,
@@ -16,10 +16,7 @@ use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt;
 use mongodb::{ClientSession, Collection, Database};
 use parlance_application::Error;
-use tokio::{
-    sync::Notify,
-    time::{Instant, MissedTickBehavior, interval, timeout},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::error::{Outcome, code};
 
@@ -47,7 +44,6 @@ pub(crate) struct Sessions {
     key: OnceLock<bson::Uuid>,
     /// Sessions whose transaction may still be open.
     abandoned: Mutex<Vec<ClientSession>>,
-    wake: Notify,
 }
 
 #[derive(Clone, Copy)]
@@ -68,7 +64,6 @@ impl Sessions {
             writing: tokio::sync::Mutex::default(),
             key: OnceLock::new(),
             abandoned: Mutex::default(),
-            wake: Notify::new(),
         });
         tokio::spawn(keep(Arc::downgrade(&this), db.clone()));
         this
@@ -102,7 +97,6 @@ impl Sessions {
     /// session before it has been ended there.
     pub(crate) fn abandon(&self, session: ClientSession) {
         self.abandoned().push(session);
-        self.wake.notify_one();
     }
 
     /// One beat that fails keeps no other part of it from being done.
@@ -166,10 +160,8 @@ async fn keep(sessions: Weak<Sessions>, db: Database) {
         if let Err(error) = this.beat(&db, &mut looks).await {
             tracing::debug!(%error, "the sessions' list is not renewed, or others' not looked at");
         }
-        tokio::select! {
-            _ = pace.tick() => {}
-            () = this.wake.notified() => {}
-        }
+        drop(this);
+        pace.tick().await;
     }
 }
 
