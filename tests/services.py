@@ -31,6 +31,8 @@ HOME = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resol
 PYTHON = HOME / "venv" / "bin" / "python"
 PYMONGO, AIOSMTPD, SECANTUSDB = "pymongo==4.20.0", "aiosmtpd==1.4.6", "secantusdb==0.7.0b3"
 PATIENCE = 60
+# How long the open transaction of a client that was killed lives on, in seconds: what docker/compose.yaml sets, too.
+LIFETIME = 10
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 # Runs in the venv: waits for a primary, makes one if told to, and says which version it is.
@@ -54,6 +56,14 @@ while True:
     if time.monotonic() > until:
         sys.exit(str(why))
     time.sleep(0.1)
+"""
+
+# Runs in the venv: the stand-in has no option for it, and would take 60 s.
+STAND_IN = f"""
+import sys
+from secantus.cli import SecantusDBServer, main
+SecantusDBServer.__init__.__kwdefaults__["transaction_lifetime_seconds"] = {LIFETIME}.0
+sys.exit(main())
 """
 
 
@@ -242,12 +252,12 @@ def start_mongodb(services, environment):
     if mongod:
         have_packages(AIOSMTPD, PYMONGO)
         name, replica_set, initiate = "mongod", "rs0", "rs0"
-        arguments = [mongod, "--bind_ip", "127.0.0.1", "--replSet", replica_set, "--dbpath"]
+        arguments = [mongod, "--bind_ip", "127.0.0.1", "--replSet", replica_set]
+        arguments += ["--setParameter", f"transactionLifetimeLimitSeconds={LIFETIME}", "--dbpath"]
     else:
         have_packages(AIOSMTPD, PYMONGO, SECANTUSDB)
         name, replica_set, initiate = SECANTUSDB, "secantus", ""
-        secantusd = str(PYTHON.parent / "secantusd-py")
-        arguments = [secantusd, "--host", "127.0.0.1", "--log-level", "WARNING", "--storage-path"]
+        arguments = [str(PYTHON), "-c", STAND_IN, "--host", "127.0.0.1", "--log-level", "WARNING", "--storage-path"]
 
     # Before the set is initiated only a direct connection finds the server.
     port, version = services.start(

@@ -163,7 +163,7 @@ async fn a_conversation_goes_on_soon_after_a_death_in_a_transaction() {
     stage.heal().await;
     let notes = [format!("the conversation went on after {answered:?}")];
     judge("a death in a transaction", &stage, &crew, &notes).await;
-    // The store itself lets such a transaction live for a minute.
+    // The store itself lets such a transaction live for 10 s where tests/services.py starts it, for a minute by default.
     assert!(answered.as_ref().is_ok_and(|time| *time < LOCKED), "{answered:?}");
 }
 

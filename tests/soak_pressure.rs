@@ -79,7 +79,7 @@ async fn who_does_not_read_is_closed_and_the_others_go_on() {
 async fn who_sends_more_than_can_be_kept_is_told_to_come_again() {
     // Together more than wait for one conversation.
     const SOCKETS: usize = 40;
-    const EACH: usize = 70;
+    const EACH: usize = 60;
     let stage = Stage::set(On::Services, 1, seed(), &[]).await;
     let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
     let (node, member) = (&stage.nodes[0], &crew.members[0]);
