@@ -9,6 +9,7 @@ mod connections;
 mod event;
 mod feed;
 mod frame;
+mod interned;
 mod joined;
 mod listeners;
 mod look;

@@ -31,6 +31,9 @@ const WRITE_CONFLICT: i32 = 112;
 /// What another node does to the sessions of one that it takes for dead (`orphans`).
 const INTERRUPTED: i32 = 11_601;
 
+/// What ends a transaction that may succeed the next time, beside what the driver's labels say.
+const AGAIN: [i32; 3] = [DUPLICATE_KEY, WRITE_CONFLICT, INTERRUPTED];
+
 /// A primary that stepped down, a limit of time, a network that broke, a server that does not know itself what has happened
 /// to it (1): trouble that may pass.
 const PASSING: [i32; 20] = [
@@ -63,9 +66,9 @@ impl Fail {
         match self {
             Self::Driver(error) => {
                 error.contains_label(TRANSIENT_TRANSACTION_ERROR)
-                    || matches!(code(error), Some(DUPLICATE_KEY | WRITE_CONFLICT | INTERRUPTED))
+                    || code(error).is_some_and(|code| AGAIN.contains(&code))
             }
-            Self::Write(code, _) => matches!(*code, DUPLICATE_KEY | WRITE_CONFLICT | INTERRUPTED),
+            Self::Write(code, _) => AGAIN.contains(code),
             Self::Refused(_) | Self::Json(_) => false,
         }
     }

@@ -71,7 +71,7 @@ impl Sessions {
 
     /// Before a transaction begins in a session: it is on the list when this returns.
     pub(crate) async fn enlist(&self, session: &ClientSession) -> Outcome<()> {
-        let Some(id) = id_of(session.id()) else { return Ok(()) };
+        let Some(id) = id_of(session) else { return Ok(()) };
         let now = Instant::now();
         let listed = {
             let mut known = self.known();
@@ -112,10 +112,9 @@ impl Sessions {
     }
 
     async fn end_abandoned(&self, db: &Database) -> Outcome<()> {
-        let ids: Vec<_> = self.abandoned().iter().filter_map(|it| id_of(it.id())).collect();
+        let ids: Vec<_> = self.abandoned().iter().filter_map(id_of).collect();
         end(db, &ids).await?;
-        let ended =
-            |session: &ClientSession| id_of(session.id()).is_none_or(|id| ids.contains(&id));
+        let ended = |session: &ClientSession| id_of(session).is_none_or(|id| ids.contains(&id));
         self.abandoned().retain(|session| !ended(session));
         Ok(())
     }
@@ -169,10 +168,10 @@ async fn keep(sessions: Weak<Sessions>, db: Database) {
 async fn bury(db: &Database, lists: &Collection<Document>, looks: &mut Looks) -> Outcome<()> {
     let all: Vec<Document> = lists.find(doc! {}).await?.try_collect().await?;
     let now = Instant::now();
-    let keys: Vec<_> = all.iter().filter_map(id_in).collect();
+    let keys: Vec<_> = all.iter().filter_map(key_of).collect();
     looks.retain(|key, _| keys.contains(key));
     for list in all {
-        let Some(key) = id_in(&list) else { continue };
+        let Some(key) = key_of(&list) else { continue };
         let seen_at = list.get_datetime("seen_at").ok().copied();
         let look = looks.entry(key).or_insert((seen_at, now));
         if look.0 != seen_at {
@@ -213,12 +212,12 @@ async fn in_time(doing: impl Future<Output = Outcome<()>>) -> Outcome<()> {
     timeout(ANSWER, doing).await.unwrap_or_else(late)
 }
 
-fn id_in(list: &Document) -> Option<bson::Uuid> {
+fn key_of(list: &Document) -> Option<bson::Uuid> {
     uuid(list.get("_id")?)
 }
 
-fn id_of(session: &Document) -> Option<bson::Uuid> {
-    uuid(session.get("id")?)
+fn id_of(session: &ClientSession) -> Option<bson::Uuid> {
+    uuid(session.id().get("id")?)
 }
 
 fn uuid(id: &Bson) -> Option<bson::Uuid> {

@@ -173,16 +173,15 @@ impl JobQueue for RedisJobs {
         self.server.settle(job, &verdict, at).await
     }
 
-    /// Each start of a Redis has an id of its own, each replica too. One that does not tell it, or not to
-    /// this user, is taken for the same always.
+    /// Each start of a Redis has an id of its own, each replica too. One that does not tell it, or not to this user, is
+    /// taken for the same always.
     async fn memory(&self) -> Result<String> {
         let queue = self.server.queue().await?;
-        let mut info = redis::Pipeline::new();
-        info.cmd("INFO").arg("server");
         let mut connection = queue.connection().connection();
         let asked = async {
-            match info.query_async::<(InfoDict,)>(&mut connection).await {
-                Ok((server,)) => Ok(server.get("run_id").unwrap_or_default()),
+            let mut info = redis::cmd("INFO");
+            match info.arg("server").query_async::<InfoDict>(&mut connection).await {
+                Ok(server) => Ok(server.get("run_id").unwrap_or_default()),
                 Err(refused) if refused.code() == Some("NOPERM") => Ok(String::new()),
                 Err(error) => Err(error.into()),
             }

@@ -1,16 +1,11 @@
 //! Which conversations a connection is in. Connections that are in the same ones share the list.
 
-use std::{
-    collections::hash_map::Entry,
-    hash::BuildHasher,
-    sync::{Arc, Weak},
-};
+use std::{hash::BuildHasher, sync::Arc};
 
 use parlance_domain::ConversationId;
-use rustc_hash::{FxBuildHasher, FxHashMap as HashMap};
+use rustc_hash::FxBuildHasher;
 
-/// So many lists are remembered at least before those that are gone are looked for.
-const LISTS: usize = 64;
+use super::interned::Interned;
 
 /// Conversations, sorted.
 #[derive(Clone, Default)]
@@ -18,11 +13,7 @@ pub(super) struct Joined(Arc<[ConversationId]>);
 
 /// What equal lists are found by.
 #[derive(Default)]
-pub(super) struct JoinedLists {
-    lists: HashMap<u64, Weak<[ConversationId]>>,
-    /// How many may be remembered before it is looked whether they are still there.
-    room: usize,
-}
+pub(super) struct JoinedLists(Interned<[ConversationId]>);
 
 impl Joined {
     pub(super) fn contains(&self, conversation: ConversationId) -> bool {
@@ -40,27 +31,13 @@ impl JoinedLists {
         let mut list: Vec<_> = conversations.into_iter().collect();
         list.sort_unstable();
         list.dedup();
-        if self.lists.len() >= self.room.max(LISTS) {
-            self.lists.retain(|_, list| list.strong_count() > 0);
-            self.room = self.lists.len() * 2;
-        }
-        match self.lists.entry(FxBuildHasher.hash_one(&list)) {
-            Entry::Occupied(mut place) => {
-                if let Some(known) = place.get().upgrade()
-                    && *known == *list
-                {
-                    return Joined(known);
-                }
-                let list = list.into();
-                place.insert(Arc::downgrade(&list));
-                Joined(list)
-            }
-            Entry::Vacant(place) => {
-                let list = list.into();
-                place.insert(Arc::downgrade(&list));
-                Joined(list)
-            }
-        }
+        let hash = FxBuildHasher.hash_one(&list);
+        let known = self.0.find(hash, |known| *known == *list);
+        Joined(known.unwrap_or_else(|| {
+            let list = list.into();
+            self.0.remember(hash, &list);
+            list
+        }))
     }
 
     pub(super) fn insert(&mut self, joined: &mut Joined, conversation: ConversationId) {
@@ -80,7 +57,7 @@ impl JoinedLists {
 mod tests {
     use uuid::Uuid;
 
-    use super::*;
+    use super::{super::interned::LEAST, *};
 
     fn ids(numbers: impl IntoIterator<Item = u128>) -> Vec<ConversationId> {
         numbers.into_iter().map(|n| ConversationId(Uuid::from_u128(n))).collect()
@@ -105,6 +82,6 @@ mod tests {
         for n in 0..1_000 {
             drop(lists.of(ids([n])));
         }
-        assert!(lists.lists.len() <= LISTS, "{}", lists.lists.len());
+        assert!(lists.0.len() <= LEAST, "{}", lists.0.len());
     }
 }

@@ -11,12 +11,10 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
-use rustc_hash::{FxBuildHasher, FxHashMap as HashMap, FxHashSet as HashSet};
+use rustc_hash::{FxBuildHasher, FxHashSet as HashSet};
 
+use super::interned::Interned;
 use crate::ports::ConnectionId;
-
-/// So many sets are remembered at least before those that are gone are looked for.
-const SETS: usize = 64;
 
 /// A set of connections. Cheap to clone.
 #[derive(Clone, Default)]
@@ -35,9 +33,7 @@ struct Set {
 #[derive(Default)]
 pub(super) struct Sharing {
     nobody: Listeners,
-    sets: HashMap<u64, Weak<Set>>,
-    /// How many sets may be remembered before it is looked whether they are still there.
-    room: usize,
+    sets: Interned<Set>,
 }
 
 impl Listeners {
@@ -113,16 +109,10 @@ impl Sharing {
         let hash = listeners.iter().fold(0_u64, |sum, connection| {
             sum.wrapping_add(mixed(FxBuildHasher.hash_one(connection)))
         });
-        let known = self.sets.get(&hash).and_then(Weak::upgrade);
-        if let Some(known) = known.filter(|known| known.members == listeners.0.members) {
-            listeners.0 = known;
-            return;
+        match self.sets.find(hash, |known| known.members == listeners.0.members) {
+            Some(known) => listeners.0 = known,
+            None => self.sets.remember(hash, &listeners.0),
         }
-        if self.sets.len() >= self.room.max(SETS) {
-            self.sets.retain(|_, set| set.strong_count() > 0);
-            self.room = self.sets.len() * 2;
-        }
-        self.sets.insert(hash, Arc::downgrade(&listeners.0));
     }
 }
 
@@ -137,7 +127,7 @@ const fn mixed(hash: u64) -> u64 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::interned::LEAST, *};
 
     fn socket(number: u32) -> ConnectionId {
         ConnectionId { worker: number % 2, number }
@@ -189,7 +179,7 @@ mod tests {
             feed.insert(socket(number));
             sharing.unify(&mut feed);
         }
-        assert!(sharing.sets.len() <= SETS, "{}", sharing.sets.len());
+        assert!(sharing.sets.len() <= LEAST, "{}", sharing.sets.len());
     }
 
     proptest! {

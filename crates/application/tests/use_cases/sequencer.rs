@@ -59,6 +59,10 @@ fn committing(batches: Batches) -> MockMessages {
     store
 }
 
+fn sequencer(store: Arc<impl Messages + 'static>, node: &TestNode, lanes: Lanes) -> Sequencer {
+    Sequencer::new(store, node.live.clone(), node.tasks.clone(), lanes)
+}
+
 fn said(commit: &Commit) -> (u64, String) {
     match &commit.subject {
         Committed::Message(message) => (message.rev, message.text.clone()),
@@ -73,12 +77,7 @@ async fn what_waits_for_an_append_shares_the_next() {
     let node = TestNode::start(MockMessages::new());
     let (ada, here) = (UserId(node.ambient.next_uuid()), ConversationId(node.ambient.next_uuid()));
     node.connect(socket(1), ada, &[(here, 0)]).await;
-    let sequencer = Sequencer::new(
-        store.clone() as Arc<dyn Messages>,
-        node.live.clone(),
-        node.tasks.clone(),
-        Lanes::Apart,
-    );
+    let sequencer = sequencer(store.clone(), &node, Lanes::Apart);
 
     let first = sequencer.submit(here, write(&node, ada, "0"));
     store.arrived(1).await;
@@ -109,12 +108,7 @@ async fn those_who_write_again_at_once_keep_sharing_commits() {
     let node = TestNode::start(MockMessages::new());
     let (ada, here) = (UserId(node.ambient.next_uuid()), ConversationId(node.ambient.next_uuid()));
     let store = GatedMessages::closed(committing(batches.clone()));
-    let sequencer = Sequencer::new(
-        store.clone() as Arc<dyn Messages>,
-        node.live.clone(),
-        node.tasks.clone(),
-        Lanes::Apart,
-    );
+    let sequencer = sequencer(store.clone(), &node, Lanes::Apart);
     let commits = async {
         for n in 1.. {
             store.arrived(n).await;
@@ -154,7 +148,7 @@ async fn a_refusal_is_its_senders_own() {
     let (ada, here) = (UserId(node.ambient.next_uuid()), ConversationId(node.ambient.next_uuid()));
     node.connect(socket(1), ada, &[(here, 0)]).await;
     let store = Arc::new(committing(Batches::default()));
-    let sequencer = Sequencer::new(store, node.live.clone(), node.tasks.clone(), Lanes::Apart);
+    let sequencer = sequencer(store, &node, Lanes::Apart);
     let [one, no, two] =
         ["one", "no", "two"].map(|says| sequencer.submit(here, write(&node, ada, says)));
     assert!(matches!(no.await, Err(Error::Forbidden(_))));
@@ -168,12 +162,7 @@ async fn conversations_do_not_wait_for_each_other() {
     let store = GatedMessages::closed(committing(Batches::default()));
     let node = TestNode::start(MockMessages::new());
     let ada = UserId(node.ambient.next_uuid());
-    let sequencer = Sequencer::new(
-        store.clone() as Arc<dyn Messages>,
-        node.live.clone(),
-        node.tasks.clone(),
-        Lanes::Apart,
-    );
+    let sequencer = sequencer(store.clone(), &node, Lanes::Apart);
     for says in ["one", "two", "three"] {
         // Dropped at once: the write goes on.
         drop(sequencer.submit(ConversationId(node.ambient.next_uuid()), write(&node, ada, says)));
@@ -190,8 +179,7 @@ async fn a_store_that_fails_fails_all_of_its_batch_and_nothing_is_told() {
     let node = TestNode::start(MockMessages::new());
     let (ada, here) = (UserId(node.ambient.next_uuid()), ConversationId(node.ambient.next_uuid()));
     node.connect(socket(1), ada, &[(here, 0)]).await;
-    let sequencer =
-        Sequencer::new(Arc::new(store), node.live.clone(), node.tasks.clone(), Lanes::Apart);
+    let sequencer = sequencer(Arc::new(store), &node, Lanes::Apart);
     let [one, two] = ["one", "two"].map(|says| sequencer.submit(here, write(&node, ada, says)));
     assert!(matches!(one.await, Err(Error::Unavailable { .. })));
     assert!(matches!(two.await, Err(Error::Unavailable { .. })));
@@ -208,13 +196,7 @@ async fn a_shared_lane_writes_all_conversations_together_and_each_in_order() {
     let node = TestNode::start(MockMessages::new());
     let ada = UserId(node.ambient.next_uuid());
     let here = [(); 3].map(|()| ConversationId(node.ambient.next_uuid()));
-    let shared = Lanes::Shared;
-    let sequencer = Sequencer::new(
-        store.clone() as Arc<dyn Messages>,
-        node.live.clone(),
-        node.tasks.clone(),
-        shared,
-    );
+    let sequencer = sequencer(store.clone(), &node, Lanes::Shared);
     let first = sequencer.submit(here[0], write(&node, ada, "first"));
     store.arrived(1).await;
     let rest: Vec<_> = ["a0", "b0", "a1", "no", "c0", "b1"]
@@ -249,13 +231,7 @@ async fn a_flooded_conversation_takes_no_place_of_another() {
     let node = TestNode::start(MockMessages::new());
     let ada = UserId(node.ambient.next_uuid());
     let [flooded, calm] = [(); 2].map(|()| ConversationId(node.ambient.next_uuid()));
-    let shared = Lanes::Shared;
-    let sequencer = Sequencer::new(
-        store.clone() as Arc<dyn Messages>,
-        node.live.clone(),
-        node.tasks.clone(),
-        shared,
-    );
+    let sequencer = sequencer(store.clone(), &node, Lanes::Shared);
     let submit = |at, n: u32| sequencer.submit(at, write(&node, ada, &n.to_string()));
     let flood: Vec<_> = (0..4_000).map(|n| submit(flooded, n)).collect();
     let other = submit(calm, 0);

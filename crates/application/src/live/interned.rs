@@ -1,0 +1,42 @@
+//! Values that are equal, kept once as long as anybody holds them.
+
+use std::sync::{Arc, Weak};
+
+use rustc_hash::FxHashMap as HashMap;
+
+/// So many values are remembered at least before those that are gone are looked for.
+pub(super) const LEAST: usize = 64;
+
+/// Finds them by a hash that the caller makes. Of two with the same hash only the later is found.
+pub(super) struct Interned<T: ?Sized> {
+    values: HashMap<u64, Weak<T>>,
+    /// How many may be remembered before it is looked whether they are still there.
+    room: usize,
+}
+
+impl<T: ?Sized> Default for Interned<T> {
+    fn default() -> Self {
+        Self { values: HashMap::default(), room: LEAST }
+    }
+}
+
+impl<T: ?Sized> Interned<T> {
+    /// The one that is the same, if there is one.
+    pub(super) fn find(&self, hash: u64, same: impl FnOnce(&T) -> bool) -> Option<Arc<T>> {
+        self.values.get(&hash).and_then(Weak::upgrade).filter(|known| same(known))
+    }
+
+    /// Has this one be found from now on.
+    pub(super) fn remember(&mut self, hash: u64, value: &Arc<T>) {
+        if self.values.len() >= self.room {
+            self.values.retain(|_, value| value.strong_count() > 0);
+            self.room = LEAST.max(self.values.len() * 2);
+        }
+        self.values.insert(hash, Arc::downgrade(value));
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+}
