@@ -243,3 +243,46 @@ async fn a_flooded_conversation_takes_no_place_of_another() {
     assert!(outcomes[refused..].iter().all(|o| matches!(o, Err(Error::Unavailable { .. }))));
     submit(flooded, 5_000).await.expect("there is room again");
 }
+
+/// Two thousand that came before it do not hold a write to another conversation up for longer than one commit.
+#[tokio::test]
+async fn a_flood_lets_others_have_their_turn() {
+    let batches = Batches::default();
+    let store = GatedMessages::closed(committing(batches.clone()));
+    let node = TestNode::start(MockMessages::new());
+    let ada = UserId(node.ambient.next_uuid());
+    let [flooded, calm] = [(); 2].map(|()| ConversationId(node.ambient.next_uuid()));
+    let sequencer = sequencer(store.clone(), &node, Lanes::Shared);
+    let submit = |at, n: u32| sequencer.submit(at, write(&node, ada, &n.to_string()));
+    let first = submit(flooded, 0);
+    store.arrived(1).await;
+    let flood: Vec<_> = (1..2_000).map(|n| submit(flooded, n)).collect();
+    let other = submit(calm, 9_999);
+    store.open(3);
+    first.await.expect("commits");
+    other.await.expect("commits");
+    store.open(usize::MAX >> 4);
+    for (n, outcome) in (1..).zip(flood) {
+        assert_eq!(said(&outcome.await.expect("commits")).1, n.to_string());
+    }
+    let all = batches.lock().expect("unpoisoned").concat();
+    let others = all.iter().position(|says| says == "9999").expect("committed");
+    assert!(others <= 1 + 256, "{others}");
+}
+
+#[tokio::test]
+async fn more_conversations_than_a_commit_holds_have_their_turn_in_the_next() {
+    let store = GatedMessages::closed(committing(Batches::default()));
+    let node = TestNode::start(MockMessages::new());
+    let ada = UserId(node.ambient.next_uuid());
+    let sequencer = sequencer(store.clone(), &node, Lanes::Shared);
+    let everywhere = |n: u32| {
+        let here = ConversationId(node.ambient.next_uuid());
+        sequencer.submit(here, write(&node, ada, &n.to_string()))
+    };
+    let all: Vec<_> = (0..600).map(everywhere).collect();
+    store.open(usize::MAX >> 4);
+    let patience = Duration::from_secs(10);
+    let answers = tokio::time::timeout(patience, futures::future::join_all(all)).await;
+    assert!(answers.expect("all are answered").iter().all(Result::is_ok));
+}

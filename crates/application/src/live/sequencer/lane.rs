@@ -30,9 +30,12 @@ pub(super) type Batch = (ConversationId, Vec<Waiting>);
 /// See the module's description.
 #[derive(Default)]
 pub(super) struct Lane {
-    waiting: VecDeque<Waiting>,
-    /// How many of them each conversation has.
-    counts: HashMap<ConversationId, usize>,
+    /// Of each conversation that has some, oldest first.
+    waiting: HashMap<ConversationId, VecDeque<Waiting>>,
+    /// Those conversations, in turn.
+    turns: VecDeque<ConversationId>,
+    /// How many wait in all.
+    count: usize,
     gathering: Gathering,
     /// To be told when so many wait.
     wanted: Option<(usize, oneshot::Sender<()>)>,
@@ -41,49 +44,53 @@ pub(super) struct Lane {
 impl Lane {
     /// Queues a write, unless too many of its conversation wait.
     pub(super) fn push(&mut self, waiting: Waiting) -> Result<()> {
-        let own = self.counts.entry(waiting.conversation).or_default();
-        if *own >= WAITING {
+        let conversation = waiting.conversation;
+        let own = self.waiting.entry(conversation).or_default();
+        if own.len() >= WAITING {
             return Err(Error::unavailable("too many writes wait for one conversation"));
         }
-        *own += 1;
-        self.waiting.push_back(waiting);
-        let count = self.waiting.len();
+        if own.is_empty() {
+            self.turns.push_back(conversation);
+        }
+        own.push_back(waiting);
+        self.count += 1;
+        let count = self.count;
         if let Some((_, enough)) = self.wanted.take_if(|(wanted, _)| count >= *wanted) {
             let _ = enough.send(());
         }
         Ok(())
     }
 
-    /// What is to be written together, by conversations; nothing if nothing waits.
+    /// What is to be written together, by conversations; nothing if nothing waits. Each conversation has its turn and an equal
+    /// share, with what those before it have left over: so none waits for another's flood longer than for a commit.
     pub(super) fn take(&mut self) -> Vec<Batch> {
-        let count = self.waiting.len().min(MOST);
-        let mut places = HashMap::default();
-        let mut batches = Vec::new();
-        for waiting in self.waiting.drain(..count) {
-            let conversation = waiting.conversation;
-            let place = *places.entry(conversation).or_insert_with(|| {
-                batches.push((conversation, Vec::new()));
-                batches.len() - 1
-            });
-            batches[place].1.push(waiting);
-        }
-        for (conversation, batch) in &batches {
-            if let Entry::Occupied(mut own) = self.counts.entry(*conversation) {
-                *own.get_mut() -= batch.len();
-                if *own.get() == 0 {
-                    own.remove();
-                }
+        let (mut room, mut batches) = (MOST, Vec::new());
+        for to_come in (1..=self.turns.len()).rev() {
+            if room == 0 {
+                break;
             }
+            let share = room.div_ceil(to_come);
+            let Some(conversation) = self.turns.pop_front() else { break };
+            let Entry::Occupied(mut own) = self.waiting.entry(conversation) else { continue };
+            let taken = own.get().len().min(share);
+            batches.push((conversation, own.get_mut().drain(..taken).collect()));
+            if own.get().is_empty() {
+                own.remove();
+            } else {
+                self.turns.push_back(conversation);
+            }
+            room -= taken;
         }
+        self.count -= MOST - room;
         batches
     }
 
     /// After a batch of `answered` writes: resolves when as many are back, if they are to be waited for.
     pub(super) fn gather(&mut self, answered: usize) -> Option<oneshot::Receiver<()>> {
-        if self.waiting.len() >= MOST {
+        if self.count >= MOST {
             return None;
         }
-        let wanted = self.gathering.wanted(answered, self.waiting.len())?.min(MOST);
+        let wanted = self.gathering.wanted(answered, self.count)?.min(MOST);
         let (enough, gathered) = oneshot::channel();
         self.wanted = Some((wanted, enough));
         Some(gathered)
