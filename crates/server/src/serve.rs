@@ -3,7 +3,9 @@
 use std::{
     io::Write as _,
     net::{SocketAddr, TcpListener},
+    num::NonZeroUsize,
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -48,8 +50,11 @@ pub(crate) fn run_migrations(settings: Settings) -> anyhow::Result<()> {
 
 /// Runs one command on a runtime of its own.
 pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    // The web server's workers have threads of their own; store, jobs and the live node share this pool.
+    // The web server's workers have a thread for each core; store, jobs and the live node share this pool. It has little to
+    // do between its waits, and handing its tasks from thread to thread costs more than they do.
+    let pool = thread::available_parallelism().map_or(1, NonZeroUsize::get).div_ceil(2);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(pool)
         .thread_name("parlance")
         .enable_all()
         .build()

@@ -1,6 +1,6 @@
 //! The bus of nodes that share a process: one alone, or several in a test.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use parlance_application::{
@@ -15,27 +15,40 @@ use tokio::sync::broadcast::{self, error::RecvError};
 const CAPACITY: usize = 4096;
 
 /// Hands events from node to node within this process. Clones are the same bus.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct InProcessBus {
-    events: broadcast::Sender<(NodeId, Arc<Event>)>,
+    nodes: Arc<Mutex<Vec<Node>>>,
 }
 
-impl Default for InProcessBus {
-    fn default() -> Self {
-        Self { events: broadcast::Sender::new(CAPACITY) }
+/// A node that listens. Each has a channel, so that one that is alone is not woken by what it said itself.
+#[derive(Debug)]
+struct Node {
+    id: NodeId,
+    events: broadcast::Sender<Arc<Event>>,
+}
+
+impl InProcessBus {
+    fn nodes(&self) -> MutexGuard<'_, Vec<Node>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Bus for InProcessBus {
     async fn publish(&self, from: NodeId, event: Arc<Event>) -> Result<()> {
-        // Fails only when nobody listens.
-        let _ = self.events.send((from, event));
+        for node in self.nodes().iter().filter(|node| node.id != from) {
+            // Fails only when the node is gone.
+            let _ = node.events.send(event.clone());
+        }
         Ok(())
     }
 
     async fn subscribe(&self, node: NodeId) -> Result<Box<dyn Subscription>> {
-        Ok(Box::new(Receiver { node, events: self.events.subscribe() }))
+        let (sender, events) = broadcast::channel(CAPACITY);
+        let mut nodes = self.nodes();
+        nodes.retain(|node| node.events.receiver_count() > 0);
+        nodes.push(Node { id: node, events: sender });
+        Ok(Box::new(Receiver { events }))
     }
 
     fn listen(&self, _node: NodeId, _topics: Vec<Topic>) {}
@@ -44,23 +57,19 @@ impl Bus for InProcessBus {
 }
 
 struct Receiver {
-    node: NodeId,
-    events: broadcast::Receiver<(NodeId, Arc<Event>)>,
+    events: broadcast::Receiver<Arc<Event>>,
 }
 
 #[async_trait]
 impl Subscription for Receiver {
     async fn next(&mut self) -> Option<Heard> {
-        loop {
-            match self.events.recv().await {
-                Ok((from, _)) if from == self.node => {}
-                Ok((_, event)) => return Some(Heard::Event(event)),
-                Err(RecvError::Lagged(lost)) => {
-                    tracing::warn!(lost, "the bus was slower than its events");
-                    return Some(Heard::Lost);
-                }
-                Err(RecvError::Closed) => return None,
+        match self.events.recv().await {
+            Ok(event) => Some(Heard::Event(event)),
+            Err(RecvError::Lagged(lost)) => {
+                tracing::warn!(lost, "the bus was slower than its events");
+                Some(Heard::Lost)
             }
+            Err(RecvError::Closed) => None,
         }
     }
 }

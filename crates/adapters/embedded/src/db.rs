@@ -1,7 +1,7 @@
 //! The connections: one writer thread with group commit, and a pool of readers.
 //!
-//! The writer takes what waits in its queue, up to [`GROUP`] jobs, runs each in a savepoint of one transaction, commits
-//! once, and only then answers. A job that fails takes back its own savepoint and nothing else; a commit that fails fails
+//! The writer takes what waits in its queue, up to [`GROUP`] jobs, runs each in a savepoint of one transaction (one alone
+//! needs none), commits once, and only then answers. A job that fails takes back its own savepoint and nothing else; a commit that fails fails
 //! them all. The queue is bounded: a caller waits for a place, at most [`PATIENCE`].
 
 use std::{
@@ -183,17 +183,21 @@ fn serve(conn: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
 
 /// Runs a group of jobs in one transaction.
 fn commit(conn: &Connection, group: &mut [Box<dyn Job>]) -> Result<()> {
-    let outcome = exec(conn, "BEGIN IMMEDIATE").and_then(|()| {
-        for job in group {
-            exec(conn, "SAVEPOINT job")?;
-            // On a full disk and the like SQLite takes back the whole transaction: then the savepoint is gone too, and the
-            // next statement says so.
-            if !job.run(conn) {
-                exec(conn, "ROLLBACK TO job")?;
+    // On a full disk and the like SQLite takes back the whole transaction: then the savepoint is gone too, and the next
+    // statement says so.
+    let outcome = exec(conn, "BEGIN IMMEDIATE").and_then(|()| match group {
+        // The transaction is savepoint enough for one.
+        [only] => exec(conn, if only.run(conn) { "COMMIT" } else { "ROLLBACK" }),
+        several => {
+            for job in several {
+                exec(conn, "SAVEPOINT job")?;
+                if !job.run(conn) {
+                    exec(conn, "ROLLBACK TO job")?;
+                }
+                exec(conn, "RELEASE job")?;
             }
-            exec(conn, "RELEASE job")?;
+            exec(conn, "COMMIT")
         }
-        exec(conn, "COMMIT")
     });
     if outcome.is_err() && !conn.is_autocommit() {
         // It fails only if there is nothing to take back.
@@ -278,6 +282,20 @@ mod tests {
             .await
             .expect("reads");
         assert_eq!(kept, [1, 2, 5]);
+    }
+
+    /// Alone in its group it has no savepoint.
+    #[tokio::test]
+    async fn a_failing_job_leaves_no_trace() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = db(dir.path());
+        assert!(matches!(db.write(insert(3)).await, Err(Error::Conflict { .. })));
+        assert!(matches!(db.write(insert(4)).await, Err(Error::Internal { .. })));
+        let written = db.write(insert(5)).await;
+        let count = |conn: &Connection| {
+            Ok(conn.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?)
+        };
+        assert_eq!((written.ok(), db.read(count).await.ok()), (Some(5), Some(1)));
     }
 
     #[tokio::test]
