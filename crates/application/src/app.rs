@@ -43,6 +43,7 @@ pub struct App {
     pub live: Live,
     /// Clock, ids, randomness.
     pub ambient: Arc<dyn Ambient>,
+    sequencer: Sequencer,
 }
 
 impl App {
@@ -75,9 +76,15 @@ impl App {
                 tasks,
             ),
             hello: Hello::new(&store, ambient.clone(), live.clone(), rate_limits),
-            messages: Messages::new(store, sequencer, ambient.clone(), limit),
+            messages: Messages::new(store, sequencer.clone(), ambient.clone(), limit),
             live,
             ambient,
+            sequencer,
         }
+    }
+    /// Refuses changes of messages that the store has not begun, and all that come: the node ends, and clients send them to
+    /// another.
+    pub fn refuse_writes(&self) {
+        self.sequencer.close();
     }
 }

@@ -28,6 +28,8 @@ use crate::{adapters::Adapters, config::Settings, telemetry};
 
 /// How often histograms are drained when nobody scrapes them.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// How long what waits to be written may still be begun once the process is to end.
+const QUEUED: Duration = Duration::from_secs(2);
 /// How long connections and work in flight may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 /// Sockets that one user may have open at a time.
@@ -135,7 +137,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         tasks: tasks.clone(),
         rate_limits: settings.rate_limits.is_on(),
     }));
-    let sockets = hub.clone();
+    let (sockets, writes) = (hub.clone(), app.clone());
     let serve = Serve { app, admin, node, hub };
     let server = serve.on(listener, SHUTDOWN).context("cannot serve")?;
     let handle = server.handle();
@@ -151,6 +153,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
     // No new connections; those that are open end as draining; what they and the jobs began is finished; then the rest.
     drop(stop_jobs);
+    services.spawn(async move {
+        tokio::time::sleep(QUEUED).await;
+        // Behind a slow store the queue would take longer than a supervisor waits.
+        writes.refuse_writes();
+    });
     let goodbye = async {
         live.drain().await;
         // And those that have not said hello.

@@ -30,8 +30,14 @@ pub struct Sequencer {
     live: Live,
     tasks: Arc<Tasks>,
     lanes: Lanes,
+    running: Arc<Mutex<Running>>,
+}
+
+#[derive(Default)]
+struct Running {
     /// A lane stands here exactly while a task drains it.
-    running: Arc<Mutex<HashMap<Key, Lane>>>,
+    lanes: HashMap<Key, Lane>,
+    closed: bool,
 }
 
 /// Which conversations wait for each other.
@@ -61,9 +67,16 @@ impl Sequencer {
     ) -> impl Future<Output = Result<Commit>> + Send + use<> {
         let queued = self.enqueue(conversation, write);
         async move {
-            // Nobody answers only where the node ends meanwhile: the write may have been committed or not.
+            // Nobody answers only where the node ends meanwhile: of a write that has been begun nobody knows how it ended.
             queued?.await.unwrap_or_else(|_| Err(Error::unavailable("the node has ended")))
         }
+    }
+
+    /// Refuses what waits, and all that comes: the node ends. What the store has begun is answered and told as ever.
+    pub fn close(&self) {
+        let mut running = self.lock();
+        running.closed = true;
+        running.lanes.values_mut().for_each(Lane::clear);
     }
 
     fn enqueue(
@@ -77,7 +90,10 @@ impl Sequencer {
             Lanes::Shared => None,
         };
         let mut running = self.lock();
-        let (lane, is_new) = match running.entry(key) {
+        if running.closed {
+            return Err(Error::unavailable("the node ends"));
+        }
+        let (lane, is_new) = match running.lanes.entry(key) {
             Entry::Occupied(lane) => (lane.into_mut(), false),
             Entry::Vacant(place) => (place.insert(Lane::default()), true),
         };
@@ -142,9 +158,9 @@ impl Sequencer {
     /// Takes what waits, or ends the lane.
     fn next_batches(&self, key: Key) -> Option<Vec<Batch>> {
         let mut running = self.lock();
-        let batches = running.get_mut(&key)?.take();
+        let batches = running.lanes.get_mut(&key)?.take();
         if batches.is_empty() {
-            running.remove(&key);
+            running.lanes.remove(&key);
             return None;
         }
         Some(batches)
@@ -153,14 +169,14 @@ impl Sequencer {
     /// Waits for those who were answered, where that pays.
     async fn gather(&self, key: Key, answered: usize) {
         let gather = |lane: &mut Lane| lane.gather(answered);
-        let Some(all) = self.lock().get_mut(&key).and_then(gather) else { return };
+        let Some(all) = self.lock().lanes.get_mut(&key).and_then(gather) else { return };
         let all = timeout(GATHER, all).await.is_ok();
-        if let Some(lane) = self.lock().get_mut(&key) {
+        if let Some(lane) = self.lock().lanes.get_mut(&key) {
             lane.gathered(all);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Lane>> {
+    fn lock(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

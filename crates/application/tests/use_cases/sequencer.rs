@@ -286,3 +286,22 @@ async fn more_conversations_than_a_commit_holds_have_their_turn_in_the_next() {
     let answers = tokio::time::timeout(patience, futures::future::join_all(all)).await;
     assert!(answers.expect("all are answered").iter().all(Result::is_ok));
 }
+
+#[tokio::test]
+async fn a_node_that_ends_finishes_what_is_begun_and_refuses_what_waits() {
+    let store = GatedMessages::closed(committing(Batches::default()));
+    let node = TestNode::start(MockMessages::new());
+    let (ada, here) = (UserId(node.ambient.next_uuid()), ConversationId(node.ambient.next_uuid()));
+    let sequencer = sequencer(store.clone(), &node, Lanes::Apart);
+    let submit = |says| sequencer.submit(here, write(&node, ada, says));
+    let begun = submit("begun");
+    store.arrived(1).await;
+    let waiting = [submit("one"), submit("two")];
+    sequencer.close();
+    for refused in waiting.into_iter().chain([submit("late")]) {
+        assert!(matches!(refused.await, Err(Error::Unavailable { .. })));
+    }
+    store.open(9);
+    assert_eq!(said(&begun.await.expect("commits")).1, "begun");
+    node.tasks.wait().await;
+}

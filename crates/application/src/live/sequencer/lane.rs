@@ -85,6 +85,13 @@ impl Lane {
         batches
     }
 
+    /// Lets go of all that waits; who does hears that nobody answers.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.turns.clear();
+        self.count = 0;
+    }
+
     /// After a batch of `answered` writes: resolves when as many are back, if they are to be waited for.
     pub(super) fn gather(&mut self, answered: usize) -> Option<oneshot::Receiver<()>> {
         if self.count >= MOST {
