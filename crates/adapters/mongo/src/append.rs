@@ -208,7 +208,6 @@ impl Batch<'_> {
         };
         self.head.name = name.map(str::to_owned).or(self.head.name.take());
         self.head.topic = topic.map(str::to_owned).or(self.head.topic.take());
-        self.changed = true;
         self.head.rev += 1;
         Ok((Committed::Conversation(self.head.conversation()), Some(kind)))
     }

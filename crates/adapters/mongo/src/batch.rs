@@ -1,9 +1,10 @@
 //! What a batch of writes is about. The head is locked first, then all that the writes may need is read at once. Messages
-//! and the head change in memory and are written at the end, each once.
+//! and the head change in memory and are written at the end, each once; but the head of a batch of sends is locked by what
+//! it will be if all of them are accepted, and written again only if not.
 
 use std::collections::{HashMap, HashSet};
 
-use bson::{Bson, Document, doc};
+use bson::{Bson, DateTime, Document, doc};
 use parlance_application::{
     Error,
     ports::store::{Change, Committed, Write},
@@ -15,7 +16,7 @@ use parlance_domain::{
 use crate::{
     access::standings,
     accounts::{live_of, session_rev},
-    documents::{ConversationDoc, MemberDoc, MessageDoc, id, uuid},
+    documents::{ConversationDoc, MemberDoc, MessageDoc, id, int, time, uuid},
     error::Outcome,
     members::stamped,
     tx::Tx,
@@ -27,7 +28,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) session_rev: u64,
     /// Those of the writes' sessions that have not ended.
     pub(crate) live: HashSet<SessionId>,
-    pub(crate) changed: bool,
+    /// What the head's own document says by now.
+    stands: Stand,
     pub(crate) standings: HashMap<UserId, Standing>,
     pub(crate) messages: HashMap<bson::Uuid, Held>,
     /// By author and their own id of the send.
@@ -35,6 +37,9 @@ pub(crate) struct Batch<'a> {
     /// Of each sender the last message in this batch.
     pub(crate) sent: HashMap<bson::Uuid, i64>,
 }
+
+/// The part of a head that messages change: `last_seq`, `rev`, `last_message_at`.
+type Stand = (i64, i64, Option<DateTime>);
 
 /// A message that the batch has to do with.
 pub(crate) struct Held {
@@ -60,11 +65,22 @@ impl<'a> Batch<'a> {
         writes: &[Write],
     ) -> Outcome<Option<Self>> {
         let key = doc! { "_id": id(conversation.0), "deleted": false };
-        let Some(head) = tx.change::<ConversationDoc>(key, stamped()).await? else {
+        let only_sends = writes.iter().all(|write| matches!(write.change, Change::Send(_)));
+        let last = writes.last().filter(|_| only_sends).map(|write| time(write.at));
+        let mut lock = stamped();
+        let count = int(writes.len() as u64);
+        if let Some(last) = last {
+            lock.insert("$inc", doc! { "last_seq": count, "rev": count });
+            lock.insert("$set", doc! { "last_message_at": last });
+        }
+        let Some(head) = tx.change_from::<ConversationDoc>(key, lock).await? else {
             return Ok(None);
         };
+        let stands = match last {
+            Some(last) => (head.last_seq + count, head.rev + count, Some(last)),
+            None => stand(&head),
+        };
         let actors: Vec<UserId> = writes.iter().map(|write| write.actor).collect();
-        let only_sends = writes.iter().all(|write| matches!(write.change, Change::Send(_)));
         let posters = only_sends.then(|| tx.facts.posters(&head, &actors)).flatten();
         let standings = if let Some(posters) = posters {
             posters
@@ -83,7 +99,7 @@ impl<'a> Batch<'a> {
                 messages.insert(doc.id, Held { doc, fate: Fate::Kept });
             }
         }
-        let (changed, sent) = (false, HashMap::new());
+        let sent = HashMap::new();
         let session_rev = session_rev(tx).await?;
         let sessions: HashSet<_> = writes.iter().filter_map(|write| write.session).collect();
         let live = if tx.facts.all_live(session_rev, &sessions) {
@@ -93,7 +109,7 @@ impl<'a> Batch<'a> {
             tx.facts.note_live(session_rev, &live);
             live
         };
-        Ok(Some(Self { tx, head, session_rev, live, changed, standings, messages, known, sent }))
+        Ok(Some(Self { tx, head, session_rev, live, stands, standings, messages, known, sent }))
     }
 
     pub(crate) fn message(&self, message: MessageId) -> Outcome<MessageDoc> {
@@ -104,7 +120,6 @@ impl<'a> Batch<'a> {
     /// Takes a message's new state, if it has one.
     pub(crate) fn keep(&mut self, mut message: MessageDoc, kind: Option<ChangeKind>) -> Done {
         if kind.is_some() {
-            self.changed = true;
             self.head.rev += 1;
             message.rev = self.head.rev;
             if let Some(held) = self.messages.get_mut(&message.id) {
@@ -123,15 +138,21 @@ impl<'a> Batch<'a> {
 
     /// Writes the head, the messages, and how far the senders have read.
     pub(crate) async fn finish(self) -> Outcome<()> {
-        if !self.changed {
-            return Ok(());
-        }
         let head = self.head;
-        let mut set = doc! { "last_seq": head.last_seq, "rev": head.rev };
-        set.extend(head.last_message_at.map(|at| ("last_message_at".to_owned(), Bson::from(at))));
-        set.extend(head.name.map(|name| ("name".to_owned(), Bson::from(name))));
-        set.extend(head.topic.map(|topic| ("topic".to_owned(), Bson::from(topic))));
-        self.tx.update::<ConversationDoc>(doc! { "_id": head.id }, doc! { "$set": set }).await?;
+        if stand(&head) != self.stands {
+            let mut set = doc! { "last_seq": head.last_seq, "rev": head.rev };
+            set.extend(head.name.map(|name| ("name".to_owned(), Bson::from(name))));
+            set.extend(head.topic.map(|topic| ("topic".to_owned(), Bson::from(topic))));
+            let at = "last_message_at";
+            let update = match head.last_message_at {
+                Some(last) => {
+                    set.insert(at, last);
+                    doc! { "$set": set }
+                }
+                None => doc! { "$set": set, "$unset": { at: "" } },
+            };
+            self.tx.update::<ConversationDoc>(doc! { "_id": head.id }, update).await?;
+        }
         let mut new = Vec::new();
         let mut updates = Vec::new();
         for held in self.messages.into_values() {
@@ -150,6 +171,10 @@ impl<'a> Batch<'a> {
         };
         self.tx.update_each::<MemberDoc>(self.sent.into_iter().map(read)).await
     }
+}
+
+const fn stand(head: &ConversationDoc) -> Stand {
+    (head.last_seq, head.rev, head.last_message_at)
 }
 
 /// What matches the messages that writes name, and with `look` those that were sent under the same ids.

@@ -83,6 +83,14 @@ impl Fail {
         matches!(self, Self::Driver(error) if code(error).is_none())
     }
 
+    /// What is told of one that did not succeed however often it was tried.
+    pub(crate) fn given_up(self) -> Error {
+        match self {
+            Self::Driver(error) => Error::unavailable(&error.kind),
+            other => Error::unavailable(other),
+        }
+    }
+
     /// Turns the duplicate key that the caller has foreseen into the port's conflict.
     pub(crate) fn or_taken(self, message: &'static str) -> Self {
         match self {

@@ -99,8 +99,11 @@ impl Tries {
             Err(fail) => fail,
         };
         self.failed += 1;
-        if !fail.is_transient() || self.failed >= TRIES || self.begun.elapsed() > PATIENCE {
+        if !fail.is_transient() {
             return Some(Err(fail.into()));
+        }
+        if self.failed >= TRIES || self.begun.elapsed() > PATIENCE {
+            return Some(Err(fail.given_up()));
         }
         tracing::debug!(%fail, failed = self.failed, "a transaction is run again");
         tokio::time::sleep(Duration::from_millis(1 << self.failed.min(4))).await;
@@ -290,6 +293,16 @@ impl Tx {
         let change = all.find_one_and_update(filter, update);
         let change = change.return_document(ReturnDocument::After);
         Ok(change.session(&mut self.session).await?)
+    }
+
+    /// Changes the one that matches, and tells what it was before.
+    pub(crate) async fn change_from<D: Stored>(
+        &mut self,
+        filter: Document,
+        update: Document,
+    ) -> Outcome<Option<D>> {
+        let all = self.of::<D>();
+        Ok(all.find_one_and_update(filter, update).session(&mut self.session).await?)
     }
 
     /// Several different changes, each a filter and an update, in one command.

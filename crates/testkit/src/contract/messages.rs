@@ -150,6 +150,36 @@ pub async fn a_refused_write_leaves_its_neighbours(stage: &Stage) {
     assert_eq!((last.seq, last.rev), (2, 2));
 }
 
+/// Sends alone, so that a store may hope for all of them: what is refused, or was sent before, takes no place.
+pub async fn refused_sends_take_no_place(stage: &Stage) {
+    let (team, [ada, bob, eve]) = scene(stage).await;
+    let stands = async || {
+        let summary = stage.store.summary(ada, team.general).await.expect("reads");
+        let now = summary.conversation;
+        (now.last_seq, now.rev, now.last_message_at)
+    };
+    let refused = vec![stage.draft(eve, "1", "not in here"), stage.draft(eve, "2", "nor here")];
+    stage.append(team.general, refused).await.into_iter().for_each(not_found);
+    assert_eq!(stands().await, (0, 0, None));
+    let writes = vec![
+        stage.draft(ada, "1", "one"),
+        stage.draft(eve, "1", "not in here"),
+        stage.draft(bob, "1", "two"),
+        stage.draft(ada, "1", "one"),
+    ];
+    let mut outcomes = stage.append(team.general, writes).await.into_iter();
+    let mut next = || outcomes.next().expect("four");
+    assert_eq!(Stage::message(&next().expect("sends")).seq, 1);
+    not_found(next());
+    let two = Stage::message(&next().expect("sends"));
+    assert_eq!((two.seq, next().expect("answers").change), (2, None));
+    assert_eq!(stands().await, (2, 2, Some(two.created_at)));
+    let repeat = stage.try_send(bob, team.general, "1", "two").await.expect("answers");
+    assert_eq!((repeat.change, stands().await), (None, (2, 2, Some(two.created_at))));
+    let three = stage.try_send(ada, team.general, "2", "three").await.expect("sends");
+    assert_eq!(Stage::message(&three).seq, 3);
+}
+
 /// Who may no longer send learns nothing of what they sent.
 pub async fn access_comes_before_the_look_for_a_duplicate(stage: &Stage) {
     let (team, [ada, bob, eve]) = scene(stage).await;
