@@ -67,13 +67,13 @@ impl<'a> Batch<'a> {
         let key = doc! { "_id": id(conversation.0), "deleted": false };
         let only_sends = writes.iter().all(|write| matches!(write.change, Change::Send(_)));
         let last = writes.last().filter(|_| only_sends).map(|write| time(write.at));
-        let mut lock = stamped();
+        let mut first = stamped();
         let count = int(writes.len() as u64);
         if let Some(last) = last {
-            lock.insert("$inc", doc! { "last_seq": count, "rev": count });
-            lock.insert("$set", doc! { "last_message_at": last });
+            first.insert("$inc", doc! { "last_seq": count, "rev": count });
+            first.insert("$set", doc! { "last_message_at": last });
         }
-        let Some(head) = tx.change_from::<ConversationDoc>(key, lock).await? else {
+        let Some(head) = tx.change_from::<ConversationDoc>(key, first).await? else {
             return Ok(None);
         };
         let stands = match last {
@@ -143,14 +143,13 @@ impl<'a> Batch<'a> {
             let mut set = doc! { "last_seq": head.last_seq, "rev": head.rev };
             set.extend(head.name.map(|name| ("name".to_owned(), Bson::from(name))));
             set.extend(head.topic.map(|topic| ("topic".to_owned(), Bson::from(topic))));
-            let at = "last_message_at";
-            let update = match head.last_message_at {
-                Some(last) => {
-                    set.insert(at, last);
-                    doc! { "$set": set }
-                }
-                None => doc! { "$set": set, "$unset": { at: "" } },
-            };
+            let mut update = Document::new();
+            if let Some(last) = head.last_message_at {
+                set.insert("last_message_at", last);
+            } else {
+                update.insert("$unset", doc! { "last_message_at": "" });
+            }
+            update.insert("$set", set);
             self.tx.update::<ConversationDoc>(doc! { "_id": head.id }, update).await?;
         }
         let mut new = Vec::new();
