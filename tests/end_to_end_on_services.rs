@@ -13,6 +13,7 @@ mod nodes;
 mod reading;
 mod restore;
 mod security;
+mod state_events;
 #[expect(dead_code, reason = "some of it is for the suite on the embedded default")]
 mod support;
 

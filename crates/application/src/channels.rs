@@ -11,7 +11,9 @@ use crate::{
     live::{Event, Frame, Live, Sequencer},
     ports::{
         Ambient,
-        store::{self, Change, Entry, NewChannel, NewDm, Page, PageQuery, Snapshot, Write},
+        store::{
+            self, Change, Entry, NewChannel, NewDm, Page, PageQuery, Snapshot, Subject, Write,
+        },
     },
     workspaces::committed,
 };
@@ -157,8 +159,11 @@ impl Channels {
                 access_rev,
                 frame: Frame::left(id),
             };
-            let told =
-                Event::Conversation { conversation_id: id, frame: Frame::member_left(id, user) };
+            let told = Event::Conversation {
+                conversation_id: id,
+                about: Some(Subject::Participant(id, user)),
+                frame: Frame::member_left(id, user),
+            };
             Ok(((), vec![left, told]))
         })
         .await
@@ -247,6 +252,7 @@ pub(crate) fn entered(entry: &Entry) -> Vec<Event> {
     let (user_id, conversation_id) = (entry.membership.user_id, entry.summary.conversation.id);
     let told = Event::Conversation {
         conversation_id,
+        about: Some(Subject::Participant(conversation_id, user_id)),
         frame: Frame::member_joined(conversation_id, user_id),
     };
     // The others first: the newcomer has just been told by `conversation.joined`.

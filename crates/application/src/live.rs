@@ -17,6 +17,7 @@ mod node;
 mod resume;
 mod sequencer;
 mod session;
+mod told;
 mod typing;
 
 pub use backlog::{BACKLOG_LIMIT, Backlog, HIGH_WATER, Pushed};

@@ -13,7 +13,7 @@ use crate::{
     live::{Event, Frame, Live},
     ports::{
         Ambient,
-        store::{self, Admission, Joining, NewMember, NewWorkspace, Page, PageQuery},
+        store::{self, Admission, Joining, NewMember, NewWorkspace, Page, PageQuery, Subject},
     },
 };
 
@@ -96,7 +96,8 @@ impl Workspaces {
         self.change(async move {
             let workspace = store.rename_workspace(actor, id, &name).await?;
             let frame = Frame::workspace_updated(&(&workspace).into());
-            Ok((workspace, vec![Event::Workspace { workspace_id: id, frame }]))
+            let about = Some(Subject::Workspace(id));
+            Ok((workspace, vec![Event::Workspace { workspace_id: id, about, frame }]))
         })
         .await
     }
@@ -179,7 +180,8 @@ impl Workspaces {
         self.change(async move {
             let member = store.set_role(actor, id, user, role).await?;
             let frame = Frame::workspace_member_updated(&member);
-            Ok((member, vec![Event::Workspace { workspace_id: id, frame }]))
+            let about = Some(Subject::Role(id, user));
+            Ok((member, vec![Event::Workspace { workspace_id: id, about, frame }]))
         })
         .await
     }
@@ -199,10 +201,12 @@ impl Workspaces {
                 let frame = Frame::left(conversation_id);
                 events.push(Event::Left { conversation_id, user_id: user, access_rev, frame });
                 let frame = Frame::member_left(conversation_id, user);
-                events.push(Event::Conversation { conversation_id, frame });
+                let about = Some(Subject::Participant(conversation_id, user));
+                events.push(Event::Conversation { conversation_id, about, frame });
             }
             let frame = Frame::workspace_member_left(id, user);
-            events.push(Event::Workspace { workspace_id: id, frame });
+            let about = Some(Subject::Member(id, user));
+            events.push(Event::Workspace { workspace_id: id, about, frame });
             events.push(Event::WorkspaceLeft { workspace_id: id, user_id: user });
             Ok(((), events))
         })
@@ -248,7 +252,11 @@ fn admitted(admission: &Admission) -> Vec<Event> {
             user_id: member.user_id,
             frame: Frame::workspace_updated(&workspace.into()),
         },
-        Event::Workspace { workspace_id, frame: Frame::workspace_member_joined(member) },
+        Event::Workspace {
+            workspace_id,
+            about: Some(Subject::Member(workspace_id, member.user_id)),
+            frame: Frame::workspace_member_joined(member),
+        },
     ];
     events.extend(entered(general));
     events.extend(dms.iter().map(|dm| joined(member.user_id, &dm.summary, dm.access_rev)));

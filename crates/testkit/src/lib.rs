@@ -21,7 +21,7 @@
 //! * [`RecordingFanout`], [`RecordingMailer`], [`PlainHasher`], [`PlainTokens`], [`SilentBus`], [`GatedMessages`]: fakes.
 //! * [`MemoryStore`]: a whole store in memory, for several nodes too, with [`Weather`] between it and each of them.
 //! * [`TestNode`]: a live node with those fakes around it.
-//! * [`contract`]: what every adapter must do, as [`store_contract!`], [`changes_contract!`] and [`bus_contract!`]. A new port method gets its
+//! * [`contract`]: what every adapter must do, as [`store_contract!`], [`changes_contract!`], [`state_events_contract!`] and [`bus_contract!`]. A new port method gets its
 //!   cases there before its first adapter.
 //!
 //! No test sleeps: every wait is on a condition, and ends with a panic after [`PATIENCE`].

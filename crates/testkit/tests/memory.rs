@@ -13,3 +13,4 @@ use parlance_testkit::MemoryStore;
 
 parlance_testkit::store_contract!((MemoryStore::new(), ()));
 parlance_testkit::changes_contract!((MemoryStore::new(), ()));
+parlance_testkit::state_events_contract!((MemoryStore::new(), ()));

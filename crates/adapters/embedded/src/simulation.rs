@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicI64};
 use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
-    ports::store::{Changes, Head, Look, Readers},
+    ports::store::{Changes, Head, Look, Readers, State, Subject},
 };
 use parlance_domain::{
     ConversationAction, ConversationId, Message, SessionId, Timestamp, UserId, WorkspaceId,
@@ -148,6 +148,9 @@ impl Changes for EmbeddedStore {
                 } else {
                     vec![]
                 },
+                // The counts are played, the traces are not.
+                traces: vec![],
+                marks: vec![],
                 session_rev: session_rev(conn)?,
                 until: Timestamp::from_millis(0),
                 more: false,
@@ -214,6 +217,10 @@ impl Changes for EmbeddedStore {
             Ok(still)
         })
         .await
+    }
+
+    async fn states(&self, _of: Vec<Subject>) -> Result<Vec<(Subject, State)>> {
+        Ok(vec![])
     }
 }
 

@@ -3,7 +3,7 @@
 use bson::doc;
 use parlance_application::{
     Error, Result,
-    ports::store::{Admission, SnapshotEntry},
+    ports::store::{Admission, SnapshotEntry, Subject},
 };
 use parlance_domain::{ConversationId, Role, Timestamp, UserId, WorkspaceId};
 use tokio::sync::MutexGuard;
@@ -15,6 +15,7 @@ use crate::{
     documents::{ConversationDoc, MemberDoc, RoleDoc, WorkspaceDoc, id, num, time, uuid},
     error::Outcome,
     members::{JOINED, bump, enter, mine},
+    traces::leave_trace,
     tx::Tx,
     views::{membership, read},
 };
@@ -61,6 +62,7 @@ pub(crate) async fn admit(
     let dms = mine(tx, user, WorkspaceId(uuid(workspace.id))).await?;
     bump(tx, &dms).await?;
     tx.insert(&role).await?;
+    leave_trace(tx, Subject::Member(WorkspaceId(uuid(workspace.id)), user)).await?;
     let mut back = Vec::with_capacity(dms.len());
     for dm in dms {
         let member = doc! { "conversation_id": dm.id, "user_id": id(user.0) };

@@ -10,7 +10,7 @@ use bson::{DateTime, doc};
 use futures::TryStreamExt;
 use parlance_application::{
     Result,
-    ports::store::{Changes, Head, Look, Readers},
+    ports::store::{Changes, Head, Look, Mark, Readers, State, Subject},
 };
 use parlance_domain::{
     ConversationAction, ConversationId, SessionId, Timestamp, UserId, WorkspaceId,
@@ -23,11 +23,11 @@ use crate::{
     accounts::SESSION_REV,
     connect::majority_time,
     documents::{
-        ConversationDoc, CountDoc, MemberDoc, RoleDoc, SessionDoc, Stored, WorkspaceDoc, at, id,
-        num, uuid,
+        ConversationDoc, CountDoc, MemberDoc, RoleDoc, SessionDoc, Stored, TraceDoc, WorkspaceDoc,
+        at, id, num, uuid,
     },
     error::driver,
-    members::{CHANGED, JOINED},
+    members::{CHANGED, JOINED, READ},
     tx::atomic,
 };
 
@@ -91,6 +91,10 @@ impl Changes for MongoStore {
         let found = self.all::<RoleDoc>(filter).await?;
         Ok(found.into_iter().map(|role| UserId(uuid(role.user_id))).collect())
     }
+
+    async fn states(&self, of: Vec<Subject>) -> Result<Vec<(Subject, State)>> {
+        self.present(of).await
+    }
 }
 
 impl MongoStore {
@@ -105,6 +109,8 @@ impl MongoStore {
                 heads: Vec::new(),
                 admitted: Vec::new(),
                 workspaces: Vec::new(),
+                traces: Vec::new(),
+                marks: Vec::new(),
                 session_rev,
                 until: now,
                 more: false,
@@ -116,6 +122,8 @@ impl MongoStore {
         let heads = self.stamped::<ConversationDoc>(CHANGED, from, &mut stop).await?;
         let admitted = self.stamped::<MemberDoc>(JOINED, from, &mut stop).await?;
         let workspaces = self.stamped::<WorkspaceDoc>(CHANGED, from, &mut stop).await?;
+        let traces = self.stamped::<TraceDoc>(CHANGED, from, &mut stop).await?;
+        let marks = self.stamped::<MemberDoc>(READ, from, &mut stop).await?;
         let admission = |member: &MemberDoc| {
             (ConversationId(uuid(member.conversation_id)), UserId(uuid(member.user_id)))
         };
@@ -123,9 +131,14 @@ impl MongoStore {
         let until = stop
             .map_or(now, |stop: DateTime| now.min(at(stop) + OVERLAP + Duration::from_millis(1)));
         Ok(Look {
-            heads: heads.iter().map(stand).collect(),
-            admitted: admitted.iter().map(admission).collect(),
-            workspaces: workspaces.iter().map(|found| WorkspaceId(uuid(found.id))).collect(),
+            heads: heads.iter().map(|(head, _)| stand(head)).collect(),
+            admitted: admitted.iter().map(|(member, _)| admission(member)).collect(),
+            workspaces: workspaces.iter().map(|(it, _)| WorkspaceId(uuid(it.id))).collect(),
+            traces: traces
+                .iter()
+                .filter_map(|(trace, stamp)| Some((trace.subject()?, at(*stamp))))
+                .collect(),
+            marks: marks.iter().map(|(member, _)| mark(member)).collect(),
             session_rev,
             until,
             more: stop.is_some(),
@@ -138,7 +151,7 @@ impl MongoStore {
         field: &str,
         from: DateTime,
         stop: &mut Option<DateTime>,
-    ) -> Result<Vec<D>> {
+    ) -> Result<Vec<(D, DateTime)>> {
         let read = async {
             let find = self.db.collection::<Stamped<D>>(D::COLLECTION);
             let limit = i64::try_from(BOUND).unwrap_or(i64::MAX);
@@ -155,13 +168,14 @@ impl MongoStore {
                 && let Some(last) = found.last().map(|last| last.stamp)
             {
                 found.retain(|seen| seen.stamp != last);
-                let mut all: Vec<D> = found.into_iter().map(|seen| seen.document).collect();
+                let mut all: Vec<_> = found.into_iter().map(Stamped::both).collect();
                 let same = self.of::<D>().find(doc! { field: last }).await?;
-                all.extend(same.try_collect::<Vec<D>>().await?);
+                let same = same.try_collect::<Vec<D>>().await?;
+                all.extend(same.into_iter().map(|document| (document, last)));
                 *stop = Some(stop.map_or(last, |earlier| earlier.min(last)));
                 return Ok(all);
             }
-            Ok(found.into_iter().map(|seen| seen.document).collect())
+            Ok(found.into_iter().map(Stamped::both).collect())
         };
         read.await.map_err(|error: mongodb::error::Error| driver(&error))
     }
@@ -171,6 +185,20 @@ impl MongoStore {
 struct Stamped<D> {
     stamp: DateTime,
     document: D,
+}
+
+impl<D> Stamped<D> {
+    fn both(self) -> (D, DateTime) {
+        (self.document, self.stamp)
+    }
+}
+
+fn mark(member: &MemberDoc) -> Mark {
+    Mark {
+        conversation_id: ConversationId(uuid(member.conversation_id)),
+        user_id: UserId(uuid(member.user_id)),
+        read_seq: num(member.read_seq),
+    }
 }
 
 fn stand(head: &ConversationDoc) -> Head {

@@ -6,7 +6,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{
         Conversations, Entry, NewChannel, NewDm, OpenedDm, Page, PageQuery, ReadMark, Snapshot,
-        SnapshotEntry, Start,
+        SnapshotEntry, Start, Subject,
     },
 };
 use parlance_domain::{
@@ -20,8 +20,9 @@ use crate::{
     dms,
     documents::{ConversationDoc, MemberDoc, id, int, num, time, uuid},
     error::Outcome,
-    members::{counted, enter, insert_channel, joined},
+    members::{READ, counted, enter, insert_channel, joined},
     paging::narrow,
+    traces::leave_trace,
     tx::{Tx, atomic},
     unread,
     views::{self, users},
@@ -175,6 +176,7 @@ impl Conversations for MongoStore {
             if tx.delete::<MemberDoc>(member).await? == 0 {
                 return Err(Error::NotFound("member").into());
             }
+            leave_trace(tx, Subject::Participant(channel, user)).await?;
             Ok(num(head.access_rev))
         })
     }
@@ -230,7 +232,8 @@ impl Conversations for MongoStore {
             let advanced = seen.read_seq.is_some_and(|read| read < seq);
             if advanced {
                 let member = doc! { "conversation_id": seen.head.id, "user_id": id(actor.0) };
-                let set = doc! { "$set": { "read_seq": int(seq) } };
+                let read = doc! { "read_seq": int(seq) };
+                let set = doc! { "$set": read, "$currentDate": { READ: true } };
                 tx.update::<MemberDoc>(member, set).await?;
                 seen.read_seq = Some(seq);
             }

@@ -138,6 +138,15 @@ stored! {
         deleted_by: Option<bson::Uuid>,
     }
 
+    // That something changed of which no count tells; outlives what is gone. Its stamp is `changed_at`, and it goes an hour
+    // after it.
+    "traces" TraceDoc {
+        kind: TraceKind,
+        place: bson::Uuid,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user_id: Option<bson::Uuid>,
+    }
+
     // One mark of one person. `rev` is the change that made it, which puts them in order.
     "reactions" ReactionDoc {
         message_id: bson::Uuid,
@@ -155,6 +164,16 @@ stored! {
         #[serde(skip_serializing_if = "Option::is_none")]
         relayed_at: Option<DateTime>,
     }
+}
+
+/// What a trace is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TraceKind {
+    Workspace,
+    Member,
+    Role,
+    Participant,
 }
 
 /// What a message shows of its reactions: those to one emoji, and the first who left it.

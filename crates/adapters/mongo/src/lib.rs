@@ -30,6 +30,7 @@ mod outbox;
 mod paging;
 mod reactions;
 mod reads;
+mod traces;
 mod tx;
 mod unread;
 mod views;

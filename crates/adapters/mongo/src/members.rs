@@ -4,7 +4,7 @@
 use bson::{Document, doc};
 use parlance_application::{
     Error,
-    ports::store::{Entry, NewChannel},
+    ports::store::{Entry, NewChannel, Subject},
 };
 use parlance_domain::{ChannelMember, ConversationId, Timestamp, UserId, WorkspaceId};
 
@@ -12,6 +12,7 @@ use crate::{
     access::see,
     documents::{ConversationDoc, MemberDoc, RoleDoc, UserDoc, id, num, time, uuid},
     error::Outcome,
+    traces::leave_trace,
     tx::Tx,
 };
 
@@ -19,6 +20,8 @@ use crate::{
 pub(crate) const CHANGED: &str = "changed_at";
 /// The field of a membership's.
 pub(crate) const JOINED: &str = "joined_stamp";
+/// The field of a membership's stamp of the last time its person said how far they have read.
+pub(crate) const READ: &str = "read_stamp";
 
 /// The update that counts a change of access.
 pub(crate) fn counted() -> Document {
@@ -144,6 +147,7 @@ pub(crate) async fn enter(
     } else {
         let head = doc! { "_id": id(conversation.0), "deleted": false };
         let head = tx.change::<ConversationDoc>(head, counted()).await?;
+        leave_trace(tx, Subject::Participant(conversation, user)).await?;
         insert_member(tx, &head.ok_or(Error::NotFound("conversation"))?, user, at).await?
     };
     let seen = see(tx, user, conversation).await?.ok_or(Error::NotFound("conversation"))?;

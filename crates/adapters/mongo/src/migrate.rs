@@ -33,6 +33,7 @@ macro_rules! steps {
 
 const STEPS: &[Step] = steps! {
     "0001_schema"
+    "0002_traces"
 };
 
 const LOCK: &str = "lock";

@@ -310,8 +310,20 @@ impl Tx {
         &mut self,
         updates: impl IntoIterator<Item = (Document, Document)> + Send,
     ) -> Outcome<()> {
-        let updates: Vec<Document> =
-            updates.into_iter().map(|(q, u)| doc! { "q": q, "u": u }).collect();
+        let updates = updates.into_iter().map(|(q, u)| doc! { "q": q, "u": u });
+        self.run_updates::<D>(updates.collect()).await
+    }
+
+    /// The same, and makes those that are not there.
+    pub(crate) async fn upsert_each<D: Stored>(
+        &mut self,
+        updates: impl IntoIterator<Item = (Document, Document)> + Send,
+    ) -> Outcome<()> {
+        let updates = updates.into_iter().map(|(q, u)| doc! { "q": q, "u": u, "upsert": true });
+        self.run_updates::<D>(updates.collect()).await
+    }
+
+    async fn run_updates<D: Stored>(&mut self, updates: Vec<Document>) -> Outcome<()> {
         if updates.is_empty() {
             return Ok(());
         }

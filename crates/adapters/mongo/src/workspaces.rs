@@ -7,7 +7,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{
         Admission, Departure, Joining, NewChannel, NewMember, NewWorkspace, Page, PageQuery, Start,
-        Workspaces,
+        Subject, Workspaces,
     },
 };
 use parlance_domain::{
@@ -26,6 +26,7 @@ use crate::{
     members::{bump, counted, insert_channel, lock_all, mine},
     outbox,
     paging::narrow,
+    traces::{leave_trace, leave_traces},
     tx::{Tx, atomic},
     views::{membership, one, users, with_workspaces},
 };
@@ -128,6 +129,7 @@ impl Workspaces for MongoStore {
         atomic!(self, |tx| {
             authorize_workspace(tx, actor, id, WorkspaceAction::Update).await?;
             change(tx, id, doc! { "name": name.as_str() }).await?;
+            leave_trace(tx, Subject::Workspace(id)).await?;
             one(tx, actor, id).await
         })
     }
@@ -147,6 +149,7 @@ impl Workspaces for MongoStore {
             authorize_workspace(tx, actor, workspace, WorkspaceAction::Delete).await?;
             let gone = doc! { "deleted": true, "deleted_at": time(at) };
             change(tx, workspace, gone.clone()).await?;
+            leave_trace(tx, Subject::Workspace(workspace)).await?;
             let mut delete = counted();
             delete.insert("$set", gone);
             let all = doc! { "workspace_id": id(workspace.0), "deleted": false };
@@ -221,6 +224,7 @@ impl Workspaces for MongoStore {
             let key = doc! { "workspace_id": id(workspace.0), "user_id": id(user.0) };
             let set = doc! { "$set": { "role": role_name(role) } };
             tx.update::<RoleDoc>(key, set).await?;
+            leave_trace(tx, Subject::Role(workspace, user)).await?;
             membership(tx, &RoleDoc { role, ..before }).await
         })
     }
@@ -245,6 +249,10 @@ impl Workspaces for MongoStore {
             let conversations = bump(tx, &heads).await?;
             let key = doc! { "workspace_id": id(workspace.0), "user_id": id(user.0) };
             tx.delete::<RoleDoc>(key).await?;
+            let left =
+                |head: &ConversationDoc| Subject::Participant(ConversationId(uuid(head.id)), user);
+            let traces = heads.iter().map(left).chain([Subject::Member(workspace, user)]);
+            leave_traces(tx, traces).await?;
             let channels: Vec<_> = heads
                 .iter()
                 .filter(|head| head.kind == "channel")

@@ -2,6 +2,7 @@ mod events;
 mod membership;
 mod peers;
 mod sessions;
+mod states;
 
 use std::{
     collections::hash_map::Entry,
@@ -24,6 +25,7 @@ use super::{
     listeners::Sharing,
     node::{Attachment, Peers},
     replay_frame,
+    told::Told,
     typing::{TYPING_FOR, Typing},
 };
 use crate::{
@@ -108,6 +110,7 @@ pub(super) struct Actor {
     pending: HashMap<ConversationId, HashSet<ConnectionId>>,
     typing: Typing,
     peers: Option<Peers>,
+    told: Told,
     /// The node goes away, and takes nobody in any more.
     draining: bool,
     /// All sessions of this node that ended up to this count of the store are known, and closed.
@@ -144,6 +147,7 @@ impl Actor {
             pending: HashMap::default(),
             typing: Typing::default(),
             peers,
+            told: Told::default(),
             draining: false,
             session_rev: 0,
             session_beyond: 0,

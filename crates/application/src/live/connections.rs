@@ -9,7 +9,10 @@ use super::{
     Frame,
     joined::{Joined, JoinedLists},
 };
-use crate::ports::{ConnectionId, store::Head};
+use crate::ports::{
+    ConnectionId,
+    store::{Head, Mark},
+};
 
 /// Most state events held for a connection that is being attached.
 const HELD: usize = 1_024;
@@ -138,6 +141,12 @@ impl Connections {
         let further = seq > *told;
         *told = seq.max(*told);
         further
+    }
+
+    /// Whether a mark is further than its user, who is connected, has been told.
+    pub(super) fn would_read_on(&self, mark: &Mark) -> bool {
+        let told = self.read.get(&mark.user_id).and_then(|read| read.get(&mark.conversation_id));
+        self.users.contains_key(&mark.user_id) && told.is_none_or(|told| *told < mark.read_seq)
     }
 
     /// The sessions of all of them.

@@ -2,7 +2,7 @@ use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 use super::Frame;
-use crate::ports::Topic;
+use crate::ports::{Topic, store::Subject};
 
 /// What nodes tell each other after a commit. Carries the frame for the sockets ready-made, so that no node encodes it again:
 /// serialised is all but the frame, which a bus carries beside it as it is.
@@ -66,6 +66,9 @@ pub enum Event {
     Conversation {
         /// Which.
         conversation_id: ConversationId,
+        /// What it shows the state of. A node of an earlier version does not say.
+        #[serde(default)]
+        about: Option<Subject>,
         /// For everybody in it.
         #[serde(skip)]
         frame: Frame,
@@ -99,6 +102,9 @@ pub enum Event {
     Workspace {
         /// Which.
         workspace_id: WorkspaceId,
+        /// What it shows the state of. A node of an earlier version does not say.
+        #[serde(default)]
+        about: Option<Subject>,
         /// For everybody in it.
         #[serde(skip)]
         frame: Frame,

@@ -9,7 +9,7 @@ mod paging;
 mod workspaces;
 
 pub use accounts::{Accounts, Credentials, EndedSessions, NewSession, RotateRefresh, Rotation};
-pub use changes::{Changes, Head, Look, Readers};
+pub use changes::{Changes, Head, Look, Mark, Readers, State, Subject};
 pub use conversations::{
     Conversations, Entry, NewChannel, NewDm, OpenedDm, ReadMark, Snapshot, SnapshotEntry,
 };

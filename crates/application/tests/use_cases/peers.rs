@@ -72,6 +72,8 @@ fn nothing_new() -> Look {
         heads: vec![],
         admitted: vec![],
         workspaces: vec![],
+        traces: vec![],
+        marks: vec![],
         session_rev: 0,
         until: Timestamp::from_millis(0),
         more: false,

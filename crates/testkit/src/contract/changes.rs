@@ -4,6 +4,7 @@
 //! is all.
 
 mod stage;
+pub mod state_events;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -26,6 +27,7 @@ pub async fn the_first_look_tells_the_time_only(shared: &SharedStage) {
     shared.scene().await;
     let look = shared.changes.changes(None).await.expect("looks");
     assert!(look.heads.is_empty() && look.admitted.is_empty() && look.workspaces.is_empty());
+    assert!(look.traces.is_empty() && look.marks.is_empty());
     assert!(!look.more);
     assert!(shared.look(look.until).await.until >= look.until, "the time goes back");
 }

@@ -4,10 +4,10 @@
 use async_trait::async_trait;
 use parlance_application::{
     Result,
-    ports::store::{Changes, Head, Look, Readers},
+    ports::store::{Changes, Head, Look, Mark, Readers, State as Found, Subject},
 };
 use parlance_domain::{
-    ConversationAction, ConversationId, SessionId, Timestamp, UserId, WorkspaceId,
+    ConversationAction, ConversationId, Role, SessionId, Timestamp, UserId, Workspace, WorkspaceId,
 };
 
 use super::{
@@ -65,12 +65,44 @@ impl Changes for MemoryStore {
         })
         .await
     }
+
+    async fn states(&self, of: Vec<Subject>) -> Result<Vec<(Subject, Found)>> {
+        self.read("states", |state| {
+            let found = |subject| state.found(subject).map(|found| (subject, found));
+            Ok(of.into_iter().filter_map(found).collect())
+        })
+        .await
+    }
 }
 
 impl State {
     /// Whether a session is not there any more.
     pub(super) fn has_ended(&self, session: SessionId) -> bool {
         self.sessions.get(&session).is_none_or(|row| row.ended)
+    }
+
+    fn found(&self, subject: Subject) -> Option<Found> {
+        match subject {
+            Subject::Workspace(id) => Some(self.shared(id).map_or(Found::Gone, Found::Workspace)),
+            Subject::Member(id, user) | Subject::Role(id, user) => {
+                let workspace = self.shared(id)?;
+                let member = self.membership(id, user).ok();
+                Some(member.map_or(Found::Gone, |it| Found::Member(Box::new((it, workspace)))))
+            }
+            Subject::Participant(id, user) => {
+                let seen = self.see(Some(user), id)?;
+                let in_workspace = self.role_in(user, seen.row.conversation.workspace_id).is_some();
+                let inside = in_workspace && seen.read_seq.is_some();
+                Some(if inside { Found::Inside } else { Found::Gone })
+            }
+        }
+    }
+
+    /// A workspace as a member sees it.
+    fn shared(&self, id: WorkspaceId) -> Option<Workspace> {
+        let row = self.workspaces.get(&id).filter(|row| !row.deleted)?;
+        let (name, created_at) = (row.name.clone(), row.created_at);
+        Some(Workspace { id, name, role: Role::Member, join_code: None, created_at })
     }
 
     fn look(&self, since: Option<Timestamp>) -> Look {
@@ -81,6 +113,14 @@ impl State {
             members.map(|(user, _)| (*id, *user))
         });
         let workspaces = self.workspaces.iter().filter(|(_, row)| recent(row.changed));
+        let marks = self.conversations.iter().flat_map(|(id, row)| {
+            let marked = row.members.iter().filter(|(_, member)| member.marked.is_some_and(recent));
+            marked.map(|(user, member)| Mark {
+                conversation_id: *id,
+                user_id: *user,
+                read_seq: member.read_seq,
+            })
+        });
         Look {
             heads: conversations
                 .filter(|row| recent(row.changed))
@@ -88,6 +128,13 @@ impl State {
                 .collect(),
             admitted: admitted.collect(),
             workspaces: workspaces.map(|(id, _)| *id).collect(),
+            traces: self
+                .traces
+                .iter()
+                .filter(|(_, stamp)| recent(**stamp))
+                .map(|(subject, stamp)| (*subject, *stamp))
+                .collect(),
+            marks: marks.collect(),
             session_rev: self.session_rev,
             until: self.now(),
             more: false,

@@ -7,7 +7,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{
         Conversations, Entry, NewChannel, NewDm, OpenedDm, Page, PageQuery, ReadMark, Snapshot,
-        SnapshotEntry, Start,
+        SnapshotEntry, Start, Subject,
     },
 };
 use parlance_domain::{
@@ -18,7 +18,7 @@ use parlance_domain::{
 use super::{
     MemoryStore,
     access::{Seen, page},
-    state::{State, id_taken},
+    state::{MemberRow, State, id_taken},
 };
 
 /// The words of the conflict over a channel's name.
@@ -166,7 +166,9 @@ impl Conversations for MemoryStore {
             let now = state.now();
             let row = state.conversation_mut(id)?;
             row.members.remove(&user).ok_or(Error::NotFound("member"))?;
-            Ok(row.bump_access(now))
+            let access_rev = row.bump_access(now);
+            state.trace(Subject::Participant(id, user));
+            Ok(access_rev)
         })
         .await
     }
@@ -210,10 +212,14 @@ impl Conversations for MemoryStore {
     async fn mark_read(&self, actor: UserId, id: ConversationId, seq: u64) -> Result<ReadMark> {
         self.write("mark_read", |state| {
             state.authorize(actor, id, ConversationAction::MarkRead, "conversation")?;
+            let now = state.now();
             let row = state.conversation_mut(id)?;
             let seq = seq.min(row.conversation.last_seq);
             let behind = row.members.get_mut(&actor).filter(|member| member.read_seq < seq);
-            let advanced = behind.map(|member| member.read_seq = seq).is_some();
+            let mark = |member: &mut MemberRow| {
+                (member.read_seq, member.marked) = (seq, Some(now));
+            };
+            let advanced = behind.map(mark).is_some();
             let seen = state.see(Some(actor), id).ok_or(Error::NotFound("conversation"))?;
             Ok(ReadMark { read: seen.read(), advanced })
         })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use parlance_application::{
     Error, Result,
-    ports::store::{Admission, Entry, NewChannel, NewDm, SnapshotEntry},
+    ports::store::{Admission, Entry, NewChannel, NewDm, SnapshotEntry, Subject},
 };
 use parlance_domain::{
     ChannelMember, Conversation, ConversationId, ConversationKind, Member, Role, Timestamp, UserId,
@@ -35,7 +35,7 @@ impl State {
             ..empty(new.id, new.workspace_id, ConversationKind::Dm)
         };
         let mut row = row(conversation, actor, new.at, now);
-        let member = MemberRow { read_seq: 0, joined_at: new.at, entered: now };
+        let member = MemberRow { read_seq: 0, joined_at: new.at, entered: now, marked: None };
         row.members.extend(pair.map(|side| (side, member)));
         row.bump_access(now);
         self.conversations.insert(new.id, row);
@@ -54,7 +54,9 @@ impl State {
         if entered {
             row.bump_access(now);
             let read_seq = row.conversation.last_seq;
-            row.members.insert(user_id, MemberRow { read_seq, joined_at: at, entered: now });
+            let member = MemberRow { read_seq, joined_at: at, entered: now, marked: None };
+            row.members.insert(user_id, member);
+            self.trace(Subject::Participant(id, user_id));
         }
         let seen = self.see(Some(user_id), id).ok_or(Error::NotFound("conversation"))?;
         let joined_at = seen.row.members.get(&user_id).map_or(at, |member| member.joined_at);
@@ -79,6 +81,7 @@ impl State {
         let general = row.general;
         row.changed = now;
         row.members.insert(user, RoleRow { role, joined_at: at });
+        self.trace(Subject::Member(id, user));
         let mut dms = Vec::new();
         for dm in self.joined(user, id) {
             self.conversation_mut(dm)?.bump_access(now);

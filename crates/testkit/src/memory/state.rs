@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use parlance_application::{
     Error, Result,
     jobs::Job,
-    ports::{PasswordHash, store::Head},
+    ports::{
+        PasswordHash,
+        store::{Head, Subject},
+    },
 };
 use parlance_domain::{
     Account, Conversation, ConversationId, Message, MessageId, Role, SessionId, Timestamp, User,
@@ -31,6 +34,8 @@ pub(super) struct State {
     pub(super) conversations: BTreeMap<ConversationId, ConversationRow>,
     /// Where each message is: its conversation and its `seq`.
     pub(super) places: BTreeMap<MessageId, (ConversationId, u64)>,
+    /// The stamp of the last change of each.
+    pub(super) traces: BTreeMap<Subject, Timestamp>,
     /// Oldest first.
     pub(super) outbox: Vec<JobRow>,
 }
@@ -98,6 +103,8 @@ pub(super) struct MemberRow {
     pub(super) joined_at: Timestamp,
     /// The stamp of their entry.
     pub(super) entered: Timestamp,
+    /// The stamp of the last time they said how far they have read.
+    pub(super) marked: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +158,11 @@ impl State {
 
     pub(super) fn conversation_mut(&mut self, id: ConversationId) -> Result<&mut ConversationRow> {
         self.conversations.get_mut(&id).ok_or(Error::NotFound("conversation"))
+    }
+
+    /// Notes that something changes with this write.
+    pub(super) fn trace(&mut self, of: Subject) {
+        self.traces.insert(of, self.now());
     }
 
     /// Adds a job to the write.

@@ -7,7 +7,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{
         Admission, Departure, Joining, NewChannel, NewMember, NewWorkspace, Page, PageQuery, Start,
-        Workspaces,
+        Subject, Workspaces,
     },
 };
 use parlance_domain::{
@@ -109,6 +109,7 @@ impl Workspaces for MemoryStore {
         self.write("rename_workspace", |state| {
             state.authorize_workspace(actor, id, WorkspaceAction::Update)?;
             name.as_str().clone_into(&mut state.change(id)?.name);
+            state.trace(Subject::Workspace(id));
             state.workspace_of(actor, id)
         })
         .await
@@ -131,6 +132,7 @@ impl Workspaces for MemoryStore {
             let row = state.change(id)?;
             row.deleted = true;
             row.members.clear();
+            state.trace(Subject::Workspace(id));
             Ok(conversations)
         })
         .await
@@ -189,6 +191,7 @@ impl Workspaces for MemoryStore {
             if let Some(member) = state.change(id)?.members.get_mut(&user) {
                 member.role = role;
             }
+            state.trace(Subject::Role(id, user));
             state.membership(id, user)
         })
         .await
@@ -208,6 +211,7 @@ impl Workspaces for MemoryStore {
             state.keep_an_admin(id, role)?;
             let (now, joined) = (state.now(), state.joined(user, id));
             state.change(id)?.members.remove(&user);
+            state.trace(Subject::Member(id, user));
             let mut conversations = Vec::with_capacity(joined.len());
             for id in joined {
                 let row = state.conversation_mut(id)?;
@@ -216,6 +220,7 @@ impl Workspaces for MemoryStore {
                     row.members.remove(&user);
                 }
                 conversations.push((id, row.bump_access(now)));
+                state.trace(Subject::Participant(id, user));
             }
             Ok(Departure { conversations })
         })

@@ -30,7 +30,7 @@ async fn ten_nodes_that_start_at_once_migrate_once() {
     let database = Database::new();
     let epochs: Vec<String> = (0..10).map(|n| format!("epoch {n}")).collect();
     let stores = join_all(epochs.iter().map(|epoch| database.connect(epoch, true))).await;
-    assert_eq!(applied(&database).await.count_documents(doc! {}).await.ok(), Some(1));
+    assert_eq!(applied(&database).await.count_documents(doc! {}).await.ok(), Some(2));
     let mut found = Vec::new();
     for store in stores {
         let snapshot = store.expect("connects").snapshot(UserId(Uuid::nil())).await;
@@ -45,7 +45,7 @@ async fn of_ten_commands_one_takes_the_steps() {
     let database = Database::new();
     let taken = join_all((0..10).map(|_| migrate(&database.uri))).await;
     let taken: Vec<String> = taken.into_iter().flat_map(|taken| taken.expect("migrates")).collect();
-    assert_eq!(taken, ["0001_schema"]);
+    assert_eq!(taken, ["0001_schema", "0002_traces"]);
     database.connect("epoch", false).await.expect("has nothing to do");
 }
 
@@ -55,7 +55,7 @@ async fn a_dead_nodes_lock_ends() {
     let locks = database.raw().await.collection::<Document>("migration_lock");
     let dead = doc! { "_id": "lock", "number": 7_i64, "until": DateTime::from_millis(1) };
     locks.insert_one(dead).await.expect("inserts");
-    assert_eq!(migrate(&database.uri).await.map(|taken| taken.len()).ok(), Some(1));
+    assert_eq!(migrate(&database.uri).await.map(|taken| taken.len()).ok(), Some(2));
     let after = locks.find_one(doc! {}).await.expect("reads").expect("is there");
     assert_eq!(after.get_i64("number").ok(), Some(8));
 }
@@ -65,7 +65,7 @@ async fn a_step_that_ended_half_way_is_taken_again() {
     let database = Database::new();
     migrate(&database.uri).await.expect("migrates");
     applied(&database).await.delete_many(doc! {}).await.expect("deletes");
-    assert_eq!(migrate(&database.uri).await.map(|taken| taken.len()).ok(), Some(1));
+    assert_eq!(migrate(&database.uri).await.map(|taken| taken.len()).ok(), Some(2));
 }
 
 #[tokio::test]

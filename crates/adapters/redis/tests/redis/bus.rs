@@ -28,7 +28,7 @@ fn left(n: u128) -> Arc<Event> {
 
 fn news(conversation_id: ConversationId, text: &str) -> Arc<Event> {
     let frame = Frame::from_encoded(bytes::Bytes::copy_from_slice(text.as_bytes()));
-    Arc::new(Event::Conversation { conversation_id, frame })
+    Arc::new(Event::Conversation { conversation_id, about: None, frame })
 }
 
 async fn heard(ears: &mut Box<dyn Subscription>) -> Heard {

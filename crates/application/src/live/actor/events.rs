@@ -8,13 +8,18 @@ use crate::{
         Event, Frame,
         connections::{Connection, Scope},
         feed::Step,
+        told::Telling,
     },
-    ports::{Close, store::Head},
+    ports::{
+        Close,
+        store::{Head, Subject},
+    },
 };
 
 impl Actor {
     /// Carries an event out on this node's connections.
     pub(super) async fn event(&mut self, event: &Event) {
+        self.note(event);
         match event {
             Event::Changed { conversation_id, .. } => {
                 let steps = self.changed(event).await;
@@ -42,7 +47,7 @@ impl Actor {
                 }
                 self.tell(members, frame).await;
             }
-            Event::Conversation { conversation_id, frame } => {
+            Event::Conversation { conversation_id, frame, .. } => {
                 self.hold(Scope::Conversation(*conversation_id), frame, |_| {});
                 self.tell(self.members(*conversation_id), frame).await;
             }
@@ -65,6 +70,18 @@ impl Actor {
             | Event::WorkspaceLeft { .. }
             | Event::WorkspaceDeleted { .. }
             | Event::Workspace { .. } => self.workspace_event(event).await,
+        }
+    }
+
+    /// Notes what a look need not tell again.
+    fn note(&mut self, event: &Event) {
+        if self.peers.is_some()
+            && let (Some(telling), Some(frame)) = (Telling::by(event), event.frame())
+        {
+            self.told.note(telling, frame);
+        }
+        if let Event::WorkspaceLeft { workspace_id, user_id } = event {
+            self.told.left(Subject::Member(*workspace_id, *user_id));
         }
     }
 
@@ -190,7 +207,7 @@ impl Actor {
                 }
                 self.tell(members.into_iter().collect(), frame).await;
             }
-            Event::Workspace { workspace_id, frame } => {
+            Event::Workspace { workspace_id, frame, .. } => {
                 self.hold(Scope::Workspace(*workspace_id), frame, |_| {});
                 if let Some(members) = self.workspaces.get(workspace_id) {
                     self.tell(members.iter().copied().collect(), frame).await;

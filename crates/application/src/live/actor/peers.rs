@@ -4,13 +4,13 @@ use parlance_domain::{ConversationId, Summary, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
 use tokio::sync::oneshot;
 
-use super::{Actor, Input};
+use super::{Actor, Input, states::Found};
 use crate::{
     Result,
-    live::{Event, Frame},
+    live::Frame,
     ports::{
         Close, Topic,
-        store::{Head, Look, Readers},
+        store::{Head, Look, Mark, Readers, Subject},
     },
 };
 
@@ -23,6 +23,12 @@ pub(in crate::live) enum News {
     Look(Look),
     /// Where conversations stand.
     Heads(Vec<Head>),
+    /// How what has changed is now.
+    Found(Found),
+    /// The store did not say how these are.
+    Unanswered(Vec<Subject>),
+    /// The store did not say how far somebody has read.
+    Unmarked(Mark),
     /// From here on the bus tells of these; it may not have told before.
     Listening(Vec<Topic>),
     /// The bus has lost events.
@@ -128,16 +134,17 @@ impl Actor {
     pub(super) async fn heed(&mut self, news: News) {
         match news {
             News::Heads(heads) => self.heads(heads).await,
-            News::Look(look) => {
+            News::Look(mut look) => {
+                self.look_into(&mut look);
                 self.heads(look.heads).await;
                 for (conversation, user) in look.admitted {
                     self.admit(conversation, user);
                 }
                 self.knows_sessions(look.session_rev);
-                for workspace in look.workspaces {
-                    self.check_workspace(workspace);
-                }
             }
+            News::Found(found) => self.found(found).await,
+            News::Unanswered(subjects) => self.told.unanswered(&subjects),
+            News::Unmarked(mark) => self.told.unmarked(&mark),
             News::Listening(topics) => {
                 for topic in &topics {
                     if let Topic::User(user) = topic {
@@ -230,27 +237,5 @@ impl Actor {
                 self.workspaces.entry(workspace).or_default().insert(id);
             }
         }
-    }
-
-    /// Asks who of a workspace's listeners is still in it.
-    fn check_workspace(&self, workspace_id: WorkspaceId) {
-        let (Some(peers), Some(here)) = (&self.peers, self.workspaces.get(&workspace_id)) else {
-            return;
-        };
-        let users = here.iter().filter_map(|id| self.connections.get(*id).map(|c| c.user_id));
-        let asked: Vec<UserId> = users.collect::<HashSet<_>>().into_iter().collect();
-        let (changes, live) = (peers.changes.clone(), self.live.clone());
-        self.tasks.spawn(async move {
-            match changes.workspace_members(workspace_id, asked.clone()).await {
-                Ok(still) => {
-                    for user_id in asked.into_iter().filter(|user| !still.contains(user)) {
-                        let gone = Event::WorkspaceLeft { workspace_id, user_id };
-                        live.input(Input::Event(gone.into())).await;
-                    }
-                }
-                // The next look asks again: looks overlap.
-                Err(error) => tracing::warn!(%error, "a workspace's members could not be checked"),
-            }
-        });
     }
 }

@@ -1,5 +1,8 @@
 use async_trait::async_trait;
-use parlance_domain::{ConversationId, SessionId, Timestamp, UserId, WorkspaceId};
+use parlance_domain::{
+    ConversationId, Member, SessionId, Timestamp, UserId, Workspace, WorkspaceId,
+};
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
@@ -27,6 +30,10 @@ pub trait Changes: Send + Sync {
         workspace: WorkspaceId,
         users: Vec<UserId>,
     ) -> Result<Vec<UserId>>;
+
+    /// How these are now: as late at least as any trace of them that was told before. Left out is what belongs to a deleted
+    /// workspace or conversation.
+    async fn states(&self, of: Vec<Subject>) -> Result<Vec<(Subject, State)>>;
 }
 
 /// What a look has found.
@@ -38,12 +45,54 @@ pub struct Look {
     pub admitted: Vec<(ConversationId, UserId)>,
     /// Workspaces that changed, or whose members did.
     pub workspaces: Vec<WorkspaceId>,
+    /// What changed without a count that would tell, each with the stamp of its last change.
+    pub traces: Vec<(Subject, Timestamp)>,
+    /// How far people have read who said so.
+    pub marks: Vec<Mark>,
     /// The store's count of ended sessions.
     pub session_rev: u64,
     /// By the store's clock: where the next look begins.
     pub until: Timestamp,
     /// Whether there was more than fits one look.
     pub more: bool,
+}
+
+/// What a state event is about: each of these is told as a whole, and no count tells its changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// A workspace's own fields, and whether it is there.
+    Workspace(WorkspaceId),
+    /// Whether somebody is in a workspace.
+    Member(WorkspaceId, UserId),
+    /// Somebody's role in a workspace.
+    Role(WorkspaceId, UserId),
+    /// Whether somebody is in a conversation.
+    Participant(ConversationId, UserId),
+}
+
+/// How the subject of a state event is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// The workspace, as a member sees it.
+    Workspace(Workspace),
+    /// Somebody in a workspace, and that as a member sees it.
+    Member(Box<(Member, Workspace)>),
+    /// Somebody is in the conversation.
+    Inside,
+    /// There is no such workspace any more, or nobody such in it.
+    Gone,
+}
+
+/// How far somebody has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// What.
+    pub conversation_id: ConversationId,
+    /// Who.
+    pub user_id: UserId,
+    /// Up to where.
+    pub read_seq: u64,
 }
 
 /// Where a conversation stands.

@@ -37,6 +37,8 @@ impl SharedStage {
             all.heads.extend(next.heads);
             all.admitted.extend(next.admitted);
             all.workspaces.extend(next.workspaces);
+            all.traces.extend(next.traces);
+            all.marks.extend(next.marks);
             all.session_rev = next.session_rev;
             (all.until, all.more) = (next.until, next.more);
         }

@@ -1,0 +1,240 @@
+//! State events at the other of two nodes: without the bus from the store, with it once each.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::support::{Person, Server, Socket, text, until};
+
+/// How long the store may take to tell what the bus did not.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+/// For how long looks show what the bus told.
+const LOOKED_AT: Duration = Duration::from_secs(4);
+
+/// Ada, who changes things at the one node; Bob, who listens at the other. Eve has joined nothing yet.
+struct Scene {
+    one: Server,
+    two: Server,
+    ada: Person,
+    bob: Person,
+    eve: Person,
+    workspace: String,
+    general: String,
+    channel: String,
+    code: String,
+    socket: Socket,
+}
+
+async fn scene() -> Scene {
+    let one = Server::start();
+    let two = Server::beside(&one, 1);
+    let (ada, bob, eve) =
+        (one.sign_up("ada").await, one.sign_up("bob").await, one.sign_up("eve").await);
+    let (workspace, general, code) = ada.workspace().await;
+    bob.post("/workspaces/join", json!({ "join_code": code })).await;
+    let path = format!("/workspaces/{workspace}/channels");
+    let channel = text(&ada.post(&path, json!({ "name": "news" })).await["id"]);
+    bob.post(&format!("/channels/{channel}/join"), json!({})).await;
+    let mut socket = bob.clone().at(&two).connect().await;
+    // What has been told is over, and the bus brings what comes.
+    let mut ada_there = ada.connect().await;
+    for place in [&general, &channel] {
+        ada_there.say(place, "hello").await;
+        socket.event_of(&["message.created", "replay"]).await;
+    }
+    Scene { one, two, ada, bob, eve, workspace, general, channel, code, socket }
+}
+
+impl Scene {
+    async fn without_redis() -> Self {
+        let scene = scene().await;
+        scene.one.home.services().redis.kill();
+        scene
+    }
+
+    async fn call(person: &Person, method: Method, path: &str, body: Value) {
+        let (status, answer) = person.call(method, path, body).await;
+        assert!(status.is_success(), "{status} {answer}");
+    }
+
+    async fn set_role(&self, role: &str) {
+        let path = format!("/workspaces/{}/members/{}", self.workspace, self.bob.id);
+        Self::call(&self.ada, Method::PATCH, &path, json!({ "role": role })).await;
+    }
+
+    async fn enter(&self) {
+        self.eve.post("/workspaces/join", json!({ "join_code": self.code })).await;
+    }
+
+    async fn remove_eve(&self) {
+        let path = format!("/workspaces/{}/members/{}", self.workspace, self.eve.id);
+        Self::call(&self.ada, Method::DELETE, &path, Value::Null).await;
+    }
+
+    async fn rename(&self) {
+        let path = format!("/workspaces/{}", self.workspace);
+        Self::call(&self.ada, Method::PATCH, &path, json!({ "name": "Crew" })).await;
+    }
+
+    async fn in_channel(&self, what: &str) {
+        let path = format!("/channels/{}/{what}", self.channel);
+        self.eve.post(&path, json!({})).await;
+    }
+
+    async fn read(&self) {
+        let path = format!("/conversations/{}/read", self.general);
+        Self::call(&self.bob, Method::PUT, &path, json!({ "seq": 1 })).await;
+    }
+
+    /// What Bob is told next of a type, in time.
+    async fn told(&mut self, kind: &str) -> Value {
+        let told = timeout(TOLD_WITHIN, async {
+            loop {
+                let event = self.socket.event(kind).await;
+                if !self.is_early(&event) {
+                    break event["data"].clone();
+                }
+            }
+        });
+        told.await.unwrap_or_else(|_| panic!("no {kind} in time"))
+    }
+
+    /// Whether it tells of a way in before Eve's: a node that did not listen yet may tell those who have just come.
+    fn is_early(&self, event: &Value) -> bool {
+        let kind = event["type"].as_str().unwrap_or_default();
+        kind.ends_with("joined") && event["data"]["user_id"] != self.eve.id.as_str()
+    }
+}
+
+#[tokio::test]
+async fn without_redis_a_new_role_is_told() {
+    let mut scene = Scene::without_redis().await;
+    scene.set_role("admin").await;
+    let told = scene.told("member.updated").await;
+    assert_eq!(
+        (&told["user_id"], &told["member"]["role"]),
+        (&json!(scene.bob.id), &json!("admin"))
+    );
+}
+
+#[tokio::test]
+async fn without_redis_a_new_member_is_told() {
+    let mut scene = Scene::without_redis().await;
+    scene.enter().await;
+    let told = scene.told("member.joined").await;
+    assert_eq!(told["member"]["user"]["display_name"], "eve", "{told}");
+}
+
+#[tokio::test]
+async fn without_redis_who_comes_in_is_told_of_the_workspace() {
+    let mut scene = Scene::without_redis().await;
+    let mut eve = scene.eve.clone().at(&scene.two).connect().await;
+    scene.enter().await;
+    let told = timeout(TOLD_WITHIN, eve.event("workspace.updated")).await.expect("in time");
+    assert_eq!(told["data"]["workspace"]["id"], scene.workspace.as_str());
+    // They are in it now.
+    scene.told("member.joined").await;
+    scene.rename().await;
+    let told = timeout(TOLD_WITHIN, eve.event("workspace.updated")).await.expect("in time");
+    assert_eq!(told["data"]["workspace"]["name"], "Crew");
+}
+
+#[tokio::test]
+async fn without_redis_a_member_who_left_is_told() {
+    let mut scene = scene().await;
+    scene.enter().await;
+    scene.told("member.joined").await;
+    scene.one.home.services().redis.kill();
+    scene.remove_eve().await;
+    let told = scene.told("member.left").await;
+    assert_eq!(told["user_id"], scene.eve.id.as_str(), "{told}");
+}
+
+#[tokio::test]
+async fn without_redis_who_was_removed_is_told_too() {
+    let mut scene = Scene::without_redis().await;
+    let path = format!("/workspaces/{}/members/{}", scene.workspace, scene.bob.id);
+    Scene::call(&scene.ada, Method::DELETE, &path, Value::Null).await;
+    let told = scene.told("member.left").await;
+    assert_eq!(told["user_id"], scene.bob.id.as_str(), "{told}");
+    scene.rename().await;
+    let begun = Instant::now();
+    until("looked at twice", async || begun.elapsed() > LOOKED_AT).await;
+    let later = scene.socket.settled().await;
+    assert!(later.iter().all(|event| event["type"] != "workspace.updated"), "{later:?}");
+}
+
+#[tokio::test]
+async fn without_redis_a_new_name_is_told() {
+    let mut scene = Scene::without_redis().await;
+    scene.rename().await;
+    let told = scene.told("workspace.updated").await;
+    assert_eq!(told["workspace"]["name"], "Crew", "{told}");
+    assert!(told["workspace"].get("join_code").is_none(), "{told}");
+}
+
+#[tokio::test]
+async fn without_redis_the_end_of_a_workspace_is_told() {
+    let mut scene = Scene::without_redis().await;
+    let path = format!("/workspaces/{}", scene.workspace);
+    Scene::call(&scene.ada, Method::DELETE, &path, Value::Null).await;
+    assert_eq!(scene.told("workspace.deleted").await["workspace_id"], scene.workspace.as_str());
+}
+
+#[tokio::test]
+async fn without_redis_who_comes_into_a_channel_and_goes_is_told() {
+    let mut scene = scene().await;
+    scene.enter().await;
+    scene.told("conversation.member_joined").await;
+    scene.one.home.services().redis.kill();
+    scene.in_channel("join").await;
+    let expected = json!({ "conversation_id": scene.channel, "user_id": scene.eve.id });
+    assert_eq!(scene.told("conversation.member_joined").await, expected);
+    scene.in_channel("leave").await;
+    assert_eq!(scene.told("conversation.member_left").await, expected);
+}
+
+#[tokio::test]
+async fn without_redis_a_read_mark_is_told_to_ones_own() {
+    let mut scene = Scene::without_redis().await;
+    scene.read().await;
+    let told = scene.told("read.updated").await;
+    assert_eq!((&told["read_seq"], &told["unread_count"]), (&json!(1), &json!(0)), "{told}");
+}
+
+#[tokio::test]
+async fn with_redis_each_is_told_once() {
+    let mut scene = scene().await;
+    scene.set_role("admin").await;
+    scene.enter().await;
+    scene.in_channel("join").await;
+    scene.in_channel("leave").await;
+    scene.remove_eve().await;
+    scene.rename().await;
+    scene.read().await;
+    let begun = Instant::now();
+    let mut told = Vec::new();
+    until("looked at often", async || {
+        told.extend(scene.socket.settled().await);
+        begun.elapsed() > LOOKED_AT
+    })
+    .await;
+    let mut kinds: Vec<_> = told
+        .iter()
+        .filter(|event| !scene.is_early(event))
+        .filter_map(|event| event["type"].as_str())
+        .collect();
+    kinds.retain(|kind| !kind.starts_with("message.") && *kind != "replay");
+    kinds.sort_unstable();
+    let in_general_and_news = ["conversation.member_joined"; 2].into_iter();
+    let expected = in_general_and_news.chain(["conversation.member_left"; 2]).chain([
+        "member.joined",
+        "member.left",
+        "member.updated",
+        "read.updated",
+        "workspace.updated",
+    ]);
+    assert_eq!(kinds, expected.collect::<Vec<_>>(), "{told:?}");
+}
