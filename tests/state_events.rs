@@ -1,10 +1,10 @@
 //! State events at the other of two nodes: without the bus from the store, with it once each.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::support::{Person, Server, Socket, text, until};
 
