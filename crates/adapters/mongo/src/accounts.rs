@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use async_trait::async_trait;
 use bson::doc;
 use futures::TryStreamExt;
-use mongodb::options::ReturnDocument;
+use mongodb::{Database, options::ReturnDocument};
 use parlance_application::{
     Error, Result,
     jobs::Job,
@@ -19,8 +19,8 @@ use parlance_domain::{Account, DisplayName, Email, Session, SessionId, Timestamp
 use crate::{
     MongoStore,
     documents::{
-        ConversationDoc, CountDoc, MemberDoc, MessageDoc, RoleDoc, SessionDoc, TokenDoc, UserDoc,
-        at, binary, date, id, num, time, uuid,
+        ConversationDoc, CountDoc, MemberDoc, MessageDoc, RoleDoc, SessionDoc, Stored, TokenDoc,
+        UserDoc, at, binary, date, id, num, time, uuid,
     },
     error::{Fail, Outcome, driver},
     outbox,
@@ -211,6 +211,13 @@ async fn revoke(tx: &mut Tx, sessions: Vec<bson::Uuid>, at: Timestamp) -> Outcom
 /// How many sessions have ended so far.
 pub(crate) async fn session_rev(tx: &mut Tx) -> Outcome<u64> {
     let count = tx.one::<CountDoc>(doc! { "_id": SESSION_REV }).await?;
+    Ok(count.map_or(0, |count| num(count.value)))
+}
+
+/// The same outside of a transaction: at least those whose end was acknowledged before it was asked.
+pub(crate) async fn ended_sessions(db: Database) -> Outcome<u64> {
+    let counts = db.collection::<CountDoc>(CountDoc::COLLECTION);
+    let count = counts.find_one(doc! { "_id": SESSION_REV }).await?;
     Ok(count.map_or(0, |count| num(count.value)))
 }
 

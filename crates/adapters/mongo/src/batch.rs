@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bson::{Bson, DateTime, Document, doc};
+use futures::future::join;
 use parlance_application::{
     Error,
     ports::store::{Change, Committed, Write},
@@ -15,7 +16,7 @@ use parlance_domain::{
 
 use crate::{
     access::standings,
-    accounts::{live_of, session_rev},
+    accounts::{ended_sessions, live_of},
     documents::{ConversationDoc, MemberDoc, MessageDoc, id, int, time, uuid},
     error::Outcome,
     members::stamped,
@@ -73,9 +74,12 @@ impl<'a> Batch<'a> {
             first.insert("$inc", doc! { "last_seq": count, "rev": count });
             first.insert("$set", doc! { "last_message_at": last });
         }
-        let Some(head) = tx.change_from::<ConversationDoc>(key, first).await? else {
-            return Ok(None);
-        };
+        // Whose end was acknowledged before the batch was begun is counted by now, so this need not be asked in the transaction:
+        // it is on its way together with the first write.
+        let ended = ended_sessions(tx.database());
+        let (head, ended) = join(tx.change_from::<ConversationDoc>(key, first), ended).await;
+        let (head, session_rev) = (head?, ended?);
+        let Some(head) = head else { return Ok(None) };
         let stands = match last {
             Some(last) => (head.last_seq + count, head.rev + count, Some(last)),
             None => stand(&head),
@@ -100,7 +104,6 @@ impl<'a> Batch<'a> {
             }
         }
         let sent = HashMap::new();
-        let session_rev = session_rev(tx).await?;
         let sessions: HashSet<_> = writes.iter().filter_map(|write| write.session).collect();
         let live = if tx.facts.all_live(session_rev, &sessions) {
             sessions

@@ -178,6 +178,11 @@ impl Tx {
         }
     }
 
+    /// For what is read outside of it.
+    pub(crate) fn database(&self) -> Database {
+        self.db.clone()
+    }
+
     fn of<D: Stored>(&self) -> Collection<D> {
         self.db.collection(D::COLLECTION)
     }
