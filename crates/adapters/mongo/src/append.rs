@@ -123,6 +123,7 @@ impl Batch<'_> {
                 let message_id = Some(MessageId(uuid(before.doc.id)));
                 return Err(Error::Conflict { message: SENT_BEFORE, message_id }.into());
             }
+            self.tx.facts.note_repeat();
             let before = before.doc.clone().message(self.workspace());
             return Ok((Committed::Message(before), None));
         }

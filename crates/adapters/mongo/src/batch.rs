@@ -96,7 +96,7 @@ impl<'a> Batch<'a> {
         let mut messages = HashMap::new();
         let mut known = HashMap::new();
         // Nearly no send is a second one. If one is, an index refuses it, and the next try looks.
-        let look = !tx.is_first;
+        let look = !tx.is_first || tx.facts.expects_repeats();
         for filter in wanted(head.id, writes, look) {
             for doc in tx.find::<MessageDoc>(filter).await? {
                 known.insert((doc.author_id, doc.client_msg_id.clone()), doc.id);

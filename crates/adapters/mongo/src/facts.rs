@@ -5,7 +5,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use parlance_domain::{ConversationAction, SessionId, Standing, UserId};
@@ -16,11 +19,15 @@ use crate::documents::ConversationDoc;
 const MOST: usize = 1_024;
 /// The most sessions.
 const MOST_SESSIONS: usize = 65_536;
+/// After a send that had been made before, so many batches are looked up first: whoever comes back with unanswered sends does
+/// not come alone, and a batch that an index refuses is written twice.
+const WARY: u32 = 64;
 
 #[derive(Default)]
 pub(crate) struct Facts {
     posters: Mutex<HashMap<bson::Uuid, Posters>>,
     sessions: Mutex<Sessions>,
+    wary: AtomicU32,
 }
 
 #[derive(Default)]
@@ -68,6 +75,16 @@ impl Facts {
         known.standings.extend(may.map(|(user, standing)| (*user, *standing)));
     }
 
+    /// A send had been made before.
+    pub(crate) fn note_repeat(&self) {
+        self.wary.store(WARY, Ordering::Relaxed);
+    }
+
+    /// Whether the next batch is likely to have sends that have been made before. Asked once for each.
+    pub(crate) fn expects_repeats(&self) -> bool {
+        self.wary.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+    }
+
     /// Whether all of these are known to live, at this count of ended ones.
     pub(crate) fn all_live(&self, session_rev: u64, wanted: &HashSet<SessionId>) -> bool {
         let sessions = lock(&self.sessions);
@@ -85,4 +102,18 @@ impl Facts {
 
 fn lock<T>(facts: &Mutex<T>) -> MutexGuard<'_, T> {
     facts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeat_is_remembered_for_a_while() {
+        let facts = Facts::default();
+        assert!(!facts.expects_repeats());
+        facts.note_repeat();
+        assert!((0..WARY).all(|_| facts.expects_repeats()));
+        assert!(!facts.expects_repeats());
+    }
 }
