@@ -10,3 +10,4 @@ mod messages;
 mod peers;
 mod resume;
 mod sequencer;
+mod states;

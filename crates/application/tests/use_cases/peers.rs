@@ -56,18 +56,18 @@ impl Subscription for Says {
     }
 }
 
-struct Scene {
-    node: TestNode,
+pub(super) struct Scene {
+    pub(super) node: TestNode,
     bus: mpsc::UnboundedSender<Heard>,
     topics: mpsc::UnboundedReceiver<(bool, Vec<Topic>)>,
-    ada: UserId,
+    pub(super) ada: UserId,
     bob: UserId,
     here: ConversationId,
 }
 
-const HERE: ConversationId = ConversationId(Uuid::from_u128(77));
+pub(super) const HERE: ConversationId = ConversationId(Uuid::from_u128(77));
 
-fn nothing_new() -> Look {
+pub(super) fn nothing_new() -> Look {
     Look {
         heads: vec![],
         admitted: vec![],
@@ -86,7 +86,7 @@ async fn scene(mut changes: MockChanges, store: MockMessages) -> Scene {
     quiet_scene(changes, MockConversations::new(), store).await
 }
 
-async fn quiet_scene(
+pub(super) async fn quiet_scene(
     changes: MockChanges,
     conversations: MockConversations,
     store: MockMessages,
@@ -139,11 +139,11 @@ fn replays(to_rev: u64, access_rev: u64) -> MockMessages {
 }
 
 impl Scene {
-    fn says(&self, heard: Heard) {
+    pub(super) fn says(&self, heard: Heard) {
         self.bus.send(heard).expect("the node listens");
     }
 
-    async fn until(&self, number: u32, types: &[&str]) {
+    pub(super) async fn until(&self, number: u32, types: &[&str]) {
         let seen = async {
             while self.node.fanout.types(socket(number)) != types {
                 tokio::time::sleep(Duration::from_millis(5)).await;

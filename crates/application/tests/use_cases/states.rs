@@ -1,0 +1,80 @@
+//! State events that a look at the store finds: told where nobody told them, once, and to those who are still there.
+
+use std::{sync::Arc, time::Duration};
+
+use parlance_application::{
+    live::{Event, Frame},
+    ports::{
+        Heard,
+        store::{Look, Readers, State, Subject},
+    },
+};
+use parlance_domain::{Timestamp, UserId};
+use parlance_testkit::{
+    mocks::{MockChanges, MockConversations, MockMessages},
+    socket,
+};
+use uuid::Uuid;
+
+use crate::peers::{HERE, nothing_new, quiet_scene};
+
+const EVE: UserId = UserId(Uuid::from_u128(99));
+const EVES: Subject = Subject::Participant(HERE, EVE);
+
+/// Eve came into the conversation before the second look, and all later ones show it.
+fn eve_comes_in() -> MockChanges {
+    let (mut changes, mut looks) = (MockChanges::new(), 0);
+    changes.expect_changes().returning(move |_| {
+        looks += 1;
+        if looks == 1 {
+            return Ok(nothing_new());
+        }
+        let now = Timestamp::from_millis(looks * 1_000);
+        let traces = vec![(EVES, Timestamp::from_millis(1_500))];
+        Ok(Look { traces, until: now, ..nothing_new() })
+    });
+    changes.expect_states().once().returning(|_| Ok(vec![(EVES, State::Inside)]));
+    changes
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_is_told_once_and_to_those_who_are_still_there() {
+    let mut changes = eve_comes_in();
+    let ada = Arc::new(std::sync::OnceLock::<UserId>::new());
+    let still = ada.clone();
+    changes.expect_readers().returning(move |_, _| {
+        Ok(Readers { access_rev: 2, users: still.get().copied().into_iter().collect() })
+    });
+    let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
+    ada.set(scene.ada).expect("set once");
+    scene.until(1, &["conversation.member_joined"]).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(scene.node.fanout.types(socket(1)), ["conversation.member_joined"]);
+    assert!(scene.node.fanout.types(socket(2)).is_empty(), "Bob was removed at another node");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_bus_has_told_is_not_told_again() {
+    let mut changes = eve_comes_in();
+    changes.expect_readers().returning(|_, users| Ok(Readers { access_rev: 1, users }));
+    let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
+    let (conversation_id, about) = (HERE, Some(EVES));
+    let frame = Frame::member_joined(HERE, EVE);
+    let joined = Event::Conversation { conversation_id, about, frame };
+    scene.says(Heard::Event(Arc::new(joined)));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    for who in [1, 2] {
+        assert_eq!(scene.node.fanout.types(socket(who)), ["conversation.member_joined"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_state_than_the_bus_told_last_is_told() {
+    let mut changes = eve_comes_in();
+    changes.expect_readers().returning(|_, users| Ok(Readers { access_rev: 1, users }));
+    let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
+    let (conversation_id, about) = (HERE, Some(EVES));
+    let frame = Frame::member_left(HERE, EVE);
+    scene.says(Heard::Event(Arc::new(Event::Conversation { conversation_id, about, frame })));
+    scene.until(1, &["conversation.member_left", "conversation.member_joined"]).await;
+}
