@@ -5,7 +5,7 @@ use parlance_domain::{
     ClientMsgId, ConversationId, Emoji, Message, MessageId, MessageText, UserId,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     Caller, Error, Result,
@@ -20,12 +20,16 @@ use crate::{
     rate_limit::WriteLimit,
 };
 
+/// How many of those who are to be refused ask the store at once.
+const ASKED: usize = 16;
+
 /// Messages, their changes and their history. What the socket and REST both call.
 pub struct Messages {
     store: Arc<dyn store::Messages>,
     sequencer: Sequencer,
     ambient: Arc<dyn Ambient>,
     limit: Option<Arc<WriteLimit>>,
+    earlier: Earlier,
 }
 
 /// A send's answer.
@@ -44,7 +48,8 @@ impl Messages {
         ambient: Arc<dyn Ambient>,
         limit: Option<Arc<WriteLimit>>,
     ) -> Self {
-        Self { store, sequencer, ambient, limit }
+        let earlier = Earlier { store: store.clone(), turns: Arc::new(Semaphore::new(ASKED)) };
+        Self { store, sequencer, ambient, limit, earlier }
     }
 
     /// Sends a message. It takes its place in the conversation's queue at once, before the future is polled: sends made one
@@ -62,8 +67,8 @@ impl Messages {
             Ok(text) => text,
             Err(invalid) => {
                 let refusal = Error::invalid("text", invalid);
-                let store = self.store.clone();
-                let refused = refuse(store, actor, conversation, client_msg_id, refusal);
+                let earlier = self.earlier.clone();
+                let refused = earlier.or_refuse(actor, conversation, client_msg_id, refusal);
                 return Either::Left(Either::Left(refused));
             }
         };
@@ -73,10 +78,10 @@ impl Messages {
         let at = self.ambient.now();
         let write = Write { actor, session, at, change: Change::Send(draft) };
         if let Some((limited, client_msg_id)) = limited {
-            let (store, sequencer) = (self.store.clone(), self.sequencer.clone());
+            let (earlier, sequencer) = (self.earlier.clone(), self.sequencer.clone());
             return Either::Left(Either::Right(async move {
                 // Only what has been sent before goes on: it takes nothing.
-                match store.sent(actor, conversation, &client_msg_id).await? {
+                match earlier.send(actor, conversation, &client_msg_id).await? {
                     Some(_) => sent(sequencer.submit(conversation, write).await),
                     None => Err(limited),
                 }
@@ -175,17 +180,37 @@ impl Messages {
     }
 }
 
-/// An invalid text is refused only after the checks that come before: access, then the look for the same id.
-async fn refuse(
+/// What has been sent before, asked by those who are to be refused if it was not: they wait for each other, so that a flood of
+/// them leaves the store to those who are not.
+#[derive(Clone)]
+struct Earlier {
     store: Arc<dyn store::Messages>,
-    author: UserId,
-    conversation: ConversationId,
-    client_msg_id: ClientMsgId,
-    refusal: Error,
-) -> Result<Sent> {
-    match store.sent(author, conversation, &client_msg_id).await? {
-        Some(id) => Err(Error::Conflict { message: store::SENT_BEFORE, message_id: Some(id) }),
-        None => Err(refusal),
+    turns: Arc<Semaphore>,
+}
+
+impl Earlier {
+    async fn send(
+        &self,
+        author: UserId,
+        conversation: ConversationId,
+        client_msg_id: &ClientMsgId,
+    ) -> Result<Option<MessageId>> {
+        let _turn = self.turns.acquire().await.map_err(Error::internal)?;
+        self.store.sent(author, conversation, client_msg_id).await
+    }
+
+    /// An invalid text is refused only after the checks that come before: access, then the look for the same id.
+    async fn or_refuse(
+        self,
+        author: UserId,
+        conversation: ConversationId,
+        client_msg_id: ClientMsgId,
+        refusal: Error,
+    ) -> Result<Sent> {
+        match self.send(author, conversation, &client_msg_id).await? {
+            Some(id) => Err(Error::Conflict { message: store::SENT_BEFORE, message_id: Some(id) }),
+            None => Err(refusal),
+        }
     }
 }
 

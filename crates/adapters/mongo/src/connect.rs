@@ -59,7 +59,7 @@ impl MongoStore {
         now: Timestamp,
         migrate: bool,
     ) -> Result<Self> {
-        let db = open(uri).await?;
+        let (db, connections) = open(uri).await?;
         if migrate {
             migrate::run(&db).await?;
         } else {
@@ -67,7 +67,8 @@ impl MongoStore {
         }
         let epoch = epoch(&db, epoch_if_new, now).await?;
         let sessions = Sessions::start(&db);
-        Ok(Self { db, epoch: epoch.into(), lanes: Arc::default(), sessions, facts: Arc::default() })
+        let lanes = Arc::new(Lanes::over(connections));
+        Ok(Self { db, epoch: epoch.into(), lanes, sessions, facts: Arc::default() })
     }
 
     /// Gives the store's history another name: what clients hold of it is out of date. Nodes know it from their start.
@@ -107,15 +108,17 @@ impl MongoStore {
     }
 }
 
-/// The database, if its server can keep Parlance's promises.
-pub(crate) async fn open(uri: &str) -> Result<Database> {
+/// The database, if its server can keep Parlance's promises, and how many connections to it there may be.
+pub(crate) async fn open(uri: &str) -> Result<(Database, usize)> {
     let mut options = ClientOptions::parse(uri)
         .await
         .map_err(|error| Error::internal(format_args!("the MongoDB URI: {error}")))?;
     options.server_selection_timeout.get_or_insert(SELECTION);
     options.connect_timeout.get_or_insert(SELECTION);
     options.heartbeat_freq.get_or_insert(LOOK);
-    options.max_pool_size.get_or_insert(CONNECTIONS);
+    let connections = *options.max_pool_size.get_or_insert(CONNECTIONS);
+    // To the driver, none is any number.
+    let connections = if connections == 0 { CONNECTIONS } else { connections };
     options.app_name.get_or_insert_with(|| DATABASE.to_owned());
     let name = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());
     let client = Client::with_options(options).map_err(|error| driver(&error))?;
@@ -126,7 +129,7 @@ pub(crate) async fn open(uri: &str) -> Result<Database> {
         .build();
     let db = client.database_with_options(&name, options);
     transactional(&hello(&db).await?)?;
-    Ok(db)
+    Ok((db, usize::try_from(connections).unwrap_or(usize::MAX)))
 }
 
 /// Refuses a server that has no transactions: one that is neither in a replica set nor a router to several.

@@ -23,7 +23,7 @@ use crate::{
     members::{READ, counted, enter, insert_channel, joined},
     paging::narrow,
     traces::leave_trace,
-    tx::{Tx, atomic},
+    tx::{Tx, atomic, in_turn},
     unread,
     views::{self, users},
 };
@@ -130,7 +130,7 @@ impl Conversations for MongoStore {
         at: Timestamp,
     ) -> Result<Entry> {
         let _turn = self.lanes.turn(id.0).await;
-        atomic!(self, |tx| {
+        in_turn!(self, |tx| {
             lock(tx, actor, id, ConversationAction::Join).await?;
             enter(tx, id, actor, at).await
         })
@@ -144,7 +144,7 @@ impl Conversations for MongoStore {
         at: Timestamp,
     ) -> Result<Entry> {
         let _turn = self.lanes.turn(id.0).await;
-        atomic!(self, |tx| {
+        in_turn!(self, |tx| {
             let seen = lock(tx, actor, id, ConversationAction::AddMember).await?;
             let workspace = WorkspaceId(uuid(seen.head.workspace_id));
             role_in(tx, user, workspace).await?.ok_or(Error::NotFound("user"))?;
@@ -164,7 +164,7 @@ impl Conversations for MongoStore {
             ConversationAction::RemoveMember
         };
         let _turn = self.lanes.turn(channel.0).await;
-        atomic!(self, |tx| {
+        in_turn!(self, |tx| {
             let seen = lock(tx, actor, channel, action).await?;
             if seen.head.general {
                 return Err(Error::conflict(GENERAL_STAYS).into());
@@ -207,7 +207,7 @@ impl Conversations for MongoStore {
 
     async fn delete_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<()> {
         let _turn = self.lanes.turn(id.0).await;
-        atomic!(self, |tx| {
+        in_turn!(self, |tx| {
             let seen = lock(tx, actor, id, ConversationAction::Delete).await?;
             if seen.head.general {
                 return Err(Error::conflict(GENERAL_STAYS).into());

@@ -19,7 +19,7 @@ use crate::{
     append,
     documents::{ConversationDoc, MessageDoc, id, int, num, uuid},
     error::Outcome,
-    tx::{Tx, atomic},
+    tx::{Tx, atomic, in_turn},
 };
 
 #[async_trait]
@@ -30,7 +30,7 @@ impl Messages for MongoStore {
         writes: Vec<Write>,
     ) -> Result<Vec<Result<Commit>>> {
         let _turn = self.lanes.turn(conversation.0).await;
-        atomic!(self, |tx| append::run(tx, conversation, &writes).await)
+        in_turn!(self, |tx| append::run(tx, conversation, &writes).await)
     }
 
     async fn sent(

@@ -48,7 +48,8 @@ const EXISTS: i32 = 48;
 
 /// Brings the schema of the database that the URI names up to date; tells the steps that it took.
 pub async fn migrate(uri: &str) -> Result<Vec<String>> {
-    run(&open(uri).await?).await
+    let (db, _) = open(uri).await?;
+    run(&db).await
 }
 
 /// The same, once connected.

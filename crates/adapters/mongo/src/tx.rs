@@ -55,8 +55,20 @@ pub(crate) fn primary() -> SelectionCriteria {
     SelectionCriteria::ReadPreference(mongodb::options::ReadPreference::Primary)
 }
 
-/// Runs `$body`, an expression with `?` and `.await` over the transaction `$tx`, until it is committed or refused.
+/// Runs `$body`, an expression with `?` and `.await` over the transaction `$tx`, until it is committed or refused, once it
+/// has its share of the connections.
 macro_rules! atomic {
+    ($store:expr, |$tx:ident| $body:expr) => {
+        match $store.lanes.share().await {
+            Ok(_share) => $crate::tx::in_turn!($store, |$tx| $body),
+            Err(busy) => Err(busy),
+        }
+    };
+}
+pub(crate) use atomic;
+
+/// The same at once, for writers whose turn it is in their lane: they hold others up.
+macro_rules! in_turn {
     ($store:expr, |$tx:ident| $body:expr) => {{
         let mut tries = $crate::tx::Tries::begin();
         loop {
@@ -74,7 +86,7 @@ macro_rules! atomic {
         }
     }};
 }
-pub(crate) use atomic;
+pub(crate) use in_turn;
 
 /// Counts the tries of one transaction.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ use crate::{
     outbox,
     paging::narrow,
     traces::{leave_trace, leave_traces},
-    tx::{Tx, atomic},
+    tx::{Tx, atomic, in_turn},
     views::{membership, one, users, with_workspaces},
 };
 
@@ -91,7 +91,7 @@ impl Workspaces for MongoStore {
         let found = found.ok_or(Error::NotFound("join code"))?;
         let heads = self.heads_in(actor, WorkspaceId(uuid(found.id))).await?;
         let _turns = self.turns(uuid(found.id), &heads).await;
-        atomic!(self, |tx| {
+        in_turn!(self, |tx| {
             lock_all(tx, &heads).await?;
             let found = tx.one::<WorkspaceDoc>(open.clone()).await?;
             let workspace = found.ok_or(Error::NotFound("join code"))?;
@@ -112,7 +112,7 @@ impl Workspaces for MongoStore {
         code: JoinCode,
     ) -> Result<Workspace> {
         let _turn = self.lanes.turn(id.0).await;
-        atomic!(self, |tx| {
+        in_turn!(self, |tx| {
             authorize_workspace(tx, actor, id, WorkspaceAction::RotateJoinCode).await?;
             change(tx, id, doc! { "join_code": code.as_str() }).await?;
             one(tx, actor, id).await
@@ -126,7 +126,7 @@ impl Workspaces for MongoStore {
         name: &WorkspaceName,
     ) -> Result<Workspace> {
         let _turn = self.lanes.turn(id.0).await;
-        atomic!(self, |tx| {
+        in_turn!(self, |tx| {
             authorize_workspace(tx, actor, id, WorkspaceAction::Update).await?;
             change(tx, id, doc! { "name": name.as_str() }).await?;
             leave_trace(tx, Subject::Workspace(id)).await?;
@@ -144,7 +144,7 @@ impl Workspaces for MongoStore {
         let heads: Vec<_> =
             self.all::<ConversationDoc>(live).await?.into_iter().map(|head| head.id).collect();
         let _turns = self.turns(workspace.0, &heads).await;
-        atomic!(self, |tx| {
+        in_turn!(self, |tx| {
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, WorkspaceAction::Delete).await?;
             let gone = doc! { "deleted": true, "deleted_at": time(at) };
@@ -192,7 +192,7 @@ impl Workspaces for MongoStore {
     ) -> Result<Admission> {
         let heads = self.heads_in(new.user_id, workspace).await?;
         let _turns = self.turns(workspace.0, &heads).await;
-        atomic!(self, |tx| {
+        in_turn!(self, |tx| {
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, WorkspaceAction::AddMember).await?;
             let known = tx.one::<UserDoc>(doc! { "_id": id(new.user_id.0) }).await?;
@@ -214,7 +214,7 @@ impl Workspaces for MongoStore {
         role: Role,
     ) -> Result<Member> {
         let _turn = self.lanes.turn(workspace.0).await;
-        atomic!(self, |tx| {
+        in_turn!(self, |tx| {
             authorize_workspace(tx, actor, workspace, WorkspaceAction::ChangeRole).await?;
             let before = role_in(tx, user, workspace).await?.ok_or(Error::NotFound("member"))?;
             change(tx, workspace, doc! {}).await?;
@@ -239,7 +239,7 @@ impl Workspaces for MongoStore {
             if actor == user { WorkspaceAction::Leave } else { WorkspaceAction::RemoveMember };
         let heads = self.heads_in(user, workspace).await?;
         let _turns = self.turns(workspace.0, &heads).await;
-        atomic!(self, |tx| {
+        in_turn!(self, |tx| {
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, action).await?;
             let before = role_in(tx, user, workspace).await?.ok_or(Error::NotFound("member"))?;

@@ -6,6 +6,8 @@
 mod changes;
 #[path = "store/contract.rs"]
 mod contract;
+#[path = "store/load.rs"]
+mod load;
 #[path = "store/migrations.rs"]
 mod migrations;
 #[path = "store/nodes.rs"]

@@ -1,17 +1,28 @@
 //! Sending.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::future::join_all;
 use parlance_application::{
-    App, Error,
+    App, Error, Result,
     ports::store::{Change, Commit, Committed, SENT_BEFORE, Write},
 };
 use parlance_domain::{ChangeKind, ConversationId, MessageId};
 use parlance_testkit::{
-    TestNode, caller, client_msg_id, message,
+    MemoryStore, TestNode, Weather, caller, client_msg_id, message,
     mocks::{MockMessages, MockStore},
 };
+use tokio::sync::Semaphore;
 
 /// What becomes of an empty text when the look for the same id answers this.
-async fn refusal(look: Result<Option<MessageId>, Error>) -> Error {
+async fn refusal(look: Result<Option<MessageId>>) -> Error {
     let node = TestNode::start(MockMessages::new());
     let (ada, here) = (caller(&node.ambient, "ada"), ConversationId(node.ambient.next_uuid()));
     let mut store = MockStore::new();
@@ -88,11 +99,47 @@ async fn a_sender_has_a_share_and_duplicates_are_free() {
         assert!(send(&n.to_string()).await.is_ok(), "send {n}");
     }
     let refused = send("one more").await;
-    let wait = std::time::Duration::from_millis(10);
+    let wait = Duration::from_millis(10);
     assert!(matches!(refused, Err(Error::RateLimited { retry_after }) if retry_after == wait));
     assert!(send("again").await.is_ok_and(|sent| sent.duplicate));
     tokio::time::advance(wait).await;
     assert!(send("one more").await.is_ok());
+}
+
+/// A store that answers no look for an earlier send until it is told to.
+struct Still {
+    asked: AtomicUsize,
+    answers: Semaphore,
+}
+
+#[async_trait]
+impl Weather for Still {
+    async fn before(&self, method: &'static str) -> Result<()> {
+        if method == "sent" {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.answers.acquire().await.expect("is never closed").forget();
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_to_be_refused_leave_the_store_to_others() {
+    let node = TestNode::start(MockMessages::new());
+    let (ada, here) = (caller(&node.ambient, "ada"), ConversationId(node.ambient.next_uuid()));
+    let still = Arc::new(Still { asked: AtomicUsize::new(0), answers: Semaphore::new(0) });
+    let app = node.app(MemoryStore::new().behind(still.clone()));
+    let sends = (0..100).map(|n| app.messages.send(&ada, here, client_msg_id(&n.to_string()), ""));
+    let refused = join_all(sends);
+    let answers = async {
+        // The clock goes on when nobody can.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(still.asked.load(Ordering::Relaxed), 16);
+        still.answers.add_permits(100);
+    };
+    let (refused, ()) = tokio::join!(refused, answers);
+    assert!(refused.iter().all(|refused| matches!(refused, Err(Error::NotFound(_)))));
+    assert_eq!(still.asked.load(Ordering::Relaxed), 100);
 }
 
 fn uuid_of(n: u128) -> uuid::Uuid {

@@ -248,7 +248,7 @@ async fn sessions_and_workspace_members_are_looked_at_too() {
     changes
         .expect_ended_sessions()
         .returning(move |of| Ok(of.into_iter().filter(|asked| *asked == session).collect()));
-    changes.expect_workspace_members().returning(|_, _| Ok(vec![]));
+    changes.expect_workspace_members().returning(|_, users| Ok(users));
     let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
     let eve = UserId(scene.node.ambient.next_uuid());
     scene.node.register(socket(3), eve, session, 0).await;

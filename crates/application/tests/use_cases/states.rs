@@ -3,23 +3,25 @@
 use std::{sync::Arc, time::Duration};
 
 use parlance_application::{
-    live::{Event, Frame},
+    live::{Attachment, Event, Frame},
     ports::{
         Heard,
         store::{Look, Readers, State, Subject},
     },
 };
-use parlance_domain::{Timestamp, UserId};
+use parlance_domain::{SessionId, Timestamp, UserId, WorkspaceId};
 use parlance_testkit::{
     mocks::{MockChanges, MockConversations, MockMessages},
     socket,
 };
+use serde_json::json;
 use uuid::Uuid;
 
-use crate::peers::{HERE, nothing_new, quiet_scene};
+use crate::peers::{HERE, Scene, nothing_new, quiet_scene};
 
 const EVE: UserId = UserId(Uuid::from_u128(99));
 const EVES: Subject = Subject::Participant(HERE, EVE);
+const TEAM: WorkspaceId = WorkspaceId(Uuid::from_u128(6));
 
 /// Eve came into the conversation before the second look, and all later ones show it.
 fn eve_comes_in() -> MockChanges {
@@ -77,4 +79,56 @@ async fn another_state_than_the_bus_told_last_is_told() {
     let frame = Frame::member_left(HERE, EVE);
     scene.says(Heard::Event(Arc::new(Event::Conversation { conversation_id, about, frame })));
     scene.until(1, &["conversation.member_left", "conversation.member_joined"]).await;
+}
+
+/// Looks show a workspace in which nobody is found any more; it, or Eve in it, has gone since the states were asked for.
+fn eve_is_out(gone: impl Fn(&Subject) -> bool + Send + 'static) -> MockChanges {
+    let (mut changes, mut looks) = (MockChanges::new(), 0);
+    changes.expect_changes().returning(move |_| {
+        looks += 1;
+        let workspaces = if looks == 1 { vec![] } else { vec![TEAM] };
+        Ok(Look { workspaces, ..nothing_new() })
+    });
+    changes.expect_workspace_members().returning(|_, _| Ok(vec![]));
+    changes.expect_states().returning(move |of| {
+        let of = of.into_iter().filter(&gone);
+        Ok(of.map(|subject| (subject, State::Gone)).collect())
+    });
+    changes
+}
+
+/// Eve listens to the workspace with the third connection.
+async fn with_eve(changes: MockChanges) -> Scene {
+    let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
+    let session = SessionId(scene.node.ambient.next_uuid());
+    scene.node.register(socket(3), EVE, session, 0).await;
+    let attachment = Attachment { workspaces: vec![TEAM], ..Attachment::default() };
+    scene.node.live.attach(socket(3), attachment).await;
+    scene
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workspace_that_ends_while_its_members_are_asked_for_is_told_as_deleted() {
+    let scene = with_eve(eve_is_out(|subject| *subject == Subject::Workspace(TEAM))).await;
+    scene.until(3, &["workspace.deleted"]).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(scene.node.fanout.types(socket(3)), ["workspace.deleted"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_removed_while_the_members_are_asked_for_is_told() {
+    let scene = with_eve(eve_is_out(|subject| *subject == Subject::Member(TEAM, EVE))).await;
+    scene.until(3, &["member.left"]).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(scene.node.fanout.types(socket(3)), ["member.left"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_come_back_meanwhile_stays() {
+    let scene = with_eve(eve_is_out(|_| false)).await;
+    let (workspace_id, about) = (TEAM, None);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let frame = Frame::encode(&json!({ "type": "workspace.updated" }));
+    scene.says(Heard::Event(Arc::new(Event::Workspace { workspace_id, about, frame })));
+    scene.until(3, &["workspace.updated"]).await;
 }

@@ -21,7 +21,7 @@ const ASKED: usize = 1_000;
 /// What the store has said of what a look has found.
 pub(in crate::live) struct Found {
     states: Vec<(Subject, State)>,
-    /// Who is no longer in a workspace, of those who listen.
+    /// Who is no longer in a workspace that is still there, of those who listen.
     gone: Vec<(WorkspaceId, UserId)>,
     /// Who may still hear of a conversation. Asked for after the states, so whoever is named may know them.
     readers: HashMap<ConversationId, HashSet<UserId>>,
@@ -74,13 +74,7 @@ impl Actor {
         let Found { states, gone, readers } = found;
         for (workspace_id, user_id) in gone {
             let left = Frame::workspace_member_left(workspace_id, user_id);
-            let of = Subject::Member(workspace_id, user_id);
-            let deleted = states.contains(&(Subject::Workspace(workspace_id), State::Gone));
-            if deleted {
-                // They are told by the event that all are told by.
-                continue;
-            }
-            if self.told.is_news(Telling::Of(of), &left) && states.contains(&(of, State::Gone)) {
+            if self.told.is_news(Telling::Of(Subject::Member(workspace_id, user_id)), &left) {
                 let inside = |c: &Connection| c.workspaces.contains(&workspace_id);
                 let _ = self.tell_user(user_id, Scope::User, &left, inside, |_| false).await;
             }
@@ -242,7 +236,7 @@ impl Actor {
 /// The states first: who is found to be there after that may know them.
 async fn answer(peers: &Peers, question: &Question) -> Result<Found> {
     let Question { subjects, workspaces, conversations } = question;
-    let states = if subjects.is_empty() {
+    let mut states = if subjects.is_empty() {
         Vec::new()
     } else {
         peers.changes.states(subjects.clone()).await?
@@ -254,12 +248,42 @@ async fn answer(peers: &Peers, question: &Question) -> Result<Found> {
         let left = users.iter().filter(|user| !still.contains(user));
         gone.extend(left.map(|user| (*workspace, *user)));
     }
+    ends(peers, &mut states, &mut gone).await?;
     let mut readers = HashMap::default();
     for (conversation, users) in conversations {
         let found = peers.changes.readers(*conversation, users.clone()).await?;
         readers.insert(*conversation, found.users.into_iter().collect());
     }
     Ok(Found { states, gone, readers })
+}
+
+/// Adds how those have gone who are no longer in a workspace, with it or without it: that may have been later than the
+/// states, and once they are no listeners nobody would tell them.
+async fn ends(
+    peers: &Peers,
+    states: &mut Vec<(Subject, State)>,
+    gone: &mut Vec<(WorkspaceId, UserId)>,
+) -> Result<()> {
+    let workspaces: HashSet<_> = gone.iter().map(|(id, _)| Subject::Workspace(*id)).collect();
+    if workspaces.is_empty() {
+        return Ok(());
+    }
+    let mut ended = peers.changes.states(workspaces.into_iter().collect()).await?;
+    ended.retain(|(_, state)| *state == State::Gone);
+    let deleted: HashSet<_> = ended.iter().map(|(subject, _)| *subject).collect();
+    gone.retain(|(id, _)| !deleted.contains(&Subject::Workspace(*id)));
+    let members: Vec<_> = gone.iter().map(|(id, user)| Subject::Member(*id, *user)).collect();
+    for asked in members.chunks(ASKED) {
+        ended.extend(peers.changes.states(asked.to_vec()).await?);
+    }
+    let ended: HashMap<_, _> = ended.into_iter().collect();
+    // Who has come back since is told so by what brought them back, and not that they had left.
+    gone.retain(|(id, user)| ended.get(&Subject::Member(*id, *user)) == Some(&State::Gone));
+    states.retain(|(subject, _)| !ended.contains_key(subject));
+    states.extend(ended);
+    // Workspaces first, as they were asked for.
+    states.sort_unstable_by_key(|(subject, _)| *subject);
+    Ok(())
 }
 
 const fn conversation(subject: &Subject) -> Option<ConversationId> {
