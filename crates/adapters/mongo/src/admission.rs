@@ -6,7 +6,6 @@ use parlance_application::{
     ports::store::{Admission, SnapshotEntry, Subject},
 };
 use parlance_domain::{ConversationId, Role, Timestamp, UserId, WorkspaceId};
-use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use crate::{
@@ -14,6 +13,7 @@ use crate::{
     access::see,
     documents::{ConversationDoc, MemberDoc, RoleDoc, WorkspaceDoc, id, num, time, uuid},
     error::Outcome,
+    lanes::{Lane, Writing},
     members::{JOINED, bump, enter, mine},
     traces::leave_trace,
     tx::Tx,
@@ -39,13 +39,9 @@ impl MongoStore {
     }
 
     /// The turn of a writer of a workspace and of heads in it.
-    pub(crate) async fn turns(
-        &self,
-        workspace: Uuid,
-        heads: &[bson::Uuid],
-    ) -> Vec<MutexGuard<'_, ()>> {
+    pub(crate) async fn turns(&self, workspace: Uuid, heads: &[bson::Uuid]) -> Writing<'_> {
         let heads = heads.iter().map(|head| uuid(*head));
-        self.lanes.turns(heads.chain([workspace])).await
+        self.lanes.turns(heads.chain([workspace]).map(Lane::Head).collect()).await
     }
 }
 

@@ -1,14 +1,16 @@
-//! A batch of one conversation's changes: what each write does to the [`Batch`].
+//! What each write of a group does to its [`Batch`].
 //!
 //! Each write checks everything before it changes anything, so that a refused one leaves no trace; trouble of the server
-//! ends the whole batch.
+//! ends the whole group.
+
+use std::collections::HashSet;
 
 use parlance_application::{
     Error, Result, Unauthenticated,
     ports::store::{Change, Commit, Committed, Draft, SENT_BEFORE, Write},
 };
 use parlance_domain::{
-    ChangeKind, ChannelName, ConversationAction, ConversationId, MessageId, MessageText, Standing,
+    ChangeKind, ChannelName, ConversationAction, MessageId, MessageText, SessionId, Standing,
     Timestamp, Topic, UserId,
 };
 use sha2::{Digest, Sha256};
@@ -18,62 +20,76 @@ use crate::{
     conversations::{NAME_TAKEN, name_taken},
     documents::{MessageDoc, binary, id, num, time, uuid},
     error::{Fail, Outcome},
+    group::{Append, Group},
     reactions,
     tx::Tx,
 };
 
-/// Runs all writes of a batch.
-pub(crate) async fn run(
-    tx: &mut Tx,
-    conversation: ConversationId,
-    writes: &[Write],
-) -> Outcome<Vec<Result<Commit>>> {
-    if writes.is_empty() {
-        return Ok(Vec::new());
+/// What has become of one conversation's writes.
+pub(crate) type Answers = Vec<Result<Commit>>;
+
+/// Runs all writes of a group, and answers for each append.
+pub(crate) async fn run(tx: &mut Tx, appends: &[Append]) -> Outcome<Vec<Answers>> {
+    let mut group = Group::begin(tx, appends).await?;
+    let Group { batches, session_rev, live } = &mut group;
+    let mut all = Vec::with_capacity(appends.len());
+    for (batch, (_, writes)) in batches.iter_mut().zip(appends) {
+        let Some(batch) = batch else {
+            let missing = |write: &Write| Err(Error::NotFound(subject(&write.change)));
+            all.push(writes.iter().map(missing).collect());
+            continue;
+        };
+        let mut answers = Vec::with_capacity(writes.len());
+        for write in writes {
+            answers.push(match batch.one(tx, live, write).await {
+                Ok((subject, kind)) => Ok(Commit {
+                    subject,
+                    change: kind.map(|kind| (kind, num(batch.head.rev))),
+                    access_rev: num(batch.head.access_rev),
+                    session_rev: *session_rev,
+                }),
+                Err(fail @ Fail::Refused(Error::Internal { .. } | Error::Unavailable { .. })) => {
+                    return Err(fail);
+                }
+                Err(Fail::Refused(error)) => Err(error),
+                Err(fail) => return Err(fail),
+            });
+        }
+        all.push(answers);
     }
-    let Some(mut batch) = Batch::begin(tx, conversation, writes).await? else {
-        let missing = |write: &Write| Err(Error::NotFound(subject(&write.change)));
-        return Ok(writes.iter().map(missing).collect());
-    };
-    let mut answers = Vec::with_capacity(writes.len());
-    for write in writes {
-        answers.push(match batch.one(write).await {
-            Ok(commit) => Ok(commit),
-            Err(fail @ Fail::Refused(Error::Internal { .. } | Error::Unavailable { .. })) => {
-                return Err(fail);
-            }
-            Err(Fail::Refused(error)) => Err(error),
-            Err(fail) => return Err(fail),
-        });
-    }
-    batch.finish().await?;
-    Ok(answers)
+    group.finish(tx).await?;
+    Ok(all)
 }
 
-impl Batch<'_> {
-    async fn one(&mut self, write: &Write) -> Outcome<Commit> {
+impl Batch {
+    async fn one(
+        &mut self,
+        tx: &mut Tx,
+        live: &HashSet<SessionId>,
+        write: &Write,
+    ) -> Outcome<Done> {
         let Write { actor, session, at, change } = write;
-        if session.is_some_and(|session| !self.live.contains(&session)) {
+        if session.is_some_and(|session| !live.contains(&session)) {
             return Err(Error::from(Unauthenticated::Revoked).into());
         }
         let what = subject(change);
         let standing = self.standings.get(actor).copied().unwrap_or(Standing::Outsider);
         let permit =
             |action| standing.permits(action).map_err(|denied| Error::denied(denied, what));
-        let (subject, kind) = match change {
+        match change {
             Change::Send(draft) => {
                 permit(ConversationAction::Post)?;
-                self.send(*actor, *at, draft)?
+                self.send(tx, *actor, *at, draft)
             }
             Change::UpdateChannel { name, topic } => {
                 permit(ConversationAction::Update)?;
-                self.update_channel(name.as_ref(), topic.as_ref()).await?
+                self.update_channel(tx, name.as_ref(), topic.as_ref()).await
             }
             Change::Edit { message_id, text } => {
                 permit(ConversationAction::Read)?;
                 let message = self.message(*message_id)?;
                 permit(ConversationAction::Post)?;
-                self.edit(message, *actor, *at, text)?
+                self.edit(message, *actor, *at, text)
             }
             Change::Delete { message_id } => {
                 permit(ConversationAction::Read)?;
@@ -84,7 +100,7 @@ impl Batch<'_> {
                 } else {
                     ConversationAction::DeleteOthersMessage
                 })?;
-                self.delete(message, *actor, *at).await?
+                self.delete(tx, message, *actor, *at).await
             }
             Change::React { message_id, emoji } => {
                 permit(ConversationAction::Read)?;
@@ -94,27 +110,21 @@ impl Batch<'_> {
                     return Err(deleted());
                 }
                 let (user, rev) = (id(actor.0), self.head.rev + 1);
-                let new = reactions::add(self.tx, &mut message, user, emoji.as_str(), rev).await?;
-                self.keep(message, new.then_some(ChangeKind::ReactionAdded))
+                let new = reactions::add(tx, &mut message, user, emoji.as_str(), rev).await?;
+                Ok(self.keep(message, new.then_some(ChangeKind::ReactionAdded)))
             }
             Change::Unreact { message_id, emoji } => {
                 permit(ConversationAction::Read)?;
                 let mut message = self.message(*message_id)?;
                 permit(ConversationAction::Post)?;
                 let user = id(actor.0);
-                let gone = reactions::remove(self.tx, &mut message, user, emoji.as_str()).await?;
-                self.keep(message, gone.then_some(ChangeKind::ReactionRemoved))
+                let gone = reactions::remove(tx, &mut message, user, emoji.as_str()).await?;
+                Ok(self.keep(message, gone.then_some(ChangeKind::ReactionRemoved)))
             }
-        };
-        Ok(Commit {
-            subject,
-            change: kind.map(|kind| (kind, num(self.head.rev))),
-            access_rev: num(self.head.access_rev),
-            session_rev: self.session_rev,
-        })
+        }
     }
 
-    fn send(&mut self, author: UserId, at: Timestamp, draft: &Draft) -> Outcome<Done> {
+    fn send(&mut self, tx: &Tx, author: UserId, at: Timestamp, draft: &Draft) -> Outcome<Done> {
         let author = id(author.0);
         let digest = binary(&Sha256::digest(draft.text.as_str().as_bytes()));
         let own = (author, draft.client_msg_id.as_str().to_owned());
@@ -123,7 +133,7 @@ impl Batch<'_> {
                 let message_id = Some(MessageId(uuid(before.doc.id)));
                 return Err(Error::Conflict { message: SENT_BEFORE, message_id }.into());
             }
-            self.tx.facts.note_repeat();
+            tx.facts.note_repeat();
             let before = before.doc.clone().message(self.workspace());
             return Ok((Committed::Message(before), None));
         }
@@ -173,6 +183,7 @@ impl Batch<'_> {
 
     async fn delete(
         &mut self,
+        tx: &mut Tx,
         mut message: MessageDoc,
         actor: UserId,
         at: Timestamp,
@@ -180,7 +191,7 @@ impl Batch<'_> {
         if message.deleted_at.is_some() {
             return Ok(self.keep(message, None));
         }
-        reactions::clear(self.tx, &mut message).await?;
+        reactions::clear(tx, &mut message).await?;
         message.text.clear();
         message.deleted_at = Some(time(at));
         message.deleted_by = Some(id(actor.0));
@@ -189,6 +200,7 @@ impl Batch<'_> {
 
     async fn update_channel(
         &mut self,
+        tx: &mut Tx,
         name: Option<&ChannelName>,
         topic: Option<&Topic>,
     ) -> Outcome<Done> {
@@ -198,7 +210,7 @@ impl Batch<'_> {
         let topic =
             topic.map(Topic::as_str).filter(|topic| self.head.topic.as_deref() != Some(topic));
         let kind = match (name, topic) {
-            (Some(name), _) if name_taken(self.tx, workspace, name, own).await? => {
+            (Some(name), _) if name_taken(tx, workspace, name, own).await? => {
                 return Err(Error::conflict(NAME_TAKEN).into());
             }
             (Some(_), _) => ChangeKind::Renamed,

@@ -1,34 +1,22 @@
-//! What a batch of writes is about. The head is locked first, then all that the writes may need is read at once. Messages
-//! and the head change in memory and are written at the end, each once; but the head of a batch of sends is locked by what
-//! it will be if all of them are accepted, and written again only if not.
+//! A conversation's part of a group: its head and messages as they are in memory, and what is to be written of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use bson::{Bson, DateTime, Document, doc};
-use futures::future::join;
 use parlance_application::{
     Error,
     ports::store::{Change, Committed, Write},
 };
-use parlance_domain::{
-    ChangeKind, ConversationId, MessageId, SessionId, Standing, UserId, WorkspaceId,
-};
+use parlance_domain::{ChangeKind, MessageId, Standing, UserId, WorkspaceId};
 
 use crate::{
-    access::standings,
-    accounts::{ended_sessions, live_of},
-    documents::{ConversationDoc, MemberDoc, MessageDoc, id, int, time, uuid},
+    documents::{ConversationDoc, MessageDoc, id, int, time, uuid},
     error::Outcome,
     members::stamped,
-    tx::Tx,
 };
 
-pub(crate) struct Batch<'a> {
-    pub(crate) tx: &'a mut Tx,
+pub(crate) struct Batch {
     pub(crate) head: ConversationDoc,
-    pub(crate) session_rev: u64,
-    /// Those of the writes' sessions that have not ended.
-    pub(crate) live: HashSet<SessionId>,
     /// What the head's own document says by now.
     stands: Stand,
     pub(crate) standings: HashMap<UserId, Standing>,
@@ -58,61 +46,28 @@ pub(crate) enum Fate {
 /// A write's subject, and what happened to it.
 pub(crate) type Done = (Committed, Option<ChangeKind>);
 
-impl<'a> Batch<'a> {
-    /// Locks the head and reads what the writes are about. None if there is no such conversation.
-    pub(crate) async fn begin(
-        tx: &'a mut Tx,
-        conversation: ConversationId,
-        writes: &[Write],
-    ) -> Outcome<Option<Self>> {
-        let key = doc! { "_id": id(conversation.0), "deleted": false };
-        let only_sends = writes.iter().all(|write| matches!(write.change, Change::Send(_)));
-        let last = writes.last().filter(|_| only_sends).map(|write| time(write.at));
-        let mut first = stamped();
+impl Batch {
+    /// Of a head as it was before it was locked for these writes.
+    pub(crate) fn new(head: ConversationDoc, writes: &[Write]) -> Self {
         let count = int(writes.len() as u64);
-        if let Some(last) = last {
-            first.insert("$inc", doc! { "last_seq": count, "rev": count });
-            first.insert("$set", doc! { "last_message_at": last });
-        }
-        // Whose end was acknowledged before the batch was begun is counted by now, so this need not be asked in the transaction:
-        // it is on its way together with the first write.
-        let ended = ended_sessions(tx.database());
-        let (head, ended) = join(tx.change_from::<ConversationDoc>(key, first), ended).await;
-        let (head, session_rev) = (head?, ended?);
-        let Some(head) = head else { return Ok(None) };
-        let stands = match last {
+        let stands = match last_of_sends(writes) {
             Some(last) => (head.last_seq + count, head.rev + count, Some(last)),
             None => stand(&head),
         };
-        let actors: Vec<UserId> = writes.iter().map(|write| write.actor).collect();
-        let posters = only_sends.then(|| tx.facts.posters(&head, &actors)).flatten();
-        let standings = if let Some(posters) = posters {
-            posters
-        } else {
-            let read = standings(tx, &head, &actors).await?;
-            tx.facts.note_standings(&head, &read);
-            read
-        };
-        let mut messages = HashMap::new();
-        let mut known = HashMap::new();
-        // Nearly no send is a second one. If one is, an index refuses it, and the next try looks.
-        let look = !tx.is_first || tx.facts.expects_repeats();
-        for filter in wanted(head.id, writes, look) {
-            for doc in tx.find::<MessageDoc>(filter).await? {
-                known.insert((doc.author_id, doc.client_msg_id.clone()), doc.id);
-                messages.insert(doc.id, Held { doc, fate: Fate::Kept });
-            }
+        Self {
+            head,
+            stands,
+            standings: HashMap::new(),
+            messages: HashMap::new(),
+            known: HashMap::new(),
+            sent: HashMap::new(),
         }
-        let sent = HashMap::new();
-        let sessions: HashSet<_> = writes.iter().filter_map(|write| write.session).collect();
-        let live = if tx.facts.all_live(session_rev, &sessions) {
-            sessions
-        } else {
-            let live = live_of(tx, sessions.into_iter()).await?;
-            tx.facts.note_live(session_rev, &live);
-            live
-        };
-        Ok(Some(Self { tx, head, session_rev, live, stands, standings, messages, known, sent }))
+    }
+
+    /// Takes in a stored message that its writes may be about.
+    pub(crate) fn hold(&mut self, doc: MessageDoc) {
+        self.known.insert((doc.author_id, doc.client_msg_id.clone()), doc.id);
+        self.messages.insert(doc.id, Held { doc, fate: Fate::Kept });
     }
 
     pub(crate) fn message(&self, message: MessageId) -> Outcome<MessageDoc> {
@@ -139,81 +94,83 @@ impl<'a> Batch<'a> {
         WorkspaceId(uuid(self.head.workspace_id))
     }
 
-    /// Writes the head, the messages, and how far the senders have read.
-    pub(crate) async fn finish(self) -> Outcome<()> {
-        let head = self.head;
-        if stand(&head) != self.stands {
-            let mut set = doc! { "last_seq": head.last_seq, "rev": head.rev };
-            set.extend(head.name.map(|name| ("name".to_owned(), Bson::from(name))));
-            set.extend(head.topic.map(|topic| ("topic".to_owned(), Bson::from(topic))));
-            let mut update = Document::new();
-            if let Some(last) = head.last_message_at {
-                set.insert("last_message_at", last);
-            } else {
-                update.insert("$unset", doc! { "last_message_at": "" });
-            }
-            update.insert("$set", set);
-            self.tx.update::<ConversationDoc>(doc! { "_id": head.id }, update).await?;
+    /// The update of the head, unless it is by now what it was locked by.
+    pub(crate) fn correction(&self) -> Option<(Document, Document)> {
+        let head = &self.head;
+        if stand(head) == self.stands {
+            return None;
         }
-        let mut new = Vec::new();
-        let mut updates = Vec::new();
-        for held in self.messages.into_values() {
-            match held.fate {
-                Fate::Kept => {}
-                Fate::New => new.push(held.doc),
-                Fate::Changed => updates.push(state(&held.doc)?),
-            }
+        let mut set = doc! { "last_seq": head.last_seq, "rev": head.rev };
+        set.extend(head.name.as_ref().map(|name| ("name".to_owned(), Bson::from(name))));
+        set.extend(head.topic.as_ref().map(|topic| ("topic".to_owned(), Bson::from(topic))));
+        let mut update = Document::new();
+        if let Some(last) = head.last_message_at {
+            set.insert("last_message_at", last);
+        } else {
+            update.insert("$unset", doc! { "last_message_at": "" });
         }
-        new.sort_by_key(|message: &MessageDoc| message.seq);
-        self.tx.insert_many(&new).await?;
-        self.tx.update_each::<MessageDoc>(updates).await?;
-        let read = |(author, seq): (bson::Uuid, i64)| {
-            let key = doc! { "conversation_id": head.id, "user_id": author };
-            (key, doc! { "$max": { "read_seq": seq } })
-        };
-        self.tx.update_each::<MemberDoc>(self.sent.into_iter().map(read)).await
+        update.insert("$set", set);
+        Some((doc! { "_id": head.id }, update))
     }
+
+    /// The updates of how far those who have sent something have read.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = (Document, Document)> + Send {
+        self.sent.iter().map(|(author, seq)| {
+            let key = doc! { "conversation_id": self.head.id, "user_id": author };
+            (key, doc! { "$max": { "read_seq": seq } })
+        })
+    }
+}
+
+/// The update that locks a head: that of sends by what it will be if all of them are accepted.
+pub(crate) fn lock_for(writes: &[Write]) -> Document {
+    let mut update = stamped();
+    if let Some(last) = last_of_sends(writes) {
+        let count = int(writes.len() as u64);
+        update.insert("$inc", doc! { "last_seq": count, "rev": count });
+        update.insert("$set", doc! { "last_message_at": last });
+    }
+    update
+}
+
+/// The time of the last of these, if all are sends.
+pub(crate) fn last_of_sends(writes: &[Write]) -> Option<DateTime> {
+    let only_sends = writes.iter().all(|write| matches!(write.change, Change::Send(_)));
+    writes.last().filter(|_| only_sends).map(|write| time(write.at))
 }
 
 const fn stand(head: &ConversationDoc) -> Stand {
     (head.last_seq, head.rev, head.last_message_at)
 }
 
-/// What matches the messages that writes name, and with `look` those that were sent under the same ids.
-fn wanted(conversation: bson::Uuid, writes: &[Write], look: bool) -> Vec<Document> {
-    let mut named = Vec::new();
+/// The messages that writes name.
+pub(crate) fn named(writes: &[Write]) -> impl Iterator<Item = bson::Uuid> {
+    writes.iter().filter_map(|write| match &write.change {
+        Change::Edit { message_id, .. }
+        | Change::Delete { message_id }
+        | Change::React { message_id, .. }
+        | Change::Unreact { message_id, .. } => Some(id(message_id.0)),
+        Change::Send(_) | Change::UpdateChannel { .. } => None,
+    })
+}
+
+/// What matches the messages that were sent under the same ids as these, for each author.
+pub(crate) fn repeated(conversation: bson::Uuid, writes: &[Write]) -> Vec<Document> {
     let mut sent: HashMap<bson::Uuid, Vec<&str>> = HashMap::new();
     for write in writes {
-        match &write.change {
-            Change::Send(draft) if look => {
-                sent.entry(id(write.actor.0)).or_default().push(draft.client_msg_id.as_str());
-            }
-            Change::Edit { message_id, .. }
-            | Change::Delete { message_id }
-            | Change::React { message_id, .. }
-            | Change::Unreact { message_id, .. } => named.push(id(message_id.0)),
-            Change::Send(_) | Change::UpdateChannel { .. } => {}
+        if let Change::Send(draft) = &write.change {
+            sent.entry(id(write.actor.0)).or_default().push(draft.client_msg_id.as_str());
         }
     }
     let by = |(author, ids): (bson::Uuid, Vec<&str>)| {
         let client_msg_id = doc! { "$in": ids };
         doc! { "conversation_id": conversation, "author_id": author, "client_msg_id": client_msg_id }
     };
-    let mut sent: Vec<Document> = sent.into_iter().map(by).collect();
-    let mut filters = Vec::new();
-    if !named.is_empty() {
-        filters.push(doc! { "_id": { "$in": named }, "conversation_id": conversation });
-    }
-    if sent.len() > 1 {
-        filters.push(doc! { "$or": sent });
-    } else {
-        filters.extend(sent.pop());
-    }
-    filters
+    sent.into_iter().map(by).collect()
 }
 
 /// The update that brings a stored message to its new state.
-fn state(message: &MessageDoc) -> Outcome<(Document, Document)> {
+pub(crate) fn state(message: &MessageDoc) -> Outcome<(Document, Document)> {
     let reactions = bson::serialize_to_bson(&message.reactions).map_err(Error::internal)?;
     let mut set = doc! { "rev": message.rev, "text": &message.text, "reactions": reactions };
     set.extend(message.edited_at.map(|at| ("edited_at".to_owned(), Bson::from(at))));

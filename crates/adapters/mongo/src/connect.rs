@@ -12,6 +12,7 @@ use parlance_application::{Error, Result};
 use parlance_domain::Timestamp;
 
 use crate::{
+    appends::Appends,
     documents::{Stored, time},
     error::{driver, is_duplicate},
     facts::Facts,
@@ -37,6 +38,7 @@ pub struct MongoStore {
     pub(crate) db: Database,
     pub(crate) epoch: Arc<str>,
     pub(crate) lanes: Arc<Lanes>,
+    pub(crate) appends: Arc<Appends>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) facts: Arc<Facts>,
 }
@@ -68,7 +70,8 @@ impl MongoStore {
         let epoch = epoch(&db, epoch_if_new, now).await?;
         let sessions = Sessions::start(&db);
         let lanes = Arc::new(Lanes::over(connections));
-        Ok(Self { db, epoch: epoch.into(), lanes, sessions, facts: Arc::default() })
+        let (appends, facts) = (Arc::default(), Arc::default());
+        Ok(Self { db, epoch: epoch.into(), lanes, appends, sessions, facts })
     }
 
     /// Gives the store's history another name: what clients hold of it is out of date. Nodes know it from their start.

@@ -20,6 +20,7 @@ use crate::{
     dms,
     documents::{ConversationDoc, MemberDoc, id, int, num, time, uuid},
     error::Outcome,
+    lanes::Lane,
     members::{READ, counted, enter, insert_channel, joined},
     paging::narrow,
     traces::leave_trace,
@@ -225,7 +226,9 @@ impl Conversations for MongoStore {
         channel: ConversationId,
         seq: u64,
     ) -> Result<ReadMark> {
-        atomic!(self, |tx| {
+        let _share = self.lanes.share().await?;
+        let _turn = self.lanes.with_share(Lane::Mark(channel.0, actor.0)).await;
+        in_turn!(self, |tx| {
             let mark = ConversationAction::MarkRead;
             let mut seen = authorize(tx, actor, channel, mark, "conversation").await?;
             let seq = seq.min(num(seen.head.last_seq));

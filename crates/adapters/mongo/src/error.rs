@@ -73,6 +73,15 @@ impl Fail {
         }
     }
 
+    /// Whether a unique index refused a write.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        match self {
+            Self::Driver(error) => is_duplicate(error),
+            Self::Write(code, _) => *code == DUPLICATE_KEY,
+            Self::Refused(_) | Self::Json(_) => false,
+        }
+    }
+
     /// Whether the commit may or may not have happened. Committing again is safe.
     pub(crate) fn is_unknown_commit(&self) -> bool {
         matches!(self, Self::Driver(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT))

@@ -1,40 +1,66 @@
 //! Who waits for whom in this node, before the server has to refuse one of two. The server is not fair; these queues are.
+//!
+//! A transaction asks the server several times, and waits for a connection each time. Were all begun at once that are
+//! asked for, each would be open for as long as all together take. So those who hold nobody up get their share of the
+//! connections, and then wait for a turn if they need one; those who hold a turn find a connection soon.
 
 use std::{
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    collections::HashMap,
+    sync::{Arc, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use parlance_application::{Error, Result};
 use tokio::{
-    sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit},
+    sync::{Mutex, OwnedMutexGuard, Semaphore, SemaphorePermit},
     time::timeout,
 };
 use uuid::Uuid;
 
-const LANES: usize = 64;
 /// How long a share of the connections is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A fixed number of queues of writers, of which two ids may share one, and a queue of all who are in none of these.
-///
-/// A transaction asks the server several times, and waits for a connection each time. Were all begun at once that are
-/// asked for, each would be open for as long as all together take; so those who hold nobody up get no more than their
-/// share, and who writes a head finds a connection.
+/// What one at a time of this node writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Lane {
+    /// The head of a conversation, or a workspace.
+    Head(Uuid),
+    /// How far somebody has read a conversation.
+    Mark(Uuid, Uuid),
+}
+
+/// The queues.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    writers: [Mutex<()>; LANES],
+    /// Those in which somebody is, or waits.
+    lanes: std::sync::Mutex<HashMap<Lane, Arc<Mutex<()>>>>,
+    writers: Semaphore,
     others: Semaphore,
 }
 
+/// The right to write what its lanes are of.
+#[derive(Debug)]
+pub(crate) struct Turns<'a> {
+    of: &'a Lanes,
+    lanes: Vec<Lane>,
+    guards: Vec<OwnedMutexGuard<()>>,
+}
+
+/// A turn, and a share of the connections that writers have.
+pub(crate) type Writing<'a> = (Turns<'a>, Option<SemaphorePermit<'a>>);
+
 impl Lanes {
-    /// For as many connections.
+    /// For as many connections. What writers and others leave is for groups of appends.
     pub(crate) fn over(connections: usize) -> Self {
-        let others = Semaphore::new((connections * 3 / 4).max(1));
-        Self { writers: std::array::from_fn(|_| Mutex::new(())), others }
+        let (writers, others) = (connections / 4, connections * 5 / 8);
+        Self {
+            lanes: std::sync::Mutex::default(),
+            writers: Semaphore::new(writers.max(1)),
+            others: Semaphore::new(others.max(1)),
+        }
     }
 
-    /// Waits for a share of the connections. Nobody who has one waits for the turn of a writer.
+    /// Waits for a share of the connections. Who has a turn already does not wait for one.
     pub(crate) async fn share(&self) -> Result<SemaphorePermit<'_>> {
         match timeout(PATIENCE, self.others.acquire()).await {
             Ok(share) => share.map_err(Error::internal),
@@ -42,29 +68,101 @@ impl Lanes {
         }
     }
 
-    /// Waits for the turn of a writer of this document.
-    pub(crate) async fn turn(&self, id: Uuid) -> Vec<MutexGuard<'_, ()>> {
-        self.turns([id]).await
+    /// Waits for the turn of a writer of this document, and for a connection.
+    pub(crate) async fn turn(&self, id: Uuid) -> Writing<'_> {
+        self.turns(vec![Lane::Head(id)]).await
     }
 
-    /// The same for a writer of several. They are waited for in one order, so that nobody waits in a circle.
-    pub(crate) async fn turns(
-        &self,
-        ids: impl IntoIterator<Item = Uuid> + Send,
-    ) -> Vec<MutexGuard<'_, ()>> {
-        let mut wanted = [false; LANES];
-        for id in ids {
-            wanted[lane(id)] = true;
+    /// The same for a writer of several.
+    pub(crate) async fn turns(&self, of: Vec<Lane>) -> Writing<'_> {
+        let turns = self.wait(of).await;
+        (turns, self.writers.acquire().await.ok())
+    }
+
+    /// The same for somebody who has a share already.
+    pub(crate) async fn with_share(&self, lane: Lane) -> Turns<'_> {
+        self.wait(vec![lane]).await
+    }
+
+    /// The turn of a writer of several, if nobody else is there.
+    pub(crate) fn free(&self, of: impl IntoIterator<Item = Lane>) -> Option<Turns<'_>> {
+        let mut turns = self.none();
+        for lane in of {
+            if turns.lanes.contains(&lane) {
+                continue;
+            }
+            let guard = turns.queue(lane).try_lock_owned().ok()?;
+            turns.guards.push(guard);
         }
-        let mut turns = Vec::new();
-        for (lane, _) in self.writers.iter().zip(wanted).filter(|(_, wanted)| *wanted) {
-            turns.push(lane.lock().await);
+        Some(turns)
+    }
+
+    /// Waits in one order, so that nobody waits in a circle.
+    async fn wait(&self, mut lanes: Vec<Lane>) -> Turns<'_> {
+        lanes.sort_unstable();
+        lanes.dedup();
+        let mut turns = self.none();
+        for lane in lanes {
+            let guard = turns.queue(lane).lock_owned().await;
+            turns.guards.push(guard);
         }
         turns
     }
+
+    fn none(&self) -> Turns<'_> {
+        Turns { of: self, lanes: Vec::new(), guards: Vec::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Lane, Arc<Mutex<()>>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn lane(id: Uuid) -> usize {
-    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
-    usize::try_from(hash % LANES as u64).unwrap_or_default()
+impl Turns<'_> {
+    /// Joins a lane's queue; whoever does leaves it again.
+    fn queue(&mut self, lane: Lane) -> Arc<Mutex<()>> {
+        self.lanes.push(lane);
+        self.of.lock().entry(lane).or_default().clone()
+    }
+}
+
+impl Drop for Turns<'_> {
+    fn drop(&mut self) {
+        self.guards.clear();
+        let mut lanes = self.of.lock();
+        for lane in &self.lanes {
+            // The map's own is left: nobody is in it, and nobody waits.
+            if lanes.get(lane).is_some_and(|queue| Arc::strong_count(queue) == 1) {
+                lanes.remove(lane);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    const HERE: Uuid = Uuid::from_u128(1);
+    const THERE: Uuid = Uuid::from_u128(2);
+
+    #[tokio::test]
+    async fn one_at_a_time_has_a_turn_and_nothing_stays_behind() {
+        let lanes = Lanes::over(64);
+        let first = lanes.turn(HERE).await;
+        assert!(lanes.free([Lane::Head(THERE)]).is_some());
+        assert!(lanes.free([Lane::Head(THERE), Lane::Head(HERE)]).is_none());
+        let mut second = Box::pin(lanes.turns(vec![Lane::Head(THERE), Lane::Head(HERE)]));
+        assert!((&mut second).now_or_never().is_none(), "waits");
+        let gave_up = lanes.turn(HERE).now_or_never();
+        assert!(gave_up.is_none());
+        drop(first);
+        let second = second.now_or_never().expect("has its turn");
+        assert!(lanes.free([Lane::Head(THERE)]).is_none());
+        drop(second);
+        assert!(lanes.free([Lane::Head(THERE), Lane::Head(HERE), Lane::Head(HERE)]).is_some());
+        assert!(lanes.lock().is_empty());
+    }
 }

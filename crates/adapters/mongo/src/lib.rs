@@ -3,6 +3,7 @@
 //! * Each method of a port is one transaction over several documents (`tx`), run again where the server says so.
 //! * Whoever changes a conversation, or who may read it, writes its head first: so commits are in the order of revs,
 //!   however many nodes write. In one node, those who want the same head wait for each other (`lanes`), not for a refusal.
+//! * Appends that come at the same time share a transaction, whatever conversations they are of (`appends`).
 //! * The schema is the numbered files of `migrations/mongo/` (`migrate`).
 //! * What a node that dies leaves open, another one ends (`orphans`).
 //! * Stamps of the server's clock tell the other nodes what has changed (`changes`).
@@ -13,6 +14,7 @@ mod access;
 mod accounts;
 mod admission;
 mod append;
+mod appends;
 mod batch;
 mod changes;
 mod connect;
@@ -21,6 +23,7 @@ mod dms;
 mod documents;
 mod error;
 mod facts;
+mod group;
 mod lanes;
 mod members;
 mod messages;

@@ -16,10 +16,9 @@ use crate::{
     MongoStore,
     access::{authorize, head},
     accounts::{has_ended, session_rev},
-    append,
     documents::{ConversationDoc, MessageDoc, id, int, num, uuid},
     error::Outcome,
-    tx::{Tx, atomic, in_turn},
+    tx::{Tx, atomic},
 };
 
 #[async_trait]
@@ -29,8 +28,10 @@ impl Messages for MongoStore {
         conversation: ConversationId,
         writes: Vec<Write>,
     ) -> Result<Vec<Result<Commit>>> {
-        let _turn = self.lanes.turn(conversation.0).await;
-        in_turn!(self, |tx| append::run(tx, conversation, &writes).await)
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.append_in_group(conversation, writes).await
     }
 
     async fn sent(

@@ -1,0 +1,177 @@
+//! Group commit: the appends of several conversations that come while others are being committed share one transaction.
+//!
+//! 1. An append that finds nothing in progress begins at once; so one that is alone waits for nobody.
+//! 2. What comes while [`AT_ONCE`] transactions are in progress is in the next one, all of it that fits.
+//! 3. A group is tried once. If somebody else has written one of its heads meanwhile, or one of its sends is a second one,
+//!    then each of its appends goes on alone: so none holds the others up for longer than one try.
+//! 4. An append whose conversation somebody else of this node is writing, or that renames a channel, goes alone.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use parlance_application::{
+    Error, Result,
+    ports::store::{Change, Write},
+};
+use parlance_domain::ConversationId;
+use tokio::sync::oneshot;
+
+use crate::{
+    MongoStore,
+    append::{self, Answers},
+    error::Outcome,
+    group::Append,
+    lanes::Lane,
+    tx::{Tx, in_turn},
+};
+
+/// Most transactions of groups in progress.
+const AT_ONCE: usize = 4;
+/// Most writes of a group.
+const MOST: usize = 256;
+
+/// The appends that wait, and how many transactions are in progress.
+#[derive(Default)]
+pub(crate) struct Appends(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Waiting>,
+    running: usize,
+}
+
+struct Waiting {
+    append: Append,
+    reply: oneshot::Sender<Result<Answers>>,
+}
+
+impl MongoStore {
+    /// Appends, together with others if there are any. It goes on if the future is dropped.
+    pub(crate) async fn append_in_group(
+        &self,
+        conversation: ConversationId,
+        writes: Vec<Write>,
+    ) -> Result<Answers> {
+        let (reply, answer) = oneshot::channel();
+        if self.appends.push(Waiting { append: (conversation, writes), reply }) {
+            tokio::spawn(drain(self.clone()));
+        }
+        answer.await.unwrap_or_else(|_| Err(Error::unavailable("the node has ended")))
+    }
+}
+
+impl Appends {
+    /// Whether somebody has to begin with what waits.
+    fn push(&self, waiting: Waiting) -> bool {
+        let mut state = self.lock();
+        state.waiting.push_back(waiting);
+        let begin = state.running < AT_ONCE;
+        state.running += usize::from(begin);
+        begin
+    }
+
+    /// What is to be tried together, oldest first; nothing if nothing waits, and then one less is in progress.
+    fn take(&self) -> Vec<Waiting> {
+        let mut state = self.lock();
+        let (mut room, mut group, mut there) = (MOST, Vec::new(), HashSet::new());
+        for _ in 0..state.waiting.len() {
+            let Some(next) = state.waiting.pop_front() else { break };
+            let (conversation, writes) = &next.append;
+            if !group.is_empty() && (writes.len() > room || !there.insert(*conversation)) {
+                state.waiting.push_back(next);
+                continue;
+            }
+            there.insert(*conversation);
+            room = room.saturating_sub(writes.len());
+            group.push(next);
+        }
+        state.running -= usize::from(group.is_empty());
+        group
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn drain(store: MongoStore) {
+    loop {
+        let group = store.appends.take();
+        if group.is_empty() {
+            return;
+        }
+        together(&store, group).await;
+    }
+}
+
+async fn together(store: &MongoStore, group: Vec<Waiting>) {
+    let (mut appends, mut replies, mut turns) = (Vec::new(), Vec::new(), Vec::new());
+    for waiting in group {
+        match store.lanes.free(lanes(&waiting.append)).filter(|_| shares(&waiting.append)) {
+            Some(turn) => {
+                turns.push(turn);
+                appends.push(waiting.append);
+                replies.push(waiting.reply);
+            }
+            None => drop(tokio::spawn(alone(store.clone(), waiting))),
+        }
+    }
+    if appends.is_empty() {
+        return;
+    }
+    match attempt(store, &appends).await {
+        Ok(answers) => {
+            drop(turns);
+            for (reply, answers) in replies.into_iter().zip(answers) {
+                let _ = reply.send(Ok(answers));
+            }
+        }
+        Err(fail) if fail.is_transient() => {
+            drop(turns);
+            tracing::debug!(%fail, appends = appends.len(), "each of a group goes on alone");
+            if fail.is_duplicate() {
+                store.facts.note_repeat();
+            }
+            for (append, reply) in appends.into_iter().zip(replies) {
+                tokio::spawn(alone(store.clone(), Waiting { append, reply }));
+            }
+        }
+        Err(fail) => {
+            drop(turns);
+            let error = Error::from(fail);
+            for reply in replies {
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+async fn attempt(store: &MongoStore, appends: &[Append]) -> Outcome<Vec<Answers>> {
+    let mut tx = Tx::begin(store, true).await?;
+    let outcome = append::run(&mut tx, appends).await;
+    tx.end(outcome).await
+}
+
+/// In its turn, and as often as it takes.
+async fn alone(store: MongoStore, waiting: Waiting) {
+    let Waiting { append, reply } = waiting;
+    let _turn = store.lanes.turns(lanes(&append).collect()).await;
+    let append = std::slice::from_ref(&append);
+    let answers: Result<Vec<Answers>> = in_turn!(&store, |tx| append::run(tx, append).await);
+    let only =
+        |mut all: Vec<Answers>| all.pop().ok_or_else(|| Error::internal("an append has no answer"));
+    let _ = reply.send(answers.and_then(only));
+}
+
+/// What it writes that others may write, too.
+fn lanes((conversation, writes): &Append) -> impl Iterator<Item = Lane> {
+    let marks = writes.iter().map(|write| Lane::Mark(conversation.0, write.actor.0));
+    std::iter::once(Lane::Head(conversation.0)).chain(marks)
+}
+
+/// Whether others may be in the same transaction: a name is looked for where it is written, at the end.
+fn shares((_, writes): &Append) -> bool {
+    !writes.iter().any(|write| matches!(write.change, Change::UpdateChannel { .. }))
+}

@@ -1,0 +1,150 @@
+//! What the writes of one transaction are about: a batch for each of several conversations. The heads are locked first,
+//! then all that the writes may need is read at once. Messages and heads change in memory and are written at the end, each
+//! once, those of all conversations by the same few commands: what a group costs hardly depends on how many there are.
+
+use std::collections::{HashMap, HashSet};
+
+use bson::{Document, doc};
+use futures::future::join;
+use parlance_application::ports::store::Write;
+use parlance_domain::{ConversationId, SessionId, UserId};
+
+use crate::{
+    access::standings,
+    accounts::{ended_sessions, live_of},
+    batch::{self, Batch, Fate},
+    documents::{ConversationDoc, MemberDoc, MessageDoc, id},
+    error::Outcome,
+    tx::Tx,
+};
+
+/// One conversation's writes.
+pub(crate) type Append = (ConversationId, Vec<Write>);
+
+pub(crate) struct Group {
+    /// Where there is such a conversation.
+    pub(crate) batches: Vec<Option<Batch>>,
+    pub(crate) session_rev: u64,
+    /// Those of the writes' sessions that have not ended.
+    pub(crate) live: HashSet<SessionId>,
+}
+
+impl Group {
+    /// Locks the heads and reads what the writes are about. No conversation may be there twice.
+    pub(crate) async fn begin(tx: &mut Tx, appends: &[Append]) -> Outcome<Self> {
+        // Whose end was acknowledged before the group was begun is counted by now, so this need not be asked in the transaction:
+        // it is on its way together with the first write.
+        let ended = ended_sessions(tx.database());
+        let (heads, ended) = join(lock(tx, appends), ended).await;
+        let (mut heads, session_rev) = (heads?, ended?);
+        let batch = |(conversation, writes): &Append| {
+            heads.remove(&id(conversation.0)).map(|head| Batch::new(head, writes))
+        };
+        let mut batches: Vec<_> = appends.iter().map(batch).collect();
+        for (batch, (_, writes)) in batches.iter_mut().zip(appends) {
+            if let Some(batch) = batch {
+                stand(tx, batch, writes).await?;
+            }
+        }
+        hold(tx, &mut batches, appends).await?;
+        let writes = appends.iter().flat_map(|(_, writes)| writes);
+        let sessions: HashSet<_> = writes.filter_map(|write| write.session).collect();
+        let live = if tx.facts.all_live(session_rev, &sessions) {
+            sessions
+        } else {
+            let live = live_of(tx, sessions.into_iter()).await?;
+            tx.facts.note_live(session_rev, &live);
+            live
+        };
+        Ok(Self { batches, session_rev, live })
+    }
+
+    /// Writes the heads, the messages, and how far the senders have read.
+    pub(crate) async fn finish(self, tx: &mut Tx) -> Outcome<()> {
+        let mut batches: Vec<_> = self.batches.into_iter().flatten().collect();
+        tx.update_each::<ConversationDoc>(batches.iter().filter_map(Batch::correction)).await?;
+        let mut new = Vec::new();
+        let mut updates = Vec::new();
+        let messages = batches.iter_mut().map(|batch| std::mem::take(&mut batch.messages));
+        for held in messages.flat_map(HashMap::into_values) {
+            match held.fate {
+                Fate::Kept => {}
+                Fate::New => new.push(held.doc),
+                Fate::Changed => updates.push(batch::state(&held.doc)?),
+            }
+        }
+        new.sort_by_key(|message: &MessageDoc| (message.conversation_id, message.seq));
+        tx.insert_many(&new).await?;
+        tx.update_each::<MessageDoc>(updates).await?;
+        tx.update_each::<MemberDoc>(batches.iter().flat_map(Batch::marks)).await
+    }
+}
+
+/// The heads as they were; each is locked now.
+async fn lock(tx: &mut Tx, appends: &[Append]) -> Outcome<HashMap<bson::Uuid, ConversationDoc>> {
+    let heads = if let [(conversation, writes)] = appends {
+        let key = doc! { "_id": id(conversation.0), "deleted": false };
+        tx.change_from::<ConversationDoc>(key, batch::lock_for(writes)).await?.into_iter().collect()
+    } else {
+        // Who has written one of them since they were read makes the server refuse the update.
+        let ids: Vec<_> = appends.iter().map(|(conversation, _)| id(conversation.0)).collect();
+        let heads = doc! { "_id": { "$in": ids }, "deleted": false };
+        let heads: Vec<ConversationDoc> = tx.find(heads).await?;
+        let locks: HashMap<_, _> = appends
+            .iter()
+            .map(|(conversation, writes)| (id(conversation.0), batch::lock_for(writes)))
+            .collect();
+        let lock =
+            |head: &ConversationDoc| Some((doc! { "_id": head.id }, locks.get(&head.id)?.clone()));
+        tx.update_each::<ConversationDoc>(heads.iter().filter_map(lock)).await?;
+        heads
+    };
+    Ok(heads.into_iter().map(|head: ConversationDoc| (head.id, head)).collect())
+}
+
+/// What the writers are to the conversation.
+async fn stand(tx: &mut Tx, batch: &mut Batch, writes: &[Write]) -> Outcome<()> {
+    let actors: Vec<UserId> = writes.iter().map(|write| write.actor).collect();
+    let only_sends = batch::last_of_sends(writes).is_some();
+    let known = only_sends.then(|| tx.facts.posters(&batch.head, &actors)).flatten();
+    batch.standings = if let Some(known) = known {
+        known
+    } else {
+        let read = standings(tx, &batch.head, &actors).await?;
+        tx.facts.note_standings(&batch.head, &read);
+        read
+    };
+    Ok(())
+}
+
+/// The messages that writes name or repeat.
+async fn hold(tx: &mut Tx, batches: &mut [Option<Batch>], appends: &[Append]) -> Outcome<()> {
+    let mut filters = Vec::new();
+    let named: Vec<_> = appends.iter().flat_map(|(_, writes)| batch::named(writes)).collect();
+    if !named.is_empty() {
+        filters.push(doc! { "_id": { "$in": named } });
+    }
+    // Nearly no send is a second one. If one is, an index refuses it, and the next try looks.
+    let look = !tx.is_first || tx.facts.expects_repeats();
+    if look {
+        let repeated =
+            |(conversation, writes): &Append| batch::repeated(id(conversation.0), writes);
+        let mut repeated: Vec<Document> = appends.iter().flat_map(repeated).collect();
+        if repeated.len() > 1 {
+            filters.push(doc! { "$or": repeated });
+        } else {
+            filters.extend(repeated.pop());
+        }
+    }
+    let mut places: HashMap<_, _> =
+        batches.iter_mut().flatten().map(|batch| (batch.head.id, batch)).collect();
+    for filter in filters {
+        for doc in tx.find::<MessageDoc>(filter).await? {
+            // What a write names in another conversation is not there for it.
+            if let Some(batch) = places.get_mut(&doc.conversation_id) {
+                batch.hold(doc);
+            }
+        }
+    }
+    Ok(())
+}
