@@ -6,16 +6,10 @@ use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use super::{
-    Frame,
+    attaching::Attaching,
     joined::{Joined, JoinedLists},
 };
-use crate::ports::{
-    ConnectionId,
-    store::{Head, Mark},
-};
-
-/// Most state events held for a connection that is being attached.
-const HELD: usize = 1_024;
+use crate::ports::{ConnectionId, store::Mark};
 
 #[derive(Default)]
 pub(super) struct Connections {
@@ -37,29 +31,6 @@ pub(super) struct Connection {
     pub(super) workspaces: HashSet<WorkspaceId>,
     /// Between registration and attachment.
     pub(super) attaching: Option<Attaching>,
-}
-
-/// What has happened to a connection's user since it was registered, before its snapshot is joined.
-#[derive(Default)]
-pub(super) struct Attaching {
-    /// State events, which no `rev` brings back.
-    pub(super) held: Vec<(Scope, Frame)>,
-    /// More came than is held: the connection has to begin anew.
-    pub(super) overflowed: bool,
-    /// The latest change of the user's access to a conversation: to its count of such changes, in (and from which head) or out.
-    pub(super) access: HashMap<ConversationId, (u64, Option<Head>)>,
-    pub(super) workspaces_joined: HashSet<WorkspaceId>,
-    pub(super) workspaces_left: HashSet<WorkspaceId>,
-}
-
-/// Whom a held event concerns.
-#[derive(Clone, Copy)]
-pub(super) enum Scope {
-    User,
-    /// A change of the user's own access: no news where the snapshot shows as late a count.
-    Access(ConversationId, u64),
-    Conversation(ConversationId),
-    Workspace(WorkspaceId),
 }
 
 impl Connections {
@@ -157,31 +128,6 @@ impl Connections {
     /// Those between registration and attachment.
     pub(super) fn attaching(&mut self) -> impl Iterator<Item = &mut Attaching> {
         self.all.values_mut().filter_map(|connection| connection.attaching.as_mut())
-    }
-}
-
-impl Attaching {
-    /// Notes a change of access; false if a later one is known already, because the bus reorders.
-    pub(super) fn access_changed(
-        &mut self,
-        conversation: ConversationId,
-        access_rev: u64,
-        head: Option<Head>,
-    ) -> bool {
-        let latest = self.access.entry(conversation).or_insert((access_rev, head));
-        if latest.0 > access_rev {
-            return false;
-        }
-        *latest = (access_rev, head);
-        true
-    }
-
-    pub(super) fn hold(&mut self, scope: Scope, frame: &Frame) {
-        if self.held.len() < HELD {
-            self.held.push((scope, frame.clone()));
-        } else {
-            self.overflowed = true;
-        }
     }
 }
 
