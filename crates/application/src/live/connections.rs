@@ -98,14 +98,14 @@ impl Connections {
         self.sessions.get(&session).cloned().unwrap_or_default()
     }
 
-    /// Whether somebody has read further than they have been told. Nobody is told who is not connected.
+    /// Whether somebody has read further than they have been told. Nobody is told who does not listen.
     pub(super) fn reads_on(
         &mut self,
         user: UserId,
         conversation: ConversationId,
         seq: u64,
     ) -> bool {
-        if !self.users.contains_key(&user) {
+        if !self.listens(user, conversation) {
             return false;
         }
         let told = self.read.entry(user).or_default().entry(conversation).or_insert(0);
@@ -114,10 +114,18 @@ impl Connections {
         further
     }
 
-    /// Whether a mark is further than its user, who is connected, has been told.
+    /// Whether a mark is further than its user, who listens, has been told.
     pub(super) fn would_read_on(&self, mark: &Mark) -> bool {
-        let told = self.read.get(&mark.user_id).and_then(|read| read.get(&mark.conversation_id));
-        self.users.contains_key(&mark.user_id) && told.is_none_or(|told| *told < mark.read_seq)
+        let Mark { conversation_id, user_id, read_seq } = *mark;
+        let told = self.read.get(&user_id).and_then(|read| read.get(&conversation_id));
+        self.listens(user_id, conversation_id) && told.is_none_or(|told| *told < read_seq)
+    }
+
+    /// Whether any connection of somebody is in a conversation, or may be once it is attached.
+    fn listens(&self, user: UserId, conversation: ConversationId) -> bool {
+        let hears =
+            |c: &Connection| c.attaching.is_some() || c.conversations.contains(conversation);
+        self.users.get(&user).into_iter().flatten().filter_map(|id| self.all.get(id)).any(hears)
     }
 
     /// The sessions of all of them.

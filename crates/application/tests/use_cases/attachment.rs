@@ -88,3 +88,18 @@ async fn who_has_left_a_workspace_hears_nothing_that_came_after() {
     publish(&node, [told(), left, told()]).await;
     assert_eq!(attach(&node, snapshot_with(&[])).await, ["member.left"]);
 }
+
+#[tokio::test]
+async fn a_read_mark_of_another_conversation_is_told_to_nobody() {
+    let node = registered().await;
+    attach(&node, snapshot_with(&[])).await;
+    let read = || {
+        let frame = Frame::encode(&json!({ "type": "read" }));
+        Event::Read { user_id: ADA, conversation_id: HERE, read_seq: 4, frame }
+    };
+    publish(&node, [read()]).await;
+    assert!(node.fanout.types(socket(1)).is_empty());
+    publish(&node, entered(2)).await;
+    publish(&node, [read()]).await;
+    assert_eq!(node.fanout.types(socket(1)), ["conversation.joined", "read"]);
+}

@@ -49,7 +49,9 @@ impl Actor {
             }
             Event::Read { user_id, conversation_id, read_seq, frame } => {
                 if self.connections.reads_on(*user_id, *conversation_id, *read_seq) {
-                    let _ = self.tell_user(*user_id, Scope::User, frame, |_| true).await;
+                    let inside = |c: &Connection| c.conversations.contains(*conversation_id);
+                    let scope = Scope::Conversation(*conversation_id);
+                    let _ = self.tell_user(*user_id, scope, frame, inside).await;
                 }
             }
             Event::Typing { conversation_id, user_id, frame } => {

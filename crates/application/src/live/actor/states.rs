@@ -211,14 +211,14 @@ impl Actor {
             for mark in marks {
                 let Mark { conversation_id, user_id, .. } = mark;
                 match peers.conversations.summary(user_id, conversation_id).await {
-                    Ok(summary) => {
+                    Ok(summary) if summary.joined => {
                         let frame = Frame::read_updated(conversation_id, summary.read);
                         let read_seq = summary.read.read_seq;
                         let read = Event::Read { user_id, conversation_id, read_seq, frame };
                         live.input(Input::Event(read.into())).await;
                     }
-                    // Whoever has left needs no mark.
-                    Err(Error::NotFound(_)) => {}
+                    // Whoever has left needs no mark, even of a channel that they can still read.
+                    Ok(_) | Err(Error::NotFound(_)) => {}
                     Err(error) => {
                         tracing::warn!(%error, %conversation_id, "a read mark could not be told yet");
                         live.input(Input::FromPeers(News::Unmarked(mark))).await;
