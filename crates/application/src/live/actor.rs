@@ -182,6 +182,7 @@ impl Actor {
                 retry_at = now + RETRY;
                 // A bus that is away is not waited for.
                 self.unconfirmed.clear();
+                self.connections.forget_shown(now);
                 self.ask_sessions();
                 self.retry().await;
             }

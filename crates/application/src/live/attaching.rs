@@ -5,7 +5,9 @@
 //!    (`what_is_told_lies_between_the_way_in_and_the_way_out`, `a_workspace_is_told_of_while_its_member_is_in_it`).
 //! 2. A change of access that the snapshot shows, or that a later one has overtaken, is not told
 //!    (`what_the_snapshot_shows_is_not_told`, `what_a_later_change_of_access_has_overtaken_is_not_told`).
-//! 3. It holds [`HELD`] events at most: of whom more came has to begin anew (`more_than_is_held_begins_anew`).
+//! 3. A read mark is told that goes beyond what the snapshot or the way in shows, whichever came first
+//!    (`a_read_mark_is_told_that_goes_beyond_what_was_shown`).
+//! 4. It holds [`HELD`] events at most: of whom more came has to begin anew (`more_than_is_held_begins_anew`).
 
 use parlance_domain::{ConversationId, WorkspaceId};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
@@ -20,11 +22,13 @@ const HELD: usize = 1_024;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scope {
     User,
-    /// The user's way into a conversation, from this head on.
-    Joined(Head),
+    /// The user's way into a conversation: from which head on, and how far they have read.
+    Joined(Head, u64),
     /// Their way out, by its count of changes of access.
     Left(ConversationId, u64),
     Conversation(ConversationId),
+    /// How far the user has read.
+    Read(ConversationId, u64),
     WorkspaceJoined(WorkspaceId),
     WorkspaceLeft(WorkspaceId),
     Workspace(WorkspaceId),
@@ -45,6 +49,8 @@ pub(super) struct Attached {
     pub(super) joined: Vec<Head>,
     /// What it joins after a replay.
     pub(super) pending: Vec<Head>,
+    /// How far it has been told that its user has read.
+    pub(super) read: HashMap<ConversationId, u64>,
 }
 
 impl Attaching {
@@ -62,9 +68,10 @@ impl Attaching {
         if self.overflowed {
             return None;
         }
-        let Attachment { workspaces, mut conversations, mut pending } = to;
+        let Attachment { workspaces, mut conversations, mut pending, read } = to;
         let mut this = Attached::default();
         this.workspaces.extend(workspaces);
+        this.read.extend(read);
         let shown = || conversations.iter().chain(&pending);
         // The latest change of access that is known of each.
         let mut access: HashMap<_, _> =
@@ -79,13 +86,16 @@ impl Attaching {
             }
             later
         };
+        let mut marks = Vec::new();
         for (scope, frame) in self.held {
             let concerns = match scope {
                 Scope::User => true,
-                Scope::Joined(head) => {
-                    let later = is_later(head.conversation_id, head.access_rev);
+                Scope::Joined(head, read_seq) => {
+                    let id = head.conversation_id;
+                    let later = is_later(id, head.access_rev);
                     if later {
-                        inside.insert(head.conversation_id, Some(head));
+                        inside.insert(id, Some(head));
+                        this.read.insert(id, read_seq);
                     }
                     later
                 }
@@ -93,6 +103,10 @@ impl Attaching {
                     is_later(id, access_rev) && inside.remove(&id).is_some()
                 }
                 Scope::Conversation(id) => inside.contains_key(&id),
+                Scope::Read(id, seq) => {
+                    marks.push((id, seq, frame));
+                    continue;
+                }
                 Scope::WorkspaceJoined(id) => {
                     this.workspaces.insert(id);
                     true
@@ -101,6 +115,13 @@ impl Attaching {
                 Scope::Workspace(id) => this.workspaces.contains(&id),
             };
             if concerns {
+                this.told.extend(frame);
+            }
+        }
+        for (id, seq, frame) in marks {
+            let shown = this.read.entry(id).or_default();
+            if inside.contains_key(&id) && *shown < seq {
+                *shown = seq;
                 this.told.extend(frame);
             }
         }
@@ -125,13 +146,15 @@ mod tests {
         Head { conversation_id: HERE, rev: 7, access_rev }
     }
 
-    /// The numbers of the events that are told, and what is joined then, of a snapshot that shows these heads.
+    /// The numbers of the events that are told, and what is joined then, of a snapshot that shows these heads, all read
+    /// up to the fifth message.
     fn attach(held: &[Scope], conversations: Vec<Head>) -> (Vec<usize>, Vec<Head>) {
         let mut attaching = Attaching::default();
         for (number, scope) in held.iter().enumerate() {
             attaching.hold(*scope, Some(&Frame::encode(&number)));
         }
-        let attachment = Attachment { conversations, ..Attachment::default() };
+        let read = conversations.iter().map(|head| (head.conversation_id, 5)).collect();
+        let attachment = Attachment { conversations, read, ..Attachment::default() };
         let attached = attaching.attach(attachment).expect("few are held");
         let number = |frame: &Frame| serde_json::from_slice(frame.bytes()).expect("a number");
         (attached.told.iter().map(number).collect(), attached.joined)
@@ -140,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_told_lies_between_the_way_in_and_the_way_out() {
         let (of, left, joined) =
-            (Scope::Conversation(HERE), Scope::Left(HERE, 2), Scope::Joined(head(3)));
+            (Scope::Conversation(HERE), Scope::Left(HERE, 2), Scope::Joined(head(3), 7));
         assert_eq!(attach(&[of, left, of], vec![head(1)]), (vec![0, 1], vec![]));
         assert_eq!(attach(&[of, joined, of], vec![]), (vec![1, 2], vec![head(3)]));
         let both = [left, of, joined, of];
@@ -158,16 +181,26 @@ mod tests {
 
     #[test]
     fn what_the_snapshot_shows_is_not_told() {
-        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3)));
+        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7));
         assert_eq!(attach(&[left, joined], vec![head(3)]), (vec![], vec![head(3)]));
     }
 
     #[test]
     fn what_a_later_change_of_access_has_overtaken_is_not_told() {
-        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3)));
+        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7));
         assert_eq!(attach(&[joined, left], vec![]), (vec![0], vec![head(3)]));
         let deleted = Scope::Left(HERE, u64::MAX);
         assert_eq!(attach(&[deleted, joined], vec![head(1)]), (vec![0], vec![]));
+    }
+
+    #[test]
+    fn a_read_mark_is_told_that_goes_beyond_what_was_shown() {
+        let read = |seq| Scope::Read(HERE, seq);
+        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7));
+        assert_eq!(attach(&[read(4), read(5), read(6)], vec![head(1)]).0, [2]);
+        assert_eq!(attach(&[read(6), read(8), left, joined], vec![head(1)]).0, [2, 3, 1]);
+        assert_eq!(attach(&[joined, read(7), read(9)], vec![]).0, [0, 2]);
+        assert_eq!(attach(&[read(6), left], vec![head(1)]).0, [1], "they are out");
     }
 
     #[test]

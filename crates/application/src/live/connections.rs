@@ -1,15 +1,23 @@
 //! This node's connections, by id, user and session.
 
-use std::sync::{Arc, atomic::AtomicI64};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
 
 use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
+use tokio::time::Instant;
 
 use super::{
     attaching::Attaching,
     joined::{Joined, JoinedLists},
 };
 use crate::ports::{ConnectionId, store::Mark};
+
+/// For how long after a snapshot a bus may bring a mark that it has overtaken. Buses give up sooner.
+const LATE: Duration = Duration::from_mins(1);
 
 #[derive(Default)]
 pub(super) struct Connections {
@@ -19,6 +27,8 @@ pub(super) struct Connections {
     /// How far those who are connected have been told that they have read. Marks that were made at the same time may come
     /// in any order.
     read: HashMap<UserId, HashMap<ConversationId, u64>>,
+    /// Those that still know what their snapshot showed as read, oldest first.
+    fresh: VecDeque<(Instant, ConnectionId)>,
     joined: JoinedLists,
 }
 
@@ -31,6 +41,16 @@ pub(super) struct Connection {
     pub(super) workspaces: HashSet<WorkspaceId>,
     /// Between registration and attachment.
     pub(super) attaching: Option<Attaching>,
+    /// How far its snapshot has shown that its user has read; for a while.
+    pub(super) read: HashMap<ConversationId, u64>,
+}
+
+impl Connection {
+    /// Whether a mark is of a conversation that it is in, and further than its snapshot has shown.
+    pub(super) fn reads_on(&self, conversation: ConversationId, seq: u64) -> bool {
+        self.conversations.contains(conversation)
+            && self.read.get(&conversation).is_none_or(|shown| *shown < seq)
+    }
 }
 
 impl Connections {
@@ -83,6 +103,28 @@ impl Connections {
     pub(super) fn leave(&mut self, id: ConnectionId, conversation: ConversationId) {
         if let Some(connection) = self.all.get_mut(&id) {
             self.joined.remove(&mut connection.conversations, conversation);
+        }
+    }
+
+    /// Notes how far a connection has been shown that its user has read, where nobody has been told so.
+    pub(super) fn set_read(&mut self, id: ConnectionId, read: HashMap<ConversationId, u64>) {
+        let Some(connection) = self.all.get_mut(&id) else { return };
+        let told = self.read.get(&connection.user_id);
+        let further = |(id, seq): &(ConversationId, u64)| {
+            *seq > told.and_then(|told| told.get(id)).copied().unwrap_or(0)
+        };
+        connection.read = read.into_iter().filter(further).collect();
+        if !connection.read.is_empty() {
+            self.fresh.push_back((Instant::now(), id));
+        }
+    }
+
+    /// Forgets what was shown so long ago that nothing older comes any more.
+    pub(super) fn forget_shown(&mut self, now: Instant) {
+        while let Some((_, id)) = self.fresh.pop_front_if(|(at, _)| *at + LATE <= now) {
+            if let Some(connection) = self.all.get_mut(&id) {
+                connection.read = HashMap::default();
+            }
         }
     }
 

@@ -1,11 +1,20 @@
 //! What a connection hears of the time between its registration and its attachment, whatever its snapshot shows.
 
+use std::{
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
+
 use parlance_application::{
     live::{Attachment, Event, Frame},
-    ports::store::Subject,
+    ports::store::{Snapshot, SnapshotEntry, Subject},
 };
 use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
-use parlance_testkit::{TestNode, head, mocks::MockMessages, socket};
+use parlance_testkit::{
+    TestNode, caller, channel, head,
+    mocks::{MockMessages, MockStore},
+    socket, summary,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -33,7 +42,13 @@ fn entered(access_rev: u64) -> [Event; 2] {
     let frame = Frame::member_joined(HERE, ADA);
     let told = Event::Conversation { conversation_id, about, frame };
     let frame = Frame::encode(&json!({ "type": "conversation.joined" }));
-    [told, Event::Joined { conversation_id, user_id: ADA, rev: 4, access_rev, frame }]
+    let (user_id, rev, read_seq) = (ADA, 4, 4);
+    [told, Event::Joined { conversation_id, user_id, rev, access_rev, read_seq, frame }]
+}
+
+fn read(user_id: UserId, read_seq: u64) -> Event {
+    let frame = Frame::encode(&json!({ "type": format!("read {read_seq}") }));
+    Event::Read { user_id, conversation_id: HERE, read_seq, frame }
 }
 
 async fn publish(node: &TestNode, events: impl IntoIterator<Item = Event>) {
@@ -90,16 +105,70 @@ async fn who_has_left_a_workspace_hears_nothing_that_came_after() {
 }
 
 #[tokio::test]
+async fn a_read_mark_never_goes_back_behind_the_snapshot() {
+    let node = TestNode::start(MockMessages::new());
+    let ada = caller(&node.ambient, "ada");
+    let mut store = MockStore::new();
+    let account = ada.account.clone();
+    store.expect_session_owner().returning(move |_, _| Ok(Some(account.clone())));
+    store.expect_snapshot().returning(move |_| {
+        let entry = SnapshotEntry { summary: summary(channel(HERE, 400)), access_rev: 1 };
+        Ok(Snapshot { epoch: "one".into(), workspaces: vec![], conversations: vec![entry] })
+    });
+    let app = node.app(store);
+    let heard_at = Arc::new(AtomicI64::new(0));
+    let opened = app.hello.open(&ada.claims(), socket(1), heard_at, None).await.expect("opens");
+
+    let read = |read_seq| read(ada.id(), read_seq);
+    publish(&node, [read(397)]).await;
+    app.hello.attach(socket(1), &opened).await;
+    publish(&node, [read(398), read(400), read(401)]).await;
+    assert_eq!(node.fanout.types(socket(1)), ["read 401"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_shown_is_known_for_as_long_as_an_older_mark_may_come() {
+    let node = registered().await;
+    let shown = Attachment { read: vec![(HERE, 4)], ..snapshot_with(&[HERE]) };
+    attach(&node, shown).await;
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    publish(&node, [read(ADA, 2)]).await;
+    assert!(node.fanout.types(socket(1)).is_empty());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    publish(&node, [read(ADA, 3)]).await;
+    assert_eq!(node.fanout.types(socket(1)), ["read 3"]);
+}
+
+#[tokio::test]
+async fn a_read_mark_never_goes_back_behind_the_way_in() {
+    let node = registered().await;
+    attach(&node, snapshot_with(&[HERE])).await;
+    publish(&node, left(2)).await;
+    publish(&node, entered(3)).await;
+    publish(&node, [read(ADA, 3), read(ADA, 4), read(ADA, 5)]).await;
+    let heard = ["conversation.left", "conversation.joined", "read 5"];
+    assert_eq!(node.fanout.types(socket(1)), heard);
+}
+
+#[tokio::test]
+async fn what_one_connection_was_shown_is_told_to_the_other() {
+    let node = registered().await;
+    attach(&node, snapshot_with(&[HERE])).await;
+    node.register(socket(2), ADA, SessionId(Uuid::from_u128(3)), 0).await;
+    let shown = Attachment { read: vec![(HERE, 4)], ..snapshot_with(&[HERE]) };
+    node.live.attach(socket(2), shown).await;
+    publish(&node, [read(ADA, 3), read(ADA, 4)]).await;
+    assert_eq!(node.fanout.types(socket(1)), ["read 3", "read 4"]);
+    assert!(node.fanout.types(socket(2)).is_empty());
+}
+
+#[tokio::test]
 async fn a_read_mark_of_another_conversation_is_told_to_nobody() {
     let node = registered().await;
     attach(&node, snapshot_with(&[])).await;
-    let read = || {
-        let frame = Frame::encode(&json!({ "type": "read" }));
-        Event::Read { user_id: ADA, conversation_id: HERE, read_seq: 4, frame }
-    };
-    publish(&node, [read()]).await;
+    publish(&node, [read(ADA, 5)]).await;
     assert!(node.fanout.types(socket(1)).is_empty());
     publish(&node, entered(2)).await;
-    publish(&node, [read()]).await;
-    assert_eq!(node.fanout.types(socket(1)), ["conversation.joined", "read"]);
+    publish(&node, [read(ADA, 5)]).await;
+    assert_eq!(node.fanout.types(socket(1)), ["conversation.joined", "read 5"]);
 }

@@ -20,11 +20,11 @@ impl Actor {
                 let steps = self.changed(event).await;
                 self.carry_out(*conversation_id, steps).await;
             }
-            Event::Joined { conversation_id, user_id, rev, access_rev, frame } => {
+            Event::Joined { conversation_id, user_id, rev, access_rev, read_seq, frame } => {
                 self.access_changed(*conversation_id, *access_rev).await;
                 let have =
                     Head { conversation_id: *conversation_id, rev: *rev, access_rev: *access_rev };
-                self.let_in(*user_id, have, frame).await;
+                self.let_in(*user_id, have, *read_seq, frame).await;
             }
             Event::Left { conversation_id, user_id, access_rev, frame } => {
                 if self.is_news(*conversation_id, *access_rev) {
@@ -49,9 +49,9 @@ impl Actor {
             }
             Event::Read { user_id, conversation_id, read_seq, frame } => {
                 if self.connections.reads_on(*user_id, *conversation_id, *read_seq) {
-                    let inside = |c: &Connection| c.conversations.contains(*conversation_id);
-                    let scope = Scope::Conversation(*conversation_id);
-                    let _ = self.tell_user(*user_id, scope, frame, inside).await;
+                    let further = |c: &Connection| c.reads_on(*conversation_id, *read_seq);
+                    let scope = Scope::Read(*conversation_id, *read_seq);
+                    let _ = self.tell_user(*user_id, scope, frame, further).await;
                 }
             }
             Event::Typing { conversation_id, user_id, frame } => {
@@ -114,12 +114,15 @@ impl Actor {
         }
     }
 
-    /// Joins somebody's connections to a conversation in which they are as of this head.
-    pub(super) async fn let_in(&mut self, user: UserId, have: Head, frame: &Frame) {
+    /// Joins somebody's connections to a conversation in which they are as of this head, and have read so far.
+    pub(super) async fn let_in(&mut self, user: UserId, have: Head, read_seq: u64, frame: &Frame) {
         let conversation = have.conversation_id;
         let outside = |c: &Connection| !c.conversations.contains(conversation);
-        for connection in self.tell_user(user, Scope::Joined(have), frame, outside).await {
+        let scope = Scope::Joined(have, read_seq);
+        for connection in self.tell_user(user, scope, frame, outside).await {
             self.join(connection, have).await;
+            // Told by the frame: a mark from before they were out may still come.
+            self.connections.reads_on(user, conversation, read_seq);
         }
     }
 

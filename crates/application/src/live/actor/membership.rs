@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use parlance_domain::{ConversationId, SessionId, UserId};
-use rustc_hash::FxHashSet as HashSet;
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use super::{Actor, Attachment, RECONNECT_AFTER_MS, forget};
 use crate::{
@@ -49,6 +49,7 @@ impl Actor {
             conversations: Joined::default(),
             workspaces: HashSet::default(),
             attaching: Some(Attaching::default()),
+            read: HashMap::default(),
         };
         if self.connections.insert(id, connection) {
             self.wanted.push(Topic::User(user_id));
@@ -63,13 +64,14 @@ impl Actor {
             self.fanout.close(id, Close::Overloaded).await;
             return;
         };
-        let Attached { told, workspaces, joined, pending } = attached;
+        let Attached { told, workspaces, joined, pending, read } = attached;
         for workspace in &workspaces {
             self.workspaces.entry(*workspace).or_default().insert(id);
         }
         connection.workspaces = workspaces;
         let all = pending.iter().chain(&joined).map(|head| head.conversation_id);
         self.connections.set_joined(id, all);
+        self.connections.set_read(id, read);
         for Head { conversation_id, .. } in pending {
             self.pending.entry(conversation_id).or_default().insert(id);
         }
