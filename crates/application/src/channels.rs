@@ -260,6 +260,12 @@ pub(crate) fn entered(entry: &Entry) -> Vec<Event> {
 }
 
 pub(crate) fn joined(user_id: UserId, summary: &Summary, access_rev: u64) -> Event {
-    let (conversation_id, rev) = (summary.conversation.id, summary.conversation.rev);
-    Event::Joined { conversation_id, user_id, rev, access_rev, frame: Frame::joined(summary) }
+    Event::Joined {
+        conversation_id: summary.conversation.id,
+        user_id,
+        rev: summary.conversation.rev,
+        access_rev,
+        read_seq: summary.read.read_seq,
+        frame: Frame::joined(summary),
+    }
 }

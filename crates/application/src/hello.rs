@@ -91,7 +91,11 @@ impl Hello {
         let later: HashSet<_> = pending.iter().map(|head| head.conversation_id).collect();
         conversations.retain(|head| !later.contains(&head.conversation_id));
         let workspaces = snapshot.workspaces.iter().map(|workspace| workspace.id).collect();
-        let attachment = Attachment { workspaces, conversations, pending };
+        let read = |SnapshotEntry { summary, .. }: &SnapshotEntry| {
+            (summary.conversation.id, summary.read.read_seq)
+        };
+        let read = snapshot.conversations.iter().map(read).collect();
+        let attachment = Attachment { workspaces, conversations, pending, read };
         self.live.attach(connection, attachment).await;
     }
 

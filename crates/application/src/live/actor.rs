@@ -20,7 +20,8 @@ use tokio::{
 
 use super::{
     Event, Frame, Live,
-    connections::{Attaching, Connection, Connections, Scope},
+    attaching::Scope,
+    connections::{Connection, Connections},
     feed::{Feed, Step},
     listeners::Sharing,
     node::{Attachment, Peers},
@@ -181,6 +182,7 @@ impl Actor {
                 retry_at = now + RETRY;
                 // A bus that is away is not waited for.
                 self.unconfirmed.clear();
+                self.connections.forget_shown(now);
                 self.ask_sessions();
                 self.retry().await;
             }
@@ -358,23 +360,20 @@ impl Actor {
     }
 
     /// Tells those of a user's attached connections that it concerns, and returns them; has the frame held for those that
-    /// are being attached and to which it is `news`.
+    /// are being attached.
     async fn tell_user(
         &mut self,
         user: UserId,
         scope: Scope,
         frame: &Frame,
         concerns: impl Fn(&Connection) -> bool,
-        mut news: impl FnMut(&mut Attaching) -> bool,
     ) -> Vec<ConnectionId> {
         let mut told = Vec::new();
         for id in self.connections.of_user(user) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             let concerned = concerns(connection);
             if let Some(attaching) = &mut connection.attaching {
-                if news(attaching) {
-                    attaching.hold(scope, frame);
-                }
+                attaching.hold(scope, Some(frame));
             } else if concerned {
                 told.push(id);
             }
@@ -384,10 +383,9 @@ impl Actor {
     }
 
     /// Has a frame held for all connections that are being attached: which of them it concerns is known only later.
-    fn hold(&mut self, scope: Scope, frame: &Frame, mut note: impl FnMut(&mut Attaching)) {
+    fn hold(&mut self, scope: Scope, frame: &Frame) {
         for attaching in self.connections.attaching() {
-            note(attaching);
-            attaching.hold(scope, frame);
+            attaching.hold(scope, Some(frame));
         }
     }
 }

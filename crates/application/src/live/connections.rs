@@ -1,21 +1,23 @@
 //! This node's connections, by id, user and session.
 
-use std::sync::{Arc, atomic::AtomicI64};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
 
 use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
+use tokio::time::Instant;
 
 use super::{
-    Frame,
+    attaching::Attaching,
     joined::{Joined, JoinedLists},
 };
-use crate::ports::{
-    ConnectionId,
-    store::{Head, Mark},
-};
+use crate::ports::{ConnectionId, store::Mark};
 
-/// Most state events held for a connection that is being attached.
-const HELD: usize = 1_024;
+/// For how long after a snapshot a bus may bring a mark that it has overtaken. Buses give up sooner.
+const LATE: Duration = Duration::from_mins(1);
 
 #[derive(Default)]
 pub(super) struct Connections {
@@ -25,6 +27,8 @@ pub(super) struct Connections {
     /// How far those who are connected have been told that they have read. Marks that were made at the same time may come
     /// in any order.
     read: HashMap<UserId, HashMap<ConversationId, u64>>,
+    /// Those that still know what their snapshot showed as read, oldest first.
+    fresh: VecDeque<(Instant, ConnectionId)>,
     joined: JoinedLists,
 }
 
@@ -37,29 +41,16 @@ pub(super) struct Connection {
     pub(super) workspaces: HashSet<WorkspaceId>,
     /// Between registration and attachment.
     pub(super) attaching: Option<Attaching>,
+    /// How far its snapshot has shown that its user has read; for a while.
+    pub(super) read: HashMap<ConversationId, u64>,
 }
 
-/// What has happened to a connection's user since it was registered, before its snapshot is joined.
-#[derive(Default)]
-pub(super) struct Attaching {
-    /// State events, which no `rev` brings back.
-    pub(super) held: Vec<(Scope, Frame)>,
-    /// More came than is held: the connection has to begin anew.
-    pub(super) overflowed: bool,
-    /// The latest change of the user's access to a conversation: to its count of such changes, in (and from which head) or out.
-    pub(super) access: HashMap<ConversationId, (u64, Option<Head>)>,
-    pub(super) workspaces_joined: HashSet<WorkspaceId>,
-    pub(super) workspaces_left: HashSet<WorkspaceId>,
-}
-
-/// Whom a held event concerns.
-#[derive(Clone, Copy)]
-pub(super) enum Scope {
-    User,
-    /// A change of the user's own access: no news where the snapshot shows as late a count.
-    Access(ConversationId, u64),
-    Conversation(ConversationId),
-    Workspace(WorkspaceId),
+impl Connection {
+    /// Whether a mark is of a conversation that it is in, and further than its snapshot has shown.
+    pub(super) fn reads_on(&self, conversation: ConversationId, seq: u64) -> bool {
+        self.conversations.contains(conversation)
+            && self.read.get(&conversation).is_none_or(|shown| *shown < seq)
+    }
 }
 
 impl Connections {
@@ -115,6 +106,28 @@ impl Connections {
         }
     }
 
+    /// Notes how far a connection has been shown that its user has read, where nobody has been told so.
+    pub(super) fn set_read(&mut self, id: ConnectionId, read: HashMap<ConversationId, u64>) {
+        let Some(connection) = self.all.get_mut(&id) else { return };
+        let told = self.read.get(&connection.user_id);
+        let further = |(id, seq): &(ConversationId, u64)| {
+            *seq > told.and_then(|told| told.get(id)).copied().unwrap_or(0)
+        };
+        connection.read = read.into_iter().filter(further).collect();
+        if !connection.read.is_empty() {
+            self.fresh.push_back((Instant::now(), id));
+        }
+    }
+
+    /// Forgets what was shown so long ago that nothing older comes any more.
+    pub(super) fn forget_shown(&mut self, now: Instant) {
+        while let Some((_, id)) = self.fresh.pop_front_if(|(at, _)| *at + LATE <= now) {
+            if let Some(connection) = self.all.get_mut(&id) {
+                connection.read = HashMap::default();
+            }
+        }
+    }
+
     pub(super) fn ids(&self) -> Vec<ConnectionId> {
         self.all.keys().copied().collect()
     }
@@ -127,14 +140,14 @@ impl Connections {
         self.sessions.get(&session).cloned().unwrap_or_default()
     }
 
-    /// Whether somebody has read further than they have been told. Nobody is told who is not connected.
+    /// Whether somebody has read further than they have been told. Nobody is told who does not listen.
     pub(super) fn reads_on(
         &mut self,
         user: UserId,
         conversation: ConversationId,
         seq: u64,
     ) -> bool {
-        if !self.users.contains_key(&user) {
+        if !self.listens(user, conversation) {
             return false;
         }
         let told = self.read.entry(user).or_default().entry(conversation).or_insert(0);
@@ -143,10 +156,18 @@ impl Connections {
         further
     }
 
-    /// Whether a mark is further than its user, who is connected, has been told.
+    /// Whether a mark is further than its user, who listens, has been told.
     pub(super) fn would_read_on(&self, mark: &Mark) -> bool {
-        let told = self.read.get(&mark.user_id).and_then(|read| read.get(&mark.conversation_id));
-        self.users.contains_key(&mark.user_id) && told.is_none_or(|told| *told < mark.read_seq)
+        let Mark { conversation_id, user_id, read_seq } = *mark;
+        let told = self.read.get(&user_id).and_then(|read| read.get(&conversation_id));
+        self.listens(user_id, conversation_id) && told.is_none_or(|told| *told < read_seq)
+    }
+
+    /// Whether any connection of somebody is in a conversation, or may be once it is attached.
+    fn listens(&self, user: UserId, conversation: ConversationId) -> bool {
+        let hears =
+            |c: &Connection| c.attaching.is_some() || c.conversations.contains(conversation);
+        self.users.get(&user).into_iter().flatten().filter_map(|id| self.all.get(id)).any(hears)
     }
 
     /// The sessions of all of them.
@@ -157,31 +178,6 @@ impl Connections {
     /// Those between registration and attachment.
     pub(super) fn attaching(&mut self) -> impl Iterator<Item = &mut Attaching> {
         self.all.values_mut().filter_map(|connection| connection.attaching.as_mut())
-    }
-}
-
-impl Attaching {
-    /// Notes a change of access; false if a later one is known already, because the bus reorders.
-    pub(super) fn access_changed(
-        &mut self,
-        conversation: ConversationId,
-        access_rev: u64,
-        head: Option<Head>,
-    ) -> bool {
-        let latest = self.access.entry(conversation).or_insert((access_rev, head));
-        if latest.0 > access_rev {
-            return false;
-        }
-        *latest = (access_rev, head);
-        true
-    }
-
-    pub(super) fn hold(&mut self, scope: Scope, frame: &Frame) {
-        if self.held.len() < HELD {
-            self.held.push((scope, frame.clone()));
-        } else {
-            self.overflowed = true;
-        }
     }
 }
 

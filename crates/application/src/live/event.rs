@@ -38,6 +38,9 @@ pub enum Event {
         rev: u64,
         /// The conversation's count of changes of access, this one included.
         access_rev: u64,
+        /// How far `frame` shows that they have read. A node of an earlier version does not say.
+        #[serde(default)]
+        read_seq: u64,
         /// For that person.
         #[serde(skip)]
         frame: Frame,

@@ -74,6 +74,8 @@ pub struct Attachment {
     pub conversations: Vec<Head>,
     /// Conversations that [`Live::replay`] attaches, after their replay; as the snapshot has them.
     pub pending: Vec<Head>,
+    /// How far the client has been told that its user has read.
+    pub read: Vec<(ConversationId, u64)>,
 }
 
 impl Live {

@@ -74,6 +74,7 @@ impl Scene {
                 user_id,
                 rev,
                 access_rev: 1,
+                read_seq: 0,
                 frame,
             })
             .await;

@@ -3,6 +3,7 @@
 
 mod access;
 mod accounts;
+mod attachment;
 mod hello;
 mod jobs;
 mod live;

@@ -380,7 +380,8 @@ async fn a_departure_that_comes_late_puts_nobody_out_who_is_back() {
     };
     scene.says(left());
     let frame = Frame::encode(&json!({ "type": "conversation.joined" }));
-    let joined = Event::Joined { conversation_id, user_id, rev: 4, access_rev: 3, frame };
+    let (rev, access_rev, read_seq) = (4, 3, 0);
+    let joined = Event::Joined { conversation_id, user_id, rev, access_rev, read_seq, frame };
     scene.says(Heard::Event(Arc::new(joined)));
     scene.says(left());
     scene.says(changed(5, 3));

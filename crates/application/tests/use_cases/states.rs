@@ -6,13 +6,14 @@ use parlance_application::{
     live::{Attachment, Event, Frame},
     ports::{
         Heard,
-        store::{Look, Readers, State, Subject},
+        store::{Look, Mark, Readers, State, Subject},
     },
 };
-use parlance_domain::{SessionId, Timestamp, UserId, WorkspaceId};
+use parlance_domain::{SessionId, Summary, Timestamp, UserId, WorkspaceId};
 use parlance_testkit::{
+    channel,
     mocks::{MockChanges, MockConversations, MockMessages},
-    socket,
+    socket, summary,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -131,4 +132,22 @@ async fn who_has_come_back_meanwhile_stays() {
     let frame = Frame::encode(&json!({ "type": "workspace.updated" }));
     scene.says(Heard::Event(Arc::new(Event::Workspace { workspace_id, about, frame })));
     scene.until(3, &["workspace.updated"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_left_a_channel_that_they_can_still_read_is_told_no_mark_of_it() {
+    let (mut changes, mut conversations) = (MockChanges::new(), MockConversations::new());
+    let ada = Arc::new(std::sync::OnceLock::<UserId>::new());
+    let who = ada.clone();
+    changes.expect_changes().returning(move |_| {
+        let mark = |user| Mark { conversation_id: HERE, user_id: user, read_seq: 3 };
+        Ok(Look { marks: who.get().copied().map(mark).into_iter().collect(), ..nothing_new() })
+    });
+    conversations
+        .expect_summary()
+        .returning(|_, id| Ok(Summary { joined: false, ..summary(channel(id, 4)) }));
+    let scene = quiet_scene(changes, conversations, MockMessages::new()).await;
+    ada.set(scene.ada).expect("set once");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(scene.node.fanout.types(socket(1)).is_empty());
 }

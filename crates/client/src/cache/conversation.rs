@@ -194,8 +194,11 @@ impl Conversation {
         self.gap = Gap::default();
     }
 
+    /// A mark never goes back: a lower one was made before one's own last send, and comes late.
     pub(super) fn set_read(&mut self, read: ReadState) {
-        self.read = read;
+        if read.read_seq >= self.read.read_seq {
+            self.read = read;
+        }
     }
 
     /// Older messages, from REST. The cursor stays; what is newer than it comes as an event.

@@ -4,12 +4,7 @@ use parlance_domain::{ConversationId, SessionId, UserId};
 
 use super::{Actor, forget};
 use crate::{
-    live::{
-        Event, Frame,
-        connections::{Connection, Scope},
-        feed::Step,
-        told::Telling,
-    },
+    live::{Event, Frame, attaching::Scope, connections::Connection, feed::Step, told::Telling},
     ports::{
         Close,
         store::{Head, Subject},
@@ -25,11 +20,11 @@ impl Actor {
                 let steps = self.changed(event).await;
                 self.carry_out(*conversation_id, steps).await;
             }
-            Event::Joined { conversation_id, user_id, rev, access_rev, frame } => {
+            Event::Joined { conversation_id, user_id, rev, access_rev, read_seq, frame } => {
                 self.access_changed(*conversation_id, *access_rev).await;
                 let have =
                     Head { conversation_id: *conversation_id, rev: *rev, access_rev: *access_rev };
-                self.let_in(*user_id, have, frame).await;
+                self.let_in(*user_id, have, *read_seq, frame).await;
             }
             Event::Left { conversation_id, user_id, access_rev, frame } => {
                 if self.is_news(*conversation_id, *access_rev) {
@@ -38,9 +33,7 @@ impl Actor {
                 self.access_changed(*conversation_id, *access_rev).await;
             }
             Event::Deleted { conversation_id, frame } => {
-                self.hold(Scope::Conversation(*conversation_id), frame, |attaching| {
-                    attaching.access_changed(*conversation_id, u64::MAX, None);
-                });
+                self.hold(Scope::Left(*conversation_id, u64::MAX), frame);
                 let members = self.members(*conversation_id);
                 for member in &members {
                     self.leave(*member, *conversation_id);
@@ -48,15 +41,17 @@ impl Actor {
                 self.tell(members, frame).await;
             }
             Event::Conversation { conversation_id, frame, .. } => {
-                self.hold(Scope::Conversation(*conversation_id), frame, |_| {});
+                self.hold(Scope::Conversation(*conversation_id), frame);
                 self.tell(self.members(*conversation_id), frame).await;
             }
             Event::User { user_id, frame } => {
-                let _ = self.tell_user(*user_id, Scope::User, frame, |_| true, |_| true).await;
+                let _ = self.tell_user(*user_id, Scope::User, frame, |_| true).await;
             }
             Event::Read { user_id, conversation_id, read_seq, frame } => {
                 if self.connections.reads_on(*user_id, *conversation_id, *read_seq) {
-                    let _ = self.tell_user(*user_id, Scope::User, frame, |_| true, |_| true).await;
+                    let further = |c: &Connection| c.reads_on(*conversation_id, *read_seq);
+                    let scope = Scope::Read(*conversation_id, *read_seq);
+                    let _ = self.tell_user(*user_id, scope, frame, further).await;
                 }
             }
             Event::Typing { conversation_id, user_id, frame } => {
@@ -119,16 +114,15 @@ impl Actor {
         }
     }
 
-    /// Joins somebody's connections to a conversation in which they are as of this head.
-    pub(super) async fn let_in(&mut self, user: UserId, have: Head, frame: &Frame) {
+    /// Joins somebody's connections to a conversation in which they are as of this head, and have read so far.
+    pub(super) async fn let_in(&mut self, user: UserId, have: Head, read_seq: u64, frame: &Frame) {
         let conversation = have.conversation_id;
         let outside = |c: &Connection| !c.conversations.contains(conversation);
-        let scope = Scope::Access(conversation, have.access_rev);
-        let told = self.tell_user(user, scope, frame, outside, |attaching| {
-            attaching.access_changed(conversation, have.access_rev, Some(have))
-        });
-        for connection in told.await {
+        let scope = Scope::Joined(have, read_seq);
+        for connection in self.tell_user(user, scope, frame, outside).await {
             self.join(connection, have).await;
+            // Told by the frame: a mark from before they were out may still come.
+            self.connections.reads_on(user, conversation, read_seq);
         }
     }
 
@@ -153,10 +147,8 @@ impl Actor {
             self.typing_stopped(conversation, user).await;
         }
         let inside = |c: &Connection| c.conversations.contains(conversation);
-        let scope = Scope::Access(conversation, access_rev);
-        let told = self.tell_user(user, scope, frame, inside, |attaching| {
-            attaching.access_changed(conversation, access_rev, None)
-        });
+        let scope = Scope::Left(conversation, access_rev);
+        let told = self.tell_user(user, scope, frame, inside);
         for connection in told.await {
             self.leave(connection, conversation);
         }
@@ -165,18 +157,8 @@ impl Actor {
     async fn workspace_event(&mut self, event: &Event) {
         match event {
             Event::WorkspaceJoined { workspace_id, user_id, frame } => {
-                let present = self.tell_user(
-                    *user_id,
-                    Scope::User,
-                    frame,
-                    |_| true,
-                    |attaching| {
-                        attaching.workspaces_left.remove(workspace_id);
-                        attaching.workspaces_joined.insert(*workspace_id);
-                        true
-                    },
-                );
-                for id in present.await {
+                let scope = Scope::WorkspaceJoined(*workspace_id);
+                for id in self.tell_user(*user_id, scope, frame, |_| true).await {
                     if let Some(connection) = self.connections.get_mut(id) {
                         connection.workspaces.insert(*workspace_id);
                         self.workspaces.entry(*workspace_id).or_default().insert(id);
@@ -189,16 +171,13 @@ impl Actor {
                     if let Some(connection) = self.connections.get_mut(id) {
                         connection.workspaces.remove(workspace_id);
                         if let Some(attaching) = &mut connection.attaching {
-                            attaching.workspaces_joined.remove(workspace_id);
-                            attaching.workspaces_left.insert(*workspace_id);
+                            attaching.hold(Scope::WorkspaceLeft(*workspace_id), None);
                         }
                     }
                 }
             }
             Event::WorkspaceDeleted { workspace_id, frame } => {
-                self.hold(Scope::Workspace(*workspace_id), frame, |attaching| {
-                    attaching.workspaces_left.insert(*workspace_id);
-                });
+                self.hold(Scope::WorkspaceLeft(*workspace_id), frame);
                 let members = self.workspaces.remove(workspace_id).unwrap_or_default();
                 for id in &members {
                     if let Some(connection) = self.connections.get_mut(*id) {
@@ -208,7 +187,7 @@ impl Actor {
                 self.tell(members.into_iter().collect(), frame).await;
             }
             Event::Workspace { workspace_id, frame, .. } => {
-                self.hold(Scope::Workspace(*workspace_id), frame, |_| {});
+                self.hold(Scope::Workspace(*workspace_id), frame);
                 if let Some(members) = self.workspaces.get(workspace_id) {
                     self.tell(members.iter().copied().collect(), frame).await;
                 }

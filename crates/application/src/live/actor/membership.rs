@@ -5,14 +5,15 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
+use parlance_domain::{ConversationId, SessionId, UserId};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use super::{Actor, Attachment, RECONNECT_AFTER_MS, forget};
 use crate::{
     live::{
         Frame,
-        connections::{Attaching, Connection, Scope},
+        attaching::{Attached, Attaching},
+        connections::Connection,
         feed::Feed,
         joined::Joined,
     },
@@ -48,6 +49,7 @@ impl Actor {
             conversations: Joined::default(),
             workspaces: HashSet::default(),
             attaching: Some(Attaching::default()),
+            read: HashMap::default(),
         };
         if self.connections.insert(id, connection) {
             self.wanted.push(Topic::User(user_id));
@@ -56,61 +58,24 @@ impl Actor {
 
     pub(super) async fn attach(&mut self, id: ConnectionId, attachment: Attachment) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let Some(since) = connection.attaching.take() else { return };
-        if since.overflowed {
+        let Some(attaching) = connection.attaching.take() else { return };
+        let Some(attached) = attaching.attach(attachment) else {
             self.unregister(id).await;
             self.fanout.close(id, Close::Overloaded).await;
             return;
-        }
-
-        let Attachment { workspaces, conversations, pending } = attachment;
-        let snapshot: HashMap<ConversationId, u64> = conversations
-            .iter()
-            .chain(&pending)
-            .map(|head| (head.conversation_id, head.access_rev))
-            .collect();
-        // What the snapshot does not show yet.
-        let news: HashMap<ConversationId, Option<Head>> = since
-            .access
-            .into_iter()
-            .filter(|(id, (access_rev, _))| snapshot.get(id).is_none_or(|seen| seen < access_rev))
-            .map(|(id, (_, head))| (id, head))
-            .collect();
-        let workspaces: HashSet<WorkspaceId> =
-            workspaces.into_iter().chain(since.workspaces_joined).collect();
-        let concerns = |scope: &Scope| match scope {
-            Scope::User => true,
-            Scope::Access(c, access_rev) => snapshot.get(c).is_none_or(|seen| seen < access_rev),
-            Scope::Conversation(c) => {
-                snapshot.contains_key(c) || news.get(c).is_some_and(Option::is_some)
-            }
-            Scope::Workspace(w) => workspaces.contains(w),
         };
-        let held: Vec<Frame> = since
-            .held
-            .into_iter()
-            .filter(|(scope, _)| concerns(scope))
-            .map(|(_, frame)| frame)
-            .collect();
-
-        connection.workspaces =
-            workspaces.into_iter().filter(|w| !since.workspaces_left.contains(w)).collect();
-        for workspace in &connection.workspaces {
+        let Attached { told, workspaces, joined, pending, read } = attached;
+        for workspace in &workspaces {
             self.workspaces.entry(*workspace).or_default().insert(id);
         }
-        let seen = |head: &Head| !news.contains_key(&head.conversation_id);
-        let pending: Vec<Head> = pending.into_iter().filter(seen).collect();
-        let joined: Vec<Head> = conversations
-            .into_iter()
-            .filter(seen)
-            .chain(news.values().copied().flatten())
-            .collect();
+        connection.workspaces = workspaces;
         let all = pending.iter().chain(&joined).map(|head| head.conversation_id);
         self.connections.set_joined(id, all);
+        self.connections.set_read(id, read);
         for Head { conversation_id, .. } in pending {
             self.pending.entry(conversation_id).or_default().insert(id);
         }
-        for frame in held {
+        for frame in told {
             self.tell(vec![id], &frame).await;
         }
         for have in joined {

@@ -164,7 +164,8 @@ impl Actor {
                 // The count is the conversation's, and not that of this person's way in: others may have gone.
                 self.heads(vec![Head { rev: 0, ..head }]).await;
                 let rev = summary.conversation.rev;
-                self.let_in(user, Head { rev, ..head }, &Frame::joined(&summary)).await;
+                let read_seq = summary.read.read_seq;
+                self.let_in(user, Head { rev, ..head }, read_seq, &Frame::joined(&summary)).await;
             }
             News::CutOff => {
                 for connection in self.connections.ids() {

@@ -6,12 +6,7 @@ use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use super::{Actor, Input, News};
 use crate::{
     Error, Result,
-    live::{
-        Event, Frame,
-        connections::{Connection, Scope},
-        node::Peers,
-        told::Telling,
-    },
+    live::{Event, Frame, attaching::Scope, connections::Connection, node::Peers, told::Telling},
     ports::store::{Look, Mark, State, Subject},
 };
 
@@ -76,7 +71,8 @@ impl Actor {
             let left = Frame::workspace_member_left(workspace_id, user_id);
             if self.told.is_news(Telling::Of(Subject::Member(workspace_id, user_id)), &left) {
                 let inside = |c: &Connection| c.workspaces.contains(&workspace_id);
-                let _ = self.tell_user(user_id, Scope::User, &left, inside, |_| false).await;
+                let scope = Scope::Workspace(workspace_id);
+                let _ = self.tell_user(user_id, scope, &left, inside).await;
             }
             self.event(&Event::WorkspaceLeft { workspace_id, user_id }).await;
         }
@@ -152,7 +148,7 @@ impl Actor {
         readers: Option<&HashSet<UserId>>,
         frame: &Frame,
     ) {
-        self.hold(Scope::Conversation(conversation), frame, |_| {});
+        self.hold(Scope::Conversation(conversation), frame);
         let mut members = self.members(conversation);
         members.retain(|id| {
             let user = self.connections.get(*id).map(|connection| connection.user_id);
@@ -215,14 +211,14 @@ impl Actor {
             for mark in marks {
                 let Mark { conversation_id, user_id, .. } = mark;
                 match peers.conversations.summary(user_id, conversation_id).await {
-                    Ok(summary) => {
+                    Ok(summary) if summary.joined => {
                         let frame = Frame::read_updated(conversation_id, summary.read);
                         let read_seq = summary.read.read_seq;
                         let read = Event::Read { user_id, conversation_id, read_seq, frame };
                         live.input(Input::Event(read.into())).await;
                     }
-                    // Whoever has left needs no mark.
-                    Err(Error::NotFound(_)) => {}
+                    // Whoever has left needs no mark, even of a channel that they can still read.
+                    Ok(_) | Err(Error::NotFound(_)) => {}
                     Err(error) => {
                         tracing::warn!(%error, %conversation_id, "a read mark could not be told yet");
                         live.input(Input::FromPeers(News::Unmarked(mark))).await;

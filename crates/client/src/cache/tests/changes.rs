@@ -128,6 +128,9 @@ fn the_read_state_follows_what_comes() {
     mine["author_id"] = ME.into();
     cache.apply(&created(14, &mine)).unwrap();
     assert_eq!(read(&cache), (6, 0, 0));
+    // A mark that was made before one's own last send, and comes late.
+    cache.apply(&told).unwrap();
+    assert_eq!(read(&cache), (6, 0, 0));
     assert_eq!(cache.conversation("c").unwrap().last_seq(), 6);
     // Those that hello has counted are not counted again when its replay brings them.
     let mut told = summary("c", 16, 8);

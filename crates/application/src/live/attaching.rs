@@ -1,0 +1,214 @@
+//! What happens to a connection's user between its registration and its attachment, without I/O. State events, which no
+//! rev brings back, are held; once the snapshot says where the user was, they are gone through in their order.
+//!
+//! 1. Of a conversation or a workspace nothing is told before the user's way in, nor after their way out
+//!    (`what_is_told_lies_between_the_way_in_and_the_way_out`, `a_workspace_is_told_of_while_its_member_is_in_it`).
+//! 2. A change of access that the snapshot shows, or that a later one has overtaken, is not told
+//!    (`what_the_snapshot_shows_is_not_told`, `what_a_later_change_of_access_has_overtaken_is_not_told`).
+//! 3. A read mark is told that goes beyond what the snapshot or the way in shows, whichever came first
+//!    (`a_read_mark_is_told_that_goes_beyond_what_was_shown`).
+//! 4. It holds [`HELD`] events at most: of whom more came has to begin anew (`more_than_is_held_begins_anew`).
+
+use parlance_domain::{ConversationId, WorkspaceId};
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
+
+use super::{Attachment, Frame};
+use crate::ports::store::Head;
+
+/// Most state events held for a connection.
+const HELD: usize = 1_024;
+
+/// Whom a held event concerns, and what it changes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Scope {
+    User,
+    /// The user's way into a conversation: from which head on, and how far they have read.
+    Joined(Head, u64),
+    /// Their way out, by its count of changes of access.
+    Left(ConversationId, u64),
+    Conversation(ConversationId),
+    /// How far the user has read.
+    Read(ConversationId, u64),
+    WorkspaceJoined(WorkspaceId),
+    WorkspaceLeft(WorkspaceId),
+    Workspace(WorkspaceId),
+}
+
+#[derive(Default)]
+pub(super) struct Attaching {
+    held: Vec<(Scope, Option<Frame>)>,
+    overflowed: bool,
+}
+
+/// Where a connection is once all that was held has been gone through.
+#[derive(Default)]
+pub(super) struct Attached {
+    /// What it is to be told first.
+    pub(super) told: Vec<Frame>,
+    pub(super) workspaces: HashSet<WorkspaceId>,
+    pub(super) joined: Vec<Head>,
+    /// What it joins after a replay.
+    pub(super) pending: Vec<Head>,
+    /// How far it has been told that its user has read.
+    pub(super) read: HashMap<ConversationId, u64>,
+}
+
+impl Attaching {
+    /// Holds what may concern the connection. Without a frame there is nothing to tell of it.
+    pub(super) fn hold(&mut self, scope: Scope, frame: Option<&Frame>) {
+        if self.held.len() < HELD {
+            self.held.push((scope, frame.cloned()));
+        } else {
+            self.overflowed = true;
+        }
+    }
+
+    /// Goes through what was held, from what the snapshot shows on. Nothing if more came than is held.
+    pub(super) fn attach(self, to: Attachment) -> Option<Attached> {
+        if self.overflowed {
+            return None;
+        }
+        let Attachment { workspaces, mut conversations, mut pending, read } = to;
+        let mut this = Attached::default();
+        this.workspaces.extend(workspaces);
+        this.read.extend(read);
+        let shown = || conversations.iter().chain(&pending);
+        // The latest change of access that is known of each.
+        let mut access: HashMap<_, _> =
+            shown().map(|head| (head.conversation_id, head.access_rev)).collect();
+        // Where the user is, and from which head on if they came since.
+        let mut inside: HashMap<ConversationId, Option<Head>> =
+            shown().map(|head| (head.conversation_id, None)).collect();
+        let mut is_later = |id, access_rev| {
+            let later = access.get(&id).is_none_or(|known| *known < access_rev);
+            if later {
+                access.insert(id, access_rev);
+            }
+            later
+        };
+        let mut marks = Vec::new();
+        for (scope, frame) in self.held {
+            let concerns = match scope {
+                Scope::User => true,
+                Scope::Joined(head, read_seq) => {
+                    let id = head.conversation_id;
+                    let later = is_later(id, head.access_rev);
+                    if later {
+                        inside.insert(id, Some(head));
+                        this.read.insert(id, read_seq);
+                    }
+                    later
+                }
+                Scope::Left(id, access_rev) => {
+                    is_later(id, access_rev) && inside.remove(&id).is_some()
+                }
+                Scope::Conversation(id) => inside.contains_key(&id),
+                Scope::Read(id, seq) => {
+                    marks.push((id, seq, frame));
+                    continue;
+                }
+                Scope::WorkspaceJoined(id) => {
+                    this.workspaces.insert(id);
+                    true
+                }
+                Scope::WorkspaceLeft(id) => this.workspaces.remove(&id),
+                Scope::Workspace(id) => this.workspaces.contains(&id),
+            };
+            if concerns {
+                this.told.extend(frame);
+            }
+        }
+        for (id, seq, frame) in marks {
+            let shown = this.read.entry(id).or_default();
+            if inside.contains_key(&id) && *shown < seq {
+                *shown = seq;
+                this.told.extend(frame);
+            }
+        }
+        let as_shown = |head: &Head| inside.get(&head.conversation_id) == Some(&None);
+        conversations.retain(as_shown);
+        pending.retain(as_shown);
+        conversations.extend(inside.values().flatten());
+        Some(Attached { joined: conversations, pending, ..this })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const HERE: ConversationId = ConversationId(Uuid::nil());
+    const TEAM: WorkspaceId = WorkspaceId(Uuid::nil());
+
+    fn head(access_rev: u64) -> Head {
+        Head { conversation_id: HERE, rev: 7, access_rev }
+    }
+
+    /// The numbers of the events that are told, and what is joined then, of a snapshot that shows these heads, all read
+    /// up to the fifth message.
+    fn attach(held: &[Scope], conversations: Vec<Head>) -> (Vec<usize>, Vec<Head>) {
+        let mut attaching = Attaching::default();
+        for (number, scope) in held.iter().enumerate() {
+            attaching.hold(*scope, Some(&Frame::encode(&number)));
+        }
+        let read = conversations.iter().map(|head| (head.conversation_id, 5)).collect();
+        let attachment = Attachment { conversations, read, ..Attachment::default() };
+        let attached = attaching.attach(attachment).expect("few are held");
+        let number = |frame: &Frame| serde_json::from_slice(frame.bytes()).expect("a number");
+        (attached.told.iter().map(number).collect(), attached.joined)
+    }
+
+    #[test]
+    fn what_is_told_lies_between_the_way_in_and_the_way_out() {
+        let (of, left, joined) =
+            (Scope::Conversation(HERE), Scope::Left(HERE, 2), Scope::Joined(head(3), 7));
+        assert_eq!(attach(&[of, left, of], vec![head(1)]), (vec![0, 1], vec![]));
+        assert_eq!(attach(&[of, joined, of], vec![]), (vec![1, 2], vec![head(3)]));
+        let both = [left, of, joined, of];
+        assert_eq!(attach(&both, vec![head(1)]), (vec![0, 2, 3], vec![head(3)]));
+        assert_eq!(attach(&[left], vec![]), (vec![], vec![]), "it was not shown");
+    }
+
+    #[test]
+    fn a_workspace_is_told_of_while_its_member_is_in_it() {
+        let of = Scope::Workspace(TEAM);
+        let (joined, left) = (Scope::WorkspaceJoined(TEAM), Scope::WorkspaceLeft(TEAM));
+        let told = [of, left, joined, of, left, of];
+        assert_eq!(attach(&told, vec![]).0, [2, 3, 4]);
+    }
+
+    #[test]
+    fn what_the_snapshot_shows_is_not_told() {
+        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7));
+        assert_eq!(attach(&[left, joined], vec![head(3)]), (vec![], vec![head(3)]));
+    }
+
+    #[test]
+    fn what_a_later_change_of_access_has_overtaken_is_not_told() {
+        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7));
+        assert_eq!(attach(&[joined, left], vec![]), (vec![0], vec![head(3)]));
+        let deleted = Scope::Left(HERE, u64::MAX);
+        assert_eq!(attach(&[deleted, joined], vec![head(1)]), (vec![0], vec![]));
+    }
+
+    #[test]
+    fn a_read_mark_is_told_that_goes_beyond_what_was_shown() {
+        let read = |seq| Scope::Read(HERE, seq);
+        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7));
+        assert_eq!(attach(&[read(4), read(5), read(6)], vec![head(1)]).0, [2]);
+        assert_eq!(attach(&[read(6), read(8), left, joined], vec![head(1)]).0, [2, 3, 1]);
+        assert_eq!(attach(&[joined, read(7), read(9)], vec![]).0, [0, 2]);
+        assert_eq!(attach(&[read(6), left], vec![head(1)]).0, [1], "they are out");
+    }
+
+    #[test]
+    fn more_than_is_held_begins_anew() {
+        let mut attaching = Attaching::default();
+        for _ in 0..=HELD {
+            attaching.hold(Scope::User, None);
+        }
+        assert!(attaching.attach(Attachment::default()).is_none());
+    }
+}
