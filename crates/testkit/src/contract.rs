@@ -134,6 +134,7 @@ macro_rules! store_contract {
                 client_ids_are_per_author_and_conversation
                 a_refused_write_leaves_its_neighbours
                 refused_sends_take_no_place
+                appends_to_many_conversations_at_once
                 access_comes_before_the_look_for_a_duplicate
                 only_the_author_edits
                 the_same_text_changes_nothing

@@ -175,3 +175,55 @@ fn lanes((conversation, writes): &Append) -> impl Iterator<Item = Lane> {
 fn shares((_, writes): &Append) -> bool {
     !writes.iter().any(|write| matches!(write.change, Change::UpdateChannel { .. }))
 }
+
+#[cfg(test)]
+mod tests {
+    use parlance_application::ports::store::Draft;
+    use parlance_domain::{ClientMsgId, MessageId, MessageText, Timestamp, UserId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn waiting(conversation: u128, writes: usize) -> Waiting {
+        let draft = Draft {
+            id: MessageId(Uuid::nil()),
+            client_msg_id: ClientMsgId::parse("1").expect("valid"),
+            text: MessageText::parse("hello").expect("valid"),
+        };
+        let (actor, at) = (UserId(Uuid::nil()), Timestamp::from_millis(0));
+        let write = Write { actor, session: None, at, change: Change::Send(draft) };
+        let append = (ConversationId(Uuid::from_u128(conversation)), vec![write; writes]);
+        Waiting { append, reply: oneshot::channel().0 }
+    }
+
+    fn taken(appends: &Appends) -> Vec<(u128, usize)> {
+        let group = appends.take().into_iter();
+        group.map(|next| (next.append.0.0.as_u128(), next.append.1.len())).collect()
+    }
+
+    #[test]
+    fn who_comes_alone_begins_and_the_rest_shares() {
+        let appends = Appends::default();
+        for n in 0..AT_ONCE {
+            assert!(appends.push(waiting(n as u128, 1)));
+            assert_eq!(taken(&appends), [(n as u128, 1)]);
+        }
+        assert!(!appends.push(waiting(10, 1)), "enough are in progress");
+        assert!(!appends.push(waiting(11, 2)));
+        assert_eq!(taken(&appends), [(10, 1), (11, 2)]);
+        assert!(taken(&appends).is_empty());
+        assert!(appends.push(waiting(12, 1)), "one less is in progress");
+    }
+
+    #[test]
+    fn a_group_has_each_conversation_once_and_no_more_than_fits() {
+        let appends = Appends::default();
+        for (conversation, writes) in [(1, 200), (2, 40), (1, 5), (3, 30), (4, 16), (5, 300)] {
+            appends.push(waiting(conversation, writes));
+        }
+        assert_eq!(taken(&appends), [(1, 200), (2, 40), (4, 16)]);
+        assert_eq!(taken(&appends), [(1, 5), (3, 30)]);
+        assert_eq!(taken(&appends), [(5, 300)], "alone, however many");
+        assert!(taken(&appends).is_empty());
+    }
+}

@@ -1,5 +1,6 @@
 //! Cases of [`parlance_application::ports::store::Messages`]: what is sent, edited, deleted and renamed.
 
+use futures::future::join_all;
 use parlance_application::{
     Error,
     ports::store::{Change, Committed},
@@ -7,7 +8,7 @@ use parlance_application::{
 use parlance_domain::{ChangeKind, ChannelName, ConversationId, Message, MessageId, Topic, UserId};
 
 use super::{conflict, forbidden, not_found, refused};
-use crate::{Stage, Team, client_msg_id};
+use crate::{Stage, Team, client_msg_id, text};
 
 /// A workspace of an admin, a member, and one who is outside.
 pub(super) async fn scene(stage: &Stage) -> (Team, [UserId; 3]) {
@@ -178,6 +179,71 @@ pub async fn refused_sends_take_no_place(stage: &Stage) {
     assert_eq!((repeat.change, stands().await), (None, (2, 2, Some(two.created_at))));
     let three = stage.try_send(ada, team.general, "2", "three").await.expect("sends");
     assert_eq!(Stage::message(&three).seq, 3);
+}
+
+/// Each is answered for its own, however a store brings them together.
+pub async fn appends_to_many_conversations_at_once(stage: &Stage) {
+    let (team, [ada, bob, eve]) = scene(stage).await;
+    let mut channels = Vec::new();
+    for n in 0..10 {
+        let channel = stage.channel(ada, &team, &format!("news-{n}")).await;
+        stage.join(bob, channel).await;
+        channels.push(channel);
+    }
+    let first = channels.iter().enumerate().map(async |(n, channel)| {
+        let writes = vec![
+            stage.draft(ada, "1", &format!("{n} of ada")),
+            stage.draft(bob, "1", &format!("{n} of bob")),
+        ];
+        stage.append(*channel, writes).await
+    });
+    let mut first_of_all = Vec::new();
+    for (n, outcomes) in join_all(first).await.into_iter().enumerate() {
+        let sent: Vec<_> =
+            outcomes.iter().map(|sent| Stage::message(sent.as_ref().expect("sends"))).collect();
+        let seen = sent.iter().map(|m| (m.conversation_id, m.seq, m.rev, m.text.clone()));
+        let expected = [(1, "ada"), (2, "bob")];
+        let expected = expected.map(|(at, who)| (channels[n], at, at, format!("{n} of {who}")));
+        assert_eq!(seen.collect::<Vec<_>>(), expected);
+        first_of_all.push(sent[0].clone());
+    }
+    // A repeat, nobody's conversation, an outsider, an edit, a name that is taken, and plain ones, all at once.
+    let nowhere = ConversationId(stage.ambient.next_uuid());
+    let edit = Change::Edit { message_id: first_of_all[3].id, text: text("edited") };
+    let elsewhere = Change::Delete { message_id: first_of_all[5].id };
+    let appends = vec![
+        (channels[0], stage.draft(ada, "1", "0 of ada")),
+        (nowhere, stage.draft(ada, "2", "nowhere")),
+        (channels[2], stage.draft(eve, "2", "not in here")),
+        (channels[3], stage.write(ada, edit)),
+        (channels[4], stage.write(ada, rename(Some("news-0"), None))),
+        (channels[6], stage.write(ada, elsewhere)),
+        (channels[7], stage.draft(bob, "2", "plain")),
+        (channels[8], stage.draft(ada, "2", "plain")),
+    ];
+    let all = appends
+        .into_iter()
+        .map(async |(channel, write)| stage.append(channel, vec![write]).await.remove(0));
+    let mut outcomes = join_all(all).await.into_iter();
+    let mut next = || outcomes.next().expect("eight");
+    let repeat = next().expect("answers");
+    assert_eq!((repeat.change, Stage::message(&repeat)), (None, first_of_all[0].clone()));
+    not_found(next());
+    not_found(next());
+    let edited = next().expect("edits");
+    assert_eq!(edited.change, Some((ChangeKind::Edited, 3)));
+    assert_eq!(Stage::message(&edited).text, "edited");
+    conflict(next());
+    not_found(next());
+    for channel in &channels[7..9] {
+        let plain = Stage::message(&next().expect("sends"));
+        assert_eq!((plain.conversation_id, plain.seq, plain.rev), (*channel, 3, 3));
+    }
+    for (n, revs) in [2, 2, 2, 3, 2, 2, 2, 3, 3, 2].into_iter().enumerate() {
+        let now = stage.store.summary(bob, channels[n]).await.expect("reads").conversation;
+        let last = if matches!(n, 7 | 8) { 3 } else { 2 };
+        assert_eq!((now.rev, now.last_seq), (revs, last), "channel {n}");
+    }
 }
 
 /// Who may no longer send learns nothing of what they sent.

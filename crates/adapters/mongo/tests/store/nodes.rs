@@ -47,6 +47,36 @@ async fn appends_of_two_nodes_are_dense_and_in_order() {
     assert_eq!((page.to_rev, page.complete, page.conversation.last_seq), (60, true, 60));
 }
 
+/// Groups of two nodes refuse each other whenever they have a conversation in common.
+#[tokio::test]
+async fn two_nodes_write_to_the_same_conversations() {
+    let database = Database::new();
+    let nodes = [database.store().await, database.store().await];
+    let stage = Stage::new(nodes[0].clone());
+    let ada = stage.person("ada").await;
+    let team = stage.team(ada).await;
+    let mut channels = vec![team.general];
+    for n in 0..5 {
+        channels.push(stage.channel(ada, &team, &format!("news-{n}")).await);
+    }
+    let all = nodes.iter().zip(1..).flat_map(|node| channels.iter().map(move |id| (node, *id)));
+    let series = all.map(async |((node, number), channel)| {
+        for n in 0..15 {
+            let writes = (0..2).map(|m| stage.draft(ada, &format!("{number} {n} {m}"), "hello"));
+            let outcomes = node.append(channel, writes.collect()).await.expect("appends");
+            assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        }
+    });
+    join_all(series).await;
+    for channel in channels {
+        let page = nodes[0].replay(Reader::Node, channel, ReplayQuery::after(0)).await;
+        let page = page.expect("a page");
+        let revs = page.messages.iter().map(|message| (message.seq, message.rev));
+        assert!(revs.eq((1..=60).map(|n| (n, n))), "{:?}", page.messages);
+        assert_eq!((page.to_rev, page.conversation.last_seq), (60, 60));
+    }
+}
+
 /// Long before the server ends it itself.
 #[tokio::test]
 async fn what_a_dead_node_left_open_is_ended() {

@@ -237,6 +237,12 @@ async fn answer(peers: &Peers, question: &Question) -> Result<Found> {
     } else {
         peers.changes.states(subjects.clone()).await?
     };
+    let mut readers = HashMap::default();
+    for (conversation, users) in conversations {
+        let found = peers.changes.readers(*conversation, users.clone()).await?;
+        readers.insert(*conversation, found.users.into_iter().collect());
+    }
+    // Last: whoever comes back after that is told so by a later look.
     let mut gone = Vec::new();
     for (workspace, users) in workspaces {
         let still = peers.changes.workspace_members(*workspace, users.clone()).await?;
@@ -245,11 +251,6 @@ async fn answer(peers: &Peers, question: &Question) -> Result<Found> {
         gone.extend(left.map(|user| (*workspace, *user)));
     }
     ends(peers, &mut states, &mut gone).await?;
-    let mut readers = HashMap::default();
-    for (conversation, users) in conversations {
-        let found = peers.changes.readers(*conversation, users.clone()).await?;
-        readers.insert(*conversation, found.users.into_iter().collect());
-    }
     Ok(Found { states, gone, readers })
 }
 
