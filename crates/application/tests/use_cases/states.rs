@@ -1,6 +1,9 @@
 //! State events that a look at the store finds: told where nobody told them, once, and to those who are still there.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use parlance_application::{
     live::{Attachment, Event, Frame},
@@ -150,4 +153,26 @@ async fn who_has_left_a_channel_that_they_can_still_read_is_told_no_mark_of_it()
     ada.set(scene.ada).expect("set once");
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(scene.node.fanout.types(socket(1)).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_changes_are_asked_for_in_parts() {
+    let (mut changes, mut looks) = (MockChanges::new(), 0);
+    changes.expect_changes().returning(move |_| {
+        looks += 1;
+        let role = |n| Subject::Role(TEAM, UserId(Uuid::from_u128(1_000 + n)));
+        let of = if looks == 1 { 0..0 } else { 0..1_500 };
+        let traces = of.map(|n| (role(n), Timestamp::from_millis(1_500))).collect();
+        Ok(Look { traces, ..nothing_new() })
+    });
+    changes.expect_workspace_members().returning(|_, users| Ok(users));
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let note = asked.clone();
+    changes.expect_states().returning(move |of| {
+        note.lock().expect("not poisoned").push(of.len());
+        Ok(of.into_iter().map(|subject| (subject, State::Gone)).collect())
+    });
+    let _scene = with_eve(changes).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(*asked.lock().expect("not poisoned"), [1_000, 500]);
 }

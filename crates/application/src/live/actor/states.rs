@@ -45,18 +45,11 @@ impl Actor {
             Subject::Participant(..) => None,
         }));
         // Who has left is asked about at each look that shows the workspace: whoever was being attached is no listener yet.
-        let mut workspaces: Vec<_> =
-            workspaces.into_iter().filter_map(|id| self.here(id)).collect();
-        let mut chunks = subjects.chunks(ASKED);
-        loop {
-            let subjects = chunks.next().map(<[Subject]>::to_vec).unwrap_or_default();
-            if subjects.is_empty() && workspaces.is_empty() {
-                break;
-            }
-            let conversations: HashSet<_> = subjects.iter().filter_map(conversation).collect();
-            let conversations =
-                conversations.into_iter().map(|id| (id, self.listeners_of(id))).collect();
-            let workspaces = std::mem::take(&mut workspaces);
+        let workspaces: Vec<_> = workspaces.into_iter().filter_map(|id| self.here(id)).collect();
+        let conversations: HashSet<_> = subjects.iter().filter_map(conversation).collect();
+        let conversations =
+            conversations.into_iter().map(|id| (id, self.listeners_of(id))).collect();
+        if !(subjects.is_empty() && workspaces.is_empty()) {
             self.ask(Question { subjects, workspaces, conversations });
         }
         self.ask_marks(marks);
@@ -232,11 +225,10 @@ impl Actor {
 /// The states first: who is found to be there after that may know them.
 async fn answer(peers: &Peers, question: &Question) -> Result<Found> {
     let Question { subjects, workspaces, conversations } = question;
-    let mut states = if subjects.is_empty() {
-        Vec::new()
-    } else {
-        peers.changes.states(subjects.clone()).await?
-    };
+    let mut states = Vec::new();
+    for asked in subjects.chunks(ASKED) {
+        states.extend(peers.changes.states(asked.to_vec()).await?);
+    }
     let mut readers = HashMap::default();
     for (conversation, users) in conversations {
         let found = peers.changes.readers(*conversation, users.clone()).await?;
