@@ -29,11 +29,11 @@ pub(crate) enum Lane {
     Mark(Uuid, Uuid),
 }
 
-/// The queues.
+/// See the module's description.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     /// Those in which somebody is, or waits.
-    lanes: std::sync::Mutex<HashMap<Lane, Arc<Mutex<()>>>>,
+    queues: std::sync::Mutex<HashMap<Lane, Arc<Mutex<()>>>>,
     writers: Semaphore,
     others: Semaphore,
 }
@@ -54,7 +54,7 @@ impl Lanes {
     pub(crate) fn over(connections: usize) -> Self {
         let (writers, others) = (connections / 4, connections * 5 / 8);
         Self {
-            lanes: std::sync::Mutex::default(),
+            queues: std::sync::Mutex::default(),
             writers: Semaphore::new(writers.max(1)),
             others: Semaphore::new(others.max(1)),
         }
@@ -114,7 +114,7 @@ impl Lanes {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Lane, Arc<Mutex<()>>>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,11 +129,11 @@ impl Turns<'_> {
 impl Drop for Turns<'_> {
     fn drop(&mut self) {
         self.guards.clear();
-        let mut lanes = self.of.lock();
+        let mut queues = self.of.lock();
         for lane in &self.lanes {
             // The map's own is left: nobody is in it, and nobody waits.
-            if lanes.get(lane).is_some_and(|queue| Arc::strong_count(queue) == 1) {
-                lanes.remove(lane);
+            if queues.get(lane).is_some_and(|queue| Arc::strong_count(queue) == 1) {
+                queues.remove(lane);
             }
         }
     }

@@ -160,7 +160,7 @@ async fn many_changes_are_asked_for_in_parts() {
     let (mut changes, mut looks) = (MockChanges::new(), 0);
     changes.expect_changes().returning(move |_| {
         looks += 1;
-        let role = |n| Subject::Role(TEAM, UserId(Uuid::from_u128(1_000 + n)));
+        let role = |n: u128| Subject::Role(TEAM, UserId(Uuid::from_u128(1_000 + n)));
         let of = if looks == 1 { 0..0 } else { 0..1_500 };
         let traces = of.map(|n| (role(n), Timestamp::from_millis(1_500))).collect();
         Ok(Look { traces, ..nothing_new() })
