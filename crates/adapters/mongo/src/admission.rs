@@ -13,7 +13,7 @@ use crate::{
     access::see,
     documents::{ConversationDoc, MemberDoc, RoleDoc, WorkspaceDoc, id, num, time, uuid},
     error::Outcome,
-    lanes::{Lane, Writing},
+    lanes::{Lane, Turns},
     members::{JOINED, bump, enter, mine},
     traces::leave_trace,
     tx::Tx,
@@ -39,7 +39,7 @@ impl MongoStore {
     }
 
     /// The turn of a writer of a workspace and of heads in it.
-    pub(crate) async fn turns(&self, workspace: Uuid, heads: &[bson::Uuid]) -> Writing<'_> {
+    pub(crate) async fn turns(&self, workspace: Uuid, heads: &[bson::Uuid]) -> Turns<'_> {
         let heads = heads.iter().map(|head| uuid(*head));
         self.lanes.turns(heads.chain([workspace]).map(Lane::Head).collect()).await
     }

@@ -58,7 +58,7 @@ impl MongoStore {
         if self.appends.push(Waiting { append: (conversation, writes), reply }) {
             tokio::spawn(drain(self.clone()));
         }
-        answer.await.unwrap_or_else(|_| Err(Error::unavailable("the node has ended")))
+        answer.await.unwrap_or_else(|_| Err(Error::unavailable("an append was not answered")))
     }
 }
 
@@ -102,11 +102,12 @@ async fn drain(store: MongoStore) {
         if group.is_empty() {
             return;
         }
-        together(&store, group).await;
+        // Should it panic, then the next has its turn all the same.
+        let _ = tokio::spawn(together(store.clone(), group)).await;
     }
 }
 
-async fn together(store: &MongoStore, group: Vec<Waiting>) {
+async fn together(store: MongoStore, group: Vec<Waiting>) {
     let (mut appends, mut replies, mut turns) = (Vec::new(), Vec::new(), Vec::new());
     for waiting in group {
         match store.lanes.free(lanes(&waiting.append)).filter(|_| shares(&waiting.append)) {
@@ -121,7 +122,7 @@ async fn together(store: &MongoStore, group: Vec<Waiting>) {
     if appends.is_empty() {
         return;
     }
-    match attempt(store, &appends).await {
+    match attempt(&store, &appends).await {
         Ok(answers) => {
             drop(turns);
             for (reply, answers) in replies.into_iter().zip(answers) {

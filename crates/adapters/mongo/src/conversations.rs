@@ -24,7 +24,7 @@ use crate::{
     members::{READ, counted, enter, insert_channel, joined},
     paging::narrow,
     traces::leave_trace,
-    tx::{Tx, atomic, in_turn},
+    tx::{Tx, atomic, in_turn, tries},
     unread,
     views::{self, users},
 };
@@ -227,8 +227,8 @@ impl Conversations for MongoStore {
         seq: u64,
     ) -> Result<ReadMark> {
         let _share = self.lanes.share().await?;
-        let _turn = self.lanes.with_share(Lane::Mark(channel.0, actor.0)).await;
-        in_turn!(self, |tx| {
+        let _turn = self.lanes.turns(vec![Lane::Mark(channel.0, actor.0)]).await;
+        tries!(self, (), |tx| {
             let mark = ConversationAction::MarkRead;
             let mut seen = authorize(tx, actor, channel, mark, "conversation").await?;
             let seq = seq.min(num(seen.head.last_seq));

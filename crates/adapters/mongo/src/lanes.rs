@@ -46,9 +46,6 @@ pub(crate) struct Turns<'a> {
     guards: Vec<OwnedMutexGuard<()>>,
 }
 
-/// A turn, and a share of the connections that writers have.
-pub(crate) type Writing<'a> = (Turns<'a>, Option<SemaphorePermit<'a>>);
-
 impl Lanes {
     /// For as many connections. What writers and others leave is for groups of appends.
     pub(crate) fn over(connections: usize) -> Self {
@@ -68,20 +65,26 @@ impl Lanes {
         }
     }
 
-    /// Waits for the turn of a writer of this document, and for a connection.
-    pub(crate) async fn turn(&self, id: Uuid) -> Writing<'_> {
+    /// Waits for the turn of a writer of this document.
+    pub(crate) async fn turn(&self, id: Uuid) -> Turns<'_> {
         self.turns(vec![Lane::Head(id)]).await
     }
 
-    /// The same for a writer of several.
-    pub(crate) async fn turns(&self, of: Vec<Lane>) -> Writing<'_> {
-        let turns = self.wait(of).await;
-        (turns, self.writers.acquire().await.ok())
+    /// The same for a writer of several. They are waited for in one order, so that nobody waits in a circle.
+    pub(crate) async fn turns(&self, mut lanes: Vec<Lane>) -> Turns<'_> {
+        lanes.sort_unstable();
+        lanes.dedup();
+        let mut turns = self.none();
+        for lane in lanes {
+            let guard = turns.queue(lane).lock_owned().await;
+            turns.guards.push(guard);
+        }
+        turns
     }
 
-    /// The same for somebody who has a share already.
-    pub(crate) async fn with_share(&self, lane: Lane) -> Turns<'_> {
-        self.wait(vec![lane]).await
+    /// Waits for a connection for somebody whose turn it is.
+    pub(crate) async fn writer(&self) -> Option<SemaphorePermit<'_>> {
+        self.writers.acquire().await.ok()
     }
 
     /// The turn of a writer of several, if nobody else is there.
@@ -95,18 +98,6 @@ impl Lanes {
             turns.guards.push(guard);
         }
         Some(turns)
-    }
-
-    /// Waits in one order, so that nobody waits in a circle.
-    async fn wait(&self, mut lanes: Vec<Lane>) -> Turns<'_> {
-        lanes.sort_unstable();
-        lanes.dedup();
-        let mut turns = self.none();
-        for lane in lanes {
-            let guard = turns.queue(lane).lock_owned().await;
-            turns.guards.push(guard);
-        }
-        turns
     }
 
     fn none(&self) -> Turns<'_> {

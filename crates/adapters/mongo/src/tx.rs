@@ -60,25 +60,37 @@ pub(crate) fn primary() -> SelectionCriteria {
 macro_rules! atomic {
     ($store:expr, |$tx:ident| $body:expr) => {
         match $store.lanes.share().await {
-            Ok(_share) => $crate::tx::in_turn!($store, |$tx| $body),
+            Ok(_share) => $crate::tx::tries!($store, (), |$tx| $body),
             Err(busy) => Err(busy),
         }
     };
 }
 pub(crate) use atomic;
 
-/// The same at once, for writers whose turn it is in their lane: they hold others up.
+/// The same for writers whose turn it is in their lane, with a writer's connection for each try: who is refused again and
+/// again holds no other lane up.
 macro_rules! in_turn {
-    ($store:expr, |$tx:ident| $body:expr) => {{
+    ($store:expr, |$tx:ident| $body:expr) => {
+        $crate::tx::tries!($store, $store.lanes.writer().await, |$tx| $body)
+    };
+}
+pub(crate) use in_turn;
+
+/// The same with `$held` for each try.
+macro_rules! tries {
+    ($store:expr, $held:expr, |$tx:ident| $body:expr) => {{
         let mut tries = $crate::tx::Tries::begin();
         loop {
-            let outcome = match $crate::tx::Tx::begin($store, tries.is_first()).await {
-                Ok(mut begun) => {
-                    let $tx = &mut begun;
-                    let outcome: $crate::error::Outcome<_> = async { $body }.await;
-                    begun.end(outcome).await
+            let outcome = {
+                let _held = $held;
+                match $crate::tx::Tx::begin($store, tries.is_first()).await {
+                    Ok(mut begun) => {
+                        let $tx = &mut begun;
+                        let outcome: $crate::error::Outcome<_> = async { $body }.await;
+                        begun.end(outcome).await
+                    }
+                    Err(fail) => Err(fail),
                 }
-                Err(fail) => Err(fail),
             };
             if let Some(result) = tries.judge(outcome).await {
                 break result;
@@ -86,7 +98,7 @@ macro_rules! in_turn {
         }
     }};
 }
-pub(crate) use in_turn;
+pub(crate) use tries;
 
 /// Counts the tries of one transaction.
 #[derive(Debug)]
