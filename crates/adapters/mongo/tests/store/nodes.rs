@@ -107,6 +107,47 @@ async fn what_a_dead_node_left_open_is_ended() {
     assert!(session.commit_transaction().await.is_err(), "ended");
 }
 
+/// However many of them there are.
+#[tokio::test]
+async fn conversations_that_another_node_has_locked_hold_no_other_up() {
+    const LOCKED: usize = 30;
+    let database = Database::new();
+    let store = database.store().await;
+    let stage = Stage::new(store.clone());
+    let ada = stage.person("ada").await;
+    let team = stage.team(ada).await;
+    let mut channels = Vec::new();
+    for n in 0..LOCKED + 10 {
+        channels.push(stage.channel(ada, &team, &format!("news-{n}")).await);
+    }
+    let (locked, free) = channels.split_at(LOCKED);
+    let raw = database.raw().await;
+    let mut session = raw.client().start_session().await.expect("a session");
+    session.start_transaction().await.expect("begins");
+    let ids = locked.iter().map(|id| bson::Uuid::from_bytes(id.0.into_bytes()));
+    let key = doc! { "_id": { "$in": ids.collect::<Vec<_>>() } };
+    let heads = raw.collection::<Document>("conversations");
+    let lock = heads.update_many(key, doc! { "$inc": { "rev": 7_i64 } });
+    assert_eq!(lock.session(&mut session).await.expect("writes").matched_count, LOCKED as u64);
+
+    let all_sent = AtomicBool::new(false);
+    let append = async |channel: &ConversationId| {
+        let draft = stage.draft(ada, "1", "hello");
+        store.append(*channel, vec![draft]).await.map(|mut sent| sent.remove(0).expect("sends"))
+    };
+    let stuck = locked.iter().map(async |channel| {
+        let answer = append(channel).await;
+        assert!(all_sent.load(Ordering::Relaxed), "before those that are free: {answer:?}");
+    });
+    let sent = async {
+        let sent = join_all(free.iter().map(append)).await;
+        assert!(sent.iter().all(Result::is_ok), "{sent:?}");
+        all_sent.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(join_all(stuck), sent);
+    session.abort_transaction().await.expect("aborts");
+}
+
 #[tokio::test]
 async fn a_node_that_lives_keeps_its_sessions_listed() {
     let database = Database::new();
