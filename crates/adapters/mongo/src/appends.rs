@@ -2,21 +2,23 @@
 //!
 //! 1. An append that finds nothing in progress begins at once; so one that is alone waits for nobody.
 //! 2. What comes while [`AT_ONCE`] transactions are in progress is in the next one, all of it that fits.
-//! 3. A group is tried once. If somebody else has written one of its heads meanwhile, or one of its sends is a second one,
-//!    then each of its appends goes on alone: so none holds the others up for longer than one try.
+//! 3. A group is tried a few times. If somebody else has written one of its heads each time, or one of its sends is a second
+//!    one, then its halves go on apart, and so on: a conversation that is stuck is soon alone, and the others are not.
 //! 4. An append whose conversation somebody else of this node is writing, or that renames a channel, goes alone.
 
 use std::{
     collections::{HashSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use futures::future::BoxFuture;
 use parlance_application::{
     Error, Result,
     ports::store::{Change, Write},
 };
 use parlance_domain::ConversationId;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
     MongoStore,
@@ -27,8 +29,10 @@ use crate::{
     tx::{Tx, in_turn},
 };
 
-/// Most transactions of groups in progress.
-const AT_ONCE: usize = 4;
+/// Most transactions of groups in progress. More of them would have more heads in common with those of other nodes.
+const AT_ONCE: usize = 2;
+/// How often a group is tried before it is halved; whoever was before it at another node is done in a moment.
+const TRIES: u32 = 4;
 /// Most writes of a group.
 const MOST: usize = 256;
 
@@ -103,53 +107,84 @@ async fn drain(store: MongoStore) {
             return;
         }
         // Should it panic, then the next has its turn all the same.
-        let _ = tokio::spawn(together(store.clone(), group)).await;
+        let _ = together(store.clone(), group, false).await;
     }
 }
 
-async fn together(store: MongoStore, group: Vec<Waiting>) {
-    let (mut appends, mut replies, mut turns) = (Vec::new(), Vec::new(), Vec::new());
-    for waiting in group {
-        match store.lanes.free(lanes(&waiting.append)).filter(|_| shares(&waiting.append)) {
-            Some(turn) => {
-                turns.push(turn);
-                appends.push(waiting.append);
-                replies.push(waiting.reply);
-            }
-            None => drop(tokio::spawn(alone(store.clone(), waiting))),
-        }
-    }
-    if appends.is_empty() {
-        return;
-    }
-    match attempt(&store, &appends).await {
-        Ok(answers) => {
-            drop(turns);
-            for (reply, answers) in replies.into_iter().zip(answers) {
-                let _ = reply.send(Ok(answers));
+/// Tries a group, and begins with what is to be tried apart.
+fn together(store: MongoStore, group: Vec<Waiting>, is_part: bool) -> JoinHandle<()> {
+    // Boxed, because its parts are of its own kind.
+    let tried: BoxFuture<'static, ()> = Box::pin(async move {
+        let (mut free, mut turns) = (Vec::new(), Vec::new());
+        for waiting in group {
+            match store.lanes.free(lanes(&waiting.append)).filter(|_| shares(&waiting.append)) {
+                Some(turn) => {
+                    turns.push(turn);
+                    free.push(waiting);
+                }
+                None => drop(tokio::spawn(alone(store.clone(), waiting))),
             }
         }
-        Err(fail) if fail.is_transient() => {
-            drop(turns);
-            tracing::debug!(%fail, appends = appends.len(), "each of a group goes on alone");
-            if fail.is_duplicate() {
-                store.facts.note_repeat();
+        let (appends, replies): (Vec<_>, Vec<_>) =
+            free.into_iter().map(|waiting| (waiting.append, waiting.reply)).unzip();
+        if appends.is_empty() {
+            return;
+        }
+        let tried = attempts(&store, &appends, is_part).await;
+        drop(turns);
+        match tried {
+            Ok(answers) => {
+                for (reply, answers) in replies.into_iter().zip(answers) {
+                    let _ = reply.send(Ok(answers));
+                }
             }
-            for (append, reply) in appends.into_iter().zip(replies) {
-                tokio::spawn(alone(store.clone(), Waiting { append, reply }));
+            Err(fail) if fail.is_transient() => {
+                tracing::debug!(%fail, appends = appends.len(), "a group goes on in halves");
+                let all = appends.into_iter().zip(replies);
+                let mut all: Vec<_> =
+                    all.map(|(append, reply)| Waiting { append, reply }).collect();
+                let half = all.split_off(all.len() / 2);
+                for part in [all, half] {
+                    go_on(&store, part);
+                }
+            }
+            Err(fail) => {
+                let error = Error::from(fail);
+                for reply in replies {
+                    let _ = reply.send(Err(error.clone()));
+                }
             }
         }
-        Err(fail) => {
-            drop(turns);
-            let error = Error::from(fail);
-            for reply in replies {
-                let _ = reply.send(Err(error.clone()));
-            }
-        }
+    });
+    tokio::spawn(tried)
+}
+
+fn go_on(store: &MongoStore, mut part: Vec<Waiting>) {
+    match part.len() {
+        0 => {}
+        1 => part.drain(..).for_each(|only| drop(tokio::spawn(alone(store.clone(), only)))),
+        _ => drop(together(store.clone(), part, true)),
     }
 }
 
-async fn attempt(store: &MongoStore, appends: &[Append]) -> Outcome<Vec<Answers>> {
+async fn attempts(store: &MongoStore, appends: &[Append], is_part: bool) -> Outcome<Vec<Answers>> {
+    let mut failed = 0;
+    loop {
+        let tried = attempt(store, appends, is_part).await;
+        let Err(fail) = &tried else { return tried };
+        failed += 1;
+        if fail.is_duplicate() {
+            store.facts.note_repeat();
+        }
+        if !fail.is_transient() || failed >= TRIES || appends.len() == 1 {
+            return tried;
+        }
+        tokio::time::sleep(Duration::from_millis(1 << failed)).await;
+    }
+}
+
+async fn attempt(store: &MongoStore, appends: &[Append], is_part: bool) -> Outcome<Vec<Answers>> {
+    let _held = if is_part { store.lanes.writer().await } else { None };
     let mut tx = Tx::begin(store, true).await?;
     let outcome = append::run(&mut tx, appends).await;
     tx.end(outcome).await
