@@ -12,13 +12,12 @@ use std::{
     time::Duration,
 };
 
-use futures::future::BoxFuture;
 use parlance_application::{
     Error, Result,
     ports::store::{Change, Write},
 };
 use parlance_domain::ConversationId;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::sync::oneshot;
 
 use crate::{
     MongoStore,
@@ -83,13 +82,13 @@ impl Appends {
         for _ in 0..state.waiting.len() {
             let Some(next) = state.waiting.pop_front() else { break };
             let (conversation, writes) = &next.append;
-            if !group.is_empty() && (writes.len() > room || !there.insert(*conversation)) {
+            let fits = group.is_empty() || writes.len() <= room;
+            if fits && there.insert(*conversation) {
+                room = room.saturating_sub(writes.len());
+                group.push(next);
+            } else {
                 state.waiting.push_back(next);
-                continue;
             }
-            there.insert(*conversation);
-            room = room.saturating_sub(writes.len());
-            group.push(next);
         }
         state.running -= usize::from(group.is_empty());
         group
@@ -107,63 +106,58 @@ async fn drain(store: MongoStore) {
             return;
         }
         // Should it panic, then the next has its turn all the same.
-        let _ = together(store.clone(), group, false).await;
+        let _ = tokio::spawn(together(store.clone(), group, false)).await;
     }
 }
 
 /// Tries a group, and begins with what is to be tried apart.
-fn together(store: MongoStore, group: Vec<Waiting>, is_part: bool) -> JoinHandle<()> {
-    // Boxed, because its parts are of its own kind.
-    let tried: BoxFuture<'static, ()> = Box::pin(async move {
-        let (mut free, mut turns) = (Vec::new(), Vec::new());
-        for waiting in group {
-            match store.lanes.free(lanes(&waiting.append)).filter(|_| shares(&waiting.append)) {
-                Some(turn) => {
-                    turns.push(turn);
-                    free.push(waiting);
-                }
-                None => drop(tokio::spawn(alone(store.clone(), waiting))),
+async fn together(store: MongoStore, group: Vec<Waiting>, is_part: bool) {
+    let (mut appends, mut replies, mut turns) = (Vec::new(), Vec::new(), Vec::new());
+    for waiting in group {
+        match store.lanes.free(lanes(&waiting.append)).filter(|_| shares(&waiting.append)) {
+            Some(turn) => {
+                turns.push(turn);
+                appends.push(waiting.append);
+                replies.push(waiting.reply);
+            }
+            None => drop(tokio::spawn(alone(store.clone(), waiting))),
+        }
+    }
+    if appends.is_empty() {
+        return;
+    }
+    let tried = attempts(&store, &appends, is_part).await;
+    drop(turns);
+    match tried {
+        Ok(answers) => {
+            for (reply, answers) in replies.into_iter().zip(answers) {
+                let _ = reply.send(Ok(answers));
             }
         }
-        let (appends, replies): (Vec<_>, Vec<_>) =
-            free.into_iter().map(|waiting| (waiting.append, waiting.reply)).unzip();
-        if appends.is_empty() {
-            return;
+        Err(fail) if fail.is_transient() => {
+            tracing::debug!(%fail, appends = appends.len(), "a group goes on in halves");
+            let waiting = |(append, reply)| Waiting { append, reply };
+            let mut first: Vec<_> = appends.into_iter().zip(replies).map(waiting).collect();
+            let second = first.split_off(first.len() / 2);
+            go_on(&store, first);
+            go_on(&store, second);
         }
-        let tried = attempts(&store, &appends, is_part).await;
-        drop(turns);
-        match tried {
-            Ok(answers) => {
-                for (reply, answers) in replies.into_iter().zip(answers) {
-                    let _ = reply.send(Ok(answers));
-                }
-            }
-            Err(fail) if fail.is_transient() => {
-                tracing::debug!(%fail, appends = appends.len(), "a group goes on in halves");
-                let all = appends.into_iter().zip(replies);
-                let mut all: Vec<_> =
-                    all.map(|(append, reply)| Waiting { append, reply }).collect();
-                let half = all.split_off(all.len() / 2);
-                for part in [all, half] {
-                    go_on(&store, part);
-                }
-            }
-            Err(fail) => {
-                let error = Error::from(fail);
-                for reply in replies {
-                    let _ = reply.send(Err(error.clone()));
-                }
+        Err(fail) => {
+            let error = Error::from(fail);
+            for reply in replies {
+                let _ = reply.send(Err(error.clone()));
             }
         }
-    });
-    tokio::spawn(tried)
+    }
 }
 
-fn go_on(store: &MongoStore, mut part: Vec<Waiting>) {
-    match part.len() {
-        0 => {}
-        1 => part.drain(..).for_each(|only| drop(tokio::spawn(alone(store.clone(), only)))),
-        _ => drop(together(store.clone(), part, true)),
+fn go_on(store: &MongoStore, part: Vec<Waiting>) {
+    if part.len() > 1 {
+        tokio::spawn(together(store.clone(), part, true));
+        return;
+    }
+    for only in part {
+        tokio::spawn(alone(store.clone(), only));
     }
 }
 

@@ -82,24 +82,22 @@ impl Group {
 
 /// The heads as they were; each is locked now.
 async fn lock(tx: &mut Tx, appends: &[Append]) -> Outcome<HashMap<bson::Uuid, ConversationDoc>> {
-    let heads = if let [(conversation, writes)] = appends {
+    let by_id = |head: ConversationDoc| (head.id, head);
+    if let [(conversation, writes)] = appends {
         let key = doc! { "_id": id(conversation.0), "deleted": false };
-        tx.change_from::<ConversationDoc>(key, batch::lock_for(writes)).await?.into_iter().collect()
-    } else {
-        // Who has written one of them since they were read makes the server refuse the update.
-        let ids: Vec<_> = appends.iter().map(|(conversation, _)| id(conversation.0)).collect();
-        let heads = doc! { "_id": { "$in": ids }, "deleted": false };
-        let heads: Vec<ConversationDoc> = tx.find(heads).await?;
-        let locks: HashMap<_, _> = appends
-            .iter()
-            .map(|(conversation, writes)| (id(conversation.0), batch::lock_for(writes)))
-            .collect();
-        let lock =
-            |head: &ConversationDoc| Some((doc! { "_id": head.id }, locks.get(&head.id)?.clone()));
-        tx.update_each::<ConversationDoc>(heads.iter().filter_map(lock)).await?;
-        heads
-    };
-    Ok(heads.into_iter().map(|head: ConversationDoc| (head.id, head)).collect())
+        let head = tx.change_from(key, batch::lock_for(writes)).await?;
+        return Ok(head.map(by_id).into_iter().collect());
+    }
+    let ids: Vec<_> = appends.iter().map(|(conversation, _)| id(conversation.0)).collect();
+    let heads = tx.find(doc! { "_id": { "$in": ids }, "deleted": false }).await?;
+    let heads: HashMap<_, _> = heads.into_iter().map(by_id).collect();
+    // Who has written one of them since they were read makes the server refuse the update.
+    let locks = appends.iter().filter_map(|(conversation, writes)| {
+        let head = heads.get(&id(conversation.0))?;
+        Some((doc! { "_id": head.id }, batch::lock_for(writes)))
+    });
+    tx.update_each::<ConversationDoc>(locks).await?;
+    Ok(heads)
 }
 
 /// What the writers are to the conversation.

@@ -27,20 +27,30 @@ const EVE: UserId = UserId(Uuid::from_u128(99));
 const EVES: Subject = Subject::Participant(HERE, EVE);
 const TEAM: WorkspaceId = WorkspaceId(Uuid::from_u128(6));
 
-/// Eve came into the conversation before the second look, and all later ones show it.
-fn eve_comes_in() -> MockChanges {
+/// The first look finds nothing new, and the later ones, by their number, this.
+fn later_looks(show: impl Fn(i64) -> Look + Send + 'static) -> MockChanges {
     let (mut changes, mut looks) = (MockChanges::new(), 0);
     changes.expect_changes().returning(move |_| {
         looks += 1;
-        if looks == 1 {
-            return Ok(nothing_new());
-        }
-        let now = Timestamp::from_millis(looks * 1_000);
-        let traces = vec![(EVES, Timestamp::from_millis(1_500))];
-        Ok(Look { traces, until: now, ..nothing_new() })
+        Ok(if looks == 1 { nothing_new() } else { show(looks) })
+    });
+    changes
+}
+
+/// Eve came into the conversation before the second look, and all later ones show it.
+fn eve_comes_in() -> MockChanges {
+    let mut changes = later_looks(|look| Look {
+        traces: vec![(EVES, Timestamp::from_millis(1_500))],
+        until: Timestamp::from_millis(look * 1_000),
+        ..nothing_new()
     });
     changes.expect_states().once().returning(|_| Ok(vec![(EVES, State::Inside)]));
     changes
+}
+
+fn of_eve(frame: Frame) -> Heard {
+    let (conversation_id, about) = (HERE, Some(EVES));
+    Heard::Event(Arc::new(Event::Conversation { conversation_id, about, frame }))
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,10 +74,7 @@ async fn what_the_bus_has_told_is_not_told_again() {
     let mut changes = eve_comes_in();
     changes.expect_readers().returning(|_, users| Ok(Readers { access_rev: 1, users }));
     let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
-    let (conversation_id, about) = (HERE, Some(EVES));
-    let frame = Frame::member_joined(HERE, EVE);
-    let joined = Event::Conversation { conversation_id, about, frame };
-    scene.says(Heard::Event(Arc::new(joined)));
+    scene.says(of_eve(Frame::member_joined(HERE, EVE)));
     tokio::time::sleep(Duration::from_secs(20)).await;
     for who in [1, 2] {
         assert_eq!(scene.node.fanout.types(socket(who)), ["conversation.member_joined"]);
@@ -79,20 +86,13 @@ async fn another_state_than_the_bus_told_last_is_told() {
     let mut changes = eve_comes_in();
     changes.expect_readers().returning(|_, users| Ok(Readers { access_rev: 1, users }));
     let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
-    let (conversation_id, about) = (HERE, Some(EVES));
-    let frame = Frame::member_left(HERE, EVE);
-    scene.says(Heard::Event(Arc::new(Event::Conversation { conversation_id, about, frame })));
+    scene.says(of_eve(Frame::member_left(HERE, EVE)));
     scene.until(1, &["conversation.member_left", "conversation.member_joined"]).await;
 }
 
 /// Looks show a workspace in which nobody is found any more; it, or Eve in it, has gone since the states were asked for.
 fn eve_is_out(gone: impl Fn(&Subject) -> bool + Send + 'static) -> MockChanges {
-    let (mut changes, mut looks) = (MockChanges::new(), 0);
-    changes.expect_changes().returning(move |_| {
-        looks += 1;
-        let workspaces = if looks == 1 { vec![] } else { vec![TEAM] };
-        Ok(Look { workspaces, ..nothing_new() })
-    });
+    let mut changes = later_looks(|_| Look { workspaces: vec![TEAM], ..nothing_new() });
     changes.expect_workspace_members().returning(|_, _| Ok(vec![]));
     changes.expect_states().returning(move |of| {
         let of = of.into_iter().filter(&gone);
@@ -157,13 +157,10 @@ async fn who_has_left_a_channel_that_they_can_still_read_is_told_no_mark_of_it()
 
 #[tokio::test(start_paused = true)]
 async fn many_changes_are_asked_for_in_parts() {
-    let (mut changes, mut looks) = (MockChanges::new(), 0);
-    changes.expect_changes().returning(move |_| {
-        looks += 1;
+    let mut changes = later_looks(|_| {
         let role = |n: u128| Subject::Role(TEAM, UserId(Uuid::from_u128(1_000 + n)));
-        let of = if looks == 1 { 0..0 } else { 0..1_500 };
-        let traces = of.map(|n| (role(n), Timestamp::from_millis(1_500))).collect();
-        Ok(Look { traces, ..nothing_new() })
+        let traces = (0..1_500).map(|n| (role(n), Timestamp::from_millis(1_500))).collect();
+        Look { traces, ..nothing_new() }
     });
     changes.expect_workspace_members().returning(|_, users| Ok(users));
     let asked = Arc::new(Mutex::new(Vec::new()));

@@ -7,6 +7,7 @@ use std::{
 
 use bson::{DateTime, Document, doc};
 use futures::future::join_all;
+use mongodb::ClientSession;
 use parlance_application::{
     Error,
     ports::store::{Changes, Conversations, Messages, NewDm, Reader, ReplayQuery, Workspaces},
@@ -77,6 +78,16 @@ async fn two_nodes_write_to_the_same_conversations() {
     }
 }
 
+/// Another node's transaction, which has written these heads and is not over; and how many they are.
+async fn lock_heads(raw: &mongodb::Database, key: Document) -> (ClientSession, u64) {
+    let mut session = raw.client().start_session().await.expect("a session");
+    session.start_transaction().await.expect("begins");
+    let heads = raw.collection::<Document>("conversations");
+    let lock = heads.update_many(key, doc! { "$inc": { "rev": 7_i64 } });
+    let written = lock.session(&mut session).await.expect("writes");
+    (session, written.matched_count)
+}
+
 /// Long before the server ends it itself.
 #[tokio::test]
 async fn what_a_dead_node_left_open_is_ended() {
@@ -86,11 +97,7 @@ async fn what_a_dead_node_left_open_is_ended() {
     let ada = stage.person("ada").await;
     let team = stage.team(ada).await;
     let raw = database.raw().await;
-    let mut session = raw.client().start_session().await.expect("a session");
-    session.start_transaction().await.expect("begins");
-    let heads = raw.collection::<Document>("conversations");
-    let lock = heads.update_many(doc! {}, doc! { "$inc": { "rev": 7_i64 } });
-    lock.session(&mut session).await.expect("writes");
+    let (mut session, _) = lock_heads(&raw, doc! {}).await;
     let list = doc! { "_id": bson::Uuid::from_bytes([7; 16]), "sessions": [session.id().get("id")], "seen_at": DateTime::from_millis(1) };
     raw.collection::<Document>("nodes").insert_one(list).await.expect("inserts");
 
@@ -122,13 +129,10 @@ async fn conversations_that_another_node_has_locked_hold_no_other_up() {
     }
     let (locked, free) = channels.split_at(LOCKED);
     let raw = database.raw().await;
-    let mut session = raw.client().start_session().await.expect("a session");
-    session.start_transaction().await.expect("begins");
     let ids = locked.iter().map(|id| bson::Uuid::from_bytes(id.0.into_bytes()));
     let key = doc! { "_id": { "$in": ids.collect::<Vec<_>>() } };
-    let heads = raw.collection::<Document>("conversations");
-    let lock = heads.update_many(key, doc! { "$inc": { "rev": 7_i64 } });
-    assert_eq!(lock.session(&mut session).await.expect("writes").matched_count, LOCKED as u64);
+    let (mut session, count) = lock_heads(&raw, key).await;
+    assert_eq!(count, LOCKED as u64);
 
     let all_sent = AtomicBool::new(false);
     let append = async |channel: &ConversationId| {

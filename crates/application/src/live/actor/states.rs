@@ -37,7 +37,7 @@ impl Actor {
         let attaching = !unseen.is_empty() && self.connections.attaching().next().is_some();
         let mut subjects: Vec<_> =
             unseen.into_iter().filter(|subject| attaching || self.concerns(*subject)).collect();
-        // Workspaces first: who is in them no more is asked for beside those that are deleted.
+        // Workspaces first: what is told of their members comes after.
         subjects.sort_unstable();
         let mut workspaces: HashSet<WorkspaceId> = look.workspaces.iter().copied().collect();
         workspaces.extend(subjects.iter().filter_map(|subject| match subject {
