@@ -40,9 +40,6 @@ const BREAKS: &[Break] = breaks! {
     "a set of listeners takes the copy that was made for another" in "crates/application/src/live/listeners.rs":
         "copy.filter(|(of, _)| *of == connection)"
         => "copy.filter(|(of, _)| of.number < u32::MAX)",
-    "a shared lane answers and does not tell" in "crates/application/src/live/sequencer.rs":
-        "changes.retain(|(_, events)| !events.is_empty());"
-        => "changes.truncate(1);",
     "a silent store is not asked again" in "crates/application/src/live/feed.rs":
         "    pub(super) fn unread(&mut self) {
         self.reading = false;"

@@ -1,6 +1,7 @@
 //! How writes share commits, and in what order they are told.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -26,9 +27,10 @@ fn write(node: &TestNode, actor: UserId, says: &str) -> Write {
 /// Commits every send, refuses those that say `no`, and notes the batches.
 fn committing(batches: Batches) -> MockMessages {
     let mut store = MockMessages::new();
-    let mut rev = 0;
+    let mut revs: HashMap<_, u64> = HashMap::new();
     store.expect_append().returning(move |conversation, writes| {
         let mut batch = Vec::new();
+        let rev = revs.entry(conversation).or_default();
         let mut commit = |write: Write| -> Result<Commit> {
             let Change::Send(draft) = write.change else {
                 return Err(Error::internal("not a send"));
@@ -37,17 +39,17 @@ fn committing(batches: Batches) -> MockMessages {
             if draft.text.as_str().starts_with("no") {
                 return Err(Error::Forbidden("no"));
             }
-            rev += 1;
+            *rev += 1;
             let subject = Committed::Message(message(
                 draft.id,
                 conversation,
                 write.actor,
-                rev,
+                *rev,
                 draft.text.as_str(),
             ));
             Ok(Commit {
                 subject,
-                change: Some((ChangeKind::Created, rev)),
+                change: Some((ChangeKind::Created, *rev)),
                 access_rev: 1,
                 session_rev: 0,
             })
@@ -196,6 +198,7 @@ async fn a_shared_lane_writes_all_conversations_together_and_each_in_order() {
     let node = TestNode::start(MockMessages::new());
     let ada = UserId(node.ambient.next_uuid());
     let here = [(); 3].map(|()| ConversationId(node.ambient.next_uuid()));
+    node.connect(socket(1), ada, &here.map(|conversation| (conversation, 0))).await;
     let sequencer = sequencer(store.clone(), &node, Lanes::Shared);
     let first = sequencer.submit(here[0], write(&node, ada, "first"));
     store.arrived(1).await;
@@ -222,6 +225,11 @@ async fn a_shared_lane_writes_all_conversations_together_and_each_in_order() {
     let expected = [&["first"][..], &["a0", "a1"], &["b0", "b1"], &["no", "c0"]];
     assert_eq!(*batches.lock().expect("unpoisoned"), expected);
     node.tasks.wait().await;
+    node.live.settle().await;
+    let told = node.fanout.frames(socket(1));
+    let told: Vec<_> =
+        told.iter().filter_map(|frame| frame["data"]["message"]["text"].as_str()).collect();
+    assert_eq!(told, ["first", "a0", "a1", "b0", "b1", "c0"]);
 }
 
 /// A lane of many has room for each of them.
