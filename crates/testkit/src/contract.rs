@@ -155,6 +155,8 @@ macro_rules! store_contract {
             replay {
                 history_goes_both_ways
                 history_shows_tombstones
+                history_ends_with_access
+                history_is_of_one_moment
                 replay_is_current_state_in_order
                 replay_goes_by_pages
                 replay_keeps_to_its_budget

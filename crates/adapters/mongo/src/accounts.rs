@@ -15,6 +15,7 @@ use parlance_application::{
     },
 };
 use parlance_domain::{Account, DisplayName, Email, Session, SessionId, Timestamp, User, UserId};
+use serde::Deserialize;
 
 use crate::{
     MongoStore,
@@ -74,9 +75,28 @@ impl Accounts for MongoStore {
     }
 
     async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>> {
-        let live = live(doc! { "_id": id(session.0) }, at);
-        let Some(session) = self.one::<SessionDoc>(live).await? else { return Ok(None) };
-        Ok(self.one(doc! { "_id": session.user_id }).await?.map(UserDoc::account))
+        #[derive(Deserialize)]
+        struct Owned {
+            owner: UserDoc,
+        }
+        // Nearly each request asks: so it is one question.
+        let stages = vec![
+            doc! { "$match": live(doc! { "_id": id(session.0) }, at) },
+            doc! { "$lookup": {
+                "from": UserDoc::COLLECTION,
+                "localField": "user_id",
+                "foreignField": "_id",
+                "as": "owner",
+            } },
+            doc! { "$unwind": "$owner" },
+        ];
+        let found = async {
+            let sessions = self.of::<SessionDoc>();
+            let found = sessions.aggregate(stages).with_type::<Owned>().await?;
+            found.try_collect::<Vec<_>>().await
+        };
+        let found = found.await.map_err(|error| driver(&error))?.pop();
+        Ok(found.map(|found| found.owner.account()))
     }
 
     async fn sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>> {

@@ -104,6 +104,19 @@ impl MongoStore {
         self.of::<D>().find_one(filter).await.map_err(|error| driver(&error))
     }
 
+    /// The first that match, in an order, outside of a transaction.
+    pub(crate) async fn first<D: Stored>(
+        &self,
+        filter: Document,
+        order: Document,
+        limit: i64,
+    ) -> Result<Vec<D>> {
+        let read = async {
+            self.of::<D>().find(filter).sort(order).limit(limit).await?.try_collect().await
+        };
+        read.await.map_err(|error| driver(&error))
+    }
+
     /// All that match, outside of a transaction.
     pub(crate) async fn all<D: Stored>(&self, filter: Document) -> Result<Vec<D>> {
         let read = async { self.of::<D>().find(filter).await?.try_collect().await };

@@ -1,7 +1,9 @@
 //! Messages: the port's methods, and what they read.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
-use bson::doc;
+use bson::{Document, doc};
 use parlance_application::{
     Error, Result, Unauthenticated,
     ports::store::{
@@ -69,10 +71,16 @@ impl Messages for MongoStore {
         conversation: ConversationId,
         query: HistoryQuery,
     ) -> Result<History> {
+        if let Some(page) = self.page_of_poster(actor, conversation, query).await? {
+            return Ok(page);
+        }
         atomic!(self, |tx| {
             let read = ConversationAction::Read;
             let seen = authorize(tx, actor, conversation, read, "conversation").await?;
-            history(tx, &seen.head, query).await
+            tx.facts.note_standings(&seen.head, &HashMap::from([(actor, seen.standing)]));
+            let span = Span::of(&seen.head, query);
+            let found = tx.first(span.filter(&seen.head), span.order(), span.one_more).await?;
+            Ok(span.page(&seen.head, found))
         })
     }
 
@@ -137,26 +145,70 @@ impl Messages for MongoStore {
     }
 }
 
-async fn history(tx: &mut Tx, head: &ConversationDoc, query: HistoryQuery) -> Outcome<History> {
-    let limit = query.limit.clamp(1, 200);
-    let one_more = i64::try_from(limit).unwrap_or(200) + 1;
-    // `seq` is dense: both ends of the page are known before it is read.
-    let end = query.before_seq.map_or(head.last_seq + 1, int).min(head.last_seq + 1);
-    let (order, range) = match query.after_seq.map(int) {
-        Some(after) => (1, (after, end.min(after.saturating_add(one_more + 1)))),
-        None => (-1, ((end - one_more - 1).max(0), end)),
-    };
-    let filter = doc! {
-        "conversation_id": head.id,
-        "seq": { "$gt": range.0, "$lt": range.1 },
-    };
-    let found = tx.first::<MessageDoc>(filter, doc! { "seq": order }, one_more).await?;
-    let workspace = WorkspaceId(uuid(head.workspace_id));
-    let mut items: Vec<Message> = found.into_iter().map(|doc| doc.message(workspace)).collect();
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|last| last.seq);
-    Ok(History { items, next, rev: num(head.rev) })
+impl MongoStore {
+    /// The same in two questions, for whom this node has known to be allowed to post since the last change of access. What has
+    /// changed since the head was read is not the conversation that the head tells of: then there is no page.
+    async fn page_of_poster(
+        &self,
+        actor: UserId,
+        conversation: ConversationId,
+        query: HistoryQuery,
+    ) -> Result<Option<History>> {
+        let _share = self.lanes.share().await?;
+        let head = doc! { "_id": id(conversation.0), "deleted": false };
+        let Some(head) = self.one::<ConversationDoc>(head).await? else { return Ok(None) };
+        if self.facts.posters(&head, &[actor]).is_none() {
+            return Ok(None);
+        }
+        let span = Span::of(&head, query);
+        let found = self.first(span.filter(&head), span.order(), span.one_more).await?;
+        Ok(is_of(&head, &found).then(|| span.page(&head, found)))
+    }
+}
+
+/// Whether messages are as they were when the head was read.
+fn is_of(head: &ConversationDoc, found: &[MessageDoc]) -> bool {
+    found.iter().all(|message| message.rev <= head.rev)
+}
+
+/// Where a page of history lies. `seq` is dense: both of its ends are known before it is read.
+struct Span {
+    ascending: bool,
+    /// Both exclusive.
+    between: (i64, i64),
+    limit: usize,
+    one_more: i64,
+}
+
+impl Span {
+    fn of(head: &ConversationDoc, query: HistoryQuery) -> Self {
+        let limit = query.limit.clamp(1, 200);
+        let one_more = i64::try_from(limit).unwrap_or(200) + 1;
+        let end = query.before_seq.map_or(head.last_seq + 1, int).min(head.last_seq + 1);
+        let between = match query.after_seq.map(int) {
+            Some(after) => (after, end.min(after.saturating_add(one_more + 1))),
+            None => ((end - one_more - 1).max(0), end),
+        };
+        Self { ascending: query.after_seq.is_some(), between, limit, one_more }
+    }
+
+    fn filter(&self, head: &ConversationDoc) -> Document {
+        let (after, before) = self.between;
+        doc! { "conversation_id": head.id, "seq": { "$gt": after, "$lt": before } }
+    }
+
+    fn order(&self) -> Document {
+        doc! { "seq": if self.ascending { 1 } else { -1 } }
+    }
+
+    fn page(&self, head: &ConversationDoc, found: Vec<MessageDoc>) -> History {
+        let workspace = WorkspaceId(uuid(head.workspace_id));
+        let mut items: Vec<Message> = found.into_iter().map(|doc| doc.message(workspace)).collect();
+        let more = items.len() > self.limit;
+        items.truncate(self.limit);
+        let next = items.last().filter(|_| more).map(|last| last.seq);
+        History { items, next, rev: num(head.rev) }
+    }
 }
 
 /// Messages that changed after a rev, as many as the limits allow, and whether these are all.

@@ -1,5 +1,8 @@
 //! Cases of [`parlance_application::ports::store::Messages`]: history and replay.
 
+use std::pin::pin;
+
+use futures::future::{Either, select};
 use parlance_application::{
     Error, Unauthenticated,
     ports::store::{HistoryQuery, Reader, ReplayPage, ReplayQuery},
@@ -69,6 +72,76 @@ pub async fn history_shows_tombstones(stage: &Stage) {
     let query = HistoryQuery { before_seq: None, after_seq: None, limit: 200 };
     let page = stage.store.history(ada, team.general, query).await.expect("reads");
     assert_eq!((page.items, page.next, page.rev), (vec![edited, gone], None, 4));
+}
+
+/// Beside somebody who edits one message after another.
+pub async fn history_is_of_one_moment(stage: &Stage) {
+    const MESSAGES: u64 = 4;
+    let (team, [ada, bob, _]) = scene(stage).await;
+    let here = team.general;
+    let mut messages = Vec::new();
+    for n in 0..MESSAGES {
+        messages.push(stage.send(ada, here, &n.to_string()).await);
+    }
+    let query = HistoryQuery { before_seq: None, after_seq: None, limit: 200 };
+    let edits = async {
+        for (n, message) in messages.iter().cycle().take(40).enumerate() {
+            stage.edit(ada, message, &format!("edited {n}")).await.expect("edits");
+        }
+    };
+    let mut edits = pin!(edits);
+    let mut done = false;
+    while !done {
+        let page = stage.store.history(bob, here, query);
+        let page = match select(&mut edits, page).await {
+            Either::Left(((), page)) => {
+                done = true;
+                page.await
+            }
+            Either::Right((page, _)) => page,
+        };
+        let page = page.expect("reads");
+        let mut revs: Vec<u64> = page.items.iter().map(|message| message.rev).collect();
+        revs.sort_unstable();
+        let expected: Vec<u64> = (page.rev + 1 - MESSAGES..=page.rev).collect();
+        assert_eq!(revs, expected, "at rev {}", page.rev);
+    }
+}
+
+/// Also for those who have read it before: a member and a guest of a public channel, a member of a private one, both sides of a
+/// DM.
+pub async fn history_ends_with_access(stage: &Stage) {
+    let (team, [ada, bob, eve]) = scene(stage).await;
+    let (news, secret) =
+        (stage.channel(ada, &team, "news").await, stage.private(ada, &team, "secret").await);
+    stage.store.add_channel_member(ada, secret, bob, stage.at()).await.expect("adds");
+    stage.enter(&team, eve).await;
+    let dm = stage.dm(bob, &team, eve).await.expect("opens").mine.conversation.id;
+    let here = [team.general, news, secret, dm];
+    for at in here {
+        let author = if at == dm { bob } else { ada };
+        stage.send(author, at, "hello").await;
+        for _ in 0..3 {
+            assert_eq!(history(stage, bob, at, None, None).await, (vec![1], None));
+        }
+    }
+    assert_eq!(history(stage, eve, dm, None, None).await, (vec![1], None));
+    let query = HistoryQuery { before_seq: None, after_seq: None, limit: 3 };
+
+    stage.store.remove_channel_member(ada, secret, bob).await.expect("removes");
+    not_found(stage.store.history(bob, secret, query).await);
+    stage.store.add_channel_member(ada, secret, bob, stage.at()).await.expect("adds");
+    assert_eq!(history(stage, bob, secret, None, None).await, (vec![1], None));
+
+    stage.store.remove_member(ada, team.id, bob).await.expect("removes");
+    for at in here {
+        not_found(stage.store.history(bob, at, query).await);
+    }
+    for at in [team.general, news, dm] {
+        assert_eq!(history(stage, eve, at, None, None).await, (vec![1], None));
+    }
+    stage.store.delete_channel(ada, news, stage.at()).await.expect("deletes");
+    not_found(stage.store.history(ada, news, query).await);
 }
 
 /// Of rev.
