@@ -31,6 +31,7 @@ mod migrate;
 mod orphans;
 mod outbox;
 mod paging;
+mod queue;
 mod reactions;
 mod reads;
 mod traces;
