@@ -11,8 +11,10 @@ mod durability;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod home;
 mod reading;
+mod refusals;
 mod restore;
 mod resume;
+mod sockets;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod support;
 mod takeover;
