@@ -246,3 +246,15 @@ async fn an_attempt_that_does_not_end_is_given_up() {
         "{verdicts:?}"
     );
 }
+
+/// The reason to write has gone with them.
+#[tokio::test]
+async fn nobody_is_written_to_who_is_gone() {
+    let (scene, mailer) = (Scene::new(), RecordingMailer::default());
+    let mut accounts = MockAccounts::new();
+    accounts.expect_credentials_of().once().returning(|_| Err(Error::NotFound("user")));
+    let runner = scene.runner(&mailer, true, 1);
+    let runner = Runner { accounts: Arc::new(accounts), ..runner };
+    runner.work().await.expect("works");
+    assert_eq!((scene.verdicts(), mailer.attempts()), (vec![Verdict::Done], 0));
+}

@@ -299,6 +299,11 @@ async fn who_came_in_unheard_is_let_in() {
     };
     scene.says(Heard::Event(Arc::new(event)));
     scene.until(1, &["conversation.joined", "changed"]).await;
+    // Who is in a channel is in its workspace.
+    let frame = Frame::encode(&json!({ "type": "workspace.updated" }));
+    let workspace_id = channel(there, 3).workspace_id;
+    scene.says(Heard::Event(Arc::new(Event::Workspace { workspace_id, about: None, frame })));
+    scene.until(1, &["conversation.joined", "changed", "workspace.updated"]).await;
     assert!(scene.node.fanout.types(socket(2)).is_empty());
 }
 
