@@ -105,7 +105,7 @@ async fn a_body_is_json_and_of_a_bounded_length() {
         assert!(answer.contains(r#""code":"unsupported_media_type""#), "{answer}");
     }
     // Without a length, too, no more than 64 KiB are taken in.
-    let chunk = [&b"10000\r\n"[..], &[b' '; 0x1_0000], b"\r\n"].concat();
+    let chunk = [&b"10000\r\n"[..], &vec![b' '; 0x1_0000], b"\r\n"].concat();
     let chunked = [&chunk[..], b"f\r\n", name, b"\r\n0\r\n\r\n"].concat();
     let answer = post(&format!("{json}\r\nTransfer-Encoding: chunked"), &chunked);
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");

@@ -112,7 +112,7 @@ struct Bob {
     team: Team,
     place: ConversationId,
     other: SessionId,
-    stale: RefreshToken,
+    spent: RefreshToken,
 }
 
 /// Bob asks for an end, and hangs up when it is committed and not answered. What his other socket hears in the end.
@@ -141,12 +141,12 @@ where
         App::new(Ports { ambient, ..node.ports(store) })
     };
     let calm = app(store.clone()).accounts;
-    let stale = RefreshToken(other.refresh.0);
-    let next = calm.refresh(RefreshToken(stale.0)).await.expect("exchanges").refresh;
+    let spent = RefreshToken(other.refresh.0);
+    let next = calm.refresh(RefreshToken(spent.0)).await.expect("exchanges").refresh;
     calm.refresh(next).await.expect("exchanges once more");
     let caller = Caller { account, session_id: session.id, expires_at: session.expires_at };
     let app = app(store.behind(late.clone()));
-    let bob = Arc::new(Bob { app, caller, team, place, other: other.id, stale });
+    let bob = Arc::new(Bob { app, caller, team, place, other: other.id, spent });
     let mut asking = Box::pin(end(bob));
     tokio::select! {
         answer = &mut asking => unreachable!("answered before the store did: {answer:?}"),
@@ -171,7 +171,7 @@ async fn the_end_of_a_session_goes_on_when_its_client_hangs_up() {
     });
     assert_eq!(changed.await, ["session.revoked"]);
     let reused = hung_up("rotate_refresh", async |bob: Arc<Bob>| {
-        bob.app.accounts.refresh(RefreshToken(bob.stale.0)).await.map(drop)
+        bob.app.accounts.refresh(RefreshToken(bob.spent.0)).await.map(drop)
     });
     assert_eq!(reused.await, ["session.revoked"]);
 }
