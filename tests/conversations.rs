@@ -62,8 +62,12 @@ async fn a_dm_reaches_sockets_opened_before_it_existed_and_nobody_else() {
         (bob.connect().await, eve.connect().await, ada.connect().await);
     let dm = ada.post(&format!("/workspaces/{workspace}/dms"), json!({ "user_id": bob.id })).await;
     let id = text(&dm["id"]);
-    assert_eq!(bobs.event("conversation.joined").await["data"]["conversation"]["id"], id);
+    for socket in [&mut bobs, &mut adas] {
+        let joined = socket.event("conversation.joined").await;
+        assert_eq!(joined["data"]["conversation"]["id"], id, "{joined}");
+    }
     adas.say(&id, "psst").await;
+    assert_eq!(adas.event("message.created").await["data"]["message"]["text"], "psst");
     assert_eq!(bobs.event("message.created").await["data"]["message"]["text"], "psst");
     assert_eq!(eves.settled().await, Vec::<Value>::new());
     let (status, problem) =
@@ -152,7 +156,13 @@ async fn a_send_is_kept_once_under_its_client_msg_id() {
             ada.call(Method::POST, &format!("/conversations/{general}/messages"), body).await;
         assert_eq!((status, &problem["message_id"]), (StatusCode::CONFLICT, &first["id"]));
     }
-    assert_eq!(ada.get(&format!("/conversations/{general}")).await["last_seq"], 1);
+    let path = format!("/conversations/{general}/messages");
+    for (key, status) in [("once", StatusCode::OK), ("again", StatusCode::CREATED)] {
+        let body = json!({ "client_msg_id": key, "text": key });
+        let (got, sent) = ada.call(Method::POST, &path, body).await;
+        assert_eq!((got, &sent["duplicate"]), (status, &json!(status == StatusCode::OK)), "{sent}");
+    }
+    assert_eq!(ada.get(&format!("/conversations/{general}")).await["last_seq"], 2);
 }
 
 #[tokio::test]
@@ -195,4 +205,41 @@ async fn who_was_away_gets_the_current_state_of_what_changed() {
 
     let mut lost = bob.resume(json!({ "epoch": "another", "cursors": { general: 1 } })).await;
     assert_eq!(lost.event("replay").await["reset"], true);
+}
+
+#[tokio::test]
+async fn who_stays_hears_who_goes_and_who_is_back_hears_their_dms() {
+    let server = Server::start();
+    let (ada, bob) = (server.sign_up("ada").await, server.sign_up("bob").await);
+    let (workspace, general, code) = ada.workspace().await;
+    let code = json!({ "join_code": code });
+    bob.post("/workspaces/join", code.clone()).await;
+    let dms = format!("/workspaces/{workspace}/dms");
+    let dm = text(&ada.post(&dms, json!({ "user_id": bob.id })).await["id"]);
+    let (mut adas, mut bobs) = (ada.connect().await, bob.connect().await);
+
+    let member = format!("/workspaces/{workspace}/members/{}", bob.id);
+    ada.call(Method::PATCH, &member, json!({ "role": "admin" })).await;
+    for socket in [&mut adas, &mut bobs] {
+        let told = socket.event("member.updated").await;
+        assert_eq!(told["data"]["member"]["role"], "admin", "{told}");
+    }
+    assert_eq!(ada.call(Method::DELETE, &member, Value::Null).await.0, StatusCode::NO_CONTENT);
+    let left = adas.event("conversation.member_left").await;
+    assert_eq!(
+        (&left["conversation_id"], &left["data"]["user_id"]),
+        (&json!(general), &json!(bob.id))
+    );
+    assert_eq!(adas.event("member.left").await["data"]["user_id"], bob.id.as_str());
+
+    bob.post("/workspaces/join", code).await;
+    adas.say(&dm, "welcome back").await;
+    let mut joined = vec![];
+    while joined.len() < 2 {
+        let told = bobs.event_of(&["conversation.joined", "message.created"]).await;
+        assert_eq!(told["type"], "conversation.joined", "{told}");
+        joined.push(told["conversation_id"].clone());
+    }
+    assert!(joined.contains(&json!(general)) && joined.contains(&json!(dm)), "{joined:?}");
+    assert_eq!(bobs.event("message.created").await["data"]["message"]["text"], "welcome back");
 }

@@ -10,11 +10,15 @@ mod conversations;
 mod durability;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod home;
+mod readers;
 mod reading;
+mod refusals;
 mod restore;
 mod resume;
+mod sockets;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod support;
 mod takeover;
+mod told;
 
 const ON: home::On = home::On::Embedded;

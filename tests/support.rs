@@ -11,7 +11,15 @@ use futures::{SinkExt, StreamExt};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{
+        Error, Message,
+        client::IntoClientRequest,
+        handshake::client::Response,
+        http::{HeaderName, HeaderValue},
+    },
+};
 
 use crate::home::Home;
 
@@ -269,9 +277,42 @@ impl Person {
 
     /// A socket on which nothing has been said yet.
     pub(crate) async fn open(&self) -> Socket {
-        let url = format!("{}/api/v1/ws", self.url.replace("http://", "ws://"));
-        let (stream, _) = connect_async(url).await.expect("a socket");
+        self.open_with(&[]).await
+    }
+
+    /// The same, by a handshake with more headers.
+    pub(crate) async fn open_with(&self, headers: &[(&'static str, &str)]) -> Socket {
+        let (stream, _) = self.shake_hands(headers).await.expect("a socket");
         Socket { stream, next_id: 0, events: vec![], hello: Value::Null }
+    }
+
+    /// The status of the answer to a handshake, and the subprotocol that was selected.
+    pub(crate) async fn handshake(
+        &self,
+        headers: &[(&'static str, &str)],
+    ) -> (u16, Option<String>) {
+        match self.shake_hands(headers).await {
+            Ok((_, answer)) => {
+                let selected = answer.headers().get("sec-websocket-protocol");
+                let selected = selected.map(|name| name.to_str().expect("text").to_owned());
+                (answer.status().as_u16(), selected)
+            }
+            Err(Error::Http(answer)) => (answer.status().as_u16(), None),
+            Err(error) => panic!("no answer: {error}"),
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        headers: &[(&'static str, &str)],
+    ) -> Result<(WebSocketStream<MaybeTlsStream<TcpStream>>, Response), Error> {
+        let url = format!("{}/api/v1/ws", self.url.replace("http://", "ws://"));
+        let mut request = url.into_client_request()?;
+        for (name, value) in headers {
+            let value = HeaderValue::from_str(value).expect("a header's value");
+            request.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+        connect_async(request).await
     }
 
     /// The same person, signed in once more.
@@ -385,13 +426,7 @@ impl Socket {
 
     /// The code with which the server closes.
     pub(crate) async fn closed(&mut self) -> u16 {
-        loop {
-            match timeout(PATIENCE, self.stream.next()).await.expect("an end") {
-                Some(Ok(Message::Close(Some(close)))) => return close.code.into(),
-                Some(Ok(_)) => {}
-                other => panic!("ended without a close frame: {other:?}"),
-            }
-        }
+        timeout(PATIENCE, self.rest()).await.expect("an end").1
     }
 
     /// All that comes before the server closes, and the code with which it does.
@@ -413,14 +448,35 @@ impl Socket {
         self.stream.send(message).await.expect("sent");
     }
 
-    async fn frame(&mut self) -> Value {
-        loop {
-            match timeout(PATIENCE, self.stream.next()).await.expect("a frame in time") {
-                Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).expect("JSON"),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                other => panic!("no frame: {other:?}"),
+    /// The next ping or pong; what comes before it is passed over.
+    pub(crate) async fn control(&mut self) -> Message {
+        let control = async {
+            loop {
+                match self.stream.next().await {
+                    Some(Ok(control @ (Message::Ping(_) | Message::Pong(_)))) => return control,
+                    Some(Ok(_)) => {}
+                    other => panic!("neither ping nor pong: {other:?}"),
+                }
             }
-        }
+        };
+        timeout(PATIENCE, control).await.expect("a ping or pong in time")
+    }
+
+    /// The next frame, whatever it is.
+    pub(crate) async fn frame(&mut self) -> Value {
+        // Pings do not count: the server sends them however long nothing else comes.
+        let frame = async {
+            loop {
+                match self.stream.next().await {
+                    Some(Ok(Message::Text(text))) => {
+                        return serde_json::from_str(&text).expect("JSON");
+                    }
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    other => panic!("no frame: {other:?}"),
+                }
+            }
+        };
+        timeout(PATIENCE, frame).await.expect("a frame in time")
     }
 }
 

@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
+use futures::Future;
 use parlance_domain::{
     Account, DisplayName, Email, JobId, Password, Session, SessionId, Timestamp, User, UserId,
 };
@@ -12,6 +13,7 @@ use crate::{
         AccessToken, Ambient, Claims, PasswordHasher, RefreshToken, TokenIssuer,
         store::{self, EndedSessions, NewSession, RotateRefresh, Rotation},
     },
+    workspaces::committed,
 };
 
 /// How long an access token lasts.
@@ -147,15 +149,22 @@ impl Accounts {
             expires_at: now + SESSION_FOR,
             grace: REFRESH_GRACE,
         };
-        match self.store.rotate_refresh(rotation).await? {
+        let store = self.store.clone();
+        let rotated = self.ending(async move {
+            let rotated = store.rotate_refresh(rotation).await?;
+            let ended = match &rotated {
+                Rotation::Reused { session_id, session_rev } => {
+                    EndedSessions { sessions: vec![*session_id], session_rev: *session_rev }
+                }
+                _ => EndedSessions { sessions: vec![], session_rev: 0 },
+            };
+            Ok((rotated, ended))
+        });
+        match rotated.await? {
             Rotation::Rotated { account, session_id } => {
                 self.signed_in(account, session_id, successor)
             }
-            Rotation::Reused { session_id, session_rev } => {
-                let ended = EndedSessions { sessions: vec![session_id], session_rev };
-                self.end_connections(ended).await;
-                Err(Unauthenticated::Revoked.into())
-            }
+            Rotation::Reused { .. } => Err(Unauthenticated::Revoked.into()),
             Rotation::Unknown => Err(Unauthenticated::BadToken.into()),
         }
     }
@@ -183,10 +192,12 @@ impl Accounts {
 
     /// Ends one of the caller's sessions, and with it its access tokens and sockets, at once.
     pub async fn revoke_session(&self, caller: &Caller, session: SessionId) -> Result<()> {
-        let session_rev =
-            self.store.revoke_session(caller.id(), session, self.ambient.now()).await?;
-        self.end_connections(EndedSessions { sessions: vec![session], session_rev }).await;
-        Ok(())
+        let (store, user, at) = (self.store.clone(), caller.id(), self.ambient.now());
+        self.ending(async move {
+            let session_rev = store.revoke_session(user, session, at).await?;
+            Ok(((), EndedSessions { sessions: vec![session], session_rev }))
+        })
+        .await
     }
 
     /// Changes what others see of the caller.
@@ -206,12 +217,12 @@ impl Accounts {
             return Err(Error::Forbidden("the current password is wrong"));
         }
         let hash = self.hasher.hash(new).await?;
-        let ended = self
-            .store
-            .change_password(caller.id(), hash, caller.session_id, self.ambient.now())
-            .await?;
-        self.end_connections(ended).await;
-        Ok(known.account)
+        let (store, user, at) = (self.store.clone(), caller.id(), self.ambient.now());
+        let keep = caller.session_id;
+        self.ending(async move {
+            Ok((known.account, store.change_password(user, hash, keep, at).await?))
+        })
+        .await
     }
 
     /// One person whom the caller may see.
@@ -225,22 +236,23 @@ impl Accounts {
         self.store.people(caller.id(), ids).await
     }
 
-    /// Closes the sockets of ended sessions; returns when this node's are closed. Goes on if the caller hangs up.
-    async fn end_connections(&self, ended: EndedSessions) {
-        let live = self.live.clone();
-        let closed = self.tasks.complete(async move {
+    /// Ends sessions and closes their sockets; returns when this node's are closed. Goes on if the caller hangs up: of what is
+    /// committed by then the sockets have to hear.
+    async fn ending<T: Send + 'static>(
+        &self,
+        write: impl Future<Output = Result<(T, EndedSessions)>> + Send + 'static,
+    ) -> Result<T> {
+        let told = async move {
+            let (output, EndedSessions { sessions, session_rev }) = write.await?;
             // Counted in the order in which they are told.
-            let before = ended.session_rev.saturating_sub(ended.sessions.len() as u64);
-            for (session_id, session_rev) in ended.sessions.into_iter().zip(before + 1..) {
+            let before = session_rev.saturating_sub(sessions.len() as u64);
+            let ends = sessions.into_iter().zip(before + 1..).map(|(session_id, session_rev)| {
                 let frame = Frame::session_revoked(session_id);
-                live.publish(Event::SessionRevoked { session_id, session_rev, frame }).await;
-            }
-            live.settle().await;
-            Ok(())
-        });
-        if let Err(error) = closed.await {
-            tracing::error!(%error, "sockets of an ended session may still be open");
-        }
+                Event::SessionRevoked { session_id, session_rev, frame }
+            });
+            Ok((output, ends.collect()))
+        };
+        self.tasks.complete(committed(self.live.clone(), told)).await
     }
 
     fn new_session(&self, user_id: UserId) -> (NewSession, RefreshToken) {

@@ -304,6 +304,49 @@ mod tests {
     }
 
     #[test]
+    fn lengths_at_their_bounds() {
+        type Parse = fn(&str) -> Option<Invalid>;
+        let all: [(&str, Parse, usize, usize); 7] = [
+            ("password", |text| Password::parse(text).err(), 10, 256),
+            ("display name", |text| DisplayName::parse(text).err(), 1, 80),
+            ("workspace name", |text| WorkspaceName::parse(text).err(), 1, 80),
+            ("topic", |text| Topic::parse(text).err(), 0, 250),
+            ("emoji", |text| Emoji::parse(text).err(), 1, 32),
+            ("client_msg_id", |text| ClientMsgId::parse(text).err(), 1, 64),
+            ("join code", |text| JoinCode::parse(text).err(), 1, 64),
+        ];
+        for (what, parse, min, max) in all {
+            let code = |length: usize| parse(&"a".repeat(length)).map(|invalid| invalid.code);
+            assert_eq!((code(min), code(max)), (None, None), "{what}");
+            assert_eq!(code(max + 1), Some("too_long"), "{what}");
+            let shorter = min.checked_sub(1).and_then(code);
+            assert_eq!(shorter, (min > 0).then_some("too_short"), "{what}");
+        }
+        let address = |length: usize| {
+            let domain = ["a"; 3].map(|label| label.repeat(63)).join(".");
+            let local = "a".repeat(length - 1 - domain.len());
+            Email::parse(&format!("{local}@{domain}")).err().map(|invalid| invalid.code)
+        };
+        assert_eq!((address(254), address(255)), (None, Some("too_long")));
+        let local = |length: usize| Email::parse(&format!("{}@x.org", "a".repeat(length)));
+        assert!(local(64).is_ok() && local(65).is_err());
+    }
+
+    #[test]
+    fn names_and_emoji_are_single_lines() {
+        for bad in ["a\tb", "a\nb", "a\u{7f}b", "a\u{85}b"] {
+            assert!(DisplayName::parse(bad).is_err(), "{bad:?}");
+            assert!(WorkspaceName::parse(bad).is_err(), "{bad:?}");
+            assert!(Topic::parse(bad).is_err(), "{bad:?}");
+            assert!(Emoji::parse(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["a b", "\u{a0}", "\u{3000}a"] {
+            assert!(Emoji::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(Emoji::parse("👩‍👩‍👧‍👦").is_ok() && Emoji::parse(":wave:").is_ok());
+    }
+
+    #[test]
     fn client_msg_ids() {
         assert!(ClientMsgId::parse("~ ok!").is_ok());
         for bad in ["", "a\n", "é", &"x".repeat(65)] {

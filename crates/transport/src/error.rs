@@ -201,3 +201,58 @@ fn log(error: &Error) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An error as the socket tells it.
+    fn told(error: &Error) -> Value {
+        serde_json::to_value(SocketError::new(error)).expect("JSON")
+    }
+
+    fn headers(error: &Error) -> Vec<(String, String)> {
+        let response = problem(error, RequestId(uuid::Uuid::nil()));
+        let text = |value: &header::HeaderValue| value.to_str().expect("text").to_owned();
+        response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+    }
+
+    #[test]
+    fn a_failed_hello_says_by_its_close_code_how_to_go_on() {
+        let unavailable = Error::unavailable("the store is away");
+        for (error, code) in [
+            (Unauthenticated::Missing.into(), None),
+            (Unauthenticated::BadToken.into(), Some(4500)),
+            (Unauthenticated::Expired.into(), Some(4501)),
+            (Unauthenticated::Revoked.into(), Some(4502)),
+            (unavailable, Some(4003)),
+            (Error::internal("a defect"), Some(4003)),
+            (Error::BadRequest("no".to_owned()), None),
+            (Error::Forbidden("no"), None),
+        ] {
+            assert_eq!(face(&error).close.map(Close::code), code, "{error:?}");
+        }
+    }
+
+    /// In whole seconds on HTTP, and never at once.
+    #[test]
+    fn who_is_to_come_again_is_told_when() {
+        for (millis, seconds) in [(10, "1"), (1_000, "1"), (30_000, "30")] {
+            let error = Error::RateLimited { retry_after: Duration::from_millis(millis) };
+            assert_eq!(told(&error)["retry_after_ms"], millis);
+            let after = headers(&error).into_iter().find(|(name, _)| name == "retry-after");
+            assert_eq!(after.map(|(_, value)| value).as_deref(), Some(seconds));
+        }
+        assert_eq!(told(&Error::Forbidden("no")).get("retry_after_ms"), None);
+    }
+
+    #[test]
+    fn causes_are_not_told() {
+        for error in [Error::internal("hunter2"), Error::unavailable("hunter2")] {
+            assert!(!told(&error).to_string().contains("hunter2"), "{}", told(&error));
+        }
+        assert_eq!(told(&Error::internal("hunter2"))["code"], json!("internal"));
+    }
+}

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// How far a look goes back before the end of the one before.
-const OVERLAP: Duration = Duration::from_secs(10);
+pub(crate) const OVERLAP: Duration = Duration::from_secs(10);
 /// The most of each kind in one look, but for those of one and the same stamp.
 const BOUND: usize = 5_000;
 

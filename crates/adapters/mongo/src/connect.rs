@@ -138,14 +138,18 @@ pub(crate) async fn open(uri: &str) -> Result<(Database, usize)> {
     options.app_name.get_or_insert_with(|| DATABASE.to_owned());
     let name = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());
     let client = Client::with_options(options).map_err(|error| driver(&error))?;
-    let options = DatabaseOptions::builder()
+    let db = client.database_with_options(&name, settings());
+    transactional(&hello(&db).await?)?;
+    Ok((db, usize::try_from(connections).unwrap_or(usize::MAX)))
+}
+
+/// What everything outside of transactions is run with.
+fn settings() -> DatabaseOptions {
+    DatabaseOptions::builder()
         .read_concern(ReadConcern::majority())
         .write_concern(durable())
         .selection_criteria(primary())
-        .build();
-    let db = client.database_with_options(&name, options);
-    transactional(&hello(&db).await?)?;
-    Ok((db, usize::try_from(connections).unwrap_or(usize::MAX)))
+        .build()
 }
 
 /// Refuses a server that has no transactions: one that is neither in a replica set nor a router to several.
@@ -198,6 +202,15 @@ async fn epoch(db: &Database, if_new: String, now: Timestamp) -> Result<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What could be taken back is neither answered nor told.
+    #[test]
+    fn what_is_read_has_reached_a_majority() {
+        let settings = settings();
+        assert_eq!(settings.read_concern, Some(ReadConcern::majority()));
+        assert_eq!(settings.write_concern, Some(durable()));
+        assert_eq!(settings.selection_criteria, Some(primary()));
+    }
 
     #[test]
     fn a_standalone_server_is_refused() {

@@ -55,6 +55,16 @@ pub(crate) fn primary() -> SelectionCriteria {
     SelectionCriteria::ReadPreference(mongodb::options::ReadPreference::Primary)
 }
 
+/// What every transaction is run with.
+fn settings() -> TransactionOptions {
+    TransactionOptions::builder()
+        .read_concern(ReadConcern::snapshot())
+        .write_concern(durable())
+        .selection_criteria(primary())
+        .max_commit_time(COMMIT)
+        .build()
+}
+
 /// Runs `$body`, an expression with `?` and `.await` over the transaction `$tx`, until it is committed or refused, once it
 /// has its share of the connections.
 macro_rules! atomic {
@@ -153,13 +163,7 @@ impl Tx {
         let db = &store.db;
         let mut session = db.client().start_session().await?;
         store.sessions.enlist(&session).await?;
-        let options = TransactionOptions::builder()
-            .read_concern(ReadConcern::snapshot())
-            .write_concern(durable())
-            .selection_criteria(primary())
-            .max_commit_time(COMMIT)
-            .build();
-        session.start_transaction().with_options(options).await?;
+        session.start_transaction().with_options(settings()).await?;
         let sessions = store.sessions.clone();
         let (db, facts) = (db.clone(), store.facts.clone());
         Ok(Self { session, sessions, facts, is_first, db, begun: Instant::now() })
@@ -370,5 +374,28 @@ impl Tx {
     pub(crate) async fn delete<D: Stored>(&mut self, filter: Document) -> Outcome<u64> {
         let done = self.of::<D>().delete_many(filter).session(&mut self.session).await?;
         Ok(done.deleted_count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::changes::OVERLAP;
+
+    /// A majority of one keeps all these promises whatever is set: no test against it would notice.
+    #[test]
+    fn a_commit_is_in_the_journals_of_a_majority() {
+        let settings = settings();
+        let concern = settings.write_concern.expect("is set");
+        assert_eq!((concern.w, concern.journal), (Some(Acknowledgment::Majority), Some(true)));
+        assert_eq!(settings.read_concern, Some(ReadConcern::snapshot()));
+        assert_eq!(settings.selection_criteria, Some(primary()));
+    }
+
+    /// Or a look would pass over what was stamped before it and committed after the next.
+    #[test]
+    fn a_transaction_is_over_before_looks_have_passed_its_stamps() {
+        let commit = settings().max_commit_time.expect("is set");
+        assert!(BODY + commit < OVERLAP);
     }
 }

@@ -4,7 +4,8 @@
 //!    (`a_reader_that_stops_costs_a_bounded_number_of_bytes`).
 //! 2. Above [`HIGH_WATER`] ephemeral frames are dropped, and replays wait (`ephemeral_frames_go_first`).
 //! 3. A frame that must arrive and has no room ends the connection: what is queued is given up, and the client resumes
-//!    (`a_reader_that_stops_costs_a_bounded_number_of_bytes`).
+//!    (`a_reader_that_stops_costs_a_bounded_number_of_bytes`). But not the rest of what has been written in part: the close
+//!    frame behind it would be taken for its end (`what_was_written_in_part_is_not_given_up`).
 
 use std::collections::VecDeque;
 
@@ -24,6 +25,8 @@ const KEPT: usize = 16;
 #[derive(Debug, Default)]
 pub struct Backlog {
     frames: VecDeque<Bytes>,
+    /// A part of the first has been written.
+    begun: bool,
     bytes: usize,
     /// The answer to `hello` is as long as its user's conversations make it.
     welcome: usize,
@@ -36,7 +39,8 @@ pub enum Pushed {
     Queued,
     /// It may be missed, and was.
     Dropped,
-    /// There was no room for what must not be missed: the connection is to be closed as a slow consumer. Nothing waits any more.
+    /// There was no room for what must not be missed: the connection is to be closed as a slow consumer. Nothing waits any
+    /// more but the rest of what has been begun.
     Overflowed,
 }
 
@@ -54,7 +58,12 @@ impl Backlog {
         match urgency {
             Urgency::Ephemeral => Pushed::Dropped,
             Urgency::Reliable => {
+                let rest = self.frames.pop_front().filter(|_| self.begun);
                 self.clear();
+                if let Some(rest) = rest {
+                    self.begun = true;
+                    self.append(rest);
+                }
                 Pushed::Overflowed
             }
         }
@@ -85,10 +94,12 @@ impl Backlog {
         while let Some(first) = self.frames.front_mut() {
             if bytes < first.len() {
                 first.advance(bytes);
+                self.begun |= bytes > 0;
                 return;
             }
             bytes -= first.len();
             self.frames.pop_front();
+            self.begun = false;
         }
         if self.frames.capacity() > KEPT {
             self.frames = VecDeque::new();
@@ -108,6 +119,7 @@ impl Backlog {
     /// Gives up what waits.
     pub fn clear(&mut self) {
         self.frames = VecDeque::new();
+        self.begun = false;
         self.bytes = 0;
         self.welcome = 0;
     }
@@ -163,6 +175,22 @@ mod tests {
         }
         assert_eq!(backlog.push(frame(100), Urgency::Reliable), Pushed::Overflowed);
         assert!(backlog.is_empty() && backlog.bytes() == 0);
+    }
+
+    #[test]
+    fn what_was_written_in_part_is_not_given_up() {
+        let cases: [(usize, &[&str]); 5] =
+            [(0, &[]), (1, &["alf"]), (3, &["f"]), (4, &[]), (5, &["hole"])];
+        for (written, rest) in cases {
+            let mut backlog = Backlog::default();
+            for frame in ["half", "whole"] {
+                backlog.append(frame.into());
+            }
+            backlog.written(written);
+            assert_eq!(backlog.push(frame(1_024), Urgency::Reliable), Pushed::Overflowed);
+            assert_eq!(backlog.frames().collect::<Vec<_>>(), rest, "after {written} bytes");
+            assert_eq!(backlog.bytes(), rest.concat().len());
+        }
     }
 
     #[test]

@@ -202,3 +202,14 @@ impl Replay {
         Self { head: entry.head(), from_rev: 0, reset: Some(conversation) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_the_contracts() {
+        assert_eq!((BUDGET, ReplayQuery::LIMIT), (2 * 1024 * 1024, 200));
+        const { assert!(ReplayQuery::BUDGET + ENVELOPE <= 256 * 1024, "of one frame") };
+    }
+}

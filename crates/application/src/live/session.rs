@@ -143,6 +143,12 @@ mod tests {
         session
     }
 
+    /// Clients count with them.
+    #[test]
+    fn times_are_the_contracts() {
+        assert_eq!([HELLO_WITHIN, HEARTBEAT, SILENCE].map(|time| time.as_secs()), [10, 25, 60]);
+    }
+
     #[test]
     fn no_hello_in_time() {
         let now = Instant::now();

@@ -1,16 +1,16 @@
 //! Signing in and out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parlance_application::{
     App, Error, SignedIn, Unauthenticated,
     live::Attachment,
     ports::{
-        Close, PasswordHash, RefreshToken,
+        Claims, Close, PasswordHash, RefreshToken,
         store::{Credentials, EndedSessions, Rotation},
     },
 };
-use parlance_domain::{ConversationId, SessionId};
+use parlance_domain::{ConversationId, Session, SessionId};
 use parlance_testkit::{
     TestNode, account, caller, email, head,
     mocks::{MockMessages, MockPasswordHasher, MockStore},
@@ -77,7 +77,11 @@ async fn a_refresh_hands_out_the_successor_that_it_stored() {
     let mut store = MockStore::new();
     store
         .expect_rotate_refresh()
-        .withf(|rotation| rotation.presented.0 == [1; 32] && rotation.successor.0[0] == 2)
+        .withf(|rotation| {
+            let pair = rotation.presented.0 == [1; 32] && rotation.successor.0[0] == 2;
+            // The contract's.
+            pair && rotation.grace == Duration::from_mins(1)
+        })
         .once()
         .return_once(move |_| Ok(Rotation::Rotated { account, session_id }));
     let owner = ada.account.clone();
@@ -136,4 +140,36 @@ async fn a_socket_of_an_ended_session_hears_nothing_more() {
     node.live.attach(socket(1), attachment).await;
     node.live.drain().await;
     assert_eq!(node.fanout.types(socket(1)), ["session.revoked"]);
+}
+
+#[tokio::test]
+async fn the_session_that_asks_is_the_current_one() {
+    let node = TestNode::start(MockMessages::new());
+    let ada = caller(&node.ambient, "ada");
+    let (own, other) = (ada.session_id, SessionId(node.ambient.next_uuid()));
+    let at = ada.account.created_at;
+    let listed = move |id| Session { id, created_at: at, last_used_at: at, current: false };
+    let mut store = MockStore::new();
+    store.expect_sessions().once().returning(move |_, _| Ok(vec![listed(other), listed(own)]));
+    let sessions = node.app(store).accounts.sessions(&ada).await.expect("lists");
+    let current: Vec<_> = sessions.iter().map(|session| (session.id, session.current)).collect();
+    assert_eq!(current, [(other, false), (own, true)]);
+}
+
+/// Whatever was signed: a session is its owner's.
+#[tokio::test]
+async fn a_token_that_names_anothers_session_lets_nobody_in() {
+    let node = TestNode::start(MockMessages::new());
+    let (ada, bob) = (caller(&node.ambient, "ada"), caller(&node.ambient, "bob"));
+    let mut store = MockStore::new();
+    let owner = bob.account.clone();
+    store.expect_session_owner().returning(move |_, _| Ok(Some(owner.clone())));
+    let ports = node.ports(store);
+    let claims = Claims { session_id: bob.session_id, ..ada.claims() };
+    let token = ports.tokens.issue(claims).expect("issues").0;
+    let outcome = App::new(ports).accounts.authenticate(&token).await;
+    assert!(
+        matches!(outcome, Err(Error::Unauthenticated(Unauthenticated::Revoked))),
+        "{outcome:?}"
+    );
 }

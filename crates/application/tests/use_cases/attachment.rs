@@ -7,7 +7,10 @@ use std::{
 
 use parlance_application::{
     live::{Attachment, Event, Frame},
-    ports::store::{Snapshot, SnapshotEntry, Subject},
+    ports::{
+        Close,
+        store::{Snapshot, SnapshotEntry, Subject},
+    },
 };
 use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
 use parlance_testkit::{
@@ -171,4 +174,17 @@ async fn a_read_mark_of_another_conversation_is_told_to_nobody() {
     publish(&node, entered(2)).await;
     publish(&node, [read(ADA, 5)]).await;
     assert_eq!(node.fanout.types(socket(1)), ["conversation.joined", "read 5"]);
+}
+
+/// It could not be told all of it: so it comes again, and reads how things stand then.
+#[tokio::test]
+async fn who_misses_more_than_is_held_is_sent_away() {
+    let node = registered().await;
+    let frame = Frame::encode(&json!({ "type": "workspace.updated" }));
+    let event = || Event::Workspace { workspace_id: TEAM, about: None, frame: frame.clone() };
+    publish(&node, (0..1_025).map(|_| event())).await;
+    assert_eq!(attach(&node, snapshot_with(&[HERE])).await, [""; 0]);
+    assert_eq!(node.fanout.closed(socket(1)), Some(Close::Overloaded));
+    publish(&node, [event()]).await;
+    assert_eq!(node.fanout.types(socket(1)), [""; 0]);
 }

@@ -6,17 +6,18 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use parlance_application::{
     App, Caller, Error, Opened, Unauthenticated,
-    live::{Event, Frame, Resume},
+    live::{Event, Frame, Live, Resume},
     ports::{
         Close,
         store::{ReplayPage, Snapshot, SnapshotEntry},
     },
 };
-use parlance_domain::ConversationId;
+use parlance_domain::{ConversationId, SessionId};
 use parlance_testkit::{
-    TestNode, caller, channel, message,
+    MemoryStore, Stage, TestNode, Weather, caller, channel, message,
     mocks::{MockMessages, MockStore},
     socket, summary,
 };
@@ -175,4 +176,40 @@ async fn a_herd_is_let_in_by_and_by() {
     });
     assert!(later);
     assert_eq!(scene.node.fanout.closed(socket(0)), None::<Close>);
+}
+
+/// A store in which a session ends between two questions about it.
+struct Ending {
+    live: Live,
+    session: SessionId,
+}
+
+#[async_trait]
+impl Weather for Ending {
+    async fn after(&self, method: &'static str) -> Result<(), Error> {
+        if method == "session_owner" {
+            let (session_id, frame) = (self.session, Frame::session_revoked(self.session));
+            let end = Event::SessionRevoked { session_id, session_rev: 1, frame };
+            self.live.publish(end).await;
+            self.live.settle().await;
+        }
+        Ok(())
+    }
+}
+
+/// The connection is known before its session is looked at, so that whoever ends it finds it.
+#[tokio::test]
+async fn a_session_that_ends_just_after_it_was_looked_at_takes_its_connection_along() {
+    let (scene, store) = (Scene::new(), MemoryStore::new());
+    let stage = Stage::new(store.clone());
+    let (account, session) = stage.sign_up("ada").await;
+    let caller = Caller { account, session_id: session.id, expires_at: session.expires_at };
+    let ending = Ending { live: scene.node.live.clone(), session: session.id };
+    let mut ports = scene.node.ports(store.behind(Arc::new(ending)));
+    ports.ambient = Arc::new(stage.ambient.clone());
+    let app = App::new(ports);
+    let heard_at = Arc::new(AtomicI64::new(0));
+    let opened = app.hello.open(&caller.claims(), socket(1), heard_at, None).await;
+    assert!(opened.is_ok(), "{opened:?}");
+    assert_eq!(scene.node.fanout.closed(socket(1)), Some(Close::SessionRevoked));
 }

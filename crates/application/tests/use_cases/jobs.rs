@@ -5,10 +5,11 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use parlance_application::{
     Error,
     jobs::{Job, RetryPolicy, Runner, Task},
-    ports::{Ambient, Claim, PasswordHash, Verdict, store::Credentials},
+    ports::{Ambient, Claim, Mail, MailError, Mailer, PasswordHash, Verdict, store::Credentials},
 };
 use parlance_domain::{Account, JobId};
 use parlance_testkit::{
@@ -189,4 +190,71 @@ async fn what_could_not_be_added_is_handed_on_again() {
 #[tokio::test(start_paused = true)]
 async fn what_does_not_end_is_handed_on_again_after_five_minutes() {
     assert_eq!(handed_on_again_before(&["one"; 8], 0).await, [0, 0, 0, 0, 0, 0, 1, 2]);
+}
+
+/// Whoever takes a job over from a worker that dies in between finds it done, and sends no second mail.
+#[tokio::test]
+async fn an_end_is_recorded_before_the_queue_lets_the_job_go() {
+    let scene = Scene::new();
+    let (mut queue, mut outbox) = (MockJobQueue::new(), MockOutbox::new());
+    outbox.expect_take_unfinished().returning(|_, _, _| Ok(vec![]));
+    outbox.expect_is_unfinished().returning(|_| Ok(true));
+    queue.expect_memory().returning(|| Ok("one".to_owned()));
+    let job = scene.job.clone();
+    queue.expect_claim().returning(move |_, _, _| Ok(vec![Claim { job: job.clone(), attempt: 1 }]));
+    // A store that is away at this moment: the queue keeps the job.
+    outbox.expect_finish().once().returning(|_| Err(Error::unavailable("away")));
+    queue.expect_settle().never();
+    let mailer = RecordingMailer::default();
+    let ended = scene.runner_of(&mailer, outbox, queue).work().await;
+    assert!(ended.is_err(), "{ended:?}");
+    assert_eq!(mailer.accepted().len(), 1);
+}
+
+/// A mailer that does not answer.
+struct Silent;
+
+#[async_trait]
+impl Mailer for Silent {
+    async fn send(&self, _: &Mail) -> Result<(), MailError> {
+        std::future::pending().await
+    }
+}
+
+/// Before its lease ends, so that nobody else has it meanwhile.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_does_not_end_is_given_up() {
+    let scene = Scene::new();
+    let (mut queue, mut outbox) = (MockJobQueue::new(), MockOutbox::new());
+    outbox.expect_take_unfinished().returning(|_, _, _| Ok(vec![]));
+    outbox.expect_is_unfinished().returning(|_| Ok(true));
+    queue.expect_memory().returning(|| Ok("one".to_owned()));
+    let (job, verdicts) = (scene.job.clone(), scene.verdicts.clone());
+    queue.expect_claim().returning(move |_, _, _| Ok(vec![Claim { job: job.clone(), attempt: 1 }]));
+    queue.expect_settle().once().returning(move |_, verdict, _| {
+        verdicts.lock().expect("unpoisoned").push(verdict);
+        Ok(())
+    });
+    let runner = scene.runner_of(&RecordingMailer::default(), outbox, queue);
+    let runner = Runner { mailer: Arc::new(Silent), ..runner };
+    let begun = tokio::time::Instant::now();
+    runner.work().await.expect("works");
+    assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
+    let verdicts = scene.verdicts();
+    assert!(
+        matches!(&verdicts[..], [Verdict::Retry { error, .. }] if error.contains("too long")),
+        "{verdicts:?}"
+    );
+}
+
+/// The reason to write has gone with them.
+#[tokio::test]
+async fn nobody_is_written_to_who_is_gone() {
+    let (scene, mailer) = (Scene::new(), RecordingMailer::default());
+    let mut accounts = MockAccounts::new();
+    accounts.expect_credentials_of().once().returning(|_| Err(Error::NotFound("user")));
+    let runner = scene.runner(&mailer, true, 1);
+    let runner = Runner { accounts: Arc::new(accounts), ..runner };
+    runner.work().await.expect("works");
+    assert_eq!((scene.verdicts(), mailer.attempts()), (vec![Verdict::Done], 0));
 }

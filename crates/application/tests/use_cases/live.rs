@@ -193,6 +193,25 @@ async fn typing_ends_with_the_message_and_with_the_connection() {
     assert_eq!(scene.types(2), heard);
 }
 
+#[tokio::test]
+async fn typing_ends_with_the_membership() {
+    let scene = scene(MockMessages::new());
+    for (number, user) in [(1, scene.ada), (2, scene.bob)] {
+        scene.node.connect(socket(number), user, &[(scene.here, 0)]).await;
+    }
+    scene.node.live.start_typing(socket(1), scene.here).await;
+    let frame = Frame::left(scene.here);
+    let (conversation_id, user_id) = (scene.here, scene.ada);
+    let left = Event::Left { conversation_id, user_id, access_rev: 2, frame };
+    scene.node.live.publish(left).await;
+    scene.node.live.settle().await;
+    assert_eq!(scene.types(2), ["typing.started", "typing.stopped"]);
+    // Nor does it begin again from outside.
+    scene.node.live.start_typing(socket(1), scene.here).await;
+    scene.node.live.settle().await;
+    assert_eq!(scene.types(2).len(), 2);
+}
+
 fn page(id: ConversationId, from_rev: u64, to_rev: u64) -> ReplayPage {
     ReplayPage {
         from_rev,

@@ -4,6 +4,7 @@
 mod access;
 mod accounts;
 mod attachment;
+mod changes;
 mod hello;
 mod jobs;
 mod live;

@@ -299,6 +299,11 @@ async fn who_came_in_unheard_is_let_in() {
     };
     scene.says(Heard::Event(Arc::new(event)));
     scene.until(1, &["conversation.joined", "changed"]).await;
+    // Who is in a channel is in its workspace.
+    let frame = Frame::encode(&json!({ "type": "workspace.updated" }));
+    let workspace_id = channel(there, 3).workspace_id;
+    scene.says(Heard::Event(Arc::new(Event::Workspace { workspace_id, about: None, frame })));
+    scene.until(1, &["conversation.joined", "changed", "workspace.updated"]).await;
     assert!(scene.node.fanout.types(socket(2)).is_empty());
 }
 
@@ -386,4 +391,47 @@ async fn a_departure_that_comes_late_puts_nobody_out_who_is_back() {
     scene.says(left());
     scene.says(changed(5, 3));
     scene.until(2, &["conversation.left", "conversation.joined", "changed"]).await;
+}
+
+/// The count says that one more has ended, and not which.
+#[tokio::test(start_paused = true)]
+async fn a_later_end_of_a_session_hides_no_earlier_one() {
+    let [lost, heard] = [5, 6].map(|n| SessionId(Uuid::from_u128(n)));
+    let mut changes = MockChanges::new();
+    changes
+        .expect_ended_sessions()
+        .once()
+        .returning(move |of| Ok(of.into_iter().filter(|asked| *asked == lost).collect()));
+    let scene = scene(changes, replays(5, 1)).await;
+    let eve = UserId(scene.node.ambient.next_uuid());
+    scene.node.register(socket(3), eve, lost, 0).await;
+    let conversations = vec![head(HERE, 4)];
+    let attachment = Attachment { conversations, ..Attachment::default() };
+    scene.node.live.attach(socket(3), attachment).await;
+    let frame = Frame::session_revoked(heard);
+    let second = Event::SessionRevoked { session_id: heard, session_rev: 2, frame };
+    scene.says(Heard::Event(Arc::new(second)));
+    scene.says(changed_when(5, 1, 2));
+    scene.until(3, &["session.revoked"]).await;
+    scene.until(1, &["replay"]).await;
+    assert_eq!(scene.node.fanout.closed(socket(3)), Some(Close::SessionRevoked));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_did_not_fit_a_look_is_asked_for_at_once() {
+    let mut changes = MockChanges::new();
+    let (tell, mut looks) = mpsc::unbounded_channel();
+    let mut count = 0;
+    changes.expect_changes().returning(move |_| {
+        count += 1;
+        tell.send(tokio::time::Instant::now()).expect("the test listens");
+        Ok(Look { more: count < 5, ..nothing_new() })
+    });
+    let _scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
+    let mut at = vec![];
+    while at.len() < 6 {
+        at.push(looks.recv().await.expect("the node looks"));
+    }
+    assert_eq!(at[4] - at[0], Duration::ZERO);
+    assert!(at[5] - at[4] >= Duration::from_secs(1), "nothing more is known");
 }

@@ -6,15 +6,23 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
-    live::{Lanes, Sequencer},
-    ports::store::{Change, Commit, Committed, Draft, Messages, Write},
+    live::{Event, Lanes, Peers, Sequencer},
+    ports::{
+        Bus, Subscription, Topic,
+        store::{Change, Commit, Committed, Draft, Messages, Write},
+    },
 };
-use parlance_domain::{ChangeKind, ConversationId, MessageId, UserId};
+use parlance_domain::{ChangeKind, ConversationId, MessageId, NodeId, UserId};
 use parlance_testkit::{
-    GatedMessages, TestNode, client_msg_id, message, mocks::MockMessages, socket, text,
+    GatedMessages, SilentBus, TestNode, client_msg_id, message,
+    mocks::{MockChanges, MockConversations, MockMessages},
+    socket, text,
 };
+
+use super::peers::nothing_new;
 
 type Batches = Arc<Mutex<Vec<Vec<String>>>>;
 
@@ -312,4 +320,49 @@ async fn a_node_that_ends_finishes_what_is_begun_and_refuses_what_waits() {
     store.open(9);
     assert_eq!(said(&begun.await.expect("commits")).1, "begun");
     node.tasks.wait().await;
+}
+
+/// Brings nothing, and notes the revs that it is told.
+#[derive(Clone, Default)]
+struct NotingBus(Arc<Mutex<Vec<u64>>>);
+
+#[async_trait]
+impl Bus for NotingBus {
+    async fn publish(&self, _from: NodeId, event: Arc<Event>) -> Result<()> {
+        if let Event::Changed { rev, .. } = &*event {
+            self.0.lock().expect("unpoisoned").push(*rev);
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&self, node: NodeId) -> Result<Box<dyn Subscription>> {
+        SilentBus.subscribe(node).await
+    }
+
+    fn listen(&self, _node: NodeId, _topics: Vec<Topic>) {}
+
+    fn ignore(&self, _node: NodeId, _topics: Vec<Topic>) {}
+}
+
+/// What they are not told they find by a look only, seconds later.
+#[tokio::test]
+async fn other_nodes_are_told_all_of_a_commit_in_order() {
+    let (bus, mut changes) = (NotingBus::default(), MockChanges::new());
+    changes.expect_changes().returning(|_| Ok(nothing_new()));
+    let conversations = Arc::new(MockConversations::new());
+    let peers = Peers { changes: Arc::new(changes), conversations };
+    let node = TestNode::among(MockMessages::new(), Arc::new(bus.clone()), peers);
+    let store = GatedMessages::closed(committing(Batches::default()));
+    let (ada, here) = (UserId(node.ambient.next_uuid()), ConversationId(node.ambient.next_uuid()));
+    let sequencer = sequencer(store.clone(), &node, Lanes::Apart);
+    let first = sequencer.submit(here, write(&node, ada, "first"));
+    store.arrived(1).await;
+    let rest: Vec<_> =
+        (0..5).map(|n| sequencer.submit(here, write(&node, ada, &n.to_string()))).collect();
+    store.open(2);
+    for outcome in [first].into_iter().chain(rest) {
+        outcome.await.expect("commits");
+    }
+    node.tasks.wait().await;
+    assert_eq!(*bus.0.lock().expect("unpoisoned"), [1, 2, 3, 4, 5, 6]);
 }

@@ -6,7 +6,7 @@ use parlance_application::ports::{
     Ambient, PasswordHash, RefreshDigest,
     store::{EndedSessions, RotateRefresh, Rotation},
 };
-use parlance_domain::{DisplayName, SessionId, UserId};
+use parlance_domain::{DisplayName, SessionId, Timestamp, UserId};
 
 use super::{conflict, not_found};
 use crate::{Stage, account, email};
@@ -73,10 +73,13 @@ pub async fn sessions_are_listed_newest_first_until_revoked(stage: &Stage) {
 /// At their end, not later.
 pub async fn sessions_expire(stage: &Stage) {
     let (ada, session) = stage.sign_up("ada").await;
-    stage.ambient.set(session.expires_at);
-    assert!(!lives(stage, session.id).await);
-    assert_eq!(stage.store.sessions(ada.id, stage.at()).await.ok(), Some(vec![]));
-    not_found(stage.store.revoke_session(ada.id, session.id, stage.at()).await);
+    let end = session.expires_at;
+    for (at, live) in [(Timestamp::from_millis(end.as_millis() - 1), 1), (end, 0)] {
+        let owner = stage.store.session_owner(session.id, at).await.expect("answers");
+        assert_eq!(owner.into_iter().count(), live);
+        assert_eq!(stage.store.sessions(ada.id, at).await.map(|all| all.len()).ok(), Some(live));
+    }
+    not_found(stage.store.revoke_session(ada.id, session.id, end).await);
 }
 
 /// As if there were none.
@@ -106,7 +109,8 @@ pub async fn the_preceding_token_works_within_its_grace(stage: &Stage) {
     let (ada, session) = stage.sign_up("ada").await;
     let rotated = Rotation::Rotated { account: ada, session_id: session.id };
     assert_eq!(rotate(stage, session.refresh, token(1)).await, rotated);
-    stage.ambient.advance(GRACE / 2);
+    // A step comes a millisecond after what was before it.
+    stage.ambient.advance(GRACE.saturating_sub(Duration::from_millis(1)));
     assert_eq!(rotate(stage, session.refresh, token(1)).await, rotated);
     assert_eq!(rotate(stage, token(1), token(2)).await, rotated);
 }
@@ -117,7 +121,7 @@ pub async fn a_reused_token_ends_its_session(stage: &Stage) {
     let other = stage.session(ada.id);
     stage.store.open_session(other.clone()).await.expect("opens");
     rotate(stage, session.refresh, token(1)).await;
-    stage.ambient.advance(GRACE + Duration::from_millis(1));
+    stage.ambient.advance(GRACE);
     let reused = Rotation::Reused { session_id: session.id, session_rev: 1 };
     assert_eq!(rotate(stage, session.refresh, token(1)).await, reused);
     assert!(!lives(stage, session.id).await && lives(stage, other.id).await);
@@ -137,7 +141,7 @@ pub async fn a_token_two_back_is_reuse_at_once(stage: &Stage) {
 /// Its token is nobody's.
 pub async fn an_expired_session_cannot_be_refreshed(stage: &Stage) {
     let (_, session) = stage.sign_up("ada").await;
-    stage.ambient.set(session.expires_at);
+    stage.ambient.set(Timestamp::from_millis(session.expires_at.as_millis() - 1));
     assert_eq!(rotate(stage, session.refresh, token(1)).await, Rotation::Unknown);
     assert!(!lives(stage, session.id).await);
 }
@@ -150,6 +154,8 @@ pub async fn a_new_password_ends_the_other_sessions(stage: &Stage) {
     stage.store.open_session(second.clone()).await.expect("opens");
     stage.store.open_session(revoked.clone()).await.expect("opens");
     stage.store.revoke_session(ada.id, revoked.id, stage.at()).await.expect("revokes");
+    // A store may remember what it was asked.
+    assert!(lives(stage, first.id).await && lives(stage, second.id).await);
     let hash = PasswordHash("new".to_owned());
     let ended = stage.store.change_password(ada.id, hash, second.id, stage.at()).await;
     let all = EndedSessions { sessions: vec![first.id], session_rev: 2 };
@@ -165,10 +171,14 @@ pub async fn a_new_password_ends_the_other_sessions(stage: &Stage) {
 
 /// By everybody.
 pub async fn a_new_name_is_seen(stage: &Stage) {
-    let ada = stage.person("ada").await;
+    let (account, session) = stage.sign_up("ada").await;
+    let ada = account.id;
+    let owner = async || stage.store.session_owner(session.id, stage.at()).await.ok().flatten();
+    assert_eq!(owner().await, Some(account));
     let name = DisplayName::parse("Countess").expect("valid");
     let renamed = stage.store.rename(ada, &name).await.expect("renames");
     assert_eq!(renamed.display_name, "Countess");
+    assert_eq!(owner().await.as_ref(), Some(&renamed));
     assert_eq!(stage.store.credentials_of(ada).await.map(|c| c.account).ok(), Some(renamed));
 }
 

@@ -1,10 +1,11 @@
 //! Cases of [`parlance_application::ports::store::Conversations`].
 
+use parlance_application::Error;
 use parlance_domain::{
     ConversationAction as Action, ConversationId, ConversationKind, ReadState, UserId,
 };
 
-use super::{all, by_twos, conflict, forbidden, not_found};
+use super::{all, by_twos, conflict, forbidden, not_found, refused};
 use crate::Stage;
 
 async fn members(stage: &Stage, user: UserId, id: ConversationId) -> Vec<UserId> {
@@ -207,6 +208,8 @@ pub async fn both_sides_of_a_dm_must_be_in_the_workspace(stage: &Stage) {
     not_found(stage.dm(ada, &team, eve).await);
     not_found(stage.dm(eve, &team, ada).await);
     not_found(stage.dm(ada, &team, UserId(stage.ambient.next_uuid())).await);
+    // And they are two.
+    assert!(matches!(refused(stage.dm(ada, &team, ada).await), Error::Validation(_)));
 }
 
 /// By the one who stayed.

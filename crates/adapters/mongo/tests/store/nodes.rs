@@ -296,3 +296,34 @@ async fn an_end_of_access_ends_the_sends() {
     let (_, end) = departure.conversations[0];
     assert!(!counts.is_empty() && counts.iter().all(|count| *count < end), "{counts:?} {end}");
 }
+
+/// However the two race: a membership that outlived the workspace's would be heard of with it again.
+#[tokio::test]
+async fn who_is_removed_while_they_join_is_in_nothing() {
+    let database = Database::new();
+    let nodes = [database.store().await, database.store().await];
+    let stage = Stage::new(nodes[0].clone());
+    let [ada, bob] = stage.people(["ada", "bob"]).await;
+    let team = stage.team(ada).await;
+    let mut channels = Vec::new();
+    for n in 0..8 {
+        channels.push(stage.channel(ada, &team, &format!("news-{n}")).await);
+    }
+    for _ in 0..4 {
+        stage.enter(&team, bob).await;
+        let joining =
+            channels.iter().map(|channel| nodes[0].join_channel(bob, *channel, stage.at()));
+        let removal = nodes[1].remove_member(ada, team.id, bob);
+        let (joined, removed) = tokio::join!(join_all(joining), removal);
+        removed.expect("removes");
+        for outcome in joined {
+            assert!(matches!(outcome, Ok(_) | Err(Error::NotFound(_))), "{outcome:?}");
+        }
+        let admission = stage.enter(&team, bob).await;
+        let now = nodes[0].snapshot(bob).await.expect("a snapshot");
+        let places: Vec<_> =
+            now.conversations.iter().map(|entry| entry.summary.conversation.id).collect();
+        assert_eq!(places, [admission.general.summary.conversation.id]);
+        nodes[1].remove_member(ada, team.id, bob).await.expect("removes again");
+    }
+}

@@ -184,14 +184,19 @@ async fn a_restart_is_survived_and_told() {
     server.kill();
     refused(&bus).await;
     assert!(bus.ping().await.is_err());
-    // While it is away: what is wanted then counts.
-    bus.listen(TWO, vec![Topic::Conversation(THERE)]);
+    // While it is away: what is wanted then counts, however much it is.
+    let places: Vec<_> = (10..1_210).map(|n| ConversationId(Uuid::from_u128(n))).collect();
+    bus.listen(TWO, places.iter().copied().map(Topic::Conversation).collect());
     server.start().await;
 
     lost(&mut two).await;
-    assert_eq!(listening(&mut two).await.len(), 2);
-    publish(&bus, &news(THERE, "back")).await;
-    assert_eq!(frame(&mut two).await, "back");
+    assert_eq!(listening(&mut two).await.len(), 1 + places.len());
+    for there in &places {
+        publish(&bus, &news(*there, "back")).await;
+    }
+    for _ in &places {
+        assert_eq!(frame(&mut two).await, "back");
+    }
     bus.ping().await.expect("Redis answers again");
 }
 

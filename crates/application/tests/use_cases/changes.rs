@@ -1,0 +1,129 @@
+//! What a use case tells the store of who asks, and how much one may ask for.
+
+use std::sync::Arc;
+
+use parlance_application::{
+    App, Error, Result,
+    ports::{
+        PasswordHash,
+        store::{Commit, Committed, Credentials, Reader, Write},
+    },
+};
+use parlance_domain::{
+    ChangeKind, ConversationId, Emoji, MessageId, Role, Topic, Workspace, WorkspaceId,
+};
+use parlance_testkit::{
+    TestNode, account, caller, channel, email, message,
+    mocks::{MockMessages, MockStore},
+    summary, text,
+};
+use tokio::sync::mpsc;
+
+/// A store in which all changes of a message succeed, and what it was asked to write.
+fn accepting(here: ConversationId) -> (MockStore, mpsc::UnboundedReceiver<Write>) {
+    let (tell, writes) = mpsc::unbounded_channel();
+    let mut store = MockStore::new();
+    store.expect_message().returning(move |actor, id| Ok(message(id, here, actor, 1, "hello")));
+    store.expect_summary().returning(|_, id| Ok(summary(channel(id, 1))));
+    store.expect_append().returning(move |here, asked| {
+        let commit = |write: Write| {
+            let subject = message(MessageId(here.0), here, write.actor, 1, "hello");
+            tell.send(write).expect("the test listens");
+            Ok(Commit {
+                subject: Committed::Message(subject),
+                change: Some((ChangeKind::Edited, 2)),
+                access_rev: 1,
+                session_rev: 0,
+            })
+        };
+        Ok(asked.into_iter().map(commit).collect())
+    });
+    (store, writes)
+}
+
+/// So that the commit can refuse what an ended session asks for, whatever its node has heard.
+#[tokio::test]
+async fn every_change_names_the_session_that_makes_it() {
+    let node = TestNode::start(MockMessages::new());
+    let (ada, here) = (caller(&node.ambient, "ada"), ConversationId(node.ambient.next_uuid()));
+    let (store, mut writes) = accepting(here);
+    let app = node.app(store);
+    let (messages, id) = (&app.messages, MessageId(node.ambient.next_uuid()));
+    let emoji = || Emoji::parse("👍").expect("valid");
+    messages.edit(&ada, id, text("another")).await.expect("edits");
+    messages.delete(&ada, id).await.expect("deletes");
+    messages.react(&ada, id, emoji()).await.expect("reacts");
+    messages.unreact(&ada, id, emoji()).await.expect("takes it back");
+    let topic = Topic::parse("news").ok();
+    app.channels.update(&ada, here, None, topic).await.expect("updates");
+    for change in ["edit", "delete", "react", "unreact", "update"] {
+        let write = writes.recv().await.expect("a write");
+        assert_eq!((write.actor, write.session), (ada.id(), Some(ada.session_id)), "{change}");
+    }
+}
+
+#[tokio::test]
+async fn a_sync_names_its_session() {
+    let node = TestNode::start(MockMessages::new());
+    let (ada, here) = (caller(&node.ambient, "ada"), ConversationId(node.ambient.next_uuid()));
+    let mut store = MockStore::new();
+    let reader = Reader::Session(ada.id(), ada.session_id);
+    store
+        .expect_replay()
+        .withf(move |asks, of, query| (*asks, *of, query.from_rev) == (reader, here, 4))
+        .once()
+        .return_once(|_, _, _| Err(Error::NotFound("conversation")));
+    let page = node.app(store).messages.replay(&ada, here, 4).await;
+    assert!(matches!(page, Err(Error::NotFound(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_and_sends_are_of_one_share() {
+    let node = TestNode::start(MockMessages::new());
+    let (ada, here) = (caller(&node.ambient, "ada"), ConversationId(node.ambient.next_uuid()));
+    let (store, _writes) = accepting(here);
+    let mut ports = node.ports(store);
+    ports.rate_limits = true;
+    let app = App::new(ports);
+    let id = MessageId(node.ambient.next_uuid());
+    let emoji = || Emoji::parse("👍").expect("valid");
+    for n in 0..250 {
+        let all: [Result<_>; 4] = [
+            app.messages.edit(&ada, id, text("another")).await,
+            app.messages.react(&ada, id, emoji()).await,
+            app.messages.unreact(&ada, id, emoji()).await,
+            app.messages.delete(&ada, id).await,
+        ];
+        assert!(all.iter().all(Result::is_ok), "round {n}: {all:?}");
+    }
+    let refused = app.messages.edit(&ada, id, text("one more")).await;
+    assert!(matches!(refused, Err(Error::RateLimited { .. })), "{refused:?}");
+}
+
+/// Neither that somebody has it, nor that nobody has.
+#[tokio::test]
+async fn who_may_not_add_people_learns_nothing_of_an_address() {
+    let node = TestNode::start(MockMessages::new());
+    let (ada, bob) = (caller(&node.ambient, "ada"), account(&node.ambient, "bob"));
+    let mut store = MockStore::new();
+    let team = Workspace {
+        id: WorkspaceId(node.ambient.next_uuid()),
+        name: "Acme".to_owned(),
+        role: Role::Member,
+        join_code: None,
+        created_at: bob.created_at,
+    };
+    let id = team.id;
+    store.expect_workspace().returning(move |_, _| Ok(team.clone()));
+    store.expect_credentials().returning(move |address| {
+        let known = Credentials { account: bob.clone(), password: PasswordHash("hash".to_owned()) };
+        Ok((*address == email("bob")).then_some(known))
+    });
+    store.expect_add_member().never();
+    let app = Arc::new(node.app(store));
+    for address in ["bob", "nobody"] {
+        let added =
+            app.workspaces.add_member_by_email(&ada, id, &email(address), Role::Member).await;
+        assert!(matches!(added, Err(Error::Forbidden(_))), "{address}: {added:?}");
+    }
+}

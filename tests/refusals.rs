@@ -1,0 +1,175 @@
+//! What is refused, and what every answer carries beside its body.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    sync::Arc,
+};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::{
+    home::Home,
+    support::{PATIENCE, Person, Server, text},
+};
+
+/// Asserts a refusal; returns it.
+async fn refused(person: &Person, to: (Method, &str), body: Value, with: (u16, &str)) -> Value {
+    let (method, path) = to;
+    let (status, problem) = person.call(method, path, body).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (with.0, &json!(with.1)), "{path}: {problem}");
+    problem
+}
+
+#[tokio::test]
+async fn what_is_malformed_or_out_of_bounds_is_refused() {
+    let server = Server::start();
+    let ada = server.sign_up("ada").await;
+    let (workspace, general, _) = ada.workspace().await;
+    let ids = |count: usize| format!("/users?ids={}", vec![ada.id.as_str(); count].join(","));
+    assert_eq!(ada.get(&ids(100)).await["items"].as_array().map(Vec::len), Some(1));
+    refused(&ada, (Method::GET, &ids(101)), Value::Null, (422, "validation_failed")).await;
+    for list in ["/workspaces".to_owned(), format!("/conversations/{general}/messages")] {
+        ada.get(&format!("{list}?limit=200")).await;
+        for limit in [0, 201] {
+            let path = format!("{list}?limit={limit}");
+            let problem =
+                refused(&ada, (Method::GET, &path), Value::Null, (422, "validation_failed")).await;
+            assert_eq!(problem["errors"][0]["field"], "limit", "{problem}");
+        }
+    }
+    for (path, body) in [
+        ("/workspaces?colour=red", Value::Null),
+        ("/workspaces?cursor=7", Value::Null),
+        ("/workspaces", json!(["Acme"])),
+        ("/workspaces", json!({ "name": 7 })),
+    ] {
+        let method = if body.is_null() { Method::GET } else { Method::POST };
+        refused(&ada, (method, path), body, (400, "bad_request")).await;
+    }
+    let channels = format!("/workspaces/{workspace}/channels");
+    ada.post(&channels, json!({ "name": "a".repeat(80), "topic": "b".repeat(250) })).await;
+    let body = json!({ "name": "a".repeat(81), "topic": "b".repeat(251) });
+    let problem = refused(&ada, (Method::POST, &channels), body, (422, "validation_failed")).await;
+    let errors = problem["errors"].as_array().expect("errors");
+    let fields: Vec<_> = errors.iter().map(|error| text(&error["field"])).collect();
+    assert_eq!(fields, ["name", "topic"], "both at once: {problem}");
+}
+
+#[tokio::test]
+async fn what_is_not_built_or_not_a_channel_is_refused() {
+    let server = Server::start();
+    let (ada, bob) = (server.sign_up("ada").await, server.sign_up("bob").await);
+    let (workspace, general, code) = ada.workspace().await;
+    bob.post("/workspaces/join", json!({ "join_code": code })).await;
+    let dms = format!("/workspaces/{workspace}/dms");
+    let dm = text(&ada.post(&dms, json!({ "user_id": bob.id })).await["id"]);
+    assert_eq!(ada.get(&format!("/conversations/{dm}")).await["kind"], "dm");
+    let as_channel = format!("/channels/{dm}");
+    refused(&ada, (Method::GET, &as_channel), Value::Null, (404, "not_found")).await;
+
+    let body = json!({ "client_msg_id": "1", "text": "a reply", "thread_root_id": dm });
+    let path = format!("/conversations/{general}/messages");
+    let problem = refused(&ada, (Method::POST, &path), body, (422, "validation_failed")).await;
+    assert_eq!(problem["errors"][0]["field"], "thread_root_id", "{problem}");
+}
+
+#[tokio::test]
+async fn a_body_is_json_and_of_a_bounded_length() {
+    let server = Server::start();
+    let ada = server.sign_up("ada").await;
+    let address = server.url.trim_start_matches("http://");
+    let post = |headers: &str, body: &[u8]| {
+        let mut socket = TcpStream::connect(address).expect("connects");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let head = format!(
+            "POST /api/v1/workspaces HTTP/1.1\r\nHost: parlance\r\nConnection: close\r\n\
+             Authorization: Bearer {}\r\n{headers}\r\n\r\n",
+            ada.token
+        );
+        // A server that refuses may hang up before it has all.
+        let _ = socket.write_all(&[head.as_bytes(), body].concat());
+        let mut answer = vec![];
+        // What it leaves unread may end the connection behind its answer.
+        let _ = socket.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let name = br#"{"name":"Acme"}"#;
+    let length = format!("Content-Length: {}", name.len());
+    let json = "Content-Type: application/json";
+    assert!(post(&format!("{json}; charset=utf-8\r\n{length}"), name).starts_with("HTTP/1.1 201"));
+    for other in ["Content-Type: text/plain", "Accept: */*"] {
+        let answer = post(&format!("{other}\r\n{length}"), name);
+        assert!(answer.starts_with("HTTP/1.1 415"), "{other}: {answer}");
+        assert!(answer.contains(r#""code":"unsupported_media_type""#), "{answer}");
+    }
+    // Without a length, too, no more than 64 KiB are taken in.
+    let chunk = [&b"10000\r\n"[..], &vec![b' '; 0x1_0000], b"\r\n"].concat();
+    let chunked = [&chunk[..], b"f\r\n", name, b"\r\n0\r\n\r\n"].concat();
+    let answer = post(&format!("{json}\r\nTransfer-Encoding: chunked"), &chunked);
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+}
+
+#[tokio::test]
+async fn every_answer_has_the_headers_that_protect_it() {
+    let server = Server::start();
+    let ada = server.sign_up("ada").await;
+    for path in ["/api/v1/users/me", "/api/v1/nowhere", "/livez"] {
+        let request = reqwest::Client::new().get(format!("{}{path}", server.url));
+        let answer = request.bearer_auth(&ada.token).send().await.expect("an answer");
+        for (name, value) in [
+            ("cache-control", "no-store"),
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+            ("referrer-policy", "no-referrer"),
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+        ] {
+            let got = answer.headers().get(name).and_then(|value| value.to_str().ok());
+            assert_eq!(got, Some(value), "{name} of {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_how_to_do_better() {
+    let server = Server::start();
+    let answer = |method: Method, path: &str, token: &str| {
+        let url = format!("{}/api/v1{path}", server.url);
+        reqwest::Client::new().request(method, url).bearer_auth(token).send()
+    };
+    let ada = server.sign_up("ada").await;
+    let other = answer(Method::DELETE, "/users/me", &ada.token).await.expect("an answer");
+    assert_eq!(other.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(other.headers()["allow"], "GET, PATCH");
+    let bad = answer(Method::GET, "/users/me", "nonsense").await.expect("an answer");
+    assert_eq!(bad.status(), StatusCode::UNAUTHORIZED);
+    let challenge = bad.headers()["www-authenticate"].to_str().expect("text");
+    assert!(challenge.contains(r#"error="invalid_token""#), "{challenge}");
+}
+
+#[tokio::test]
+async fn only_listed_origins_may_read_answers() {
+    let listed = "https://app.example.org";
+    let home = Arc::new(Home::new(crate::ON));
+    let server = Server::start_in(home, 0, &[("PARLANCE_ALLOWED_ORIGINS", listed)]);
+    for (origin, allowed) in [
+        (listed, true),
+        (server.url.as_str(), true),
+        ("https://app.example.org.evil.net", false),
+        ("null", false),
+    ] {
+        let request = reqwest::Client::new().get(format!("{}/api/v1/users/me", server.url));
+        let answer = request.header("origin", origin).send().await.expect("an answer");
+        let header = |name: &str| {
+            let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
+            value.unwrap_or_default().to_lowercase()
+        };
+        let told = header("access-control-allow-origin");
+        assert_eq!(told == origin, allowed, "{origin}: {told}");
+        let exposed = header("access-control-expose-headers");
+        for name in ["retry-after", "x-request-id", "ratelimit-remaining"] {
+            assert!(!allowed || exposed.contains(name), "{name} is not in {exposed}");
+        }
+    }
+}
