@@ -1,17 +1,23 @@
-//! Group commit: appends of several conversations that come at the same time share a transaction; [`crate::queue`] says which.
+//! Group commit: the appends of several conversations that come while others are being committed share one transaction.
 //!
-//! 1. A group is tried a few times. If somebody else has written one of its heads each time, or one of its sends is a second
+//! 1. An append that finds nothing in progress begins at once; so one that is alone waits for nobody.
+//! 2. What comes while [`AT_ONCE`] transactions are in progress is in the next one, all of it that fits.
+//! 3. A group is tried a few times. If somebody else has written one of its heads each time, or one of its sends is a second
 //!    one, then its halves go on apart, and so on: a conversation that is stuck is soon alone, and the others are not.
-//! 2. An append whose conversation somebody else of this node is writing, or that renames a channel, goes alone.
+//! 4. An append whose conversation somebody else of this node is writing, or that renames a channel, goes alone.
 
-use std::time::Duration;
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use parlance_application::{
     Error, Result,
     ports::store::{Change, Write},
 };
 use parlance_domain::ConversationId;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::sync::oneshot;
 
 use crate::{
     MongoStore,
@@ -19,14 +25,30 @@ use crate::{
     error::Outcome,
     group::Append,
     lanes::Lane,
-    queue::{self, Waiting},
     tx::{Tx, in_turn},
 };
 
+/// Most transactions of groups in progress. More of them would have more heads in common with those of other nodes.
+const AT_ONCE: usize = 2;
 /// How often a group is tried before it is halved; whoever was before it at another node is done in a moment.
 const TRIES: u32 = 4;
-/// What takes longer is not waited for.
-const LONG: Duration = Duration::from_millis(50);
+/// Most writes of a group.
+const MOST: usize = 256;
+
+/// The appends that wait, and how many transactions are in progress.
+#[derive(Default)]
+pub(crate) struct Appends(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Waiting>,
+    running: usize,
+}
+
+struct Waiting {
+    append: Append,
+    reply: oneshot::Sender<Result<Answers>>,
+}
 
 impl MongoStore {
     /// Appends, together with others if there are any. It goes on if the future is dropped.
@@ -37,14 +59,44 @@ impl MongoStore {
     ) -> Result<Answers> {
         let (reply, answer) = oneshot::channel();
         if self.appends.push(Waiting { append: (conversation, writes), reply }) {
-            begin(self);
+            tokio::spawn(drain(self.clone()));
         }
         answer.await.unwrap_or_else(|_| Err(Error::unavailable("an append was not answered")))
     }
 }
 
-fn begin(store: &MongoStore) {
-    tokio::spawn(drain(store.clone()));
+impl Appends {
+    /// Whether somebody has to begin with what waits.
+    fn push(&self, waiting: Waiting) -> bool {
+        let mut state = self.lock();
+        state.waiting.push_back(waiting);
+        let begin = state.running < AT_ONCE;
+        state.running += usize::from(begin);
+        begin
+    }
+
+    /// What is to be tried together, oldest first; nothing if nothing waits, and then one less is in progress.
+    fn take(&self) -> Vec<Waiting> {
+        let mut state = self.lock();
+        let (mut room, mut group, mut there) = (MOST, Vec::new(), HashSet::new());
+        for _ in 0..state.waiting.len() {
+            let Some(next) = state.waiting.pop_front() else { break };
+            let (conversation, writes) = &next.append;
+            let fits = group.is_empty() || writes.len() <= room;
+            if fits && there.insert(*conversation) {
+                room = room.saturating_sub(writes.len());
+                group.push(next);
+            } else {
+                state.waiting.push_back(next);
+            }
+        }
+        state.running -= usize::from(group.is_empty());
+        group
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 async fn drain(store: MongoStore) {
@@ -53,20 +105,8 @@ async fn drain(store: MongoStore) {
         if group.is_empty() {
             return;
         }
-        let answered = queue::writes(&group);
         // Should it panic, then the next has its turn all the same.
-        let mut trying = tokio::spawn(together(store.clone(), group, false));
-        if timeout(LONG, &mut trying).await.is_ok() {
-            store.appends.gather(answered).await;
-            continue;
-        }
-        if store.appends.leave() {
-            begin(&store);
-        }
-        let _ = trying.await;
-        if !store.appends.come_back() {
-            return;
-        }
+        let _ = tokio::spawn(together(store.clone(), group, false)).await;
     }
 }
 
@@ -164,4 +204,56 @@ fn lanes((conversation, writes): &Append) -> impl Iterator<Item = Lane> {
 /// Whether others may be in the same transaction: a name is looked for where it is written, at the end.
 fn shares((_, writes): &Append) -> bool {
     !writes.iter().any(|write| matches!(write.change, Change::UpdateChannel { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use parlance_application::ports::store::Draft;
+    use parlance_domain::{ClientMsgId, MessageId, MessageText, Timestamp, UserId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn waiting(conversation: u128, writes: usize) -> Waiting {
+        let draft = Draft {
+            id: MessageId(Uuid::nil()),
+            client_msg_id: ClientMsgId::parse("1").expect("valid"),
+            text: MessageText::parse("hello").expect("valid"),
+        };
+        let (actor, at) = (UserId(Uuid::nil()), Timestamp::from_millis(0));
+        let write = Write { actor, session: None, at, change: Change::Send(draft) };
+        let append = (ConversationId(Uuid::from_u128(conversation)), vec![write; writes]);
+        Waiting { append, reply: oneshot::channel().0 }
+    }
+
+    fn taken(appends: &Appends) -> Vec<(u128, usize)> {
+        let group = appends.take().into_iter();
+        group.map(|next| (next.append.0.0.as_u128(), next.append.1.len())).collect()
+    }
+
+    #[test]
+    fn who_comes_alone_begins_and_the_rest_shares() {
+        let appends = Appends::default();
+        for n in 0..AT_ONCE {
+            assert!(appends.push(waiting(n as u128, 1)));
+            assert_eq!(taken(&appends), [(n as u128, 1)]);
+        }
+        assert!(!appends.push(waiting(10, 1)), "enough are in progress");
+        assert!(!appends.push(waiting(11, 2)));
+        assert_eq!(taken(&appends), [(10, 1), (11, 2)]);
+        assert!(taken(&appends).is_empty());
+        assert!(appends.push(waiting(12, 1)), "one less is in progress");
+    }
+
+    #[test]
+    fn a_group_has_each_conversation_once_and_no_more_than_fits() {
+        let appends = Appends::default();
+        for (conversation, writes) in [(1, 200), (2, 40), (1, 5), (3, 30), (4, 16), (5, 300)] {
+            appends.push(waiting(conversation, writes));
+        }
+        assert_eq!(taken(&appends), [(1, 200), (2, 40), (4, 16)]);
+        assert_eq!(taken(&appends), [(1, 5), (3, 30)]);
+        assert_eq!(taken(&appends), [(5, 300)], "alone, however many");
+        assert!(taken(&appends).is_empty());
+    }
 }

@@ -12,13 +12,13 @@ use parlance_application::{Error, Result};
 use parlance_domain::Timestamp;
 
 use crate::{
+    appends::Appends,
     documents::{Stored, time},
     error::{driver, is_duplicate},
     facts::Facts,
     lanes::Lanes,
     migrate,
     orphans::Sessions,
-    queue::Queue,
     tx::{durable, primary},
 };
 
@@ -38,7 +38,7 @@ pub struct MongoStore {
     pub(crate) db: Database,
     pub(crate) epoch: Arc<str>,
     pub(crate) lanes: Arc<Lanes>,
-    pub(crate) appends: Arc<Queue>,
+    pub(crate) appends: Arc<Appends>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) facts: Arc<Facts>,
 }

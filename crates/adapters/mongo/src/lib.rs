@@ -31,7 +31,6 @@ mod migrate;
 mod orphans;
 mod outbox;
 mod paging;
-mod queue;
 mod reactions;
 mod reads;
 mod traces;

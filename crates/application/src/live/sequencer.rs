@@ -2,6 +2,7 @@
 //! come since the last. So concurrent sends share a commit, and commit order is publication order. Where the store has one
 //! writer, all conversations share a lane: what it commits together is told together, in one write to each socket.
 
+mod gathering;
 mod lane;
 
 use std::{

@@ -9,8 +9,7 @@ use parlance_domain::ConversationId;
 use rustc_hash::FxHashMap as HashMap;
 use tokio::sync::oneshot;
 
-use super::{Commit, Error, Result, Write};
-use crate::Gathering;
+use super::{Commit, Error, Result, Write, gathering::Gathering};
 
 /// How long a lane waits for those who have just been answered.
 pub(super) const GATHER: Duration = Duration::from_millis(1);

@@ -1,5 +1,3 @@
-//! Whether those who have just been answered are worth a wait.
-
 /// After so many waits in vain, it is waited after one batch of `1 << PATIENCE` only.
 const PATIENCE: u32 = 8;
 
@@ -9,8 +7,8 @@ const PATIENCE: u32 = 8;
 /// enough, and goes on so: half of them always wait for the commit of the other half. But where those who were answered do
 /// not come back, the wait is for nothing: then it is tried after ever fewer batches. (The `commit_delay` of Postgres has the
 /// same end; its `commit_siblings` asks who is there, not who was.)
-#[derive(Debug, Default)]
-pub struct Gathering {
+#[derive(Default)]
+pub(super) struct Gathering {
     /// How often it was waited in vain, one time after the other.
     in_vain: u32,
     /// So many batches go by before it is waited again.
@@ -19,7 +17,7 @@ pub struct Gathering {
 
 impl Gathering {
     /// How many to wait for, where `answered` were and `waiting` are there already. None: go on at once.
-    pub fn wanted(&mut self, answered: usize, waiting: usize) -> Option<usize> {
+    pub(super) fn wanted(&mut self, answered: usize, waiting: usize) -> Option<usize> {
         let wanted = answered + waiting;
         // Who writes alone waits for nobody.
         if wanted < 2 {
@@ -33,7 +31,7 @@ impl Gathering {
     }
 
     /// How the wait ended.
-    pub fn ended(&mut self, all_came: bool) {
+    pub(super) fn ended(&mut self, all_came: bool) {
         self.in_vain = if all_came { 0 } else { PATIENCE.min(self.in_vain + 1) };
         self.skip = (1 << self.in_vain) - 1;
     }
