@@ -10,7 +10,7 @@ async fn three_people_talk_in_general_and_see_one_order() {
         (server.sign_up("ada").await, server.sign_up("bob").await, server.sign_up("cy").await);
     let (_, general, code) = ada.workspace().await;
     for person in [&bob, &cy] {
-        person.post("/workspaces/join", json!({ "join_code": code })).await;
+        person.join(&code).await;
     }
     let mut sockets = [ada.connect().await, bob.connect().await, cy.connect().await];
     for n in 0..5 {
@@ -56,7 +56,7 @@ async fn a_dm_reaches_sockets_opened_before_it_existed_and_nobody_else() {
         (server.sign_up("ada").await, server.sign_up("bob").await, server.sign_up("eve").await);
     let (workspace, _, code) = ada.workspace().await;
     for person in [&bob, &eve] {
-        person.post("/workspaces/join", json!({ "join_code": code })).await;
+        person.join(&code).await;
     }
     let (mut bobs, mut eves, mut adas) =
         (bob.connect().await, eve.connect().await, ada.connect().await);
@@ -82,9 +82,7 @@ async fn a_dm_reaches_sockets_opened_before_it_existed_and_nobody_else() {
 #[tokio::test]
 async fn typing_ends_by_itself_on_a_message_and_with_the_connection() {
     let server = Server::start();
-    let (ada, bob) = (server.sign_up("ada").await, server.sign_up("bob").await);
-    let (_, general, code) = ada.workspace().await;
-    bob.post("/workspaces/join", json!({ "join_code": code })).await;
+    let (ada, bob, _, general) = server.ada_and_bob().await;
     let (mut adas, mut bobs) = (ada.connect().await, bob.connect().await);
     let place = json!({ "conversation_id": general });
 
@@ -111,9 +109,7 @@ async fn typing_ends_by_itself_on_a_message_and_with_the_connection() {
 #[tokio::test]
 async fn a_removed_member_hears_nothing_from_the_moment_that_it_is_acknowledged() {
     let server = Server::start();
-    let (ada, bob) = (server.sign_up("ada").await, server.sign_up("bob").await);
-    let (workspace, _, code) = ada.workspace().await;
-    bob.post("/workspaces/join", json!({ "join_code": code })).await;
+    let (ada, bob, workspace, _) = server.ada_and_bob().await;
     let (mut adas, mut bobs) = (ada.connect().await, bob.connect().await);
     let body = json!({ "name": "secret", "private": true });
     let secret = text(&ada.post(&format!("/workspaces/{workspace}/channels"), body).await["id"]);
@@ -168,9 +164,7 @@ async fn a_send_is_kept_once_under_its_client_msg_id() {
 #[tokio::test]
 async fn who_was_away_gets_the_current_state_of_what_changed() {
     let server = Server::start();
-    let (ada, bob) = (server.sign_up("ada").await, server.sign_up("bob").await);
-    let (_, general, code) = ada.workspace().await;
-    bob.post("/workspaces/join", json!({ "join_code": code })).await;
+    let (ada, bob, _, general) = server.ada_and_bob().await;
     let (mut adas, mut bobs) = (ada.connect().await, bob.connect().await);
     let kept = adas.say(&general, "kept").await;
     let gone = adas.say(&general, "gone").await;
@@ -212,8 +206,7 @@ async fn who_stays_hears_who_goes_and_who_is_back_hears_their_dms() {
     let server = Server::start();
     let (ada, bob) = (server.sign_up("ada").await, server.sign_up("bob").await);
     let (workspace, general, code) = ada.workspace().await;
-    let code = json!({ "join_code": code });
-    bob.post("/workspaces/join", code.clone()).await;
+    bob.join(&code).await;
     let dms = format!("/workspaces/{workspace}/dms");
     let dm = text(&ada.post(&dms, json!({ "user_id": bob.id })).await["id"]);
     let (mut adas, mut bobs) = (ada.connect().await, bob.connect().await);
@@ -232,7 +225,7 @@ async fn who_stays_hears_who_goes_and_who_is_back_hears_their_dms() {
     );
     assert_eq!(adas.event("member.left").await["data"]["user_id"], bob.id.as_str());
 
-    bob.post("/workspaces/join", code).await;
+    bob.join(&code).await;
     adas.say(&dm, "welcome back").await;
     let mut joined = vec![];
     while joined.len() < 2 {

@@ -23,7 +23,7 @@ async fn scene() -> Scene {
     let two = Server::beside(&one, 1);
     let (ada, bob) = (one.sign_up("ada").await, two.sign_up("bob").await);
     let (workspace, general, code) = ada.workspace().await;
-    bob.post("/workspaces/join", json!({ "join_code": code })).await;
+    bob.join(&code).await;
     Scene { one, two, ada, bob, workspace, general }
 }
 

@@ -1,18 +1,8 @@
 //! Those who read slowly, or not at all.
 
-use std::sync::Arc;
-
 use serde_json::json;
 
-use crate::{
-    home::Home,
-    support::{Server, Socket, text, until},
-};
-
-/// A server that lets everybody send as much as they like.
-fn without_limits() -> Server {
-    Server::start_in(Arc::new(Home::new(crate::ON)), 0, &[("PARLANCE_RATE_LIMITS", "off")])
-}
+use crate::support::{Server, Socket, text, until};
 
 /// Sends nearly as much as a message may hold.
 async fn say_at_length(socket: &mut Socket, place: &str, n: usize) {
@@ -50,7 +40,7 @@ async fn answers_come_behind_the_replay() {
 #[tokio::test]
 async fn who_takes_no_answers_is_asked_for_no_more_questions() {
     const QUESTIONS: usize = 100;
-    let server = without_limits();
+    let server = Server::without_limits();
     let ada = server.sign_up("ada").await;
     let (_, general, _) = ada.workspace().await;
     let mut socket = ada.connect().await;
@@ -75,7 +65,7 @@ async fn who_takes_no_answers_is_asked_for_no_more_questions() {
 
 #[tokio::test]
 async fn who_reads_nothing_is_closed_as_a_slow_consumer() {
-    let server = without_limits();
+    let server = Server::without_limits();
     let ada = server.sign_up("ada").await;
     let (_, general, _) = ada.workspace().await;
     let (mut deaf, mut socket) = (ada.connect().await, ada.connect().await);

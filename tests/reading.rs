@@ -22,9 +22,7 @@ async fn scene() -> Scene {
     if ON == On::Services {
         nodes.push(Server::beside(&nodes[0], 1));
     }
-    let (ada, bob) = (nodes[0].sign_up("ada").await, nodes[0].sign_up("bob").await);
-    let (_, general, code) = ada.workspace().await;
-    bob.post("/workspaces/join", json!({ "join_code": code })).await;
+    let (ada, bob, _, general) = nodes[0].ada_and_bob().await;
     let everywhere = |person: &Person| nodes.iter().map(|node| person.clone().at(node)).collect();
     Scene { ada: everywhere(&ada), bob: everywhere(&bob), general, _nodes: nodes }
 }

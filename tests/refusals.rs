@@ -3,16 +3,12 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
-    sync::Arc,
 };
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::{
-    home::Home,
-    support::{PATIENCE, Person, Server, text},
-};
+use crate::support::{PATIENCE, Person, Server, text};
 
 /// Asserts a refusal; returns it.
 async fn refused(person: &Person, to: (Method, &str), body: Value, with: (u16, &str)) -> Value {
@@ -60,9 +56,7 @@ async fn what_is_malformed_or_out_of_bounds_is_refused() {
 #[tokio::test]
 async fn what_is_not_built_or_not_a_channel_is_refused() {
     let server = Server::start();
-    let (ada, bob) = (server.sign_up("ada").await, server.sign_up("bob").await);
-    let (workspace, general, code) = ada.workspace().await;
-    bob.post("/workspaces/join", json!({ "join_code": code })).await;
+    let (ada, bob, workspace, general) = server.ada_and_bob().await;
     let dms = format!("/workspaces/{workspace}/dms");
     let dm = text(&ada.post(&dms, json!({ "user_id": bob.id })).await["id"]);
     assert_eq!(ada.get(&format!("/conversations/{dm}")).await["kind"], "dm");
@@ -151,8 +145,7 @@ async fn a_refusal_says_how_to_do_better() {
 #[tokio::test]
 async fn only_listed_origins_may_read_answers() {
     let listed = "https://app.example.org";
-    let home = Arc::new(Home::new(crate::ON));
-    let server = Server::start_in(home, 0, &[("PARLANCE_ALLOWED_ORIGINS", listed)]);
+    let server = Server::start_with(&[("PARLANCE_ALLOWED_ORIGINS", listed)]);
     for (origin, allowed) in [
         (listed, true),
         (server.url.as_str(), true),

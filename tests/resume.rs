@@ -1,15 +1,12 @@
 //! Coming back with much to catch up on, and all at once.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{
-    home::Home,
-    support::{PATIENCE, Person, Server, Socket, text},
-};
+use crate::support::{PATIENCE, Person, Server, Socket, text};
 
 /// Replays and events of a conversation as the contract has a client take them: the texts in order, and the cursor.
 struct Taken {
@@ -29,11 +26,6 @@ impl Taken {
 
 fn number(value: &Value) -> u64 {
     value.as_u64().expect("a number")
-}
-
-/// A server that lets a test send as fast as it likes.
-fn without_limits() -> Server {
-    Server::start_in(Arc::new(Home::new(crate::ON)), 0, &[("PARLANCE_RATE_LIMITS", "off")])
 }
 
 async fn channels(ada: &Person, workspace: &str, count: usize) -> Vec<String> {
@@ -63,7 +55,7 @@ async fn send_many(socket: &mut Socket, conversation: &str, from: usize, to: usi
 
 #[tokio::test]
 async fn a_thousand_conversations_of_which_fifty_moved_come_in_one_round_trip() {
-    let server = without_limits();
+    let server = Server::without_limits();
     let ada = server.sign_up("ada").await;
     let (workspace, _, _) = ada.workspace().await;
     let ids = channels(&ada, &workspace, 999).await;
@@ -99,7 +91,7 @@ async fn a_thousand_conversations_of_which_fifty_moved_come_in_one_round_trip() 
 
 #[tokio::test]
 async fn a_slow_client_that_is_far_behind_catches_up_while_others_go_on() {
-    let server = without_limits();
+    let server = Server::without_limits();
     let ada = server.sign_up("ada").await;
     let (workspace, general, _) = ada.workspace().await;
     let other = channels(&ada, &workspace, 1).await.remove(0);
@@ -133,7 +125,7 @@ async fn a_slow_client_that_is_far_behind_catches_up_while_others_go_on() {
 
 #[tokio::test]
 async fn what_fits_is_replayed_as_the_socket_drains() {
-    let server = without_limits();
+    let server = Server::without_limits();
     let ada = server.sign_up("ada").await;
     let (_, general, _) = ada.workspace().await;
     let mut socket = ada.connect().await;

@@ -1,7 +1,5 @@
 //! What one socket may and may not do, from its handshake on.
 
-use std::sync::Arc;
-
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -10,17 +8,13 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-use crate::{
-    home::Home,
-    support::{Server, text},
-};
+use crate::support::{Server, text};
 
 const LISTED: &str = "https://app.example.org";
 
 #[tokio::test]
 async fn only_listed_origins_open_sockets() {
-    let home = Arc::new(Home::new(crate::ON));
-    let server = Server::start_in(home, 0, &[("PARLANCE_ALLOWED_ORIGINS", LISTED)]);
+    let server = Server::start_with(&[("PARLANCE_ALLOWED_ORIGINS", LISTED)]);
     let ada = server.sign_up("ada").await;
     let own = server.url.clone();
     for (origin, status) in [
@@ -185,9 +179,7 @@ async fn a_silent_client_is_pinged_and_one_without_a_hello_is_closed() {
 #[tokio::test]
 async fn reactions_and_typing_come_and_go() {
     let server = Server::start();
-    let (ada, bob) = (server.sign_up("ada").await, server.sign_up("bob").await);
-    let (_, general, code) = ada.workspace().await;
-    bob.post("/workspaces/join", json!({ "join_code": code })).await;
+    let (ada, bob, _, general) = server.ada_and_bob().await;
     let (mut adas, mut bobs) = (ada.connect().await, bob.connect().await);
     let message = adas.say(&general, "hello").await;
     let reaction = json!({ "message_id": message["id"], "emoji": "👍" });

@@ -33,7 +33,7 @@ async fn scene() -> Scene {
     let (ada, bob, eve) =
         (one.sign_up("ada").await, one.sign_up("bob").await, one.sign_up("eve").await);
     let (workspace, general, code) = ada.workspace().await;
-    bob.post("/workspaces/join", json!({ "join_code": code })).await;
+    bob.join(&code).await;
     let path = format!("/workspaces/{workspace}/channels");
     let channel = text(&ada.post(&path, json!({ "name": "news" })).await["id"]);
     bob.post(&format!("/channels/{channel}/join"), json!({})).await;
@@ -65,7 +65,7 @@ impl Scene {
     }
 
     async fn enter(&self) {
-        self.eve.post("/workspaces/join", json!({ "join_code": self.code })).await;
+        self.eve.join(&self.code).await;
     }
 
     async fn remove_eve(&self) {

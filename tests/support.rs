@@ -55,7 +55,16 @@ pub(crate) struct Socket {
 
 impl Server {
     pub(crate) fn start() -> Self {
-        Self::start_in(Arc::new(Home::new(crate::ON)), 0, &[])
+        Self::start_with(&[])
+    }
+
+    pub(crate) fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_in(Arc::new(Home::new(crate::ON)), 0, settings)
+    }
+
+    /// One that lets a test send as fast as it likes.
+    pub(crate) fn without_limits() -> Self {
+        Self::start_with(&[("PARLANCE_RATE_LIMITS", "off")])
     }
 
     /// Another node on the same services.
@@ -124,6 +133,14 @@ impl Server {
             .expect("an answer");
         assert_eq!(answer.status(), StatusCode::CREATED);
         Person::of(&answer.json().await.expect("JSON"), &self.url, http)
+    }
+
+    /// Ada and bob, in a workspace that ada has made: its id, and its `general`.
+    pub(crate) async fn ada_and_bob(&self) -> (Person, Person, String, String) {
+        let (ada, bob) = (self.sign_up("ada").await, self.sign_up("bob").await);
+        let (workspace, general, code) = ada.workspace().await;
+        bob.join(&code).await;
+        (ada, bob, workspace, general)
     }
 }
 
@@ -328,6 +345,11 @@ impl Person {
         let channels = self.get(&format!("/workspaces/{id}/channels")).await;
         assert_eq!(channels["items"][0]["name"], "general");
         (id, text(&channels["items"][0]["id"]), text(&workspace["join_code"]))
+    }
+
+    /// Enters a workspace.
+    pub(crate) async fn join(&self, code: &str) {
+        self.post("/workspaces/join", json!({ "join_code": code })).await;
     }
 }
 

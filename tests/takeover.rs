@@ -3,17 +3,36 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
+    time::{Duration, Instant},
 };
 
-use crate::support::{PATIENCE, Server};
+use serde_json::{Value, json};
+
+use crate::support::{PATIENCE, Person, Server, until};
 
 const HANDSHAKE: &str = "GET /api/v1/ws HTTP/1.1\r\nHost: parlance\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
+/// A close frame with 1000, masked likewise.
+const CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+
 /// A masked text frame, with a mask of zeros.
 fn frame(text: &str) -> Vec<u8> {
-    let length = u8::try_from(text.len()).expect("short");
-    [&[0x81, 0x80 | length, 0, 0, 0, 0], text.as_bytes()].concat()
+    let [high, low] = u16::try_from(text.len()).expect("short").to_be_bytes();
+    [&[0x81, 0x80 | 126, high, low, 0, 0, 0, 0], text.as_bytes()].concat()
+}
+
+fn command(id: u64, kind: &str, data: &Value) -> Vec<u8> {
+    frame(&json!({ "id": id, "type": kind, "data": data }).to_string())
+}
+
+/// A connection that has said hello.
+fn welcome(server: &Server, person: &Person) -> TcpStream {
+    let mut socket = connect(server);
+    let hello = command(1, "hello", &json!({ "token": person.token }));
+    socket.write_all(&[HANDSHAKE.as_bytes(), &hello].concat()).expect("writes");
+    read_until(&mut socket, r#""heartbeat_ms""#);
+    socket
 }
 
 fn connect(server: &Server) -> TcpStream {
@@ -69,4 +88,44 @@ async fn a_refused_handshake_is_answered_and_closed() {
         assert!(answer.contains("application/problem+json"), "{answer}");
         assert!(answer.ends_with('}'), "cut off: {answer}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_close_frame_is_not_done() {
+    let server = Server::start();
+    let ada = server.sign_up("ada").await;
+    let (_, general, _) = ada.workspace().await;
+    let mut socket = welcome(&server, &ada);
+    let send = |id: u64, text: &str| {
+        let data = json!({ "conversation_id": general, "client_msg_id": text, "text": text });
+        command(id, "message.send", &data)
+    };
+    let all = [send(2, "before"), CLOSE.to_vec(), send(3, "behind")].concat();
+    socket.write_all(&all).expect("writes");
+    socket.read_to_end(&mut Vec::new()).expect("the end");
+    // Nothing tells when a send has not been done; one of another connection comes after it.
+    ada.connect().await.say(&general, "later").await;
+    let history = format!("/conversations/{general}/messages");
+    until("the send before it is done", async || {
+        let texts = ada.get(&history).await;
+        let texts: Vec<_> = texts["items"].as_array().expect("a page").iter().collect();
+        assert!(texts.iter().all(|message| message["text"] != "behind"), "{texts:?}");
+        texts.len() == 2
+    })
+    .await;
+}
+
+/// The slowest of all tests: it waits for as long as the contract says.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_answers_no_ping_is_closed() {
+    let server = Server::start();
+    let mut socket = welcome(&server, &server.sign_up("ada").await);
+    let begun = Instant::now();
+    socket.set_read_timeout(Some(Duration::from_secs(90))).expect("a time-out");
+    let mut all = Vec::new();
+    socket.read_to_end(&mut all).expect("the end");
+    let silent = begun.elapsed().as_secs();
+    assert!((59..75).contains(&silent), "after {silent} s");
+    let close = all.windows(4).find(|frame| matches!(frame, [0x88, _, 0x0f, 0xa2]));
+    assert!(close.is_some(), "no 4002 in {all:?}");
 }

@@ -39,7 +39,7 @@ async fn a_workspace_from_its_beginning_to_its_end() {
         assert_eq!(came["data"]["workspace"]["id"], workspace.as_str(), "{came}");
         assert_eq!(joined["conversation_id"], general.as_str(), "{joined}");
     }
-    bob.post("/workspaces/join", json!({ "join_code": code })).await;
+    bob.join(&code).await;
     told(&mut bobs, ["workspace.updated", "member.joined", "conversation.joined"]).await;
     for socket in &mut adas {
         let [came, joined] = told(socket, ["member.joined", "conversation.member_joined"]).await;
@@ -62,9 +62,7 @@ async fn a_workspace_from_its_beginning_to_its_end() {
 #[tokio::test]
 async fn a_channel_from_its_beginning_to_its_end() {
     let server = Server::start();
-    let (ada, bob) = (server.sign_up("ada").await, server.sign_up("bob").await);
-    let (workspace, _, code) = ada.workspace().await;
-    bob.post("/workspaces/join", json!({ "join_code": code })).await;
+    let (ada, bob, workspace, _) = server.ada_and_bob().await;
     let (mut adas, mut bobs) = sockets(&ada, &bob).await;
     let channels = format!("/workspaces/{workspace}/channels");
     let news = text(&ada.post(&channels, json!({ "name": "news" })).await["id"]);
@@ -99,9 +97,7 @@ async fn a_channel_from_its_beginning_to_its_end() {
 #[tokio::test]
 async fn typing_is_told_to_the_others() {
     let server = Server::start();
-    let (ada, bob) = (server.sign_up("ada").await, server.sign_up("bob").await);
-    let (_, general, code) = ada.workspace().await;
-    bob.post("/workspaces/join", json!({ "join_code": code })).await;
+    let (ada, bob, _, general) = server.ada_and_bob().await;
     let ([mut typing, mut other], mut bobs) = sockets(&ada, &bob).await;
     typing.command("typing.start", json!({ "conversation_id": general })).await;
     typing.say(&general, "done").await;

@@ -4,7 +4,6 @@ use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use bson::doc;
-use futures::TryStreamExt;
 use mongodb::{Database, options::ReturnDocument};
 use parlance_application::{
     Error, Result,
@@ -90,29 +89,21 @@ impl Accounts for MongoStore {
             } },
             doc! { "$unwind": "$owner" },
         ];
-        let found = async {
-            let sessions = self.of::<SessionDoc>();
-            let found = sessions.aggregate(stages).with_type::<Owned>().await?;
-            found.try_collect::<Vec<_>>().await
-        };
-        let found = found.await.map_err(|error| driver(&error))?.pop();
+        let found = self.aggregate::<SessionDoc, Owned>(stages).await?.pop();
         Ok(found.map(|found| found.owner.account()))
     }
 
     async fn sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>> {
         let live = live(doc! { "user_id": id(user.0) }, now);
         let newest = doc! { "created_at": -1, "_id": -1 };
-        let found = async {
-            let find = self.of::<SessionDoc>().find(live).sort(newest).limit(100).await?;
-            find.try_collect::<Vec<_>>().await
-        };
+        let found = self.first(live, newest, 100).await?;
         let session = |doc: SessionDoc| Session {
             id: SessionId(uuid(doc.id)),
             created_at: at(doc.created_at),
             last_used_at: at(doc.last_used_at),
             current: false,
         };
-        Ok(found.await.map_err(|error| driver(&error))?.into_iter().map(session).collect())
+        Ok(found.into_iter().map(session).collect())
     }
 
     async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64> {

@@ -7,7 +7,6 @@ use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use bson::{DateTime, doc};
-use futures::TryStreamExt;
 use parlance_application::{
     Result,
     ports::store::{Changes, Head, Look, Mark, Readers, State, Subject},
@@ -26,7 +25,6 @@ use crate::{
         ConversationDoc, CountDoc, MemberDoc, RoleDoc, SessionDoc, Stored, TraceDoc, WorkspaceDoc,
         at, id, num, uuid,
     },
-    error::driver,
     members::{CHANGED, JOINED, READ},
     tx::atomic,
 };
@@ -152,32 +150,23 @@ impl MongoStore {
         from: DateTime,
         stop: &mut Option<DateTime>,
     ) -> Result<Vec<(D, DateTime)>> {
-        let read = async {
-            let find = self.db.collection::<Stamped<D>>(D::COLLECTION);
-            let limit = i64::try_from(BOUND).unwrap_or(i64::MAX);
-            let find = find
-                .aggregate([
-                    doc! { "$match": { field: { "$gte": from } } },
-                    doc! { "$sort": { field: 1 } },
-                    doc! { "$limit": limit },
-                    doc! { "$project": { "stamp": format!("${field}"), "document": "$$ROOT" } },
-                ])
-                .with_type::<Stamped<D>>();
-            let mut found: Vec<Stamped<D>> = find.await?.try_collect().await?;
-            if found.len() >= BOUND
-                && let Some(last) = found.last().map(|last| last.stamp)
-            {
-                found.retain(|seen| seen.stamp != last);
-                let mut all: Vec<_> = found.into_iter().map(Stamped::both).collect();
-                let same = self.of::<D>().find(doc! { field: last }).await?;
-                let same = same.try_collect::<Vec<D>>().await?;
-                all.extend(same.into_iter().map(|document| (document, last)));
-                *stop = Some(stop.map_or(last, |earlier| earlier.min(last)));
-                return Ok(all);
-            }
-            Ok(found.into_iter().map(Stamped::both).collect())
+        let limit = i64::try_from(BOUND).unwrap_or(i64::MAX);
+        let stages = vec![
+            doc! { "$match": { field: { "$gte": from } } },
+            doc! { "$sort": { field: 1 } },
+            doc! { "$limit": limit },
+            doc! { "$project": { "stamp": format!("${field}"), "document": "$$ROOT" } },
+        ];
+        let mut found = self.aggregate::<D, Stamped<D>>(stages).await?;
+        let Some(last) = found.last().map(|last| last.stamp).filter(|_| found.len() >= BOUND)
+        else {
+            return Ok(found.into_iter().map(Stamped::both).collect());
         };
-        read.await.map_err(|error: mongodb::error::Error| driver(&error))
+        found.retain(|seen| seen.stamp != last);
+        let same = self.all::<D>(doc! { field: last }).await?;
+        let same = same.into_iter().map(|document| (document, last));
+        *stop = Some(stop.map_or(last, |earlier| earlier.min(last)));
+        Ok(found.into_iter().map(Stamped::both).chain(same).collect())
     }
 }
 

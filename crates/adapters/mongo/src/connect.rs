@@ -10,6 +10,7 @@ use mongodb::{
 };
 use parlance_application::{Error, Result};
 use parlance_domain::Timestamp;
+use serde::de::DeserializeOwned;
 
 use crate::{
     appends::Appends,
@@ -120,6 +121,18 @@ impl MongoStore {
     /// All that match, outside of a transaction.
     pub(crate) async fn all<D: Stored>(&self, filter: Document) -> Result<Vec<D>> {
         let read = async { self.of::<D>().find(filter).await?.try_collect().await };
+        read.await.map_err(|error| driver(&error))
+    }
+
+    /// What stages make of a collection, outside of a transaction.
+    pub(crate) async fn aggregate<D: Stored, T>(&self, stages: Vec<Document>) -> Result<Vec<T>>
+    where
+        T: DeserializeOwned + Send + Sync + Unpin,
+    {
+        let read = async {
+            let find = self.of::<D>();
+            find.aggregate(stages).with_type::<T>().await?.try_collect().await
+        };
         read.await.map_err(|error| driver(&error))
     }
 }

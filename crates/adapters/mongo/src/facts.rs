@@ -11,9 +11,9 @@ use std::{
     },
 };
 
-use parlance_domain::{ConversationAction, SessionId, Standing, UserId};
+use parlance_domain::{ConversationAction, ConversationId, SessionId, Standing, UserId};
 
-use crate::documents::ConversationDoc;
+use crate::documents::{ConversationDoc, id};
 
 /// The most people of one conversation, and the most conversations, that are remembered; then it begins anew.
 const MOST: usize = 1_024;
@@ -54,6 +54,13 @@ impl Facts {
         let posters = lock(&self.posters);
         let known = posters.get(&head.id).filter(|known| known.access_rev == head.access_rev)?;
         users.iter().map(|user| Some((*user, *known.standings.get(user)?))).collect()
+    }
+
+    /// Whether [`Facts::posters`] may know somebody, once it has the head.
+    pub(crate) fn knows_poster(&self, conversation: ConversationId, user: UserId) -> bool {
+        let posters = lock(&self.posters);
+        let known = posters.get(&id(conversation.0));
+        known.is_some_and(|known| known.standings.contains_key(&user))
     }
 
     /// Those among them who may post are known from now on.

@@ -154,6 +154,9 @@ impl MongoStore {
         conversation: ConversationId,
         query: HistoryQuery,
     ) -> Result<Option<History>> {
+        if !self.facts.knows_poster(conversation, actor) {
+            return Ok(None);
+        }
         let _share = self.lanes.share().await?;
         let head = doc! { "_id": id(conversation.0), "deleted": false };
         let Some(head) = self.one::<ConversationDoc>(head).await? else { return Ok(None) };
@@ -161,14 +164,11 @@ impl MongoStore {
             return Ok(None);
         }
         let span = Span::of(&head, query);
-        let found = self.first(span.filter(&head), span.order(), span.one_more).await?;
-        Ok(is_of(&head, &found).then(|| span.page(&head, found)))
+        let found: Vec<MessageDoc> =
+            self.first(span.filter(&head), span.order(), span.one_more).await?;
+        let of_its_moment = found.iter().all(|message| message.rev <= head.rev);
+        Ok(of_its_moment.then(|| span.page(&head, found)))
     }
-}
-
-/// Whether messages are as they were when the head was read.
-fn is_of(head: &ConversationDoc, found: &[MessageDoc]) -> bool {
-    found.iter().all(|message| message.rev <= head.rev)
 }
 
 /// Where a page of history lies. `seq` is dense: both of its ends are known before it is read.

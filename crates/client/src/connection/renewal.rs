@@ -85,3 +85,29 @@ impl Renewal {
         self.at = left.map(|left| now + (left / 2).max(PAUSE));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// More and more often as the end comes near, but never in a hurry.
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_has_none_is_asked_again_with_pauses() {
+        let none = |_: Option<String>| async { Err::<String, _>(NoToken::ForNow) };
+        let mut renewal = Renewal::new(Arc::new(none), "old".to_owned());
+        let begun = Instant::now();
+        renewal.lasts(Duration::from_mins(1));
+        let mut asked = Vec::new();
+        let asking = async {
+            loop {
+                assert_eq!(renewal.token().await, None);
+                asked.push(begun.elapsed().as_millis());
+            }
+        };
+        assert!(timeout(Duration::from_millis(63_800), asking).await.is_err());
+        let times = [48_000, 54_000, 57_000, 58_500, 59_500, 60_500, 61_500, 62_500, 63_500];
+        assert_eq!(asked, times);
+    }
+}

@@ -55,3 +55,28 @@ pub(crate) fn rendered(metrics: &Metrics) -> HttpResponse {
 pub(crate) async fn openapi() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(openapi::json())
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::ResponseError as _;
+
+    use super::*;
+
+    fn node(ready: fn() -> Result<Readiness, Error>) -> Data<Node> {
+        Data::new(Node {
+            ready: Box::new(move || Box::pin(async move { ready() })),
+            metrics: None,
+            allowed_origins: Vec::new(),
+        })
+    }
+
+    #[actix_web::test]
+    async fn who_cannot_serve_is_not_ready() {
+        let well = readyz(node(|| Ok(Readiness::Ok))).await.expect("ready");
+        assert_eq!((well.status, well.missing), ("ok", None));
+        let degraded = readyz(node(|| Ok(Readiness::Degraded("redis")))).await.expect("ready");
+        assert_eq!((degraded.status, degraded.missing), ("degraded", Some("redis")));
+        let away = readyz(node(|| Err(Error::unavailable("no store")))).await.err().expect("not");
+        assert_eq!(away.status_code(), 503);
+    }
+}
