@@ -178,6 +178,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_leaves_no_room_behind_that_is_not_used() {
+        let mut backlog = Backlog::default();
+        assert!(backlog.is_empty());
+        for frames in [1, 100] {
+            for _ in 0..frames {
+                backlog.push(frame(1), Urgency::Reliable);
+            }
+            assert!(!backlog.is_empty());
+            backlog.written(backlog.bytes());
+            assert!(backlog.is_empty());
+            // A socket that is told something now and then allocates nothing for it.
+            let kept = if frames == 1 { 1..=KEPT } else { 0..=0 };
+            assert!(kept.contains(&backlog.frames.capacity()));
+        }
+    }
+
+    #[test]
     fn what_was_written_in_part_is_not_given_up() {
         let cases: [(usize, &[&str]); 5] =
             [(0, &[]), (1, &["alf"]), (3, &["f"]), (4, &[]), (5, &["hole"])];

@@ -310,12 +310,16 @@ async fn a_node_that_goes_away_takes_nobody_in() {
 #[tokio::test]
 async fn a_read_mark_never_goes_back() {
     let scene = scene(MockMessages::new());
-    scene.node.connect(socket(1), scene.ada, &[(scene.here, 0)]).await;
+    for number in [1, 2] {
+        scene.node.connect(socket(number), scene.ada, &[(scene.here, 0)]).await;
+    }
     for read_seq in [19, 16, 20, 20] {
         let frame = Frame::encode(&json!({ "type": format!("read {read_seq}") }));
         let (user_id, conversation_id) = (scene.ada, scene.here);
         let event = Event::Read { user_id, conversation_id, read_seq, frame };
         scene.node.live.publish(event).await;
+        // What is known does not go with one of two connections.
+        scene.node.live.unregister(socket(2)).await;
     }
     scene.node.live.settle().await;
     assert_eq!(scene.types(1), ["read 19", "read 20"]);

@@ -12,7 +12,7 @@ use parlance_application::{
         store::{Look, Mark, Readers, State, Subject},
     },
 };
-use parlance_domain::{SessionId, Summary, Timestamp, UserId, WorkspaceId};
+use parlance_domain::{ReadState, SessionId, Summary, Timestamp, UserId, WorkspaceId};
 use parlance_testkit::{
     channel,
     mocks::{MockChanges, MockConversations, MockMessages},
@@ -153,6 +153,47 @@ async fn who_has_left_a_channel_that_they_can_still_read_is_told_no_mark_of_it()
     ada.set(scene.ada).expect("set once");
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(scene.node.fanout.types(socket(1)).is_empty());
+}
+
+/// Looks show that ada has read on, and so has somebody who is not connected; the first only is asked for so often.
+async fn who_reads_on(asked: usize) -> Scene {
+    let (mut changes, mut conversations) = (MockChanges::new(), MockConversations::new());
+    let ada = Arc::new(std::sync::OnceLock::<UserId>::new());
+    let who = ada.clone();
+    changes.expect_changes().returning(move |_| {
+        let mark = |user| Mark { conversation_id: HERE, user_id: user, read_seq: 3 };
+        let marks = who.get().copied().into_iter().chain([EVE]).map(mark).collect();
+        Ok(Look { marks, ..nothing_new() })
+    });
+    let reads = ada.clone();
+    conversations.expect_summary().times(asked).returning(move |user, id| {
+        assert_eq!(Some(&user), reads.get());
+        let read = ReadState { read_seq: 3, unread_count: 1, mention_count: 0 };
+        Ok(Summary { read, ..summary(channel(id, 4)) })
+    });
+    let scene = quiet_scene(changes, conversations, MockMessages::new()).await;
+    ada.set(scene.ada).expect("set once");
+    scene
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_mark_that_was_lost_is_asked_for_once() {
+    let scene = who_reads_on(1).await;
+    scene.until(1, &["read.updated"]).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(scene.node.fanout.types(socket(1)), ["read.updated"]);
+    assert!(scene.node.fanout.types(socket(2)).is_empty(), "it is ada's own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_mark_that_the_bus_has_told_is_not_asked_for() {
+    let scene = who_reads_on(0).await;
+    let read = ReadState { read_seq: 3, unread_count: 1, mention_count: 0 };
+    let frame = Frame::read_updated(HERE, read);
+    let (user_id, conversation_id, read_seq) = (scene.ada, HERE, 3);
+    scene.says(Heard::Event(Arc::new(Event::Read { user_id, conversation_id, read_seq, frame })));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(scene.node.fanout.types(socket(1)), ["read.updated"]);
 }
 
 #[tokio::test(start_paused = true)]
