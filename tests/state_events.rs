@@ -167,6 +167,15 @@ async fn without_redis_who_was_removed_is_told_too() {
 }
 
 #[tokio::test]
+async fn without_redis_the_end_of_a_channel_is_told() {
+    let mut scene = Scene::without_redis().await;
+    let path = format!("/channels/{}", scene.channel);
+    Scene::call(&scene.ada, Method::DELETE, &path, Value::Null).await;
+    let told = timeout(TOLD_WITHIN, scene.socket.event("conversation.deleted")).await;
+    assert_eq!(told.expect("in time")["conversation_id"], scene.channel.as_str());
+}
+
+#[tokio::test]
 async fn without_redis_a_new_name_is_told() {
     let mut scene = Scene::without_redis().await;
     scene.rename().await;

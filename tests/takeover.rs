@@ -3,10 +3,11 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::{PATIENCE, Person, Server, until};
 
@@ -16,10 +17,10 @@ const HANDSHAKE: &str = "GET /api/v1/ws HTTP/1.1\r\nHost: parlance\r\nConnection
 /// A close frame with 1000, masked likewise.
 const CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
 
-/// A masked text frame, with a mask of zeros.
+/// A masked text frame, with a mask of zeros and a length of two bytes.
 fn frame(text: &str) -> Vec<u8> {
     let [high, low] = u16::try_from(text.len()).expect("short").to_be_bytes();
-    [&[0x81, 0x80 | 126, high, low, 0, 0, 0, 0], text.as_bytes()].concat()
+    [&[0x81, 0xfe, high, low, 0, 0, 0, 0], text.as_bytes()].concat()
 }
 
 fn command(id: u64, kind: &str, data: &Value) -> Vec<u8> {

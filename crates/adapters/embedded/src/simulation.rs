@@ -173,10 +173,14 @@ impl Changes for EmbeddedStore {
         .await
     }
 
-    async fn readers(&self, conversation: ConversationId, users: Vec<UserId>) -> Result<Readers> {
+    async fn readers(
+        &self,
+        conversation: ConversationId,
+        users: Vec<UserId>,
+    ) -> Result<Option<Readers>> {
         self.read(move |conn| {
-            let access_rev = see(conn, None, conversation)?.map_or(0, |seen| seen.access_rev);
-            let mut readers = Readers { access_rev, users: vec![] };
+            let Some(seen) = see(conn, None, conversation)? else { return Ok(None) };
+            let mut readers = Readers { access_rev: seen.access_rev, users: vec![] };
             for user in users {
                 let Some(seen) = see(conn, Some(user), conversation)? else { continue };
                 let inside = seen.read_seq.is_some();
@@ -184,7 +188,7 @@ impl Changes for EmbeddedStore {
                     readers.users.push(user);
                 }
             }
-            Ok(readers)
+            Ok(Some(readers))
         })
         .await
     }

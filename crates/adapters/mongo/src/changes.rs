@@ -49,11 +49,13 @@ impl Changes for MongoStore {
         Ok(found.iter().map(stand).collect())
     }
 
-    async fn readers(&self, conversation: ConversationId, users: Vec<UserId>) -> Result<Readers> {
+    async fn readers(
+        &self,
+        conversation: ConversationId,
+        users: Vec<UserId>,
+    ) -> Result<Option<Readers>> {
         atomic!(self, |tx| {
-            let Some(head) = head(tx, conversation).await? else {
-                return Ok(Readers { access_rev: 0, users: Vec::new() });
-            };
+            let Some(head) = head(tx, conversation).await? else { return Ok(None) };
             // Whoever has left a public channel may still read it, but listens no more.
             let asked: Vec<_> = users.iter().map(|user| id(user.0)).collect();
             let inside = doc! { "conversation_id": head.id, "user_id": { "$in": asked } };
@@ -66,7 +68,7 @@ impl Changes for MongoStore {
                     && standing.is_some_and(|found| found.permits(ConversationAction::Read).is_ok())
             };
             let users = users.iter().copied().filter(may).collect();
-            Ok(Readers { access_rev: num(head.access_rev), users })
+            Ok(Some(Readers { access_rev: num(head.access_rev), users }))
         })
     }
 

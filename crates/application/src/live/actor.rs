@@ -85,7 +85,7 @@ pub(super) enum Input {
     Checked {
         conversation: ConversationId,
         asked: Vec<UserId>,
-        readers: Result<Readers>,
+        readers: Result<Option<Readers>>,
     },
     SessionsChecked {
         session_rev: u64,

@@ -40,3 +40,24 @@ impl<T: ?Sized> Interned<T> {
         self.values.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_found_and_what_is_gone_takes_no_room() {
+        let mut interned = Interned::<u64>::default();
+        let mut held = Vec::new();
+        for hash in 0..100_000 {
+            let value = Arc::new(hash);
+            interned.remember(hash, &value);
+            if hash % 100 == 0 {
+                held.push(value);
+            }
+        }
+        let found = |value: &Arc<u64>| interned.find(**value, |known| known == &**value).is_some();
+        assert!(held.iter().all(found));
+        assert!(interned.len() <= 2 * held.len() + 1, "{}", interned.len());
+    }
+}

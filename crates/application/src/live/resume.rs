@@ -212,4 +212,29 @@ mod tests {
         assert_eq!((BUDGET, ReplayQuery::LIMIT), (2 * 1024 * 1024, 200));
         const { assert!(ReplayQuery::BUDGET + ENVELOPE <= 256 * 1024, "of one frame") };
     }
+
+    /// The messages of all together would fit.
+    #[test]
+    fn a_page_weighs_more_than_its_messages() {
+        const WEIGHT: usize = 1_024;
+        let moved = (1..=1_000).map(|n| {
+            let conversation_id = ConversationId(uuid::Uuid::from_u128(n));
+            Replay {
+                head: Head { conversation_id, rev: 1, access_rev: 1 },
+                from_rev: 0,
+                reset: None,
+            }
+        });
+        let mut catch_up = CatchUp {
+            moved: moved.collect(),
+            replays: VecDeque::new(),
+            behind: Vec::new(),
+            budget: BUDGET,
+            misses: 0,
+        };
+        while let Some((asked, _)) = catch_up.to_weigh() {
+            catch_up.weighed(&vec![WEIGHT; asked.len()]);
+        }
+        assert_eq!(catch_up.behind().len(), 1_000 - BUDGET / (WEIGHT + ENVELOPE));
+    }
 }

@@ -159,7 +159,7 @@ async fn who_was_removed_elsewhere_hears_nothing_that_came_after() {
     let mut changes = MockChanges::new();
     changes.expect_readers().once().returning(|_, asked| {
         assert_eq!(asked.len(), 2);
-        Ok(Readers { access_rev: 2, users: asked.into_iter().min().into_iter().collect() })
+        Ok(Some(Readers { access_rev: 2, users: asked.into_iter().min().into_iter().collect() }))
     });
     let scene = scene(changes, replays(5, 2)).await;
     assert!(scene.ada < scene.bob);
@@ -172,11 +172,30 @@ async fn who_was_removed_elsewhere_hears_nothing_that_came_after() {
 async fn a_check_that_fails_is_made_again_before_anything_is_told() {
     let mut changes = MockChanges::new();
     changes.expect_readers().once().returning(|_, _| Err(Error::unavailable("away")));
-    changes.expect_readers().once().returning(|_, users| Ok(Readers { access_rev: 2, users }));
+    changes
+        .expect_readers()
+        .once()
+        .returning(|_, users| Ok(Some(Readers { access_rev: 2, users })));
     let scene = scene(changes, replays(5, 2)).await;
     scene.says(changed(5, 2));
     scene.until(1, &["replay"]).await;
     scene.until(2, &["replay"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_check_finds_deleted_is_told_as_deleted_and_once() {
+    let mut changes = MockChanges::new();
+    changes.expect_readers().once().returning(|_, _| Ok(None));
+    let scene = scene(changes, replays(5, 2)).await;
+    scene.says(changed(5, 2));
+    for number in [1, 2] {
+        scene.until(number, &["conversation.deleted"]).await;
+    }
+    let (conversation_id, frame) = (HERE, Frame::deleted(HERE));
+    scene.says(Heard::Event(Arc::new(Event::Deleted { conversation_id, frame })));
+    scene.says(changed(5, 2));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(scene.node.fanout.types(socket(1)), ["conversation.deleted"]);
 }
 
 #[tokio::test(start_paused = true)]

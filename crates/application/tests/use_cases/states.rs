@@ -59,7 +59,7 @@ async fn what_was_lost_is_told_once_and_to_those_who_are_still_there() {
     let ada = Arc::new(std::sync::OnceLock::<UserId>::new());
     let still = ada.clone();
     changes.expect_readers().returning(move |_, _| {
-        Ok(Readers { access_rev: 2, users: still.get().copied().into_iter().collect() })
+        Ok(Some(Readers { access_rev: 2, users: still.get().copied().into_iter().collect() }))
     });
     let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
     ada.set(scene.ada).expect("set once");
@@ -72,7 +72,7 @@ async fn what_was_lost_is_told_once_and_to_those_who_are_still_there() {
 #[tokio::test(start_paused = true)]
 async fn what_the_bus_has_told_is_not_told_again() {
     let mut changes = eve_comes_in();
-    changes.expect_readers().returning(|_, users| Ok(Readers { access_rev: 1, users }));
+    changes.expect_readers().returning(|_, users| Ok(Some(Readers { access_rev: 1, users })));
     let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
     scene.says(of_eve(Frame::member_joined(HERE, EVE)));
     tokio::time::sleep(Duration::from_secs(20)).await;
@@ -84,7 +84,7 @@ async fn what_the_bus_has_told_is_not_told_again() {
 #[tokio::test(start_paused = true)]
 async fn another_state_than_the_bus_told_last_is_told() {
     let mut changes = eve_comes_in();
-    changes.expect_readers().returning(|_, users| Ok(Readers { access_rev: 1, users }));
+    changes.expect_readers().returning(|_, users| Ok(Some(Readers { access_rev: 1, users })));
     let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
     scene.says(of_eve(Frame::member_left(HERE, EVE)));
     scene.until(1, &["conversation.member_left", "conversation.member_joined"]).await;

@@ -29,11 +29,13 @@ impl Changes for MemoryStore {
         .await
     }
 
-    async fn readers(&self, conversation: ConversationId, users: Vec<UserId>) -> Result<Readers> {
+    async fn readers(
+        &self,
+        conversation: ConversationId,
+        users: Vec<UserId>,
+    ) -> Result<Option<Readers>> {
         self.read("readers", |state| {
-            let Some(seen) = state.see(None, conversation) else {
-                return Ok(Readers { access_rev: 0, users: Vec::new() });
-            };
+            let Some(seen) = state.see(None, conversation) else { return Ok(None) };
             let access_rev = seen.row.access_rev;
             let reads = |user: &UserId| {
                 let seen = state.see(Some(*user), conversation);
@@ -42,7 +44,7 @@ impl Changes for MemoryStore {
                         && seen.standing.permits(ConversationAction::Read).is_ok()
                 })
             };
-            Ok(Readers { access_rev, users: users.into_iter().filter(reads).collect() })
+            Ok(Some(Readers { access_rev, users: users.into_iter().filter(reads).collect() }))
         })
         .await
     }

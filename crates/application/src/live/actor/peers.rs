@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::{Actor, Input, states::Found};
 use crate::{
     Result,
-    live::Frame,
+    live::{Event, Frame},
     ports::{
         Close, Topic,
         store::{Head, Look, Mark, Readers, Subject},
@@ -108,10 +108,14 @@ impl Actor {
         &mut self,
         conversation_id: ConversationId,
         asked: Vec<UserId>,
-        readers: Result<Readers>,
+        readers: Result<Option<Readers>>,
     ) {
         let readers = match readers {
-            Ok(readers) => readers,
+            Ok(Some(readers)) => readers,
+            Ok(None) => {
+                let frame = Frame::deleted(conversation_id);
+                return self.event(&Event::Deleted { conversation_id, frame }).await;
+            }
             Err(error) => {
                 tracing::warn!(%error, conversation = %conversation_id, "who may read could not be checked yet");
                 if let Some(feed) = self.feeds.get_mut(&conversation_id) {

@@ -232,7 +232,8 @@ async fn answer(peers: &Peers, question: &Question) -> Result<Found> {
     let mut readers = HashMap::default();
     for (conversation, users) in conversations {
         let found = peers.changes.readers(*conversation, users.clone()).await?;
-        readers.insert(*conversation, found.users.into_iter().collect());
+        let users = found.map(|found| found.users).unwrap_or_default();
+        readers.insert(*conversation, users.into_iter().collect());
     }
     // Last: whoever comes back after that is told so by a later look.
     let mut gone = Vec::new();

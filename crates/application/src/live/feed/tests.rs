@@ -357,3 +357,16 @@ proptest! {
         prop_assert!(world.feed.recent.len() <= RECENT);
     }
 }
+
+#[test]
+fn feeds_with_the_same_listeners_share_a_list_of_them() {
+    let mut sharing = Sharing::default();
+    let mut feeds = [(); 2].map(|()| Feed::new(4, 1, Listeners::default()));
+    for (feed, order) in feeds.iter_mut().zip([[1, 2, 3], [3, 1, 2]]) {
+        for number in order {
+            feed.join(socket(number), 4, 1);
+        }
+        feed.share(&mut sharing);
+    }
+    assert!(Arc::ptr_eq(&feeds[0].audience(), &feeds[1].audience()));
+}

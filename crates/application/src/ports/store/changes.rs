@@ -18,8 +18,13 @@ pub trait Changes: Send + Sync {
     /// Where conversations stand. Those that do not exist, or no more, are left out.
     async fn heads(&self, conversations: Vec<ConversationId>) -> Result<Vec<Head>>;
 
-    /// Which of `users` are in a conversation and may read it, and at which count of changes of access; none of a deleted one.
-    async fn readers(&self, conversation: ConversationId, users: Vec<UserId>) -> Result<Readers>;
+    /// Which of `users` are in a conversation and may read it, and at which count of changes of access; nothing if it has been
+    /// deleted.
+    async fn readers(
+        &self,
+        conversation: ConversationId,
+        users: Vec<UserId>,
+    ) -> Result<Option<Readers>>;
 
     /// Which of these sessions have ended: at least those that are in any count of ended sessions that was told before.
     async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>>;

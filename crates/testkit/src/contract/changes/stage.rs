@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use parlance_application::ports::store::{Changes, Head, Look, Store};
+use parlance_application::ports::store::{Changes, Head, Look, Readers, Store};
 use parlance_domain::{ConversationId, Timestamp, UserId, WorkspaceId};
 
 use crate::{Stage, Team};
@@ -56,15 +56,17 @@ impl SharedStage {
         self.changes.heads(vec![conversation]).await.expect("answers").pop()
     }
 
+    /// Those who read, in order, and the count at which they do; nothing if it has been deleted.
     pub(super) async fn readers(
         &self,
         conversation: ConversationId,
         users: &[UserId],
-    ) -> Vec<UserId> {
+    ) -> Option<(Vec<UserId>, u64)> {
         let found = self.changes.readers(conversation, users.to_vec()).await.expect("answers");
-        let mut users = found.users;
-        users.sort_unstable();
-        users
+        found.map(|Readers { mut users, access_rev }| {
+            users.sort_unstable();
+            (users, access_rev)
+        })
     }
 
     pub(super) async fn is_in(&self, workspace: WorkspaceId, users: &[UserId]) -> Vec<UserId> {
