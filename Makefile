@@ -3,7 +3,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help run test bench bench-quick soak simulate breaks check fmt lint docs deny image spec
+.PHONY: help run test bench bench-quick soak simulate breaks mutants check fmt lint docs deny image spec
 
 help:
 	@echo "make run        the server on http://127.0.0.1:8080, data in ./data"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench-quick  the same in two minutes, against gross regressions only"
 	@echo "make simulate   nodes and clients under a seed, SEEDS=10000 times; SEED=7 plays one and prints its trace"
 	@echo "make breaks     breaks the code in every way of tests/breaks.rs, and has the simulation find it"
+	@echo "make mutants    breaks the use cases and the live side in a thousand ways, MUTANTS='-f FILE' in fewer, against their own tests"
 	@echo "make soak       the fault tests, for PARLANCE_SOAK=10m each, with a report"
 	@echo "make deny       licences and bans of dependencies"
 	@echo "make image      the container image parlance:latest"
@@ -66,6 +67,11 @@ simulate:
 
 breaks:
 	$(CARGO) run -p parlance-embedded --example breaks
+
+# Those of live/ that survive are mostly the simulation's to find, or change nothing but what something costs.
+mutants:
+	@command -v cargo-mutants >/dev/null || $(CARGO) install cargo-mutants --locked
+	$(CARGO) mutants --package parlance-application --test-package parlance-application --test-tool nextest --timeout 60 --output target $(MUTANTS)
 
 deny:
 	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked

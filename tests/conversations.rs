@@ -226,6 +226,14 @@ async fn who_stays_hears_who_goes_and_who_is_back_hears_their_dms() {
     assert_eq!(adas.event("member.left").await["data"]["user_id"], bob.id.as_str());
 
     bob.join(&code).await;
+    // Ada hears that the DM has its other side again, or she would not know that she may write.
+    loop {
+        let back = adas.event("conversation.member_joined").await;
+        assert_eq!(back["data"]["user_id"], bob.id.as_str(), "{back}");
+        if back["conversation_id"] == dm.as_str() {
+            break;
+        }
+    }
     adas.say(&dm, "welcome back").await;
     let mut joined = vec![];
     while joined.len() < 2 {

@@ -28,7 +28,7 @@ async fn what_is_malformed_or_out_of_bounds_is_refused() {
     refused(&ada, (Method::GET, &ids(101)), Value::Null, (422, "validation_failed")).await;
     for list in ["/workspaces".to_owned(), format!("/conversations/{general}/messages")] {
         ada.get(&format!("{list}?limit=200")).await;
-        for limit in [0, 201] {
+        for limit in [-1, 0, 201] {
             let path = format!("{list}?limit={limit}");
             let problem =
                 refused(&ada, (Method::GET, &path), Value::Null, (422, "validation_failed")).await;

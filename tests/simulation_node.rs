@@ -16,11 +16,11 @@ use futures::{
     FutureExt, StreamExt, future::BoxFuture, future::FusedFuture, stream::FuturesUnordered,
 };
 use parlance_application::{
-    App, Caller, Error, Ports, Result, Tasks,
+    App, Caller, Error, NewMessage, Ports, Result, Tasks,
     live::{Backlog, Frame, Lanes, Live, LivePorts, Peers, Pushed, Resume},
     ports::{Close, ConnectionId, Fanout, Urgency},
 };
-use parlance_domain::{ClientMsgId, ConversationId, Emoji, MessageId, MessageText, NodeId};
+use parlance_domain::{ConversationId, Emoji, MessageId, MessageText, NodeId};
 use parlance_embedded::{EmbeddedStore, simulation::Weather};
 use parlance_testkit::{PlainHasher, PlainTokens, TestAmbient};
 use serde::Serialize;
@@ -256,8 +256,9 @@ impl Node {
                 command = commands.recv() => match command {
                     None => return,
                     Some((number, Command::Send { conversation, key, text })) => {
-                        let key = ClientMsgId::parse(&key).expect("a good id");
-                        let sent = app.messages.send(caller, conversation, key, &text);
+                        let (client_msg_id, text) = (key.as_str(), text.as_str());
+                        let new = NewMessage { client_msg_id, text, thread_root_id: None };
+                        let sent = app.messages.send(caller, conversation, new);
                         sends.push(sent.map(move |sent| {
                             (number, sent.map(|s| json!({ "message": s.message, "duplicate": s.duplicate })))
                         }).boxed());

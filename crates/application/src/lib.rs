@@ -25,6 +25,6 @@ pub use board::{Board, Overview};
 pub use channels::Channels;
 pub use error::{Error, FieldError, Result, Unauthenticated};
 pub use hello::{Hello, Opened};
-pub use messages::{Messages, Sent};
+pub use messages::{Messages, NewMessage, Sent};
 pub use tasks::Tasks;
 pub use workspaces::Workspaces;

@@ -2,9 +2,8 @@ use std::sync::Arc;
 
 use futures::{Future, FutureExt, future::Either};
 use parlance_domain::{
-    ClientMsgId, ConversationId, Emoji, Message, MessageId, MessageText, UserId,
+    ClientMsgId, ConversationAction, ConversationId, Emoji, Message, MessageId, MessageText, UserId,
 };
-
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
@@ -32,6 +31,17 @@ pub struct Messages {
     earlier: Earlier,
 }
 
+/// A send as it came. Nothing of it is looked at before access, and all but its id only if it is no second one.
+#[derive(Debug, Clone, Copy)]
+pub struct NewMessage<'a> {
+    /// The client's own id of it.
+    pub client_msg_id: &'a str,
+    /// As typed.
+    pub text: &'a str,
+    /// The message that it answers; there are no threads yet.
+    pub thread_root_id: Option<MessageId>,
+}
+
 /// A send's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
@@ -44,11 +54,13 @@ pub struct Sent {
 impl Messages {
     pub(crate) fn new(
         store: Arc<dyn store::Messages>,
+        access: Arc<dyn store::Conversations>,
         sequencer: Sequencer,
         ambient: Arc<dyn Ambient>,
         limit: Option<Arc<WriteLimit>>,
     ) -> Self {
-        let earlier = Earlier { store: store.clone(), turns: Arc::new(Semaphore::new(ASKED)) };
+        let turns = Arc::new(Semaphore::new(ASKED));
+        let earlier = Earlier { store: store.clone(), access, turns };
         Self { store, sequencer, ambient, limit, earlier }
     }
 
@@ -59,14 +71,12 @@ impl Messages {
         &self,
         caller: &Caller,
         conversation: ConversationId,
-        client_msg_id: ClientMsgId,
-        text: &str,
+        new: NewMessage<'_>,
     ) -> impl Future<Output = Result<Sent>> + Send + use<> {
         let actor = caller.id();
-        let text = match MessageText::parse(text) {
-            Ok(text) => text,
-            Err(invalid) => {
-                let refusal = Error::invalid("text", invalid);
+        let (client_msg_id, text) = match parsed(new) {
+            Ok(parsed) => parsed,
+            Err((client_msg_id, refusal)) => {
                 let earlier = self.earlier.clone();
                 let refused = earlier.or_refuse(actor, conversation, client_msg_id, refusal);
                 return Either::Left(Either::Left(refused));
@@ -185,6 +195,7 @@ impl Messages {
 #[derive(Clone)]
 struct Earlier {
     store: Arc<dyn store::Messages>,
+    access: Arc<dyn store::Conversations>,
     turns: Arc<Semaphore>,
 }
 
@@ -199,19 +210,39 @@ impl Earlier {
         self.store.sent(author, conversation, client_msg_id).await
     }
 
-    /// An invalid text is refused only after the checks that come before: access, then the look for the same id.
+    /// What is invalid is refused only after the checks that come before: access, then the look for the same id.
     async fn or_refuse(
         self,
         author: UserId,
         conversation: ConversationId,
-        client_msg_id: ClientMsgId,
+        client_msg_id: Option<ClientMsgId>,
         refusal: Error,
     ) -> Result<Sent> {
+        let Some(client_msg_id) = client_msg_id else {
+            let _turn = self.turns.acquire().await.map_err(Error::internal)?;
+            self.access.permit(author, conversation, ConversationAction::Post).await?;
+            return Err(refusal);
+        };
         match self.send(author, conversation, &client_msg_id).await? {
             Some(id) => Err(Error::Conflict { message: store::SENT_BEFORE, message_id: Some(id) }),
             None => Err(refusal),
         }
     }
+}
+
+/// What a send says, or the refusal, with the id under which it may have been made before.
+fn parsed(new: NewMessage<'_>) -> Result<(ClientMsgId, MessageText), (Option<ClientMsgId>, Error)> {
+    let client_msg_id = ClientMsgId::parse(new.client_msg_id)
+        .map_err(|invalid| (None, Error::invalid("client_msg_id", invalid)))?;
+    let text = match MessageText::parse(new.text) {
+        Ok(text) => text,
+        Err(invalid) => return Err((Some(client_msg_id), Error::invalid("text", invalid))),
+    };
+    if new.thread_root_id.is_some() {
+        let words = "is not a live top-level message of this conversation";
+        return Err((Some(client_msg_id), Error::refused("thread_root_id", "invalid", words)));
+    }
+    Ok((client_msg_id, text))
 }
 
 fn sent(outcome: Result<Commit>) -> Result<Sent> {

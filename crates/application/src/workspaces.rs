@@ -242,7 +242,7 @@ pub(crate) async fn committed<T>(
     Ok(output)
 }
 
-/// What somebody's way into a workspace tells: them, the workspace, `general`, and their DMs.
+/// What somebody's way into a workspace tells: them, the workspace, `general`, and those whom they had DMs with.
 fn admitted(admission: &Admission) -> Vec<Event> {
     let Admission { workspace, member, general, dms } = admission;
     let workspace_id = workspace.id;
@@ -259,6 +259,13 @@ fn admitted(admission: &Admission) -> Vec<Event> {
         },
     ];
     events.extend(entered(general));
-    events.extend(dms.iter().map(|dm| joined(member.user_id, &dm.summary, dm.access_rev)));
+    for dm in dms {
+        let (user_id, conversation_id) = (member.user_id, dm.summary.conversation.id);
+        // Their peer, who may write again.
+        let frame = Frame::member_joined(conversation_id, user_id);
+        let about = Some(Subject::Participant(conversation_id, user_id));
+        events.push(Event::Conversation { conversation_id, about, frame });
+        events.push(joined(user_id, &dm.summary, dm.access_rev));
+    }
     events
 }

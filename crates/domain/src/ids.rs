@@ -1,8 +1,11 @@
 //! Identifiers: UUIDs on the wire, a type of their own each inside. New ones are made by the `Ambient` port alone.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, marker::PhantomData, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, Visitor},
+};
 use uuid::Uuid;
 
 /// A string that is no UUID in its usual hyphenated form.
@@ -13,7 +16,7 @@ pub struct InvalidId;
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
         #[serde(transparent)]
         pub struct $name(pub Uuid);
@@ -35,7 +38,28 @@ macro_rules! ids {
                 Uuid::try_parse(text).map(Self).map_err(|_| InvalidId)
             }
         }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                from.deserialize_str(Text(PhantomData))
+            }
+        }
     )*};
+}
+
+/// Reads an id from its text, wherever that is.
+struct Text<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = InvalidId>> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
 }
 
 ids! {
@@ -73,6 +97,10 @@ mod tests {
             "0190f3a0-7c3e-7b5a-9d2f-0123456789ag",
         ] {
             assert_eq!(bad.parse::<UserId>(), Err(InvalidId), "{bad}");
+            let read = serde_json::from_value::<UserId>(bad.into());
+            assert!(read.is_err_and(|error| error.to_string().contains("not a valid id")), "{bad}");
         }
+        let read = serde_json::from_value::<UserId>(id.into());
+        assert_eq!(read.ok().map(|id| id.to_string()).as_deref(), Some(id));
     }
 }

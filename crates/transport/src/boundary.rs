@@ -70,7 +70,7 @@ pub(crate) async fn boundary(
     let status = response.status().as_u16();
     let took = app.ambient.now().since(began);
     let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
-    metrics::counter!("parlance_http_requests_total", "method" => method.to_string(), "route" => route, "status" => status.to_string()).increment(1);
+    metrics::counter!("parlance_http_requests_total", "method" => label(method.as_str()), "route" => route, "status" => status.to_string()).increment(1);
     metrics::histogram!("parlance_http_request_seconds").record(took.as_secs_f64());
     span.in_scope(|| tracing::info!(status, took_ms = took.as_millis(), "answered"));
     Ok(response)
@@ -111,6 +111,12 @@ fn of_actix(error: &ActixError, status: StatusCode) -> Error {
     }
 }
 
+/// A client may invent any number of methods.
+fn label(method: &str) -> &'static str {
+    let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    known.into_iter().find(|known| *known == method).unwrap_or("other")
+}
+
 fn secure(headers: &mut HeaderMap, docs: bool) {
     let policy = if docs {
         "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
@@ -130,5 +136,15 @@ fn secure(headers: &mut HeaderMap, docs: bool) {
     }
     if !docs && !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::label;
+
+    #[test]
+    fn an_invented_method_is_no_series_of_its_own() {
+        assert_eq!(["GET", "ZZ7", "get"].map(label), ["GET", "other", "other"]);
     }
 }

@@ -43,17 +43,20 @@ pub(crate) struct PageParams {
     /// How many items; 50 unless told.
     #[garde(range(min = 1, max = 200))]
     #[param(minimum = 1, maximum = 200)]
-    limit: Option<usize>,
+    limit: Option<i64>,
 }
 
-impl PageParams {
-    /// Items of a page unless told.
-    pub(crate) const DEFAULT_LIMIT: usize = 50;
+/// Items of a page unless told.
+const PAGE: usize = 50;
+
+/// How many items a limit means that is within its bounds.
+pub(crate) fn page_size(limit: Option<i64>) -> usize {
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PAGE)
 }
 
 impl From<PageParams> for PageQuery {
     fn from(params: PageParams) -> Self {
-        Self { after: params.cursor, limit: params.limit.unwrap_or(PageParams::DEFAULT_LIMIT) }
+        Self { after: params.cursor, limit: page_size(params.limit) }
     }
 }
 

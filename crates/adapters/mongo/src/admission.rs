@@ -64,6 +64,7 @@ pub(crate) async fn admit(
         let member = doc! { "conversation_id": dm.id, "user_id": id(user.0) };
         let dm = ConversationId(uuid(dm.id));
         let seen = see(tx, user, dm).await?.ok_or(Error::NotFound("conversation"))?;
+        leave_trace(tx, Subject::Participant(dm, user)).await?;
         tx.update::<MemberDoc>(member, doc! { "$currentDate": { JOINED: true } }).await?;
         let summary = seen.summary(tx, user).await?;
         back.push(SnapshotEntry { summary, access_rev: num(seen.head.access_rev) });

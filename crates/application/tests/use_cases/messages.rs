@@ -11,15 +11,19 @@ use std::{
 use async_trait::async_trait;
 use futures::future::join_all;
 use parlance_application::{
-    App, Error, Result,
+    App, Error, NewMessage, Result,
     ports::store::{Change, Commit, Committed, SENT_BEFORE, Write},
 };
-use parlance_domain::{ChangeKind, ConversationId, MessageId};
+use parlance_domain::{ChangeKind, ConversationAction, ConversationId, MessageId};
 use parlance_testkit::{
-    MemoryStore, TestNode, Weather, caller, client_msg_id, message,
+    MemoryStore, TestNode, Weather, caller, message,
     mocks::{MockMessages, MockStore},
 };
 use tokio::sync::Semaphore;
+
+const fn new<'a>(client_msg_id: &'a str, text: &'a str) -> NewMessage<'a> {
+    NewMessage { client_msg_id, text, thread_root_id: None }
+}
 
 /// What becomes of an empty text when the look for the same id answers this.
 async fn refusal(look: Result<Option<MessageId>>) -> Error {
@@ -35,7 +39,7 @@ async fn refusal(look: Result<Option<MessageId>>) -> Error {
         .once()
         .return_once(move |_, _, _| look);
     store.expect_append().never();
-    let sent = node.app(store).messages.send(&ada, here, client_msg_id("1"), " \n ").await;
+    let sent = node.app(store).messages.send(&ada, here, new("1", " \n ")).await;
     sent.expect_err("is refused")
 }
 
@@ -61,6 +65,49 @@ async fn an_invalid_text_is_refused_at_last() {
         unreachable!("not `Validation`")
     };
     assert_eq!((fields[0].field.as_str(), fields[0].code), ("text", "too_short"));
+}
+
+#[tokio::test]
+async fn a_thread_is_refused_after_the_look_for_a_duplicate() {
+    let earlier = MessageId(uuid_of(5));
+    for (look, refused) in [(Some(earlier), "conflict"), (None, "thread_root_id")] {
+        let node = TestNode::start(MockMessages::new());
+        let (ada, here) = (caller(&node.ambient, "ada"), ConversationId(node.ambient.next_uuid()));
+        let mut store = MockStore::new();
+        store.expect_sent().once().return_once(move |_, _, _| Ok(look));
+        let new = NewMessage { thread_root_id: Some(earlier), ..new("1", "hello") };
+        match node.app(store).messages.send(&ada, here, new).await {
+            Err(Error::Conflict { message_id, .. }) => {
+                assert_eq!((refused, message_id), ("conflict", look));
+            }
+            Err(Error::Validation(fields)) => {
+                assert_eq!((refused, fields[0].code), (fields[0].field.as_str(), "invalid"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Even the id.
+#[tokio::test]
+async fn who_may_not_post_learns_nothing_of_what_is_invalid() {
+    for may in [true, false] {
+        let node = TestNode::start(MockMessages::new());
+        let (ada, here) = (caller(&node.ambient, "ada"), ConversationId(node.ambient.next_uuid()));
+        let mut store = MockStore::new();
+        store.expect_permit().once().returning(move |_, _, action| {
+            assert_eq!(action, ConversationAction::Post);
+            if may { Ok(()) } else { Err(Error::NotFound("conversation")) }
+        });
+        let refused = node.app(store).messages.send(&ada, here, new("é", "hello")).await;
+        match refused {
+            Err(Error::Validation(fields)) => {
+                assert!(may && fields[0].field == "client_msg_id", "{fields:?}");
+            }
+            Err(Error::NotFound(_)) => assert!(!may),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,7 +137,7 @@ async fn a_sender_has_a_share_and_duplicates_are_free() {
     let mut ports = node.ports(store);
     ports.rate_limits = true;
     let app = App::new(ports);
-    let send = async |key: &str| app.messages.send(&ada, here, client_msg_id(key), "hello").await;
+    let send = async |key: &str| app.messages.send(&ada, here, new(key, "hello")).await;
 
     for _ in 0..2_000 {
         assert!(send("again").await.is_ok_and(|sent| sent.duplicate));
@@ -129,7 +176,7 @@ async fn those_to_be_refused_leave_the_store_to_others() {
     let (ada, here) = (caller(&node.ambient, "ada"), ConversationId(node.ambient.next_uuid()));
     let still = Arc::new(Still { asked: AtomicUsize::new(0), answers: Semaphore::new(0) });
     let app = node.app(MemoryStore::new().behind(still.clone()));
-    let sends = (0..100).map(|n| app.messages.send(&ada, here, client_msg_id(&n.to_string()), ""));
+    let sends = (0..100).map(|n| app.messages.send(&ada, here, new(&n.to_string(), "")));
     let refused = join_all(sends);
     let answers = async {
         // The clock goes on when nobody can.

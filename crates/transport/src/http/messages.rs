@@ -3,13 +3,13 @@ use actix_web::{
     web::{Data, Json},
 };
 use parlance_application::{App, Error, ports::store::HistoryQuery};
-use parlance_domain::{ClientMsgId, ConversationId, Emoji, Message, MessageId, MessageText};
+use parlance_domain::{ConversationId, Emoji, Message, MessageId, MessageText};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     error::{ApiError, Problem},
-    extract::{Authenticated, Body, PageParams, Params, Path},
+    extract::{Authenticated, Body, Params, Path, page_size},
     sync::SyncPage,
 };
 
@@ -23,7 +23,7 @@ pub(crate) struct NewMessage {
     #[garde(skip)]
     text: String,
     /// Threads are not built yet.
-    #[garde(custom(no_thread))]
+    #[garde(skip)]
     thread_root_id: Option<MessageId>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct HistoryParams {
     /// How many messages; 50 unless told.
     #[garde(range(min = 1, max = 200))]
     #[param(minimum = 1, maximum = 200)]
-    limit: Option<usize>,
+    limit: Option<i64>,
     /// The same as long as there are no threads.
     #[garde(skip)]
     #[serde(rename = "view")]
@@ -104,9 +104,12 @@ pub(crate) async fn send(
     Path(id): Path<ConversationId>,
     Body(body): Body<NewMessage>,
 ) -> Result<HttpResponse, ApiError> {
-    let key =
-        ClientMsgId::parse(&body.client_msg_id).map_err(|e| Error::invalid("client_msg_id", e))?;
-    let sent = app.messages.send(&caller, id, key, &body.text).await?;
+    let new = parlance_application::NewMessage {
+        client_msg_id: &body.client_msg_id,
+        text: &body.text,
+        thread_root_id: body.thread_root_id,
+    };
+    let sent = app.messages.send(&caller, id, new).await?;
     let mut response = if sent.duplicate { HttpResponse::Ok() } else { HttpResponse::Created() };
     Ok(response.json(Sent::from(sent)))
 }
@@ -122,7 +125,7 @@ pub(crate) async fn history(
     let query = HistoryQuery {
         before_seq: params.before_seq,
         after_seq: params.after_seq,
-        limit: params.limit.unwrap_or(PageParams::DEFAULT_LIMIT),
+        limit: page_size(params.limit),
     };
     let page = app.messages.history(&caller, id, query).await?;
     Ok(Json(HistoryPage { items: page.items, next_cursor: page.next, rev: page.rev }))
@@ -193,16 +196,4 @@ pub(crate) async fn unreact(
     let emoji = Emoji::parse(&emoji).map_err(|e| Error::invalid("emoji", e))?;
     app.messages.unreact(&caller, id, emoji).await?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    clippy::ref_option,
-    reason = "the signature that garde calls"
-)]
-fn no_thread(root: &Option<MessageId>, (): &()) -> garde::Result {
-    match root {
-        None => Ok(()),
-        Some(_) => Err(garde::Error::new("is not a live top-level message of this conversation")),
-    }
 }

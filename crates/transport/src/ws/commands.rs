@@ -1,8 +1,8 @@
 //! The commands of an opened connection.
 
 use futures::future::LocalBoxFuture;
-use parlance_application::{Error, Result, Unauthenticated, live::Frame};
-use parlance_domain::{ClientMsgId, ConversationAction, Emoji, Message, MessageText};
+use parlance_application::{Error, NewMessage, Result, Unauthenticated, live::Frame};
+use parlance_domain::{ConversationAction, Emoji, Message, MessageText};
 use serde::Serialize;
 use serde_json::json;
 
@@ -34,17 +34,13 @@ impl Connection {
         command: &Command,
     ) -> Result<impl Future<Output = Result<parlance_application::Sent>> + use<>> {
         let data: Send = command.data()?;
-        let key = ClientMsgId::parse(&data.client_msg_id)
-            .map_err(|e| Error::invalid("client_msg_id", e))?;
-        if data.thread_root_id.is_some() {
-            return Err(Error::refused(
-                "thread_root_id",
-                "invalid",
-                "is not a live top-level message of this conversation",
-            ));
-        }
+        let new = NewMessage {
+            client_msg_id: &data.client_msg_id,
+            text: &data.text,
+            thread_root_id: data.thread_root_id,
+        };
         let caller = self.caller.as_ref().ok_or(Unauthenticated::Missing)?;
-        Ok(self.app.messages.send(caller, data.conversation_id, key, &data.text))
+        Ok(self.app.messages.send(caller, data.conversation_id, new))
     }
 
     pub(super) async fn command(&mut self, command: &Command) -> Result<Frame> {
@@ -105,7 +101,7 @@ impl Connection {
                 let page = messages.replay(caller, data.conversation_id, data.from_rev).await?;
                 Ok(protocol::ok(id, &SyncPage::from(page)))
             }
-            other => Err(Error::UnknownType(other.chars().take(64).collect())),
+            other => Err(protocol::unknown_type(other)),
         }
     }
 }

@@ -24,6 +24,22 @@ pub(super) struct Command {
     data: Option<Box<RawValue>>,
 }
 
+/// The types of all commands.
+const TYPES: [&str; 12] = [
+    "hello",
+    "ping",
+    "auth.refresh",
+    "message.send",
+    "message.edit",
+    "message.delete",
+    "reaction.add",
+    "reaction.remove",
+    "typing.start",
+    "typing.stop",
+    "read.mark",
+    "sync",
+];
+
 /// A frame that is no command.
 pub(super) struct Unreadable {
     pub(super) id: Option<CommandId>,
@@ -41,7 +57,7 @@ struct Envelope {
 }
 
 /// What can be read of a frame that is no command.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Glimpse {
     r#type: Option<serde_json::Value>,
     id: Option<serde_json::Value>,
@@ -167,11 +183,13 @@ impl Command {
         let envelope: Result<Envelope, Error> = parse(frame);
         envelope.map(|Envelope { r#type, id, data }| Self { id, kind: r#type, data }).map_err(
             |error| {
-                let glimpse = parse::<Glimpse>(frame).ok();
-                let garbage = glimpse
-                    .as_ref()
-                    .is_none_or(|g| !matches!(g.r#type, Some(serde_json::Value::String(_))));
-                let id = glimpse.and_then(|glimpse| serde_json::from_value(glimpse.id?).ok());
+                let glimpse = parse::<Glimpse>(frame).unwrap_or_default();
+                let id = glimpse.id.and_then(|id| serde_json::from_value(id).ok());
+                let kind = glimpse.r#type.as_ref().and_then(serde_json::Value::as_str);
+                let garbage = kind.is_none();
+                // What a command that is not known here has in its envelope is not known either.
+                let unknown = kind.filter(|kind| !TYPES.contains(kind));
+                let error = unknown.map_or(error, unknown_type);
                 Unreadable { id, error, garbage }
             },
         )
@@ -181,6 +199,11 @@ impl Command {
     pub(super) fn data<T: DeserializeOwned>(&self) -> Result<T, Error> {
         parse(self.data.as_ref().map_or("{}", |data| data.get()).as_bytes())
     }
+}
+
+/// The refusal of a type that is not known here.
+pub(super) fn unknown_type(kind: &str) -> Error {
+    Error::UnknownType(kind.chars().take(64).collect())
 }
 
 /// `ok`.
@@ -234,5 +257,20 @@ mod tests {
             unreadable(r#"{"type":"ping","id":4,"extra":1}"#),
             (Some(CommandId::Number(4)), false)
         );
+    }
+
+    #[test]
+    fn a_newer_command_is_of_an_unknown_type_whatever_its_envelope() {
+        for (frame, newer) in [
+            (r#"{"type":"zzz.new","id":2,"trace":"abc"}"#, true),
+            (r#"{"type":"zzz.new"}"#, true),
+            (r#"{"type":"sync","id":2,"trace":"abc"}"#, false),
+        ] {
+            let Err(Unreadable { error, garbage, .. }) = Command::read(frame.as_bytes()) else {
+                panic!("{frame} was read")
+            };
+            assert!(!garbage);
+            assert_eq!(matches!(error, Error::UnknownType(kind) if kind == "zzz.new"), newer);
+        }
     }
 }

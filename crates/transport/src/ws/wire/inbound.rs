@@ -62,6 +62,10 @@ impl Inbound {
                     return Poll::Ready(Ok(Some(message)));
                 }
             }
+            // The codec refuses a long frame once it is there; by then it would have been kept.
+            if announced(&self.unread) > INBOUND_LIMIT as u64 {
+                return Poll::Ready(Err(ProtocolError::Overflow));
+            }
             if self.unread.is_empty() {
                 self.unread = BytesMut::new();
             }
@@ -124,6 +128,19 @@ impl Stream for Inbound {
         let message = ready!(self.poll_message(cx)).transpose();
         self.ended = matches!(message, None | Some(Ok(AggregatedMessage::Close(_)) | Err(_)));
         Poll::Ready(message)
+    }
+}
+
+/// How long the payload is going to be of the frame that begins here, as far as its head has come (RFC 6455, section 5.2).
+fn announced(unread: &[u8]) -> u64 {
+    match unread {
+        [_, length, high, low, ..] if length & 0x7f == 126 => {
+            u16::from_be_bytes([*high, *low]).into()
+        }
+        [_, length, rest @ ..] if length & 0x7f == 127 => {
+            rest.first_chunk().map_or(0, |length| u64::from_be_bytes(*length))
+        }
+        _ => 0,
     }
 }
 

@@ -135,3 +135,19 @@ async fn a_flood_is_interrupted_at_every_chunk() {
     turned.await;
     assert!(turns > 3, "{turns}");
 }
+
+/// Whoever announces more than a message may have is not waited for.
+#[tokio::test]
+async fn a_frame_that_is_too_long_is_refused_by_its_head() {
+    let most = (INBOUND_LIMIT as u64).to_be_bytes();
+    let more = (INBOUND_LIMIT as u64 + 1).to_be_bytes();
+    let head = |length: [u8; 8]| [&[0x81, 0xff][..], &length].concat();
+    for length in [more, [0, 0, 0, 0, 0x40, 0, 0, 0], [0x7f; 8]] {
+        let (_client, mut inbound) = pair(&head(length)).await;
+        assert!(matches!(inbound.next().await, Some(Err(ProtocolError::Overflow))), "{length:?}");
+    }
+    let (mut client, mut inbound) = pair(&head(most)).await;
+    client.write_all(&[0; 4]).await.unwrap();
+    client.write_all(&vec![b'x'; INBOUND_LIMIT]).await.unwrap();
+    assert!(matches!(inbound.next().await, Some(Ok(AggregatedMessage::Text(_)))));
+}
