@@ -72,7 +72,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
     // Taken before anything runs: a port in use is the commonest failure, and should cost nothing.
     let (listener, address) = bind(settings.listen)?;
-    let public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let public_url = public_url(&settings, address);
 
     let (services, tasks, hub) = (Tasks::default(), Arc::new(Tasks::default()), Hub::default());
     let ports = LivePorts {
@@ -175,8 +175,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 async fn work(settings: Settings) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let adapters = Adapters::open(&settings).await?;
-    let public_url =
-        settings.public_url.clone().unwrap_or_else(|| format!("http://{}", settings.listen));
+    let public_url = public_url(&settings, settings.listen);
     let (stop_jobs, mut jobs_stopped) = watch::channel(());
     let runner = Arc::new(adapters.runner(public_url));
     let mut working = tokio::spawn(runner.run(async move { drop(jobs_stopped.changed().await) }));
@@ -197,12 +196,36 @@ fn render(metrics: PrometheusHandle) -> Metrics {
 
 /// Browsers at the server's own address are let in whatever is configured.
 fn allowed_origins(settings: &Settings, public_url: &str, address: SocketAddr) -> Vec<String> {
-    let own = [
-        public_url.trim_end_matches('/').to_owned(),
-        format!("http://{address}"),
-        format!("http://localhost:{}", address.port()),
-    ];
-    settings.allowed_origins.iter().cloned().chain(own).collect()
+    settings.allowed_origins.iter().cloned().chain(own_origins(public_url, address)).collect()
+}
+
+fn own_origins(public_url: &str, address: SocketAddr) -> [String; 4] {
+    let at = |host: &str| format!("http://{host}:{}", address.port());
+    let public_url = public_url.trim_end_matches('/').to_owned();
+    [public_url, format!("http://{address}"), at("localhost"), at("127.0.0.1")]
+}
+
+/// Where browsers find the server, as far as it knows.
+fn public_url(settings: &Settings, address: SocketAddr) -> String {
+    if let Some(told) = &settings.public_url {
+        return told.clone();
+    }
+    let local = local_url(address);
+    if address.ip().is_unspecified() {
+        tracing::warn!(
+            "PARLANCE_PUBLIC_URL is not set: pages from elsewhere than {local} are refused, and mails link there"
+        );
+    }
+    local
+}
+
+/// Where a browser on this machine finds what listens there.
+fn local_url(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("http://localhost:{}", address.port())
+    } else {
+        format!("http://{address}")
+    }
 }
 
 fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
@@ -251,6 +274,26 @@ impl Stop {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_listens_everywhere_is_found_at_this_machine() {
+        for (listen, url) in [
+            ("0.0.0.0:8080", "http://localhost:8080"),
+            ("[::]:80", "http://localhost:80"),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("192.0.2.1:9", "http://192.0.2.1:9"),
+        ] {
+            let address: SocketAddr = listen.parse().expect("an address");
+            assert_eq!(local_url(address), url);
+            let own = own_origins("https://chat.example.com/", address);
+            assert!(own.contains(&local_url(address)) && own[0] == "https://chat.example.com");
         }
     }
 }
