@@ -1,5 +1,7 @@
 //! Starts the binary on a free port with a directory of its own, and speaks REST and WebSocket to it.
 
+mod socket;
+
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, ExitStatus, Stdio},
@@ -7,20 +9,20 @@ use std::{
     time::Duration,
 };
 
-use futures::{SinkExt, StreamExt};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    connect_async,
     tungstenite::{
-        Error, Message,
+        Error,
         client::IntoClientRequest,
         handshake::client::Response,
         http::{HeaderName, HeaderValue},
     },
 };
 
+pub(crate) use self::socket::Socket;
 use crate::home::Home;
 
 /// Longer than anything should take, even on a busy machine.
@@ -43,14 +45,6 @@ pub(crate) struct Person {
     pub(crate) refresh: String,
     url: String,
     http: reqwest::Client,
-}
-
-pub(crate) struct Socket {
-    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    next_id: i64,
-    /// Events that came while a reply was awaited.
-    events: Vec<Value>,
-    pub(crate) hello: Value,
 }
 
 impl Server {
@@ -300,7 +294,7 @@ impl Person {
     /// The same, by a handshake with more headers.
     pub(crate) async fn open_with(&self, headers: &[(&'static str, &str)]) -> Socket {
         let (stream, _) = self.shake_hands(headers).await.expect("a socket");
-        Socket { stream, next_id: 0, events: vec![], hello: Value::Null }
+        Socket::on(stream)
     }
 
     /// The status of the answer to a handshake, and the subprotocol that was selected.
@@ -322,7 +316,7 @@ impl Person {
     async fn shake_hands(
         &self,
         headers: &[(&'static str, &str)],
-    ) -> Result<(WebSocketStream<MaybeTlsStream<TcpStream>>, Response), Error> {
+    ) -> Result<(socket::Stream, Response), Error> {
         let url = format!("{}/api/v1/ws", self.url.replace("http://", "ws://"));
         let mut request = url.into_client_request()?;
         for (name, value) in headers {
@@ -350,155 +344,6 @@ impl Person {
     /// Enters a workspace.
     pub(crate) async fn join(&self, code: &str) {
         self.post("/workspaces/join", json!({ "join_code": code })).await;
-    }
-}
-
-impl Socket {
-    /// Sends a command and waits for its reply.
-    pub(crate) async fn command(&mut self, kind: &str, data: Value) -> Value {
-        let id = self.begin(kind, data).await;
-        self.reply(id).await
-    }
-
-    /// Waits for the reply to a command.
-    pub(crate) async fn reply(&mut self, id: i64) -> Value {
-        loop {
-            let frame = self.frame().await;
-            if frame["id"] == id && (frame["type"] == "ok" || frame["type"] == "error") {
-                return frame;
-            }
-            self.events.push(frame);
-        }
-    }
-
-    /// Sends a command and waits for nothing.
-    pub(crate) async fn begin(&mut self, kind: &str, data: Value) -> i64 {
-        self.next_id += 1;
-        let frame = json!({ "type": kind, "id": self.next_id, "data": data });
-        self.stream.send(Message::text(frame.to_string())).await.expect("sent");
-        self.next_id
-    }
-
-    pub(crate) async fn say(&mut self, conversation: &str, text: &str) -> Value {
-        let data = json!({ "conversation_id": conversation, "client_msg_id": text, "text": text });
-        let reply = self.command("message.send", data).await;
-        assert_eq!(reply["type"], "ok", "{reply}");
-        reply["data"]["message"].clone()
-    }
-
-    /// Waits for the good answers of so many commands.
-    pub(crate) async fn answers(&mut self, mut count: usize) {
-        while count > 0 {
-            let frame = self.frame().await;
-            match frame["type"].as_str() {
-                Some("ok") => count -= 1,
-                Some("error") => panic!("{frame}"),
-                _ => {}
-            }
-        }
-    }
-
-    /// The next event of a type; those before it are passed over.
-    pub(crate) async fn event(&mut self, kind: &str) -> Value {
-        self.event_of(&[kind]).await
-    }
-
-    /// The next event of any of these types; those before it are passed over.
-    pub(crate) async fn event_of(&mut self, kinds: &[&str]) -> Value {
-        let wanted = |event: &Value| kinds.iter().any(|kind| event["type"] == *kind);
-        while !self.events.is_empty() {
-            let event = self.events.remove(0);
-            if wanted(&event) {
-                return event;
-            }
-        }
-        loop {
-            let frame = self.frame().await;
-            if wanted(&frame) {
-                return frame;
-            }
-        }
-    }
-
-    /// All that has come before the reply to a command that the server answers at once.
-    pub(crate) async fn settled(&mut self) -> Vec<Value> {
-        self.command("ping", json!({})).await;
-        std::mem::take(&mut self.events)
-    }
-
-    /// All that has come by the time that each of these texts has.
-    pub(crate) async fn until_texts(&mut self, texts: &[&str]) -> Vec<Value> {
-        let mut frames = std::mem::take(&mut self.events);
-        let come = |frames: &[Value], text: &str| {
-            frames.iter().any(|frame| frame["type"] != "ok" && frame.to_string().contains(text))
-        };
-        let all = timeout(PATIENCE, async {
-            while !texts.iter().all(|text| come(&frames, text)) {
-                frames.push(self.frame().await);
-            }
-        });
-        let in_time = all.await.is_ok();
-        assert!(
-            in_time,
-            "waited in vain for {texts:?} after {frames:?}, welcomed by {}",
-            self.hello
-        );
-        frames
-    }
-
-    /// The code with which the server closes.
-    pub(crate) async fn closed(&mut self) -> u16 {
-        timeout(PATIENCE, self.rest()).await.expect("an end").1
-    }
-
-    /// All that comes before the server closes, and the code with which it does.
-    pub(crate) async fn rest(&mut self) -> (Vec<Value>, u16) {
-        let mut frames = std::mem::take(&mut self.events);
-        loop {
-            match timeout(PATIENCE, self.stream.next()).await.expect("an end") {
-                Some(Ok(Message::Text(text))) => {
-                    frames.push(serde_json::from_str(&text).expect("JSON"));
-                }
-                Some(Ok(Message::Close(Some(close)))) => return (frames, close.code.into()),
-                Some(Ok(_)) => {}
-                other => panic!("ended without a close frame: {other:?}"),
-            }
-        }
-    }
-
-    pub(crate) async fn send_raw(&mut self, message: Message) {
-        self.stream.send(message).await.expect("sent");
-    }
-
-    /// The next ping or pong; what comes before it is passed over.
-    pub(crate) async fn control(&mut self) -> Message {
-        let control = async {
-            loop {
-                match self.stream.next().await {
-                    Some(Ok(control @ (Message::Ping(_) | Message::Pong(_)))) => return control,
-                    Some(Ok(_)) => {}
-                    other => panic!("neither ping nor pong: {other:?}"),
-                }
-            }
-        };
-        timeout(PATIENCE, control).await.expect("a ping or pong in time")
-    }
-
-    /// The next frame, whatever it is.
-    pub(crate) async fn frame(&mut self) -> Value {
-        // Pings do not count: the server sends them however long nothing else comes.
-        let frame = async {
-            loop {
-                match self.stream.next().await {
-                    Some(Ok(Message::Text(text))) => {
-                        return serde_json::from_str(&text).expect("JSON");
-                    }
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    other => panic!("no frame: {other:?}"),
-                }
-            }
-        };
-        timeout(PATIENCE, frame).await.expect("a frame in time")
     }
 }
 
