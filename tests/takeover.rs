@@ -108,10 +108,10 @@ async fn what_follows_a_close_frame_is_not_done() {
     ada.connect().await.say(&general, "later").await;
     let history = format!("/conversations/{general}/messages");
     until("the send before it is done", async || {
-        let texts = ada.get(&history).await;
-        let texts: Vec<_> = texts["items"].as_array().expect("a page").iter().collect();
-        assert!(texts.iter().all(|message| message["text"] != "behind"), "{texts:?}");
-        texts.len() == 2
+        let page = ada.get(&history).await;
+        let messages = page["items"].as_array().expect("a page");
+        assert!(messages.iter().all(|message| message["text"] != "behind"), "{page}");
+        messages.len() == 2
     })
     .await;
 }

@@ -249,17 +249,22 @@ pub(crate) fn entered(entry: &Entry) -> Vec<Event> {
     if !entry.entered {
         return vec![];
     }
-    let (user_id, conversation_id) = (entry.membership.user_id, entry.summary.conversation.id);
+    came_in(entry.membership.user_id, &entry.summary, entry.access_rev).into()
+}
+
+/// What it tells that somebody is in a conversation from now on.
+pub(crate) fn came_in(user_id: UserId, summary: &Summary, access_rev: u64) -> [Event; 2] {
+    let conversation_id = summary.conversation.id;
     let told = Event::Conversation {
         conversation_id,
         about: Some(Subject::Participant(conversation_id, user_id)),
         frame: Frame::member_joined(conversation_id, user_id),
     };
     // The others first: the newcomer has just been told by `conversation.joined`.
-    vec![told, joined(user_id, &entry.summary, entry.access_rev)]
+    [told, joined(user_id, summary, access_rev)]
 }
 
-pub(crate) fn joined(user_id: UserId, summary: &Summary, access_rev: u64) -> Event {
+fn joined(user_id: UserId, summary: &Summary, access_rev: u64) -> Event {
     Event::Joined {
         conversation_id: summary.conversation.id,
         user_id,

@@ -8,7 +8,7 @@ use parlance_domain::{
 
 use crate::{
     Caller, Error, Result, Tasks,
-    channels::{entered, joined},
+    channels::{came_in, entered},
     jobs::{Job, Task},
     live::{Event, Frame, Live},
     ports::{
@@ -259,13 +259,7 @@ fn admitted(admission: &Admission) -> Vec<Event> {
         },
     ];
     events.extend(entered(general));
-    for dm in dms {
-        let (user_id, conversation_id) = (member.user_id, dm.summary.conversation.id);
-        // Their peer, who may write again.
-        let frame = Frame::member_joined(conversation_id, user_id);
-        let about = Some(Subject::Participant(conversation_id, user_id));
-        events.push(Event::Conversation { conversation_id, about, frame });
-        events.push(joined(user_id, &dm.summary, dm.access_rev));
-    }
+    // Their peers, too, who may write again.
+    events.extend(dms.iter().flat_map(|dm| came_in(member.user_id, &dm.summary, dm.access_rev)));
     events
 }
