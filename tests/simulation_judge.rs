@@ -27,6 +27,11 @@ struct Book {
     ended: BTreeMap<(UserId, ConversationId), u64>,
     /// The same of everything, for a session that was ended.
     signed_out: BTreeMap<SessionId, BTreeMap<ConversationId, u64>>,
+    /// When changes of the workspace began, by the name that each gave it, and what had ended by when: all in one count.
+    begun: BTreeMap<String, u64>,
+    expelled: BTreeMap<UserId, u64>,
+    revoked: BTreeMap<SessionId, u64>,
+    moments: u64,
     read: BTreeMap<(UserId, ConversationId), u64>,
     /// Up to which rev a connection has been told of a conversation: none before its replay.
     told: BTreeMap<(u64, ConversationId), Option<u64>>,
@@ -49,6 +54,10 @@ impl Judge {
             acknowledged: vec![],
             ended: BTreeMap::new(),
             signed_out: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            expelled: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+            moments: 0,
             read: BTreeMap::new(),
             told: BTreeMap::new(),
         })))
@@ -106,6 +115,27 @@ impl Judge {
         let mut book = self.book();
         let heads = conversations.iter().map(|id| (*id, head(&book.store, *id))).collect();
         book.signed_out.insert(session, heads);
+        let now = book.moment();
+        book.revoked.insert(session, now);
+    }
+
+    /// Somebody's removal from the workspace was acknowledged.
+    pub(crate) fn expelled(&self, user: UserId) {
+        let mut book = self.book();
+        let now = book.moment();
+        book.expelled.insert(user, now);
+    }
+
+    /// Somebody may be on their way back into the workspace.
+    pub(crate) fn returns(&self, user: UserId) {
+        self.book().expelled.remove(&user);
+    }
+
+    /// The workspace is about to be given a name that it never had.
+    pub(crate) fn renames(&self, name: &str) {
+        let mut book = self.book();
+        let now = book.moment();
+        book.begun.insert(name.to_owned(), now);
     }
 
     /// A connection is about to be told this snapshot; `pending` are replayed first.
@@ -120,7 +150,17 @@ impl Judge {
 
     /// A frame was queued for a connection.
     pub(crate) fn delivered(&self, serial: u64, to: &Caller, event: &Value) {
-        let Some(conversation) = event["conversation_id"].as_str() else { return };
+        if event["type"] == "workspace.updated" {
+            return self.book().renamed(serial, to, &text(&event["data"]["workspace"], "name"));
+        }
+        let Some(conversation) = event["conversation_id"].as_str() else {
+            let kind = event["type"].as_str().unwrap_or("?");
+            let who = &to.account.display_name;
+            return self.note(format!(
+                "connection {serial} of {who}: {kind} {}",
+                event["data"]["user_id"]
+            ));
+        };
         let conversation = ConversationId(conversation.parse().expect("an id"));
         let mut book = self.book();
         let key = (serial, conversation);
@@ -228,6 +268,25 @@ impl Book {
     fn note(&mut self, what: impl Display) {
         let at = self.began.elapsed().as_millis();
         self.trace.push(format!("{at:>6} ms  {what}"));
+    }
+
+    fn moment(&mut self) -> u64 {
+        self.moments += 1;
+        self.moments
+    }
+
+    /// A connection is told the workspace's new name.
+    fn renamed(&mut self, serial: u64, to: &Caller, name: &str) {
+        let begun = self.begun.get(name).copied().unwrap_or(0);
+        let ended = self.expelled.get(&to.id()).into_iter().chain(self.revoked.get(&to.session_id));
+        let late = ended.min().is_some_and(|ended| *ended < begun);
+        let what =
+            format!("connection {serial} of {} was told the name {name}", to.account.display_name);
+        if late {
+            self.broken(format!("{what} after the end"));
+        } else {
+            self.note(what);
+        }
     }
 
     fn broken(&mut self, what: impl Display) {

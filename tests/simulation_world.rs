@@ -10,7 +10,7 @@ use std::{
 
 use parlance_application::{Caller, Signup};
 use parlance_domain::{
-    ChannelName, ConversationId, DisplayName, JoinCode, Topic, UserId, WorkspaceName,
+    ChannelName, ConversationId, DisplayName, JoinCode, Topic, UserId, Workspace, WorkspaceName,
 };
 use parlance_embedded::EmbeddedStore;
 use parlance_testkit::{TestAmbient, email, password};
@@ -49,6 +49,7 @@ struct World {
     ground: Ground,
     cluster: Cluster,
     people: Vec<Person>,
+    workspace: Workspace,
     channels: Vec<ConversationId>,
     quiet: Arc<AtomicBool>,
 }
@@ -79,15 +80,15 @@ impl World {
             serials: Arc::default(),
         };
         ground.judge.note(format!("seed {seed}: {climate:?}"));
-        let (people, channels) = Self::people(&ground).await;
+        let (people, workspace, channels) = Self::people(&ground).await;
         let nodes = (0..NODES).map(|_| Some(Node::start(&ground))).collect();
         let cluster = Arc::new(Mutex::new(nodes));
-        Self { ground, cluster, people, channels, quiet: Arc::default() }
+        Self { ground, cluster, people, workspace, channels, quiet: Arc::default() }
     }
 
     /// Five people, of whom the first is the admin, in `general`, a public, a private channel and a DM; on a node of its own
     /// that nothing happens to.
-    async fn people(ground: &Ground) -> (Vec<Person>, Vec<ConversationId>) {
+    async fn people(ground: &Ground) -> (Vec<Person>, Workspace, Vec<ConversationId>) {
         let node = Node::start(&ground.in_good_weather());
         let app = &node.app;
         let mut people = Vec::new();
@@ -124,7 +125,7 @@ impl World {
         let peer = people[1].caller().id();
         app.channels.open_dm(admin, workspace.id, peer).await.expect("is opened");
         node.crash(&ground.bus);
-        (people, channels)
+        (people, workspace, channels)
     }
 
     async fn play(self) -> Outcome {
@@ -174,7 +175,7 @@ impl World {
         let Ground { chance, judge, bus, .. } = &self.ground;
         let at = chance.index(NODES);
         let node = self.cluster.lock().expect("no panic")[at].clone();
-        match (chance.below(12), node) {
+        match (chance.below(15), node) {
             (0 | 1, Some(node)) => {
                 judge.note(format!("node {at} crashes"));
                 self.cluster.lock().expect("no panic")[at] = None;
@@ -223,6 +224,8 @@ impl World {
             }
             (8..=10, Some(node)) => self.change_access(&node).await,
             (11, Some(node)) => self.sign_out(&node).await,
+            (12, Some(node)) => self.expel(&node).await,
+            (13 | 14, Some(node)) => self.rename(&node).await,
             _ => {}
         }
     }
@@ -244,6 +247,53 @@ impl World {
             let outcome = node.app.channels.add_member(admin, channel, whom).await;
             judge.note(format!("{whom} is added to {channel}: {:?}", outcome.err()));
         }
+    }
+
+    /// Somebody loses their place in the workspace, and is back in all of it a little later.
+    async fn expel(&self, node: &Node) {
+        let Ground { chance, judge, .. } = &self.ground;
+        let (admin, id) = (self.people[0].caller(), self.workspace.id);
+        let whom = self.people[1 + chance.index(PEOPLE - 1)].caller.clone();
+        let user = whom.lock().expect("no panic").id();
+        let outcome = node.app.workspaces.remove_member(&admin, id, user).await;
+        judge.note(format!("{user} is removed from the workspace: {:?}", outcome.as_ref().err()));
+        if outcome.is_ok() {
+            judge.expelled(user);
+            for conversation in self.conversations() {
+                judge.removed(&[user], conversation);
+            }
+        }
+        let (ground, after) = (self.ground.clone(), chance.millis(3_000));
+        let (channels, all) = (self.channels.clone(), self.conversations());
+        let code = self.workspace.join_code.as_deref().and_then(|code| JoinCode::parse(code).ok());
+        tokio::spawn(async move {
+            sleep(after).await;
+            let judge = &ground.judge;
+            judge.returns(user);
+            for conversation in all {
+                judge.readmitted(user, conversation);
+            }
+            let door = Node::start(&ground.in_good_weather());
+            let whom = whom.lock().expect("no panic").clone();
+            let back = door.app.workspaces.join(&whom, code.expect("a code")).await;
+            judge.note(format!("{user} is back in the workspace: {:?}", back.err()));
+            for channel in channels {
+                let added = door.app.channels.add_member(&admin, channel, user).await;
+                judge.note(format!("{user} is back in {channel}: {:?}", added.err()));
+            }
+            door.crash(&ground.bus);
+        });
+    }
+
+    /// The workspace gets a name that it never had.
+    async fn rename(&self, node: &Node) {
+        let Ground { judge, serials, .. } = &self.ground;
+        let name = format!("Acme {}", serials.fetch_add(1, Ordering::Relaxed));
+        judge.renames(&name);
+        let parsed = WorkspaceName::parse(&name).expect("a name");
+        let admin = self.people[0].caller();
+        let outcome = node.app.workspaces.rename(&admin, self.workspace.id, parsed).await;
+        judge.note(format!("the workspace is now {name}: {:?}", outcome.err()));
     }
 
     /// Somebody's session ends, and they come back with another one.

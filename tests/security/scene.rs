@@ -167,6 +167,12 @@ impl Scene {
         self.bobs[node].begin("message.send", send).await
     }
 
+    /// Ada gives the workspace a name, through a node.
+    pub(super) async fn rename(&self, node: usize, name: &str) {
+        let path = format!("/workspaces/{}", self.workspace);
+        self.ada_calls_for(node, Method::PATCH, &path, json!({ "name": name })).await;
+    }
+
     /// Ada makes a call through the first node.
     pub(super) async fn ada_calls(&self, method: Method, path: &str, body: Value) {
         self.ada_calls_for(0, method, path, body).await;

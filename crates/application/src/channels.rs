@@ -271,6 +271,7 @@ fn joined(user_id: UserId, summary: &Summary, access_rev: u64) -> Event {
         rev: summary.conversation.rev,
         access_rev,
         read_seq: summary.read.read_seq,
+        workspace_id: Some(summary.conversation.workspace_id),
         frame: Frame::joined(summary),
     }
 }

@@ -95,7 +95,12 @@ impl Hello {
             (summary.conversation.id, summary.read.read_seq)
         };
         let read = snapshot.conversations.iter().map(read).collect();
-        let attachment = Attachment { workspaces, conversations, pending, read };
+        let home = |entry: &SnapshotEntry| {
+            let conversation = &entry.summary.conversation;
+            (conversation.id, conversation.workspace_id)
+        };
+        let homes = snapshot.conversations.iter().map(home).collect();
+        let attachment = Attachment { workspaces, conversations, pending, read, homes };
         self.live.attach(connection, attachment).await;
     }
 

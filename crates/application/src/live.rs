@@ -10,6 +10,7 @@ mod connections;
 mod event;
 mod feed;
 mod frame;
+mod gate;
 mod interned;
 mod joined;
 mod listeners;

@@ -204,10 +204,10 @@ impl Workspaces {
                 let about = Some(Subject::Participant(conversation_id, user));
                 events.push(Event::Conversation { conversation_id, about, frame });
             }
+            events.push(Event::WorkspaceLeft { workspace_id: id, user_id: user });
             let frame = Frame::workspace_member_left(id, user);
             let about = Some(Subject::Member(id, user));
             events.push(Event::Workspace { workspace_id: id, about, frame });
-            events.push(Event::WorkspaceLeft { workspace_id: id, user_id: user });
             Ok(((), events))
         })
         .await

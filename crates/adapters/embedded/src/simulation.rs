@@ -9,9 +9,10 @@ use parlance_application::{
     ports::store::{Changes, Head, Look, Readers, State, Subject},
 };
 use parlance_domain::{
-    ConversationAction, ConversationId, Message, SessionId, Timestamp, UserId, WorkspaceId,
+    ConversationAction, ConversationId, Message, Role, SessionId, Timestamp, UserId, Workspace,
+    WorkspaceId,
 };
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use crate::{
@@ -22,7 +23,8 @@ use crate::{
     error::{Tx, sql},
     history, migrate,
     owners::Owners,
-    rows::{message, message_sql, num},
+    rows::{at, message, message_sql, num},
+    workspaces::membership,
 };
 
 /// What may go wrong on a node's way to the store.
@@ -148,7 +150,7 @@ impl Changes for EmbeddedStore {
                 } else {
                     vec![]
                 },
-                // The counts are played, the traces are not.
+                // The bus loses what only a trace would tell, and nothing here looks for that.
                 traces: vec![],
                 marks: vec![],
                 session_rev: session_rev(conn)?,
@@ -206,6 +208,10 @@ impl Changes for EmbeddedStore {
         .await
     }
 
+    async fn session_rev(&self) -> Result<u64> {
+        self.read(session_rev).await
+    }
+
     async fn workspace_members(
         &self,
         workspace: WorkspaceId,
@@ -223,9 +229,46 @@ impl Changes for EmbeddedStore {
         .await
     }
 
-    async fn states(&self, _of: Vec<Subject>) -> Result<Vec<(Subject, State)>> {
-        Ok(vec![])
+    async fn states(&self, of: Vec<Subject>) -> Result<Vec<(Subject, State)>> {
+        self.read(move |conn| {
+            let mut found = Vec::with_capacity(of.len());
+            for subject in of {
+                found.extend(present(conn, subject)?.map(|state| (subject, state)));
+            }
+            Ok(found)
+        })
+        .await
     }
+}
+
+fn present(conn: &Connection, subject: Subject) -> Tx<Option<State>> {
+    Ok(match subject {
+        Subject::Workspace(id) => Some(shared(conn, id)?.map_or(State::Gone, State::Workspace)),
+        Subject::Member(id, user) | Subject::Role(id, user) => match shared(conn, id)? {
+            Some(workspace) if role_in(conn, user, id)?.is_some() => {
+                Some(State::Member(Box::new((membership(conn, id, user)?, workspace))))
+            }
+            Some(_) => Some(State::Gone),
+            None => None,
+        },
+        Subject::Participant(id, user) => see(conn, Some(user), id)?.map(|seen| {
+            let inside =
+                seen.read_seq.is_some() && seen.standing.permits(ConversationAction::Read).is_ok();
+            if inside { State::Inside } else { State::Gone }
+        }),
+    })
+}
+
+/// A workspace as a member sees it.
+fn shared(conn: &Connection, id: WorkspaceId) -> Tx<Option<Workspace>> {
+    let workspace = |row: &Row<'_>| {
+        let (name, created_at) = (row.get(0)?, at(row, 1)?);
+        Ok(Workspace { id, name, role: Role::Member, join_code: None, created_at })
+    };
+    let mut named = conn.prepare_cached(
+        "SELECT name, created_at FROM workspaces WHERE id = ?1 AND deleted_at IS NULL",
+    )?;
+    Ok(named.query_row([id.0], workspace).optional()?)
 }
 
 fn heads(conn: &Connection) -> Tx<Vec<Head>> {

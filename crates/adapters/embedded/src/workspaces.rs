@@ -313,7 +313,7 @@ pub(crate) fn all(conn: &Connection, actor: UserId) -> Tx<Vec<Workspace>> {
         .collect::<Result<_, _>>()?)
 }
 
-fn membership(conn: &Connection, id: WorkspaceId, user: UserId) -> Tx<Member> {
+pub(crate) fn membership(conn: &Connection, id: WorkspaceId, user: UserId) -> Tx<Member> {
     Ok(conn
         .prepare_cached(member_sql!("AND m.user_id = ?2"))?
         .query_row(params![id.0, user.0], |row| member(row, id))?)

@@ -81,6 +81,11 @@ impl Changes for MongoStore {
         Ok(of.into_iter().filter(|session| !live.contains(session)).collect())
     }
 
+    async fn session_rev(&self) -> Result<u64> {
+        let count = self.one::<CountDoc>(doc! { "_id": SESSION_REV }).await?;
+        Ok(count.map_or(0, |count| num(count.value)))
+    }
+
     async fn workspace_members(
         &self,
         workspace: WorkspaceId,
@@ -102,8 +107,7 @@ impl MongoStore {
         // Before the queries: what is written while they run belongs to the next look too. What no majority has yet cannot
         // be read, so the next look begins before it.
         let now = at(majority_time(&self.db).await?);
-        let count = self.one::<CountDoc>(doc! { "_id": SESSION_REV }).await?;
-        let session_rev = count.map_or(0, |count| num(count.value));
+        let session_rev = self.session_rev().await?;
         let Some(since) = since else {
             return Ok(Look {
                 heads: Vec::new(),

@@ -23,6 +23,7 @@ use super::{
     attaching::Scope,
     connections::{Connection, Connections},
     feed::{Feed, Step},
+    gate::Gate,
     listeners::Sharing,
     node::{Attachment, Peers},
     replay_frame,
@@ -43,6 +44,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const RECONNECT_AFTER_MS: u64 = 1_000;
 
 pub(super) use peers::News;
+use states::Present;
 
 pub(super) enum Input {
     Register {
@@ -109,9 +111,14 @@ pub(super) struct Actor {
     workspaces: HashMap<WorkspaceId, HashSet<ConnectionId>>,
     /// Who has been told of a conversation, and joins its feed only after the replay.
     pending: HashMap<ConversationId, HashSet<ConnectionId>>,
+    /// Of which workspace conversations are that somebody here listens to.
+    homes: HashMap<ConversationId, WorkspaceId>,
     typing: Typing,
     peers: Option<Peers>,
     told: Told,
+    gate: Gate,
+    /// What the store has said of what waits, until all sessions are known that had ended by then.
+    present: Option<Present>,
     /// The node goes away, and takes nobody in any more.
     draining: bool,
     /// All sessions of this node that ended up to this count of the store are known, and closed.
@@ -146,9 +153,12 @@ impl Actor {
             sharing: Sharing::default(),
             workspaces: HashMap::default(),
             pending: HashMap::default(),
+            homes: HashMap::default(),
             typing: Typing::default(),
             peers,
             told: Told::default(),
+            gate: Gate::default(),
+            present: None,
             draining: false,
             session_rev: 0,
             session_beyond: 0,
@@ -168,6 +178,7 @@ impl Actor {
                 input = inputs.recv() => match input {
                     Some(input) => {
                         self.take(input).await;
+                        self.ask_gate();
                         self.choose_topics();
                     }
                     None => return,
@@ -184,6 +195,8 @@ impl Actor {
                 self.unconfirmed.clear();
                 self.connections.forget_shown(now);
                 self.ask_sessions();
+                self.gate.retry();
+                self.ask_gate();
                 self.retry().await;
             }
         }
@@ -382,10 +395,13 @@ impl Actor {
         told
     }
 
-    /// Has a frame held for all connections that are being attached: which of them it concerns is known only later.
-    fn hold(&mut self, scope: Scope, frame: &Frame) {
-        for attaching in self.connections.attaching() {
-            attaching.hold(scope, Some(frame));
+    /// Has a frame held for all connections that are being attached, if their user may hear it: which of them it concerns is
+    /// known only later.
+    fn hold(&mut self, scope: Scope, frame: &Frame, may_hear: impl Fn(UserId) -> bool) {
+        for (user, attaching) in self.connections.attaching() {
+            if may_hear(user) {
+                attaching.hold(scope, Some(frame));
+            }
         }
     }
 }

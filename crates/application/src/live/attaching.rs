@@ -7,7 +7,9 @@
 //!    (`what_the_snapshot_shows_is_not_told`, `what_a_later_change_of_access_has_overtaken_is_not_told`).
 //! 3. A read mark is told that goes beyond what the snapshot or the way in shows, whichever came first
 //!    (`a_read_mark_is_told_that_goes_beyond_what_was_shown`).
-//! 4. It holds [`HELD`] events at most: of whom more came has to begin anew (`more_than_is_held_begins_anew`).
+//! 4. The user's way out of a workspace is told only if no way in came after it: a client that is told of it forgets all that
+//!    it knows of the workspace (`who_is_back_in_a_workspace_is_not_told_that_they_left_it`).
+//! 5. It holds [`HELD`] events at most: of whom more came has to begin anew (`more_than_is_held_begins_anew`).
 
 use parlance_domain::{ConversationId, WorkspaceId};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
@@ -31,6 +33,7 @@ pub(super) enum Scope {
     Read(ConversationId, u64),
     WorkspaceJoined(WorkspaceId),
     WorkspaceLeft(WorkspaceId),
+    WorkspaceDeleted(WorkspaceId),
     Workspace(WorkspaceId),
 }
 
@@ -46,6 +49,8 @@ pub(super) struct Attached {
     /// What it is to be told first.
     pub(super) told: Vec<Frame>,
     pub(super) workspaces: HashSet<WorkspaceId>,
+    /// Those that the user has left, and how that is told.
+    pub(super) left: HashMap<WorkspaceId, Option<Frame>>,
     pub(super) joined: Vec<Head>,
     /// What it joins after a replay.
     pub(super) pending: Vec<Head>,
@@ -68,7 +73,7 @@ impl Attaching {
         if self.overflowed {
             return None;
         }
-        let Attachment { workspaces, mut conversations, mut pending, read } = to;
+        let Attachment { workspaces, mut conversations, mut pending, read, homes: _ } = to;
         let mut this = Attached::default();
         this.workspaces.extend(workspaces);
         this.read.extend(read);
@@ -108,10 +113,19 @@ impl Attaching {
                     continue;
                 }
                 Scope::WorkspaceJoined(id) => {
+                    this.left.remove(&id);
                     this.workspaces.insert(id);
                     true
                 }
-                Scope::WorkspaceLeft(id) => this.workspaces.remove(&id),
+                Scope::WorkspaceLeft(id) => {
+                    if this.workspaces.remove(&id) {
+                        this.left.insert(id, frame);
+                    }
+                    continue;
+                }
+                Scope::WorkspaceDeleted(id) => {
+                    this.left.remove(&id).is_some() | this.workspaces.remove(&id)
+                }
                 Scope::Workspace(id) => this.workspaces.contains(&id),
             };
             if concerns {
@@ -157,7 +171,8 @@ mod tests {
         let attachment = Attachment { conversations, read, ..Attachment::default() };
         let attached = attaching.attach(attachment).expect("few are held");
         let number = |frame: &Frame| serde_json::from_slice(frame.bytes()).expect("a number");
-        (attached.told.iter().map(number).collect(), attached.joined)
+        let left = attached.left.values().flatten();
+        (attached.told.iter().chain(left).map(number).collect(), attached.joined)
     }
 
     #[test]
@@ -177,6 +192,16 @@ mod tests {
         let (joined, left) = (Scope::WorkspaceJoined(TEAM), Scope::WorkspaceLeft(TEAM));
         let told = [of, left, joined, of, left, of];
         assert_eq!(attach(&told, vec![]).0, [2, 3, 4]);
+        let told = [joined, left, Scope::WorkspaceDeleted(TEAM), of];
+        assert_eq!(attach(&told, vec![]).0, [0, 2]);
+    }
+
+    #[test]
+    fn who_is_back_in_a_workspace_is_not_told_that_they_left_it() {
+        let (joined, left) = (Scope::WorkspaceJoined(TEAM), Scope::WorkspaceLeft(TEAM));
+        assert!(attach(&[left], vec![]).0.is_empty(), "they were not in it");
+        assert_eq!(attach(&[joined, left], vec![]).0, [0, 1]);
+        assert_eq!(attach(&[joined, left, joined], vec![]).0, [0, 2]);
     }
 
     #[test]

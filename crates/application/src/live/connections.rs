@@ -175,9 +175,9 @@ impl Connections {
         self.sessions.keys().copied().collect()
     }
 
-    /// Those between registration and attachment.
-    pub(super) fn attaching(&mut self) -> impl Iterator<Item = &mut Attaching> {
-        self.all.values_mut().filter_map(|connection| connection.attaching.as_mut())
+    /// Those between registration and attachment, with their users.
+    pub(super) fn attaching(&mut self) -> impl Iterator<Item = (UserId, &mut Attaching)> {
+        self.all.values_mut().filter_map(|c| Some((c.user_id, c.attaching.as_mut()?)))
     }
 }
 

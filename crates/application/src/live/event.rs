@@ -41,6 +41,9 @@ pub enum Event {
         /// How far `frame` shows that they have read. A node of an earlier version does not say.
         #[serde(default)]
         read_seq: u64,
+        /// Of which workspace. A node of an earlier version does not say.
+        #[serde(default)]
+        workspace_id: Option<WorkspaceId>,
         /// For that person.
         #[serde(skip)]
         frame: Frame,

@@ -76,6 +76,8 @@ pub struct Attachment {
     pub pending: Vec<Head>,
     /// How far the client has been told that its user has read.
     pub read: Vec<(ConversationId, u64)>,
+    /// Of which workspace each conversation is.
+    pub homes: Vec<(ConversationId, WorkspaceId)>,
 }
 
 impl Live {

@@ -1,8 +1,8 @@
-//! Which state events this node has told, without I/O: what the bus and this node tell goes in, and what looks at the
-//! store find; out comes what is still to be asked of the store, and whether its answer is news.
+//! Which state events this node has told, without I/O: what was told goes in, and what looks at the store find; out comes
+//! what is still to be asked of the store, and whether its answer is news.
 //!
-//! 1. A change is asked for once, at the first look that shows it, however many show it; and again if the store did not
-//!    answer (`a_change_is_asked_for_once`, `what_was_not_answered_is_asked_for_again`).
+//! 1. A change is asked for once, at the first look that shows it, however many show it; and again if there was no room for
+//!    the question (`a_change_is_asked_for_once`, `what_was_not_answered_is_asked_for_again`).
 //! 2. What was told in the same state since the last look but one is no news
 //!    (`what_was_told_is_no_news`, `another_state_is_news`).
 //! 3. What was told before that says nothing of a change that a look shows only now: somebody may have come since and seen
@@ -18,7 +18,7 @@ use std::{
 use parlance_domain::{ConversationId, Timestamp, UserId};
 use rustc_hash::{FxHashMap as HashMap, FxHasher};
 
-use super::{Event, Frame};
+use super::Frame;
 use crate::ports::store::{Mark, Subject};
 
 /// The most notes of each kind.
@@ -30,61 +30,25 @@ const SHOWN: Duration = Duration::from_secs(30);
 pub(super) struct Told {
     /// The last state told of each, as a hash of its frame: since the last look, before it, and before the one before. The
     /// third is for answers that are on their way.
-    frames: [HashMap<Telling, u64>; 3],
+    frames: [HashMap<Subject, u64>; 3],
     /// The stamps that looks have shown.
     shown: HashMap<Subject, Timestamp>,
     marks: HashMap<(UserId, ConversationId), u64>,
 }
 
-/// What is told, and to whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Telling {
-    /// To all whom a subject concerns.
-    Of(Subject),
-    /// That a person has come into a workspace, to themselves.
-    Own(Subject),
-}
-
-impl Telling {
-    pub(super) fn by(event: &Event) -> Option<Self> {
-        match event {
-            Event::Workspace { about, .. } | Event::Conversation { about, .. } => {
-                about.map(Self::Of)
-            }
-            Event::WorkspaceDeleted { workspace_id, .. } => {
-                Some(Self::Of(Subject::Workspace(*workspace_id)))
-            }
-            Event::WorkspaceJoined { workspace_id, user_id, .. } => {
-                Some(Self::Own(Subject::Member(*workspace_id, *user_id)))
-            }
-            _ => None,
-        }
-    }
-}
-
 impl Told {
     /// Something has been told, whoever was there to hear it.
-    pub(super) fn note(&mut self, telling: Telling, frame: &Frame) {
+    pub(super) fn note(&mut self, subject: Subject, frame: &Frame) {
         let [newest, ..] = &mut self.frames;
         if newest.len() < BOUND {
-            newest.insert(telling, hash(frame));
+            newest.insert(subject, hash(frame));
         }
     }
 
-    /// Somebody has left a workspace: that they had come in says nothing of another time.
-    pub(super) fn left(&mut self, of: Subject) {
-        for notes in &mut self.frames {
-            notes.remove(&Telling::Own(of));
-        }
-    }
-
-    /// Whether it has not been told, in this state and lately. Whoever has come in is told once, whatever changes after that.
-    pub(super) fn is_news(&self, telling: Telling, frame: &Frame) -> bool {
-        let last = self.frames.iter().find_map(|notes| notes.get(&telling));
-        match telling {
-            Telling::Of(_) => last != Some(&hash(frame)),
-            Telling::Own(_) => last.is_none(),
-        }
+    /// Whether it has not been told, in this state and lately.
+    pub(super) fn is_news(&self, subject: Subject, frame: &Frame) -> bool {
+        let last = self.frames.iter().find_map(|notes| notes.get(&subject));
+        last != Some(&hash(frame))
     }
 
     /// What of a look's traces no look has shown before.
@@ -117,14 +81,12 @@ impl Told {
         unseen
     }
 
-    /// The store did not say how these are: the next look shows them anew.
-    pub(super) fn unanswered(&mut self, subjects: &[Subject]) {
-        for subject in subjects {
-            self.shown.remove(subject);
-        }
+    /// The store was not asked how it is: the next look shows it anew.
+    pub(super) fn unanswered(&mut self, subject: Subject) {
+        self.shown.remove(&subject);
     }
 
-    /// The same of a mark.
+    /// The store did not say what a mark is: the next look shows it anew.
     pub(super) fn unmarked(&mut self, mark: &Mark) {
         self.marks.remove(&(mark.user_id, mark.conversation_id));
     }
@@ -152,7 +114,6 @@ mod tests {
     use super::*;
 
     const TEAM: Subject = Subject::Workspace(WorkspaceId(Uuid::nil()));
-    const OF_TEAM: Telling = Telling::Of(TEAM);
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_millis(seconds * 1_000)
@@ -185,7 +146,7 @@ mod tests {
     fn what_was_not_answered_is_asked_for_again() {
         let mut told = Told::default();
         told.unseen(&[(TEAM, at(1))]);
-        told.unanswered(&[TEAM]);
+        told.unanswered(TEAM);
         told.looked(at(1));
         assert_eq!(told.unseen(&[(TEAM, at(1))]), [TEAM]);
         told.unseen_marks(vec![mark(1)]);
@@ -196,37 +157,31 @@ mod tests {
     #[test]
     fn what_was_told_is_no_news() {
         let mut told = Told::default();
-        assert!(told.is_news(OF_TEAM, &named("one")));
-        told.note(OF_TEAM, &named("one"));
-        assert!(!told.is_news(OF_TEAM, &named("one")));
-        let own = Telling::Own(TEAM);
-        assert!(told.is_news(own, &named("one")), "to somebody else");
-        told.note(own, &named("one"));
-        assert!(!told.is_news(own, &named("two")), "the new name is told by itself");
-        told.left(TEAM);
-        assert!(told.is_news(own, &named("one")));
+        assert!(told.is_news(TEAM, &named("one")));
+        told.note(TEAM, &named("one"));
+        assert!(!told.is_news(TEAM, &named("one")));
         told.looked(at(1));
         told.looked(at(2));
-        assert!(!told.is_news(OF_TEAM, &named("one")), "told while the last look but one went on");
+        assert!(!told.is_news(TEAM, &named("one")), "told while the last look but one went on");
     }
 
     #[test]
     fn another_state_is_news() {
         let mut told = Told::default();
-        told.note(OF_TEAM, &named("one"));
+        told.note(TEAM, &named("one"));
         told.looked(at(1));
-        told.note(OF_TEAM, &named("two"));
-        assert!(told.is_news(OF_TEAM, &named("one")), "it was told another one since");
+        told.note(TEAM, &named("two"));
+        assert!(told.is_news(TEAM, &named("one")), "it was told another one since");
     }
 
     #[test]
     fn what_was_told_long_ago_is_news() {
         let mut told = Told::default();
-        told.note(OF_TEAM, &named("one"));
+        told.note(TEAM, &named("one"));
         for second in 1..=3 {
             told.looked(at(second));
         }
-        assert!(told.is_news(OF_TEAM, &named("one")));
+        assert!(told.is_news(TEAM, &named("one")));
     }
 
     #[test]
@@ -235,11 +190,11 @@ mod tests {
         let team = |n: usize| Subject::Workspace(WorkspaceId(Uuid::from_u128(n as u128)));
         let traces: Vec<_> = (0..=BOUND).map(|n| (team(n), at(1))).collect();
         for (subject, _) in &traces {
-            told.note(Telling::Of(*subject), &named("one"));
+            told.note(*subject, &named("one"));
         }
         let [newest, ..] = &told.frames;
         assert_eq!(newest.len(), BOUND);
-        assert!(told.is_news(Telling::Of(team(BOUND)), &named("one")));
+        assert!(told.is_news(team(BOUND), &named("one")));
         assert_eq!(told.unseen(&traces).len(), BOUND + 1);
         assert!(told.shown.len() <= BOUND);
         assert_eq!(told.unseen(&traces[..1]), [team(0)]);

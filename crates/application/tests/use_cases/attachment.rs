@@ -46,7 +46,18 @@ fn entered(access_rev: u64) -> [Event; 2] {
     let told = Event::Conversation { conversation_id, about, frame };
     let frame = Frame::encode(&json!({ "type": "conversation.joined" }));
     let (user_id, rev, read_seq) = (ADA, 4, 4);
-    [told, Event::Joined { conversation_id, user_id, rev, access_rev, read_seq, frame }]
+    [
+        told,
+        Event::Joined {
+            conversation_id,
+            user_id,
+            rev,
+            access_rev,
+            read_seq,
+            workspace_id: None,
+            frame,
+        },
+    ]
 }
 
 fn read(user_id: UserId, read_seq: u64) -> Event {
@@ -103,7 +114,7 @@ async fn who_has_left_a_workspace_hears_nothing_that_came_after() {
     let frame = Frame::workspace_member_left(TEAM, ADA);
     let told = || Event::Workspace { workspace_id, about: None, frame: frame.clone() };
     let left = Event::WorkspaceLeft { workspace_id, user_id };
-    publish(&node, [told(), left, told()]).await;
+    publish(&node, [left, told()]).await;
     assert_eq!(attach(&node, snapshot_with(&[])).await, ["member.left"]);
 }
 

@@ -75,6 +75,7 @@ impl Scene {
                 rev,
                 access_rev: 1,
                 read_seq: 0,
+                workspace_id: None,
                 frame,
             })
             .await;

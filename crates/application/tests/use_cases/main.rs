@@ -5,6 +5,7 @@ mod access;
 mod accounts;
 mod attachment;
 mod changes;
+mod gate;
 mod hello;
 mod jobs;
 mod live;

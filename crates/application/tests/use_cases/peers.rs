@@ -8,7 +8,7 @@ use parlance_application::{
     live::{Attachment, Event, Frame, Peers},
     ports::{
         Bus, Close, Heard, Subscription, Topic,
-        store::{Head, Look, Readers, ReplayPage},
+        store::{Changes, Head, Look, Readers, ReplayPage},
     },
 };
 use parlance_domain::{ConversationId, NodeId, SessionId, Timestamp, UserId, WorkspaceId};
@@ -20,6 +20,8 @@ use parlance_testkit::{
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc};
 use uuid::Uuid;
+
+use crate::gate::member;
 
 /// A bus that says what the test has it say.
 struct Script {
@@ -61,7 +63,7 @@ pub(super) struct Scene {
     bus: mpsc::UnboundedSender<Heard>,
     topics: mpsc::UnboundedReceiver<(bool, Vec<Topic>)>,
     pub(super) ada: UserId,
-    bob: UserId,
+    pub(super) bob: UserId,
     here: ConversationId,
 }
 
@@ -80,6 +82,13 @@ pub(super) fn nothing_new() -> Look {
     }
 }
 
+/// No session has ended.
+pub(super) fn changes() -> MockChanges {
+    let mut changes = MockChanges::new();
+    changes.expect_session_rev().returning(|| Ok(0));
+    changes
+}
+
 /// Bob and Ada are connected, at the fourth rev and the first state of access of a conversation.
 async fn scene(mut changes: MockChanges, store: MockMessages) -> Scene {
     changes.expect_changes().returning(|_| Ok(nothing_new()));
@@ -87,7 +96,7 @@ async fn scene(mut changes: MockChanges, store: MockMessages) -> Scene {
 }
 
 pub(super) async fn quiet_scene(
-    changes: MockChanges,
+    changes: impl Changes + 'static,
     conversations: MockConversations,
     store: MockMessages,
 ) -> Scene {
@@ -156,7 +165,7 @@ impl Scene {
 
 #[tokio::test(start_paused = true)]
 async fn who_was_removed_elsewhere_hears_nothing_that_came_after() {
-    let mut changes = MockChanges::new();
+    let mut changes = changes();
     changes.expect_readers().once().returning(|_, asked| {
         assert_eq!(asked.len(), 2);
         Ok(Some(Readers { access_rev: 2, users: asked.into_iter().min().into_iter().collect() }))
@@ -170,7 +179,7 @@ async fn who_was_removed_elsewhere_hears_nothing_that_came_after() {
 
 #[tokio::test(start_paused = true)]
 async fn a_check_that_fails_is_made_again_before_anything_is_told() {
-    let mut changes = MockChanges::new();
+    let mut changes = changes();
     changes.expect_readers().once().returning(|_, _| Err(Error::unavailable("away")));
     changes
         .expect_readers()
@@ -184,7 +193,7 @@ async fn a_check_that_fails_is_made_again_before_anything_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_check_finds_deleted_is_told_as_deleted_and_once() {
-    let mut changes = MockChanges::new();
+    let mut changes = changes();
     changes.expect_readers().once().returning(|_, _| Ok(None));
     let scene = scene(changes, replays(5, 2)).await;
     scene.says(changed(5, 2));
@@ -200,7 +209,7 @@ async fn what_a_check_finds_deleted_is_told_as_deleted_and_once() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_bus_lost_is_found_by_a_look() {
-    let mut changes = MockChanges::new();
+    let mut changes = changes();
     let mut looks = 0;
     changes.expect_changes().returning(move |since| {
         looks += 1;
@@ -217,7 +226,7 @@ async fn what_the_bus_lost_is_found_by_a_look() {
 
 #[tokio::test(start_paused = true)]
 async fn what_came_before_a_topic_was_heard_is_looked_up() {
-    let mut changes = MockChanges::new();
+    let mut changes = changes();
     changes.expect_heads().once().returning(|asked| {
         assert_eq!(asked, [HERE]);
         Ok(vec![head(HERE, 5)])
@@ -246,7 +255,7 @@ async fn what_came_before_a_topic_was_heard_is_looked_up() {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_loss_every_room_is_looked_up() {
-    let mut changes = MockChanges::new();
+    let mut changes = changes();
     changes.expect_heads().once().returning(|_| Ok(vec![head(HERE, 5)]));
     let scene = scene(changes, replays(5, 1)).await;
     scene.says(Heard::Lost);
@@ -255,7 +264,7 @@ async fn after_a_loss_every_room_is_looked_up() {
 
 #[tokio::test(start_paused = true)]
 async fn sessions_and_workspace_members_are_looked_at_too() {
-    let (mut changes, mut looks) = (MockChanges::new(), 0);
+    let (mut changes, mut looks) = (changes(), 0);
     let (session, workspace) = (SessionId(Uuid::from_u128(5)), WorkspaceId(Uuid::from_u128(6)));
     changes.expect_changes().returning(move |_| {
         looks += 1;
@@ -279,7 +288,7 @@ async fn sessions_and_workspace_members_are_looked_at_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_reaches_neither_store_nor_bus_closes_its_sockets() {
-    let mut changes = MockChanges::new();
+    let mut changes = changes();
     changes.expect_changes().returning(|_| Err(Error::unavailable("away")));
     changes.expect_heads().returning(|_| Err(Error::unavailable("away")));
     let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
@@ -292,7 +301,7 @@ async fn a_node_that_reaches_neither_store_nor_bus_closes_its_sockets() {
 
 #[tokio::test(start_paused = true)]
 async fn who_came_in_unheard_is_let_in() {
-    let (mut changes, mut conversations) = (MockChanges::new(), MockConversations::new());
+    let (mut changes, mut conversations) = (changes(), MockConversations::new());
     let there = ConversationId(Uuid::from_u128(78));
     let ada = Arc::new(std::sync::OnceLock::<UserId>::new());
     let who = ada.clone();
@@ -303,10 +312,19 @@ async fn who_came_in_unheard_is_let_in() {
     changes
         .expect_heads()
         .returning(move |_| Ok(vec![Head { conversation_id: there, rev: 3, access_rev: 2 }]));
+    let team = channel(there, 3).workspace_id;
+    let who = ada.clone();
+    changes
+        .expect_states()
+        .returning(move |_| Ok(who.get().map(|ada| member(team, *ada)).into_iter().collect()));
+    changes.expect_workspace_members().returning(|_, users| Ok(users));
+    changes.expect_readers().returning(|_, users| Ok(Some(Readers { access_rev: 2, users })));
     conversations.expect_summary().returning(|_, id| Ok(parlance_testkit::summary(channel(id, 3))));
     let scene = quiet_scene(changes, conversations, MockMessages::new()).await;
     ada.set(scene.ada).expect("set once");
-    scene.until(1, &["conversation.joined"]).await;
+    // Who is in a channel is in its workspace.
+    let mut heard = vec!["workspace.updated", "member.joined", "conversation.joined"];
+    scene.until(1, &heard).await;
     let frame = Frame::encode(&json!({ "type": "changed", "rev": 4 }));
     let event = Event::Changed {
         conversation_id: there,
@@ -317,18 +335,19 @@ async fn who_came_in_unheard_is_let_in() {
         frame,
     };
     scene.says(Heard::Event(Arc::new(event)));
-    scene.until(1, &["conversation.joined", "changed"]).await;
-    // Who is in a channel is in its workspace.
-    let frame = Frame::encode(&json!({ "type": "workspace.updated" }));
-    let workspace_id = channel(there, 3).workspace_id;
-    scene.says(Heard::Event(Arc::new(Event::Workspace { workspace_id, about: None, frame })));
-    scene.until(1, &["conversation.joined", "changed", "workspace.updated"]).await;
+    heard.push("changed");
+    scene.until(1, &heard).await;
+    let frame = Frame::encode(&json!({ "type": "workspace" }));
+    let of_team = Event::Workspace { workspace_id: team, about: None, frame };
+    scene.says(Heard::Event(Arc::new(of_team)));
+    heard.push("workspace");
+    scene.until(1, &heard).await;
     assert!(scene.node.fanout.types(socket(2)).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_reads_its_snapshot_when_the_bus_brings_what_concerns_it() {
-    let scene = scene(MockChanges::new(), MockMessages::new()).await;
+    let scene = scene(changes(), MockMessages::new()).await;
     let eve = UserId(scene.node.ambient.next_uuid());
     let session = SessionId(scene.node.ambient.next_uuid());
     let mut registered = Box::pin(scene.node.register(socket(3), eve, session, 0));
@@ -350,7 +369,7 @@ async fn a_connection_reads_its_snapshot_when_the_bus_brings_what_concerns_it() 
 
 #[tokio::test(start_paused = true)]
 async fn a_bus_that_does_not_answer_keeps_nobody_out() {
-    let scene = scene(MockChanges::new(), MockMessages::new()).await;
+    let scene = scene(changes(), MockMessages::new()).await;
     let (eve, asked) = (UserId(scene.node.ambient.next_uuid()), tokio::time::Instant::now());
     scene.node.register(socket(3), eve, SessionId(scene.node.ambient.next_uuid()), 0).await;
     assert!(asked.elapsed() <= Duration::from_secs(1));
@@ -359,7 +378,7 @@ async fn a_bus_that_does_not_answer_keeps_nobody_out() {
 #[tokio::test(start_paused = true)]
 async fn what_was_committed_after_a_session_ended_reaches_none_of_its_connections() {
     let session = SessionId(Uuid::from_u128(5));
-    let mut changes = MockChanges::new();
+    let mut changes = changes();
     changes
         .expect_ended_sessions()
         .once()
@@ -383,7 +402,7 @@ async fn what_was_committed_after_a_session_ended_reaches_none_of_its_connection
 
 #[tokio::test(start_paused = true)]
 async fn a_session_whose_end_was_heard_needs_no_question() {
-    let mut changes = MockChanges::new();
+    let mut changes = changes();
     changes.expect_ended_sessions().never();
     let scene = scene(changes, MockMessages::new()).await;
     let session_id = SessionId(Uuid::from_u128(5));
@@ -395,7 +414,9 @@ async fn a_session_whose_end_was_heard_needs_no_question() {
 
 #[tokio::test(start_paused = true)]
 async fn a_departure_that_comes_late_puts_nobody_out_who_is_back() {
-    let scene = scene(MockChanges::new(), MockMessages::new()).await;
+    let mut changes = changes();
+    changes.expect_readers().returning(|_, users| Ok(Some(Readers { access_rev: 3, users })));
+    let scene = scene(changes, MockMessages::new()).await;
     let (user_id, conversation_id) = (scene.bob, HERE);
     let left = || {
         let frame = Frame::left(HERE);
@@ -405,7 +426,15 @@ async fn a_departure_that_comes_late_puts_nobody_out_who_is_back() {
     scene.says(left());
     let frame = Frame::encode(&json!({ "type": "conversation.joined" }));
     let (rev, access_rev, read_seq) = (4, 3, 0);
-    let joined = Event::Joined { conversation_id, user_id, rev, access_rev, read_seq, frame };
+    let joined = Event::Joined {
+        conversation_id,
+        user_id,
+        rev,
+        access_rev,
+        read_seq,
+        workspace_id: None,
+        frame,
+    };
     scene.says(Heard::Event(Arc::new(joined)));
     scene.says(left());
     scene.says(changed(5, 3));
@@ -416,7 +445,7 @@ async fn a_departure_that_comes_late_puts_nobody_out_who_is_back() {
 #[tokio::test(start_paused = true)]
 async fn a_later_end_of_a_session_hides_no_earlier_one() {
     let [lost, heard] = [5, 6].map(|n| SessionId(Uuid::from_u128(n)));
-    let mut changes = MockChanges::new();
+    let mut changes = changes();
     changes
         .expect_ended_sessions()
         .once()
@@ -438,7 +467,7 @@ async fn a_later_end_of_a_session_hides_no_earlier_one() {
 
 #[tokio::test(start_paused = true)]
 async fn what_did_not_fit_a_look_is_asked_for_at_once() {
-    let mut changes = MockChanges::new();
+    let mut changes = changes();
     let (tell, mut looks) = mpsc::unbounded_channel();
     let mut count = 0;
     changes.expect_changes().returning(move |_| {

@@ -21,7 +21,7 @@ use parlance_testkit::{
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::peers::{HERE, Scene, nothing_new, quiet_scene};
+use crate::peers::{HERE, Scene, changes, nothing_new, quiet_scene};
 
 const EVE: UserId = UserId(Uuid::from_u128(99));
 const EVES: Subject = Subject::Participant(HERE, EVE);
@@ -29,7 +29,7 @@ const TEAM: WorkspaceId = WorkspaceId(Uuid::from_u128(6));
 
 /// The first look finds nothing new, and the later ones, by their number, this.
 fn later_looks(show: impl Fn(i64) -> Look + Send + 'static) -> MockChanges {
-    let (mut changes, mut looks) = (MockChanges::new(), 0);
+    let (mut changes, mut looks) = (changes(), 0);
     changes.expect_changes().returning(move |_| {
         looks += 1;
         Ok(if looks == 1 { nothing_new() } else { show(looks) })
@@ -37,14 +37,18 @@ fn later_looks(show: impl Fn(i64) -> Look + Send + 'static) -> MockChanges {
     changes
 }
 
-/// Eve came into the conversation before the second look, and all later ones show it.
-fn eve_comes_in() -> MockChanges {
+/// Eve came into the conversation before the second look, and all later ones show it. The store is asked so often, and says
+/// this.
+fn eve_comes_in(states: &'static [State]) -> MockChanges {
     let mut changes = later_looks(|look| Look {
         traces: vec![(EVES, Timestamp::from_millis(1_500))],
         until: Timestamp::from_millis(look * 1_000),
         ..nothing_new()
     });
-    changes.expect_states().once().returning(|_| Ok(vec![(EVES, State::Inside)]));
+    let mut said = states.iter();
+    changes.expect_states().times(states.len()).returning(move |_| {
+        Ok(said.next().map(|state| (EVES, state.clone())).into_iter().collect())
+    });
     changes
 }
 
@@ -55,7 +59,7 @@ fn of_eve(frame: Frame) -> Heard {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_lost_is_told_once_and_to_those_who_are_still_there() {
-    let mut changes = eve_comes_in();
+    let mut changes = eve_comes_in(&[State::Inside]);
     let ada = Arc::new(std::sync::OnceLock::<UserId>::new());
     let still = ada.clone();
     changes.expect_readers().returning(move |_, _| {
@@ -71,7 +75,7 @@ async fn what_was_lost_is_told_once_and_to_those_who_are_still_there() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_bus_has_told_is_not_told_again() {
-    let mut changes = eve_comes_in();
+    let mut changes = eve_comes_in(&[State::Inside, State::Inside]);
     changes.expect_readers().returning(|_, users| Ok(Some(Readers { access_rev: 1, users })));
     let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
     scene.says(of_eve(Frame::member_joined(HERE, EVE)));
@@ -83,17 +87,18 @@ async fn what_the_bus_has_told_is_not_told_again() {
 
 #[tokio::test(start_paused = true)]
 async fn another_state_than_the_bus_told_last_is_told() {
-    let mut changes = eve_comes_in();
+    let mut changes = eve_comes_in(&[State::Gone, State::Inside]);
     changes.expect_readers().returning(|_, users| Ok(Some(Readers { access_rev: 1, users })));
     let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
     scene.says(of_eve(Frame::member_left(HERE, EVE)));
     scene.until(1, &["conversation.member_left", "conversation.member_joined"]).await;
 }
 
-/// Looks show a workspace in which nobody is found any more; it, or Eve in it, has gone since the states were asked for.
+/// Looks show a workspace in which nobody is found at first; it, or Eve in it, has gone since the states were asked for.
 fn eve_is_out(gone: impl Fn(&Subject) -> bool + Send + 'static) -> MockChanges {
     let mut changes = later_looks(|_| Look { workspaces: vec![TEAM], ..nothing_new() });
-    changes.expect_workspace_members().returning(|_, _| Ok(vec![]));
+    changes.expect_workspace_members().times(..=5).returning(|_, _| Ok(vec![]));
+    changes.expect_workspace_members().returning(|_, users| Ok(users));
     changes.expect_states().returning(move |of| {
         let of = of.into_iter().filter(&gone);
         Ok(of.map(|subject| (subject, State::Gone)).collect())
@@ -139,7 +144,7 @@ async fn who_has_come_back_meanwhile_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn who_has_left_a_channel_that_they_can_still_read_is_told_no_mark_of_it() {
-    let (mut changes, mut conversations) = (MockChanges::new(), MockConversations::new());
+    let (mut changes, mut conversations) = (changes(), MockConversations::new());
     let ada = Arc::new(std::sync::OnceLock::<UserId>::new());
     let who = ada.clone();
     changes.expect_changes().returning(move |_| {
@@ -157,7 +162,7 @@ async fn who_has_left_a_channel_that_they_can_still_read_is_told_no_mark_of_it()
 
 /// Looks show that ada has read on, and so has somebody who is not connected; the first only is asked for so often.
 async fn who_reads_on(asked: usize) -> Scene {
-    let (mut changes, mut conversations) = (MockChanges::new(), MockConversations::new());
+    let (mut changes, mut conversations) = (changes(), MockConversations::new());
     let ada = Arc::new(std::sync::OnceLock::<UserId>::new());
     let who = ada.clone();
     changes.expect_changes().returning(move |_| {

@@ -176,6 +176,7 @@ pub async fn ended_sessions_are_counted_and_found(shared: &SharedStage) {
         store.open_session(session.clone()).await.expect("opens");
         session
     };
+    let counted = async || shared.changes.session_rev().await.expect("answers");
     let ended = async |of| shared.changes.ended_sessions(of).await.expect("answers");
     let revoke = async || {
         store.revoke_session(eve.id, first.id, stage.at()).await.expect("revokes");
@@ -183,6 +184,7 @@ pub async fn ended_sessions_are_counted_and_found(shared: &SharedStage) {
     };
     let (look, second) = shared.after(revoke()).await;
     assert_eq!(look.session_rev, 1);
+    assert_eq!(counted().await, 1);
     assert_eq!(ended(vec![first.id, second.id]).await, [first.id]);
     let hash = PasswordHash("new".to_owned());
     let keep = SessionId(Uuid::nil());
@@ -204,6 +206,7 @@ pub async fn ended_sessions_are_counted_and_found(shared: &SharedStage) {
     rotate(1).await;
     let (look, _) = shared.after(rotate(2)).await;
     assert_eq!(look.session_rev, 3);
+    assert_eq!(counted().await, 3);
     assert_eq!(ended(vec![stolen.id]).await, [stolen.id]);
 
     let team = stage.team_of(eve.id, []).await;

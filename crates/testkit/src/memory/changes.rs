@@ -56,6 +56,10 @@ impl Changes for MemoryStore {
         .await
     }
 
+    async fn session_rev(&self) -> Result<u64> {
+        self.read("session_rev", |state| Ok(state.session_rev)).await
+    }
+
     async fn workspace_members(
         &self,
         workspace: WorkspaceId,

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use parlance_domain::{ConversationId, SessionId, UserId};
+use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
 
 use super::{Actor, forget};
 use crate::{
-    live::{Event, Frame, attaching::Scope, connections::Connection, feed::Step, told::Telling},
+    live::{Event, Frame, attaching::Scope, connections::Connection, feed::Step},
     ports::{
         Close,
         store::{Head, Subject},
@@ -12,72 +12,53 @@ use crate::{
 };
 
 impl Actor {
-    /// Carries an event out on this node's connections.
-    pub(super) async fn event(&mut self, event: &Event) {
-        self.note(event);
-        match event {
+    /// Carries an event out on this node's connections: an end of access at once, state events when it is known who may hear
+    /// them.
+    pub(super) async fn event(&mut self, event: &Arc<Event>) {
+        match &**event {
             Event::Changed { conversation_id, .. } => {
                 let steps = self.changed(event).await;
                 self.carry_out(*conversation_id, steps).await;
             }
-            Event::Joined { conversation_id, user_id, rev, access_rev, read_seq, frame } => {
-                self.access_changed(*conversation_id, *access_rev).await;
-                let have =
-                    Head { conversation_id: *conversation_id, rev: *rev, access_rev: *access_rev };
-                self.let_in(*user_id, have, *read_seq, frame).await;
-            }
-            Event::Left { conversation_id, user_id, access_rev, frame } => {
-                if self.is_news(*conversation_id, *access_rev) {
-                    self.expel(*conversation_id, *user_id, *access_rev, frame).await;
-                }
-                self.access_changed(*conversation_id, *access_rev).await;
-            }
-            Event::Deleted { conversation_id, frame } => {
-                self.hold(Scope::Left(*conversation_id, u64::MAX), frame);
-                let members = self.members(*conversation_id);
-                for member in &members {
-                    self.leave(*member, *conversation_id);
-                }
-                self.tell(members, frame).await;
-            }
-            Event::Conversation { conversation_id, frame, .. } => {
-                self.hold(Scope::Conversation(*conversation_id), frame);
-                self.tell(self.members(*conversation_id), frame).await;
-            }
-            Event::User { user_id, frame } => {
-                let _ = self.tell_user(*user_id, Scope::User, frame, |_| true).await;
-            }
-            Event::Read { user_id, conversation_id, read_seq, frame } => {
-                if self.connections.reads_on(*user_id, *conversation_id, *read_seq) {
-                    let further = |c: &Connection| c.reads_on(*conversation_id, *read_seq);
-                    let scope = Scope::Read(*conversation_id, *read_seq);
-                    let _ = self.tell_user(*user_id, scope, frame, further).await;
-                }
-            }
             Event::Typing { conversation_id, user_id, frame } => {
                 self.tell_others(*conversation_id, *user_id, frame).await;
+            }
+            Event::Left { .. } | Event::Deleted { .. } | Event::WorkspaceDeleted { .. } => {
+                self.note(event);
+                self.gate.end(event);
+                self.end(event).await;
             }
             Event::SessionRevoked { session_id, session_rev, frame } => {
                 self.end_session(*session_id, frame).await;
                 self.session_ended(*session_rev).await;
             }
-            Event::WorkspaceJoined { .. }
+            Event::Joined { conversation_id, access_rev, .. } => {
+                self.access_changed(*conversation_id, *access_rev).await;
+                self.state_event(event).await;
+            }
+            Event::Conversation { .. }
+            | Event::WorkspaceJoined { .. }
             | Event::WorkspaceLeft { .. }
-            | Event::WorkspaceDeleted { .. }
-            | Event::Workspace { .. } => self.workspace_event(event).await,
+            | Event::Workspace { .. }
+            | Event::User { .. }
+            | Event::Read { .. } => self.state_event(event).await,
         }
     }
 
     /// Notes what a look need not tell again.
-    fn note(&mut self, event: &Event) {
+    pub(super) fn note(&mut self, event: &Event) {
         if self.peers.is_some()
-            && let (Some(telling), Some(frame)) = (Telling::by(event), event.frame())
+            && let (Some(subject), Some(frame)) = (about(event), event.frame())
         {
-            self.told.note(telling, frame);
+            self.told.note(subject, frame);
         }
-        if let Event::WorkspaceLeft { workspace_id, user_id } = event {
-            self.told.left(Subject::Member(*workspace_id, *user_id));
-        }
+    }
+
+    /// Whether nobody was told it lately.
+    pub(super) fn is_news_of(&self, event: &Event) -> bool {
+        about(event)
+            .zip(event.frame())
+            .is_none_or(|(subject, frame)| self.told.is_news(subject, frame))
     }
 
     /// Carries out what was committed together, so that it leaves together.
@@ -154,30 +135,48 @@ impl Actor {
         }
     }
 
-    async fn workspace_event(&mut self, event: &Event) {
-        match event {
-            Event::WorkspaceJoined { workspace_id, user_id, frame } => {
-                let scope = Scope::WorkspaceJoined(*workspace_id);
-                for id in self.tell_user(*user_id, scope, frame, |_| true).await {
-                    if let Some(connection) = self.connections.get_mut(id) {
-                        connection.workspaces.insert(*workspace_id);
-                        self.workspaces.entry(*workspace_id).or_default().insert(id);
-                    }
-                }
+    /// Puts somebody out of a workspace, and tells them so if they were in it: of its conversations first, which a bus may
+    /// have failed to tell, for a client that is told of the workspace forgets them all.
+    pub(super) async fn put_out(&mut self, workspace: WorkspaceId, user: UserId) {
+        let inside = |c: &Connection| c.workspaces.contains(&workspace);
+        for id in self.connections.of_user(user) {
+            let connection = self.connections.get(id).filter(|c| c.attaching.is_none());
+            let Some(connection) = connection.filter(|c| inside(c)) else { continue };
+            let home = |of: &ConversationId| self.homes.get(of) == Some(&workspace);
+            for conversation in connection.conversations.iter().filter(home).collect::<Vec<_>>() {
+                self.tell(vec![id], &Frame::left(conversation)).await;
+                self.leave(id, conversation);
             }
-            Event::WorkspaceLeft { workspace_id, user_id } => {
-                for id in self.connections.of_user(*user_id) {
-                    forget(&mut self.workspaces, *workspace_id, id);
-                    if let Some(connection) = self.connections.get_mut(id) {
-                        connection.workspaces.remove(workspace_id);
-                        if let Some(attaching) = &mut connection.attaching {
-                            attaching.hold(Scope::WorkspaceLeft(*workspace_id), None);
-                        }
-                    }
+        }
+        let frame = Frame::workspace_member_left(workspace, user);
+        let scope = Scope::WorkspaceLeft(workspace);
+        for id in self.tell_user(user, scope, &frame, inside).await {
+            forget(&mut self.workspaces, workspace, id);
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.workspaces.remove(&workspace);
+            }
+        }
+    }
+
+    /// Ends everybody's access to something, or somebody's, and says so. What it says tells no more than that.
+    pub(super) async fn end(&mut self, event: &Event) {
+        match event {
+            Event::Left { conversation_id, user_id, access_rev, frame } => {
+                if self.is_news(*conversation_id, *access_rev) {
+                    self.expel(*conversation_id, *user_id, *access_rev, frame).await;
                 }
+                self.access_changed(*conversation_id, *access_rev).await;
+            }
+            Event::Deleted { conversation_id, frame } => {
+                self.hold(Scope::Left(*conversation_id, u64::MAX), frame, |_| true);
+                let members = self.members(*conversation_id);
+                for member in &members {
+                    self.leave(*member, *conversation_id);
+                }
+                self.tell(members, frame).await;
             }
             Event::WorkspaceDeleted { workspace_id, frame } => {
-                self.hold(Scope::WorkspaceLeft(*workspace_id), frame);
+                self.hold(Scope::WorkspaceDeleted(*workspace_id), frame, |_| true);
                 let members = self.workspaces.remove(workspace_id).unwrap_or_default();
                 for id in &members {
                     if let Some(connection) = self.connections.get_mut(*id) {
@@ -186,13 +185,16 @@ impl Actor {
                 }
                 self.tell(members.into_iter().collect(), frame).await;
             }
-            Event::Workspace { workspace_id, frame, .. } => {
-                self.hold(Scope::Workspace(*workspace_id), frame);
-                if let Some(members) = self.workspaces.get(workspace_id) {
-                    self.tell(members.iter().copied().collect(), frame).await;
-                }
-            }
             _ => {}
         }
+    }
+}
+
+/// What an event tells the state of, to all whom that concerns.
+const fn about(event: &Event) -> Option<Subject> {
+    match event {
+        Event::Workspace { about, .. } | Event::Conversation { about, .. } => *about,
+        Event::WorkspaceDeleted { workspace_id, .. } => Some(Subject::Workspace(*workspace_id)),
+        _ => None,
     }
 }

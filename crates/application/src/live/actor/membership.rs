@@ -15,9 +15,13 @@ use crate::{
         attaching::{Attached, Attaching},
         connections::Connection,
         feed::Feed,
+        gate::Waiting,
         joined::Joined,
     },
-    ports::{Close, ConnectionId, Topic, store::Head},
+    ports::{
+        Close, ConnectionId, Topic,
+        store::{Head, Subject},
+    },
 };
 
 impl Actor {
@@ -56,15 +60,22 @@ impl Actor {
         }
     }
 
-    pub(super) async fn attach(&mut self, id: ConnectionId, attachment: Attachment) {
+    pub(super) async fn attach(&mut self, id: ConnectionId, mut attachment: Attachment) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(attaching) = connection.attaching.take() else { return };
+        let homes = std::mem::take(&mut attachment.homes);
         let Some(attached) = attaching.attach(attachment) else {
             self.unregister(id).await;
             self.fanout.close(id, Close::Overloaded).await;
             return;
         };
-        let Attached { told, workspaces, joined, pending, read } = attached;
+        let Attached { told, mut workspaces, left, joined, pending, read } = attached;
+        // What the store said before the snapshot may be old: it is asked again.
+        let anew = self.peers.is_some();
+        if anew {
+            workspaces.extend(left.keys());
+        }
+        let user = connection.user_id;
         for workspace in &workspaces {
             self.workspaces.entry(*workspace).or_default().insert(id);
         }
@@ -72,11 +83,23 @@ impl Actor {
         let all = pending.iter().chain(&joined).map(|head| head.conversation_id);
         self.connections.set_joined(id, all);
         self.connections.set_read(id, read);
+        // Where the store is this node's own, nobody leaves a workspace before its conversations.
+        if anew && let Some(connection) = self.connections.get(id) {
+            let inside = |(of, _): &(_, _)| connection.conversations.contains(*of);
+            self.homes.extend(homes.into_iter().filter(inside));
+        }
         for Head { conversation_id, .. } in pending {
             self.pending.entry(conversation_id).or_default().insert(id);
         }
         for frame in told {
             self.tell(vec![id], &frame).await;
+        }
+        for (workspace, frame) in left {
+            if anew {
+                self.wait(Waiting::Subject(Subject::Member(workspace, user)));
+            } else if let Some(frame) = frame {
+                self.tell(vec![id], &frame).await;
+            }
         }
         for have in joined {
             self.join(id, have).await;
@@ -150,6 +173,9 @@ impl Actor {
                 self.feeds.remove(&conversation);
                 self.unwanted.push(Topic::Conversation(conversation));
             }
+        }
+        if !self.is_listened_to(conversation) {
+            self.homes.remove(&conversation);
         }
     }
 }

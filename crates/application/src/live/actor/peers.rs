@@ -4,10 +4,10 @@ use parlance_domain::{ConversationId, Summary, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
 use tokio::sync::oneshot;
 
-use super::{Actor, Input, states::Found};
+use super::{Actor, Input, states::Present};
 use crate::{
     Result,
-    live::{Event, Frame},
+    live::{Event, Frame, gate::Waiting},
     ports::{
         Close, Topic,
         store::{Head, Look, Mark, Readers, Subject},
@@ -23,10 +23,10 @@ pub(in crate::live) enum News {
     Look(Look),
     /// Where conversations stand.
     Heads(Vec<Head>),
-    /// How what has changed is now.
-    Found(Found),
-    /// The store did not say how these are.
-    Unanswered(Vec<Subject>),
+    /// Who is in a workspace no more of those who listen to it.
+    Gone(WorkspaceId, Vec<UserId>),
+    /// How what waits is now, and who may hear it.
+    Present(Result<Present>),
     /// The store did not say how far somebody has read.
     Unmarked(Mark),
     /// From here on the bus tells of these; it may not have told before.
@@ -114,7 +114,7 @@ impl Actor {
             Ok(Some(readers)) => readers,
             Ok(None) => {
                 let frame = Frame::deleted(conversation_id);
-                return self.event(&Event::Deleted { conversation_id, frame }).await;
+                return self.event(&Event::Deleted { conversation_id, frame }.into()).await;
             }
             Err(error) => {
                 tracing::warn!(%error, conversation = %conversation_id, "who may read could not be checked yet");
@@ -146,8 +146,8 @@ impl Actor {
                 }
                 self.knows_sessions(look.session_rev);
             }
-            News::Found(found) => self.found(found).await,
-            News::Unanswered(subjects) => self.told.unanswered(&subjects),
+            News::Gone(workspace, users) => self.gone(workspace, users),
+            News::Present(present) => self.answered(present).await,
             News::Unmarked(mark) => self.told.unmarked(&mark),
             News::Listening(topics) => {
                 for topic in &topics {
@@ -164,12 +164,21 @@ impl Actor {
             }
             News::Lost => self.ask_heads(&self.feeds.keys().copied().collect::<Vec<_>>()),
             News::Admitted(user, summary, head) => {
-                self.in_workspace(user, summary.conversation.workspace_id);
+                // Who is in a channel is in its workspace.
+                let workspace = summary.conversation.workspace_id;
+                self.wait(Waiting::Subject(Subject::Member(workspace, user)));
                 // The count is the conversation's, and not that of this person's way in: others may have gone.
                 self.heads(vec![Head { rev: 0, ..head }]).await;
-                let rev = summary.conversation.rev;
-                let read_seq = summary.read.read_seq;
-                self.let_in(user, Head { rev, ..head }, read_seq, &Frame::joined(&summary)).await;
+                let joined = Event::Joined {
+                    conversation_id: head.conversation_id,
+                    user_id: user,
+                    rev: summary.conversation.rev,
+                    access_rev: head.access_rev,
+                    read_seq: summary.read.read_seq,
+                    workspace_id: Some(workspace),
+                    frame: Frame::joined(&summary),
+                };
+                self.wait(Waiting::Event(joined.into()));
             }
             News::CutOff => {
                 for connection in self.connections.ids() {
@@ -231,16 +240,5 @@ impl Actor {
                 (Ok(_), Ok(_)) => {}
             }
         });
-    }
-
-    fn in_workspace(&mut self, user: UserId, workspace: WorkspaceId) {
-        for id in self.connections.of_user(user) {
-            if let Some(connection) = self.connections.get_mut(id)
-                && connection.attaching.is_none()
-            {
-                connection.workspaces.insert(workspace);
-                self.workspaces.entry(workspace).or_default().insert(id);
-            }
-        }
     }
 }

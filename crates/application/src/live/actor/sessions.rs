@@ -1,6 +1,6 @@
 //! Ended sessions that the bus did not tell of. The store counts all that end, and every durable change carries the count at
 //! its commit: a node that sees a later count than its own delivers nothing until the store has said which of its sessions
-//! have ended.
+//! have ended. What state events carry no count for waits until the store has said it (`states.rs`).
 
 use parlance_domain::SessionId;
 
@@ -30,6 +30,7 @@ impl Actor {
         }
         if self.knows_sessions(session_rev) && held {
             self.retry().await;
+            self.let_through().await;
         }
     }
 
@@ -68,6 +69,7 @@ impl Actor {
                 self.session_rev = self.session_rev.max(session_rev);
                 self.ask_sessions();
                 self.retry().await;
+                self.let_through().await;
             }
             // Asked again a little later.
             Err(error) => tracing::warn!(%error, "ended sessions could not be looked at"),

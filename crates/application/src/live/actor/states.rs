@@ -1,56 +1,220 @@
-//! State events that the bus did not tell: what a look has found is asked of the store, and told where it is news.
+//! State events: a workspace's name, who is in what, roles, read marks.
+//!
+//! A node with a store of its own tells them as they come: its ends of access are all its own, and in order. A node that
+//! shares its store takes what comes, and what a look finds, for hints. They wait at the [`Gate`] until the store has said how
+//! things are now, who may hear of them, and which sessions have ended by now: what was committed after an end was
+//! acknowledged reaches none whom it concerns, whatever the bus has lost, and what the bus brings late is not told as news.
+//!
+//! [`Gate`]: crate::live::gate::Gate
+
+mod question;
+
+use std::sync::Arc;
 
 use parlance_domain::{ConversationId, UserId, WorkspaceId};
-use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
+use rustc_hash::FxHashSet as HashSet;
 
 use super::{Actor, Input, News};
 use crate::{
     Error, Result,
-    live::{Event, Frame, attaching::Scope, connections::Connection, node::Peers, told::Telling},
-    ports::store::{Look, Mark, State, Subject},
+    live::{Event, Frame, attaching::Scope, connections::Connection, gate::Waiting},
+    ports::{
+        ConnectionId,
+        store::{Head, Look, Mark, State, Subject},
+    },
 };
 
-/// Most subjects in one question to the store.
-const ASKED: usize = 1_000;
-
-/// What the store has said of what a look has found.
-pub(in crate::live) struct Found {
-    states: Vec<(Subject, State)>,
-    /// Who is no longer in a workspace that is still there, of those who listen.
-    gone: Vec<(WorkspaceId, UserId)>,
-    /// Who may still hear of a conversation. Asked for after the states, so whoever is named may know them.
-    readers: HashMap<ConversationId, HashSet<UserId>>,
-}
-
-/// What is asked of the store at once, and about whom of this node.
-struct Question {
-    subjects: Vec<Subject>,
-    workspaces: Vec<(WorkspaceId, Vec<UserId>)>,
-    conversations: Vec<(ConversationId, Vec<UserId>)>,
-}
+pub(in crate::live) use question::Present;
 
 impl Actor {
-    /// Asks for what a look has found and nobody here was told.
+    /// Tells a state event, or has it wait.
+    pub(super) async fn state_event(&mut self, event: &Arc<Event>) {
+        if self.peers.is_none() {
+            self.tell_state(event, None).await;
+        } else if let Some(subject) = hint(event) {
+            self.wait(Waiting::Subject(subject));
+        } else {
+            self.wait(Waiting::Event(event.clone()));
+        }
+    }
+
+    /// Has something wait until the store has said how it is and who may hear it.
+    pub(super) fn wait(&mut self, waiting: Waiting) {
+        if self.gate.is_empty() && !self.concerns_anybody(&waiting) {
+            return;
+        }
+        let subject = match &waiting {
+            Waiting::Subject(subject) => Some(*subject),
+            Waiting::Event(_) => None,
+        };
+        if !self.gate.wait(waiting) {
+            tracing::warn!("too much waits for the store; the looks find it again");
+            if let Some(subject) = subject {
+                self.told.unanswered(subject);
+            }
+        }
+    }
+
+    /// Asks the store about all that waits, after each input.
+    pub(super) fn ask_gate(&mut self) {
+        let Some(peers) = self.peers.clone() else { return };
+        let Some(waiting) = self.gate.ask() else { return };
+        let question = self.question(&waiting);
+        let live = self.live.clone();
+        self.tasks.spawn(async move {
+            let present = question.answer(&*peers.changes).await;
+            live.input(Input::FromPeers(News::Present(present))).await;
+        });
+    }
+
+    pub(super) async fn answered(&mut self, present: Result<Present>) {
+        match present {
+            Ok(present) => {
+                self.present = Some(present);
+                self.let_through().await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what has changed could not be asked for yet");
+                self.gate.unanswered();
+            }
+        }
+    }
+
+    /// Tells what the store was asked about, once the sessions are known that had ended by then.
+    pub(super) async fn let_through(&mut self) {
+        let Some(session_rev) = self.present.as_ref().map(|present| present.session_rev) else {
+            return;
+        };
+        if !self.knows_sessions(session_rev) {
+            return;
+        }
+        let Some(mut present) = self.present.take() else { return };
+        for waiting in self.gate.answered() {
+            match waiting {
+                Waiting::Event(event) => self.tell_state(&event, Some(&present)).await,
+                Waiting::Subject(subject) => {
+                    if let Some(state) = present.states.remove(&subject) {
+                        self.tell_present(subject, state, &present).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells how something is, where that is news.
+    async fn tell_present(&mut self, subject: Subject, state: State, present: &Present) {
+        for event in events(subject, state) {
+            match &event {
+                // Whoever was in it is told, whatever the others were.
+                Event::WorkspaceLeft { .. } => self.tell_state(&event, Some(present)).await,
+                _ if !self.is_news_of(&event) => {}
+                Event::WorkspaceDeleted { .. } => {
+                    self.note(&event);
+                    self.end(&event).await;
+                }
+                _ => self.tell_state(&event, Some(present)).await,
+            }
+        }
+    }
+
+    /// Tells it to all whom it concerns, or to those of them who may hear it.
+    async fn tell_state(&mut self, event: &Event, present: Option<&Present>) {
+        self.note(event);
+        match event {
+            Event::Joined {
+                conversation_id,
+                user_id,
+                rev,
+                access_rev,
+                read_seq,
+                workspace_id,
+                frame,
+            } if present.is_none_or(|present| present.reads(*conversation_id, *user_id)) => {
+                let have =
+                    Head { conversation_id: *conversation_id, rev: *rev, access_rev: *access_rev };
+                if let Some(workspace) = workspace_id.filter(|_| self.peers.is_some()) {
+                    self.homes.insert(*conversation_id, workspace);
+                }
+                self.let_in(*user_id, have, *read_seq, frame).await;
+            }
+            Event::Conversation { conversation_id, frame, .. } => {
+                let (id, scope) = (*conversation_id, Scope::Conversation(*conversation_id));
+                let may_hear = |user| present.is_none_or(|present| present.reads(id, user));
+                self.tell_those(self.members(id), scope, frame, may_hear).await;
+            }
+            Event::WorkspaceJoined { workspace_id, user_id, frame } => {
+                let scope = Scope::WorkspaceJoined(*workspace_id);
+                let outside = |c: &Connection| !c.workspaces.contains(workspace_id);
+                for id in self.tell_user(*user_id, scope, frame, outside).await {
+                    if let Some(connection) = self.connections.get_mut(id) {
+                        connection.workspaces.insert(*workspace_id);
+                        self.workspaces.entry(*workspace_id).or_default().insert(id);
+                    }
+                }
+            }
+            Event::WorkspaceLeft { workspace_id, user_id } => {
+                self.put_out(*workspace_id, *user_id).await;
+            }
+            Event::Workspace { workspace_id, frame, .. } => {
+                let (id, scope) = (*workspace_id, Scope::Workspace(*workspace_id));
+                let may_hear = |user| present.is_none_or(|present| present.is_in(id, user));
+                let members = self.workspaces.get(&id).into_iter().flatten().copied().collect();
+                self.tell_those(members, scope, frame, may_hear).await;
+            }
+            Event::User { user_id, frame } => {
+                let _ = self.tell_user(*user_id, Scope::User, frame, |_| true).await;
+            }
+            Event::Read { user_id, conversation_id, read_seq, frame } => {
+                self.read_on(*user_id, *conversation_id, *read_seq, frame).await;
+            }
+            _ => {}
+        }
+    }
+
+    async fn tell_those(
+        &mut self,
+        mut to: Vec<ConnectionId>,
+        scope: Scope,
+        frame: &Frame,
+        may_hear: impl Fn(UserId) -> bool,
+    ) {
+        self.hold(scope, frame, &may_hear);
+        to.retain(|id| self.connections.get(*id).is_some_and(|c| may_hear(c.user_id)));
+        self.tell(to, frame).await;
+    }
+
+    /// Tells how far somebody has read, if they were not told so far.
+    async fn read_on(
+        &mut self,
+        user: UserId,
+        conversation: ConversationId,
+        seq: u64,
+        frame: &Frame,
+    ) {
+        if self.connections.reads_on(user, conversation, seq) {
+            let further = |c: &Connection| c.reads_on(conversation, seq);
+            let scope = Scope::Read(conversation, seq);
+            let _ = self.tell_user(user, scope, frame, further).await;
+        }
+    }
+
+    /// Takes in what a look has found and nobody here was told.
     pub(super) fn look_into(&mut self, look: &mut Look) {
-        let unseen = self.told.unseen(&look.traces);
+        let mut subjects = self.told.unseen(&look.traces);
         let marks = self.told.unseen_marks(std::mem::take(&mut look.marks));
-        let attaching = !unseen.is_empty() && self.connections.attaching().next().is_some();
-        let mut subjects: Vec<_> =
-            unseen.into_iter().filter(|subject| attaching || self.concerns(*subject)).collect();
-        // Workspaces first: what is told of their members comes after.
-        subjects.sort_unstable();
+        // Who has left is asked about at each look that shows the workspace: whoever was being attached is no listener yet.
         let mut workspaces: HashSet<WorkspaceId> = look.workspaces.iter().copied().collect();
         workspaces.extend(subjects.iter().filter_map(|subject| match subject {
             Subject::Workspace(id) | Subject::Member(id, _) | Subject::Role(id, _) => Some(*id),
             Subject::Participant(..) => None,
         }));
-        // Who has left is asked about at each look that shows the workspace: whoever was being attached is no listener yet.
-        let workspaces: Vec<_> = workspaces.into_iter().filter_map(|id| self.here(id)).collect();
-        let conversations: HashSet<_> = subjects.iter().filter_map(conversation).collect();
-        let conversations =
-            conversations.into_iter().map(|id| (id, self.listeners_of(id))).collect();
-        if !(subjects.is_empty() && workspaces.is_empty()) {
-            self.ask(Question { subjects, workspaces, conversations });
+        // Workspaces first: what is told of their members comes after.
+        subjects.sort_unstable();
+        for subject in subjects {
+            self.wait(Waiting::Subject(subject));
+        }
+        for workspace in workspaces {
+            self.ask_gone(workspace);
         }
         self.ask_marks(marks);
         if !look.more {
@@ -58,137 +222,71 @@ impl Actor {
         }
     }
 
-    pub(super) async fn found(&mut self, found: Found) {
-        let Found { states, gone, readers } = found;
-        for (workspace_id, user_id) in gone {
-            let left = Frame::workspace_member_left(workspace_id, user_id);
-            if self.told.is_news(Telling::Of(Subject::Member(workspace_id, user_id)), &left) {
-                let inside = |c: &Connection| c.workspaces.contains(&workspace_id);
-                let scope = Scope::Workspace(workspace_id);
-                let _ = self.tell_user(user_id, scope, &left, inside).await;
-            }
-            self.event(&Event::WorkspaceLeft { workspace_id, user_id }).await;
-        }
-        for (subject, state) in states {
-            self.found_one(subject, state, &readers).await;
-        }
-    }
-
-    async fn found_one(
-        &mut self,
-        subject: Subject,
-        state: State,
-        readers: &HashMap<ConversationId, HashSet<UserId>>,
-    ) {
-        let news = |actor: &Self, frame: &Frame| actor.told.is_news(Telling::Of(subject), frame);
-        let about = Some(subject);
-        match (subject, state) {
-            (Subject::Workspace(workspace_id), State::Workspace(workspace)) => {
-                let frame = Frame::workspace_updated(&(&workspace).into());
-                if news(self, &frame) {
-                    self.event(&Event::Workspace { workspace_id, about, frame }).await;
-                }
-            }
-            (Subject::Workspace(workspace_id), State::Gone) => {
-                let frame = Frame::workspace_deleted(workspace_id);
-                if news(self, &frame) {
-                    self.event(&Event::WorkspaceDeleted { workspace_id, frame }).await;
-                }
-            }
-            (Subject::Member(workspace_id, user_id), State::Member(found)) => {
-                let (member, workspace) = *found;
-                let frame = Frame::workspace_updated(&(&workspace).into());
-                if self.told.is_news(Telling::Own(subject), &frame) {
-                    self.event(&Event::WorkspaceJoined { workspace_id, user_id, frame }).await;
-                }
-                let frame = Frame::workspace_member_joined(&member);
-                if news(self, &frame) {
-                    self.event(&Event::Workspace { workspace_id, about, frame }).await;
-                }
-            }
-            (Subject::Member(workspace_id, user_id), State::Gone) => {
-                let frame = Frame::workspace_member_left(workspace_id, user_id);
-                if news(self, &frame) {
-                    self.event(&Event::Workspace { workspace_id, about, frame }).await;
-                }
-            }
-            (Subject::Role(workspace_id, _), State::Member(found)) => {
-                let frame = Frame::workspace_member_updated(&found.0);
-                if news(self, &frame) {
-                    self.event(&Event::Workspace { workspace_id, about, frame }).await;
-                }
-            }
-            (Subject::Participant(conversation, user), state @ (State::Inside | State::Gone)) => {
-                let frame = match state {
-                    State::Inside => Frame::member_joined(conversation, user),
-                    _ => Frame::member_left(conversation, user),
-                };
-                if news(self, &frame) {
-                    self.told.note(Telling::Of(subject), &frame);
-                    let readers = readers.get(&conversation);
-                    self.tell_readers(conversation, readers, &frame).await;
-                }
-            }
-            // Whose role it was has gone, which is told by itself.
-            _ => {}
-        }
-    }
-
-    /// Tells those of a conversation who were found to be in it.
-    async fn tell_readers(
-        &mut self,
-        conversation: ConversationId,
-        readers: Option<&HashSet<UserId>>,
-        frame: &Frame,
-    ) {
-        self.hold(Scope::Conversation(conversation), frame);
-        let mut members = self.members(conversation);
-        members.retain(|id| {
-            let user = self.connections.get(*id).map(|connection| connection.user_id);
-            user.is_some_and(|user| readers.is_some_and(|readers| readers.contains(&user)))
-        });
-        self.tell(members, frame).await;
-    }
-
-    /// Whether anybody attached here is to hear of it.
-    fn concerns(&self, subject: Subject) -> bool {
-        match subject {
-            Subject::Workspace(id) | Subject::Role(id, _) => self.workspaces.contains_key(&id),
-            Subject::Member(id, user) => {
-                self.workspaces.contains_key(&id) || !self.connections.of_user(user).is_empty()
-            }
-            Subject::Participant(id, _) => {
-                self.feeds.contains_key(&id) || self.pending.contains_key(&id)
-            }
-        }
-    }
-
-    /// Who listens to a workspace, if anybody does.
-    fn here(&self, workspace: WorkspaceId) -> Option<(WorkspaceId, Vec<UserId>)> {
-        let here = self.workspaces.get(&workspace)?;
-        let users = here.iter().filter_map(|id| self.connections.get(*id).map(|c| c.user_id));
-        Some((workspace, users.collect::<HashSet<_>>().into_iter().collect()))
-    }
-
-    fn listeners_of(&self, conversation: ConversationId) -> Vec<UserId> {
-        let members = self.members(conversation);
-        let users = members.iter().filter_map(|id| self.connections.get(*id).map(|c| c.user_id));
-        users.collect::<HashSet<_>>().into_iter().collect()
-    }
-
-    fn ask(&self, question: Question) {
-        let Some(peers) = self.peers.clone() else { return };
+    /// Asks who listens to a workspace and is not in it any more.
+    fn ask_gone(&self, workspace: WorkspaceId) {
+        let users = self.listeners_to(workspace);
+        let Some(peers) = self.peers.clone().filter(|_| !users.is_empty()) else { return };
         let live = self.live.clone();
         self.tasks.spawn(async move {
-            let news = match answer(&peers, &question).await {
-                Ok(found) => News::Found(found),
-                Err(error) => {
-                    tracing::warn!(%error, "what has changed could not be asked for yet");
-                    News::Unanswered(question.subjects)
+            match peers.changes.workspace_members(workspace, users.clone()).await {
+                Ok(still) => {
+                    let still: HashSet<_> = still.into_iter().collect();
+                    let gone = users.into_iter().filter(|user| !still.contains(user)).collect();
+                    live.input(Input::FromPeers(News::Gone(workspace, gone))).await;
                 }
-            };
-            live.input(Input::FromPeers(news)).await;
+                // The next looks show the workspace, too.
+                Err(error) => tracing::warn!(%error, "a workspace could not be looked at"),
+            }
         });
+    }
+
+    /// They have gone, with the workspace or without it; or are back by now.
+    pub(super) fn gone(&mut self, workspace: WorkspaceId, users: Vec<UserId>) {
+        if !users.is_empty() {
+            self.wait(Waiting::Subject(Subject::Workspace(workspace)));
+        }
+        for user in users {
+            self.wait(Waiting::Subject(Subject::Member(workspace, user)));
+        }
+    }
+
+    /// Whether anybody here is to hear of it, or may be once they are attached.
+    fn concerns_anybody(&mut self, waiting: &Waiting) -> bool {
+        let is_here = |user: UserId| !self.connections.of_user(user).is_empty();
+        let concerns = match waiting {
+            Waiting::Subject(Subject::Workspace(id) | Subject::Role(id, _)) => {
+                self.workspaces.contains_key(id)
+            }
+            Waiting::Subject(Subject::Member(id, user)) => {
+                self.workspaces.contains_key(id) || is_here(*user)
+            }
+            Waiting::Subject(Subject::Participant(id, _)) => self.is_listened_to(*id),
+            Waiting::Event(event) => match &**event {
+                Event::Joined { user_id, .. }
+                | Event::User { user_id, .. }
+                | Event::Read { user_id, .. } => return is_here(*user_id),
+                Event::Workspace { workspace_id: id, .. } => self.workspaces.contains_key(id),
+                Event::Conversation { conversation_id: id, .. } => self.is_listened_to(*id),
+                _ => true,
+            },
+        };
+        concerns || self.connections.attaching().next().is_some()
+    }
+
+    pub(super) fn is_listened_to(&self, conversation: ConversationId) -> bool {
+        self.feeds.contains_key(&conversation) || self.pending.contains_key(&conversation)
+    }
+
+    /// Who listens to a workspace.
+    fn listeners_to(&self, workspace: WorkspaceId) -> Vec<UserId> {
+        let here = self.workspaces.get(&workspace).into_iter().flatten();
+        self.users_of(here.copied())
+    }
+
+    fn users_of(&self, connections: impl IntoIterator<Item = ConnectionId>) -> Vec<UserId> {
+        let user = |id| self.connections.get(id).map(|connection| connection.user_id);
+        let users: HashSet<_> = connections.into_iter().filter_map(user).collect();
+        users.into_iter().collect()
     }
 
     /// Asks how far those have read whose marks nobody here was told of.
@@ -222,63 +320,59 @@ impl Actor {
     }
 }
 
-/// The states first: who is found to be there after that may know them.
-async fn answer(peers: &Peers, question: &Question) -> Result<Found> {
-    let Question { subjects, workspaces, conversations } = question;
-    let mut states = Vec::new();
-    for asked in subjects.chunks(ASKED) {
-        states.extend(peers.changes.states(asked.to_vec()).await?);
-    }
-    let mut readers = HashMap::default();
-    for (conversation, users) in conversations {
-        let found = peers.changes.readers(*conversation, users.clone()).await?;
-        let users = found.map(|found| found.users).unwrap_or_default();
-        readers.insert(*conversation, users.into_iter().collect());
-    }
-    // Last: whoever comes back after that is told so by a later look.
-    let mut gone = Vec::new();
-    for (workspace, users) in workspaces {
-        let still = peers.changes.workspace_members(*workspace, users.clone()).await?;
-        let still: HashSet<UserId> = still.into_iter().collect();
-        let left = users.iter().filter(|user| !still.contains(user));
-        gone.extend(left.map(|user| (*workspace, *user)));
-    }
-    ends(peers, &mut states, &mut gone).await?;
-    Ok(Found { states, gone, readers })
-}
-
-/// Adds how those have gone who are no longer in a workspace, with it or without it: that may have been later than the
-/// states, and once they are no listeners nobody would tell them.
-async fn ends(
-    peers: &Peers,
-    states: &mut Vec<(Subject, State)>,
-    gone: &mut Vec<(WorkspaceId, UserId)>,
-) -> Result<()> {
-    let workspaces: HashSet<_> = gone.iter().map(|(id, _)| Subject::Workspace(*id)).collect();
-    if workspaces.is_empty() {
-        return Ok(());
-    }
-    let mut ended = peers.changes.states(workspaces.into_iter().collect()).await?;
-    ended.retain(|(_, state)| *state == State::Gone);
-    let deleted: HashSet<_> = ended.iter().map(|(subject, _)| *subject).collect();
-    gone.retain(|(id, _)| !deleted.contains(&Subject::Workspace(*id)));
-    let members: Vec<_> = gone.iter().map(|(id, user)| Subject::Member(*id, *user)).collect();
-    for asked in members.chunks(ASKED) {
-        ended.extend(peers.changes.states(asked.to_vec()).await?);
-    }
-    let ended: HashMap<_, _> = ended.into_iter().collect();
-    // Who has come back since is told so by what brought them back, and not that they had left.
-    gone.retain(|(id, user)| ended.get(&Subject::Member(*id, *user)) == Some(&State::Gone));
-    states.retain(|(subject, _)| !ended.contains_key(subject));
-    states.extend(ended);
-    // Workspaces first, as they were asked for.
-    states.sort_unstable_by_key(|(subject, _)| *subject);
-    Ok(())
-}
-
-const fn conversation(subject: &Subject) -> Option<ConversationId> {
-    match subject {
-        Subject::Participant(conversation, _) => Some(*conversation),
+/// What an event may have changed that the store can be asked for.
+const fn hint(event: &Event) -> Option<Subject> {
+    match event {
+        Event::Workspace { about, .. } | Event::Conversation { about, .. } => *about,
+        Event::WorkspaceJoined { workspace_id, user_id, .. }
+        | Event::WorkspaceLeft { workspace_id, user_id } => {
+            Some(Subject::Member(*workspace_id, *user_id))
+        }
         _ => None,
+    }
+}
+
+/// What tells that a subject is in this state.
+fn events(subject: Subject, state: State) -> Vec<Event> {
+    let about = Some(subject);
+    match (subject, state) {
+        (Subject::Workspace(workspace_id), State::Workspace(workspace)) => {
+            let frame = Frame::workspace_updated(&(&workspace).into());
+            vec![Event::Workspace { workspace_id, about, frame }]
+        }
+        (Subject::Workspace(workspace_id), State::Gone) => {
+            let frame = Frame::workspace_deleted(workspace_id);
+            vec![Event::WorkspaceDeleted { workspace_id, frame }]
+        }
+        (Subject::Member(workspace_id, user_id), State::Member(found)) => {
+            let (member, workspace) = *found;
+            let own = Frame::workspace_updated(&(&workspace).into());
+            let frame = Frame::workspace_member_joined(&member);
+            vec![
+                Event::WorkspaceJoined { workspace_id, user_id, frame: own },
+                Event::Workspace { workspace_id, about, frame },
+            ]
+        }
+        (Subject::Member(workspace_id, user_id), State::Gone) => {
+            let frame = Frame::workspace_member_left(workspace_id, user_id);
+            vec![
+                Event::WorkspaceLeft { workspace_id, user_id },
+                Event::Workspace { workspace_id, about, frame },
+            ]
+        }
+        (Subject::Role(workspace_id, _), State::Member(found)) => {
+            let frame = Frame::workspace_member_updated(&found.0);
+            vec![Event::Workspace { workspace_id, about, frame }]
+        }
+        (Subject::Participant(conversation_id, user), State::Inside) => {
+            let frame = Frame::member_joined(conversation_id, user);
+            vec![Event::Conversation { conversation_id, about, frame }]
+        }
+        (Subject::Participant(conversation_id, user), State::Gone) => {
+            let frame = Frame::member_left(conversation_id, user);
+            vec![Event::Conversation { conversation_id, about, frame }]
+        }
+        // Whose role it was has gone, which is told by itself.
+        _ => vec![],
     }
 }

@@ -29,6 +29,9 @@ pub trait Changes: Send + Sync {
     /// Which of these sessions have ended: at least those that are in any count of ended sessions that was told before.
     async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>>;
 
+    /// The count of ended sessions: it holds all whose end was acknowledged before this was asked.
+    async fn session_rev(&self) -> Result<u64>;
+
     /// Which of `users` are in a workspace; none of a deleted one.
     async fn workspace_members(
         &self,

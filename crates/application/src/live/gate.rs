@@ -1,0 +1,234 @@
+//! State events on their way to the sockets of a node that shares its store with others, without I/O. Nothing counts them, so
+//! what comes is a hint: they wait until the store has said how it is now, and who may hear it. What a bus brings late, twice
+//! or in another order tells nobody what is no longer so. An end of access to a conversation waits for nothing.
+//!
+//! 1. What goes through was there before the store was asked, so whoever may hear it by the answer could when it was
+//!    committed, or after that (`what_comes_while_the_store_is_asked_waits_for_the_next_answer`).
+//! 2. It goes through in the order in which it came, and once (`all_goes_through_once_and_in_order`).
+//! 3. What the store did not answer is asked again, with what has come since, and still in order
+//!    (`what_was_not_answered_is_asked_again`).
+//! 4. The end of somebody's access to a conversation takes along their way in, if that waits
+//!    (`an_end_takes_along_the_ways_in_before_it`).
+//! 5. [`BOUND`] wait at most: more is refused, for the looks at the store to find again (`more_than_it_holds_is_refused`).
+
+use std::sync::Arc;
+
+use super::Event;
+use crate::ports::store::Subject;
+
+/// The most that waits.
+const BOUND: usize = 10_000;
+
+#[derive(Default)]
+pub(super) struct Gate {
+    /// In the order in which it came.
+    waiting: Vec<Waiting>,
+    /// While the store is being asked: about how many of them.
+    asked: Option<usize>,
+    /// It did not answer, and is left alone for a while.
+    silent: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Waiting {
+    /// Something may have changed here: it is told as the store has it.
+    Subject(Subject),
+    /// What the store keeps no trace of, or tells by a count; told as it is.
+    Event(Arc<Event>),
+}
+
+impl Gate {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Says whether there was room.
+    pub(super) fn wait(&mut self, waiting: Waiting) -> bool {
+        let room = self.waiting.len() < BOUND;
+        if room {
+            self.waiting.push(waiting);
+        }
+        room
+    }
+
+    /// What the store is to be asked about now: all that waits, unless it is being asked or left alone.
+    pub(super) fn ask(&mut self) -> Option<Vec<Waiting>> {
+        if self.asked.is_some() || self.silent || self.waiting.is_empty() {
+            return None;
+        }
+        self.asked = Some(self.waiting.len());
+        Some(self.waiting.clone())
+    }
+
+    /// The store has said who may hear what it was asked about, which goes through now.
+    pub(super) fn answered(&mut self) -> Vec<Waiting> {
+        self.waiting.drain(..self.asked.take().unwrap_or(0)).collect()
+    }
+
+    /// The store did not answer; it is asked again after [`Gate::retry`].
+    pub(super) fn unanswered(&mut self) {
+        self.asked = None;
+        self.silent = true;
+    }
+
+    pub(super) fn retry(&mut self) {
+        self.silent = false;
+    }
+
+    /// Somebody's access to a conversation ends now.
+    pub(super) fn end(&mut self, end: &Event) {
+        let (mut at, mut gone) = (0, 0);
+        self.waiting.retain(|waiting| {
+            let keep = !matches!(waiting, Waiting::Event(way_in) if ends(end, way_in));
+            gone += usize::from(!keep && self.asked.is_some_and(|asked| at < asked));
+            at += 1;
+            keep
+        });
+        self.asked = self.asked.map(|asked| asked - gone);
+    }
+}
+
+/// Whether the one is the way out of what the other is the way into.
+fn ends(end: &Event, way_in: &Event) -> bool {
+    match (end, way_in) {
+        (
+            Event::Left { conversation_id: from, user_id: who, access_rev: at, .. },
+            Event::Joined { conversation_id, user_id, access_rev, .. },
+        ) => (conversation_id, user_id) == (from, who) && access_rev < at,
+        (Event::Deleted { conversation_id: of, .. }, Event::Joined { conversation_id, .. }) => {
+            conversation_id == of
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parlance_domain::{ConversationId, UserId};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::live::Frame;
+
+    const HERE: ConversationId = ConversationId(Uuid::from_u128(1));
+    const ADA: UserId = UserId(Uuid::from_u128(3));
+    const BOB: UserId = UserId(Uuid::from_u128(4));
+
+    fn waiting(event: Event) -> Waiting {
+        Waiting::Event(event.into())
+    }
+
+    fn joined(user_id: UserId, access_rev: u64) -> Event {
+        let (conversation_id, frame) = (HERE, Frame::encode(&access_rev));
+        Event::Joined {
+            conversation_id,
+            user_id,
+            rev: 1,
+            access_rev,
+            read_seq: 0,
+            workspace_id: None,
+            frame,
+        }
+    }
+
+    fn left(user_id: UserId, access_rev: u64) -> Event {
+        let (conversation_id, frame) = (HERE, Frame::left(HERE));
+        Event::Left { conversation_id, user_id, access_rev, frame }
+    }
+
+    /// By their counts.
+    fn counts(waiting: &[Waiting]) -> Vec<u64> {
+        let count = |waiting: &Waiting| match waiting {
+            Waiting::Event(event) => match &**event {
+                Event::Joined { access_rev, .. } => *access_rev,
+                other => panic!("{other:?}"),
+            },
+            Waiting::Subject(other) => panic!("{other:?}"),
+        };
+        waiting.iter().map(count).collect()
+    }
+
+    fn asked(gate: &mut Gate) -> Option<Vec<u64>> {
+        gate.ask().map(|asked| counts(&asked))
+    }
+
+    fn through(gate: &mut Gate) -> Vec<u64> {
+        counts(&gate.answered())
+    }
+
+    fn gate(counts: impl IntoIterator<Item = u64>) -> Gate {
+        let mut gate = Gate::default();
+        for count in counts {
+            assert!(gate.wait(waiting(joined(ADA, count))));
+        }
+        gate
+    }
+
+    #[test]
+    fn what_comes_while_the_store_is_asked_waits_for_the_next_answer() {
+        let mut gate = gate([1]);
+        assert_eq!(asked(&mut gate), Some(vec![1]));
+        assert!(gate.wait(waiting(joined(ADA, 2))));
+        assert!(gate.ask().is_none(), "it is being asked");
+        assert_eq!(through(&mut gate), [1]);
+        assert_eq!(asked(&mut gate), Some(vec![2]));
+    }
+
+    #[test]
+    fn all_goes_through_once_and_in_order() {
+        let mut gate = gate(1..=3);
+        gate.ask();
+        assert_eq!(through(&mut gate), [1, 2, 3]);
+        assert!(gate.is_empty() && gate.ask().is_none());
+        assert!(gate.answered().is_empty());
+    }
+
+    #[test]
+    fn what_was_not_answered_is_asked_again() {
+        let mut gate = gate([1, 2]);
+        gate.ask();
+        assert!(gate.wait(waiting(joined(ADA, 3))));
+        gate.unanswered();
+        assert!(gate.ask().is_none(), "it is left alone");
+        gate.retry();
+        assert_eq!(asked(&mut gate), Some(vec![1, 2, 3]));
+        assert_eq!(through(&mut gate), [1, 2, 3]);
+    }
+
+    #[test]
+    fn an_end_takes_along_the_ways_in_before_it() {
+        let deleted = Event::Deleted { conversation_id: HERE, frame: Frame::deleted(HERE) };
+        for (end, rest) in [(left(ADA, 4), [5, 3]), (left(BOB, 9), [2, 5])] {
+            let mut gate = gate([2, 5]);
+            assert!(gate.wait(waiting(joined(BOB, 3))));
+            gate.end(&end);
+            gate.ask();
+            assert_eq!(through(&mut gate), rest);
+            assert!(gate.wait(waiting(joined(ADA, 6))));
+            gate.end(&deleted);
+            assert!(gate.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_end_during_the_question_leaves_the_rest_as_it_was() {
+        let mut gate = gate([1, 5]);
+        gate.ask();
+        assert!(gate.wait(waiting(joined(ADA, 2))));
+        assert!(gate.wait(waiting(joined(BOB, 3))));
+        gate.end(&left(ADA, 4));
+        assert_eq!(through(&mut gate), [5], "Bob's came after the question");
+        gate.ask();
+        assert!(gate.wait(waiting(joined(ADA, 7))));
+        gate.end(&left(BOB, 4));
+        assert!(gate.ask().is_none(), "an answer is on its way");
+        assert!(gate.answered().is_empty());
+        assert_eq!(asked(&mut gate), Some(vec![7]));
+    }
+
+    #[test]
+    fn more_than_it_holds_is_refused() {
+        let mut gate = gate(0..10_000);
+        assert!(!gate.wait(waiting(joined(ADA, 10_000))));
+    }
+}

@@ -1,0 +1,422 @@
+//! State events on a node that shares its store: told as the store has it, to those only of whom it says, after the event,
+//! that they may hear it; and what becomes of them while it says nothing.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parlance_application::{
+    Error, Result,
+    live::{Attachment, Event, Frame},
+    ports::{
+        Close, Heard,
+        store::{Changes, Head, Look, Readers, State, Subject},
+    },
+};
+use parlance_domain::{
+    ConversationId, Member, ReadState, Role, SessionId, Timestamp, User, UserId, Workspace,
+    WorkspaceId,
+};
+use parlance_testkit::{
+    PATIENCE, head,
+    mocks::{MockConversations, MockMessages},
+    socket,
+};
+use serde_json::json;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::peers::{HERE, Scene, nothing_new, quiet_scene};
+
+const TEAM: WorkspaceId = WorkspaceId(Uuid::from_u128(6));
+const EVE: UserId = UserId(Uuid::from_u128(99));
+
+/// What other nodes have made of the store: nobody is out, and no session has ended, until the test says so.
+#[derive(Clone)]
+struct Elsewhere {
+    book: Arc<Mutex<Book>>,
+    /// One for each question about who may hear that is answered.
+    answers: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct Book {
+    out: HashSet<UserId>,
+    /// How subjects are; of others nothing is known.
+    states: Vec<(Subject, State)>,
+    ended: HashSet<SessionId>,
+    away: bool,
+    asked: usize,
+}
+
+impl Elsewhere {
+    fn new() -> Self {
+        Self { book: Arc::default(), answers: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)) }
+    }
+
+    /// Answers nothing before [`Elsewhere::answer`].
+    fn silent() -> Self {
+        Self { book: Arc::default(), answers: Arc::new(Semaphore::new(0)) }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().expect("not poisoned")
+    }
+
+    fn answer(&self) {
+        self.answers.add_permits(1);
+    }
+
+    /// When so many questions have come.
+    async fn asked(&self, times: usize) {
+        let asked = async {
+            while self.book().asked < times {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asked).await.expect("asked in time");
+    }
+
+    fn inside(&self, users: Vec<UserId>) -> Vec<UserId> {
+        let book = self.book();
+        users.into_iter().filter(|user| !book.out.contains(user)).collect()
+    }
+}
+
+#[async_trait]
+impl Changes for Elsewhere {
+    async fn changes(&self, _since: Option<Timestamp>) -> Result<Look> {
+        Ok(nothing_new())
+    }
+
+    async fn heads(&self, _conversations: Vec<ConversationId>) -> Result<Vec<Head>> {
+        Ok(vec![])
+    }
+
+    async fn readers(&self, _: ConversationId, users: Vec<UserId>) -> Result<Option<Readers>> {
+        Ok(Some(Readers { access_rev: 1, users: self.inside(users) }))
+    }
+
+    async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>> {
+        let book = self.book();
+        Ok(of.into_iter().filter(|session| book.ended.contains(session)).collect())
+    }
+
+    async fn session_rev(&self) -> Result<u64> {
+        self.book().asked += 1;
+        self.answers.acquire().await.expect("open").forget();
+        let book = self.book();
+        if book.away { Err(Error::unavailable("away")) } else { Ok(book.ended.len() as u64) }
+    }
+
+    async fn workspace_members(&self, _: WorkspaceId, users: Vec<UserId>) -> Result<Vec<UserId>> {
+        Ok(self.inside(users))
+    }
+
+    async fn states(&self, of: Vec<Subject>) -> Result<Vec<(Subject, State)>> {
+        let book = self.book();
+        Ok(book.states.iter().filter(|(subject, _)| of.contains(subject)).cloned().collect())
+    }
+}
+
+/// Ada and Bob, as ever, listen to a conversation with the first two connections. With the third, Eve listens to it too,
+/// and to the workspace; with the fourth, of another session, to the workspace, as does Bob with the fifth.
+async fn scene(elsewhere: &Elsewhere) -> (Scene, [SessionId; 2]) {
+    let scene = quiet_scene(elsewhere.clone(), MockConversations::new(), MockMessages::new()).await;
+    let sessions = [3, 4].map(|_| SessionId(scene.node.ambient.next_uuid()));
+    let bobs = SessionId(scene.node.ambient.next_uuid());
+    for (number, session) in [3, 4, 5].into_iter().zip([sessions[0], sessions[1], bobs]) {
+        let user = if number == 5 { scene.bob } else { EVE };
+        scene.node.register(socket(number), user, session, 0).await;
+        let conversations = if number == 3 { vec![head(HERE, 4)] } else { vec![] };
+        let workspaces = vec![TEAM];
+        let attachment = Attachment { workspaces, conversations, ..Attachment::default() };
+        scene.node.live.attach(socket(number), attachment).await;
+    }
+    scene.node.live.settle().await;
+    (scene, sessions)
+}
+
+fn told(kind: &str) -> Frame {
+    Frame::encode(&json!({ "type": kind }))
+}
+
+fn of_team(kind: &str) -> Event {
+    Event::Workspace { workspace_id: TEAM, about: None, frame: told(kind) }
+}
+
+fn of_here(kind: &str) -> Event {
+    Event::Conversation { conversation_id: HERE, about: None, frame: told(kind) }
+}
+
+fn joined(user_id: UserId, access_rev: u64) -> Event {
+    let frame = told("joined");
+    Event::Joined {
+        conversation_id: HERE,
+        user_id,
+        rev: 4,
+        access_rev,
+        read_seq: 0,
+        workspace_id: None,
+        frame,
+    }
+}
+
+fn workspace_joined(user_id: UserId) -> Event {
+    Event::WorkspaceJoined { workspace_id: TEAM, user_id, frame: told("in the team") }
+}
+
+fn workspace_left(user_id: UserId) -> Event {
+    Event::WorkspaceLeft { workspace_id: TEAM, user_id }
+}
+
+fn named(name: &str) -> Workspace {
+    let (role, created_at) = (Role::Member, Timestamp::from_millis(0));
+    Workspace { id: TEAM, name: name.to_owned(), role, join_code: None, created_at }
+}
+
+/// Somebody is in a workspace.
+pub(super) fn member(workspace_id: WorkspaceId, user_id: UserId) -> (Subject, State) {
+    let at = Timestamp::from_millis(0);
+    let user = User { id: user_id, display_name: "eve".to_owned(), created_at: at };
+    let member = Member { workspace_id, user_id, role: Role::Member, joined_at: at, user };
+    (Subject::Member(workspace_id, user_id), State::Member(Box::new((member, named("Acme")))))
+}
+
+/// The workspace has changed somehow.
+fn renamed(name: &str) -> Event {
+    let frame = Frame::workspace_updated(&(&named(name)).into());
+    Event::Workspace { workspace_id: TEAM, about: Some(Subject::Workspace(TEAM)), frame }
+}
+
+fn left(user_id: UserId, access_rev: u64) -> Event {
+    Event::Left { conversation_id: HERE, user_id, access_rev, frame: told("left") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_removed_elsewhere_hears_of_no_change_of_the_workspace() {
+    let elsewhere = Elsewhere::new();
+    let (scene, _) = scene(&elsewhere).await;
+    scene.node.live.publish(of_team("one")).await;
+    scene.until(3, &["one"]).await;
+    elsewhere.book().out.insert(EVE);
+    // Of this node, and of another that the bus still reaches.
+    scene.node.live.publish(of_team("two")).await;
+    scene.says(Heard::Event(of_team("three").into()));
+    scene.until(5, &["one", "two", "three"]).await;
+    assert_eq!(scene.node.fanout.types(socket(3)), ["one"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_removed_elsewhere_hears_of_no_change_of_a_conversation() {
+    let elsewhere = Elsewhere::new();
+    let (scene, _) = scene(&elsewhere).await;
+    elsewhere.book().out.insert(EVE);
+    scene.node.live.publish(of_here("one")).await;
+    scene.says(Heard::Event(of_here("two").into()));
+    for number in [1, 2] {
+        scene.until(number, &["one", "two"]).await;
+    }
+    assert!(scene.node.fanout.types(socket(3)).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_ended_elsewhere_hears_of_nothing() {
+    let read = ReadState { read_seq: 3, unread_count: 0, mention_count: 0 };
+    let frame = Frame::read_updated(HERE, read);
+    let (conversation_id, user_id) = (HERE, EVE);
+    for event in [
+        of_team("one"),
+        of_here("one"),
+        joined(EVE, 2),
+        renamed("Crew"),
+        workspace_joined(EVE),
+        Event::User { user_id, frame: told("one") },
+        Event::Read { user_id, conversation_id, read_seq: 3, frame },
+    ] {
+        let elsewhere = Elsewhere::new();
+        let (scene, sessions) = scene(&elsewhere).await;
+        elsewhere.book().ended.extend(sessions);
+        let team = (Subject::Workspace(TEAM), State::Workspace(named("Crew")));
+        elsewhere.book().states = vec![team, member(TEAM, EVE)];
+        scene.node.live.publish(event.clone()).await;
+        for number in [3, 4] {
+            scene.until(number, &["session.revoked"]).await;
+            let closed = scene.node.fanout.closed(socket(number));
+            assert_eq!(closed, Some(Close::SessionRevoked), "{event:?}");
+        }
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(scene.node.fanout.types(socket(3)), ["session.revoked"], "{event:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_session_of_the_same_person_hears_of_it() {
+    let elsewhere = Elsewhere::new();
+    let (scene, [ended, _]) = scene(&elsewhere).await;
+    elsewhere.book().ended.insert(ended);
+    scene.node.live.publish(joined(EVE, 2)).await;
+    scene.until(4, &["joined"]).await;
+    scene.until(3, &["session.revoked"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_being_attached_is_asked_about_too() {
+    let elsewhere = Elsewhere::new();
+    let (scene, _) = scene(&elsewhere).await;
+    let team = || Attachment { workspaces: vec![TEAM], ..Attachment::default() };
+    let here = || Attachment { conversations: vec![head(HERE, 4)], ..team() };
+    let (dan, session) = (UserId(Uuid::from_u128(98)), SessionId(Uuid::from_u128(1)));
+    for number in [6, 7] {
+        let user = if number == 6 { dan } else { EVE };
+        scene.node.register(socket(number), user, session, 0).await;
+    }
+    // He is in the snapshot, and out before this.
+    elsewhere.book().out.insert(dan);
+    scene.node.live.publish(of_team("one")).await;
+    scene.node.live.publish(of_here("two")).await;
+    scene.until(3, &["one", "two"]).await;
+    for number in [6, 7] {
+        scene.node.live.attach(socket(number), here()).await;
+    }
+    scene.until(7, &["one", "two"]).await;
+    assert!(scene.node.fanout.types(socket(6)).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_in_beside_a_change_is_asked_about_too() {
+    let elsewhere = Elsewhere::silent();
+    let (scene, _) = scene(&elsewhere).await;
+    // While this is asked about, the rest comes.
+    scene.node.live.publish(of_team("first")).await;
+    elsewhere.asked(1).await;
+    elsewhere.book().states = vec![member(TEAM, scene.ada)];
+    for event in [workspace_joined(scene.ada), joined(EVE, 2), of_team("one"), of_here("two")] {
+        scene.node.live.publish(event).await;
+    }
+    assert!(scene.node.fanout.types(socket(1)).is_empty());
+    elsewhere.answer();
+    elsewhere.asked(2).await;
+    elsewhere.answer();
+    scene.until(1, &["workspace.updated", "member.joined", "one", "two"]).await;
+    scene.until(4, &["first", "member.joined", "joined", "one", "two"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_does_not_answer_is_told_in_order_when_it_does() {
+    let elsewhere = Elsewhere::new();
+    let (scene, _) = scene(&elsewhere).await;
+    elsewhere.book().away = true;
+    scene.node.live.publish(of_team("one")).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    scene.node.live.publish(of_here("two")).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(scene.node.fanout.types(socket(3)).is_empty());
+    assert!(elsewhere.book().asked > 2, "it is asked again");
+    elsewhere.book().away = false;
+    scene.until(3, &["one", "two"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_of_access_waits_for_nothing() {
+    let elsewhere = Elsewhere::silent();
+    let (scene, [_, session]) = scene(&elsewhere).await;
+    for event in [joined(EVE, 2), of_here("one"), left(EVE, 3)] {
+        scene.node.live.publish(event).await;
+    }
+    scene.node.live.settle().await;
+    assert_eq!(scene.node.fanout.types(socket(3)), ["left"]);
+    let frame = told("session.revoked");
+    let end = Event::SessionRevoked { session_id: session, session_rev: 1, frame };
+    scene.node.live.publish(end).await;
+    scene.node.live.settle().await;
+    assert_eq!(scene.node.fanout.closed(socket(4)), Some(Close::SessionRevoked));
+    for question in 1..=2 {
+        elsewhere.asked(question).await;
+        elsewhere.answer();
+    }
+    scene.until(1, &["one"]).await;
+    assert_eq!(scene.node.fanout.types(socket(3)), ["left"], "Eve's way in is over");
+}
+
+/// Two nodes changed it, and the bus brought the second change first.
+#[tokio::test(start_paused = true)]
+async fn what_the_bus_brings_late_is_told_as_it_is_now() {
+    let elsewhere = Elsewhere::new();
+    let (scene, _) = scene(&elsewhere).await;
+    let team = (Subject::Workspace(TEAM), State::Workspace(named("second")));
+    elsewhere.book().states = vec![team, member(TEAM, EVE)];
+    for event in [renamed("second"), renamed("first"), workspace_left(EVE)] {
+        scene.says(Heard::Event(event.into()));
+    }
+    scene.until(5, &["workspace.updated", "member.joined"]).await;
+    scene.until(3, &["workspace.updated", "member.joined"]).await;
+    let told = &scene.node.fanout.frames(socket(3))[0];
+    assert_eq!(told["data"]["workspace"]["name"], "second");
+    // Eve is back, and hears on.
+    scene.node.live.publish(of_team("one")).await;
+    scene.until(4, &["workspace.updated", "member.joined", "one"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_removed_is_told_once_and_so_are_the_others() {
+    let elsewhere = Elsewhere::new();
+    let (scene, _) = scene(&elsewhere).await;
+    elsewhere.book().out.insert(EVE);
+    elsewhere.book().states = vec![(Subject::Member(TEAM, EVE), State::Gone)];
+    let about = Some(Subject::Member(TEAM, EVE));
+    let frame = Frame::workspace_member_left(TEAM, EVE);
+    scene.node.live.publish(workspace_left(EVE)).await;
+    scene.node.live.publish(Event::Workspace { workspace_id: TEAM, about, frame }).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    for number in 3..=5 {
+        assert_eq!(scene.node.fanout.types(socket(number)), ["member.left"]);
+    }
+}
+
+/// The snapshot may be from before the removal, or from after a return: the store is asked once more.
+#[tokio::test(start_paused = true)]
+async fn who_was_removed_and_is_back_while_being_attached_is_not_told_of_it() {
+    for back in [false, true] {
+        let elsewhere = Elsewhere::new();
+        let (scene, _) = scene(&elsewhere).await;
+        let (dan, session) = (UserId(Uuid::from_u128(98)), SessionId(Uuid::from_u128(1)));
+        scene.node.register(socket(6), dan, session, 0).await;
+        elsewhere.book().states = vec![(Subject::Member(TEAM, dan), State::Gone)];
+        elsewhere.book().out.insert(dan);
+        scene.node.live.publish(workspace_left(dan)).await;
+        scene.until(5, &["member.left"]).await;
+        if back {
+            elsewhere.book().states = vec![member(TEAM, dan)];
+            elsewhere.book().out.clear();
+        }
+        let attachment = Attachment { workspaces: vec![TEAM], ..Attachment::default() };
+        scene.node.live.attach(socket(6), attachment).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        scene.node.live.publish(of_team("one")).await;
+        scene.until(6, if back { &["member.joined", "one"] } else { &["member.left"] }).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_about_what_concerns_nobody() {
+    let elsewhere = Elsewhere::new();
+    let (scene, _) = scene(&elsewhere).await;
+    let (other_team, elsewhere_at) =
+        (WorkspaceId(Uuid::from_u128(60)), ConversationId(Uuid::from_u128(61)));
+    let stranger = UserId(Uuid::from_u128(62));
+    for event in [
+        Event::Workspace { workspace_id: other_team, about: None, frame: told("one") },
+        Event::Conversation { conversation_id: elsewhere_at, about: None, frame: told("one") },
+        Event::WorkspaceLeft { workspace_id: other_team, user_id: stranger },
+        joined(stranger, 2),
+    ] {
+        scene.node.live.publish(event).await;
+    }
+    scene.node.live.settle().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(elsewhere.book().asked, 0);
+}
