@@ -262,6 +262,7 @@ impl World {
             for conversation in self.conversations() {
                 judge.removed(&[user], conversation);
             }
+            self.rename_elsewhere().await;
         }
         let (ground, after) = (self.ground.clone(), chance.millis(3_000));
         let (channels, all) = (self.channels.clone(), self.conversations());
@@ -314,6 +315,16 @@ impl World {
         judge.note(format!("{name} signs out: {:?}", outcome.as_ref().err()));
         if outcome.is_ok() {
             judge.signed_out(old.session_id, &self.conversations());
+            self.rename_elsewhere().await;
+        }
+    }
+
+    /// Right after an end was acknowledged, at whatever node.
+    async fn rename_elsewhere(&self) {
+        let at = self.ground.chance.index(NODES);
+        let node = self.cluster.lock().expect("no panic")[at].clone();
+        if let Some(node) = node {
+            self.rename(&node).await;
         }
     }
 

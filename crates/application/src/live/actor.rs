@@ -239,7 +239,8 @@ impl Actor {
             Input::Drain(done) => {
                 self.draining = true;
                 let all = self.connections.ids();
-                self.tell(all.clone(), &Frame::draining(RECONNECT_AFTER_MS)).await;
+                // No event comes before the reply to `hello`: who waits for it sees the closing code only.
+                self.tell(self.connections.attached(), &Frame::draining(RECONNECT_AFTER_MS)).await;
                 for connection in all {
                     self.fanout.close(connection, Close::Draining).await;
                 }

@@ -132,6 +132,12 @@ impl Connections {
         self.all.keys().copied().collect()
     }
 
+    /// Those that are not being attached any more.
+    pub(super) fn attached(&self) -> Vec<ConnectionId> {
+        let attached = self.all.iter().filter(|(_, connection)| connection.attaching.is_none());
+        attached.map(|(id, _)| *id).collect()
+    }
+
     pub(super) fn of_user(&self, user: UserId) -> Vec<ConnectionId> {
         self.users.get(&user).cloned().unwrap_or_default()
     }

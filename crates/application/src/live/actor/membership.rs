@@ -8,7 +8,7 @@ use std::sync::{
 use parlance_domain::{ConversationId, SessionId, UserId};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
-use super::{Actor, Attachment, RECONNECT_AFTER_MS, forget};
+use super::{Actor, Attachment, forget};
 use crate::{
     live::{
         Frame,
@@ -33,7 +33,6 @@ impl Actor {
         heard_at: Arc<AtomicI64>,
     ) {
         if self.draining {
-            self.tell(vec![id], &Frame::draining(RECONNECT_AFTER_MS)).await;
             return self.fanout.close(id, Close::Draining).await;
         }
         let others = self.connections.of_user(user_id);
