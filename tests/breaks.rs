@@ -72,8 +72,18 @@ const BREAKS: &[Break] = breaks! {
         => "        session_rev < u64::MAX
     }",
     "a state event is told to whoever listens" in "crates/application/src/live/actor/states/question.rs":
-        "self.workspaces.get(&workspace).is_some_and(|users| users.contains(&user))"
-        => "self.workspaces.contains_key(&workspace) || user.0.is_nil()",
+        "let inside = changes.workspace_members(id, users).await?.into_iter().collect();"
+        => "let inside = Vec::into_iter(users).collect();",
+    "what was told is never news to who came since" in "crates/application/src/live/told.rs":
+        "Some((last, upto)) if *last == hash(frame) => *upto,"
+        => "Some((last, _)) if *last == hash(frame) => u64::MAX,",
+    "a name that the bus lost is not looked for" in "crates/application/src/live/actor/states.rs":
+        "        for subject in subjects {
+            self.wait(Waiting::Subject(subject));
+        }
+        for workspace"
+        => "        drop(subjects);
+        for workspace",
     "a state event does not wait for what has ended" in "crates/application/src/live/actor/states.rs":
         "if !self.knows_sessions(session_rev) {"
         => "if session_rev == u64::MAX {",
@@ -83,17 +93,24 @@ const BREAKS: &[Break] = breaks! {
     "who leaves a workspace stays in its conversations" in "crates/application/src/live/actor/events.rs":
         "let home = |of: &ConversationId| self.homes.get(of) == Some(&workspace);"
         => "let home = |_: &ConversationId| user.0.is_nil();",
-    "a removal from before the snapshot is taken for one after it" in "crates/application/src/live/actor/membership.rs":
-        "let anew = self.peers.is_some();"
-        => "let anew = self.draining;",
+    "a removal from before the snapshot is taken for one after it" in "crates/application/src/live/actor/events.rs":
+        "let scope = if self.peers.is_some() {"
+        => "let scope = if self.draining {",
     "who left is told on" in "crates/application/src/live/actor/events.rs":
         "        for connection in told.await {
             self.leave(connection, conversation);
         }"
         => "        drop(told.await);",
     "attach after the snapshot: joined where the others are" in "crates/application/src/live/feed.rs":
-        "self.place(connection, have, &mut steps);\n            self.read_on(&mut steps);"
-        => "self.place(connection, have.max(self.position), &mut steps);\n            self.read_on(&mut steps);",
+        "} else {
+                self.place(connection, have, &mut steps);"
+        => "} else {
+                self.place(connection, have.max(self.position), &mut steps);",
+    "who joins with an older view is told before the check" in "crates/application/src/live/feed.rs":
+        "self.adrift.insert(connection, have);
+            } else"
+        => "self.place(connection, have, &mut steps);
+            } else",
     "who lost access in the middle of a replay is not told" in "crates/application/src/hello.rs":
         "self.live.lost_access(connection, conversation).await;"
         => "let _ = conversation;",

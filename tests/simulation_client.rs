@@ -11,7 +11,7 @@ use std::{
 
 use parlance_application::{Caller, live::Resume};
 use parlance_client::{Applied, Cache, Outbox, Outcome, SyncRequest};
-use parlance_domain::{ConversationId, MessageId};
+use parlance_domain::{ConversationId, MessageId, WorkspaceId};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -101,6 +101,12 @@ impl Inner {
         self.connected
             && self.outbox.is_empty()
             && self.cache.conversations().values().all(|it| !it.syncing())
+    }
+
+    /// What it takes a workspace's name for, if it is in it.
+    pub(crate) fn name_of(&self, workspace: WorkspaceId) -> Option<String> {
+        let workspace = self.cache.workspaces().get(&workspace.to_string())?;
+        Some(text(workspace, "name"))
     }
 
     pub(crate) fn held(&self) -> Held {

@@ -232,7 +232,7 @@ impl Node {
         };
         let welcome = json!({
             "user": &caller.account,
-            "workspaces": [],
+            "workspaces": opened.snapshot.workspaces,
             "epoch": opened.snapshot.epoch,
             "conversations": opened.snapshot.conversations.iter().map(|e| &e.summary).collect::<Vec<_>>(),
             "behind": opened.catch_up.behind(),

@@ -151,6 +151,11 @@ impl World {
         self.ground.judge.note("the storm is over");
         self.quiet.store(true, Ordering::Relaxed);
         self.mend();
+        // The end of the storm may have come between somebody's removal and their return.
+        sleep(Duration::from_secs(5)).await;
+        for person in &self.people[1..] {
+            self.returning(person.caller.clone()).await;
+        }
         let rested = tokio::time::timeout(CALM, self.rest()).await.is_ok();
         if rested {
             self.compare().await;
@@ -264,18 +269,28 @@ impl World {
             }
             self.rename_elsewhere().await;
         }
-        let (ground, after) = (self.ground.clone(), chance.millis(3_000));
-        let (channels, all) = (self.channels.clone(), self.conversations());
-        let code = self.workspace.join_code.as_deref().and_then(|code| JoinCode::parse(code).ok());
+        let (returning, after) = (self.returning(whom), chance.millis(3_000));
         tokio::spawn(async move {
             sleep(after).await;
-            let judge = &ground.judge;
+            returning.await;
+        });
+    }
+
+    /// Somebody comes back into all of the workspace.
+    fn returning(&self, whom: Arc<Mutex<Caller>>) -> impl Future<Output = ()> + use<> {
+        let (ground, admin) = (self.ground.clone(), self.people[0].caller());
+        let (channels, all) = (self.channels.clone(), self.conversations());
+        let code = self.workspace.join_code.as_deref().and_then(|code| JoinCode::parse(code).ok());
+        async move {
+            let whom = whom.lock().expect("no panic").clone();
+            let (judge, user) = (&ground.judge, whom.id());
             judge.returns(user);
             for conversation in all {
                 judge.readmitted(user, conversation);
             }
             let door = Node::start(&ground.in_good_weather());
-            let whom = whom.lock().expect("no panic").clone();
+            // The trace of this return has a stamp of its own.
+            ground.ambient.tick();
             let back = door.app.workspaces.join(&whom, code.expect("a code")).await;
             judge.note(format!("{user} is back in the workspace: {:?}", back.err()));
             for channel in channels {
@@ -283,7 +298,7 @@ impl World {
                 judge.note(format!("{user} is back in {channel}: {:?}", added.err()));
             }
             door.crash(&ground.bus);
-        });
+        }
     }
 
     /// The workspace gets a name that it never had.
@@ -366,6 +381,11 @@ impl World {
             if !mind.at_rest() {
                 unrest.push(format!("{name} is busy"));
                 continue;
+            }
+            let (believed, named) =
+                (mind.name_of(self.workspace.id), self.ground.store.name(self.workspace.id));
+            if believed != named.expect("reads") {
+                unrest.push(format!("{name} takes the workspace for {believed:?}"));
             }
             let cursors = mind.held();
             for id in self.conversations() {

@@ -83,6 +83,11 @@ impl EmbeddedStore {
         self.inspect(heads)
     }
 
+    /// What a workspace is called.
+    pub fn name(&self, workspace: WorkspaceId) -> Result<Option<String>> {
+        self.inspect(|conn| Ok(shared(conn, workspace)?.map(|workspace| workspace.name)))
+    }
+
     /// Who may read a conversation that they are in.
     pub fn members(&self, conversation: ConversationId) -> Result<Vec<UserId>> {
         self.inspect(|conn| {
@@ -150,8 +155,7 @@ impl Changes for EmbeddedStore {
                 } else {
                     vec![]
                 },
-                // The bus loses what only a trace would tell, and nothing here looks for that.
-                traces: vec![],
+                traces: if all { [names(conn)?, members(conn)?].concat() } else { vec![] },
                 marks: vec![],
                 session_rev: session_rev(conn)?,
                 until: Timestamp::from_millis(0),
@@ -289,6 +293,30 @@ fn admitted(conn: &Connection) -> Tx<Vec<(ConversationId, UserId)>> {
     )?;
     let pair = |row: &Row<'_>| Ok((ConversationId(row.get(0)?), UserId(row.get(1)?)));
     Ok(all.query_map(params![], pair)?.collect::<Result<_, _>>()?)
+}
+
+/// Each with a stamp that is another one for another name.
+fn names(conn: &Connection) -> Tx<Vec<(Subject, Timestamp)>> {
+    let trace = |row: &Row<'_>| {
+        let (id, name): (Uuid, String) = (row.get(0)?, row.get(1)?);
+        let stamp =
+            name.bytes().fold(7_i64, |stamp, byte| (stamp * 31 + i64::from(byte)) % (1 << 40));
+        Ok((Subject::Workspace(WorkspaceId(id)), Timestamp::from_millis(stamp)))
+    };
+    let mut all = conn.prepare_cached("SELECT id, name FROM workspaces ORDER BY id")?;
+    Ok(all.query_map([], trace)?.collect::<Result<_, _>>()?)
+}
+
+/// Those who are in; who has gone is asked for at each look.
+fn members(conn: &Connection) -> Tx<Vec<(Subject, Timestamp)>> {
+    let trace = |row: &Row<'_>| {
+        let (workspace, user) = (WorkspaceId(row.get(0)?), UserId(row.get(1)?));
+        Ok((Subject::Member(workspace, user), at(row, 2)?))
+    };
+    let mut all = conn.prepare_cached(
+        "SELECT workspace_id, user_id, joined_at FROM workspace_members ORDER BY 1, 2",
+    )?;
+    Ok(all.query_map([], trace)?.collect::<Result<_, _>>()?)
 }
 
 fn ids(conn: &Connection, query: &str) -> Tx<std::vec::IntoIter<Uuid>> {

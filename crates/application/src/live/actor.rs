@@ -117,6 +117,8 @@ pub(super) struct Actor {
     peers: Option<Peers>,
     told: Told,
     gate: Gate,
+    /// How many connections have been registered.
+    registered: u64,
     /// What the store has said of what waits, until all sessions are known that had ended by then.
     present: Option<Present>,
     /// The node goes away, and takes nobody in any more.
@@ -158,6 +160,7 @@ impl Actor {
             peers,
             told: Told::default(),
             gate: Gate::default(),
+            registered: 0,
             present: None,
             draining: false,
             session_rev: 0,
@@ -398,9 +401,9 @@ impl Actor {
 
     /// Has a frame held for all connections that are being attached, if their user may hear it: which of them it concerns is
     /// known only later.
-    fn hold(&mut self, scope: Scope, frame: &Frame, may_hear: impl Fn(UserId) -> bool) {
-        for (user, attaching) in self.connections.attaching() {
-            if may_hear(user) {
+    fn hold(&mut self, scope: Scope, frame: &Frame, may_hear: impl Fn(UserId, u64) -> bool) {
+        for (user, number, attaching) in self.connections.attaching() {
+            if may_hear(user, number) {
                 attaching.hold(scope, Some(frame));
             }
         }

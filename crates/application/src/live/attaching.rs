@@ -8,7 +8,8 @@
 //! 3. A read mark is told that goes beyond what the snapshot or the way in shows, whichever came first
 //!    (`a_read_mark_is_told_that_goes_beyond_what_was_shown`).
 //! 4. The user's way out of a workspace is told only if no way in came after it: a client that is told of it forgets all that
-//!    it knows of the workspace (`who_is_back_in_a_workspace_is_not_told_that_they_left_it`).
+//!    it knows of the workspace. What a store that is shared said may be from before the snapshot: it is to be asked again
+//!    (`who_is_back_in_a_workspace_is_not_told_that_they_left_it`, `whose_membership_is_in_doubt_is_told_on`).
 //! 5. It holds [`HELD`] events at most: of whom more came has to begin anew (`more_than_is_held_begins_anew`).
 
 use parlance_domain::{ConversationId, WorkspaceId};
@@ -24,8 +25,8 @@ const HELD: usize = 1_024;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scope {
     User,
-    /// The user's way into a conversation: from which head on, and how far they have read.
-    Joined(Head, u64),
+    /// The user's way into a conversation: from which head on, how far they have read, and of which workspace it is.
+    Joined(Head, u64, Option<WorkspaceId>),
     /// Their way out, by its count of changes of access.
     Left(ConversationId, u64),
     Conversation(ConversationId),
@@ -33,6 +34,8 @@ pub(super) enum Scope {
     Read(ConversationId, u64),
     WorkspaceJoined(WorkspaceId),
     WorkspaceLeft(WorkspaceId),
+    /// They are out of it, or were before the snapshot.
+    WorkspaceDoubted(WorkspaceId),
     WorkspaceDeleted(WorkspaceId),
     Workspace(WorkspaceId),
 }
@@ -49,8 +52,12 @@ pub(super) struct Attached {
     /// What it is to be told first.
     pub(super) told: Vec<Frame>,
     pub(super) workspaces: HashSet<WorkspaceId>,
-    /// Those that the user has left, and how that is told.
+    /// How it is told that the user has left some.
     pub(super) left: HashMap<WorkspaceId, Option<Frame>>,
+    /// Those that they may be in no more.
+    pub(super) doubted: HashSet<WorkspaceId>,
+    /// Of which workspace conversations are.
+    pub(super) homes: Vec<(ConversationId, WorkspaceId)>,
     pub(super) joined: Vec<Head>,
     /// What it joins after a replay.
     pub(super) pending: Vec<Head>,
@@ -73,10 +80,11 @@ impl Attaching {
         if self.overflowed {
             return None;
         }
-        let Attachment { workspaces, mut conversations, mut pending, read, homes: _ } = to;
+        let Attachment { workspaces, mut conversations, mut pending, read, homes } = to;
         let mut this = Attached::default();
         this.workspaces.extend(workspaces);
         this.read.extend(read);
+        this.homes = homes;
         let shown = || conversations.iter().chain(&pending);
         // The latest change of access that is known of each.
         let mut access: HashMap<_, _> =
@@ -95,12 +103,13 @@ impl Attaching {
         for (scope, frame) in self.held {
             let concerns = match scope {
                 Scope::User => true,
-                Scope::Joined(head, read_seq) => {
+                Scope::Joined(head, read_seq, home) => {
                     let id = head.conversation_id;
                     let later = is_later(id, head.access_rev);
                     if later {
                         inside.insert(id, Some(head));
                         this.read.insert(id, read_seq);
+                        this.homes.extend(home.map(|home| (id, home)));
                     }
                     later
                 }
@@ -123,6 +132,10 @@ impl Attaching {
                     }
                     continue;
                 }
+                Scope::WorkspaceDoubted(id) => {
+                    this.doubted.insert(id);
+                    continue;
+                }
                 Scope::WorkspaceDeleted(id) => {
                     this.left.remove(&id).is_some() | this.workspaces.remove(&id)
                 }
@@ -143,6 +156,7 @@ impl Attaching {
         conversations.retain(as_shown);
         pending.retain(as_shown);
         conversations.extend(inside.values().flatten());
+        this.doubted.retain(|id| this.workspaces.contains(id));
         Some(Attached { joined: conversations, pending, ..this })
     }
 }
@@ -178,7 +192,7 @@ mod tests {
     #[test]
     fn what_is_told_lies_between_the_way_in_and_the_way_out() {
         let (of, left, joined) =
-            (Scope::Conversation(HERE), Scope::Left(HERE, 2), Scope::Joined(head(3), 7));
+            (Scope::Conversation(HERE), Scope::Left(HERE, 2), Scope::Joined(head(3), 7, None));
         assert_eq!(attach(&[of, left, of], vec![head(1)]), (vec![0, 1], vec![]));
         assert_eq!(attach(&[of, joined, of], vec![]), (vec![1, 2], vec![head(3)]));
         let both = [left, of, joined, of];
@@ -205,14 +219,28 @@ mod tests {
     }
 
     #[test]
+    fn whose_membership_is_in_doubt_is_told_on() {
+        let (joined, doubted) = (Scope::WorkspaceJoined(TEAM), Scope::WorkspaceDoubted(TEAM));
+        assert_eq!(attach(&[joined, doubted, Scope::Workspace(TEAM)], vec![]).0, [0, 2]);
+        for (before, doubts) in [(joined, 1), (Scope::User, 0)] {
+            let mut attaching = Attaching::default();
+            for scope in [before, doubted] {
+                attaching.hold(scope, None);
+            }
+            let attached = attaching.attach(Attachment::default()).expect("few are held");
+            assert_eq!(attached.doubted.len(), doubts);
+        }
+    }
+
+    #[test]
     fn what_the_snapshot_shows_is_not_told() {
-        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7));
+        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7, None));
         assert_eq!(attach(&[left, joined], vec![head(3)]), (vec![], vec![head(3)]));
     }
 
     #[test]
     fn what_a_later_change_of_access_has_overtaken_is_not_told() {
-        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7));
+        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7, None));
         assert_eq!(attach(&[joined, left], vec![]), (vec![0], vec![head(3)]));
         let deleted = Scope::Left(HERE, u64::MAX);
         assert_eq!(attach(&[deleted, joined], vec![head(1)]), (vec![0], vec![]));
@@ -221,7 +249,7 @@ mod tests {
     #[test]
     fn a_read_mark_is_told_that_goes_beyond_what_was_shown() {
         let read = |seq| Scope::Read(HERE, seq);
-        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7));
+        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7, None));
         assert_eq!(attach(&[read(4), read(5), read(6)], vec![head(1)]).0, [2]);
         assert_eq!(attach(&[read(6), read(8), left, joined], vec![head(1)]).0, [2, 3, 1]);
         assert_eq!(attach(&[joined, read(7), read(9)], vec![]).0, [0, 2]);

@@ -33,6 +33,8 @@ pub(super) struct Connections {
 }
 
 pub(super) struct Connection {
+    /// The how many-th that was registered.
+    pub(super) number: u64,
     pub(super) user_id: UserId,
     pub(super) session_id: SessionId,
     pub(super) heard_at: Arc<AtomicI64>,
@@ -142,6 +144,12 @@ impl Connections {
         self.users.get(&user).cloned().unwrap_or_default()
     }
 
+    /// Whether somebody has a connection that was registered after the one of this number.
+    pub(super) fn any_after(&self, user: UserId, number: u64) -> bool {
+        let after = |id| self.all.get(id).is_some_and(|connection| connection.number > number);
+        self.users.get(&user).into_iter().flatten().any(after)
+    }
+
     pub(super) fn of_session(&self, session: SessionId) -> Vec<ConnectionId> {
         self.sessions.get(&session).cloned().unwrap_or_default()
     }
@@ -181,9 +189,9 @@ impl Connections {
         self.sessions.keys().copied().collect()
     }
 
-    /// Those between registration and attachment, with their users.
-    pub(super) fn attaching(&mut self) -> impl Iterator<Item = (UserId, &mut Attaching)> {
-        self.all.values_mut().filter_map(|c| Some((c.user_id, c.attaching.as_mut()?)))
+    /// Those between registration and attachment, with their users and numbers.
+    pub(super) fn attaching(&mut self) -> impl Iterator<Item = (UserId, u64, &mut Attaching)> {
+        self.all.values_mut().filter_map(|c| Some((c.user_id, c.number, c.attaching.as_mut()?)))
     }
 }
 

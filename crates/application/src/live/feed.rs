@@ -9,7 +9,8 @@
 //!    (`catches_up_who_joins_a_little_behind`, `reads_the_store_for_who_joins_far_behind`, `who_joins_ahead_hears_nothing_twice`).
 //! 4. Nothing that was committed after a change of access is delivered before the feed has learnt of that change, from its
 //!    event or, when that was lost, by a check of who may still read (`what_follows_a_change_of_access_waits_for_a_check`,
-//!    `a_replay_waits_for_a_check_too`, `who_joins_with_an_older_view_is_checked`).
+//!    `a_replay_waits_for_a_check_too`, `who_joins_with_an_older_view_is_checked`,
+//!    `who_joins_with_an_older_view_is_told_nothing_before_the_check`).
 //! 5. Whoever has left is told nothing more (`who_left_hears_nothing_more`).
 //! 6. It holds [`RECENT`] frames at most, whatever the bus does: what is beyond a hole is not kept.
 
@@ -52,6 +53,9 @@ pub(super) struct Feed {
     reading: bool,
     /// The members may all read as of this count of changes of access.
     access_rev: u64,
+    /// The count at which the feed began, or of the last check. What came after it came by its event, which has reached those
+    /// who were on their way in, too.
+    sure: u64,
     /// A later count that was seen.
     access_beyond: u64,
     checking: bool,
@@ -71,6 +75,7 @@ impl Feed {
             beyond: 0,
             reading: false,
             access_rev,
+            sure: access_rev,
             access_beyond: 0,
             checking: false,
             joined_at: None,
@@ -90,7 +95,8 @@ impl Feed {
         self.listeners.contains(connection) || self.adrift.contains_key(&connection)
     }
 
-    /// Adds a connection that has been told everything up to `have`, and could read at `access_rev`.
+    /// Adds a connection that has been told everything up to `have`, and could read at `access_rev`. If a check may have missed
+    /// it, it is told nothing before the next one.
     pub(super) fn join(
         &mut self,
         connection: ConnectionId,
@@ -99,14 +105,16 @@ impl Feed {
     ) -> Vec<Step> {
         let mut steps = Vec::new();
         if !self.contains(connection) {
-            if access_rev < self.access_rev {
-                self.access_beyond = self.access_beyond.max(self.access_rev);
-                self.access_rev = access_rev;
-            }
             if self.checking {
                 self.joined_at = Some(self.joined_at.map_or(access_rev, |at| at.min(access_rev)));
             }
-            self.place(connection, have, &mut steps);
+            if access_rev < self.sure {
+                self.access_beyond = self.access_beyond.max(self.access_rev);
+                self.access_rev = self.access_rev.min(access_rev);
+                self.adrift.insert(connection, have);
+            } else {
+                self.place(connection, have, &mut steps);
+            }
             self.read_on(&mut steps);
         }
         steps
@@ -147,7 +155,8 @@ impl Feed {
         steps
     }
 
-    /// Somebody's access has begun or ended, and the feed's members are as they should be after it.
+    /// Somebody's access has begun or ended, by its event: the feed's members are as they should be after it, or will be when
+    /// the newcomer is let in.
     pub(super) fn access_changed(&mut self, access_rev: u64) -> Vec<Step> {
         if access_rev == self.access_rev + 1 {
             self.access_rev = access_rev;
@@ -158,13 +167,18 @@ impl Feed {
     /// A check has found who could read at `access_rev`; the others have left.
     pub(super) fn checked(&mut self, access_rev: u64) -> Vec<Step> {
         self.checking = false;
-        self.access_rev = access_rev;
+        (self.access_rev, self.sure) = (access_rev, access_rev);
         // The store knows best: it may have been restored.
         self.access_beyond = access_rev;
         if let Some(joined) = self.joined_at.take().filter(|joined| *joined < access_rev) {
             self.access_rev = joined;
         }
-        self.behind(0, 0)
+        let mut steps = Vec::new();
+        if self.access_beyond <= self.access_rev {
+            self.settle(&mut steps);
+        }
+        self.read_on(&mut steps);
+        steps
     }
 
     /// The store did not answer; [`Feed::retry`] asks again.

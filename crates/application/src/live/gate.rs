@@ -5,26 +5,34 @@
 //! 1. What goes through was there before the store was asked, so whoever may hear it by the answer could when it was
 //!    committed, or after that (`what_comes_while_the_store_is_asked_waits_for_the_next_answer`).
 //! 2. It goes through in the order in which it came, and once (`all_goes_through_once_and_in_order`).
-//! 3. What the store did not answer is asked again, with what has come since, and still in order
-//!    (`what_was_not_answered_is_asked_again`).
+//! 3. What the store did not answer is asked again, half of it at a time, still in order; what it does not answer by itself
+//!    either holds nothing else up (`what_was_not_answered_is_asked_again`, `what_cannot_be_answered_is_given_up`).
 //! 4. The end of somebody's access to a conversation takes along their way in, if that waits
 //!    (`an_end_takes_along_the_ways_in_before_it`).
-//! 5. [`BOUND`] wait at most: more is refused, for the looks at the store to find again (`more_than_it_holds_is_refused`).
+//! 5. [`BOUND`] wait at most, and [`ASKED`] are asked about at once: more is refused, for the looks at the store to find again
+//!    (`more_than_it_holds_is_refused`, `so_many_are_asked_about_at_once`).
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::Event;
 use crate::ports::store::Subject;
 
 /// The most that waits.
 const BOUND: usize = 10_000;
+/// The most that is asked about, and goes through, at once.
+const ASKED: usize = 256;
+/// So often something is asked about by itself.
+const TRIES: u32 = 5;
 
-#[derive(Default)]
 pub(super) struct Gate {
     /// In the order in which it came.
-    waiting: Vec<Waiting>,
+    waiting: VecDeque<Waiting>,
     /// While the store is being asked: about how many of them.
     asked: Option<usize>,
+    /// How many to ask about next.
+    some: usize,
+    /// How often the first was asked about by itself.
+    tries: u32,
     /// It did not answer, and is left alone for a while.
     silent: bool,
 }
@@ -37,38 +45,53 @@ pub(super) enum Waiting {
     Event(Arc<Event>),
 }
 
+impl Default for Gate {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), asked: None, some: ASKED, tries: 0, silent: false }
+    }
+}
+
 impl Gate {
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Says whether there was room.
-    pub(super) fn wait(&mut self, waiting: Waiting) -> bool {
-        let room = self.waiting.len() < BOUND;
-        if room {
-            self.waiting.push(waiting);
+    /// Gives back what there is no room for.
+    pub(super) fn wait(&mut self, waiting: Waiting) -> Result<(), Waiting> {
+        if self.waiting.len() >= BOUND {
+            return Err(waiting);
         }
-        room
+        self.waiting.push_back(waiting);
+        Ok(())
     }
 
-    /// What the store is to be asked about now: all that waits, unless it is being asked or left alone.
+    /// What the store is to be asked about now: what waits, unless it is being asked or left alone.
     pub(super) fn ask(&mut self) -> Option<Vec<Waiting>> {
         if self.asked.is_some() || self.silent || self.waiting.is_empty() {
             return None;
         }
-        self.asked = Some(self.waiting.len());
-        Some(self.waiting.clone())
+        let some = self.some.min(self.waiting.len());
+        self.asked = Some(some);
+        Some(self.waiting.range(..some).cloned().collect())
     }
 
     /// The store has said who may hear what it was asked about, which goes through now.
     pub(super) fn answered(&mut self) -> Vec<Waiting> {
+        (self.some, self.tries) = (ASKED.min(self.some * 2), 0);
         self.waiting.drain(..self.asked.take().unwrap_or(0)).collect()
     }
 
-    /// The store did not answer; it is asked again after [`Gate::retry`].
-    pub(super) fn unanswered(&mut self) {
-        self.asked = None;
+    /// The store did not answer; it is asked again after [`Gate::retry`]. Tells what is given up, for the looks to find again.
+    pub(super) fn unanswered(&mut self) -> Option<Waiting> {
         self.silent = true;
+        let asked = self.asked.take()?;
+        self.some = (asked / 2).max(1);
+        self.tries += u32::from(asked == 1);
+        if self.tries < TRIES {
+            return None;
+        }
+        self.tries = 0;
+        self.waiting.pop_front()
     }
 
     pub(super) fn retry(&mut self) {
@@ -159,7 +182,7 @@ mod tests {
     fn gate(counts: impl IntoIterator<Item = u64>) -> Gate {
         let mut gate = Gate::default();
         for count in counts {
-            assert!(gate.wait(waiting(joined(ADA, count))));
+            assert!(gate.wait(waiting(joined(ADA, count))).is_ok());
         }
         gate
     }
@@ -168,7 +191,7 @@ mod tests {
     fn what_comes_while_the_store_is_asked_waits_for_the_next_answer() {
         let mut gate = gate([1]);
         assert_eq!(asked(&mut gate), Some(vec![1]));
-        assert!(gate.wait(waiting(joined(ADA, 2))));
+        assert!(gate.wait(waiting(joined(ADA, 2))).is_ok());
         assert!(gate.ask().is_none(), "it is being asked");
         assert_eq!(through(&mut gate), [1]);
         assert_eq!(asked(&mut gate), Some(vec![2]));
@@ -187,12 +210,39 @@ mod tests {
     fn what_was_not_answered_is_asked_again() {
         let mut gate = gate([1, 2]);
         gate.ask();
-        assert!(gate.wait(waiting(joined(ADA, 3))));
-        gate.unanswered();
+        assert!(gate.wait(waiting(joined(ADA, 3))).is_ok());
+        assert!(gate.unanswered().is_none());
         assert!(gate.ask().is_none(), "it is left alone");
         gate.retry();
-        assert_eq!(asked(&mut gate), Some(vec![1, 2, 3]));
-        assert_eq!(through(&mut gate), [1, 2, 3]);
+        assert_eq!(asked(&mut gate), Some(vec![1]));
+        assert_eq!(through(&mut gate), [1]);
+        assert_eq!(asked(&mut gate), Some(vec![2, 3]));
+        assert_eq!(through(&mut gate), [2, 3]);
+    }
+
+    #[test]
+    fn what_cannot_be_answered_is_given_up() {
+        let mut gate = gate([1, 2, 3]);
+        for _ in 0..TRIES {
+            assert!(gate.ask().is_some());
+            assert!(gate.unanswered().is_none(), "two more were asked about the first time");
+            gate.retry();
+        }
+        assert_eq!(asked(&mut gate), Some(vec![1]));
+        let given_up: Vec<_> = gate.unanswered().into_iter().collect();
+        assert_eq!(counts(&given_up), [1]);
+        gate.retry();
+        assert_eq!(asked(&mut gate), Some(vec![2]), "the rest is asked about");
+        assert_eq!(through(&mut gate), [2]);
+        assert_eq!(asked(&mut gate), Some(vec![3]));
+    }
+
+    #[test]
+    fn so_many_are_asked_about_at_once() {
+        let mut gate = gate(0..300);
+        assert_eq!(asked(&mut gate).map(|asked| asked.len()), Some(256));
+        assert_eq!(through(&mut gate).len(), 256);
+        assert_eq!(asked(&mut gate), Some((256..300).collect()));
     }
 
     #[test]
@@ -200,11 +250,11 @@ mod tests {
         let deleted = Event::Deleted { conversation_id: HERE, frame: Frame::deleted(HERE) };
         for (end, rest) in [(left(ADA, 4), [5, 3]), (left(BOB, 9), [2, 5])] {
             let mut gate = gate([2, 5]);
-            assert!(gate.wait(waiting(joined(BOB, 3))));
+            assert!(gate.wait(waiting(joined(BOB, 3))).is_ok());
             gate.end(&end);
             gate.ask();
             assert_eq!(through(&mut gate), rest);
-            assert!(gate.wait(waiting(joined(ADA, 6))));
+            assert!(gate.wait(waiting(joined(ADA, 6))).is_ok());
             gate.end(&deleted);
             assert!(gate.is_empty());
         }
@@ -214,12 +264,12 @@ mod tests {
     fn an_end_during_the_question_leaves_the_rest_as_it_was() {
         let mut gate = gate([1, 5]);
         gate.ask();
-        assert!(gate.wait(waiting(joined(ADA, 2))));
-        assert!(gate.wait(waiting(joined(BOB, 3))));
+        assert!(gate.wait(waiting(joined(ADA, 2))).is_ok());
+        assert!(gate.wait(waiting(joined(BOB, 3))).is_ok());
         gate.end(&left(ADA, 4));
         assert_eq!(through(&mut gate), [5], "Bob's came after the question");
         gate.ask();
-        assert!(gate.wait(waiting(joined(ADA, 7))));
+        assert!(gate.wait(waiting(joined(ADA, 7))).is_ok());
         gate.end(&left(BOB, 4));
         assert!(gate.ask().is_none(), "an answer is on its way");
         assert!(gate.answered().is_empty());
@@ -229,6 +279,6 @@ mod tests {
     #[test]
     fn more_than_it_holds_is_refused() {
         let mut gate = gate(0..10_000);
-        assert!(!gate.wait(waiting(joined(ADA, 10_000))));
+        assert!(gate.wait(waiting(joined(ADA, 10_000))).is_err());
     }
 }

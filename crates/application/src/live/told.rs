@@ -2,9 +2,10 @@
 //! what is still to be asked of the store, and whether its answer is news.
 //!
 //! 1. A change is asked for once, at the first look that shows it, however many show it; and again if there was no room for
-//!    the question (`a_change_is_asked_for_once`, `what_was_not_answered_is_asked_for_again`).
-//! 2. What was told in the same state since the last look but one is no news
-//!    (`what_was_told_is_no_news`, `another_state_is_news`).
+//!    the question (`a_change_is_asked_for_once`, `what_was_not_told_is_asked_for_again`).
+//! 2. What was told in the same state since the last look but one is no news to those who were registered by then; whoever
+//!    came since may have seen another state (`what_was_told_is_no_news`, `another_state_is_news`,
+//!    `what_was_told_is_news_to_who_came_since`).
 //! 3. What was told before that says nothing of a change that a look shows only now: somebody may have come since and seen
 //!    another state (`what_was_told_long_ago_is_news`).
 //! 4. It holds [`BOUND`] notes of each kind at most; what it forgets is told a second time, and never left out
@@ -28,27 +29,29 @@ const SHOWN: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 pub(super) struct Told {
-    /// The last state told of each, as a hash of its frame: since the last look, before it, and before the one before. The
-    /// third is for answers that are on their way.
-    frames: [HashMap<Subject, u64>; 3],
+    /// The last state told of each, as a hash of its frame, and the last connection that was told: since the last look, before
+    /// it, and before the one before. The third is for answers that are on their way.
+    frames: [HashMap<Subject, (u64, u64)>; 3],
     /// The stamps that looks have shown.
     shown: HashMap<Subject, Timestamp>,
     marks: HashMap<(UserId, ConversationId), u64>,
 }
 
 impl Told {
-    /// Something has been told, whoever was there to hear it.
-    pub(super) fn note(&mut self, subject: Subject, frame: &Frame) {
+    /// Something has been told, whoever was there to hear it, of connections up to this number.
+    pub(super) fn note(&mut self, subject: Subject, frame: &Frame, upto: u64) {
         let [newest, ..] = &mut self.frames;
         if newest.len() < BOUND {
-            newest.insert(subject, hash(frame));
+            newest.insert(subject, (hash(frame), upto));
         }
     }
 
-    /// Whether it has not been told, in this state and lately.
-    pub(super) fn is_news(&self, subject: Subject, frame: &Frame) -> bool {
-        let last = self.frames.iter().find_map(|notes| notes.get(&subject));
-        last != Some(&hash(frame))
+    /// To connections after which number it is news: to all, unless it was told lately, in this state.
+    pub(super) fn news_after(&self, subject: Subject, frame: &Frame) -> u64 {
+        match self.frames.iter().find_map(|notes| notes.get(&subject)) {
+            Some((last, upto)) if *last == hash(frame) => *upto,
+            _ => 0,
+        }
     }
 
     /// What of a look's traces no look has shown before.
@@ -81,12 +84,12 @@ impl Told {
         unseen
     }
 
-    /// The store was not asked how it is: the next look shows it anew.
-    pub(super) fn unanswered(&mut self, subject: Subject) {
+    /// It could not be told: the next look shows it anew.
+    pub(super) fn untold(&mut self, subject: Subject) {
         self.shown.remove(&subject);
     }
 
-    /// The store did not say what a mark is: the next look shows it anew.
+    /// The same of a mark.
     pub(super) fn unmarked(&mut self, mark: &Mark) {
         self.marks.remove(&(mark.user_id, mark.conversation_id));
     }
@@ -128,6 +131,11 @@ mod tests {
         Mark { conversation_id, user_id, read_seq }
     }
 
+    /// Whether it is to a connection that was registered when the others were told.
+    fn is_news(told: &Told, subject: Subject, frame: &Frame) -> bool {
+        told.news_after(subject, frame) < 7
+    }
+
     #[test]
     fn a_change_is_asked_for_once() {
         let mut told = Told::default();
@@ -143,10 +151,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_answered_is_asked_for_again() {
+    fn what_was_not_told_is_asked_for_again() {
         let mut told = Told::default();
         told.unseen(&[(TEAM, at(1))]);
-        told.unanswered(TEAM);
+        told.untold(TEAM);
         told.looked(at(1));
         assert_eq!(told.unseen(&[(TEAM, at(1))]), [TEAM]);
         told.unseen_marks(vec![mark(1)]);
@@ -157,31 +165,42 @@ mod tests {
     #[test]
     fn what_was_told_is_no_news() {
         let mut told = Told::default();
-        assert!(told.is_news(TEAM, &named("one")));
-        told.note(TEAM, &named("one"));
-        assert!(!told.is_news(TEAM, &named("one")));
+        assert!(is_news(&told, TEAM, &named("one")));
+        told.note(TEAM, &named("one"), 7);
+        assert!(!is_news(&told, TEAM, &named("one")));
         told.looked(at(1));
         told.looked(at(2));
-        assert!(!told.is_news(TEAM, &named("one")), "told while the last look but one went on");
+        assert!(!is_news(&told, TEAM, &named("one")), "told while the last look but one went on");
+    }
+
+    #[test]
+    fn what_was_told_is_news_to_who_came_since() {
+        let mut told = Told::default();
+        assert_eq!(told.news_after(TEAM, &named("one")), 0);
+        told.note(TEAM, &named("one"), 7);
+        assert_eq!(told.news_after(TEAM, &named("one")), 7);
+        told.note(TEAM, &named("one"), 9);
+        assert_eq!(told.news_after(TEAM, &named("one")), 9);
+        assert_eq!(told.news_after(TEAM, &named("two")), 0);
     }
 
     #[test]
     fn another_state_is_news() {
         let mut told = Told::default();
-        told.note(TEAM, &named("one"));
+        told.note(TEAM, &named("one"), 7);
         told.looked(at(1));
-        told.note(TEAM, &named("two"));
-        assert!(told.is_news(TEAM, &named("one")), "it was told another one since");
+        told.note(TEAM, &named("two"), 7);
+        assert!(is_news(&told, TEAM, &named("one")), "it was told another one since");
     }
 
     #[test]
     fn what_was_told_long_ago_is_news() {
         let mut told = Told::default();
-        told.note(TEAM, &named("one"));
+        told.note(TEAM, &named("one"), 7);
         for second in 1..=3 {
             told.looked(at(second));
         }
-        assert!(told.is_news(TEAM, &named("one")));
+        assert!(is_news(&told, TEAM, &named("one")));
     }
 
     #[test]
@@ -190,11 +209,11 @@ mod tests {
         let team = |n: usize| Subject::Workspace(WorkspaceId(Uuid::from_u128(n as u128)));
         let traces: Vec<_> = (0..=BOUND).map(|n| (team(n), at(1))).collect();
         for (subject, _) in &traces {
-            told.note(*subject, &named("one"));
+            told.note(*subject, &named("one"), 7);
         }
         let [newest, ..] = &told.frames;
         assert_eq!(newest.len(), BOUND);
-        assert!(told.is_news(team(BOUND), &named("one")));
+        assert!(is_news(&told, team(BOUND), &named("one")));
         assert_eq!(told.unseen(&traces).len(), BOUND + 1);
         assert!(told.shown.len() <= BOUND);
         assert_eq!(told.unseen(&traces[..1]), [team(0)]);

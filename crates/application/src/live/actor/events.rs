@@ -6,7 +6,7 @@ use super::{Actor, forget};
 use crate::{
     live::{Event, Frame, attaching::Scope, connections::Connection, feed::Step},
     ports::{
-        Close,
+        Close, ConnectionId,
         store::{Head, Subject},
     },
 };
@@ -24,7 +24,7 @@ impl Actor {
                 self.tell_others(*conversation_id, *user_id, frame).await;
             }
             Event::Left { .. } | Event::Deleted { .. } | Event::WorkspaceDeleted { .. } => {
-                self.note(event);
+                self.note(event, self.registered);
                 self.gate.end(event);
                 self.end(event).await;
             }
@@ -45,20 +45,19 @@ impl Actor {
         }
     }
 
-    /// Notes what a look need not tell again.
-    pub(super) fn note(&mut self, event: &Event) {
+    /// Notes what connections up to this number need not be told again.
+    pub(super) fn note(&mut self, event: &Event, upto: u64) {
         if self.peers.is_some()
             && let (Some(subject), Some(frame)) = (about(event), event.frame())
         {
-            self.told.note(subject, frame);
+            self.told.note(subject, frame, upto);
         }
     }
 
-    /// Whether nobody was told it lately.
-    pub(super) fn is_news_of(&self, event: &Event) -> bool {
-        about(event)
-            .zip(event.frame())
-            .is_none_or(|(subject, frame)| self.told.is_news(subject, frame))
+    /// To connections after which number it is news.
+    pub(super) fn news_after(&self, event: &Event) -> u64 {
+        let news = about(event).zip(event.frame());
+        news.map_or(0, |(subject, frame)| self.told.news_after(subject, frame))
     }
 
     /// Carries out what was committed together, so that it leaves together.
@@ -96,14 +95,24 @@ impl Actor {
     }
 
     /// Joins somebody's connections to a conversation in which they are as of this head, and have read so far.
-    pub(super) async fn let_in(&mut self, user: UserId, have: Head, read_seq: u64, frame: &Frame) {
+    pub(super) async fn let_in(
+        &mut self,
+        user: UserId,
+        have: Head,
+        read_seq: u64,
+        home: Option<WorkspaceId>,
+        frame: &Frame,
+    ) {
         let conversation = have.conversation_id;
         let outside = |c: &Connection| !c.conversations.contains(conversation);
-        let scope = Scope::Joined(have, read_seq);
+        let scope = Scope::Joined(have, read_seq, home);
         for connection in self.tell_user(user, scope, frame, outside).await {
             self.join(connection, have).await;
             // Told by the frame: a mark from before they were out may still come.
             self.connections.reads_on(user, conversation, read_seq);
+        }
+        if self.peers.is_some() && self.is_listened_to(conversation) {
+            self.homes.extend(home.map(|home| (conversation, home)));
         }
     }
 
@@ -135,26 +144,40 @@ impl Actor {
         }
     }
 
-    /// Puts somebody out of a workspace, and tells them so if they were in it: of its conversations first, which a bus may
-    /// have failed to tell, for a client that is told of the workspace forgets them all.
-    pub(super) async fn put_out(&mut self, workspace: WorkspaceId, user: UserId) {
-        let inside = |c: &Connection| c.workspaces.contains(&workspace);
+    /// Puts somebody out of a workspace, with their connections up to this number, and tells those that were in it: of its
+    /// conversations first, which a bus may have failed to tell, for a client that is told of the workspace forgets them all.
+    pub(super) async fn put_out(&mut self, workspace: WorkspaceId, user: UserId, upto: u64) {
+        let frame = Frame::workspace_member_left(workspace, user);
+        let scope = if self.peers.is_some() {
+            Scope::WorkspaceDoubted(workspace)
+        } else {
+            Scope::WorkspaceLeft(workspace)
+        };
         for id in self.connections.of_user(user) {
-            let connection = self.connections.get(id).filter(|c| c.attaching.is_none());
-            let Some(connection) = connection.filter(|c| inside(c)) else { continue };
-            let home = |of: &ConversationId| self.homes.get(of) == Some(&workspace);
-            for conversation in connection.conversations.iter().filter(home).collect::<Vec<_>>() {
-                self.tell(vec![id], &Frame::left(conversation)).await;
-                self.leave(id, conversation);
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if connection.number > upto {
+                continue;
+            }
+            if let Some(attaching) = &mut connection.attaching {
+                attaching.hold(scope, Some(&frame));
+            } else if connection.workspaces.remove(&workspace) {
+                forget(&mut self.workspaces, workspace, id);
+                self.leave_all(id, user, workspace).await;
+                self.tell(vec![id], &frame).await;
             }
         }
-        let frame = Frame::workspace_member_left(workspace, user);
-        let scope = Scope::WorkspaceLeft(workspace);
-        for id in self.tell_user(user, scope, &frame, inside).await {
-            forget(&mut self.workspaces, workspace, id);
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.workspaces.remove(&workspace);
+    }
+
+    /// Has a connection leave all conversations of a workspace.
+    async fn leave_all(&mut self, id: ConnectionId, user: UserId, workspace: WorkspaceId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let home = |of: &ConversationId| self.homes.get(of) == Some(&workspace);
+        for conversation in connection.conversations.iter().filter(home).collect::<Vec<_>>() {
+            if self.typing.stop(conversation, user) {
+                self.typing_stopped(conversation, user).await;
             }
+            self.tell(vec![id], &Frame::left(conversation)).await;
+            self.leave(id, conversation);
         }
     }
 
@@ -168,7 +191,7 @@ impl Actor {
                 self.access_changed(*conversation_id, *access_rev).await;
             }
             Event::Deleted { conversation_id, frame } => {
-                self.hold(Scope::Left(*conversation_id, u64::MAX), frame, |_| true);
+                self.hold(Scope::Left(*conversation_id, u64::MAX), frame, |_, _| true);
                 let members = self.members(*conversation_id);
                 for member in &members {
                     self.leave(*member, *conversation_id);
@@ -176,7 +199,7 @@ impl Actor {
                 self.tell(members, frame).await;
             }
             Event::WorkspaceDeleted { workspace_id, frame } => {
-                self.hold(Scope::WorkspaceDeleted(*workspace_id), frame, |_| true);
+                self.hold(Scope::WorkspaceDeleted(*workspace_id), frame, |_, _| true);
                 let members = self.workspaces.remove(workspace_id).unwrap_or_default();
                 for id in &members {
                     if let Some(connection) = self.connections.get_mut(*id) {

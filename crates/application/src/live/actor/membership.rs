@@ -45,7 +45,9 @@ impl Actor {
                 self.fanout.close(silent, Close::TooManyConnections).await;
             }
         }
+        self.registered += 1;
         let connection = Connection {
+            number: self.registered,
             user_id,
             session_id,
             heard_at,
@@ -59,21 +61,15 @@ impl Actor {
         }
     }
 
-    pub(super) async fn attach(&mut self, id: ConnectionId, mut attachment: Attachment) {
+    pub(super) async fn attach(&mut self, id: ConnectionId, attachment: Attachment) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(attaching) = connection.attaching.take() else { return };
-        let homes = std::mem::take(&mut attachment.homes);
         let Some(attached) = attaching.attach(attachment) else {
             self.unregister(id).await;
             self.fanout.close(id, Close::Overloaded).await;
             return;
         };
-        let Attached { told, mut workspaces, left, joined, pending, read } = attached;
-        // What the store said before the snapshot may be old: it is asked again.
-        let anew = self.peers.is_some();
-        if anew {
-            workspaces.extend(left.keys());
-        }
+        let Attached { told, workspaces, left, doubted, homes, joined, pending, read } = attached;
         let user = connection.user_id;
         for workspace in &workspaces {
             self.workspaces.entry(*workspace).or_default().insert(id);
@@ -83,7 +79,9 @@ impl Actor {
         self.connections.set_joined(id, all);
         self.connections.set_read(id, read);
         // Where the store is this node's own, nobody leaves a workspace before its conversations.
-        if anew && let Some(connection) = self.connections.get(id) {
+        if self.peers.is_some()
+            && let Some(connection) = self.connections.get(id)
+        {
             let inside = |(of, _): &(_, _)| connection.conversations.contains(*of);
             self.homes.extend(homes.into_iter().filter(inside));
         }
@@ -93,12 +91,11 @@ impl Actor {
         for frame in told {
             self.tell(vec![id], &frame).await;
         }
-        for (workspace, frame) in left {
-            if anew {
-                self.wait(Waiting::Subject(Subject::Member(workspace, user)));
-            } else if let Some(frame) = frame {
-                self.tell(vec![id], &frame).await;
-            }
+        for frame in left.into_values().flatten() {
+            self.tell(vec![id], &frame).await;
+        }
+        for workspace in doubted {
+            self.wait(Waiting::Subject(Subject::Member(workspace, user)));
         }
         for have in joined {
             self.join(id, have).await;

@@ -9,10 +9,11 @@
 
 mod question;
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use parlance_domain::{ConversationId, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
+use tokio::time::timeout;
 
 use super::{Actor, Input, News};
 use crate::{
@@ -24,13 +25,17 @@ use crate::{
     },
 };
 
+use question::Hearers;
 pub(in crate::live) use question::Present;
+
+/// How long the store may take to say how things are.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Actor {
     /// Tells a state event, or has it wait.
     pub(super) async fn state_event(&mut self, event: &Arc<Event>) {
         if self.peers.is_none() {
-            self.tell_state(event, None).await;
+            self.tell_state(event, &Hearers::Everybody).await;
         } else if let Some(subject) = hint(event) {
             self.wait(Waiting::Subject(subject));
         } else {
@@ -40,30 +45,44 @@ impl Actor {
 
     /// Has something wait until the store has said how it is and who may hear it.
     pub(super) fn wait(&mut self, waiting: Waiting) {
-        if self.gate.is_empty() && !self.concerns_anybody(&waiting) {
-            return;
+        if self.concerns_anybody(&waiting)
+            && let Err(refused) = self.gate.wait(waiting)
+        {
+            tracing::warn!("too much waits for the store");
+            self.give_up(&refused);
         }
-        let subject = match &waiting {
-            Waiting::Subject(subject) => Some(*subject),
-            Waiting::Event(_) => None,
-        };
-        if !self.gate.wait(waiting) {
-            tracing::warn!("too much waits for the store; the looks find it again");
-            if let Some(subject) = subject {
-                self.told.unanswered(subject);
+    }
+
+    /// It is not told; a look finds it again.
+    fn give_up(&mut self, waiting: &Waiting) {
+        match waiting {
+            Waiting::Subject(subject) => self.told.untold(*subject),
+            Waiting::Event(event) => {
+                if let Event::Read { user_id, conversation_id, read_seq, .. } = &**event {
+                    let (user_id, conversation_id) = (*user_id, *conversation_id);
+                    self.told.unmarked(&Mark { conversation_id, user_id, read_seq: *read_seq });
+                }
             }
         }
     }
 
-    /// Asks the store about all that waits, after each input.
+    /// Asks the store about what waits, after each input.
     pub(super) fn ask_gate(&mut self) {
-        let Some(peers) = self.peers.clone() else { return };
         let Some(waiting) = self.gate.ask() else { return };
+        let Some(peers) = self.peers.clone() else { return };
         let question = self.question(&waiting);
         let live = self.live.clone();
         self.tasks.spawn(async move {
-            let present = question.answer(&*peers.changes).await;
+            // Not dropped: a driver's question is best left to end by itself.
+            let mut answer = pin!(question.answer(&*peers.changes));
+            let present = timeout(PATIENCE, &mut answer).await;
+            let late = present.is_err();
+            let present =
+                present.unwrap_or_else(|_| Err(Error::unavailable("the store is silent")));
             live.input(Input::FromPeers(News::Present(present))).await;
+            if late {
+                let _ = answer.await;
+            }
         });
     }
 
@@ -75,7 +94,9 @@ impl Actor {
             }
             Err(error) => {
                 tracing::warn!(%error, "what has changed could not be asked for yet");
-                self.gate.unanswered();
+                if let Some(waiting) = self.gate.unanswered() {
+                    self.give_up(&waiting);
+                }
             }
         }
     }
@@ -91,7 +112,9 @@ impl Actor {
         let Some(mut present) = self.present.take() else { return };
         for waiting in self.gate.answered() {
             match waiting {
-                Waiting::Event(event) => self.tell_state(&event, Some(&present)).await,
+                Waiting::Event(event) => {
+                    self.tell_state(&event, &Hearers::Present(&present, 0)).await;
+                }
                 Waiting::Subject(subject) => {
                     if let Some(state) = present.states.remove(&subject) {
                         self.tell_present(subject, state, &present).await;
@@ -101,25 +124,25 @@ impl Actor {
         }
     }
 
-    /// Tells how something is, where that is news.
+    /// Tells how something is, to those to whom that is news.
     async fn tell_present(&mut self, subject: Subject, state: State, present: &Present) {
         for event in events(subject, state) {
-            match &event {
-                // Whoever was in it is told, whatever the others were.
-                Event::WorkspaceLeft { .. } => self.tell_state(&event, Some(present)).await,
-                _ if !self.is_news_of(&event) => {}
-                Event::WorkspaceDeleted { .. } => {
-                    self.note(&event);
+            let known = self.news_after(&event);
+            if matches!(event, Event::WorkspaceDeleted { .. }) {
+                if known == 0 {
+                    self.note(&event, self.registered);
                     self.end(&event).await;
                 }
-                _ => self.tell_state(&event, Some(present)).await,
+            } else if known < present.asked_at {
+                self.tell_state(&event, &Hearers::Present(present, known)).await;
             }
         }
     }
 
-    /// Tells it to all whom it concerns, or to those of them who may hear it.
-    async fn tell_state(&mut self, event: &Event, present: Option<&Present>) {
-        self.note(event);
+    /// Tells it to whom it concerns of the hearers.
+    async fn tell_state(&mut self, event: &Event, hearers: &Hearers<'_>) {
+        let upto = hearers.upto(self.registered);
+        self.note(event, upto);
         match event {
             Event::Joined {
                 conversation_id,
@@ -129,22 +152,28 @@ impl Actor {
                 read_seq,
                 workspace_id,
                 frame,
-            } if present.is_none_or(|present| present.reads(*conversation_id, *user_id)) => {
-                let have =
-                    Head { conversation_id: *conversation_id, rev: *rev, access_rev: *access_rev };
-                if let Some(workspace) = workspace_id.filter(|_| self.peers.is_some()) {
-                    self.homes.insert(*conversation_id, workspace);
+            } => {
+                if let Some(count) = hearers.read_at(*conversation_id, *user_id) {
+                    let access_rev = (*access_rev).max(count);
+                    let have = Head { conversation_id: *conversation_id, rev: *rev, access_rev };
+                    self.let_in(*user_id, have, *read_seq, *workspace_id, frame).await;
                 }
-                self.let_in(*user_id, have, *read_seq, frame).await;
             }
             Event::Conversation { conversation_id, frame, .. } => {
-                let (id, scope) = (*conversation_id, Scope::Conversation(*conversation_id));
-                let may_hear = |user| present.is_none_or(|present| present.reads(id, user));
-                self.tell_those(self.members(id), scope, frame, may_hear).await;
+                let id = *conversation_id;
+                for (user, access_rev) in hearers.out_of(id, &self.users_of(self.members(id))) {
+                    // Who has connected since may be back: their snapshot says so, or the next check.
+                    if !self.connections.any_after(user, upto) {
+                        self.expel(id, user, access_rev, &Frame::left(id)).await;
+                    }
+                }
+                let may_hear = |user, number| hearers.may_hear_of(id, user, number);
+                self.tell_those(self.members(id), Scope::Conversation(id), frame, may_hear).await;
             }
             Event::WorkspaceJoined { workspace_id, user_id, frame } => {
                 let scope = Scope::WorkspaceJoined(*workspace_id);
-                let outside = |c: &Connection| !c.workspaces.contains(workspace_id);
+                let outside =
+                    |c: &Connection| c.number <= upto && !c.workspaces.contains(workspace_id);
                 for id in self.tell_user(*user_id, scope, frame, outside).await {
                     if let Some(connection) = self.connections.get_mut(id) {
                         connection.workspaces.insert(*workspace_id);
@@ -153,13 +182,16 @@ impl Actor {
                 }
             }
             Event::WorkspaceLeft { workspace_id, user_id } => {
-                self.put_out(*workspace_id, *user_id).await;
+                self.put_out(*workspace_id, *user_id, upto).await;
             }
             Event::Workspace { workspace_id, frame, .. } => {
-                let (id, scope) = (*workspace_id, Scope::Workspace(*workspace_id));
-                let may_hear = |user| present.is_none_or(|present| present.is_in(id, user));
+                let id = *workspace_id;
+                for user in hearers.out_of_workspace(id, &self.listeners_to(id)) {
+                    self.put_out(id, user, upto).await;
+                }
                 let members = self.workspaces.get(&id).into_iter().flatten().copied().collect();
-                self.tell_those(members, scope, frame, may_hear).await;
+                let may_hear = |user, number| hearers.may_hear_of_workspace(id, user, number);
+                self.tell_those(members, Scope::Workspace(id), frame, may_hear).await;
             }
             Event::User { user_id, frame } => {
                 let _ = self.tell_user(*user_id, Scope::User, frame, |_| true).await;
@@ -176,10 +208,10 @@ impl Actor {
         mut to: Vec<ConnectionId>,
         scope: Scope,
         frame: &Frame,
-        may_hear: impl Fn(UserId) -> bool,
+        may_hear: impl Fn(UserId, u64) -> bool,
     ) {
         self.hold(scope, frame, &may_hear);
-        to.retain(|id| self.connections.get(*id).is_some_and(|c| may_hear(c.user_id)));
+        to.retain(|id| self.connections.get(*id).is_some_and(|c| may_hear(c.user_id, c.number)));
         self.tell(to, frame).await;
     }
 
@@ -250,7 +282,7 @@ impl Actor {
         }
     }
 
-    /// Whether anybody here is to hear of it, or may be once they are attached.
+    /// Whether anybody here is to hear of it, or may be once they are attached or what waits has gone through.
     fn concerns_anybody(&mut self, waiting: &Waiting) -> bool {
         let is_here = |user: UserId| !self.connections.of_user(user).is_empty();
         let concerns = match waiting {
@@ -270,7 +302,7 @@ impl Actor {
                 _ => true,
             },
         };
-        concerns || self.connections.attaching().next().is_some()
+        concerns || !self.gate.is_empty() || self.connections.attaching().next().is_some()
     }
 
     pub(super) fn is_listened_to(&self, conversation: ConversationId) -> bool {

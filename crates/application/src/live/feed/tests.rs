@@ -152,6 +152,36 @@ fn who_joins_with_an_older_view_is_checked() {
     assert_eq!(all(&feed.changed(5, 3, frame(5))), [(vec![1, 2, 3], "5".into())]);
 }
 
+#[test]
+fn who_joins_with_an_older_view_is_told_nothing_before_the_check() {
+    let mut feed = Feed::new(4, 1, Listeners::default());
+    feed.join(socket(1), 4, 1);
+    // Somebody's removal, whose event is lost; they are no member yet.
+    assert_eq!(all(&feed.behind(0, 2)), [(vec![], "check".into())]);
+    assert_eq!(all(&feed.checked(2)), []);
+    assert_eq!(all(&feed.changed(5, 2, frame(5))), [(vec![1], "5".into())]);
+    assert_eq!(all(&feed.join(socket(2), 4, 1)), [(vec![], "check".into())]);
+    feed.join(socket(3), 4, 2);
+    feed.leave(socket(2));
+    assert_eq!(all(&feed.checked(2)), []);
+    let mut feed = Feed::new(4, 2, Listeners::default());
+    feed.join(socket(1), 4, 2);
+    feed.changed(5, 2, frame(5));
+    feed.join(socket(2), 4, 1);
+    assert_eq!(all(&feed.checked(2)), [(vec![2], "5".into())], "who may read is told then");
+}
+
+#[test]
+fn ways_in_that_were_heard_of_need_no_check() {
+    let mut feed = Feed::new(4, 1, Listeners::default());
+    feed.join(socket(1), 4, 1);
+    assert_eq!(all(&feed.access_changed(2)), []);
+    assert_eq!(all(&feed.access_changed(3)), []);
+    assert_eq!(all(&feed.join(socket(2), 4, 2)), []);
+    assert_eq!(all(&feed.join(socket(3), 4, 3)), []);
+    assert_eq!(all(&feed.changed(5, 3, frame(5))), [(vec![1, 2, 3], "5".into())]);
+}
+
 /// What happens around a feed.
 #[derive(Debug, Clone, Copy)]
 enum Act {

@@ -11,14 +11,13 @@ use crate::{
     ports::store::{Changes, State, Subject},
 };
 
-/// Most subjects in one question to the store.
-const ASKED: usize = 1_000;
 /// Most questions at the same time, of each kind.
 const AT_ONCE: usize = 8;
 
 /// Whom to ask about, and what.
 #[derive(Default)]
 pub(super) struct Question {
+    asked_at: u64,
     subjects: Vec<Subject>,
     workspaces: HashMap<WorkspaceId, HashSet<UserId>>,
     conversations: HashMap<ConversationId, HashSet<UserId>>,
@@ -27,19 +26,36 @@ pub(super) struct Question {
 /// How things are, and who may hear of them, of those who were asked about.
 #[derive(Default)]
 pub(in crate::live) struct Present {
+    /// Connections up to this number were registered. The snapshot of a later one shows what was waiting.
+    pub(super) asked_at: u64,
     pub(super) states: HashMap<Subject, State>,
-    workspaces: HashMap<WorkspaceId, HashSet<UserId>>,
-    conversations: HashMap<ConversationId, HashSet<UserId>>,
+    workspaces: HashMap<WorkspaceId, Answer>,
+    conversations: HashMap<ConversationId, Answer>,
     /// All sessions that had ended before the question are in this count.
     pub(in crate::live) session_rev: u64,
+}
+
+struct Answer {
+    asked: HashSet<UserId>,
+    inside: HashSet<UserId>,
+    /// At which count of changes of access, for conversations that are there.
+    access_rev: Option<u64>,
+}
+
+/// To whom a state event may be told.
+pub(super) enum Hearers<'a> {
+    /// The store is this node's own: to all whom it concerns.
+    Everybody,
+    /// To those of whom the store says so, and of their connections to those after a number, which were told before.
+    Present(&'a Present, u64),
 }
 
 impl Actor {
     /// About all who listen, who are being attached, and whose way in goes through at the same time. Who registers later
     /// reads a snapshot that shows what waits.
     pub(super) fn question(&mut self, waiting: &[Waiting]) -> Question {
-        let mut question = Question::default();
-        let Question { subjects, workspaces, conversations } = &mut question;
+        let mut question = Question { asked_at: self.registered, ..Question::default() };
+        let Question { subjects, workspaces, conversations, .. } = &mut question;
         for waiting in waiting {
             match waiting {
                 Waiting::Subject(subject) => {
@@ -72,7 +88,7 @@ impl Actor {
         }
         subjects.sort_unstable();
         subjects.dedup();
-        let attaching: Vec<UserId> = self.connections.attaching().map(|(user, _)| user).collect();
+        let attaching: Vec<UserId> = self.connections.attaching().map(|(user, ..)| user).collect();
         for (workspace, users) in workspaces {
             users.extend(self.listeners_to(*workspace));
             users.extend(&attaching);
@@ -87,38 +103,90 @@ impl Actor {
 
 impl Question {
     pub(super) async fn answer(self, changes: &dyn Changes) -> Result<Present> {
-        let mut states = HashMap::default();
-        for asked in self.subjects.chunks(ASKED) {
-            states.extend(changes.states(asked.to_vec()).await?);
-        }
+        let states = if self.subjects.is_empty() {
+            HashMap::default()
+        } else {
+            changes.states(self.subjects).await?.into_iter().collect()
+        };
         // After the states: whoever is named may know them.
         let workspaces = stream::iter(self.workspaces)
-            .map(|(id, users)| async move {
-                let users = changes.workspace_members(id, users.into_iter().collect()).await?;
-                Ok((id, users.into_iter().collect()))
+            .map(|(id, asked)| async move {
+                let users = asked.iter().copied().collect();
+                let inside = changes.workspace_members(id, users).await?.into_iter().collect();
+                Ok((id, Answer { asked, inside, access_rev: None }))
             })
             .buffer_unordered(AT_ONCE)
             .try_collect();
         let conversations = stream::iter(self.conversations)
-            .map(|(id, users)| async move {
-                let found = changes.readers(id, users.into_iter().collect()).await?;
-                let users = found.map(|readers| readers.users).unwrap_or_default();
-                Ok((id, users.into_iter().collect()))
+            .map(|(id, asked)| async move {
+                let found = changes.readers(id, asked.iter().copied().collect()).await?;
+                let access_rev = found.as_ref().map(|readers| readers.access_rev);
+                let inside = found.map(|readers| readers.users).unwrap_or_default();
+                Ok((id, Answer { asked, inside: inside.into_iter().collect(), access_rev }))
             })
             .buffer_unordered(AT_ONCE)
             .try_collect();
         let (workspaces, conversations, session_rev) =
             tokio::try_join!(workspaces, conversations, changes.session_rev())?;
-        Ok(Present { states, workspaces, conversations, session_rev })
+        let asked_at = self.asked_at;
+        Ok(Present { asked_at, states, workspaces, conversations, session_rev })
+    }
+}
+
+impl Answer {
+    fn denied(&self, user: UserId) -> bool {
+        self.asked.contains(&user) && !self.inside.contains(&user)
+    }
+}
+
+impl Hearers<'_> {
+    /// Up to which number connections have been told then; `all` are registered.
+    pub(super) const fn upto(&self, all: u64) -> u64 {
+        match self {
+            Self::Everybody => all,
+            Self::Present(present, _) => present.asked_at,
+        }
+    }
+
+    pub(super) fn may_hear_of_workspace(&self, id: WorkspaceId, user: UserId, number: u64) -> bool {
+        let Self::Present(present, known) = self else { return true };
+        present.are_among(*known, number)
+            && present.workspaces.get(&id).is_some_and(|answer| answer.inside.contains(&user))
+    }
+
+    pub(super) fn may_hear_of(&self, id: ConversationId, user: UserId, number: u64) -> bool {
+        let Self::Present(present, known) = self else { return true };
+        present.are_among(*known, number)
+            && present.conversations.get(&id).is_some_and(|answer| answer.inside.contains(&user))
+    }
+
+    /// At which count of changes of access somebody was found in a conversation, if they were.
+    pub(super) fn read_at(&self, id: ConversationId, user: UserId) -> Option<u64> {
+        let Self::Present(present, _) = self else { return Some(0) };
+        let answer = present.conversations.get(&id)?;
+        answer.access_rev.filter(|_| answer.inside.contains(&user))
+    }
+
+    /// Who of these was found to be in a workspace no more.
+    pub(super) fn out_of_workspace(&self, id: WorkspaceId, of: &[UserId]) -> Vec<UserId> {
+        let Self::Present(present, _) = self else { return vec![] };
+        let Some(answer) = present.workspaces.get(&id) else { return vec![] };
+        of.iter().copied().filter(|user| answer.denied(*user)).collect()
+    }
+
+    /// Who of these was found to be in a conversation no more, and at which count of changes of access.
+    pub(super) fn out_of(&self, id: ConversationId, of: &[UserId]) -> Vec<(UserId, u64)> {
+        let Self::Present(present, _) = self else { return vec![] };
+        let Some(answer) = present.conversations.get(&id) else { return vec![] };
+        let Some(access_rev) = answer.access_rev else { return vec![] };
+        let out = of.iter().copied().filter(|user| answer.denied(*user));
+        out.map(|user| (user, access_rev)).collect()
     }
 }
 
 impl Present {
-    pub(super) fn is_in(&self, workspace: WorkspaceId, user: UserId) -> bool {
-        self.workspaces.get(&workspace).is_some_and(|users| users.contains(&user))
-    }
-
-    pub(super) fn reads(&self, conversation: ConversationId, user: UserId) -> bool {
-        self.conversations.get(&conversation).is_some_and(|users| users.contains(&user))
+    /// Whether a connection was registered after the one number and by the question.
+    const fn are_among(&self, known: u64, number: u64) -> bool {
+        known < number && number <= self.asked_at
     }
 }
