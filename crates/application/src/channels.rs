@@ -18,7 +18,8 @@ use crate::{
     workspaces::committed,
 };
 
-/// Channels, DMs, and how far people have read. Every change has taken effect on this node's sockets when its method returns.
+/// Channels, DMs, and how far people have read. When a method returns, what it has ended has taken effect on this node's sockets;
+/// so has what has begun, or will a little later where the store is shared, and has to be asked who may hear it.
 pub struct Channels {
     store: Arc<dyn store::Conversations>,
     ambient: Arc<dyn Ambient>,

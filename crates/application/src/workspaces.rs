@@ -17,7 +17,8 @@ use crate::{
     },
 };
 
-/// Teams and who is in them. Every change has taken effect on this node's sockets when its method returns.
+/// Teams and who is in them. When a method returns, what it has ended is told to nobody any more; what has begun is told at the
+/// same moment on a store of this node's own, and a little later where the store has to be asked who may hear it.
 pub struct Workspaces {
     store: Arc<dyn store::Workspaces>,
     accounts: Arc<dyn store::Accounts>,

@@ -132,8 +132,8 @@ impl Live {
         }
     }
 
-    /// Returns when everything published before has taken effect on this node's sockets. Awaited before an end of access
-    /// is acknowledged.
+    /// Returns when everything published before has taken effect on this node's sockets, or waits for what a store that is
+    /// shared says of it: ends of access do not wait. Awaited before they are acknowledged.
     pub async fn settle(&self) {
         let (done, settled) = oneshot::channel();
         self.input(Input::Settle(done)).await;
