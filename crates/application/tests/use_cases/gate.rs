@@ -1,19 +1,15 @@
 //! State events on a node that shares its store: told as the store has it, to those only of whom it says, after the event,
 //! that they may hear it; and what becomes of them while it says nothing.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+mod elsewhere;
 
-use async_trait::async_trait;
+use std::time::Duration;
+
 use parlance_application::{
-    Error, Result,
     live::{Attachment, Event, Frame},
     ports::{
         Close, Heard,
-        store::{Changes, Head, Look, Readers, State, Subject},
+        store::{State, Subject},
     },
 };
 use parlance_domain::{
@@ -21,117 +17,18 @@ use parlance_domain::{
     WorkspaceId,
 };
 use parlance_testkit::{
-    PATIENCE, head,
+    head,
     mocks::{MockConversations, MockMessages},
     socket,
 };
 use serde_json::json;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::peers::{HERE, Scene, nothing_new, quiet_scene};
+use crate::peers::{HERE, Scene, quiet_scene};
+use elsewhere::Elsewhere;
 
 const TEAM: WorkspaceId = WorkspaceId(Uuid::from_u128(6));
 const EVE: UserId = UserId(Uuid::from_u128(99));
-
-/// What other nodes have made of the store: nobody is out, and no session has ended, until the test says so.
-#[derive(Clone)]
-struct Elsewhere {
-    book: Arc<Mutex<Book>>,
-    /// One for each question about who may hear that is answered.
-    answers: Arc<Semaphore>,
-}
-
-#[derive(Default)]
-struct Book {
-    out: HashSet<UserId>,
-    /// How subjects are; of others nothing is known.
-    states: Vec<(Subject, State)>,
-    ended: HashSet<SessionId>,
-    away: bool,
-    /// The question that waits for its answer is that for states, and not the last one.
-    at_states: bool,
-    asked: usize,
-}
-
-impl Elsewhere {
-    fn new() -> Self {
-        Self { book: Arc::default(), answers: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)) }
-    }
-
-    /// Answers nothing before [`Elsewhere::answer`].
-    fn silent() -> Self {
-        Self { book: Arc::default(), answers: Arc::new(Semaphore::new(0)) }
-    }
-
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().expect("not poisoned")
-    }
-
-    async fn wait(&self) {
-        self.book().asked += 1;
-        self.answers.acquire().await.expect("open").forget();
-    }
-
-    fn answer(&self) {
-        self.answers.add_permits(1);
-    }
-
-    /// When so many questions have come.
-    async fn asked(&self, times: usize) {
-        let asked = async {
-            while self.book().asked < times {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, asked).await.expect("asked in time");
-    }
-
-    fn inside(&self, users: Vec<UserId>) -> Vec<UserId> {
-        let book = self.book();
-        users.into_iter().filter(|user| !book.out.contains(user)).collect()
-    }
-}
-
-#[async_trait]
-impl Changes for Elsewhere {
-    async fn changes(&self, _since: Option<Timestamp>) -> Result<Look> {
-        Ok(nothing_new())
-    }
-
-    async fn heads(&self, _conversations: Vec<ConversationId>) -> Result<Vec<Head>> {
-        Ok(vec![])
-    }
-
-    async fn readers(&self, _: ConversationId, users: Vec<UserId>) -> Result<Option<Readers>> {
-        Ok(Some(Readers { access_rev: 1, users: self.inside(users) }))
-    }
-
-    async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>> {
-        let book = self.book();
-        Ok(of.into_iter().filter(|session| book.ended.contains(session)).collect())
-    }
-
-    async fn session_rev(&self) -> Result<u64> {
-        if !self.book().at_states {
-            self.wait().await;
-        }
-        let book = self.book();
-        if book.away { Err(Error::unavailable("away")) } else { Ok(book.ended.len() as u64) }
-    }
-
-    async fn workspace_members(&self, _: WorkspaceId, users: Vec<UserId>) -> Result<Vec<UserId>> {
-        Ok(self.inside(users))
-    }
-
-    async fn states(&self, of: Vec<Subject>) -> Result<Vec<(Subject, State)>> {
-        if self.book().at_states {
-            self.wait().await;
-        }
-        let book = self.book();
-        Ok(book.states.iter().filter(|(subject, _)| of.contains(subject)).cloned().collect())
-    }
-}
 
 /// Ada and Bob, as ever, listen to a conversation with the first two connections. With the third, Eve listens to it too,
 /// and to the workspace; with the fourth, of another session, to the workspace, as does Bob with the fifth.
@@ -294,7 +191,7 @@ async fn who_is_being_attached_is_asked_about_too() {
         scene.node.live.attach(socket(number), here()).await;
     }
     scene.until(7, &["one", "two"]).await;
-    assert!(scene.node.fanout.types(socket(6)).is_empty());
+    scene.until(6, &["member.left"]).await;
 }
 
 #[tokio::test(start_paused = true)]

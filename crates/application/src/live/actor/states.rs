@@ -110,6 +110,7 @@ impl Actor {
             return;
         }
         let Some(mut present) = self.present.take() else { return };
+        self.put_out_gone(&present).await;
         for waiting in self.gate.answered() {
             match waiting {
                 Waiting::Event(event) => {
@@ -124,15 +125,30 @@ impl Actor {
         }
     }
 
+    /// Puts those out who listen and are found to be in no more: they could not be let in again by their return otherwise.
+    async fn put_out_gone(&mut self, present: &Present) {
+        for workspace in &present.ended {
+            self.wait(Waiting::Subject(Subject::Workspace(*workspace)));
+        }
+        for (workspace, user) in present.out_of_workspaces() {
+            self.put_out(workspace, user, present.asked_at).await;
+        }
+        for (conversation, user, access_rev) in present.out_of_conversations() {
+            // Who has connected since may be back: their snapshot says so, or the next check.
+            if !self.connections.any_after(user, present.asked_at) {
+                self.expel(conversation, user, access_rev, &Frame::left(conversation)).await;
+            }
+        }
+    }
+
     /// Tells how something is, to those to whom that is news.
     async fn tell_present(&mut self, subject: Subject, state: State, present: &Present) {
         for event in events(subject, state) {
             let known = self.news_after(&event);
             if matches!(event, Event::WorkspaceDeleted { .. }) {
-                if known == 0 {
-                    self.note(&event, self.registered);
-                    self.end(&event).await;
-                }
+                // Told to those who still listen, if any do.
+                self.note(&event, self.registered);
+                self.end(&event).await;
             } else if known < present.asked_at {
                 self.tell_state(&event, &Hearers::Present(present, known)).await;
             }
@@ -161,12 +177,6 @@ impl Actor {
             }
             Event::Conversation { conversation_id, frame, .. } => {
                 let id = *conversation_id;
-                for (user, access_rev) in hearers.out_of(id, &self.users_of(self.members(id))) {
-                    // Who has connected since may be back: their snapshot says so, or the next check.
-                    if !self.connections.any_after(user, upto) {
-                        self.expel(id, user, access_rev, &Frame::left(id)).await;
-                    }
-                }
                 let may_hear = |user, number| hearers.may_hear_of(id, user, number);
                 self.tell_those(self.members(id), Scope::Conversation(id), frame, may_hear).await;
             }
@@ -186,9 +196,6 @@ impl Actor {
             }
             Event::Workspace { workspace_id, frame, .. } => {
                 let id = *workspace_id;
-                for user in hearers.out_of_workspace(id, &self.listeners_to(id)) {
-                    self.put_out(id, user, upto).await;
-                }
                 let members = self.workspaces.get(&id).into_iter().flatten().copied().collect();
                 let may_hear = |user, number| hearers.may_hear_of_workspace(id, user, number);
                 self.tell_those(members, Scope::Workspace(id), frame, may_hear).await;

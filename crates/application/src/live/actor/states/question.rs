@@ -31,6 +31,8 @@ pub(in crate::live) struct Present {
     pub(super) states: HashMap<Subject, State>,
     workspaces: HashMap<WorkspaceId, Answer>,
     conversations: HashMap<ConversationId, Answer>,
+    /// Workspaces that ended after their state was asked for.
+    pub(super) ended: Vec<WorkspaceId>,
     /// All sessions that had ended before the question are in this count.
     pub(in crate::live) session_rev: u64,
 }
@@ -126,16 +128,37 @@ impl Question {
             })
             .buffer_unordered(AT_ONCE)
             .try_collect();
-        let (workspaces, conversations, session_rev) =
+        let (mut workspaces, conversations, session_rev): (HashMap<_, Answer>, _, _) =
             tokio::try_join!(workspaces, conversations, changes.session_rev())?;
+        let ended = ended(changes, &workspaces).await?;
+        workspaces.retain(|id, _| !ended.contains(id));
         let asked_at = self.asked_at;
-        Ok(Present { asked_at, states, workspaces, conversations, session_rev })
+        Ok(Present { asked_at, states, workspaces, conversations, ended, session_rev })
     }
 }
 
+/// Which workspaces are gone that nobody may be in for that reason only.
+async fn ended(
+    changes: &dyn Changes,
+    workspaces: &HashMap<WorkspaceId, Answer>,
+) -> Result<Vec<WorkspaceId>> {
+    let left = workspaces.iter().filter(|(_, answer)| answer.out().next().is_some());
+    let left: Vec<_> = left.map(|(id, _)| Subject::Workspace(*id)).collect();
+    if left.is_empty() {
+        return Ok(vec![]);
+    }
+    let states = changes.states(left).await?.into_iter();
+    Ok(states
+        .filter_map(|found| match found {
+            (Subject::Workspace(id), State::Gone) => Some(id),
+            _ => None,
+        })
+        .collect())
+}
+
 impl Answer {
-    fn denied(&self, user: UserId) -> bool {
-        self.asked.contains(&user) && !self.inside.contains(&user)
+    fn out(&self) -> impl Iterator<Item = UserId> {
+        self.asked.difference(&self.inside).copied()
     }
 }
 
@@ -166,27 +189,31 @@ impl Hearers<'_> {
         let answer = present.conversations.get(&id)?;
         answer.access_rev.filter(|_| answer.inside.contains(&user))
     }
-
-    /// Who of these was found to be in a workspace no more.
-    pub(super) fn out_of_workspace(&self, id: WorkspaceId, of: &[UserId]) -> Vec<UserId> {
-        let Self::Present(present, _) = self else { return vec![] };
-        let Some(answer) = present.workspaces.get(&id) else { return vec![] };
-        of.iter().copied().filter(|user| answer.denied(*user)).collect()
-    }
-
-    /// Who of these was found to be in a conversation no more, and at which count of changes of access.
-    pub(super) fn out_of(&self, id: ConversationId, of: &[UserId]) -> Vec<(UserId, u64)> {
-        let Self::Present(present, _) = self else { return vec![] };
-        let Some(answer) = present.conversations.get(&id) else { return vec![] };
-        let Some(access_rev) = answer.access_rev else { return vec![] };
-        let out = of.iter().copied().filter(|user| answer.denied(*user));
-        out.map(|user| (user, access_rev)).collect()
-    }
 }
 
 impl Present {
     /// Whether a connection was registered after the one number and by the question.
     const fn are_among(&self, known: u64, number: u64) -> bool {
         known < number && number <= self.asked_at
+    }
+
+    /// Who was asked about and is in a workspace no more.
+    pub(super) fn out_of_workspaces(&self) -> Vec<(WorkspaceId, UserId)> {
+        let out = |(id, answer): (&WorkspaceId, &Answer)| {
+            answer.out().map(|user| (*id, user)).collect::<Vec<_>>()
+        };
+        self.workspaces.iter().flat_map(out).collect()
+    }
+
+    /// Who was asked about and is in a conversation no more, by which count of changes of access.
+    pub(super) fn out_of_conversations(&self) -> Vec<(ConversationId, UserId, u64)> {
+        let mut out = Vec::new();
+        for (id, answer) in &self.conversations {
+            // A deleted one has an end of its own.
+            if let Some(access_rev) = answer.access_rev {
+                out.extend(answer.out().map(|user| (*id, user, access_rev)));
+            }
+        }
+        out
     }
 }

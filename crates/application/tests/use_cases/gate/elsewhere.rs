@@ -1,0 +1,117 @@
+//! A store that other nodes change, as far as a node asks it about them.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parlance_application::{
+    Error, Result,
+    ports::store::{Changes, Head, Look, Readers, State, Subject},
+};
+use parlance_domain::{ConversationId, SessionId, Timestamp, UserId, WorkspaceId};
+use parlance_testkit::PATIENCE;
+use tokio::sync::Semaphore;
+
+use crate::peers::nothing_new;
+
+/// What other nodes have made of the store: nobody is out, and no session has ended, until the test says so.
+#[derive(Clone)]
+pub(super) struct Elsewhere {
+    book: Arc<Mutex<Book>>,
+    /// One for each question about who may hear that is answered.
+    answers: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+pub(super) struct Book {
+    pub(super) out: HashSet<UserId>,
+    /// How subjects are; of others nothing is known.
+    pub(super) states: Vec<(Subject, State)>,
+    pub(super) ended: HashSet<SessionId>,
+    pub(super) away: bool,
+    /// The question that waits for its answer is that for states, and not the last one.
+    pub(super) at_states: bool,
+    pub(super) asked: usize,
+}
+
+impl Elsewhere {
+    pub(super) fn new() -> Self {
+        Self { book: Arc::default(), answers: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)) }
+    }
+
+    /// Answers nothing before [`Elsewhere::answer`].
+    pub(super) fn silent() -> Self {
+        Self { book: Arc::default(), answers: Arc::new(Semaphore::new(0)) }
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().expect("not poisoned")
+    }
+
+    async fn wait(&self) {
+        self.book().asked += 1;
+        self.answers.acquire().await.expect("open").forget();
+    }
+
+    pub(super) fn answer(&self) {
+        self.answers.add_permits(1);
+    }
+
+    /// When so many questions have come.
+    pub(super) async fn asked(&self, times: usize) {
+        let asked = async {
+            while self.book().asked < times {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asked).await.expect("asked in time");
+    }
+
+    fn inside(&self, users: Vec<UserId>) -> Vec<UserId> {
+        let book = self.book();
+        users.into_iter().filter(|user| !book.out.contains(user)).collect()
+    }
+}
+
+#[async_trait]
+impl Changes for Elsewhere {
+    async fn changes(&self, _since: Option<Timestamp>) -> Result<Look> {
+        Ok(nothing_new())
+    }
+
+    async fn heads(&self, _conversations: Vec<ConversationId>) -> Result<Vec<Head>> {
+        Ok(vec![])
+    }
+
+    async fn readers(&self, _: ConversationId, users: Vec<UserId>) -> Result<Option<Readers>> {
+        Ok(Some(Readers { access_rev: 1, users: self.inside(users) }))
+    }
+
+    async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>> {
+        let book = self.book();
+        Ok(of.into_iter().filter(|session| book.ended.contains(session)).collect())
+    }
+
+    async fn session_rev(&self) -> Result<u64> {
+        if !self.book().at_states {
+            self.wait().await;
+        }
+        let book = self.book();
+        if book.away { Err(Error::unavailable("away")) } else { Ok(book.ended.len() as u64) }
+    }
+
+    async fn workspace_members(&self, _: WorkspaceId, users: Vec<UserId>) -> Result<Vec<UserId>> {
+        Ok(self.inside(users))
+    }
+
+    async fn states(&self, of: Vec<Subject>) -> Result<Vec<(Subject, State)>> {
+        if self.book().at_states {
+            self.wait().await;
+        }
+        let book = self.book();
+        Ok(book.states.iter().filter(|(subject, _)| of.contains(subject)).cloned().collect())
+    }
+}
