@@ -285,6 +285,28 @@ async fn who_is_removed_is_told_once_and_so_are_the_others() {
     }
 }
 
+/// A client that is told that it left a workspace forgets them.
+#[tokio::test(start_paused = true)]
+async fn who_is_removed_leaves_the_conversations_first() {
+    let elsewhere = Elsewhere::new();
+    let (scene, _) = scene(&elsewhere).await;
+    let (dan, session) = (UserId(Uuid::from_u128(98)), SessionId(Uuid::from_u128(1)));
+    scene.node.register(socket(6), dan, session, 0).await;
+    let there = ConversationId(Uuid::from_u128(78));
+    let attachment = Attachment {
+        workspaces: vec![TEAM],
+        conversations: vec![head(HERE, 4), head(there, 4)],
+        homes: vec![(HERE, TEAM), (there, WorkspaceId(Uuid::from_u128(60)))],
+        ..Attachment::default()
+    };
+    scene.node.live.attach(socket(6), attachment).await;
+    elsewhere.book().out.insert(dan);
+    elsewhere.book().states = vec![(Subject::Member(TEAM, dan), State::Gone)];
+    scene.node.live.publish(workspace_left(dan)).await;
+    scene.until(6, &["conversation.left", "member.left"]).await;
+    assert_eq!(scene.node.fanout.frames(socket(6))[0]["conversation_id"], HERE.to_string());
+}
+
 /// The snapshot may be from before the removal, or from after a return: the store is asked once more.
 #[tokio::test(start_paused = true)]
 async fn who_was_removed_and_is_back_while_being_attached_is_not_told_of_it() {
