@@ -120,14 +120,28 @@ impl Live {
         self.tell_bus(event).await;
     }
 
-    /// The same for changes that were committed together, of each conversation in order.
-    pub(super) async fn publish_changes(&self, changes: Vec<(ConversationId, Vec<Event>)>) {
+    /// Tells the sockets of this node changes that were committed together, of each conversation in order. Gives what the
+    /// other nodes are to be told.
+    pub(super) async fn tell_changes(
+        &self,
+        changes: Vec<(ConversationId, Vec<Event>)>,
+    ) -> Vec<Arc<Event>> {
         let shared = |(conversation, events): (_, Vec<Event>)| {
             (conversation, events.into_iter().map(Arc::new).collect::<Vec<_>>())
         };
-        let changes: Vec<_> = changes.into_iter().map(shared).collect();
-        self.input(Input::Changes(changes.clone())).await;
-        for event in changes.into_iter().flat_map(|(_, events)| events) {
+        let changes: Vec<_> =
+            changes.into_iter().filter(|(_, events)| !events.is_empty()).map(shared).collect();
+        if changes.is_empty() {
+            return Vec::new();
+        }
+        let elsewhere = changes.iter().flat_map(|(_, events)| events).cloned().collect();
+        self.input(Input::Changes(changes)).await;
+        elsewhere
+    }
+
+    /// Tells the other nodes, in order.
+    pub(super) async fn tell_others(&self, events: Vec<Arc<Event>>) {
+        for event in events {
             self.tell_bus(event).await;
         }
     }

@@ -49,6 +49,9 @@ pub enum Lanes {
     Shared,
 }
 
+/// An outcome, and who waits for it.
+type Answer = (oneshot::Sender<Result<Commit>>, Result<Commit>);
+
 /// A lane's conversation; none for the lane of all.
 type Key = Option<ConversationId>;
 
@@ -109,20 +112,27 @@ impl Sequencer {
     async fn drain(self, key: Key) {
         while let Some(batches) = self.next_batches(key) {
             let answered = batches.iter().map(|(_, writes)| writes.len()).sum();
-            let mut changes = match <[Batch; 1]>::try_from(batches) {
+            let appended = match <[Batch; 1]>::try_from(batches) {
                 Ok([only]) => vec![self.append(only).await],
                 Err(batches) => join_all(batches.into_iter().map(|batch| self.append(batch))).await,
             };
-            changes.retain(|(_, events)| !events.is_empty());
-            if !changes.is_empty() {
-                self.live.publish_changes(changes).await;
+            let (changes, answers): (Vec<_>, Vec<_>) = appended.into_iter().unzip();
+            // Told first: so an answer and its event mostly leave in one turn of the worker.
+            let elsewhere = self.live.tell_changes(changes).await;
+            for (reply, outcome) in answers.into_iter().flatten() {
+                // A sender that hung up needs no answer; the change stands.
+                let _ = reply.send(outcome);
             }
+            self.live.tell_others(elsewhere).await;
             self.gather(key, answered).await;
         }
     }
 
-    /// Appends, answers, and tells what is to be published.
-    async fn append(&self, (conversation, batch): Batch) -> (ConversationId, Vec<Event>) {
+    /// Appends; gives what is to be told, and what to answer.
+    async fn append(
+        &self,
+        (conversation, batch): Batch,
+    ) -> ((ConversationId, Vec<Event>), Vec<Answer>) {
         let (writes, replies): (Vec<Write>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.write, waiting.reply)).unzip();
         let stamps: Vec<_> = writes.iter().map(|write| (write.actor, write.at)).collect();
@@ -136,9 +146,9 @@ impl Sequencer {
             Err(_) => failed(&Error::internal("append panicked"), replies.len()),
         };
         let mut events = Vec::new();
-        for ((outcome, reply), (actor, at)) in outcomes.into_iter().zip(replies).zip(stamps) {
+        for (outcome, (actor, at)) in outcomes.iter().zip(stamps) {
             if let Ok(Commit { subject, change: Some((kind, rev)), access_rev, session_rev }) =
-                &outcome
+                outcome
             {
                 events.push(Event::Changed {
                     conversation_id: conversation,
@@ -149,10 +159,8 @@ impl Sequencer {
                     frame: Frame::changed(*kind, *rev, subject, actor, at),
                 });
             }
-            // A sender that hung up needs no answer; the change stands.
-            let _ = reply.send(outcome);
         }
-        (conversation, events)
+        ((conversation, events), replies.into_iter().zip(outcomes).collect())
     }
 
     /// Takes what waits, or ends the lane.

@@ -19,7 +19,7 @@ use futures::{
 use parlance_application::{
     App, Caller, Error, Opened, Result, Unauthenticated,
     live::{CatchUp, Due, Frame, HEARTBEAT, Resume, SENDS_IN_FLIGHT, Session},
-    ports::{Close, Urgency},
+    ports::Close,
 };
 use parlance_domain::MessageText;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -299,7 +299,7 @@ impl Connection {
     }
 
     fn push(&self, frame: &Frame) {
-        self.outbound.push(text_frame(frame.bytes()), Urgency::Reliable);
+        self.outbound.answer(text_frame(frame.bytes()));
     }
 
     pub(super) fn expires_in(&self, caller: &Caller) -> Duration {

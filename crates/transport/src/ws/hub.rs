@@ -2,7 +2,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::poll_fn,
+    future::{Future as _, poll_fn},
+    pin::pin,
     rc::Rc,
     sync::{Arc, PoisonError, RwLock},
     task::{Context, Poll},
@@ -15,7 +16,10 @@ use parlance_application::{
     ports::{Close, ConnectionId, Delivery, Fanout, Urgency},
 };
 use rustc_hash::FxHashMap as HashMap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::yield_now,
+};
 
 use super::wire::{Flusher, Outbound, append_text_frame, text_frame};
 
@@ -183,9 +187,10 @@ impl Worker {
         self.flusher.clone()
     }
 
-    /// Takes in what has come, then writes. What comes while it writes is taken in together.
+    /// Takes in what has come, then writes a round. What comes meanwhile is taken in together before the next: who has not
+    /// been written yet gets it with what they wait for.
     fn poll_turn(&self, commands: &mut mpsc::Receiver<Command>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut run = None::<Run>;
+        let (mut run, mut more) = (None::<Run>, true);
         for _ in 0..TURN {
             match commands.poll_recv(cx) {
                 Poll::Ready(Some(Command::Deliver(piece, urgency))) => {
@@ -202,15 +207,16 @@ impl Worker {
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending => {
-                    self.deliver(run);
-                    self.flusher.flush(cx);
-                    return Poll::Pending;
+                    more = false;
+                    break;
                 }
             }
         }
         self.deliver(run);
-        self.flusher.flush(cx);
-        cx.waker().wake_by_ref();
+        if self.flusher.flush(cx) || more {
+            // Goes on behind whatever the thread's sockets have to be read for.
+            let _ = pin!(yield_now()).poll(cx);
+        }
         Poll::Pending
     }
 
@@ -241,7 +247,7 @@ impl Worker {
         let sockets = self.sockets.borrow();
         for connection in to.iter().filter(|connection| connection.worker == self.index) {
             if let Some(outbound) = sockets.get(&connection.number) {
-                outbound.push(piece.clone(), urgency);
+                outbound.tell(piece.clone(), urgency);
             }
         }
     }

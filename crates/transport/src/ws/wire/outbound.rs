@@ -1,9 +1,10 @@
 //! What goes out on a socket. Whoever has a frame queues it and marks the socket dirty; at the end of its turn the worker
-//! writes, for each dirty socket, all that is queued with one call. So neighbouring frames leave together, and none waits
-//! for another to come.
+//! writes, for so many dirty sockets, all that is queued with one call, and then looks at what has come in. So neighbouring
+//! frames leave together, none waits for another to come, and nobody's command waits until a large channel has been told.
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
@@ -20,15 +21,20 @@ use tokio::{io::AsyncWrite, net::tcp::OwnedWriteHalf};
 
 /// The most frames in one write.
 const GATHERED: usize = 64;
+/// Sockets that are written before the worker looks at what has come in: some 150 µs.
+const ROUND: usize = 64;
 
 /// The outbound queue of one socket. Belongs to one worker thread.
 #[derive(Clone)]
 pub(crate) struct Outbound(Rc<Socket>);
 
-/// The sockets of a worker that have something to write.
+/// The sockets of a worker that have something to write, each once for all that is queued when its turn comes.
 #[derive(Default)]
 pub(crate) struct Flusher {
-    dirty: RefCell<Vec<Outbound>>,
+    /// With what their own client waits for: it may send the next message while others are still told of the last.
+    answers: RefCell<VecDeque<Outbound>>,
+    /// With what they are told.
+    events: RefCell<VecDeque<Outbound>>,
     worker: RefCell<Option<Waker>>,
 }
 
@@ -41,14 +47,20 @@ struct Queue {
     backlog: Backlog,
     socket: OwnedWriteHalf,
     state: State,
-    /// In the flusher's list.
-    dirty: bool,
+    /// In which of the flusher's lists.
+    dirty: Dirty,
     /// The system takes no more at present; the connection's own task waits until it does.
     blocked: bool,
     /// The connection's own task.
     driver: Option<Waker>,
     /// Who waits for the queue to drain, or for the connection to end.
     waiting: Vec<Waker>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Dirty {
+    answers: bool,
+    events: bool,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +81,7 @@ impl Outbound {
             backlog: Backlog::default(),
             socket,
             state: State::Open,
-            dirty: false,
+            dirty: Dirty::default(),
             blocked: false,
             driver: None,
             waiting: Vec::new(),
@@ -77,14 +89,23 @@ impl Outbound {
         Self(Rc::new(Socket { queue, flusher }))
     }
 
-    /// Queues a frame, or several in one piece, or does what `urgency` says when there is no room.
-    pub(in crate::ws) fn push(&self, frame: Bytes, urgency: Urgency) {
+    /// Queues events, one or several in one piece, or does what `urgency` says when there is no room.
+    pub(in crate::ws) fn tell(&self, frames: Bytes, urgency: Urgency) {
+        self.push(frames, urgency, Self::mark);
+    }
+
+    /// Queues what this connection's client waits for.
+    pub(in crate::ws) fn answer(&self, frame: Bytes) {
+        self.push(frame, Urgency::Reliable, Self::mark_answer);
+    }
+
+    fn push(&self, frame: Bytes, urgency: Urgency, mark: impl Fn(&Self, &mut Queue)) {
         let mut queue = self.0.queue.borrow_mut();
         if queue.state != State::Open {
             return;
         }
         match queue.backlog.push(frame, urgency) {
-            Pushed::Queued => self.mark(&mut queue),
+            Pushed::Queued => mark(self, &mut queue),
             Pushed::Dropped => metrics::counter!("parlance_dropped_frames_total").increment(1),
             Pushed::Overflowed => {
                 metrics::counter!("parlance_slow_consumers_total").increment(1);
@@ -98,7 +119,7 @@ impl Outbound {
         let mut queue = self.0.queue.borrow_mut();
         if queue.state == State::Open {
             queue.backlog.welcome(frame);
-            self.mark(&mut queue);
+            self.mark_answer(&mut queue);
         }
     }
 
@@ -152,7 +173,7 @@ impl Outbound {
         if !bytes.is_empty() {
             let mut queue = self.0.queue.borrow_mut();
             queue.backlog.append(bytes);
-            self.mark(&mut queue);
+            self.mark_answer(&mut queue);
         }
     }
 
@@ -199,7 +220,7 @@ impl Outbound {
         let mut frame = BytesMut::new();
         Parser::write_message(&mut frame, payload, opcode, true, false);
         // A reader that does not read, but pings, must not fill the queue either.
-        self.push(frame.freeze(), Urgency::Ephemeral);
+        self.push(frame.freeze(), Urgency::Ephemeral, Self::mark_answer);
     }
 
     fn end(&self, queue: &mut Queue, reason: CloseReason) {
@@ -215,32 +236,35 @@ impl Outbound {
 
     fn mark(&self, queue: &mut Queue) {
         // Who is blocked is written by its own task.
-        if !queue.dirty && !queue.blocked {
-            queue.dirty = true;
-            self.0.flusher.add(self.clone());
+        if !queue.dirty.events && !queue.blocked {
+            queue.dirty.events = true;
+            self.0.flusher.add(&self.0.flusher.events, self);
+        }
+    }
+
+    fn mark_answer(&self, queue: &mut Queue) {
+        if !queue.dirty.answers && !queue.blocked {
+            queue.dirty.answers = true;
+            self.0.flusher.add(&self.0.flusher.answers, self);
         }
     }
 }
 
 impl Flusher {
-    /// Writes what is queued; called by the worker at the end of its turns, and woken for one when there is something.
-    pub(in crate::ws) fn flush(&self, cx: &Context<'_>) {
-        let mut dirty = self.dirty.take();
-        for outbound in dirty.drain(..) {
-            outbound.0.queue.borrow_mut().flush();
-        }
-        // Keeps the list's room, unless flushing has begun another.
-        let mut list = self.dirty.borrow_mut();
-        if list.is_empty() {
-            *list = dirty;
+    /// Writes a round of what is queued, and says whether there is more; called by the worker at the end of its turns, and
+    /// woken for one when there is something. Neither list holds the other up.
+    pub(in crate::ws) fn flush(&self, cx: &Context<'_>) -> bool {
+        round(&self.answers, |dirty| &mut dirty.answers);
+        round(&self.events, |dirty| &mut dirty.events);
+        let more = !self.answers.borrow().is_empty() || !self.events.borrow().is_empty();
+        if !more {
             *self.worker.borrow_mut() = Some(cx.waker().clone());
-        } else {
-            cx.waker().wake_by_ref();
         }
+        more
     }
 
-    fn add(&self, outbound: Outbound) {
-        self.dirty.borrow_mut().push(outbound);
+    fn add(&self, list: &RefCell<VecDeque<Outbound>>, outbound: &Outbound) {
+        list.borrow_mut().push_back(outbound.clone());
         if let Some(worker) = self.worker.take() {
             worker.wake();
         }
@@ -249,7 +273,6 @@ impl Flusher {
 
 impl Queue {
     fn flush(&mut self) {
-        self.dirty = false;
         while !self.backlog.is_empty() && !self.blocked {
             let written = self.write(|socket, frames| {
                 let written = match frames {
@@ -308,6 +331,15 @@ impl Queue {
 
     fn wake(&mut self) {
         self.driver.take().into_iter().chain(self.waiting.drain(..)).for_each(Waker::wake);
+    }
+}
+
+fn round(list: &RefCell<VecDeque<Outbound>>, mark: fn(&mut Dirty) -> &mut bool) {
+    for _ in 0..ROUND {
+        let Some(outbound) = list.borrow_mut().pop_front() else { break };
+        let mut queue = outbound.0.queue.borrow_mut();
+        *mark(&mut queue.dirty) = false;
+        queue.flush();
     }
 }
 
