@@ -7,7 +7,10 @@ mod states;
 use std::{
     collections::hash_map::Entry,
     hash::Hash,
-    sync::{Arc, atomic::AtomicI64},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicUsize},
+    },
     time::Duration,
 };
 
@@ -78,8 +81,8 @@ pub(super) enum Input {
         on: bool,
     },
     Event(Arc<Event>),
-    /// Changes that were committed together, of each conversation in order.
-    Changes(Vec<(ConversationId, Vec<Arc<Event>>)>),
+    /// Changes that were committed together, of each conversation in order; and where to note how many sockets they went to.
+    Changes(Vec<(ConversationId, Vec<Arc<Event>>)>, Arc<AtomicUsize>),
     Bridged {
         conversation: ConversationId,
         page: Result<ReplayPage>,
@@ -227,7 +230,7 @@ impl Actor {
                 self.type_in(connection, conversation, on).await;
             }
             Input::Event(event) => self.event(&event).await,
-            Input::Changes(changes) => self.changes(&changes).await,
+            Input::Changes(changes, told) => self.changes(&changes, &told).await,
             Input::Bridged { conversation, page } => self.bridged(conversation, page).await,
             Input::Checked { conversation, asked, readers } => {
                 self.checked(conversation, asked, readers).await;

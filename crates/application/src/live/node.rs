@@ -1,7 +1,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -121,10 +121,11 @@ impl Live {
     }
 
     /// Tells the sockets of this node changes that were committed together, of each conversation in order. Gives what the
-    /// other nodes are to be told.
+    /// other nodes are to be told, and notes in `told`, sooner or later, how many sockets they went to.
     pub(super) async fn tell_changes(
         &self,
         changes: Vec<(ConversationId, Vec<Event>)>,
+        told: &Arc<AtomicUsize>,
     ) -> Vec<Arc<Event>> {
         let shared = |(conversation, events): (_, Vec<Event>)| {
             (conversation, events.into_iter().map(Arc::new).collect::<Vec<_>>())
@@ -135,7 +136,7 @@ impl Live {
             return Vec::new();
         }
         let elsewhere = changes.iter().flat_map(|(_, events)| events).cloned().collect();
-        self.input(Input::Changes(changes)).await;
+        self.input(Input::Changes(changes, told.clone())).await;
         elsewhere
     }
 

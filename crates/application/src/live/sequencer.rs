@@ -8,15 +8,21 @@ mod lane;
 use std::{
     collections::hash_map::Entry,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use futures::{Future, FutureExt, future::join_all};
-use parlance_domain::{ChangeKind, ConversationId};
+use parlance_domain::{ChangeKind, ConversationId, UserId};
 use rustc_hash::FxHashMap as HashMap;
 use tokio::{sync::oneshot, time::timeout};
 
-use self::lane::{Batch, GATHER, Lane, Waiting};
+use self::{
+    gathering::{GATHER, Gathering},
+    lane::{Batch, Lane, Waiting},
+};
 use super::{Event, Frame, Live};
 use crate::{
     Error, Result, Tasks,
@@ -110,21 +116,23 @@ impl Sequencer {
     }
 
     async fn drain(self, key: Key) {
+        let told = Arc::new(AtomicUsize::new(0));
         while let Some(batches) = self.next_batches(key) {
-            let answered = batches.iter().map(|(_, writes)| writes.len()).sum();
+            let writes = batches.iter().flat_map(|(_, writes)| writes);
+            let answered = writes.map(|waiting| waiting.write.actor).collect();
             let appended = match <[Batch; 1]>::try_from(batches) {
                 Ok([only]) => vec![self.append(only).await],
                 Err(batches) => join_all(batches.into_iter().map(|batch| self.append(batch))).await,
             };
             let (changes, answers): (Vec<_>, Vec<_>) = appended.into_iter().unzip();
             // Told first: so an answer and its event mostly leave in one turn of the worker.
-            let elsewhere = self.live.tell_changes(changes).await;
+            let elsewhere = self.live.tell_changes(changes, &told).await;
             for (reply, outcome) in answers.into_iter().flatten() {
                 // A sender that hung up needs no answer; the change stands.
                 let _ = reply.send(outcome);
             }
             self.live.tell_others(elsewhere).await;
-            self.gather(key, answered).await;
+            self.gather(key, answered, &told).await;
         }
     }
 
@@ -175,12 +183,15 @@ impl Sequencer {
     }
 
     /// Waits for those who were answered, where that pays.
-    async fn gather(&self, key: Key, answered: usize) {
+    async fn gather(&self, key: Key, answered: Vec<UserId>, told: &AtomicUsize) {
         let gather = |lane: &mut Lane| lane.gather(answered);
-        let Some(all) = self.lock().lanes.get_mut(&key).and_then(gather) else { return };
-        let all = timeout(GATHER, all).await.is_ok();
+        let Some(mut all) = self.lock().lanes.get_mut(&key).and_then(gather) else { return };
+        let came = timeout(GATHER, &mut all).await.is_ok() || {
+            let longer = Gathering::longer(told.load(Ordering::Relaxed));
+            !longer.is_zero() && timeout(longer, all).await.is_ok()
+        };
         if let Some(lane) = self.lock().lanes.get_mut(&key) {
-            lane.gathered(all);
+            lane.gathered(came);
         }
     }
 
@@ -193,7 +204,7 @@ fn failed(error: &Error, count: usize) -> Vec<Result<Commit>> {
     (0..count).map(|_| Err(error.clone())).collect()
 }
 
-fn author_of_new(kind: ChangeKind, subject: &Committed) -> Option<parlance_domain::UserId> {
+fn author_of_new(kind: ChangeKind, subject: &Committed) -> Option<UserId> {
     match subject {
         Committed::Message(message) if kind == ChangeKind::Created => message.author_id,
         _ => None,

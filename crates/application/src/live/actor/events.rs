@@ -1,4 +1,7 @@
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
 
@@ -61,7 +64,11 @@ impl Actor {
     }
 
     /// Carries out what was committed together, so that it leaves together.
-    pub(super) async fn changes(&mut self, changes: &[(ConversationId, Vec<Arc<Event>>)]) {
+    pub(super) async fn changes(
+        &mut self,
+        changes: &[(ConversationId, Vec<Arc<Event>>)],
+        told: &AtomicUsize,
+    ) {
         let mut deliveries = Vec::with_capacity(changes.len());
         for (conversation, events) in changes {
             for event in events {
@@ -69,6 +76,7 @@ impl Actor {
                 self.begin(*conversation, steps, &mut deliveries);
             }
         }
+        told.store(deliveries.iter().map(|delivery| delivery.to.len()).sum(), Ordering::Relaxed);
         self.deliver(deliveries).await;
     }
 

@@ -1,3 +1,12 @@
+use std::time::Duration;
+
+/// How long a lane waits for those who have just been answered.
+pub(super) const GATHER: Duration = Duration::from_millis(1);
+/// So much longer for each socket that was told of what they wrote: that is what another batch would cost, and until they
+/// have all been told nobody hears of it any sooner.
+const TELLING: Duration = Duration::from_micros(3);
+/// But so much longer at most.
+const LONGER: Duration = Duration::from_millis(3);
 /// After so many waits in vain, it is waited after one batch of `1 << PATIENCE` only.
 const PATIENCE: u32 = 8;
 
@@ -16,18 +25,16 @@ pub(super) struct Gathering {
 }
 
 impl Gathering {
-    /// How many to wait for, where `answered` were and `waiting` are there already. None: go on at once.
-    pub(super) fn wanted(&mut self, answered: usize, waiting: usize) -> Option<usize> {
-        let wanted = answered + waiting;
-        // Who writes alone waits for nobody.
-        if wanted < 2 {
-            return None;
-        }
-        if self.skip > 0 {
-            self.skip -= 1;
-            return None;
-        }
-        Some(wanted)
+    /// How much longer than [`GATHER`] to wait where so many sockets were told.
+    pub(super) fn longer(told: usize) -> Duration {
+        u32::try_from(told).map_or(LONGER, |told| TELLING.saturating_mul(told).min(LONGER))
+    }
+
+    /// Whether to wait this time.
+    pub(super) fn pays(&mut self) -> bool {
+        let pays = self.skip == 0;
+        self.skip = self.skip.saturating_sub(1);
+        pays
     }
 
     /// How the wait ended.
@@ -44,9 +51,7 @@ mod tests {
     #[test]
     fn in_vain_it_waits_ever_more_seldom_and_a_success_is_remembered() {
         let mut gathering = Gathering::default();
-        let skipped = |gathering: &mut Gathering| {
-            (0..1_000).find(|_| gathering.wanted(2, 1).is_some_and(|wanted| wanted == 3))
-        };
+        let skipped = |gathering: &mut Gathering| (0..1_000).find(|_| gathering.pays());
         let mut vain = Vec::new();
         for _ in 0..10 {
             vain.push(skipped(&mut gathering));
@@ -56,6 +61,5 @@ mod tests {
         assert_eq!(skipped(&mut gathering), Some(255));
         gathering.ended(true);
         assert_eq!(skipped(&mut gathering), Some(0));
-        assert_eq!(gathering.wanted(1, 0), None, "who writes alone waits for nobody");
     }
 }

@@ -1,18 +1,13 @@
 //! What waits to be written.
 
-use std::{
-    collections::{VecDeque, hash_map::Entry},
-    time::Duration,
-};
+use std::collections::{VecDeque, hash_map::Entry};
 
-use parlance_domain::ConversationId;
+use parlance_domain::{ConversationId, UserId};
 use rustc_hash::FxHashMap as HashMap;
 use tokio::sync::oneshot;
 
 use super::{Commit, Error, Result, Write, gathering::Gathering};
 
-/// How long a lane waits for those who have just been answered.
-pub(super) const GATHER: Duration = Duration::from_millis(1);
 /// Most writes that are appended together.
 const MOST: usize = 256;
 /// Most writes that may wait for one conversation; beyond it senders are told to come back.
@@ -37,14 +32,21 @@ pub(super) struct Lane {
     /// How many wait in all.
     count: usize,
     gathering: Gathering,
-    /// To be told when so many wait.
-    wanted: Option<(usize, oneshot::Sender<()>)>,
+    awaited: Option<Awaited>,
+}
+
+/// Those whom the last batch has answered and who have not written again.
+struct Awaited {
+    /// One for each answer.
+    actors: Vec<UserId>,
+    /// To be told when nobody is missing, or a batch is full.
+    enough: oneshot::Sender<()>,
 }
 
 impl Lane {
     /// Queues a write, unless too many of its conversation wait.
     pub(super) fn push(&mut self, waiting: Waiting) -> Result<()> {
-        let conversation = waiting.conversation;
+        let (conversation, actor) = (waiting.conversation, waiting.write.actor);
         let own = self.waiting.entry(conversation).or_default();
         if own.len() >= WAITING {
             return Err(Error::unavailable("too many writes wait for one conversation"));
@@ -54,8 +56,9 @@ impl Lane {
         }
         own.push_back(waiting);
         self.count += 1;
-        let count = self.count;
-        if let Some((_, enough)) = self.wanted.take_if(|(wanted, _)| count >= *wanted) {
+        let full = self.count >= MOST;
+        let all_are_here = |awaited: &mut Awaited| awaited.has_come(actor) || full;
+        if let Some(Awaited { enough, .. }) = self.awaited.take_if(all_are_here) {
             let _ = enough.send(());
         }
         Ok(())
@@ -92,20 +95,38 @@ impl Lane {
         self.count = 0;
     }
 
-    /// After a batch of `answered` writes: resolves when as many are back, if they are to be waited for.
-    pub(super) fn gather(&mut self, answered: usize) -> Option<oneshot::Receiver<()>> {
-        if self.count >= MOST {
+    /// After a batch: resolves when those whom it answered, each as often as given, have written again, if they are to be
+    /// waited for.
+    pub(super) fn gather(&mut self, answered: Vec<UserId>) -> Option<oneshot::Receiver<()>> {
+        // Who writes alone waits for nobody.
+        if self.count >= MOST || answered.len() + self.count < 2 {
             return None;
         }
-        let wanted = self.gathering.wanted(answered, self.count)?.min(MOST);
         let (enough, gathered) = oneshot::channel();
-        self.wanted = Some((wanted, enough));
+        let mut awaited = Awaited { actors: answered, enough };
+        for waiting in self.waiting.values().flatten() {
+            awaited.has_come(waiting.write.actor);
+        }
+        if awaited.actors.is_empty() || !self.gathering.pays() {
+            return None;
+        }
+        self.awaited = Some(awaited);
         Some(gathered)
     }
 
     /// How the wait ended.
     pub(super) fn gathered(&mut self, all: bool) {
-        self.wanted = None;
+        self.awaited = None;
         self.gathering.ended(all);
+    }
+}
+
+impl Awaited {
+    /// Somebody has written; says whether nobody is missing any more.
+    fn has_come(&mut self, actor: UserId) -> bool {
+        if let Some(at) = self.actors.iter().position(|awaited| *awaited == actor) {
+            self.actors.swap_remove(at);
+        }
+        self.actors.is_empty()
     }
 }
