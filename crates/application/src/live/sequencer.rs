@@ -127,12 +127,15 @@ impl Sequencer {
             let (changes, answers): (Vec<_>, Vec<_>) = appended.into_iter().unzip();
             // Told first: so an answer and its event mostly leave in one turn of the worker.
             let elsewhere = self.live.tell_changes(changes, &told).await;
+            let all = self.lock().lanes.get_mut(&key).and_then(|lane| lane.gather(answered));
             for (reply, outcome) in answers.into_iter().flatten() {
                 // A sender that hung up needs no answer; the change stands.
                 let _ = reply.send(outcome);
             }
             self.live.tell_others(elsewhere).await;
-            self.gather(key, answered, &told).await;
+            if let Some(all) = all {
+                self.gather(key, all, &told).await;
+            }
         }
     }
 
@@ -182,10 +185,8 @@ impl Sequencer {
         Some(batches)
     }
 
-    /// Waits for those who were answered, where that pays.
-    async fn gather(&self, key: Key, answered: Vec<UserId>, told: &AtomicUsize) {
-        let gather = |lane: &mut Lane| lane.gather(answered);
-        let Some(mut all) = self.lock().lanes.get_mut(&key).and_then(gather) else { return };
+    /// Waits for those who were answered.
+    async fn gather(&self, key: Key, mut all: oneshot::Receiver<()>, told: &AtomicUsize) {
         let came = timeout(GATHER, &mut all).await.is_ok() || {
             let longer = Gathering::longer(told.load(Ordering::Relaxed));
             !longer.is_zero() && timeout(longer, all).await.is_ok()

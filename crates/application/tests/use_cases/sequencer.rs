@@ -152,6 +152,55 @@ async fn those_who_write_again_at_once_keep_sharing_commits() {
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
+/// Ada has been answered and Bob waits; Ada writes again after a while, and somebody else before her.
+async fn batches_where_ada_is_back_after(away: Duration, listeners: u32) -> Vec<Vec<String>> {
+    let batches = Batches::default();
+    let node = TestNode::start(MockMessages::new());
+    let [ada, bob, eve] = [(); 3].map(|()| UserId(node.ambient.next_uuid()));
+    let here = ConversationId(node.ambient.next_uuid());
+    for n in 0..listeners {
+        node.connect(socket(n), UserId(node.ambient.next_uuid()), &[(here, 0)]).await;
+    }
+    let store = GatedMessages::closed(committing(batches.clone()));
+    let sequencer = sequencer(store.clone(), &node, Lanes::Apart);
+    let first = sequencer.submit(here, write(&node, ada, "ada"));
+    store.arrived(1).await;
+    drop(sequencer.submit(here, write(&node, bob, "bob")));
+    store.open(10);
+    first.await.expect("commits");
+    pass(away / 2).await;
+    drop(sequencer.submit(here, write(&node, eve, "eve")));
+    pass(away / 2).await;
+    drop(sequencer.submit(here, write(&node, ada, "ada again")));
+    node.tasks.wait().await;
+    let batches = batches.lock().expect("unpoisoned");
+    batches.clone()
+}
+
+/// No time at all still lets everybody else do what they can.
+async fn pass(time: Duration) {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(time).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_waited_for_those_who_were_answered_and_nobody_else() {
+    let batches = batches_where_ada_is_back_after(Duration::ZERO, 1).await;
+    assert_eq!(batches, [&["ada"][..], &["bob", "eve", "ada again"]]);
+}
+
+/// Another batch would cost more there, and nobody would hear of it before they have heard of the last.
+#[tokio::test(start_paused = true)]
+async fn it_is_waited_longer_where_many_are_told() {
+    let away = Duration::from_millis(3);
+    let batches = batches_where_ada_is_back_after(away, 1_000).await;
+    assert_eq!(batches, [&["ada"][..], &["bob", "eve", "ada again"]]);
+    let batches = batches_where_ada_is_back_after(away, 10).await;
+    assert_eq!(batches, [&["ada"][..], &["bob"], &["eve"], &["ada again"]]);
+}
+
 #[tokio::test]
 async fn a_refusal_is_its_senders_own() {
     let node = TestNode::start(MockMessages::new());

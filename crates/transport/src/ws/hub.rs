@@ -289,3 +289,54 @@ impl Drop for Socket {
         metrics::gauge!("parlance_sockets").decrement(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// A socket of the worker, and its other side.
+    async fn socket(worker: &Worker, listener: &TcpListener) -> (Socket, Outbound, net::TcpStream) {
+        let address = listener.local_addr().expect("bound");
+        let (theirs, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let outbound = Outbound::new(accepted.expect("accepts").0.into_split().1, worker.flusher());
+        let theirs = theirs.expect("connects").into_std().expect("a socket");
+        (worker.insert(outbound.clone()), outbound, theirs)
+    }
+
+    fn has_heard(theirs: &net::TcpStream) -> bool {
+        theirs.peek(&mut [0]).is_ok()
+    }
+
+    /// Who has just been answered may send the next message while others are still told of the last.
+    #[actix_web::test]
+    async fn an_answer_does_not_wait_until_all_are_told() {
+        let (hub, listener) =
+            (Hub::default(), TcpListener::bind("127.0.0.1:0").await.expect("binds"));
+        let worker = hub.add_worker();
+        let mut sockets = Vec::new();
+        for _ in 0..300 {
+            sockets.push(socket(&worker, &listener).await);
+        }
+        let to: Arc<[_]> = sockets.iter().map(|(socket, ..)| socket.id).collect();
+        let told = || sockets.iter().filter(|(.., theirs)| has_heard(theirs)).count();
+        let frame = Frame::from_encoded(Bytes::from_static(b"{}"));
+        hub.deliver(to, frame, Urgency::Reliable).await;
+        while told() == 0 {
+            yield_now().await;
+        }
+        assert!(told() < 150, "the worker looks up after a part of them");
+        let (_, last, theirs) = sockets.last().expect("a socket");
+        last.answer(text_frame(b"{}"));
+        while !has_heard(theirs) {
+            yield_now().await;
+        }
+        assert!(told() < 299, "it is answered before the others are told");
+        while told() < 300 {
+            yield_now().await;
+        }
+    }
+}

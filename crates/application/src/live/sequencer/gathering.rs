@@ -2,11 +2,11 @@ use std::time::Duration;
 
 /// How long a lane waits for those who have just been answered.
 pub(super) const GATHER: Duration = Duration::from_millis(1);
-/// So much longer for each socket that was told of what they wrote: that is what another batch would cost, and until they
-/// have all been told nobody hears of it any sooner.
-const TELLING: Duration = Duration::from_micros(3);
-/// But so much longer at most.
-const LONGER: Duration = Duration::from_millis(3);
+/// And a millisecond longer for so many sockets that were told of what they wrote: it takes about as long, another batch
+/// would take it again, and until then nobody would hear of it.
+const TOLD_IN_A_MILLISECOND: usize = 300;
+/// But so many milliseconds longer at most.
+const LONGER: usize = 3;
 /// After so many waits in vain, it is waited after one batch of `1 << PATIENCE` only.
 const PATIENCE: u32 = 8;
 
@@ -27,7 +27,7 @@ pub(super) struct Gathering {
 impl Gathering {
     /// How much longer than [`GATHER`] to wait where so many sockets were told.
     pub(super) fn longer(told: usize) -> Duration {
-        u32::try_from(told).map_or(LONGER, |told| TELLING.saturating_mul(told).min(LONGER))
+        Duration::from_millis((told / TOLD_IN_A_MILLISECOND).min(LONGER) as u64)
     }
 
     /// Whether to wait this time.

@@ -95,22 +95,16 @@ impl Lane {
         self.count = 0;
     }
 
-    /// After a batch: resolves when those whom it answered, each as often as given, have written again, if they are to be
-    /// waited for.
+    /// Before a batch is answered: resolves when those whom it answers, each as often as given, have written again, if they
+    /// are to be waited for.
     pub(super) fn gather(&mut self, answered: Vec<UserId>) -> Option<oneshot::Receiver<()>> {
         // Who writes alone waits for nobody.
-        if self.count >= MOST || answered.len() + self.count < 2 {
+        let others = answered.len() + self.count > 1;
+        if !others || self.count >= MOST || !self.gathering.pays() {
             return None;
         }
         let (enough, gathered) = oneshot::channel();
-        let mut awaited = Awaited { actors: answered, enough };
-        for waiting in self.waiting.values().flatten() {
-            awaited.has_come(waiting.write.actor);
-        }
-        if awaited.actors.is_empty() || !self.gathering.pays() {
-            return None;
-        }
-        self.awaited = Some(awaited);
+        self.awaited = Some(Awaited { actors: answered, enough });
         Some(gathered)
     }
 

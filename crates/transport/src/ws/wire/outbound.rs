@@ -76,7 +76,7 @@ enum State {
 }
 
 impl Outbound {
-    pub(super) fn new(socket: OwnedWriteHalf, flusher: Rc<Flusher>) -> Self {
+    pub(in crate::ws) fn new(socket: OwnedWriteHalf, flusher: Rc<Flusher>) -> Self {
         let queue = RefCell::new(Queue {
             backlog: Backlog::default(),
             socket,
