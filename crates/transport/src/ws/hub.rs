@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use parlance_application::{
-    live::Frame,
+    live::{Frame, HIGH_WATER},
     ports::{Close, ConnectionId, Delivery, Fanout, Urgency},
 };
 use rustc_hash::FxHashMap as HashMap;
@@ -25,8 +25,10 @@ use super::wire::{Flusher, Outbound, append_text_frame, text_frame};
 
 /// Events that may wait for a worker; beyond it the live side waits.
 const INBOX: usize = 1_024;
-/// Events that a worker takes in before it writes.
+/// Events or commits that a worker takes in before it has written each of its sockets.
 const TURN: usize = 256;
+/// And bytes for one of them: nobody who reads is to get behind by what is taken in.
+const TURN_BYTES: usize = HIGH_WATER / 2;
 /// Neighbouring frames for the same sockets are put into pieces of up to so many bytes.
 const PIECE: usize = 64 * 1024;
 
@@ -42,6 +44,14 @@ pub(crate) struct Worker {
     sockets: Rc<RefCell<HashMap<u32, Outbound>>>,
     inbox: mpsc::Sender<Command>,
     flusher: Rc<Flusher>,
+    /// What has been taken in since each socket was written.
+    taken: Rc<Cell<Taken>>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Taken {
+    commands: usize,
+    bytes: usize,
 }
 
 enum Command {
@@ -90,6 +100,7 @@ impl Hub {
             sockets: Rc::default(),
             inbox: sender,
             flusher: Rc::default(),
+            taken: Rc::default(),
         };
         let local = worker.clone();
         actix_web::rt::spawn(async move {
@@ -188,16 +199,20 @@ impl Worker {
     }
 
     /// Takes in what has come, then writes a round. What comes meanwhile is taken in together before the next: who has not
-    /// been written yet gets it with what they wait for.
+    /// been written yet gets it with what they wait for. But nobody gets more than has room.
     fn poll_turn(&self, commands: &mut mpsc::Receiver<Command>, cx: &mut Context<'_>) -> Poll<()> {
-        let (mut run, mut more) = (None::<Run>, true);
-        for _ in 0..TURN {
+        let (mut run, mut taken) = (None::<Run>, self.taken.get());
+        let mut more = true;
+        while more && taken.commands < TURN && taken.bytes < TURN_BYTES {
+            taken.commands += 1;
             match commands.poll_recv(cx) {
                 Poll::Ready(Some(Command::Deliver(piece, urgency))) => {
+                    taken.bytes += piece.bytes.len();
                     self.take_in(&mut run, piece, urgency);
                 }
                 Poll::Ready(Some(Command::Together(pieces))) => {
                     for piece in &*pieces {
+                        taken.bytes += piece.bytes.len();
                         self.take_in(&mut run, piece.clone(), Urgency::Reliable);
                     }
                 }
@@ -206,14 +221,13 @@ impl Worker {
                     self.carry_out(control);
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => {
-                    more = false;
-                    break;
-                }
+                Poll::Pending => more = false,
             }
         }
         self.deliver(run);
-        if self.flusher.flush(cx) || more {
+        let flushed = self.flusher.flush(cx);
+        self.taken.set(if flushed.each { Taken::default() } else { taken });
+        if more || !flushed.all {
             // Goes on behind whatever the thread's sockets have to be read for.
             let _ = pin!(yield_now()).poll(cx);
         }
@@ -305,6 +319,29 @@ mod tests {
         let outbound = Outbound::new(accepted.expect("accepts").0.into_split().1, worker.flusher());
         let theirs = theirs.expect("connects").into_std().expect("a socket");
         (worker.insert(outbound.clone()), outbound, theirs)
+    }
+
+    /// What was taken in for many rounds would have no room in anybody's queue.
+    #[actix_web::test]
+    async fn nobody_is_given_more_than_has_room_before_their_turn() {
+        let (hub, listener) =
+            (Hub::default(), TcpListener::bind("127.0.0.1:0").await.expect("binds"));
+        let worker = hub.add_worker();
+        let mut sockets = Vec::new();
+        for _ in 0..300 {
+            sockets.push(socket(&worker, &listener).await);
+        }
+        let to: Arc<[_]> = sockets.iter().map(|(socket, ..)| socket.id).collect();
+        let frame = Frame::from_encoded(Bytes::from(vec![b'x'; 4_000]));
+        for _ in 0..100 {
+            hub.deliver(to.clone(), frame.clone(), Urgency::Reliable).await;
+        }
+        let (done, mut written) = oneshot::channel();
+        let _ = worker.inbox.send(Command::Control(Control::Flush(done))).await;
+        while written.try_recv().is_err() {
+            assert!(sockets.iter().all(|(_, outbound, _)| outbound.has_room()));
+            yield_now().await;
+        }
     }
 
     fn has_heard(theirs: &net::TcpStream) -> bool {

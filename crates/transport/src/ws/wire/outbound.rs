@@ -3,7 +3,7 @@
 //! frames leave together, none waits for another to come, and nobody's command waits until a large channel has been told.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     io::{self, IoSlice},
     pin::Pin,
@@ -21,8 +21,10 @@ use tokio::{io::AsyncWrite, net::tcp::OwnedWriteHalf};
 
 /// The most frames in one write.
 const GATHERED: usize = 64;
-/// Sockets that are written before the worker looks at what has come in: some 150 µs.
+/// So many sockets are written before the worker looks at what has come in: some 150 µs.
 const ROUND: usize = 64;
+/// Or one in so many of those that wait, so that those who are told keep their share of a worker with much to read.
+const SHARE: usize = 8;
 
 /// The outbound queue of one socket. Belongs to one worker thread.
 #[derive(Clone)]
@@ -35,7 +37,17 @@ pub(crate) struct Flusher {
     answers: RefCell<VecDeque<Outbound>>,
     /// With what they are told.
     events: RefCell<VecDeque<Outbound>>,
+    /// How many are left of those that had something to be told when the last of them had been written.
+    left: Cell<usize>,
     worker: RefCell<Option<Waker>>,
+}
+
+/// How far the writing has come.
+pub(in crate::ws) struct Flushed {
+    /// Nothing is left.
+    pub(in crate::ws) all: bool,
+    /// Everybody has been written once since this was last so.
+    pub(in crate::ws) each: bool,
 }
 
 struct Socket {
@@ -251,16 +263,20 @@ impl Outbound {
 }
 
 impl Flusher {
-    /// Writes a round of what is queued, and says whether there is more; called by the worker at the end of its turns, and
-    /// woken for one when there is something. Neither list holds the other up.
-    pub(in crate::ws) fn flush(&self, cx: &Context<'_>) -> bool {
-        round(&self.answers, |dirty| &mut dirty.answers);
-        round(&self.events, |dirty| &mut dirty.events);
-        let more = !self.answers.borrow().is_empty() || !self.events.borrow().is_empty();
-        if !more {
+    /// Writes a round of what is queued; called by the worker at the end of its turns, and woken for one when there is
+    /// something. Neither list holds the other up.
+    pub(in crate::ws) fn flush(&self, cx: &Context<'_>) -> Flushed {
+        round(&self.answers, ROUND, |dirty| &mut dirty.answers);
+        let waiting = self.events.borrow().len();
+        let count = ROUND.max(waiting / SHARE);
+        round(&self.events, count, |dirty| &mut dirty.events);
+        let left = if self.left.get() == 0 { waiting } else { self.left.get() };
+        self.left.set(left.saturating_sub(count));
+        let all = self.answers.borrow().is_empty() && self.events.borrow().is_empty();
+        if all {
             *self.worker.borrow_mut() = Some(cx.waker().clone());
         }
-        more
+        Flushed { all, each: self.left.get() == 0 }
     }
 
     fn add(&self, list: &RefCell<VecDeque<Outbound>>, outbound: &Outbound) {
@@ -334,8 +350,8 @@ impl Queue {
     }
 }
 
-fn round(list: &RefCell<VecDeque<Outbound>>, mark: fn(&mut Dirty) -> &mut bool) {
-    for _ in 0..ROUND {
+fn round(list: &RefCell<VecDeque<Outbound>>, count: usize, mark: fn(&mut Dirty) -> &mut bool) {
+    for _ in 0..count {
         let Some(outbound) = list.borrow_mut().pop_front() else { break };
         let mut queue = outbound.0.queue.borrow_mut();
         *mark(&mut queue.dirty) = false;
