@@ -336,9 +336,11 @@ mod tests {
         for _ in 0..100 {
             hub.deliver(to.clone(), frame.clone(), Urgency::Reliable).await;
         }
-        let (done, mut written) = oneshot::channel();
+        let (done, mut taken_in) = oneshot::channel();
         let _ = worker.inbox.send(Command::Control(Control::Flush(done))).await;
-        while written.try_recv().is_err() {
+        let mut all = false;
+        while !all {
+            all = taken_in.try_recv().is_ok();
             assert!(sockets.iter().all(|(_, outbound, _)| outbound.has_room()));
             yield_now().await;
         }
