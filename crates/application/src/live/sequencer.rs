@@ -17,7 +17,10 @@ use std::{
 use futures::{Future, FutureExt, future::join_all};
 use parlance_domain::{ChangeKind, ConversationId, UserId};
 use rustc_hash::FxHashMap as HashMap;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use self::{
     gathering::{GATHER, Gathering},
@@ -43,6 +46,8 @@ pub struct Sequencer {
 struct Running {
     /// A lane stands here exactly while a task drains it.
     lanes: HashMap<Key, Lane>,
+    /// What the lane of all had learnt when it last ran empty.
+    learnt: Gathering,
     closed: bool,
 }
 
@@ -102,8 +107,12 @@ impl Sequencer {
         if running.closed {
             return Err(Error::unavailable("the node ends"));
         }
-        let (lane, is_new) = match running.lanes.entry(key) {
+        let Running { lanes, learnt, .. } = &mut *running;
+        let (lane, is_new) = match lanes.entry(key) {
             Entry::Occupied(lane) => (lane.into_mut(), false),
+            Entry::Vacant(place) if key.is_none() => {
+                (place.insert(Lane::new(std::mem::take(learnt))), true)
+            }
             Entry::Vacant(place) => (place.insert(Lane::default()), true),
         };
         lane.push(Waiting { conversation, write, reply })?;
@@ -116,7 +125,6 @@ impl Sequencer {
     }
 
     async fn drain(self, key: Key) {
-        let told = Arc::new(AtomicUsize::new(0));
         while let Some(batches) = self.next_batches(key) {
             let writes = batches.iter().flat_map(|(_, writes)| writes);
             let answered = writes.map(|waiting| waiting.write.actor).collect();
@@ -125,16 +133,18 @@ impl Sequencer {
                 Err(batches) => join_all(batches.into_iter().map(|batch| self.append(batch))).await,
             };
             let (changes, answers): (Vec<_>, Vec<_>) = appended.into_iter().unzip();
+            let told = Arc::new(AtomicUsize::new(0));
             // Told first: so an answer and its event mostly leave in one turn of the worker.
             let elsewhere = self.live.tell_changes(changes, &told).await;
             let all = self.lock().lanes.get_mut(&key).and_then(|lane| lane.gather(answered));
+            let at = Instant::now();
             for (reply, outcome) in answers.into_iter().flatten() {
                 // A sender that hung up needs no answer; the change stands.
                 let _ = reply.send(outcome);
             }
             self.live.tell_others(elsewhere).await;
             if let Some(all) = all {
-                self.gather(key, all, &told).await;
+                self.gather(key, all, at, &told).await;
             }
         }
     }
@@ -179,17 +189,26 @@ impl Sequencer {
         let mut running = self.lock();
         let batches = running.lanes.get_mut(&key)?.take();
         if batches.is_empty() {
-            running.lanes.remove(&key);
+            let ended = running.lanes.remove(&key)?;
+            if key.is_none() {
+                running.learnt = ended.learnt();
+            }
             return None;
         }
         Some(batches)
     }
 
-    /// Waits for those who were answered.
-    async fn gather(&self, key: Key, mut all: oneshot::Receiver<()>, told: &AtomicUsize) {
-        let came = timeout(GATHER, &mut all).await.is_ok() || {
+    /// Waits for those who were answered then.
+    async fn gather(
+        &self,
+        key: Key,
+        mut all: oneshot::Receiver<()>,
+        answered: Instant,
+        told: &AtomicUsize,
+    ) {
+        let came = timeout_at(answered + GATHER, &mut all).await.is_ok() || {
             let longer = Gathering::longer(told.load(Ordering::Relaxed));
-            !longer.is_zero() && timeout(longer, all).await.is_ok()
+            !longer.is_zero() && timeout_at(answered + GATHER + longer, all).await.is_ok()
         };
         if let Some(lane) = self.lock().lanes.get_mut(&key) {
             lane.gathered(came);

@@ -201,6 +201,28 @@ async fn it_is_waited_longer_where_many_are_told() {
     assert_eq!(batches, [&["ada"][..], &["bob"], &["eve"], &["ada again"]]);
 }
 
+/// Two who meet by chance, time and again, with nobody writing in between.
+#[tokio::test(start_paused = true)]
+async fn a_wait_in_vain_is_remembered_when_nobody_has_written_for_a_while() {
+    let node = TestNode::start(MockMessages::new());
+    let [ada, bob] = [(); 2].map(|()| UserId(node.ambient.next_uuid()));
+    let here = ConversationId(node.ambient.next_uuid());
+    let store = GatedMessages::closed(committing(Batches::default()));
+    let sequencer = sequencer(store.clone(), &node, Lanes::Shared);
+    let mut waits = Vec::new();
+    for n in 0..7 {
+        drop(sequencer.submit(here, write(&node, ada, &format!("ada {n}"))));
+        store.arrived(2 * n + 1).await;
+        let bobs = sequencer.submit(here, write(&node, bob, &format!("bob {n}")));
+        let began = tokio::time::Instant::now();
+        store.open(2);
+        bobs.await.expect("commits");
+        waits.push(began.elapsed() > Duration::ZERO);
+        node.tasks.wait().await;
+    }
+    assert_eq!(waits, [true, false, true, false, false, false, true]);
+}
+
 #[tokio::test]
 async fn a_refusal_is_its_senders_own() {
     let node = TestNode::start(MockMessages::new());

@@ -44,6 +44,15 @@ struct Awaited {
 }
 
 impl Lane {
+    pub(super) fn new(gathering: Gathering) -> Self {
+        Self { gathering, ..Self::default() }
+    }
+
+    /// What is to be known when it stands again.
+    pub(super) fn learnt(self) -> Gathering {
+        self.gathering
+    }
+
     /// Queues a write, unless too many of its conversation wait.
     pub(super) fn push(&mut self, waiting: Waiting) -> Result<()> {
         let (conversation, actor) = (waiting.conversation, waiting.write.actor);

@@ -263,6 +263,11 @@ impl Outbound {
 }
 
 impl Flusher {
+    /// What is queued from here on wakes nobody: the worker is about to write.
+    pub(in crate::ws) fn begin(&self) {
+        self.worker.take();
+    }
+
     /// Writes a round of what is queued; called by the worker at the end of its turns, and woken for one when there is
     /// something. Neither list holds the other up.
     pub(in crate::ws) fn flush(&self, cx: &Context<'_>) -> Flushed {
