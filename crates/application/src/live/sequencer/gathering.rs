@@ -4,11 +4,11 @@ use std::time::Duration;
 pub(super) const GATHER: Duration = Duration::from_millis(1);
 /// And a millisecond longer for so many sockets that were told of what they wrote: it takes about as long, another batch
 /// would take it again, and until then nobody would hear of it.
-const TOLD_IN_A_MILLISECOND: usize = 300;
+const TOLD_IN_A_MILLISECOND: usize = 250;
 /// But so many milliseconds longer at most.
-const LONGER: usize = 3;
+const LONGER: usize = 4;
 /// After so many waits in vain, it is waited after one batch of `1 << PATIENCE` only.
-const PATIENCE: u32 = 8;
+const PATIENCE: u32 = 6;
 
 /// Whether it pays to wait, before the next batch, for those whom the last one has answered.
 ///
@@ -57,8 +57,8 @@ mod tests {
             vain.push(skipped(&mut gathering));
             gathering.ended(false);
         }
-        assert_eq!(vain, [0, 1, 3, 7, 15, 31, 63, 127, 255, 255].map(Some));
-        assert_eq!(skipped(&mut gathering), Some(255));
+        assert_eq!(vain, [0, 1, 3, 7, 15, 31, 63, 63, 63, 63].map(Some));
+        assert_eq!(skipped(&mut gathering), Some(63));
         gathering.ended(true);
         assert_eq!(skipped(&mut gathering), Some(0));
     }
