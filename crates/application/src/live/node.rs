@@ -141,7 +141,7 @@ impl Live {
     }
 
     /// Tells the other nodes, in order.
-    pub(super) async fn tell_others(&self, events: Vec<Arc<Event>>) {
+    pub(super) async fn tell_other_nodes(&self, events: Vec<Arc<Event>>) {
         for event in events {
             self.tell_bus(event).await;
         }

@@ -110,10 +110,11 @@ impl Sequencer {
         let Running { lanes, learnt, .. } = &mut *running;
         let (lane, is_new) = match lanes.entry(key) {
             Entry::Occupied(lane) => (lane.into_mut(), false),
-            Entry::Vacant(place) if key.is_none() => {
-                (place.insert(Lane::new(std::mem::take(learnt))), true)
+            Entry::Vacant(place) => {
+                let learnt =
+                    if key.is_none() { std::mem::take(learnt) } else { Gathering::default() };
+                (place.insert(Lane::new(learnt)), true)
             }
-            Entry::Vacant(place) => (place.insert(Lane::default()), true),
         };
         lane.push(Waiting { conversation, write, reply })?;
         drop(running);
@@ -142,7 +143,7 @@ impl Sequencer {
                 // A sender that hung up needs no answer; the change stands.
                 let _ = reply.send(outcome);
             }
-            self.live.tell_others(elsewhere).await;
+            self.live.tell_other_nodes(elsewhere).await;
             if let Some(all) = all {
                 self.gather(key, all, at, &told).await;
             }
