@@ -7,10 +7,7 @@ mod states;
 use std::{
     collections::hash_map::Entry,
     hash::Hash,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicUsize},
-    },
+    sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -81,8 +78,8 @@ pub(super) enum Input {
         on: bool,
     },
     Event(Arc<Event>),
-    /// Changes that were committed together, of each conversation in order; and where to note how many sockets they went to.
-    Changes(Vec<(ConversationId, Vec<Arc<Event>>)>, Arc<AtomicUsize>),
+    /// Changes that were committed together, of each conversation in order; and whom to tell how many sockets they go to.
+    Changes(Vec<(ConversationId, Vec<Arc<Event>>)>, oneshot::Sender<usize>),
     Bridged {
         conversation: ConversationId,
         page: Result<ReplayPage>,
@@ -230,7 +227,7 @@ impl Actor {
                 self.type_in(connection, conversation, on).await;
             }
             Input::Event(event) => self.event(&event).await,
-            Input::Changes(changes, told) => self.changes(&changes, &told).await,
+            Input::Changes(changes, told) => self.changes(&changes, told).await,
             Input::Bridged { conversation, page } => self.bridged(conversation, page).await,
             Input::Checked { conversation, asked, readers } => {
                 self.checked(conversation, asked, readers).await;

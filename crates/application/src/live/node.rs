@@ -1,7 +1,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -121,23 +121,22 @@ impl Live {
     }
 
     /// Tells the sockets of this node changes that were committed together, of each conversation in order. Gives what the
-    /// other nodes are to be told, and notes in `told`, sooner or later, how many sockets they went to.
+    /// other nodes are to be told, and what resolves to the number of sockets that these went to.
     pub(super) async fn tell_changes(
         &self,
         changes: Vec<(ConversationId, Vec<Event>)>,
-        told: &Arc<AtomicUsize>,
-    ) -> Vec<Arc<Event>> {
+    ) -> (Vec<Arc<Event>>, oneshot::Receiver<usize>) {
         let shared = |(conversation, events): (_, Vec<Event>)| {
             (conversation, events.into_iter().map(Arc::new).collect::<Vec<_>>())
         };
         let changes: Vec<_> =
             changes.into_iter().filter(|(_, events)| !events.is_empty()).map(shared).collect();
-        if changes.is_empty() {
-            return Vec::new();
-        }
         let elsewhere = changes.iter().flat_map(|(_, events)| events).cloned().collect();
-        self.input(Input::Changes(changes, told.clone())).await;
-        elsewhere
+        let (done, told) = oneshot::channel();
+        if !changes.is_empty() {
+            self.input(Input::Changes(changes, done)).await;
+        }
+        (elsewhere, told)
     }
 
     /// Tells the other nodes, in order.

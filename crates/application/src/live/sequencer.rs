@@ -8,10 +8,7 @@ mod lane;
 use std::{
     collections::hash_map::Entry,
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures::{Future, FutureExt, future::join_all};
@@ -134,9 +131,8 @@ impl Sequencer {
                 Err(batches) => join_all(batches.into_iter().map(|batch| self.append(batch))).await,
             };
             let (changes, answers): (Vec<_>, Vec<_>) = appended.into_iter().unzip();
-            let told = Arc::new(AtomicUsize::new(0));
             // Told first: so an answer and its event mostly leave in one turn of the worker.
-            let elsewhere = self.live.tell_changes(changes, &told).await;
+            let (elsewhere, told) = self.live.tell_changes(changes).await;
             let all = self.lock().lanes.get_mut(&key).and_then(|lane| lane.gather(answered));
             let at = Instant::now();
             for (reply, outcome) in answers.into_iter().flatten() {
@@ -145,7 +141,7 @@ impl Sequencer {
             }
             self.live.tell_other_nodes(elsewhere).await;
             if let Some(all) = all {
-                self.gather(key, all, at, &told).await;
+                self.gather(key, all, at, told).await;
             }
         }
     }
@@ -205,10 +201,10 @@ impl Sequencer {
         key: Key,
         mut all: oneshot::Receiver<()>,
         answered: Instant,
-        told: &AtomicUsize,
+        mut told: oneshot::Receiver<usize>,
     ) {
         let came = timeout_at(answered + GATHER, &mut all).await.is_ok() || {
-            let longer = Gathering::longer(told.load(Ordering::Relaxed));
+            let longer = Gathering::longer(told.try_recv().unwrap_or(0));
             !longer.is_zero() && timeout_at(answered + GATHER + longer, all).await.is_ok()
         };
         if let Some(lane) = self.lock().lanes.get_mut(&key) {

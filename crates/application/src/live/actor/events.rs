@@ -1,9 +1,7 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
 use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
+use tokio::sync::oneshot;
 
 use super::{Actor, forget};
 use crate::{
@@ -67,7 +65,7 @@ impl Actor {
     pub(super) async fn changes(
         &mut self,
         changes: &[(ConversationId, Vec<Arc<Event>>)],
-        told: &AtomicUsize,
+        told: oneshot::Sender<usize>,
     ) {
         let mut deliveries = Vec::with_capacity(changes.len());
         for (conversation, events) in changes {
@@ -76,7 +74,7 @@ impl Actor {
                 self.begin(*conversation, steps, &mut deliveries);
             }
         }
-        told.store(deliveries.iter().map(|delivery| delivery.to.len()).sum(), Ordering::Relaxed);
+        let _ = told.send(deliveries.iter().map(|delivery| delivery.to.len()).sum());
         self.deliver(deliveries).await;
     }
 

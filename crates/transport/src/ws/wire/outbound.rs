@@ -33,10 +33,8 @@ pub(crate) struct Outbound(Rc<Socket>);
 /// The sockets of a worker that have something to write, each once for all that is queued when its turn comes.
 #[derive(Default)]
 pub(crate) struct Flusher {
-    /// With what their own client waits for: it may send the next message while others are still told of the last.
-    answers: RefCell<VecDeque<Outbound>>,
-    /// With what they are told.
-    events: RefCell<VecDeque<Outbound>>,
+    /// By what they have to write.
+    dirty: RefCell<[VecDeque<Outbound>; 2]>,
     /// How many are left of those that had something to be told when the last of them had been written.
     left: Cell<usize>,
     worker: RefCell<Option<Waker>>,
@@ -59,8 +57,8 @@ struct Queue {
     backlog: Backlog,
     socket: OwnedWriteHalf,
     state: State,
-    /// In which of the flusher's lists.
-    dirty: Dirty,
+    /// In which of the flusher's lists it is.
+    dirty: [bool; 2],
     /// The system takes no more at present; the connection's own task waits until it does.
     blocked: bool,
     /// The connection's own task.
@@ -69,10 +67,13 @@ struct Queue {
     waiting: Vec<Waker>,
 }
 
-#[derive(Default, Clone, Copy)]
-struct Dirty {
-    answers: bool,
-    events: bool,
+/// What makes a socket dirty, and so in which list it waits for its turn.
+#[derive(Clone, Copy)]
+enum Word {
+    /// What its own client waits for: it may send the next message while others are still told of the last.
+    Answer,
+    /// What it is told.
+    Event,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Outbound {
             backlog: Backlog::default(),
             socket,
             state: State::Open,
-            dirty: Dirty::default(),
+            dirty: [false; 2],
             blocked: false,
             driver: None,
             waiting: Vec::new(),
@@ -103,21 +104,21 @@ impl Outbound {
 
     /// Queues events, one or several in one piece, or does what `urgency` says when there is no room.
     pub(in crate::ws) fn tell(&self, frames: Bytes, urgency: Urgency) {
-        self.push(frames, urgency, Self::mark);
+        self.push(frames, urgency, Word::Event);
     }
 
     /// Queues what this connection's client waits for.
     pub(in crate::ws) fn answer(&self, frame: Bytes) {
-        self.push(frame, Urgency::Reliable, Self::mark_answer);
+        self.push(frame, Urgency::Reliable, Word::Answer);
     }
 
-    fn push(&self, frame: Bytes, urgency: Urgency, mark: impl Fn(&Self, &mut Queue)) {
+    fn push(&self, frame: Bytes, urgency: Urgency, word: Word) {
         let mut queue = self.0.queue.borrow_mut();
         if queue.state != State::Open {
             return;
         }
         match queue.backlog.push(frame, urgency) {
-            Pushed::Queued => mark(self, &mut queue),
+            Pushed::Queued => self.mark(&mut queue, word),
             Pushed::Dropped => metrics::counter!("parlance_dropped_frames_total").increment(1),
             Pushed::Overflowed => {
                 metrics::counter!("parlance_slow_consumers_total").increment(1);
@@ -131,7 +132,7 @@ impl Outbound {
         let mut queue = self.0.queue.borrow_mut();
         if queue.state == State::Open {
             queue.backlog.welcome(frame);
-            self.mark_answer(&mut queue);
+            self.mark(&mut queue, Word::Answer);
         }
     }
 
@@ -185,7 +186,7 @@ impl Outbound {
         if !bytes.is_empty() {
             let mut queue = self.0.queue.borrow_mut();
             queue.backlog.append(bytes);
-            self.mark_answer(&mut queue);
+            self.mark(&mut queue, Word::Answer);
         }
     }
 
@@ -232,7 +233,7 @@ impl Outbound {
         let mut frame = BytesMut::new();
         Parser::write_message(&mut frame, payload, opcode, true, false);
         // A reader that does not read, but pings, must not fill the queue either.
-        self.push(frame.freeze(), Urgency::Ephemeral, Self::mark_answer);
+        self.push(frame.freeze(), Urgency::Ephemeral, Word::Answer);
     }
 
     fn end(&self, queue: &mut Queue, reason: CloseReason) {
@@ -241,23 +242,17 @@ impl Outbound {
             let mut frame = BytesMut::new();
             Parser::write_close(&mut frame, Some(reason), false);
             queue.backlog.append(frame.freeze());
-            self.mark(queue);
+            self.mark(queue, Word::Event);
             queue.wake();
         }
     }
 
-    fn mark(&self, queue: &mut Queue) {
+    fn mark(&self, queue: &mut Queue, word: Word) {
+        let dirty = &mut queue.dirty[word as usize];
         // Who is blocked is written by its own task.
-        if !queue.dirty.events && !queue.blocked {
-            queue.dirty.events = true;
-            self.0.flusher.add(&self.0.flusher.events, self);
-        }
-    }
-
-    fn mark_answer(&self, queue: &mut Queue) {
-        if !queue.dirty.answers && !queue.blocked {
-            queue.dirty.answers = true;
-            self.0.flusher.add(&self.0.flusher.answers, self);
+        if !*dirty && !queue.blocked {
+            *dirty = true;
+            self.0.flusher.add(self.clone(), word);
         }
     }
 }
@@ -271,21 +266,30 @@ impl Flusher {
     /// Writes a round of what is queued; called by the worker at the end of its turns, and woken for one when there is
     /// something. Neither list holds the other up.
     pub(in crate::ws) fn flush(&self, cx: &Context<'_>) -> Flushed {
-        round(&self.answers, ROUND, |dirty| &mut dirty.answers);
-        let waiting = self.events.borrow().len();
+        self.round(Word::Answer, ROUND);
+        let waiting = self.dirty.borrow()[Word::Event as usize].len();
         let count = ROUND.max(waiting / SHARE);
-        round(&self.events, count, |dirty| &mut dirty.events);
+        self.round(Word::Event, count);
         let left = if self.left.get() == 0 { waiting } else { self.left.get() };
         self.left.set(left.saturating_sub(count));
-        let all = self.answers.borrow().is_empty() && self.events.borrow().is_empty();
+        let all = self.dirty.borrow().iter().all(VecDeque::is_empty);
         if all {
             *self.worker.borrow_mut() = Some(cx.waker().clone());
         }
         Flushed { all, each: self.left.get() == 0 }
     }
 
-    fn add(&self, list: &RefCell<VecDeque<Outbound>>, outbound: &Outbound) {
-        list.borrow_mut().push_back(outbound.clone());
+    fn round(&self, word: Word, count: usize) {
+        for _ in 0..count {
+            let Some(outbound) = self.dirty.borrow_mut()[word as usize].pop_front() else { break };
+            let mut queue = outbound.0.queue.borrow_mut();
+            queue.dirty[word as usize] = false;
+            queue.flush();
+        }
+    }
+
+    fn add(&self, outbound: Outbound, word: Word) {
+        self.dirty.borrow_mut()[word as usize].push_back(outbound);
         if let Some(worker) = self.worker.take() {
             worker.wake();
         }
@@ -352,15 +356,6 @@ impl Queue {
 
     fn wake(&mut self) {
         self.driver.take().into_iter().chain(self.waiting.drain(..)).for_each(Waker::wake);
-    }
-}
-
-fn round(list: &RefCell<VecDeque<Outbound>>, count: usize, mark: fn(&mut Dirty) -> &mut bool) {
-    for _ in 0..count {
-        let Some(outbound) = list.borrow_mut().pop_front() else { break };
-        let mut queue = outbound.0.queue.borrow_mut();
-        *mark(&mut queue.dirty) = false;
-        queue.flush();
     }
 }
 
