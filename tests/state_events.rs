@@ -78,6 +78,11 @@ impl Scene {
         Self::call(&self.ada, Method::PATCH, &path, json!({ "name": "Crew" })).await;
     }
 
+    async fn rename_ada(&self) {
+        Self::call(&self.ada, Method::PATCH, "/users/me", json!({ "display_name": "Countess" }))
+            .await;
+    }
+
     async fn in_channel(&self, what: &str) {
         let path = format!("/channels/{}/{what}", self.channel);
         self.eve.post(&path, json!({})).await;
@@ -185,6 +190,14 @@ async fn without_redis_a_new_name_is_told() {
 }
 
 #[tokio::test]
+async fn without_redis_a_persons_new_name_is_told() {
+    let mut scene = Scene::without_redis().await;
+    scene.rename_ada().await;
+    let told = scene.told("member.updated").await;
+    assert_eq!(told["member"]["user"]["display_name"], "Countess", "{told}");
+}
+
+#[tokio::test]
 async fn without_redis_the_end_of_a_workspace_is_told() {
     let mut scene = Scene::without_redis().await;
     let path = format!("/workspaces/{}", scene.workspace);
@@ -222,6 +235,7 @@ async fn with_redis_each_is_told_once() {
     scene.in_channel("leave").await;
     scene.remove_eve().await;
     scene.rename().await;
+    scene.rename_ada().await;
     scene.read().await;
     let begun = Instant::now();
     let mut told = Vec::new();
@@ -241,6 +255,7 @@ async fn with_redis_each_is_told_once() {
     let expected = in_general_and_news.chain(["conversation.member_left"; 2]).chain([
         "member.joined",
         "member.left",
+        "member.updated",
         "member.updated",
         "read.updated",
         "workspace.updated",

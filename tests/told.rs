@@ -51,6 +51,12 @@ async fn a_workspace_from_its_beginning_to_its_end() {
         let [renamed] = told(socket, ["workspace.updated"]).await;
         assert_eq!(renamed["data"]["workspace"]["name"], "Babbage", "{renamed}");
     }
+    calls(&bob, Method::PATCH, "/users/me", json!({ "display_name": "Robert" })).await;
+    for socket in adas.iter_mut().chain([&mut bobs]) {
+        let [renamed] = told(socket, ["member.updated"]).await;
+        assert_eq!(renamed["data"]["user_id"], bob.id.as_str(), "{renamed}");
+        assert_eq!(renamed["data"]["member"]["user"]["display_name"], "Robert", "{renamed}");
+    }
     calls(&ada, Method::DELETE, &path, Value::Null).await;
     for socket in adas.iter_mut().chain([&mut bobs]) {
         let [channel, gone] = told(socket, ["conversation.deleted", "workspace.deleted"]).await;

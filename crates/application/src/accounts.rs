@@ -11,9 +11,9 @@ use crate::{
     live::{Event, Frame, Live},
     ports::{
         AccessToken, Ambient, Claims, PasswordHasher, RefreshToken, TokenIssuer,
-        store::{self, EndedSessions, NewSession, RotateRefresh, Rotation},
+        store::{self, EndedSessions, NewSession, Renamed, RotateRefresh, Rotation},
     },
-    workspaces::committed,
+    workspaces::{committed, member_updated},
 };
 
 /// How long an access token lasts.
@@ -200,9 +200,14 @@ impl Accounts {
         .await
     }
 
-    /// Changes what others see of the caller.
-    pub async fn rename(&self, caller: &Caller, name: &DisplayName) -> Result<Account> {
-        self.store.rename(caller.id(), name).await
+    /// Changes what others see of the caller, and tells those who share a workspace with them.
+    pub async fn rename(&self, caller: &Caller, name: DisplayName) -> Result<Account> {
+        let (store, user) = (self.store.clone(), caller.id());
+        let renamed = async move {
+            let Renamed { account, memberships } = store.rename(user, &name).await?;
+            Ok((account, memberships.iter().map(member_updated).collect()))
+        };
+        self.tasks.complete(committed(self.live.clone(), renamed)).await
     }
 
     /// Changes the caller's password and ends all their other sessions.

@@ -180,9 +180,8 @@ impl Workspaces {
         let (store, actor) = (self.store.clone(), caller.id());
         self.change(async move {
             let member = store.set_role(actor, id, user, role).await?;
-            let frame = Frame::workspace_member_updated(&member);
-            let about = Some(Subject::Role(id, user));
-            Ok((member, vec![Event::Workspace { workspace_id: id, about, frame }]))
+            let event = member_updated(&member);
+            Ok((member, vec![event]))
         })
         .await
     }
@@ -241,6 +240,13 @@ pub(crate) async fn committed<T>(
         live.settle().await;
     }
     Ok(output)
+}
+
+/// What a membership that shows something else tells its workspace.
+pub(crate) fn member_updated(member: &Member) -> Event {
+    let workspace_id = member.workspace_id;
+    let about = Some(Subject::Role(workspace_id, member.user_id));
+    Event::Workspace { workspace_id, about, frame: Frame::workspace_member_updated(member) }
 }
 
 /// What somebody's way into a workspace tells: them, the workspace, `general`, and those whom they had DMs with.

@@ -17,8 +17,8 @@ use parlance_application::{
         store::{
             self, Admission, Commit, Credentials, Departure, EndedSessions, Entry, History,
             HistoryQuery, Joining, NewChannel, NewDm, NewMember, NewSession, NewWorkspace,
-            OpenedDm, Page, PageQuery, ReadMark, Reader, ReplayPage, ReplayQuery, RotateRefresh,
-            Rotation, Snapshot, Write,
+            OpenedDm, Page, PageQuery, ReadMark, Reader, Renamed, ReplayPage, ReplayQuery,
+            RotateRefresh, Rotation, Snapshot, Write,
         },
     },
 };
@@ -42,7 +42,7 @@ mockall::mock! {
         async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>>;
         async fn sessions(&self, user: UserId, at: Timestamp) -> Result<Vec<Session>>;
         async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64>;
-        async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Account>;
+        async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed>;
         async fn change_password(&self, user: UserId, password: PasswordHash, keep: SessionId, at: Timestamp) -> Result<EndedSessions>;
         async fn people(&self, viewer: UserId, ids: Vec<UserId>) -> Result<Vec<User>>;
     }

@@ -6,7 +6,9 @@ use parlance_application::{
     jobs::Job,
     ports::{
         PasswordHash,
-        store::{Accounts, Credentials, EndedSessions, NewSession, RotateRefresh, Rotation},
+        store::{
+            Accounts, Credentials, EndedSessions, NewSession, Renamed, RotateRefresh, Rotation,
+        },
     },
 };
 use parlance_domain::{Account, DisplayName, Email, Session, SessionId, Timestamp, User, UserId};
@@ -18,6 +20,7 @@ use crate::{
     error::Tx,
     outbox,
     rows::{account, at, num, user},
+    workspaces::memberships,
 };
 
 #[async_trait]
@@ -140,16 +143,17 @@ impl Accounts for EmbeddedStore {
         .await
     }
 
-    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Account> {
+    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed> {
         let name = name.as_str().to_owned();
         self.write_owners(move |conn| {
-            Ok(conn
+            let account = conn
                 .prepare_cached(
                     "UPDATE users SET display_name = ?2 WHERE id = ?1 RETURNING id, email, display_name, created_at",
                 )?
                 .query_row(params![user.0, name], |row| account(row, 0))
                 .optional()?
-                .ok_or(Error::NotFound("user"))?)
+                .ok_or(Error::NotFound("user"))?;
+            Ok(Renamed { account, memberships: memberships(conn, user)? })
         })
         .await
     }

@@ -313,6 +313,12 @@ pub(crate) fn all(conn: &Connection, actor: UserId) -> Tx<Vec<Workspace>> {
         .collect::<Result<_, _>>()?)
 }
 
+/// All of a person's memberships, oldest first.
+pub(crate) fn memberships(conn: &Connection, user: UserId) -> Tx<Vec<Member>> {
+    all(conn, user)?.iter().map(|workspace| membership(conn, workspace.id, user)).collect()
+}
+
+/// One of them.
 pub(crate) fn membership(conn: &Connection, id: WorkspaceId, user: UserId) -> Tx<Member> {
     Ok(conn
         .prepare_cached(member_sql!("AND m.user_id = ?2"))?

@@ -4,13 +4,16 @@ use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use bson::doc;
-use mongodb::{Database, options::ReturnDocument};
+use mongodb::Database;
 use parlance_application::{
     Error, Result,
     jobs::Job,
     ports::{
         PasswordHash,
-        store::{Accounts, Credentials, EndedSessions, NewSession, RotateRefresh, Rotation},
+        store::{
+            Accounts, Credentials, EndedSessions, NewSession, Renamed, RotateRefresh, Rotation,
+            Subject,
+        },
     },
 };
 use parlance_domain::{Account, DisplayName, Email, Session, SessionId, Timestamp, User, UserId};
@@ -22,9 +25,11 @@ use crate::{
         ConversationDoc, CountDoc, MemberDoc, MessageDoc, RoleDoc, SessionDoc, Stored, TokenDoc,
         UserDoc, at, binary, date, id, num, time, uuid,
     },
-    error::{Fail, Outcome, driver},
+    error::{Fail, Outcome},
     outbox,
+    traces::leave_traces,
     tx::{Tx, atomic},
+    views::roles,
 };
 
 /// The key of the count of ended sessions.
@@ -117,15 +122,18 @@ impl Accounts for MongoStore {
         })
     }
 
-    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Account> {
-        let set = doc! { "$set": { "display_name": name.as_str() } };
-        let renamed = self
-            .of::<UserDoc>()
-            .find_one_and_update(doc! { "_id": id(user.0) }, set)
-            .return_document(ReturnDocument::After)
-            .await;
-        let renamed = renamed.map_err(|error| driver(&error))?;
-        renamed.map(UserDoc::account).ok_or(Error::NotFound("user"))
+    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed> {
+        atomic!(self, |tx| {
+            let set = doc! { "$set": { "display_name": name.as_str() } };
+            let renamed = tx.change::<UserDoc>(doc! { "_id": id(user.0) }, set).await?;
+            let renamed = renamed.ok_or(Error::NotFound("user"))?;
+            let roles = roles(tx, user).await?;
+            let memberships: Vec<_> =
+                roles.iter().map(|role| role.member(renamed.clone())).collect();
+            let traces = memberships.iter().map(|it| Subject::Role(it.workspace_id, user));
+            leave_traces(tx, traces).await?;
+            Ok(Renamed { account: renamed.account(), memberships })
+        })
     }
 
     async fn change_password(

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     MongoStore,
     access::see,
-    documents::{ConversationDoc, MemberDoc, RoleDoc, WorkspaceDoc, id, num, time, uuid},
+    documents::{ConversationDoc, MemberDoc, RoleDoc, UserDoc, WorkspaceDoc, id, num, time, uuid},
     error::Outcome,
     lanes::{Lane, Turns},
     members::{JOINED, bump, enter, mine},
@@ -58,6 +58,9 @@ pub(crate) async fn admit(
     let dms = mine(tx, user, WorkspaceId(uuid(workspace.id))).await?;
     bump(tx, &dms).await?;
     tx.insert(&role).await?;
+    // Whoever gets another name at the same time has to look again where it is shown.
+    tx.update::<UserDoc>(doc! { "_id": role.user_id }, doc! { "$inc": { "entries": 1_i64 } })
+        .await?;
     leave_trace(tx, Subject::Member(WorkspaceId(uuid(workspace.id)), user)).await?;
     let mut back = Vec::with_capacity(dms.len());
     for dm in dms {

@@ -8,7 +8,9 @@ mod outbox;
 mod paging;
 mod workspaces;
 
-pub use accounts::{Accounts, Credentials, EndedSessions, NewSession, RotateRefresh, Rotation};
+pub use accounts::{
+    Accounts, Credentials, EndedSessions, NewSession, Renamed, RotateRefresh, Rotation,
+};
 pub use changes::{Changes, Head, Look, Mark, Readers, State, Subject};
 pub use conversations::{
     Conversations, Entry, NewChannel, NewDm, OpenedDm, ReadMark, Snapshot, SnapshotEntry,

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use parlance_application::ports::{
     Ambient, PasswordHash, RefreshDigest,
-    store::{EndedSessions, RotateRefresh, Rotation},
+    store::{EndedSessions, Renamed, RotateRefresh, Rotation},
 };
-use parlance_domain::{DisplayName, SessionId, Timestamp, UserId};
+use parlance_domain::{DisplayName, Role, SessionId, Timestamp, UserId};
 
 use super::{conflict, not_found};
 use crate::{Stage, account, email};
@@ -169,15 +169,28 @@ pub async fn a_new_password_ends_the_other_sessions(stage: &Stage) {
     assert_eq!(known.password.0, "new");
 }
 
-/// By everybody.
+/// By everybody; and by nobody who is not told.
 pub async fn a_new_name_is_seen(stage: &Stage) {
     let (account, session) = stage.sign_up("ada").await;
     let ada = account.id;
+    let bob = stage.person("bob").await;
+    let (own, bobs) = (stage.team(ada).await, stage.team_of(bob, [ada]).await);
+    let (left, gone) = (stage.team_of(bob, [ada]).await, stage.team(ada).await);
+    stage.team(bob).await;
+    stage.store.remove_member(ada, left.id, ada).await.expect("leaves");
+    stage.store.delete_workspace(ada, gone.id, stage.at()).await.expect("deletes");
     let owner = async || stage.store.session_owner(session.id, stage.at()).await.ok().flatten();
     assert_eq!(owner().await, Some(account));
     let name = DisplayName::parse("Countess").expect("valid");
-    let renamed = stage.store.rename(ada, &name).await.expect("renames");
+    let Renamed { account: renamed, memberships } =
+        stage.store.rename(ada, &name).await.expect("renames");
     assert_eq!(renamed.display_name, "Countess");
+    let told: Vec<_> =
+        memberships.iter().map(|it| (it.workspace_id, it.user_id, it.role)).collect();
+    assert_eq!(told, [(own.id, ada, Role::Admin), (bobs.id, ada, Role::Member)]);
+    assert!(memberships.iter().all(|membership| membership.user.display_name == "Countess"));
+    let nobody = UserId(stage.ambient.uuid());
+    not_found(stage.store.rename(nobody, &name).await);
     assert_eq!(owner().await.as_ref(), Some(&renamed));
     assert_eq!(stage.store.credentials_of(ada).await.map(|c| c.account).ok(), Some(renamed));
 }

@@ -6,7 +6,10 @@ use parlance_application::{
     jobs::Job,
     ports::{
         PasswordHash,
-        store::{Accounts, Credentials, EndedSessions, NewSession, RotateRefresh, Rotation},
+        store::{
+            Accounts, Credentials, EndedSessions, NewSession, Renamed, RotateRefresh, Rotation,
+            Subject,
+        },
     },
 };
 use parlance_domain::{
@@ -112,11 +115,17 @@ impl Accounts for MemoryStore {
         .await
     }
 
-    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Account> {
+    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed> {
         self.write("rename", |state| {
             let row = state.users.get_mut(&user).ok_or(Error::NotFound("user"))?;
             name.as_str().clone_into(&mut row.account.display_name);
-            Ok(row.account.clone())
+            let account = row.account.clone();
+            let mut memberships = state.memberships(user)?;
+            memberships.sort_by_key(|member| (member.joined_at, member.workspace_id));
+            for member in &memberships {
+                state.trace(Subject::Role(member.workspace_id, user));
+            }
+            Ok(Renamed { account, memberships })
         })
         .await
     }

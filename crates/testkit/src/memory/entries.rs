@@ -115,6 +115,12 @@ impl State {
         let RoleRow { role, joined_at } = *row.ok_or(Error::NotFound("member"))?;
         Ok(Member { workspace_id: id, user_id, role, joined_at, user: self.user(user_id)? })
     }
+
+    /// All of a person's memberships.
+    pub(super) fn memberships(&self, user: UserId) -> Result<Vec<Member>> {
+        let theirs = self.workspaces.iter().filter(|(_, row)| row.members.contains_key(&user));
+        theirs.map(|(id, _)| self.membership(*id, user)).collect()
+    }
 }
 
 const fn empty(

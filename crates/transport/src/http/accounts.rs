@@ -182,7 +182,7 @@ pub(crate) async fn update_me(
 ) -> Result<Json<Account>, ApiError> {
     let name =
         DisplayName::parse(&body.display_name).map_err(|e| Error::invalid("display_name", e))?;
-    Ok(Json(app.accounts.rename(&caller, &name).await?))
+    Ok(Json(app.accounts.rename(&caller, name).await?))
 }
 
 /// Change one's password, which ends all other sessions

@@ -90,7 +90,7 @@ async fn an_address_is_taken_once() {
         .rename(ADA, &DisplayName::parse("Ada L").expect("valid"))
         .await
         .expect("renames");
-    assert_eq!(renamed.display_name, "Ada L");
+    assert_eq!(renamed.account.display_name, "Ada L");
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parlance_domain::{Account, DisplayName, Email, Session, SessionId, Timestamp, User, UserId};
+use parlance_domain::{
+    Account, DisplayName, Email, Member, Session, SessionId, Timestamp, User, UserId,
+};
 
 use crate::{
     Result,
@@ -44,8 +46,8 @@ pub trait Accounts: Send + Sync {
     /// live session.
     async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64>;
 
-    /// Changes what others see.
-    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Account>;
+    /// Changes what others see; tells where they see it.
+    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed>;
 
     /// Changes the password and ends every session but `keep`; returns those that it ended, and the count with them.
     async fn change_password(
@@ -67,6 +69,15 @@ pub struct Credentials {
     pub account: Account,
     /// Their password's hash.
     pub password: PasswordHash,
+}
+
+/// An account with another name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renamed {
+    /// Whose.
+    pub account: Account,
+    /// All their memberships of workspaces, which show the name; the oldest first.
+    pub memberships: Vec<Member>,
 }
 
 /// A session that begins.

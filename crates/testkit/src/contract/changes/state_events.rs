@@ -1,7 +1,7 @@
 //! Cases of what no count tells: traces, how their subjects are, and read marks.
 
 use parlance_application::ports::store::{Look, Mark, NewMember, State, Subject};
-use parlance_domain::{ConversationId, Role, UserId, WorkspaceId, WorkspaceName};
+use parlance_domain::{ConversationId, DisplayName, Role, UserId, WorkspaceId, WorkspaceName};
 use uuid::Uuid;
 
 use super::SharedStage;
@@ -32,6 +32,10 @@ pub async fn what_no_count_tells_leaves_a_trace(shared: &SharedStage) {
     let (look, _) = shared.after(store.set_role(ada, team.id, bob, Role::Admin)).await;
     shows(&look, &[role]);
     assert_eq!(shared.names(role).await, ["bob", "admin", "Crew", "no join code"]);
+    let name = DisplayName::parse("Robert").expect("valid");
+    let (look, _) = shared.after(store.rename(bob, &name)).await;
+    shows(&look, &[role]);
+    assert_eq!(shared.names(role).await, ["Robert", "admin", "Crew", "no join code"]);
     let (look, _) = shared.after(stage.join(eve, news)).await;
     shows(&look, &[in_news]);
     let (look, _) = shared.after(store.remove_channel_member(ada, news, eve)).await;
