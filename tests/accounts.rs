@@ -59,6 +59,25 @@ async fn sign_in_does_not_tell_which_half_was_wrong() {
 }
 
 #[tokio::test]
+async fn whoever_guesses_on_has_to_pause_and_nobody_else() {
+    let server = Server::start();
+    let (ada, bob) = (server.sign_up("ada").await, server.sign_up("bob").await);
+    let sign_in = |name: &str, password: &str| {
+        let email = format!("{name}@example.org");
+        ada.call(Method::POST, "/auth/signin", json!({ "email": email, "password": password }))
+    };
+    assert_eq!(sign_in("ada", "wrong horse").await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(sign_in("ada", "correct horse").await.0, StatusCode::OK, "and begins anew");
+    for _ in 0..20 {
+        assert_eq!(sign_in("ada", "wrong horse").await.0, StatusCode::UNAUTHORIZED);
+    }
+    let (status, refused) = sign_in("ada", "correct horse").await;
+    assert_eq!((status.as_u16(), &refused["code"]), (429, &json!("rate_limited")), "{refused}");
+    assert_eq!(sign_in("bob", "correct horse").await.0, StatusCode::OK);
+    assert_eq!(bob.call(Method::GET, "/users/me", Value::Null).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn bad_frames_are_answered_and_a_handful_ends_the_connection() {
     let server = Server::start();
     let ada = server.sign_up("ada").await;

@@ -83,13 +83,15 @@ async fn who_was_removed_at_one_node_hears_nothing_more_at_the_other() {
     let path = format!("/workspaces/{}/members/{}", scene.workspace, scene.bob.id);
     let (status, _) = scene.ada.call(Method::DELETE, &path, Value::Null).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
-    ada.say(&scene.general, "after").await;
-    bob.event("conversation.left").await;
+    ada.say(&scene.general, "among ourselves").await;
+    let until_left = bob.until_texts(&["conversation.left"]).await;
     let later = bob.settled().await;
     assert!(
         later.iter().all(|e| e["type"] != "message.created" && e["type"] != "replay"),
         "{later:?}"
     );
+    let told = until_left.iter().any(|frame| frame.to_string().contains("among ourselves"));
+    assert!(!told, "{until_left:?}");
 }
 
 #[tokio::test]

@@ -35,6 +35,22 @@ async fn what_is_malformed_or_out_of_bounds_is_refused() {
             assert_eq!(problem["errors"][0]["field"], "limit", "{problem}");
         }
     }
+    let here = format!("/conversations/{general}");
+    for (page, field) in [
+        ("messages?before_seq=-1", "before_seq"),
+        ("messages?after_seq=9007199254740992", "after_seq"),
+        ("sync?from_rev=-1", "from_rev"),
+    ] {
+        let path = format!("{here}/{page}");
+        let problem =
+            refused(&ada, (Method::GET, &path), Value::Null, (422, "validation_failed")).await;
+        assert_eq!(problem["errors"][0]["field"], field, "{problem}");
+    }
+    for (seq, with) in [(json!(-1), (422, "validation_failed")), (json!(1.5), (400, "bad_request"))]
+    {
+        let body = json!({ "seq": seq });
+        refused(&ada, (Method::PUT, &format!("{here}/read")), body, with).await;
+    }
     for (path, body) in [
         ("/workspaces?colour=red", Value::Null),
         ("/workspaces?cursor=7", Value::Null),
@@ -135,7 +151,7 @@ async fn a_refusal_says_how_to_do_better() {
     let ada = server.sign_up("ada").await;
     let other = answer(Method::DELETE, "/users/me", &ada.token).await.expect("an answer");
     assert_eq!(other.status(), StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(other.headers()["allow"], "GET, PATCH");
+    assert_eq!(other.headers()["allow"], "GET, HEAD, PATCH");
     let bad = answer(Method::GET, "/users/me", "nonsense").await.expect("an answer");
     assert_eq!(bad.status(), StatusCode::UNAUTHORIZED);
     let challenge = bad.headers()["www-authenticate"].to_str().expect("text");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -202,4 +203,31 @@ async fn a_store_that_falls_silent_holds_a_conversation_up_for_a_bounded_time() 
     let notes = [format!("the conversation went on after {answered:?}")];
     judge("a store falls silent", &stage, &crew, &notes).await;
     assert!(answered.as_ref().is_ok_and(|time| *time < SILENT), "{answered:?}");
+}
+
+/// What has been begun runs on the thread of its client's connection, and outlives both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_send_that_the_store_has_begun_is_finished_before_its_node_ends() {
+    let stage = Stage::set(On::Services, 2, seed(), &[NO_LIMITS]).await;
+    let crew = Crew::gather(&stage, Size { people: 1, rate: 1.0, load: Duration::ZERO }).await;
+    let (one, other, member) = (&stage.nodes[0], &stage.nodes[1], &crew.members[0]);
+    let (place, token) = (&member.places[0], member.client.session.token().await);
+    // It could be sent again there.
+    other.front.refuse(true);
+    other.front.cut();
+    until("all are at one node", async || crew.connected() == 1 && other.front.open_links() == 0)
+        .await;
+    // Each answer of the store takes a quarter of a second, and an append some four of them.
+    // Each answer of the store takes a quarter of a second, and an append some four of them.
+    one.store.as_ref().expect("a store").set(Way::Down, Mode::Slow(1_200));
+    member.client.send(place, "m1", "begun by one");
+    sleep(Duration::from_millis(500)).await;
+    let took = one.stop().await;
+    let found = reqwest::Client::new()
+        .get(format!("{}/api/v1/conversations/{place}/messages", other.url().expect("it runs")))
+        .bearer_auth(&token)
+        .send()
+        .await;
+    let found: Value = found.expect("an answer").json().await.expect("JSON");
+    assert_eq!(found["items"][0]["client_msg_id"], "m1", "after {took:?}: {found}");
 }

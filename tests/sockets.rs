@@ -98,7 +98,16 @@ async fn what_is_no_good_command_is_refused_and_ends_nothing() {
         ("message.send", send(json!({ "thread_root_id": general })), "validation_failed"),
         ("message.send", send(json!({ "text": "\u{7}" })), "validation_failed"),
         ("message.edit", json!({ "message_id": general, "text": "x" }), "not_found"),
-        ("read.mark", json!({ "conversation_id": general, "seq": -1 }), "bad_request"),
+        ("read.mark", json!({ "conversation_id": general, "seq": "1" }), "bad_request"),
+        ("read.mark", json!({ "conversation_id": general, "seq": 1.5 }), "bad_request"),
+        ("read.mark", json!({ "conversation_id": general, "seq": -1 }), "validation_failed"),
+        (
+            "read.mark",
+            json!({ "conversation_id": general, "seq": 1_u64 << 53 }),
+            "validation_failed",
+        ),
+        ("sync", json!({ "conversation_id": general, "from_rev": -1 }), "validation_failed"),
+        ("sync", json!({ "conversation_id": general, "from_rev": u64::MAX }), "validation_failed"),
         ("presence.subscribe", json!({ "user_ids": [] }), "unknown_type"),
     ] {
         let reply = socket.command(kind, data).await;
@@ -128,15 +137,17 @@ async fn a_goodbye_is_answered() {
 async fn a_thousand_cursors_are_taken_and_no_more() {
     let server = Server::start();
     let ada = server.sign_up("ada").await;
-    let resume = |count: u64| {
-        let cursor = |n: u64| (format!("0190f3a0-7c3e-7b5a-9d2f-{n:012x}"), json!(0));
+    let resume = |count: u64, rev: i64| {
+        let cursor = |n: u64| (format!("0190f3a0-7c3e-7b5a-9d2f-{n:012x}"), json!(rev));
         let cursors: serde_json::Map<_, _> = (0..count).map(cursor).collect();
         json!({ "token": ada.token, "resume": { "epoch": "any", "cursors": cursors } })
     };
     let mut socket = ada.open().await;
-    let reply = socket.command("hello", resume(1_001)).await;
-    assert_eq!(reply["error"]["errors"][0]["field"], "resume.cursors", "{reply}");
-    assert_eq!(socket.command("hello", resume(1_000)).await["type"], "ok");
+    for out in [resume(1_001, 0), resume(1, -1), resume(1, 1 << 53)] {
+        let reply = socket.command("hello", out).await;
+        assert_eq!(reply["error"]["errors"][0]["field"], "resume.cursors", "{reply}");
+    }
+    assert_eq!(socket.command("hello", resume(1_000, 0)).await["type"], "ok");
 }
 
 #[tokio::test]

@@ -6,18 +6,19 @@ use parlance_domain::{
 };
 
 use crate::{
-    Error, Result, Tasks, Unauthenticated,
+    Error, Result, Unauthenticated,
     jobs::{Job, Task},
-    live::{Event, Frame, Live},
+    live::{Event, Frame},
     ports::{
         AccessToken, Ambient, Claims, PasswordHasher, RefreshToken, TokenIssuer,
-        store::{self, EndedSessions, NewSession, Renamed, RotateRefresh, Rotation},
+        store::{self, EndedSessions, NewPassword, NewSession, Renamed, RotateRefresh, Rotation},
     },
-    workspaces::{committed, member_updated},
+    publisher::Publisher,
+    workspaces::member_updated,
 };
 
 /// How long an access token lasts.
-const ACCESS_FOR: Duration = Duration::from_mins(15);
+pub const ACCESS_FOR: Duration = Duration::from_mins(15);
 /// How long a session lasts without a refresh.
 const SESSION_FOR: Duration = Duration::from_hours(30 * 24);
 /// How long the preceding refresh token is still answered, so that two tabs that refresh at once both survive.
@@ -29,8 +30,7 @@ pub struct Accounts {
     hasher: Arc<dyn PasswordHasher>,
     tokens: Arc<dyn TokenIssuer>,
     ambient: Arc<dyn Ambient>,
-    live: Live,
-    tasks: Arc<Tasks>,
+    publisher: Publisher,
 }
 
 /// Who wants an account.
@@ -97,10 +97,9 @@ impl Accounts {
         hasher: Arc<dyn PasswordHasher>,
         tokens: Arc<dyn TokenIssuer>,
         ambient: Arc<dyn Ambient>,
-        live: Live,
-        tasks: Arc<Tasks>,
+        publisher: Publisher,
     ) -> Self {
-        Self { store, hasher, tokens, ambient, live, tasks }
+        Self { store, hasher, tokens, ambient, publisher }
     }
 
     /// Creates an account and signs it in. The welcome mail is committed with it.
@@ -133,7 +132,7 @@ impl Accounts {
         };
         let (session, refresh) = self.new_session(known.account.id);
         let session_id = session.id;
-        self.store.open_session(session).await?;
+        self.store.open_session(session, &known.password).await?;
         self.signed_in(known.account, session_id, refresh)
     }
 
@@ -207,7 +206,7 @@ impl Accounts {
             let Renamed { account, memberships } = store.rename(user, &name).await?;
             Ok((account, memberships.iter().map(member_updated).collect()))
         };
-        self.tasks.complete(committed(self.live.clone(), renamed)).await
+        self.publisher.change(renamed).await
     }
 
     /// Changes the caller's password and ends all their other sessions.
@@ -217,17 +216,25 @@ impl Accounts {
         current: Password,
         new: Password,
     ) -> Result<Account> {
+        let wrong = Error::Forbidden("the current password is wrong");
         let known = self.store.credentials_of(caller.id()).await?;
-        if !self.hasher.verify(current, Some(known.password)).await? {
-            return Err(Error::Forbidden("the current password is wrong"));
+        if !self.hasher.verify(current, Some(known.password.clone())).await? {
+            return Err(wrong);
         }
-        let hash = self.hasher.hash(new).await?;
-        let (store, user, at) = (self.store.clone(), caller.id(), self.ambient.now());
-        let keep = caller.session_id;
-        self.ending(async move {
-            Ok((known.account, store.change_password(user, hash, keep, at).await?))
+        let change = NewPassword {
+            user: caller.id(),
+            verified: known.password,
+            password: self.hasher.hash(new).await?,
+            keep: caller.session_id,
+            at: self.ambient.now(),
+        };
+        let store = self.store.clone();
+        let changed =
+            self.ending(async move { Ok((known.account, store.change_password(change).await?)) });
+        changed.await.map_err(|error| match error {
+            Error::Unauthenticated(Unauthenticated::Credentials) => wrong,
+            other => other,
         })
-        .await
     }
 
     /// One person whom the caller may see.
@@ -257,7 +264,7 @@ impl Accounts {
             });
             Ok((output, ends.collect()))
         };
-        self.tasks.complete(committed(self.live.clone(), told)).await
+        self.publisher.advance(told).await
     }
 
     fn new_session(&self, user_id: UserId) -> (NewSession, RefreshToken) {

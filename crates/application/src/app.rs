@@ -1,11 +1,15 @@
 use std::sync::Arc;
 
 use crate::{
-    Accounts, Channels, Hello, Messages, Tasks, Workspaces,
+    Accounts, Attempts, Channels, Hello, Messages, Tasks, Workspaces,
     live::{Lanes, Live, Sequencer},
     ports::{Ambient, PasswordHasher, TokenIssuer, store::Store},
+    publisher::Publisher,
     rate_limit::WriteLimit,
 };
+
+/// Wrong passwords in a row that one may type for an address before a pause.
+const GUESSES: u32 = 20;
 
 /// What the use cases are made of.
 pub struct Ports {
@@ -43,6 +47,8 @@ pub struct App {
     pub live: Live,
     /// Clock, ids, randomness.
     pub ambient: Arc<dyn Ambient>,
+    /// Of those who sign in, if they are counted.
+    pub attempts: Option<Attempts>,
     sequencer: Sequencer,
 }
 
@@ -52,29 +58,22 @@ impl App {
         let Ports { store, ambient, hasher, tokens, live, tasks, rate_limits, lanes } = ports;
         let limit = rate_limits.then(Arc::<WriteLimit>::default);
         let sequencer = Sequencer::new(store.clone(), live.clone(), tasks.clone(), lanes);
+        let publisher = Publisher::new(live.clone(), tasks);
         Self {
             accounts: Accounts::new(
                 store.clone(),
                 hasher,
                 tokens,
                 ambient.clone(),
-                live.clone(),
-                tasks.clone(),
+                publisher.clone(),
             ),
             workspaces: Workspaces::new(
                 store.clone(),
                 store.clone(),
                 ambient.clone(),
-                live.clone(),
-                tasks.clone(),
+                publisher.clone(),
             ),
-            channels: Channels::new(
-                store.clone(),
-                ambient.clone(),
-                live.clone(),
-                sequencer.clone(),
-                tasks,
-            ),
+            channels: Channels::new(store.clone(), ambient.clone(), sequencer.clone(), publisher),
             hello: Hello::new(&store, ambient.clone(), live.clone(), rate_limits),
             messages: Messages::new(
                 store.clone(),
@@ -85,9 +84,11 @@ impl App {
             ),
             live,
             ambient,
+            attempts: rate_limits.then(|| Attempts::new(GUESSES)),
             sequencer,
         }
     }
+
     /// Refuses changes of messages that the store has not begun, and all that come: the node ends, and clients send them to
     /// another.
     pub fn refuse_writes(&self) {

@@ -38,7 +38,8 @@ pub struct Overview {
 }
 
 impl Board {
-    /// Whether somebody who has proved to own this address may use the board.
+    /// Whether the account of this address may use the board. Nobody has proved that it is theirs: operators name accounts that
+    /// they have made.
     pub fn may(&self, email: &str) -> bool {
         self.admins.iter().any(|admin| admin.as_str() == email)
     }

@@ -1,21 +1,20 @@
 use std::sync::Arc;
 
-use futures::Future;
 use parlance_domain::{
     ChannelMember, ChannelName, ConversationAction, ConversationId, ReadState, Summary, Topic,
     UserId, WorkspaceId,
 };
 
 use crate::{
-    Caller, Result, Tasks,
-    live::{Event, Frame, Live, Sequencer},
+    Caller, Error, Result,
+    live::{Event, Frame, Sequencer},
     ports::{
         Ambient,
         store::{
             self, Change, Entry, NewChannel, NewDm, Page, PageQuery, Snapshot, Subject, Write,
         },
     },
-    workspaces::committed,
+    publisher::Publisher,
 };
 
 /// Channels, DMs, and how far people have read. When a method returns, what it has ended has taken effect on this node's sockets;
@@ -23,20 +22,18 @@ use crate::{
 pub struct Channels {
     store: Arc<dyn store::Conversations>,
     ambient: Arc<dyn Ambient>,
-    live: Live,
     sequencer: Sequencer,
-    tasks: Arc<Tasks>,
+    publisher: Publisher,
 }
 
 impl Channels {
     pub(crate) fn new(
         store: Arc<dyn store::Conversations>,
         ambient: Arc<dyn Ambient>,
-        live: Live,
         sequencer: Sequencer,
-        tasks: Arc<Tasks>,
+        publisher: Publisher,
     ) -> Self {
-        Self { store, ambient, live, sequencer, tasks }
+        Self { store, ambient, sequencer, publisher }
     }
 
     /// Creates a channel with the caller in it.
@@ -51,12 +48,13 @@ impl Channels {
         let id = ConversationId(self.ambient.uuid());
         let new = NewChannel { id, workspace_id, name, topic, private, at: self.ambient.now() };
         let (store, actor) = (self.store.clone(), caller.id());
-        self.change(async move {
-            let entry = store.create_channel(actor, new).await?;
-            let events = entered(&entry);
-            Ok((entry.summary, events))
-        })
-        .await
+        self.publisher
+            .change(async move {
+                let entry = store.create_channel(actor, new).await?;
+                let events = entered(&entry);
+                Ok((entry.summary, events))
+            })
+            .await
     }
 
     /// The pair's one DM, and whether it was created now.
@@ -69,17 +67,18 @@ impl Channels {
         let id = ConversationId(self.ambient.uuid());
         let new = NewDm { id, workspace_id, peer, at: self.ambient.now() };
         let (store, actor) = (self.store.clone(), caller.id());
-        self.change(async move {
-            let opened = store.open_dm(actor, new).await?;
-            let created = opened.theirs.is_some();
-            let mut events = Vec::new();
-            if let Some(theirs) = &opened.theirs {
-                events.push(joined(actor, &opened.mine, opened.access_rev));
-                events.push(joined(peer, theirs, opened.access_rev));
-            }
-            Ok(((opened.mine, created), events))
-        })
-        .await
+        self.publisher
+            .change(async move {
+                let opened = store.open_dm(actor, new).await?;
+                let created = opened.theirs.is_some();
+                let mut events = Vec::new();
+                if let Some(theirs) = &opened.theirs {
+                    events.push(joined(actor, &opened.mine, opened.access_rev));
+                    events.push(joined(peer, theirs, opened.access_rev));
+                }
+                Ok(((opened.mine, created), events))
+            })
+            .await
     }
 
     /// The workspace's channels that the caller may read.
@@ -120,12 +119,13 @@ impl Channels {
     /// Lets the caller into a channel.
     pub async fn join(&self, caller: &Caller, id: ConversationId) -> Result<Summary> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
-        self.change(async move {
-            let entry = store.join_channel(actor, id, at).await?;
-            let events = entered(&entry);
-            Ok((entry.summary, events))
-        })
-        .await
+        self.publisher
+            .change(async move {
+                let entry = store.join_channel(actor, id, at).await?;
+                let events = entered(&entry);
+                Ok((entry.summary, events))
+            })
+            .await
     }
 
     /// Lets somebody of the workspace into a channel.
@@ -136,12 +136,13 @@ impl Channels {
         user: UserId,
     ) -> Result<(ChannelMember, bool)> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
-        self.change(async move {
-            let entry = store.add_channel_member(actor, id, user, at).await?;
-            let events = entered(&entry);
-            Ok(((entry.membership, entry.entered), events))
-        })
-        .await
+        self.publisher
+            .change(async move {
+                let entry = store.add_channel_member(actor, id, user, at).await?;
+                let events = entered(&entry);
+                Ok(((entry.membership, entry.entered), events))
+            })
+            .await
     }
 
     /// Ends somebody's membership of a channel, maybe the caller's own.
@@ -152,22 +153,23 @@ impl Channels {
         user: UserId,
     ) -> Result<()> {
         let (store, actor) = (self.store.clone(), caller.id());
-        self.change(async move {
-            let access_rev = store.remove_channel_member(actor, id, user).await?;
-            let left = Event::Left {
-                conversation_id: id,
-                user_id: user,
-                access_rev,
-                frame: Frame::left(id),
-            };
-            let told = Event::Conversation {
-                conversation_id: id,
-                about: Some(Subject::Participant(id, user)),
-                frame: Frame::member_left(id, user),
-            };
-            Ok(((), vec![left, told]))
-        })
-        .await
+        self.publisher
+            .change(async move {
+                let access_rev = store.remove_channel_member(actor, id, user).await?;
+                let left = Event::Left {
+                    conversation_id: id,
+                    user_id: user,
+                    access_rev,
+                    frame: Frame::left(id),
+                };
+                let told = Event::Conversation {
+                    conversation_id: id,
+                    about: Some(Subject::Participant(id, user)),
+                    frame: Frame::member_left(id, user),
+                };
+                Ok(((), vec![left, told]))
+            })
+            .await
     }
 
     /// Who is in a channel.
@@ -192,17 +194,23 @@ impl Channels {
         let (session, at) = (Some(caller.session_id), self.ambient.now());
         let write = Write { actor: caller.id(), session, at, change };
         self.sequencer.submit(id, write).await?;
-        self.store.summary(caller.id(), id).await
+        // Who has lost access meanwhile has changed it all the same, and every other error would say that they have not.
+        let read = self.store.summary(caller.id(), id).await;
+        read.map_err(|error| match error {
+            Error::Internal { .. } | Error::Unavailable { .. } => error,
+            other => Error::unavailable(format!("changed, and not read again: {other}")),
+        })
     }
 
     /// Deletes a channel with its messages.
     pub async fn delete(&self, caller: &Caller, id: ConversationId) -> Result<()> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
-        self.change(async move {
-            store.delete_channel(actor, id, at).await?;
-            Ok(((), vec![Event::Deleted { conversation_id: id, frame: Frame::deleted(id) }]))
-        })
-        .await
+        self.publisher
+            .change(async move {
+                store.delete_channel(actor, id, at).await?;
+                Ok(((), vec![Event::Deleted { conversation_id: id, frame: Frame::deleted(id) }]))
+            })
+            .await
     }
 
     /// Moves the caller's read mark forward.
@@ -213,17 +221,18 @@ impl Channels {
         seq: u64,
     ) -> Result<ReadState> {
         let (store, actor) = (self.store.clone(), caller.id());
-        self.change(async move {
-            let mark = store.mark_read(actor, id, seq).await?;
-            let told = Event::Read {
-                user_id: actor,
-                conversation_id: id,
-                read_seq: mark.read.read_seq,
-                frame: Frame::read_updated(id, mark.read),
-            };
-            Ok((mark.read, if mark.advanced { vec![told] } else { vec![] }))
-        })
-        .await
+        self.publisher
+            .advance(async move {
+                let mark = store.mark_read(actor, id, seq).await?;
+                let told = Event::Read {
+                    user_id: actor,
+                    conversation_id: id,
+                    read_seq: mark.read.read_seq,
+                    frame: Frame::read_updated(id, mark.read),
+                };
+                Ok((mark.read, if mark.advanced { vec![told] } else { vec![] }))
+            })
+            .await
     }
 
     /// Whether the caller may do that now.
@@ -234,14 +243,6 @@ impl Channels {
         action: ConversationAction,
     ) -> Result<()> {
         self.store.permit(caller.id(), id, action).await
-    }
-
-    /// Commits, publishes and waits until this node's sockets know; goes on to the end if the caller hangs up.
-    async fn change<T: Send + 'static>(
-        &self,
-        write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
-    ) -> Result<T> {
-        self.tasks.complete(committed(self.live.clone(), write)).await
     }
 }
 

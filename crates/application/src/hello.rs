@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     Caller, Error, Result,
-    live::{Attachment, CatchUp, Live, Next, Page, Resume},
+    live::{Asked, Attachment, CatchUp, Live, Next, Page, Resume},
     ports::{
         Ambient, Claims, ConnectionId,
         store::{self, Reader, ReplayQuery, Snapshot, SnapshotEntry},
@@ -122,11 +122,12 @@ impl Hello {
                     let query = ReplayQuery::after(from_rev);
                     let page = self.messages.replay(reader, conversation, query).await;
                     match catch_up.page(page) {
-                        Ok(Some(page)) => page,
-                        Ok(None) => {
+                        Ok(Asked::Tell(page)) => page,
+                        Ok(Asked::LostAccess) => {
                             self.live.lost_access(connection, conversation).await;
                             continue;
                         }
+                        Ok(Asked::InVain) => continue,
                         Err(error) => {
                             tracing::warn!(%error, %conversation, "a replay waits for the store");
                             sleep(RETRY).await;

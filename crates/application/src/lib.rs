@@ -10,17 +10,20 @@ pub mod ports;
 
 mod accounts;
 mod app;
+mod attempts;
 mod board;
 mod channels;
 mod error;
 mod hello;
 mod messages;
+mod publisher;
 mod rate_limit;
 mod tasks;
 mod workspaces;
 
-pub use accounts::{Accounts, Caller, SignedIn, Signup};
+pub use accounts::{ACCESS_FOR, Accounts, Caller, SignedIn, Signup};
 pub use app::{App, Ports};
+pub use attempts::{Attempts, Guesser};
 pub use board::{Board, Overview};
 pub use channels::Channels;
 pub use error::{Error, FieldError, Result, Unauthenticated};

@@ -26,6 +26,6 @@ pub use backlog::{BACKLOG_LIMIT, Backlog, HIGH_WATER, Pushed};
 pub use event::Event;
 pub use frame::{Frame, ReplayData, replay_frame};
 pub use node::{Attachment, Live, LivePorts, Peers};
-pub use resume::{CatchUp, Next, Page, Resume};
+pub use resume::{Asked, CatchUp, Next, Page, Resume};
 pub use sequencer::{Lanes, Sequencer};
 pub use session::{Due, HEARTBEAT, SENDS_IN_FLIGHT, Session};

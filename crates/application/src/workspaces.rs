@@ -1,20 +1,20 @@
 use std::sync::Arc;
 
-use futures::Future;
 use parlance_domain::{
     ConversationId, Email, JobId, JoinCode, Member, Role, UserId, Workspace, WorkspaceAction,
     WorkspaceId, WorkspaceName,
 };
 
 use crate::{
-    Caller, Error, Result, Tasks,
+    Caller, Error, Result,
     channels::{came_in, entered},
     jobs::{Job, Task},
-    live::{Event, Frame, Live},
+    live::{Event, Frame},
     ports::{
         Ambient,
         store::{self, Admission, Joining, NewMember, NewWorkspace, Page, PageQuery, Subject},
     },
+    publisher::Publisher,
 };
 
 /// Teams and who is in them. When a method returns, what it has ended is told to nobody any more; what has begun is told at the
@@ -23,8 +23,7 @@ pub struct Workspaces {
     store: Arc<dyn store::Workspaces>,
     accounts: Arc<dyn store::Accounts>,
     ambient: Arc<dyn Ambient>,
-    live: Live,
-    tasks: Arc<Tasks>,
+    publisher: Publisher,
 }
 
 impl Workspaces {
@@ -32,10 +31,9 @@ impl Workspaces {
         store: Arc<dyn store::Workspaces>,
         accounts: Arc<dyn store::Accounts>,
         ambient: Arc<dyn Ambient>,
-        live: Live,
-        tasks: Arc<Tasks>,
+        publisher: Publisher,
     ) -> Self {
-        Self { store, accounts, ambient, live, tasks }
+        Self { store, accounts, ambient, publisher }
     }
 
     /// Creates a workspace with the caller as its admin, and its `general`.
@@ -48,12 +46,13 @@ impl Workspaces {
             at: self.ambient.now(),
         };
         let (store, actor) = (self.store.clone(), caller.id());
-        self.change(async move {
-            let admission = store.create_workspace(actor, new).await?;
-            let events = admitted(&admission);
-            Ok((admission.workspace, events))
-        })
-        .await
+        self.publisher
+            .change(async move {
+                let admission = store.create_workspace(actor, new).await?;
+                let events = admitted(&admission);
+                Ok((admission.workspace, events))
+            })
+            .await
     }
 
     /// The caller's workspaces.
@@ -69,16 +68,17 @@ impl Workspaces {
     /// Lets the caller in by code.
     pub async fn join(&self, caller: &Caller, code: JoinCode) -> Result<Workspace> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
-        self.change(async move {
-            Ok(match store.join_workspace(actor, &code, at).await? {
-                Joining::AlreadyIn(workspace) => (workspace, vec![]),
-                Joining::Entered(admission) => {
-                    let events = admitted(&admission);
-                    (admission.workspace, events)
-                }
+        self.publisher
+            .change(async move {
+                Ok(match store.join_workspace(actor, &code, at).await? {
+                    Joining::AlreadyIn(workspace) => (workspace, vec![]),
+                    Joining::Entered(admission) => {
+                        let events = admitted(&admission);
+                        (admission.workspace, events)
+                    }
+                })
             })
-        })
-        .await
+            .await
     }
 
     /// Replaces the join code; the old one opens nothing from now on.
@@ -94,32 +94,34 @@ impl Workspaces {
         name: WorkspaceName,
     ) -> Result<Workspace> {
         let (store, actor) = (self.store.clone(), caller.id());
-        self.change(async move {
-            let workspace = store.rename_workspace(actor, id, &name).await?;
-            let frame = Frame::workspace_updated(&(&workspace).into());
-            let about = Some(Subject::Workspace(id));
-            Ok((workspace, vec![Event::Workspace { workspace_id: id, about, frame }]))
-        })
-        .await
+        self.publisher
+            .change(async move {
+                let workspace = store.rename_workspace(actor, id, &name).await?;
+                let frame = Frame::workspace_updated(&(&workspace).into());
+                let about = Some(Subject::Workspace(id));
+                Ok((workspace, vec![Event::Workspace { workspace_id: id, about, frame }]))
+            })
+            .await
     }
 
     /// Deletes a workspace with everything in it.
     pub async fn delete(&self, caller: &Caller, id: WorkspaceId) -> Result<()> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
-        self.change(async move {
-            let conversations = store.delete_workspace(actor, id, at).await?;
-            let gone = |conversation_id| Event::Deleted {
-                conversation_id,
-                frame: Frame::deleted(conversation_id),
-            };
-            let mut events: Vec<Event> = conversations.into_iter().map(gone).collect();
-            events.push(Event::WorkspaceDeleted {
-                workspace_id: id,
-                frame: Frame::workspace_deleted(id),
-            });
-            Ok(((), events))
-        })
-        .await
+        self.publisher
+            .change(async move {
+                let conversations = store.delete_workspace(actor, id, at).await?;
+                let gone = |conversation_id| Event::Deleted {
+                    conversation_id,
+                    frame: Frame::deleted(conversation_id),
+                };
+                let mut events: Vec<Event> = conversations.into_iter().map(gone).collect();
+                events.push(Event::WorkspaceDeleted {
+                    workspace_id: id,
+                    frame: Frame::workspace_deleted(id),
+                });
+                Ok(((), events))
+            })
+            .await
     }
 
     /// Who is in it.
@@ -146,12 +148,13 @@ impl Workspaces {
         };
         let new = NewMember { user_id, role, at: self.ambient.now(), job };
         let (store, actor) = (self.store.clone(), caller.id());
-        self.change(async move {
-            let admission = store.add_member(actor, id, new).await?;
-            let events = admitted(&admission);
-            Ok((admission.member, events))
-        })
-        .await
+        self.publisher
+            .change(async move {
+                let admission = store.add_member(actor, id, new).await?;
+                let events = admitted(&admission);
+                Ok((admission.member, events))
+            })
+            .await
     }
 
     /// Adds a person by address. Who may not add members learns nothing about the address.
@@ -178,12 +181,13 @@ impl Workspaces {
         role: Role,
     ) -> Result<Member> {
         let (store, actor) = (self.store.clone(), caller.id());
-        self.change(async move {
-            let member = store.set_role(actor, id, user, role).await?;
-            let event = member_updated(&member);
-            Ok((member, vec![event]))
-        })
-        .await
+        self.publisher
+            .change(async move {
+                let member = store.set_role(actor, id, user, role).await?;
+                let event = member_updated(&member);
+                Ok((member, vec![event]))
+            })
+            .await
     }
 
     /// Ends somebody's membership, maybe the caller's own.
@@ -194,52 +198,30 @@ impl Workspaces {
         user: UserId,
     ) -> Result<()> {
         let (store, actor) = (self.store.clone(), caller.id());
-        self.change(async move {
-            let departure = store.remove_member(actor, id, user).await?;
-            let mut events = Vec::new();
-            for (conversation_id, access_rev) in departure.conversations {
-                let frame = Frame::left(conversation_id);
-                events.push(Event::Left { conversation_id, user_id: user, access_rev, frame });
-                let frame = Frame::member_left(conversation_id, user);
-                let about = Some(Subject::Participant(conversation_id, user));
-                events.push(Event::Conversation { conversation_id, about, frame });
-            }
-            events.push(Event::WorkspaceLeft { workspace_id: id, user_id: user });
-            let frame = Frame::workspace_member_left(id, user);
-            let about = Some(Subject::Member(id, user));
-            events.push(Event::Workspace { workspace_id: id, about, frame });
-            Ok(((), events))
-        })
-        .await
-    }
-
-    /// Commits, publishes and waits until this node's sockets know; goes on to the end if the caller hangs up.
-    async fn change<T: Send + 'static>(
-        &self,
-        write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
-    ) -> Result<T> {
-        self.tasks.complete(committed(self.live.clone(), write)).await
+        self.publisher
+            .change(async move {
+                let departure = store.remove_member(actor, id, user).await?;
+                let mut events = Vec::new();
+                for (conversation_id, access_rev) in departure.conversations {
+                    let frame = Frame::left(conversation_id);
+                    events.push(Event::Left { conversation_id, user_id: user, access_rev, frame });
+                    let frame = Frame::member_left(conversation_id, user);
+                    let about = Some(Subject::Participant(conversation_id, user));
+                    events.push(Event::Conversation { conversation_id, about, frame });
+                }
+                events.push(Event::WorkspaceLeft { workspace_id: id, user_id: user });
+                let frame = Frame::workspace_member_left(id, user);
+                let about = Some(Subject::Member(id, user));
+                events.push(Event::Workspace { workspace_id: id, about, frame });
+                Ok(((), events))
+            })
+            .await
     }
 
     fn new_join_code(&self) -> JoinCode {
         let [bits @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = self.ambient.random();
         JoinCode::from_random(bits)
     }
-}
-
-/// Runs a write, then publishes what it tells, in order, and waits until this node's sockets know.
-pub(crate) async fn committed<T>(
-    live: Live,
-    write: impl Future<Output = Result<(T, Vec<Event>)>>,
-) -> Result<T> {
-    let (output, events) = write.await?;
-    if !events.is_empty() {
-        for event in events {
-            live.publish(event).await;
-        }
-        live.settle().await;
-    }
-    Ok(output)
 }
 
 /// What a membership that shows something else tells its workspace.

@@ -2,7 +2,7 @@
 
 use std::{
     io::Write as _,
-    net::{SocketAddr, TcpListener},
+    net::{Shutdown, SocketAddr, TcpListener},
     num::NonZeroUsize,
     sync::Arc,
     thread,
@@ -19,10 +19,12 @@ use parlance_application::{
 };
 use parlance_domain::NodeId;
 use parlance_transport::{Admin, Hub, Metrics, Node, Serve, mount_metrics};
+use socket2::SockRef;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
+use url::Url;
 
 use crate::{adapters::Adapters, config::Settings, telemetry};
 
@@ -70,8 +72,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let metrics = telemetry::metrics()?;
     let adapters = Adapters::open(&settings).await?;
 
-    // Taken before anything runs: a port in use is the commonest failure, and should cost nothing.
+    // Taken before anything runs: a port in use is the commonest failure, and should cost no job its turn.
     let (listener, address) = bind(settings.listen)?;
+    let listening = listener.try_clone().context("cannot share the listener")?;
+    let metrics_listener = settings.metrics_listen.map(bind).transpose()?;
     let public_url = public_url(&settings, address);
 
     let (services, tasks, hub) = (Tasks::default(), Arc::new(Tasks::default()), Hub::default());
@@ -96,37 +100,13 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
     let node = Data::new(Node {
         ready: adapters.readiness(),
-        metrics: settings.metrics_listen.is_none().then(|| render(metrics.clone())),
+        metrics: metrics_listener.is_none().then(|| render(metrics.clone())),
         allowed_origins: allowed_origins(&settings, &public_url, address),
     });
-    if let Some(address) = settings.metrics_listen {
-        let (listener, _) = bind(address)?;
-        let metrics = Data::new(render(metrics));
-        let server = HttpServer::new(move || {
-            let metrics = metrics.clone();
-            actix_web::App::new().configure(|config| mount_metrics(config, metrics))
-        })
-        .disable_signals()
-        .workers(1)
-        .listen(listener)
-        .context("cannot serve the metrics")?
-        .run();
-        services.spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "the metrics are no longer served");
-            }
-        });
+    if let Some((listener, _)) = metrics_listener {
+        services.spawn(serve_metrics(listener, render(metrics))?);
     }
-    let admin = (!settings.server_admins.is_empty()).then(|| {
-        let board = Board {
-            board: adapters.board.clone(),
-            outbox: adapters.store.clone(),
-            ambient: adapters.ambient.clone(),
-            tasks: tasks.clone(),
-            admins: settings.server_admins.clone(),
-        };
-        Data::new(Admin::new(board, &public_url))
-    });
+    let admin = board(&settings, &adapters, &tasks, &public_url).await;
     let app = Data::new(App::new(Ports {
         lanes: adapters.lanes(),
         store: adapters.store,
@@ -149,9 +129,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         ended = &mut serving => {
             ended.context("the web server was interrupted")?.context("the web server failed")?;
         }
+        // Its sockets would stay open and be told nothing: a supervisor starts another.
+        () = live.failed() => anyhow::bail!("the live side has failed"),
     }
 
-    // No new connections; those that are open end as draining; what they and the jobs began is finished; then the rest.
+    // No new connections; those that are open end as draining; what they and the jobs began is finished; then the rest. The
+    // workers last: what a connection began runs on its worker, also when its client has hung up.
     drop(stop_jobs);
     services.spawn(async move {
         tokio::time::sleep(QUEUED).await;
@@ -163,13 +146,64 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         // And those that have not said hello.
         sockets.close_all(Close::Draining).await;
     };
-    let ((), ()) = tokio::join!(handle.stop(true), goodbye);
+    handle.pause().await;
+    refuse(&listening);
+    goodbye.await;
     if tokio::time::timeout(SHUTDOWN, tasks.wait()).await.is_err() {
         tracing::warn!("work was still in flight at the end; clients will find it unanswered");
     }
+    handle.stop(true).await;
     services.abort();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The figures, at an address of their own.
+fn serve_metrics(
+    listener: TcpListener,
+    metrics: Metrics,
+) -> anyhow::Result<impl Future<Output = ()>> {
+    let metrics = Data::new(metrics);
+    let server = HttpServer::new(move || {
+        let metrics = metrics.clone();
+        actix_web::App::new().configure(|config| mount_metrics(config, metrics))
+    });
+    let server = server.disable_signals().workers(1);
+    let server = server.listen(listener).context("cannot serve the metrics")?.run();
+    Ok(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the metrics are no longer served");
+        }
+    })
+}
+
+/// The job board, if somebody may use it.
+async fn board(
+    settings: &Settings,
+    adapters: &Adapters,
+    tasks: &Arc<Tasks>,
+    public_url: &str,
+) -> Option<Data<Admin>> {
+    let admins = settings.server_admins.clone();
+    for address in &admins {
+        if matches!(adapters.store.credentials(address).await, Ok(None)) {
+            let address = address.as_str();
+            tracing::warn!(
+                address,
+                "a server admin without an account: whoever signs up with this address will be one"
+            );
+        }
+    }
+    (!admins.is_empty()).then(|| {
+        let board = Board {
+            board: adapters.board.clone(),
+            outbox: adapters.store.clone(),
+            ambient: adapters.ambient.clone(),
+            tasks: tasks.clone(),
+            admins,
+        };
+        Data::new(Admin::new(board, public_url))
+    })
 }
 
 async fn work(settings: Settings) -> anyhow::Result<()> {
@@ -180,8 +214,13 @@ async fn work(settings: Settings) -> anyhow::Result<()> {
     let runner = Arc::new(adapters.runner(public_url));
     let mut working = tokio::spawn(runner.run(async move { drop(jobs_stopped.changed().await) }));
     say("parlance worker running")?;
-    let why = stop.wait().await;
-    tracing::info!(signal = why, "stopping");
+    tokio::select! {
+        why = stop.wait() => tracing::info!(signal = why, "stopping"),
+        ended = &mut working => {
+            ended.context("the jobs were interrupted")?;
+            anyhow::bail!("the jobs have ended by themselves");
+        }
+    }
     drop(stop_jobs);
     if tokio::time::timeout(SHUTDOWN, &mut working).await.is_err() {
         working.abort();
@@ -201,8 +240,15 @@ fn allowed_origins(settings: &Settings, public_url: &str, address: SocketAddr) -
 
 fn own_origins(public_url: &str, address: SocketAddr) -> [String; 4] {
     let at = |host: &str| format!("http://{host}:{}", address.port());
-    let public_url = public_url.trim_end_matches('/').to_owned();
-    [public_url, format!("http://{address}"), at("localhost"), at("127.0.0.1")]
+    let own =
+        [public_url.to_owned(), format!("http://{address}"), at("localhost"), at("127.0.0.1")];
+    own.map(|url| origin(&url))
+}
+
+/// What a browser sends as `Origin` from there: no path, and no port that goes without saying.
+fn origin(of: &str) -> String {
+    let origin = Url::parse(of).map(|url| url.origin().ascii_serialization());
+    origin.unwrap_or_else(|_| of.to_owned())
 }
 
 /// Where browsers find the server, as far as it knows.
@@ -236,6 +282,13 @@ fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
     Ok((listener, bound))
 }
 
+/// Has connections refused from now on. Those that nobody would accept any more would hang until the process has ended.
+fn refuse(listening: &TcpListener) {
+    if let Err(error) = SockRef::from(listening).shutdown(Shutdown::Read) {
+        tracing::debug!(%error, "the listener could not be shut");
+    }
+}
+
 /// The first line on stdout, for people and for programs that chose port 0.
 fn announce(address: SocketAddr) -> anyhow::Result<()> {
     say(&format!("parlance listening on http://{address}"))
@@ -255,7 +308,7 @@ async fn upkeep(metrics: PrometheusHandle) {
     }
 }
 
-/// The signals that ask a process to end. A second one while it ends is for whoever waits on this again.
+/// The signals that ask a process to end.
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
@@ -292,8 +345,10 @@ mod tests {
         ] {
             let address: SocketAddr = listen.parse().expect("an address");
             assert_eq!(local_url(address), url);
-            let own = own_origins("https://chat.example.com/", address);
-            assert!(own.contains(&local_url(address)) && own[0] == "https://chat.example.com");
+            let own = own_origins("https://Chat.example.com:443/team/", address);
+            assert!(own.contains(&origin(url)) && own[0] == "https://chat.example.com", "{own:?}");
         }
+        assert_eq!(origin("http://localhost:80"), "http://localhost");
+        assert_eq!(origin("http://[::1]:8080"), "http://[::1]:8080");
     }
 }

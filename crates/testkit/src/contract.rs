@@ -88,6 +88,7 @@ macro_rules! store_contract {
                 a_token_two_back_is_reuse_at_once
                 an_expired_session_cannot_be_refreshed
                 a_new_password_ends_the_other_sessions
+                what_was_verified_before_a_new_password_is_worth_nothing
                 a_new_name_is_seen
                 people_are_seen_by_those_who_share_something
                 who_left_is_seen_by_readers_of_their_messages
@@ -151,6 +152,7 @@ macro_rules! store_contract {
                 reactions_are_in_order_of_first_use
                 twenty_reactions_at_most
                 a_reaction_names_fifty
+                a_mark_among_many_is_taken_back
             }
             replay {
                 history_goes_both_ways
@@ -203,6 +205,7 @@ macro_rules! job_contract {
                 a_retry_waits_for_its_time
                 the_dead_are_kept_and_not_run
                 a_done_job_is_not_added_again
+                a_memory_that_lasts_is_known_by_one_name
             }
         }
     };

@@ -21,8 +21,8 @@
 //! * [`RecordingFanout`], [`RecordingMailer`], [`PlainHasher`], [`PlainTokens`], [`SilentBus`], [`GatedMessages`]: fakes.
 //! * [`MemoryStore`]: a whole store in memory, for several nodes too, with [`Weather`] between it and each of them.
 //! * [`TestNode`]: a live node with those fakes around it.
-//! * [`contract`]: what every adapter must do, as [`store_contract!`], [`changes_contract!`], [`state_events_contract!`] and [`bus_contract!`]. A new port method gets its
-//!   cases there before its first adapter.
+//! * [`contract`]: what every adapter must do, as [`store_contract!`], [`changes_contract!`], [`state_events_contract!`],
+//!   [`bus_contract!`], [`job_contract!`] and [`board_contract!`]. A new port method gets its cases there before its first adapter.
 //!
 //! No test sleeps: every wait is on a condition, and ends with a panic after [`PATIENCE`].
 
@@ -55,7 +55,7 @@ pub use fixtures::{
 };
 pub use gate::GatedMessages;
 pub use mailer::RecordingMailer;
-pub use memory::{Backup, Calm, MemoryStore, Weather};
+pub use memory::{Calm, MemoryStore, Weather};
 pub use node::{TestNode, head};
 pub use stage::{Stage, Team};
 

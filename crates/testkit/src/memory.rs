@@ -1,4 +1,4 @@
-//! All of a store in memory: for fast tests, and for simulations of several nodes that are to go the same way twice.
+//! All of a store in memory, for fast tests.
 //!
 //! Every method of a port is one critical section of one lock (`MemoryStore::read`, `MemoryStore::write`); a refused one
 //! has changed nothing, because each checks everything before its first change. Iteration is in order of keys, and the
@@ -37,10 +37,6 @@ pub struct MemoryStore {
     weather: Arc<dyn Weather>,
 }
 
-/// The whole of a [`MemoryStore`] at a moment. Equal ones hold the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backup(State);
-
 impl Default for MemoryStore {
     fn default() -> Self {
         Self { state: Arc::default(), weather: Arc::new(Calm) }
@@ -63,18 +59,6 @@ impl MemoryStore {
     #[must_use]
     pub fn behind(&self, weather: Arc<dyn Weather>) -> Self {
         Self { state: self.state.clone(), weather }
-    }
-
-    /// Everything as it is now.
-    pub fn backup(&self) -> Backup {
-        Backup(self.lock().clone())
-    }
-
-    /// Everything as it was then, for all handles. The store's clock does not go back, as a server's does not with its
-    /// data: a look finds what is written from now on, and not what the restore has undone. With `renew_epoch`, snapshots
-    /// name an epoch that was never before.
-    pub fn restore(&self, backup: &Backup, renew_epoch: bool) {
-        self.lock().restore(&backup.0, renew_epoch);
     }
 
     /// A conversation's messages by `seq`, tombstones and those of a deleted conversation included.

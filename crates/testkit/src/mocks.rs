@@ -16,9 +16,9 @@ use parlance_application::{
         PasswordHash,
         store::{
             self, Admission, Commit, Credentials, Departure, EndedSessions, Entry, History,
-            HistoryQuery, Joining, NewChannel, NewDm, NewMember, NewSession, NewWorkspace,
-            OpenedDm, Page, PageQuery, ReadMark, Reader, Renamed, ReplayPage, ReplayQuery,
-            RotateRefresh, Rotation, Snapshot, Write,
+            HistoryQuery, Joining, NewChannel, NewDm, NewMember, NewPassword, NewSession,
+            NewWorkspace, OpenedDm, Page, PageQuery, ReadMark, Reader, Renamed, ReplayPage,
+            ReplayQuery, RotateRefresh, Rotation, Snapshot, Write,
         },
     },
 };
@@ -37,13 +37,13 @@ mockall::mock! {
         async fn create_account(&self, account: Account, password: PasswordHash, session: NewSession, job: Job) -> Result<()>;
         async fn credentials(&self, email: &Email) -> Result<Option<Credentials>>;
         async fn credentials_of(&self, user: UserId) -> Result<Credentials>;
-        async fn open_session(&self, session: NewSession) -> Result<()>;
+        async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()>;
         async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation>;
         async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>>;
         async fn sessions(&self, user: UserId, at: Timestamp) -> Result<Vec<Session>>;
         async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64>;
         async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed>;
-        async fn change_password(&self, user: UserId, password: PasswordHash, keep: SessionId, at: Timestamp) -> Result<EndedSessions>;
+        async fn change_password(&self, change: NewPassword) -> Result<EndedSessions>;
         async fn people(&self, viewer: UserId, ids: Vec<UserId>) -> Result<Vec<User>>;
     }
 

@@ -69,14 +69,19 @@ impl Stage {
         }
     }
 
-    /// Signs somebody up, with the password hash `hash`.
+    /// The password hash of everybody who signs up here.
+    pub fn hash() -> PasswordHash {
+        PasswordHash("hash".to_owned())
+    }
+
+    /// Signs somebody up, with [`Stage::hash`].
     pub async fn sign_up(&self, name: &str) -> (Account, NewSession) {
         self.at();
         let account = account(&self.ambient, name);
         let session = self.session(account.id);
-        let hash = PasswordHash("hash".to_owned());
         let created =
-            self.store.create_account(account.clone(), hash, session.clone(), self.job()).await;
+            self.store.create_account(account.clone(), Self::hash(), session.clone(), self.job());
+        let created = created.await;
         created.expect("signs up");
         (account, session)
     }

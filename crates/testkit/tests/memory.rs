@@ -2,8 +2,6 @@
 
 #![expect(clippy::expect_used, reason = "tests may")]
 
-#[path = "memory/backup.rs"]
-mod backup;
 #[path = "memory/inspection.rs"]
 mod inspection;
 #[path = "memory/weather.rs"]

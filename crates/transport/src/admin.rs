@@ -4,7 +4,6 @@
 //! `PROTOCOL.md`; it is left out of the OpenAPI document, which is about bearer tokens.
 
 mod api;
-mod attempts;
 mod guard;
 mod pages;
 mod sign_in;
@@ -17,10 +16,12 @@ use actix_web::{
     middleware::from_fn,
     web::{self, Data, ServiceConfig},
 };
-use parlance_application::{Board, Error};
+use parlance_application::{Attempts, Board, Error};
 
-use self::attempts::Attempts;
 use crate::{error::ApiError, http::routes::unknown};
+
+/// Wrong passwords in a row that one may type for an address before a pause.
+const GUESSES: u32 = 5;
 
 /// The job board, and what guards it.
 pub struct Admin {
@@ -35,7 +36,7 @@ impl Admin {
     pub fn new(board: Board, public_url: &str) -> Self {
         let scheme = public_url.find("://").map_or(0, |at| at + 3);
         let end = public_url[scheme..].find('/').map_or(public_url.len(), |at| scheme + at);
-        Self { board, origin: public_url[..end].to_owned(), attempts: Attempts::default() }
+        Self { board, origin: public_url[..end].to_owned(), attempts: Attempts::new(GUESSES) }
     }
 
     fn is_https(&self) -> bool {

@@ -1,9 +1,9 @@
 //! What surrounds every request: its id, its log line, its metrics, security headers, errors as problems, panics too.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::panic::AssertUnwindSafe;
 
 use actix_web::{
-    Error as ActixError, HttpMessage,
+    Error as ActixError, HttpMessage, HttpRequest,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     error::InternalError,
@@ -22,46 +22,57 @@ use tracing::Instrument;
 use crate::{
     error::{ApiError, problem},
     extract::bearer,
+    unread::Unread,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The outermost middleware but CORS.
 pub(crate) async fn boundary(
-    request: ServiceRequest,
+    app: Data<App>,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, ActixError> {
-    let Some(app) = request.app_data::<Data<App>>().map(|app| Arc::clone(app)) else {
-        return Ok(next.call(request).await?.map_into_boxed_body());
-    };
     let request_id = RequestId(app.ambient.uuid());
     let began = app.ambient.now();
     let method = request.method().clone();
     let path = request.path().to_owned();
-    let docs = path.starts_with("/docs");
+    let docs = path.starts_with("/docs/");
     let span = tracing::info_span!("request", %request_id, %method, path);
+    let unread = Unread::of(&mut request);
 
     let outcome =
         AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone()).await;
-    let mut response = span.in_scope(|| match outcome {
-        Ok(Ok(response)) => Ok(match response.response().error() {
-            Some(error) => {
-                let problem = problem(&of_actix(error, response.status()), request_id);
-                ServiceResponse::new(response.into_parts().0, problem)
-            }
-            None => response.map_into_boxed_body(),
-        }),
+    // The request is gone with what failed: for its route there is its path in the log.
+    let (request, response) = span.in_scope(|| match outcome {
+        Ok(Ok(response)) => {
+            let (request, response) = response.into_parts();
+            let response = match response.error() {
+                Some(error) => {
+                    let mut problem = problem(&of_actix(error, response.status()), request_id);
+                    // A cookie, say, or which version of a protocol is spoken.
+                    add(problem.headers_mut(), response.headers().clone());
+                    problem
+                }
+                None => response.map_into_boxed_body(),
+            };
+            (Ok(request), response)
+        }
         Ok(Err(error)) => {
             let status = error.as_response_error().status_code();
             let problem = problem(&of_actix(&error, status), request_id);
-            Err(ActixError::from(InternalError::from_response(error, problem)))
+            (Err(error), problem)
         }
         Err(_) => {
             let error = Error::internal("a handler panicked");
             let problem = problem(&error, request_id);
-            Err(InternalError::from_response(ApiError(error), problem).into())
+            (Err(ApiError(error).into()), problem)
         }
-    })?;
+    });
+    let mut response = response.map_body(|_, body| match unread {
+        Some(unread) => unread.held_by(body),
+        None => body,
+    });
 
     secure(response.headers_mut(), docs);
     if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
@@ -69,11 +80,15 @@ pub(crate) async fn boundary(
     }
     let status = response.status().as_u16();
     let took = app.ambient.now().since(began);
-    let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    let route = request.as_ref().ok().and_then(HttpRequest::match_pattern);
+    let route = route.unwrap_or_else(|| "unmatched".to_owned());
     metrics::counter!("parlance_http_requests_total", "method" => label(method.as_str()), "route" => route, "status" => status.to_string()).increment(1);
     metrics::histogram!("parlance_http_request_seconds").record(took.as_secs_f64());
     span.in_scope(|| tracing::info!(status, took_ms = took.as_millis(), "answered"));
-    Ok(response)
+    match request {
+        Ok(request) => Ok(ServiceResponse::new(request, response)),
+        Err(error) => Err(InternalError::from_response(error, response).into()),
+    }
 }
 
 /// Wraps the routes that need a caller, so that nothing else of a request is looked at before.
@@ -106,6 +121,7 @@ fn of_actix(error: &ActixError, status: StatusCode) -> Error {
         StatusCode::PAYLOAD_TOO_LARGE => {
             Error::PayloadTooLarge { limit: crate::extract::BODY_LIMIT }
         }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Error::UnsupportedMediaType,
         status if status.is_client_error() => Error::BadRequest(error.to_string()),
         _ => Error::internal(error),
     }
@@ -119,29 +135,63 @@ fn label(method: &str) -> &'static str {
 
 fn secure(headers: &mut HeaderMap, docs: bool) {
     let policy = if docs {
-        "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
     } else {
         "default-src 'none'; frame-ancestors 'none'"
     };
-    for (name, value) in [
+    let uncached = (!docs).then_some((header::CACHE_CONTROL, "no-store"));
+    let protecting = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CONTENT_SECURITY_POLICY, policy),
-    ] {
-        // The job board's pages have a policy of their own.
+    ];
+    let protecting = protecting.into_iter().chain(uncached);
+    // The job board's pages have a policy of their own.
+    add(headers, protecting.map(|(name, value)| (name, HeaderValue::from_static(value))));
+}
+
+/// Adds what is not there yet.
+fn add(headers: &mut HeaderMap, more: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
+    for (name, value) in more {
         if !headers.contains_key(&name) {
-            headers.insert(name, HeaderValue::from_static(value));
+            headers.insert(name, value);
         }
-    }
-    if !docs && !headers.contains_key(header::CACHE_CONTROL) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::label;
+    use actix_web::{
+        error::ErrorUnsupportedMediaType,
+        middleware::from_fn,
+        test::{TestRequest, init_service, try_call_service},
+        web,
+    };
+    use parlance_testkit::{TestNode, mocks::MockStore};
+
+    use super::*;
+
+    async fn refuse(_: ServiceRequest, _: Next<BoxBody>) -> Result<ServiceResponse, ActixError> {
+        Err(ErrorUnsupportedMediaType("of a library"))
+    }
+
+    #[actix_web::test]
+    async fn a_librarys_error_is_answered_like_all_else() {
+        let app = Data::new(TestNode::start(MockStore::new()).app(MockStore::new()));
+        let service = actix_web::App::new()
+            .app_data(app)
+            .wrap(from_fn(boundary))
+            .service(web::resource("/refuses").wrap(from_fn(refuse)).to(|| async { "never" }));
+        let service = init_service(service).await;
+        let request = TestRequest::with_uri("/refuses").to_request();
+        let error = try_call_service(&service, request).await.expect_err("an error");
+        let answer = error.error_response();
+        assert_eq!(answer.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        for name in [header::X_CONTENT_TYPE_OPTIONS, header::CACHE_CONTROL, REQUEST_ID] {
+            assert!(answer.headers().contains_key(&name), "{name}");
+        }
+    }
 
     #[test]
     fn an_invented_method_is_no_series_of_its_own() {

@@ -143,7 +143,7 @@ pub(crate) fn problem(error: &Error, request_id: RequestId) -> HttpResponse {
     let mut response = HttpResponse::build(status);
     response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
     if let Some(after) = retry_after {
-        response.insert_header((header::RETRY_AFTER, after.as_secs().max(1)));
+        response.insert_header((header::RETRY_AFTER, whole_seconds(after)));
     }
     if let Error::MethodNotAllowed { allow } = error {
         response.insert_header((header::ALLOW, *allow));
@@ -166,6 +166,11 @@ pub(crate) fn problem(error: &Error, request_id: RequestId) -> HttpResponse {
         message_id: message_id(error),
     };
     response.body(serde_json::to_string(&body).unwrap_or_default())
+}
+
+/// A wait as `Retry-After` tells it: never shorter than it is, and never none.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 impl ResponseError for ApiError {
@@ -236,10 +241,12 @@ mod tests {
         }
     }
 
-    /// In whole seconds on HTTP, and never at once.
+    /// In whole seconds on HTTP, not too early, and never at once.
     #[test]
     fn who_is_to_come_again_is_told_when() {
-        for (millis, seconds) in [(10, "1"), (1_000, "1"), (30_000, "30")] {
+        for (millis, seconds) in
+            [(0, "1"), (10, "1"), (1_000, "1"), (1_001, "2"), (1_900, "2"), (30_000, "30")]
+        {
             let error = Error::RateLimited { retry_after: Duration::from_millis(millis) };
             assert_eq!(told(&error)["retry_after_ms"], millis);
             let after = headers(&error).into_iter().find(|(name, _)| name == "retry-after");

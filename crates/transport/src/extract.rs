@@ -1,6 +1,9 @@
 //! What handlers take: a strict JSON body, a strict query, a path, the caller. Each refuses in the contract's terms.
 
-use std::future::{Future, Ready, ready};
+use std::{
+    future::{Future, Ready, ready},
+    time::Duration,
+};
 
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
@@ -14,14 +17,20 @@ use parlance_application::{
 };
 use parlance_domain::Invalid;
 use serde::{Deserialize, de::DeserializeOwned};
+use tokio::time::timeout;
 
 use crate::error::ApiError;
 
-/// The largest JSON body, in bytes.
+/// The largest body, in bytes.
 pub(crate) const BODY_LIMIT: usize = 64 * 1024;
+/// How long a body may take to come whole. The largest does over 18 kbit/s, and who is slower than that holds a connection for nothing.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// A JSON body of known fields, within the bounds that its type states.
 pub(crate) struct Body<T>(pub(crate) T);
+
+/// What a page's form sends.
+pub(crate) struct Form<T>(pub(crate) T);
 
 /// A query of known parameters, within the bounds that its type states.
 pub(crate) struct Params<T>(pub(crate) T);
@@ -65,30 +74,18 @@ impl<T: DeserializeOwned + garde::Validate<Context = ()> + 'static> FromRequest 
     type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let json = request.content_type().eq_ignore_ascii_case("application/json");
-        let declared = request
-            .headers()
-            .get(header::CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        let mut payload = payload.take();
-        Box::pin(async move {
-            if !json {
-                return Err(Error::UnsupportedMediaType.into());
-            }
-            let too_large = Error::PayloadTooLarge { limit: BODY_LIMIT };
-            if declared.is_some_and(|length| length > BODY_LIMIT) {
-                return Err(too_large.into());
-            }
-            let mut body = Vec::with_capacity(declared.unwrap_or(0));
-            while let Some(chunk) = payload.next().await {
-                let chunk = chunk.map_err(|_| Error::BadRequest("the body ended early".into()))?;
-                if body.len() + chunk.len() > BODY_LIMIT {
-                    return Err(too_large.into());
-                }
-                body.extend_from_slice(&chunk);
-            }
-            Ok(Self(valid(parse(&body)?)?))
-        })
+        let body = body(request, payload, "application/json");
+        Box::pin(async move { Ok(Self(valid(parse(&body.await?)?)?)) })
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest for Form<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = body(request, payload, "application/x-www-form-urlencoded");
+        Box::pin(async move { Ok(Self(parse_pairs(&String::from_utf8_lossy(&body.await?))?)) })
     }
 }
 
@@ -97,9 +94,7 @@ impl<T: DeserializeOwned + garde::Validate<Context = ()>> FromRequest for Params
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let parsed = Query::<T>::from_query(request.query_string())
-            .map_err(|error| Error::BadRequest(error.to_string()))
-            .and_then(|query| valid(query.into_inner()));
+        let parsed = parse_pairs(request.query_string()).and_then(valid);
         ready(parsed.map(Self).map_err(ApiError))
     }
 }
@@ -146,6 +141,56 @@ pub(crate) fn bearer(
     })
 }
 
+/// A body of this type, whole, bounded and in time.
+fn body(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    media_type: &str,
+) -> impl Future<Output = Result<Vec<u8>, Error>> + use<> {
+    let of_type = request.content_type().eq_ignore_ascii_case(media_type);
+    let declared = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let payload = payload.take();
+    async move {
+        if !of_type {
+            return Err(Error::UnsupportedMediaType);
+        }
+        if declared.is_some_and(|length| length > BODY_LIMIT) {
+            return Err(Error::PayloadTooLarge { limit: BODY_LIMIT });
+        }
+        collect(payload, declared.unwrap_or(0), BODY_WITHIN).await
+    }
+}
+
+async fn collect(
+    mut payload: Payload,
+    expected: usize,
+    within: Duration,
+) -> Result<Vec<u8>, Error> {
+    let mut body = Vec::with_capacity(expected);
+    let whole = async {
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|_| Error::BadRequest("the body ended early".into()))?;
+            if body.len() + chunk.len() > BODY_LIMIT {
+                return Err(Error::PayloadTooLarge { limit: BODY_LIMIT });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(())
+    };
+    let late = |_| Err(Error::BadRequest("the body did not come in time".into()));
+    timeout(within, whole).await.unwrap_or_else(late).map(|()| body)
+}
+
+/// Names and values of a query or a form.
+fn parse_pairs<T: DeserializeOwned>(pairs: &str) -> Result<T, Error> {
+    Query::from_query(pairs)
+        .map(Query::into_inner)
+        .map_err(|error| Error::BadRequest(error.to_string()))
+}
+
 /// Strict JSON, for bodies and for the socket's frames.
 pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
     // Derived types would also take an array of their fields' values.
@@ -180,5 +225,25 @@ impl Fields {
     /// The refusals, if there are any.
     pub(crate) fn finish(self) -> Error {
         Error::Validation(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream::{iter, pending};
+    use parlance_testkit::PATIENCE;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn a_body_that_trickles_is_not_waited_for() {
+        let begun = iter([Ok("{".into())]).chain(pending());
+        let payload = Payload::Stream { payload: begun.boxed_local() };
+        let late = timeout(PATIENCE, collect(payload, 0, Duration::from_millis(20))).await;
+        let late = late.expect("no longer than that");
+        assert!(
+            matches!(&late, Err(Error::BadRequest(why)) if why == "the body did not come in time"),
+            "{late:?}"
+        );
     }
 }

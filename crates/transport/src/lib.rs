@@ -8,8 +8,14 @@ mod boundary;
 mod error;
 mod extract;
 mod http;
+mod number;
 mod openapi;
 mod sync;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod unread;
 mod ws;
 
 use std::{io, net::TcpListener, time::Duration};
@@ -25,8 +31,7 @@ use actix_web::{
 };
 use futures::future::BoxFuture;
 use parlance_application::Result;
-use utoipa::OpenApi;
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 pub use admin::Admin;
 pub use openapi::json as openapi_json;
@@ -135,9 +140,8 @@ fn mount(serve: Serve, worker: Data<Worker>) -> impl FnOnce(&mut ServiceConfig) 
             .app_data(node)
             .configure(http::routes::configure)
             .configure(|config| admin::configure(config, admin))
-            .service(
-                SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", openapi::Document::openapi()),
-            )
+            // With a configuration of its own it reads the document from the route of the table.
+            .service(SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json")))
             .route("/docs", web::get().to(|| async { web::Redirect::to("/docs/") }))
             .default_service(web::to(http::routes::unknown));
         config.service(scope);

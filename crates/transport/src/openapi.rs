@@ -1,5 +1,8 @@
 //! The OpenAPI document, from the annotations of the handlers.
 
+use std::sync::LazyLock;
+
+use bytes::Bytes;
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -35,7 +38,10 @@ use crate::{
         system::livez, system::readyz, system::metrics, system::openapi,
     )
 )]
-pub(crate) struct Document;
+struct Document;
+
+/// What is served.
+pub(crate) static SERVED: LazyLock<Bytes> = LazyLock::new(|| json().into());
 
 struct Bearer;
 

@@ -1,7 +1,7 @@
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use parlance_application::{
-    Error, Result, Unauthenticated,
+    ACCESS_FOR, Error, Result, Unauthenticated,
     ports::{AccessToken, Claims, RefreshDigest, RefreshToken, TokenIssuer},
 };
 use parlance_domain::{SessionId, Timestamp, UserId};
@@ -10,9 +10,6 @@ use sha2::{Digest as _, Sha256};
 
 /// Who signs, and for whom: only ourselves.
 const NAME: &str = "parlance";
-
-/// How long an access token is taken to have lived when it ends; `iat` is for people who read tokens, nothing checks it.
-const LIFETIME: i64 = 900;
 
 /// Access tokens as HS256 JWTs; refresh tokens as a chain in which each token yields the next.
 pub struct JwtIssuer {
@@ -60,7 +57,8 @@ impl TokenIssuer for JwtIssuer {
             aud: NAME.to_owned(),
             sub: claims.user_id,
             sid: claims.session_id,
-            iat: exp - LIFETIME,
+            // For people who read tokens: nothing checks it.
+            iat: exp - i64::try_from(ACCESS_FOR.as_secs()).unwrap_or(0),
             exp,
         };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &payload, &self.sign)

@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use parlance_application::{
-    Error, Result,
+    Error, Result, Unauthenticated,
     jobs::Job,
     ports::{
         PasswordHash,
         store::{
-            Accounts, Credentials, EndedSessions, NewSession, Renamed, RotateRefresh, Rotation,
+            Accounts, Credentials, EndedSessions, KEPT_TOKENS, NewPassword, NewSession, Renamed,
+            RotateRefresh, Rotation,
         },
     },
 };
@@ -19,9 +20,12 @@ use crate::{
     EmbeddedStore,
     error::Tx,
     outbox,
-    rows::{account, at, num, user},
+    rows::{account, at, int, num, user},
     workspaces::memberships,
 };
+
+/// Old refresh tokens are forgotten by so many.
+const FORGOTTEN_AT_ONCE: i64 = 100;
 
 #[async_trait]
 impl Accounts for EmbeddedStore {
@@ -78,8 +82,13 @@ impl Accounts for EmbeddedStore {
         .await
     }
 
-    async fn open_session(&self, session: NewSession) -> Result<()> {
-        self.write(move |conn| open(conn, &session)).await
+    async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()> {
+        let verified = verified.clone();
+        self.write(move |conn| {
+            still(conn, session.user_id, &verified)?;
+            open(conn, &session)
+        })
+        .await
     }
 
     async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation> {
@@ -129,12 +138,7 @@ impl Accounts for EmbeddedStore {
 
     async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64> {
         self.write_owners(move |conn| {
-            let live = conn
-                .prepare_cached(
-                    "SELECT 1 FROM sessions WHERE id = ?1 AND user_id = ?2 AND revoked_at IS NULL AND expires_at > ?3",
-                )?
-                .exists(params![session.0, user.0, at.as_millis()])?;
-            if !live {
+            if !lives(conn, session, user, at)? {
                 return Err(Error::NotFound("session").into());
             }
             revoke(conn, session, at)?;
@@ -158,20 +162,15 @@ impl Accounts for EmbeddedStore {
         .await
     }
 
-    async fn change_password(
-        &self,
-        user: UserId,
-        password: PasswordHash,
-        keep: SessionId,
-        at: Timestamp,
-    ) -> Result<EndedSessions> {
+    async fn change_password(&self, change: NewPassword) -> Result<EndedSessions> {
+        let NewPassword { user, verified, password, keep, at } = change;
         self.write_owners(move |conn| {
-            let changed = conn
-                .prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
-                .execute(params![user.0, password.0])?;
-            if changed == 0 {
-                return Err(Error::NotFound("user").into());
+            if !lives(conn, keep, user, at)? {
+                return Err(Error::from(Unauthenticated::Revoked).into());
             }
+            still(conn, user, &verified)?;
+            conn.prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
+                .execute(params![user.0, password.0])?;
             let others: Vec<Uuid> = conn
                 .prepare_cached(
                     "SELECT id FROM sessions WHERE user_id = ?1 AND id <> ?2 AND revoked_at IS NULL AND expires_at > ?3",
@@ -226,6 +225,22 @@ fn open(conn: &Connection, session: &NewSession) -> Tx<()> {
     )?
     .execute(params![session.id.0, session.user_id.0, session.at.as_millis(), session.expires_at.as_millis()])?;
     token(conn, &session.refresh.0, session.id, 0)
+}
+
+/// Refuses whoever's password no longer has this hash.
+fn still(conn: &Connection, user: UserId, verified: &PasswordHash) -> Tx<()> {
+    let mut same = conn.prepare_cached("SELECT 1 FROM users WHERE id = ?1 AND password = ?2")?;
+    if same.exists(params![user.0, verified.0])? {
+        return Ok(());
+    }
+    Err(Error::from(Unauthenticated::Credentials).into())
+}
+
+fn lives(conn: &Connection, session: SessionId, user: UserId, at: Timestamp) -> Tx<bool> {
+    let mut live = conn.prepare_cached(
+        "SELECT 1 FROM sessions WHERE id = ?1 AND user_id = ?2 AND revoked_at IS NULL AND expires_at > ?3",
+    )?;
+    Ok(live.exists(params![session.0, user.0, at.as_millis()])?)
 }
 
 fn token(conn: &Connection, digest: &[u8; 32], session: SessionId, generation: i64) -> Tx<()> {
@@ -288,6 +303,12 @@ fn rotate(conn: &Connection, rotation: &RotateRefresh) -> Tx<Rotation> {
             "UPDATE sessions SET generation = ?2, rotated_at = ?3, last_used_at = ?3, expires_at = ?4 WHERE id = ?1",
         )?
         .execute(params![session_id.0, current + 1, now, rotation.expires_at.as_millis()])?;
+        if current % FORGOTTEN_AT_ONCE == 0 {
+            conn.prepare_cached(
+                "DELETE FROM refresh_tokens WHERE session_id = ?1 AND generation < ?2",
+            )?
+            .execute(params![session_id.0, current - int(KEPT_TOKENS)])?;
+        }
     } else if presented + 1 != current || rotation.at.since(rotated_at) > rotation.grace {
         revoke(conn, session_id, rotation.at)?;
         return Ok(Rotation::Reused { session_id, session_rev: session_rev(conn)? });

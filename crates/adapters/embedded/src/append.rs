@@ -4,19 +4,19 @@
 //! anything, so that a refused one leaves no trace; trouble of the engine ends the whole batch.
 
 use parlance_application::{
-    Error, Result,
+    Error, Result, Unauthenticated,
     ports::store::{Change, Commit, Committed, Draft, SENT_BEFORE, Write},
 };
 use parlance_domain::{
     ChangeKind, ChannelName, Conversation, ConversationAction, ConversationId, Mentions, Message,
-    MessageId, MessageText, Standing, Timestamp, Topic, UserId, message::MessageKind,
+    MessageId, MessageText, SessionId, Standing, Timestamp, Topic, UserId, message::MessageKind,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
 use crate::{
     access::see,
-    accounts::session_rev,
+    accounts::{has_ended, session_rev},
     conversations::name_taken,
     error::{Fail, Tx},
     reactions,
@@ -29,7 +29,7 @@ pub(crate) fn run(
     id: ConversationId,
     writes: Vec<Write>,
 ) -> Tx<Vec<Result<Commit>>> {
-    let mut batch = Batch { conn, id, head: None, actors: Vec::new() };
+    let mut batch = Batch { conn, id, head: None, actors: Vec::new(), live: Vec::new() };
     let mut answers = Vec::with_capacity(writes.len());
     for write in writes {
         answers.push(match batch.one(write) {
@@ -47,6 +47,8 @@ struct Batch<'a> {
     id: ConversationId,
     head: Option<Head>,
     actors: Vec<Actor>,
+    /// Sessions of theirs that have not ended.
+    live: Vec<SessionId>,
 }
 
 struct Head {
@@ -70,17 +72,8 @@ type Outcome = (Committed, Option<ChangeKind>);
 impl Batch<'_> {
     fn one(&mut self, write: Write) -> Tx<Commit> {
         let Write { actor, session, at, change } = write;
-        #[cfg(not(feature = "simulation"))]
-        let _ = session;
-        // The simulation's nodes share a store, as several processes never do.
-        #[cfg(feature = "simulation")]
-        if let Some(session) = session
-            && crate::accounts::has_ended(self.conn, session)?
-        {
-            return Err(parlance_application::Error::from(
-                parlance_application::Unauthenticated::Revoked,
-            )
-            .into());
+        if let Some(session) = session {
+            self.must_live(session)?;
         }
         let what = match change {
             Change::Send(_) | Change::UpdateChannel { .. } => "conversation",
@@ -140,6 +133,17 @@ impl Batch<'_> {
             access_rev: head.access_rev,
             session_rev: head.session_rev,
         })
+    }
+
+    /// A request may have been let in before its session ended.
+    fn must_live(&mut self, session: SessionId) -> Tx<()> {
+        if !self.live.contains(&session) {
+            if has_ended(self.conn, session)? {
+                return Err(Error::from(Unauthenticated::Revoked).into());
+            }
+            self.live.push(session);
+        }
+        Ok(())
     }
 
     /// What the person is to the conversation; reads the head too, the first time.

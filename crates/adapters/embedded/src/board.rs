@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
     EmbeddedStore,
-    error::Tx,
+    error::{Fail, Tx},
     rows::{at, maybe_at, num},
 };
 
@@ -131,7 +131,8 @@ impl JobBoard for EmbeddedStore {
         self.read(move |conn| {
             let mut select = conn.prepare_cached(sql)?;
             let rows = select.query_map(params![at.as_millis(), offset, limit], stored)?;
-            rows.map(|row| row?.view()).collect()
+            rows.filter_map(|row| row.map_err(Fail::from).and_then(Stored::view).transpose())
+                .collect()
         })
         .await
     }
@@ -215,7 +216,8 @@ fn find(conn: &Connection, id: JobId, at: Timestamp) -> Tx<JobView> {
         .prepare_cached(job_sql!("WHERE id = ?2"))?
         .query_row(params![at.as_millis(), id.0], stored)
         .optional()?;
-    found.ok_or(Error::NotFound("job"))?.view()
+    let view = found.map(Stored::view).transpose()?.flatten();
+    Ok(view.ok_or(Error::NotFound("job"))?)
 }
 
 /// A row whose JSON has not been read yet.
@@ -248,11 +250,13 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
 }
 
 impl Stored {
-    fn view(self) -> Tx<JobView> {
+    /// Nothing if this program cannot read it.
+    fn view(self) -> Tx<Option<JobView>> {
+        let Ok(task) = serde_json::from_str(&self.task) else { return Ok(None) };
         let state = JobState::ALL.into_iter().find(|state| state.name() == self.state);
         let state = state.ok_or_else(|| Error::internal("a job in an unknown state"))?;
-        Ok(JobView {
-            job: Job { id: self.id, task: serde_json::from_str(&self.task)? },
+        Ok(Some(JobView {
+            job: Job { id: self.id, task },
             state,
             attempts: self.attempts,
             added_at: self.added_at,
@@ -261,6 +265,6 @@ impl Stored {
             finished_at: self.finished_at,
             stalled: self.stalled,
             errors: serde_json::from_str(&self.errors)?,
-        })
+        }))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The writer takes what waits in its queue, up to [`GROUP`] jobs, runs each in a savepoint of one transaction (one alone
 //! needs none), commits once, and only then answers. A job that fails takes back its own savepoint and nothing else; a commit that fails fails
-//! them all. The queue is bounded: a caller waits for a place, at most [`PATIENCE`].
+//! them all. The queue is bounded: a caller waits for a place, as for a reader, at most [`PATIENCE`].
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,7 +14,10 @@ use std::{
 
 use parlance_application::{Error, Result};
 use rusqlite::{Connection, config::DbConfig};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::timeout,
+};
 
 use crate::error::{Tx, sql};
 
@@ -22,7 +25,7 @@ use crate::error::{Tx, sql};
 const GROUP: usize = 256;
 /// The most jobs that wait for the writer.
 const QUEUE: usize = 1024;
-/// How long a caller waits for a place in the queue.
+/// How long a caller waits for a place in the queue, or for a reader.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections for reading.
 const READERS: usize = 4;
@@ -93,7 +96,10 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
     {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(Error::unavailable)?;
+        let permit = timeout(PATIENCE, Arc::clone(&self.permits).acquire_owned())
+            .await
+            .map_err(|_| Error::unavailable("the readers are overloaded"))?
+            .map_err(Error::unavailable)?;
         let idle = Arc::clone(&self.idle);
         let work = move || {
             // As many connections as permits: an empty pool would be a defect.
@@ -314,6 +320,18 @@ mod tests {
             .await
             .expect("reads");
         assert_eq!(count, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readers_are_not_waited_for_without_end() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = db(dir.path());
+        let all = u32::try_from(READERS).expect("few");
+        let busy = Arc::clone(&db.permits).acquire_many_owned(all).await.expect("idle readers");
+        let late = timeout(PATIENCE * 2, db.read(|_| Ok(()))).await;
+        assert!(matches!(late, Ok(Err(Error::Unavailable { .. }))), "{late:?}");
+        drop(busy);
+        db.read(|_| Ok(())).await.expect("reads");
     }
 
     #[tokio::test]

@@ -18,6 +18,8 @@ use crate::{EmbeddedStore, board, error::Tx, rows::num};
 const ERRORS: usize = 20;
 /// Done jobs that are kept.
 const DONE: i64 = 1_000;
+/// How long a job waits that this program cannot read: until it is met again, by a program that may.
+const STRANGE: Duration = Duration::from_mins(1);
 /// What is noted of an attempt whose lease has passed.
 const LOST: &str = "the worker went silent";
 
@@ -39,28 +41,40 @@ impl JobQueue for EmbeddedStore {
 
     async fn claim(&self, limit: usize, at: Timestamp, lease: Duration) -> Result<Vec<Claim>> {
         self.asked_at.store(at.as_millis(), Ordering::Relaxed);
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.write(move |conn| {
-            let due: Vec<(i64, Uuid, String, u32, bool)> = conn
-                .prepare_cached(
-                    "SELECT n, id, task, attempt, state = 'active' FROM jobs WHERE state IN ('waiting', 'active') \
-                     AND run_at <= ?1 AND (lease_until IS NULL OR lease_until <= ?1) ORDER BY run_at, n LIMIT ?2",
-                )?
-                .query_map(params![at.as_millis(), limit], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-                })?
-                .collect::<Result<_, _>>()?;
+            let mut due = conn.prepare_cached(
+                "SELECT n, id, task, attempt, state = 'active' FROM jobs WHERE state IN ('waiting', 'active') \
+                 AND run_at <= ?1 AND (lease_until IS NULL OR lease_until <= ?1) ORDER BY run_at, n LIMIT ?2",
+            )?;
             let mut take = conn.prepare_cached(
                 "UPDATE jobs SET state = 'active', attempt = ?2, started_at = ?3, lease_until = ?4 WHERE n = ?1",
             )?;
-            let mut claims = Vec::with_capacity(due.len());
-            for (n, id, task, before, lost) in due {
-                if lost {
-                    note(conn, n, LOST)?;
+            let mut put_off = conn.prepare_cached("UPDATE jobs SET run_at = ?2 WHERE n = ?1")?;
+            let mut claims = Vec::new();
+            while claims.len() < limit {
+                let room = limit - claims.len();
+                let most = i64::try_from(room).unwrap_or(i64::MAX);
+                let rows: Vec<(i64, Uuid, String, u32, bool)> = due
+                    .query_map(params![at.as_millis(), most], |row| {
+                        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+                    })?
+                    .collect::<Result<_, _>>()?;
+                let is_full = rows.len() == room;
+                for (n, id, task, before, lost) in rows {
+                    let Some(job) = read(id, &task) else {
+                        put_off.execute(params![n, (at + STRANGE).as_millis()])?;
+                        continue;
+                    };
+                    if lost {
+                        note(conn, n, LOST)?;
+                    }
+                    let attempt = before.saturating_add(1);
+                    take.execute(params![n, attempt, at.as_millis(), (at + lease).as_millis()])?;
+                    claims.push(Claim { job, attempt });
                 }
-                let attempt = before.saturating_add(1);
-                take.execute(params![n, attempt, at.as_millis(), (at + lease).as_millis()])?;
-                claims.push(Claim { job: Job { id: JobId(id), task: serde_json::from_str(&task)? }, attempt });
+                if !is_full {
+                    break;
+                }
             }
             Ok(claims)
         })
@@ -109,6 +123,17 @@ impl JobQueue for EmbeddedStore {
                 .query_row([], |row| Ok((num(row, 0)?, num(row, 1)?)))?)
         })
         .await
+    }
+}
+
+/// A stored job, unless only another version of the program knows its kind: then it is left as it is.
+pub(crate) fn read(id: Uuid, task: &str) -> Option<Job> {
+    match serde_json::from_str(task) {
+        Ok(task) => Some(Job { id: JobId(id), task }),
+        Err(error) => {
+            tracing::warn!(job = %id, %error, "this program cannot read a job; it is left for one that can");
+            None
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The schema, as numbered steps that are never changed once released.
 //!
-//! To add a step: put `NNNN_name.sql` into `migrations/sqlite/` and its line into [`STEPS`]; a test compares the two.
+//! To add a step: put `NNNN_name.sql` into `migrations/sqlite/` and its line, number and name, into [`STEPS`]; a test compares the two.
 
 use parlance_application::{Error, Result};
 use parlance_domain::Timestamp;
@@ -24,6 +24,7 @@ macro_rules! steps {
 const STEPS: &[Step] = steps! {
     1 "0001_schema"
     2 "0002_job_board"
+    3 "0003_outbox_due"
 };
 
 /// Brings the schema up to date, in one transaction. Refuses a database that a newer program has written, or whose steps

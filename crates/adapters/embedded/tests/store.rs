@@ -4,8 +4,6 @@
 
 #[path = "store/access.rs"]
 mod access;
-#[path = "store/accounts.rs"]
-mod accounts;
 #[path = "store/board.rs"]
 mod board;
 #[path = "store/jobs.rs"]

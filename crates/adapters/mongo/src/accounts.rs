@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use bson::doc;
 use mongodb::Database;
 use parlance_application::{
-    Error, Result,
+    Error, Result, Unauthenticated,
     jobs::Job,
     ports::{
         PasswordHash,
         store::{
-            Accounts, Credentials, EndedSessions, NewSession, Renamed, RotateRefresh, Rotation,
-            Subject,
+            Accounts, Credentials, EndedSessions, KEPT_TOKENS, NewPassword, NewSession, Renamed,
+            RotateRefresh, Rotation, Subject,
         },
     },
 };
@@ -36,6 +36,8 @@ use crate::{
 pub(crate) const SESSION_REV: &str = "session_rev";
 /// How long a session that is over is kept.
 const KEPT: Duration = Duration::from_hours(1);
+/// Old refresh tokens are forgotten by so many.
+const FORGOTTEN_AT_ONCE: i64 = 100;
 
 #[async_trait]
 impl Accounts for MongoStore {
@@ -70,8 +72,12 @@ impl Accounts for MongoStore {
         found.map(credentials).ok_or(Error::NotFound("user"))
     }
 
-    async fn open_session(&self, session: NewSession) -> Result<()> {
-        atomic!(self, |tx| open(tx, &session).await)
+    async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()> {
+        atomic!(self, |tx| {
+            // Written, so that whoever changes the password at the same time is in its way.
+            still(tx, session.user_id, verified, doc! { "$inc": { "entries": 1_i64 } }).await?;
+            open(tx, &session).await
+        })
     }
 
     async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation> {
@@ -136,19 +142,16 @@ impl Accounts for MongoStore {
         })
     }
 
-    async fn change_password(
-        &self,
-        user: UserId,
-        password: PasswordHash,
-        keep: SessionId,
-        at: Timestamp,
-    ) -> Result<EndedSessions> {
-        let user = id(user.0);
+    async fn change_password(&self, change: NewPassword) -> Result<EndedSessions> {
+        let NewPassword { user, verified, password, keep, at } = change;
         atomic!(self, |tx| {
             let set = doc! { "$set": { "password": password.0.as_str() } };
-            if !tx.update::<UserDoc>(doc! { "_id": user }, set).await? {
-                return Err(Error::NotFound("user").into());
+            let kept = live(doc! { "_id": id(keep.0), "user_id": id(user.0) }, at);
+            if tx.one::<SessionDoc>(kept).await?.is_none() {
+                return Err(Error::from(Unauthenticated::Revoked).into());
             }
+            still(tx, user, &verified, set).await?;
+            let user = id(user.0);
             let others = live(doc! { "user_id": user, "_id": { "$ne": id(keep.0) } }, at);
             let others: Vec<_> =
                 tx.find::<SessionDoc>(others).await?.into_iter().map(|other| other.id).collect();
@@ -182,6 +185,20 @@ fn live(mut filter: bson::Document, at: Timestamp) -> bson::Document {
     filter.insert("revoked_at", bson::Bson::Null);
     filter.insert("expires_at", doc! { "$gt": time(at) });
     filter
+}
+
+/// Changes somebody whose password still has this hash.
+async fn still(
+    tx: &mut Tx,
+    user: UserId,
+    verified: &PasswordHash,
+    update: bson::Document,
+) -> Outcome<()> {
+    let same = doc! { "_id": id(user.0), "password": verified.0.as_str() };
+    if tx.update::<UserDoc>(same, update).await? {
+        return Ok(());
+    }
+    Err(Error::from(Unauthenticated::Credentials).into())
 }
 
 /// Begins a session, and forgets those of the person that are long over.
@@ -283,6 +300,11 @@ async fn rotate(tx: &mut Tx, rotation: &RotateRefresh) -> Outcome<Rotation> {
         tx.update::<SessionDoc>(doc! { "_id": session.id }, next).await?;
         let digest = binary(&rotation.successor.0);
         tx.insert(&TokenDoc { digest, session_id: session.id, generation }).await?;
+        if generation % FORGOTTEN_AT_ONCE == 0 {
+            let oldest = generation - i64::try_from(KEPT_TOKENS).unwrap_or(i64::MAX);
+            let older = doc! { "session_id": session.id, "generation": { "$lt": oldest } };
+            tx.delete::<TokenDoc>(older).await?;
+        }
     } else if token.generation + 1 != session.generation
         || rotation.at.since(at(session.rotated_at)) > rotation.grace
     {

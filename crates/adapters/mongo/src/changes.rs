@@ -6,7 +6,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
-use bson::{DateTime, doc};
+use bson::{DateTime, Document, doc};
 use parlance_application::{
     Result,
     ports::store::{Changes, Head, Look, Mark, Readers, State, Subject},
@@ -19,11 +19,11 @@ use serde::Deserialize;
 use crate::{
     MongoStore,
     access::{head, standings},
-    accounts::SESSION_REV,
-    connect::majority_time,
+    accounts::ended_sessions,
+    connect::{Reads, majority_time},
     documents::{
-        ConversationDoc, CountDoc, MemberDoc, RoleDoc, SessionDoc, Stored, TraceDoc, WorkspaceDoc,
-        at, id, num, uuid,
+        ConversationDoc, MemberDoc, RoleDoc, SessionDoc, Stored, TraceDoc, WorkspaceDoc, at, id,
+        num, uuid,
     },
     members::{CHANGED, JOINED, READ},
     tx::atomic,
@@ -31,7 +31,8 @@ use crate::{
 
 /// How far a look goes back before the end of the one before.
 pub(crate) const OVERLAP: Duration = Duration::from_secs(10);
-/// The most of each kind in one look, but for those of one and the same stamp.
+/// The most of each kind in one look, but for those of one and the same stamp, and for those that are younger than the
+/// overlap: the next look begins before them in any case.
 const BOUND: usize = 5_000;
 
 #[async_trait]
@@ -45,7 +46,8 @@ impl Changes for MongoStore {
             return Ok(Vec::new());
         }
         let ids: Vec<_> = conversations.iter().map(|conversation| id(conversation.0)).collect();
-        let found = self.all(doc! { "_id": { "$in": ids }, "deleted": false }).await?;
+        let live = doc! { "_id": { "$in": ids }, "deleted": false };
+        let found = self.own_reads().await?.all(live).await?;
         Ok(found.iter().map(stand).collect())
     }
 
@@ -75,15 +77,15 @@ impl Changes for MongoStore {
     async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>> {
         let ids: Vec<_> = of.iter().map(|session| id(session.0)).collect();
         let live = doc! { "_id": { "$in": ids }, "revoked_at": bson::Bson::Null };
-        let live = self.all::<SessionDoc>(live).await?;
+        let live = self.own_reads().await?.all::<SessionDoc>(live).await?;
         let live: HashSet<_> =
             live.into_iter().map(|session| SessionId(uuid(session.id))).collect();
         Ok(of.into_iter().filter(|session| !live.contains(session)).collect())
     }
 
     async fn session_rev(&self) -> Result<u64> {
-        let count = self.one::<CountDoc>(doc! { "_id": SESSION_REV }).await?;
-        Ok(count.map_or(0, |count| num(count.value)))
+        let _share = self.lanes.own_share().await?;
+        Ok(ended_sessions(self.db.clone()).await?)
     }
 
     async fn workspace_members(
@@ -93,7 +95,7 @@ impl Changes for MongoStore {
     ) -> Result<Vec<UserId>> {
         let ids: Vec<_> = users.iter().map(|user| id(user.0)).collect();
         let filter = doc! { "workspace_id": id(workspace.0), "user_id": { "$in": ids } };
-        let found = self.all::<RoleDoc>(filter).await?;
+        let found = self.own_reads().await?.all::<RoleDoc>(filter).await?;
         Ok(found.into_iter().map(|role| UserId(uuid(role.user_id))).collect())
     }
 
@@ -104,10 +106,11 @@ impl Changes for MongoStore {
 
 impl MongoStore {
     async fn look(&self, since: Option<Timestamp>) -> Result<Look> {
+        let reads = self.own_reads().await?;
         // Before the queries: what is written while they run belongs to the next look too. What no majority has yet cannot
         // be read, so the next look begins before it.
         let now = at(majority_time(&self.db).await?);
-        let session_rev = self.session_rev().await?;
+        let session_rev = ended_sessions(self.db.clone()).await?;
         let Some(since) = since else {
             return Ok(Look {
                 heads: Vec::new(),
@@ -120,20 +123,17 @@ impl MongoStore {
                 more: false,
             });
         };
-        let overlap = i64::try_from(OVERLAP.as_millis()).unwrap_or_default();
-        let from = DateTime::from_millis(since.as_millis().saturating_sub(overlap));
-        let mut stop = None;
-        let heads = self.stamped::<ConversationDoc>(CHANGED, from, &mut stop).await?;
-        let admitted = self.stamped::<MemberDoc>(JOINED, from, &mut stop).await?;
-        let workspaces = self.stamped::<WorkspaceDoc>(CHANGED, from, &mut stop).await?;
-        let traces = self.stamped::<TraceDoc>(CHANGED, from, &mut stop).await?;
-        let marks = self.stamped::<MemberDoc>(READ, from, &mut stop).await?;
+        let mut pass = Pass { from: before(since), young: before(now), stop: None };
+        let heads = stamped::<ConversationDoc>(&reads, CHANGED, &mut pass).await?;
+        let admitted = stamped::<MemberDoc>(&reads, JOINED, &mut pass).await?;
+        let workspaces = stamped::<WorkspaceDoc>(&reads, CHANGED, &mut pass).await?;
+        let traces = stamped::<TraceDoc>(&reads, CHANGED, &mut pass).await?;
+        let marks = stamped::<MemberDoc>(&reads, READ, &mut pass).await?;
         let admission = |member: &MemberDoc| {
             (ConversationId(uuid(member.conversation_id)), UserId(uuid(member.user_id)))
         };
-        // The next look begins right after the stamp that this one has stopped at, unless that is younger than the overlap.
-        let until = stop
-            .map_or(now, |stop: DateTime| now.min(at(stop) + OVERLAP + Duration::from_millis(1)));
+        // The next look begins right after the stamp that this one has stopped at.
+        let after = |stop: DateTime| at(stop) + OVERLAP + Duration::from_millis(1);
         Ok(Look {
             heads: heads.iter().map(|(head, _)| stand(head)).collect(),
             admitted: admitted.iter().map(|(member, _)| admission(member)).collect(),
@@ -144,36 +144,42 @@ impl MongoStore {
                 .collect(),
             marks: marks.iter().map(|(member, _)| mark(member)).collect(),
             session_rev,
-            until,
-            more: stop.is_some(),
+            until: pass.stop.map_or(now, after),
+            more: pass.stop.is_some(),
         })
     }
+}
 
-    /// Documents by their stamp. At the bound it reads on to the end of the last stamp, and notes the earliest such stop.
-    async fn stamped<D: Stored>(
-        &self,
-        field: &str,
-        from: DateTime,
-        stop: &mut Option<DateTime>,
-    ) -> Result<Vec<(D, DateTime)>> {
-        let limit = i64::try_from(BOUND).unwrap_or(i64::MAX);
-        let stages = vec![
-            doc! { "$match": { field: { "$gte": from } } },
-            doc! { "$sort": { field: 1 } },
-            doc! { "$limit": limit },
-            doc! { "$project": { "stamp": format!("${field}"), "document": "$$ROOT" } },
-        ];
-        let mut found = self.aggregate::<D, Stamped<D>>(stages).await?;
-        let Some(last) = found.last().map(|last| last.stamp).filter(|_| found.len() >= BOUND)
-        else {
-            return Ok(found.into_iter().map(Stamped::both).collect());
+/// Documents by their stamp. At the bound it reads on, to the end of the last stamp or of all that are young.
+async fn stamped<D: Stored>(
+    reads: &Reads<'_>,
+    field: &str,
+    pass: &mut Pass,
+) -> Result<Vec<(D, DateTime)>> {
+    let limit = i64::try_from(BOUND).unwrap_or(i64::MAX);
+    let first = doc! { "$limit": limit };
+    let mut found: Vec<Stamped<D>> =
+        reads.aggregate::<D, _>(stages(field, doc! { "$gte": pass.from }, Some(first))).await?;
+    if let Some(last) = found.last().map(|last| last.stamp).filter(|_| found.len() >= BOUND) {
+        let rest = if last < pass.young {
+            pass.stop = Some(pass.stop.map_or(last, |earlier| earlier.min(last)));
+            doc! { "$eq": last }
+        } else {
+            doc! { "$gte": last }
         };
         found.retain(|seen| seen.stamp != last);
-        let same = self.all::<D>(doc! { field: last }).await?;
-        let same = same.into_iter().map(|document| (document, last));
-        *stop = Some(stop.map_or(last, |earlier| earlier.min(last)));
-        Ok(found.into_iter().map(Stamped::both).chain(same).collect())
+        found.extend(reads.aggregate::<D, Stamped<D>>(stages(field, rest, None)).await?);
     }
+    Ok(found.into_iter().map(|seen| (seen.document, seen.stamp)).collect())
+}
+
+/// What one look reads.
+struct Pass {
+    from: DateTime,
+    /// What is stamped from here on the next look reads again.
+    young: DateTime,
+    /// The earliest stamp at which the bound was reached.
+    stop: Option<DateTime>,
 }
 
 #[derive(Deserialize)]
@@ -182,10 +188,17 @@ struct Stamped<D> {
     document: D,
 }
 
-impl<D> Stamped<D> {
-    fn both(self) -> (D, DateTime) {
-        (self.document, self.stamp)
-    }
+/// How far a look goes back that begins where another has ended.
+fn before(end: Timestamp) -> DateTime {
+    let overlap = i64::try_from(OVERLAP.as_millis()).unwrap_or_default();
+    DateTime::from_millis(end.as_millis().saturating_sub(overlap))
+}
+
+/// Documents whose stamp is in a range, with it and in its order.
+fn stages(field: &str, range: Document, limit: Option<Document>) -> Vec<Document> {
+    let matching = [doc! { "$match": { field: range } }, doc! { "$sort": { field: 1 } }];
+    let whole = doc! { "$project": { "stamp": format!("${field}"), "document": "$$ROOT" } };
+    matching.into_iter().chain(limit).chain([whole]).collect()
 }
 
 fn mark(member: &MemberDoc) -> Mark {

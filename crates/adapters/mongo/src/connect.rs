@@ -11,6 +11,7 @@ use mongodb::{
 use parlance_application::{Error, Result};
 use parlance_domain::Timestamp;
 use serde::de::DeserializeOwned;
+use tokio::sync::SemaphorePermit;
 
 use crate::{
     appends::Appends,
@@ -20,6 +21,7 @@ use crate::{
     lanes::Lanes,
     migrate,
     orphans::Sessions,
+    outbox::StrangeRows,
     tx::{durable, primary},
 };
 
@@ -42,6 +44,7 @@ pub struct MongoStore {
     pub(crate) appends: Arc<Appends>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) facts: Arc<Facts>,
+    pub(crate) strange_rows: Arc<StrangeRows>,
 }
 
 impl fmt::Debug for MongoStore {
@@ -71,8 +74,8 @@ impl MongoStore {
         let epoch = epoch(&db, epoch_if_new, now).await?;
         let sessions = Sessions::start(&db);
         let lanes = Arc::new(Lanes::over(connections));
-        let (appends, facts) = (Arc::default(), Arc::default());
-        Ok(Self { db, epoch: epoch.into(), lanes, appends, sessions, facts })
+        let (appends, facts, strange_rows) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { db, epoch: epoch.into(), lanes, appends, sessions, facts, strange_rows })
     }
 
     /// Gives the store's history another name: what clients hold of it is out of date. Nodes know it from their start.
@@ -86,6 +89,7 @@ impl MongoStore {
 
     /// Proves that a write reaches a majority.
     pub async fn ping(&self) -> Result<()> {
+        let _share = self.lanes.own_share().await?;
         let meta: Collection<Document> = self.db.collection("meta");
         let count = doc! { "$inc": { "value": 1_i64 } };
         meta.update_one(doc! { "_id": "pings" }, count)
@@ -100,37 +104,82 @@ impl MongoStore {
         self.db.collection(D::COLLECTION)
     }
 
-    /// The one that matches, outside of a transaction: what a majority has.
-    pub(crate) async fn one<D: Stored>(&self, filter: Document) -> Result<Option<D>> {
-        self.of::<D>().find_one(filter).await.map_err(|error| driver(&error))
+    /// Asks outside of transactions, once there is a share of the connections for it.
+    pub(crate) async fn reads(&self) -> Result<Reads<'_>> {
+        Ok(Reads { store: self, _share: self.lanes.share().await? })
     }
 
-    /// The first that match, in an order, outside of a transaction.
+    /// The same for what the node asks for itself.
+    pub(crate) async fn own_reads(&self) -> Result<Reads<'_>> {
+        Ok(Reads { store: self, _share: self.lanes.own_share().await? })
+    }
+
+    /// The one question [`Reads::one`].
+    pub(crate) async fn one<D: Stored>(&self, filter: Document) -> Result<Option<D>> {
+        self.reads().await?.one(filter).await
+    }
+
+    /// The one question [`Reads::first`].
     pub(crate) async fn first<D: Stored>(
         &self,
         filter: Document,
         order: Document,
         limit: i64,
     ) -> Result<Vec<D>> {
-        let read = async {
-            self.of::<D>().find(filter).sort(order).limit(limit).await?.try_collect().await
-        };
-        read.await.map_err(|error| driver(&error))
+        self.reads().await?.first(filter, order, limit).await
     }
 
-    /// All that match, outside of a transaction.
+    /// The one question [`Reads::all`].
     pub(crate) async fn all<D: Stored>(&self, filter: Document) -> Result<Vec<D>> {
-        let read = async { self.of::<D>().find(filter).await?.try_collect().await };
+        self.reads().await?.all(filter).await
+    }
+
+    /// The one question [`Reads::aggregate`].
+    pub(crate) async fn aggregate<D: Stored, T>(&self, stages: Vec<Document>) -> Result<Vec<T>>
+    where
+        T: DeserializeOwned + Send + Sync + Unpin,
+    {
+        self.reads().await?.aggregate::<D, T>(stages).await
+    }
+}
+
+/// Questions outside of transactions, one after the other: they are answered by what a majority has.
+pub(crate) struct Reads<'a> {
+    store: &'a MongoStore,
+    _share: SemaphorePermit<'a>,
+}
+
+impl Reads<'_> {
+    /// The one that matches.
+    pub(crate) async fn one<D: Stored>(&self, filter: Document) -> Result<Option<D>> {
+        self.store.of::<D>().find_one(filter).await.map_err(|error| driver(&error))
+    }
+
+    /// The first that match, in an order.
+    pub(crate) async fn first<D: Stored>(
+        &self,
+        filter: Document,
+        order: Document,
+        limit: i64,
+    ) -> Result<Vec<D>> {
+        let find = self.store.of::<D>();
+        let read = async { find.find(filter).sort(order).limit(limit).await?.try_collect().await };
         read.await.map_err(|error| driver(&error))
     }
 
-    /// What stages make of a collection, outside of a transaction.
+    /// All that match.
+    pub(crate) async fn all<D: Stored>(&self, filter: Document) -> Result<Vec<D>> {
+        let read = async { self.store.of::<D>().find(filter).await?.try_collect().await };
+        read.await.map_err(|error| driver(&error))
+    }
+
+    /// What stages make of a collection.
     pub(crate) async fn aggregate<D: Stored, T>(&self, stages: Vec<Document>) -> Result<Vec<T>>
     where
         T: DeserializeOwned + Send + Sync + Unpin,
     {
         let read = async {
-            let find = self.of::<D>();
+            let find = self.store.of::<D>();
             find.aggregate(stages).with_type::<T>().await?.try_collect().await
         };
         read.await.map_err(|error| driver(&error))

@@ -21,7 +21,7 @@ pub(crate) enum Fail {
     /// The server refused one of several updates: its code and its words.
     #[error("{1} ({0})")]
     Write(i32, String),
-    /// A stored task that cannot be read.
+    /// A task that cannot be written down.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
 }

@@ -1,7 +1,10 @@
-//! What this node has read of the store and need not ask again, as long as a count has not changed that the transaction
-//! reads anyway: who may post to a conversation, by its `access_rev`; which sessions live, by the count of those that have
-//! ended. Whatever ends either of them moves its count in the same transaction; but for a session whose time is over, which
-//! its token says by itself.
+//! What this node has read of the store and need not ask again, as long as a count has not changed: who may post to a
+//! conversation, by its `access_rev`, which is read with the head; which sessions live, by the count of those that have
+//! ended, which an append asks for beside its first write. Whatever ends either of them moves its count in the same
+//! transaction; but for a session whose time is over, which its token says by itself.
+//!
+//! So what holds at a count has to be read together with that count, in one transaction ([`Learnt`]). And it is known once
+//! that is committed: until then the server may take back what it has shown, and give the same count to something else.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,6 +33,13 @@ pub(crate) struct Facts {
     wary: AtomicU32,
 }
 
+/// What one transaction has read.
+#[derive(Default)]
+pub(crate) struct Learnt {
+    posters: Vec<(bson::Uuid, Posters)>,
+    sessions: Option<Sessions>,
+}
+
 #[derive(Default)]
 struct Posters {
     access_rev: i64,
@@ -43,7 +53,49 @@ struct Sessions {
     live: HashSet<SessionId>,
 }
 
+impl Learnt {
+    /// Those among them who may post. The head and they have been read in the transaction.
+    pub(crate) fn posters(
+        &mut self,
+        head: &ConversationDoc,
+        standings: &HashMap<UserId, Standing>,
+    ) {
+        let may = |standing: &Standing| standing.permits(ConversationAction::Post).is_ok();
+        let may = standings.iter().filter(|(_, standing)| may(standing));
+        let standings = may.map(|(user, standing)| (*user, *standing)).collect();
+        self.posters.push((head.id, Posters { access_rev: head.access_rev, standings }));
+    }
+
+    /// Sessions that live. They and the count of ended ones have been read in the transaction.
+    pub(crate) fn live(&mut self, session_rev: u64, live: HashSet<SessionId>) {
+        self.sessions = Some(Sessions { session_rev, live });
+    }
+}
+
 impl Facts {
+    /// What a transaction has read that is committed now.
+    pub(crate) fn note(&self, learnt: Learnt) {
+        for (head, new) in learnt.posters {
+            let mut posters = lock(&self.posters);
+            if posters.len() >= MOST {
+                posters.clear();
+            }
+            let known = posters.entry(head).or_default();
+            if known.access_rev != new.access_rev || known.standings.len() >= MOST {
+                *known = new;
+            } else {
+                known.standings.extend(new.standings);
+            }
+        }
+        let Some(new) = learnt.sessions else { return };
+        let mut known = lock(&self.sessions);
+        if known.session_rev != new.session_rev || known.live.len() >= MOST_SESSIONS {
+            *known = new;
+        } else {
+            known.live.extend(new.live);
+        }
+    }
+
     /// What all of these are to a conversation, if all are known to be allowed to post. Good for that question only. The
     /// head is as the transaction has read it.
     pub(crate) fn posters(
@@ -63,25 +115,6 @@ impl Facts {
         known.is_some_and(|known| known.standings.contains_key(&user))
     }
 
-    /// Those among them who may post are known from now on.
-    pub(crate) fn note_standings(
-        &self,
-        head: &ConversationDoc,
-        standings: &HashMap<UserId, Standing>,
-    ) {
-        let mut posters = lock(&self.posters);
-        if posters.len() >= MOST {
-            posters.clear();
-        }
-        let known = posters.entry(head.id).or_default();
-        if known.access_rev != head.access_rev || known.standings.len() >= MOST {
-            *known = Posters { access_rev: head.access_rev, ..Posters::default() };
-        }
-        let may = |standing: &Standing| standing.permits(ConversationAction::Post).is_ok();
-        let may = standings.iter().filter(|(_, standing)| may(standing));
-        known.standings.extend(may.map(|(user, standing)| (*user, *standing)));
-    }
-
     /// A send had been made before.
     pub(crate) fn note_repeat(&self) {
         self.wary.store(WARY, Ordering::Relaxed);
@@ -97,14 +130,6 @@ impl Facts {
         let sessions = lock(&self.sessions);
         sessions.session_rev == session_rev && wanted.is_subset(&sessions.live)
     }
-
-    pub(crate) fn note_live(&self, session_rev: u64, live: &HashSet<SessionId>) {
-        let mut sessions = lock(&self.sessions);
-        if sessions.session_rev != session_rev || sessions.live.len() >= MOST_SESSIONS {
-            *sessions = Sessions { session_rev, ..Sessions::default() };
-        }
-        sessions.live.extend(live);
-    }
 }
 
 fn lock<T>(facts: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -114,6 +139,25 @@ fn lock<T>(facts: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A count that has moved makes all unknown that was read at another.
+    #[test]
+    fn sessions_live_at_the_count_that_they_were_read_with() {
+        let session = |n| SessionId(uuid::Uuid::from_u128(n));
+        let facts = Facts::default();
+        let note = |session_rev, n| {
+            let mut learnt = Learnt::default();
+            learnt.live(session_rev, HashSet::from([session(n)]));
+            facts.note(learnt);
+        };
+        let lives = |session_rev, n| facts.all_live(session_rev, &HashSet::from([session(n)]));
+        note(1, 1);
+        note(1, 2);
+        assert!(lives(1, 1) && lives(1, 2) && !lives(1, 3));
+        assert!(!lives(2, 1));
+        note(2, 2);
+        assert!(lives(2, 2) && !lives(2, 1));
+    }
 
     #[test]
     fn a_repeat_is_remembered_for_a_while() {

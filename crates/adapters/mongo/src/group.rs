@@ -11,7 +11,7 @@ use parlance_domain::{ConversationId, SessionId, UserId};
 
 use crate::{
     access::standings,
-    accounts::{ended_sessions, live_of},
+    accounts::{self, ended_sessions, live_of},
     batch::{self, Batch, Fate},
     documents::{ConversationDoc, MemberDoc, MessageDoc, id},
     error::Outcome,
@@ -49,11 +49,13 @@ impl Group {
         hold(tx, &mut batches, appends).await?;
         let writes = appends.iter().flat_map(|(_, writes)| writes);
         let sessions: HashSet<_> = writes.filter_map(|write| write.session).collect();
-        let live = if tx.facts.all_live(session_rev, &sessions) {
+        let live = if sessions.is_empty() || tx.facts.all_live(session_rev, &sessions) {
             sessions
         } else {
             let live = live_of(tx, sessions.into_iter()).await?;
-            tx.facts.note_live(session_rev, &live);
+            // Not the count from beside the first write: it may have one more that lives at this transaction's point in time.
+            let counted = accounts::session_rev(tx).await?;
+            tx.learnt.live(counted, live.clone());
             live
         };
         Ok(Self { batches, session_rev, live })
@@ -109,7 +111,7 @@ async fn stand(tx: &mut Tx, batch: &mut Batch, writes: &[Write]) -> Outcome<()> 
         known
     } else {
         let read = standings(tx, &batch.head, &actors).await?;
-        tx.facts.note_standings(&batch.head, &read);
+        tx.learnt.posters(&batch.head, &read);
         read
     };
     Ok(())

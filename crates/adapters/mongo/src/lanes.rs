@@ -2,7 +2,9 @@
 //!
 //! A transaction asks the server several times, and waits for a connection each time. Were all begun at once that are
 //! asked for, each would be open for as long as all together take. So those who hold nobody up get their share of the
-//! connections, and then wait for a turn if they need one; those who hold a turn find a connection soon.
+//! connections, and then wait for a turn if they need one; those who hold a turn find a connection soon. Nobody waits for a
+//! share who holds a share or a turn. What the node asks for itself has a share of its own: waiting behind all that people
+//! read, it would take the store for away.
 
 use std::{
     collections::HashMap,
@@ -36,6 +38,7 @@ pub(crate) struct Lanes {
     queues: std::sync::Mutex<HashMap<Lane, Arc<Mutex<()>>>>,
     writers: Semaphore,
     others: Semaphore,
+    own: Semaphore,
 }
 
 /// The right to write what its lanes are of.
@@ -47,22 +50,25 @@ pub(crate) struct Turns<'a> {
 }
 
 impl Lanes {
-    /// For as many connections. What writers and others leave is for groups of appends.
+    /// For as many connections. What writers, others and the node itself leave is for groups of appends.
     pub(crate) fn over(connections: usize) -> Self {
-        let (writers, others) = (connections / 4, connections * 5 / 8);
+        let (writers, others, own) = (connections / 4, connections * 5 / 8, connections / 32);
         Self {
             queues: std::sync::Mutex::default(),
             writers: Semaphore::new(writers.max(1)),
             others: Semaphore::new(others.max(1)),
+            own: Semaphore::new(own.max(1)),
         }
     }
 
-    /// Waits for a share of the connections. Who has a turn already does not wait for one.
+    /// Waits for a share of the connections.
     pub(crate) async fn share(&self) -> Result<SemaphorePermit<'_>> {
-        match timeout(PATIENCE, self.others.acquire()).await {
-            Ok(share) => share.map_err(Error::internal),
-            Err(_) => Err(Error::unavailable("all connections to the database are in use")),
-        }
+        share_of(&self.others).await
+    }
+
+    /// The same for what the node asks for itself.
+    pub(crate) async fn own_share(&self) -> Result<SemaphorePermit<'_>> {
+        share_of(&self.own).await
     }
 
     /// Waits for the turn of a writer of this document.
@@ -106,6 +112,13 @@ impl Lanes {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Lane, Arc<Mutex<()>>>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn share_of(connections: &Semaphore) -> Result<SemaphorePermit<'_>> {
+    match timeout(PATIENCE, connections.acquire()).await {
+        Ok(share) => share.map_err(Error::internal),
+        Err(_) => Err(Error::unavailable("all connections to the database are in use")),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     tx::Tx,
 };
 
-/// The field of a head's stamp of the server's clock.
+/// The field of a head's stamp of the server's clock, of a workspace's and of a trace's.
 pub(crate) const CHANGED: &str = "changed_at";
 /// The field of a membership's.
 pub(crate) const JOINED: &str = "joined_stamp";
@@ -25,7 +25,9 @@ pub(crate) const READ: &str = "read_stamp";
 
 /// The update that counts a change of access.
 pub(crate) fn counted() -> Document {
-    doc! { "$inc": { "access_rev": 1_i64 }, "$currentDate": { CHANGED: true } }
+    let mut update = stamped();
+    update.insert("$inc", doc! { "access_rev": 1_i64 });
+    update
 }
 
 /// The update that changes nothing but the stamp, and keeps others from the head.

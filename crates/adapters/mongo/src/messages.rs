@@ -77,7 +77,7 @@ impl Messages for MongoStore {
         atomic!(self, |tx| {
             let read = ConversationAction::Read;
             let seen = authorize(tx, actor, conversation, read, "conversation").await?;
-            tx.facts.note_standings(&seen.head, &HashMap::from([(actor, seen.standing)]));
+            tx.learnt.posters(&seen.head, &HashMap::from([(actor, seen.standing)]));
             let span = Span::of(&seen.head, query);
             let found = tx.first(span.filter(&seen.head), span.order(), span.one_more).await?;
             Ok(span.page(&seen.head, found))
@@ -157,15 +157,15 @@ impl MongoStore {
         if !self.facts.knows_poster(conversation, actor) {
             return Ok(None);
         }
-        let _share = self.lanes.share().await?;
+        let reads = self.reads().await?;
         let head = doc! { "_id": id(conversation.0), "deleted": false };
-        let Some(head) = self.one::<ConversationDoc>(head).await? else { return Ok(None) };
+        let Some(head) = reads.one::<ConversationDoc>(head).await? else { return Ok(None) };
         if self.facts.posters(&head, &[actor]).is_none() {
             return Ok(None);
         }
         let span = Span::of(&head, query);
         let found: Vec<MessageDoc> =
-            self.first(span.filter(&head), span.order(), span.one_more).await?;
+            reads.first(span.filter(&head), span.order(), span.one_more).await?;
         let of_its_moment = found.iter().all(|message| message.rev <= head.rev);
         Ok(of_its_moment.then(|| span.page(&head, found)))
     }

@@ -1,9 +1,15 @@
 //! Jobs that were committed with the write they follow.
 
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
+
 use async_trait::async_trait;
 use bson::doc;
 use parlance_application::{Result, jobs::Job, ports::store::Outbox};
 use parlance_domain::{JobId, Timestamp};
+use uuid::Uuid;
 
 use crate::{
     MongoStore,
@@ -12,10 +18,41 @@ use crate::{
     tx::{Tx, atomic},
 };
 
+/// The most rows that are remembered; then it begins anew.
+const MOST_STRANGE: usize = 1_024;
+
 /// Adds a job to the transaction.
 pub(crate) async fn put(tx: &mut Tx, job: &Job) -> Outcome<()> {
     let task = serde_json::to_string(&job.task)?;
     tx.insert(&JobDoc { id: id(job.id.0), task, dead: false, relayed_at: None }).await
+}
+
+/// Rows whose task only another version of the program can read, while both are running. They stay as they are, for a node
+/// that can. Here are those of which it has been said: they are met again at each look for others.
+#[derive(Default)]
+pub(crate) struct StrangeRows(Mutex<HashSet<bson::Uuid>>);
+
+impl StrangeRows {
+    fn read(&self, row: &JobDoc) -> Option<Job> {
+        let job = JobId(uuid(row.id));
+        match serde_json::from_str(&row.task) {
+            Ok(task) => Some(Job { id: job, task }),
+            Err(error) => {
+                if self.is_new(row.id) {
+                    tracing::warn!(%job, %error, "this program cannot read a job; it is left for one that can");
+                }
+                None
+            }
+        }
+    }
+
+    fn is_new(&self, row: bson::Uuid) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_STRANGE {
+            known.clear();
+        }
+        known.insert(row)
+    }
 }
 
 #[async_trait]
@@ -26,25 +63,28 @@ impl Outbox for MongoStore {
         relayed_before: Timestamp,
         at: Timestamp,
     ) -> Result<Vec<Job>> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
-        let due = doc! {
+        let mut due = doc! {
             "dead": false,
             "$or": [{ "relayed_at": null }, { "relayed_at": { "$lt": time(relayed_before) } }],
         };
         atomic!(self, |tx| {
-            let found: Vec<JobDoc> = tx.first(due.clone(), doc! { "_id": 1 }, limit).await?;
-            if !found.is_empty() {
-                let ids: Vec<_> = found.iter().map(|job| job.id).collect();
+            let (mut jobs, mut last) = (Vec::new(), id(Uuid::nil()));
+            while jobs.len() < limit {
+                let room = limit - jobs.len();
+                due.insert("_id", doc! { "$gt": last });
+                let most = i64::try_from(room).unwrap_or(i64::MAX);
+                let rows: Vec<JobDoc> = tx.first(due.clone(), doc! { "_id": 1 }, most).await?;
+                let is_full = rows.len() == room;
+                last = rows.last().map_or(last, |row| row.id);
+                jobs.extend(rows.iter().filter_map(|row| self.strange_rows.read(row)));
+                if !is_full {
+                    break;
+                }
+            }
+            if !jobs.is_empty() {
+                let ids: Vec<_> = jobs.iter().map(|job| id(job.id.0)).collect();
                 let mark = doc! { "$set": { "relayed_at": time(at) } };
                 tx.update_all::<JobDoc>(doc! { "_id": { "$in": ids } }, mark).await?;
-            }
-            let mut jobs = Vec::with_capacity(found.len());
-            for job in found {
-                let task = serde_json::from_str(&job.task)?;
-                jobs.push(Job { id: JobId(uuid(job.id)), task });
             }
             Ok(jobs)
         })

@@ -12,8 +12,10 @@ use parlance_domain::{ConversationId, Role, UserId, WorkspaceId};
 
 use crate::{
     MongoStore,
+    connect::Reads,
     documents::{
-        ConversationDoc, MemberDoc, RoleDoc, TraceDoc, TraceKind, UserDoc, WorkspaceDoc, id, uuid,
+        ConversationDoc, MemberDoc, RoleDoc, Stored, TraceDoc, TraceKind, UserDoc, WorkspaceDoc,
+        id, uuid,
     },
     error::Outcome,
     members::stamped,
@@ -68,10 +70,11 @@ impl MongoStore {
                 }
             }
         }
-        let heads = self.by_id::<ConversationDoc>(&conversations).await?;
+        let reads = self.own_reads().await?;
+        let heads = by_id::<ConversationDoc>(&reads, &conversations).await?;
         let heads: HashMap<_, _> = heads.into_iter().map(|head| (head.id, head)).collect();
         workspaces.extend(heads.values().map(|head| head.workspace_id));
-        let all = self.by_id::<WorkspaceDoc>(&workspaces).await?;
+        let all = by_id::<WorkspaceDoc>(&reads, &workspaces).await?;
         let all: HashMap<_, _> = all.into_iter().map(|it| (it.id, it)).collect();
         let users = list(&users);
         let (mut roles, mut people) = (HashMap::new(), HashMap::new());
@@ -79,14 +82,14 @@ impl MongoStore {
         if !users.is_empty() {
             let in_any = doc! { "$in": &users };
             let found = doc! { "workspace_id": { "$in": list(&workspaces) }, "user_id": &in_any };
-            let found = self.all::<RoleDoc>(found).await?;
+            let found = reads.all::<RoleDoc>(found).await?;
             roles.extend(found.into_iter().map(|role| ((role.workspace_id, role.user_id), role)));
-            let found = self.all::<UserDoc>(doc! { "_id": &in_any }).await?;
+            let found = reads.all::<UserDoc>(doc! { "_id": &in_any }).await?;
             people.extend(found.into_iter().map(|user| (user.id, user)));
             if !heads.is_empty() {
                 let of = list(&conversations);
                 let found = doc! { "conversation_id": { "$in": of }, "user_id": &in_any };
-                let found = self.all::<MemberDoc>(found).await?;
+                let found = reads.all::<MemberDoc>(found).await?;
                 inside.extend(found.into_iter().map(|it| (it.conversation_id, it.user_id)));
             }
         }
@@ -112,17 +115,14 @@ impl MongoStore {
         };
         Ok(of.into_iter().filter_map(state).collect())
     }
+}
 
-    /// Those of these that are not deleted.
-    async fn by_id<D: crate::documents::Stored>(
-        &self,
-        ids: &HashSet<bson::Uuid>,
-    ) -> Result<Vec<D>> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.all(doc! { "_id": { "$in": list(ids) }, "deleted": false }).await
+/// Those of these that are not deleted.
+async fn by_id<D: Stored>(reads: &Reads<'_>, ids: &HashSet<bson::Uuid>) -> Result<Vec<D>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
     }
+    reads.all(doc! { "_id": { "$in": list(ids) }, "deleted": false }).await
 }
 
 fn list(ids: &HashSet<bson::Uuid>) -> Vec<bson::Uuid> {

@@ -22,7 +22,7 @@ use crate::{
     MongoStore,
     documents::Stored,
     error::{Fail, Outcome},
-    facts::Facts,
+    facts::{Facts, Learnt},
     orphans::Sessions,
 };
 
@@ -151,6 +151,8 @@ pub(crate) struct Tx {
     sessions: Arc<Sessions>,
     /// What need not be asked again.
     pub(crate) facts: Arc<Facts>,
+    /// What need not be asked again from its commit on.
+    pub(crate) learnt: Learnt,
     /// Whether it has not been tried before: then it may hope for what is usual, and find it refused.
     pub(crate) is_first: bool,
     db: Database,
@@ -165,8 +167,8 @@ impl Tx {
         store.sessions.enlist(&session).await?;
         session.start_transaction().with_options(settings()).await?;
         let sessions = store.sessions.clone();
-        let (db, facts) = (db.clone(), store.facts.clone());
-        Ok(Self { session, sessions, facts, is_first, db, begun: Instant::now() })
+        let (db, facts, learnt) = (db.clone(), store.facts.clone(), Learnt::default());
+        Ok(Self { session, sessions, facts, learnt, is_first, db, begun: Instant::now() })
     }
 
     /// Commits what went well and takes back what did not.
@@ -180,7 +182,10 @@ impl Tx {
         });
         let mut answered = true;
         let outcome = match outcome {
-            Ok(done) => self.commit().await.map(|()| done),
+            Ok(done) => self.commit().await.map(|()| {
+                self.facts.note(std::mem::take(&mut self.learnt));
+                done
+            }),
             Err(fail) => {
                 // The driver keeps its errors to itself; but one that was not answered took long.
                 let begun = Instant::now();

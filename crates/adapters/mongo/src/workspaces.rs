@@ -23,7 +23,7 @@ use crate::{
         ConversationDoc, MemberDoc, RoleDoc, UserDoc, WorkspaceDoc, id, role_name, time, uuid,
     },
     error::Outcome,
-    members::{bump, counted, insert_channel, lock_all, mine},
+    members::{CHANGED, bump, counted, insert_channel, lock_all, mine, stamped},
     outbox,
     paging::narrow,
     traces::{leave_trace, leave_traces},
@@ -32,7 +32,6 @@ use crate::{
 };
 
 const LAST_ADMIN: &str = "the last admin can neither leave nor be demoted";
-const CHANGED: &str = "changed_at";
 
 #[async_trait]
 impl Workspaces for MongoStore {
@@ -267,7 +266,7 @@ impl Workspaces for MongoStore {
 
 /// Sets fields of a workspace, maybe none, and its stamp.
 async fn change(tx: &mut Tx, workspace: WorkspaceId, set: Document) -> Outcome<WorkspaceDoc> {
-    let mut update = doc! { "$currentDate": { CHANGED: true } };
+    let mut update = stamped();
     if !set.is_empty() {
         update.insert("$set", set);
     }

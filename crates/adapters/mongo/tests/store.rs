@@ -6,11 +6,15 @@
 mod changes;
 #[path = "store/contract.rs"]
 mod contract;
+#[path = "store/ended.rs"]
+mod ended;
 #[path = "store/load.rs"]
 mod load;
 #[path = "store/migrations.rs"]
 mod migrations;
 #[path = "store/nodes.rs"]
 mod nodes;
+#[path = "store/outbox.rs"]
+mod outbox;
 #[path = "store/world.rs"]
 mod world;

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 pub use self::options::RedisJobsOptions;
 pub(crate) use self::session::{Server, WATCHER};
 use self::{
-    held::{Held, Keeper},
+    held::{Held, HeldJob, Keeper},
     session::Workers,
 };
 
@@ -69,49 +69,54 @@ impl RedisJobs {
     }
 
     /// One job, locked with a token of its own.
-    async fn fetch(&self, workers: &Arc<Workers>, lease: Duration) -> Result<Option<Fetched>> {
+    async fn fetch(
+        &self,
+        workers: &Arc<Workers>,
+        lease: Duration,
+        until: Instant,
+    ) -> Result<Option<(Claim, HeldJob)>> {
         loop {
             let token = self.next_token();
             let fetched = workers.fetcher.get_next_job_nonblocking(&token);
-            let Some(mut inner) = self.server.ask_worker(workers, fetched).await? else {
+            let Some(inner) = self.server.ask_worker(workers, fetched).await? else {
                 return Ok(None);
             };
-            let refusal = match (inner.deferred_failure(), read(&inner)) {
+            let mut job = HeldJob::new(inner, token, until, Arc::clone(workers));
+            let refusal = match (job.inner.deferred_failure(), read(&job.inner)) {
                 (Some(reason), _) => reason.to_owned(),
-                (None, Ok(job)) => {
+                (None, Ok(ours)) => {
                     if lease < self.server.options.lock {
-                        let lock = millis(lease);
-                        self.server.ask_worker(workers, inner.extend_lock(&token, lock)).await?;
+                        let renewal = job.inner.extend_lock(job.token(), millis(lease));
+                        self.server.ask_worker(workers, renewal).await?;
                     }
-                    let attempt = inner.attempts_started();
-                    let workers = Arc::clone(workers);
-                    return Ok(Some(Fetched {
-                        claim: Claim { job, attempt },
-                        inner,
-                        token,
-                        workers,
-                    }));
+                    let attempt = job.inner.attempts_started();
+                    return Ok(Some((Claim { job: ours, attempt }, job)));
+                }
+                (None, Err(reason)) if is_ours(&job.inner) => {
+                    let id = job.inner.id();
+                    tracing::warn!(job = id, reason, "a job of another version is left for it");
+                    self.server.put_off(&job, &reason).await?;
+                    continue;
                 }
                 (None, Err(reason)) => reason,
             };
-            tracing::error!(job = inner.id(), reason = refusal, "a job that cannot be run");
-            self.server.ask_worker(workers, inner.move_to_failed(&refusal)).await?;
+            tracing::error!(job = job.inner.id(), reason = refusal, "a job that cannot be run");
+            self.server.ask_worker(workers, job.inner.move_to_failed(&refusal)).await?;
         }
     }
-}
-
-struct Fetched {
-    claim: Claim,
-    inner: bullmq::Job,
-    token: String,
-    workers: Arc<Workers>,
 }
 
 /// Our job in `BullMQ`'s.
 pub(crate) fn read(job: &bullmq::Job) -> Result<Job, String> {
     let ours: Job = serde_json::from_value(job.data().clone())
-        .map_err(|error| format!("not a job of Parlance: {error}"))?;
+        .map_err(|error| format!("no job that this Parlance knows: {error}"))?;
     if ours.id.to_string() == job.id() { Ok(ours) } else { Err("its id is not its key".to_owned()) }
+}
+
+/// Whether a Parlance has added it, be it one of another version.
+fn is_ours(job: &bullmq::Job) -> bool {
+    let data = job.data();
+    data.get("id").and_then(|id| id.as_str()) == Some(job.id()) && data.get("task").is_some()
 }
 
 pub(crate) fn millis(duration: Duration) -> u64 {
@@ -154,7 +159,7 @@ impl JobQueue for RedisJobs {
         let until = Instant::now() + lease;
         let mut fetched = Vec::new();
         while fetched.len() < room {
-            match self.fetch(&workers, lease).await {
+            match self.fetch(&workers, lease, until).await {
                 Ok(Some(job)) => fetched.push(job),
                 Ok(None) => break,
                 // What has been fetched is not given up for it: it may well be run.
@@ -163,7 +168,7 @@ impl JobQueue for RedisJobs {
             }
         }
         // Only now, when nothing is awaited any more: a dropped claim is nobody's, so its locks are not to be renewed.
-        Ok(fetched.into_iter().map(|job| self.held.take(job, until)).collect())
+        Ok(fetched.into_iter().map(|(claim, job)| self.held.take(claim, job)).collect())
     }
 
     async fn settle(&self, claim: &Claim, verdict: Verdict, at: Timestamp) -> Result<()> {

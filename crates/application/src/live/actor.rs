@@ -86,6 +86,8 @@ pub(super) enum Input {
     },
     Checked {
         conversation: ConversationId,
+        /// The number of the feed that asked.
+        feed: u64,
         asked: Vec<UserId>,
         readers: Result<Option<Readers>>,
     },
@@ -107,6 +109,7 @@ pub(super) struct Actor {
     connections_per_user: Option<usize>,
     connections: Connections,
     feeds: HashMap<ConversationId, Feed>,
+    feeds_begun: u64,
     sharing: Sharing,
     workspaces: HashMap<WorkspaceId, HashSet<ConnectionId>>,
     /// Who has been told of a conversation, and joins its feed only after the replay.
@@ -152,6 +155,7 @@ impl Actor {
             connections_per_user,
             connections: Connections::default(),
             feeds: HashMap::default(),
+            feeds_begun: 0,
             sharing: Sharing::default(),
             workspaces: HashMap::default(),
             pending: HashMap::default(),
@@ -229,8 +233,8 @@ impl Actor {
             Input::Event(event) => self.event(&event).await,
             Input::Changes(changes, told) => self.changes(&changes, told).await,
             Input::Bridged { conversation, page } => self.bridged(conversation, page).await,
-            Input::Checked { conversation, asked, readers } => {
-                self.checked(conversation, asked, readers).await;
+            Input::Checked { conversation, feed, asked, readers } => {
+                self.checked(conversation, feed, asked, readers).await;
             }
             Input::SessionsChecked { session_rev, ended } => {
                 self.sessions_checked(session_rev, ended).await;
@@ -334,7 +338,9 @@ impl Actor {
                 self.typing_stopped(conversation, user_id).await;
             }
         } else if self.feeds.get(&conversation).is_some_and(|feed| feed.contains(id)) {
-            self.typing.start(conversation, user_id, id, Instant::now());
+            if !self.typing.start(conversation, user_id, id, Instant::now()) {
+                return;
+            }
             let ms = u64::try_from(TYPING_FOR.as_millis()).unwrap_or(u64::MAX);
             self.tell_typing(
                 conversation,

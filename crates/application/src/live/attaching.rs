@@ -24,7 +24,6 @@ const HELD: usize = 1_024;
 /// Whom a held event concerns, and what it changes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scope {
-    User,
     /// The user's way into a conversation: from which head on, how far they have read, and of which workspace it is.
     Joined(Head, u64, Option<WorkspaceId>),
     /// Their way out, by its count of changes of access.
@@ -102,7 +101,6 @@ impl Attaching {
         let mut marks = Vec::new();
         for (scope, frame) in self.held {
             let concerns = match scope {
-                Scope::User => true,
                 Scope::Joined(head, read_seq, home) => {
                     let id = head.conversation_id;
                     let later = is_later(id, head.access_rev);
@@ -222,7 +220,7 @@ mod tests {
     fn whose_membership_is_in_doubt_is_told_on() {
         let (joined, doubted) = (Scope::WorkspaceJoined(TEAM), Scope::WorkspaceDoubted(TEAM));
         assert_eq!(attach(&[joined, doubted, Scope::Workspace(TEAM)], vec![]).0, [0, 2]);
-        for (before, doubts) in [(joined, 1), (Scope::User, 0)] {
+        for (before, doubts) in [(joined, 1), (Scope::Read(HERE, 1), 0)] {
             let mut attaching = Attaching::default();
             for scope in [before, doubted] {
                 attaching.hold(scope, None);
@@ -260,7 +258,7 @@ mod tests {
     fn more_than_is_held_begins_anew() {
         let mut attaching = Attaching::default();
         for _ in 0..=HELD {
-            attaching.hold(Scope::User, None);
+            attaching.hold(Scope::Read(HERE, 1), None);
         }
         assert!(attaching.attach(Attachment::default()).is_none());
     }

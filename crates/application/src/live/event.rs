@@ -115,14 +115,6 @@ pub enum Event {
         #[serde(skip)]
         frame: Frame,
     },
-    /// News for one person's connections.
-    User {
-        /// Who.
-        user_id: UserId,
-        /// For that person.
-        #[serde(skip)]
-        frame: Frame,
-    },
     /// How far somebody has read.
     Read {
         /// Who.
@@ -165,7 +157,7 @@ impl Event {
             Self::Changed { conversation_id, .. }
             | Self::Conversation { conversation_id, .. }
             | Self::Typing { conversation_id, .. } => Topic::Conversation(*conversation_id),
-            Self::User { user_id, .. } | Self::Read { user_id, .. } => Topic::User(*user_id),
+            Self::Read { user_id, .. } => Topic::User(*user_id),
             _ => Topic::Everybody,
         }
     }
@@ -181,7 +173,6 @@ impl Event {
             | Self::WorkspaceJoined { frame, .. }
             | Self::WorkspaceDeleted { frame, .. }
             | Self::Workspace { frame, .. }
-            | Self::User { frame, .. }
             | Self::Read { frame, .. }
             | Self::Typing { frame, .. }
             | Self::SessionRevoked { frame, .. } => Some(frame),
@@ -201,7 +192,6 @@ impl Event {
             | Self::WorkspaceJoined { frame, .. }
             | Self::WorkspaceDeleted { frame, .. }
             | Self::Workspace { frame, .. }
-            | Self::User { frame, .. }
             | Self::Read { frame, .. }
             | Self::Typing { frame, .. }
             | Self::SessionRevoked { frame, .. } => *frame = received,

@@ -40,6 +40,8 @@ pub(super) enum Step {
 }
 
 pub(super) struct Feed {
+    /// The how many-th of its node: answers to questions of an earlier one of its conversation are none to its own.
+    number: u64,
     /// All listeners have been told everything up to this rev.
     position: u64,
     /// The last frames, contiguous, ending at `position`.
@@ -68,6 +70,7 @@ impl Feed {
     /// empty set.
     pub(super) fn new(position: u64, access_rev: u64, nobody: Listeners) -> Self {
         Self {
+            number: 0,
             position,
             recent: VecDeque::new(),
             listeners: nobody,
@@ -80,6 +83,15 @@ impl Feed {
             checking: false,
             joined_at: None,
         }
+    }
+
+    /// The same with a number.
+    pub(super) fn numbered(self, number: u64) -> Self {
+        Self { number, ..self }
+    }
+
+    pub(super) const fn number(&self) -> u64 {
+        self.number
     }
 
     /// The members may all read as of this count of changes of access.

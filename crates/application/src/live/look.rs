@@ -3,13 +3,14 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
+use parlance_domain::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Live,
     actor::{Input, News},
 };
-use crate::ports::store::Changes;
+use crate::ports::store::{Changes, Look};
 
 /// How often. What a look finds is told at the next one, because most of it is on its way by the bus already.
 const EVERY: Duration = Duration::from_secs(1);
@@ -34,10 +35,10 @@ pub(super) async fn run(live: Live, changes: Arc<dyn Changes>) {
         match look {
             Ok(look) => {
                 answered_at = Instant::now();
+                let at_once = goes_on(since, &look);
                 since = Some(look.until);
-                let more = look.more;
                 found = Some(look);
-                if more {
+                if at_once {
                     continue;
                 }
             }
@@ -50,8 +51,35 @@ pub(super) async fn run(live: Live, changes: Arc<dyn Changes>) {
     }
 }
 
+/// Whether to look again at once: there is more, and the next look does not begin where this one did.
+fn goes_on(since: Option<Timestamp>, look: &Look) -> bool {
+    look.more && since.is_none_or(|since| since < look.until)
+}
+
 async fn cut_off(live: &Live, answered_at: Instant) {
     if answered_at.elapsed() >= CUT_OFF && !live.hears_bus() {
         live.input(Input::FromPeers(News::CutOff)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_progress_is_not_asked_again_at_once() {
+        let ends = |until, more| Look {
+            heads: vec![],
+            admitted: vec![],
+            workspaces: vec![],
+            traces: vec![],
+            marks: vec![],
+            session_rev: 0,
+            until: Timestamp::from_millis(until),
+            more,
+        };
+        let since = Some(Timestamp::from_millis(7));
+        assert!(goes_on(None, &ends(7, true)) && goes_on(since, &ends(8, true)));
+        assert!(!goes_on(since, &ends(7, true)) && !goes_on(since, &ends(8, false)));
     }
 }

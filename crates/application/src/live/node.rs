@@ -37,6 +37,7 @@ pub struct Live {
     bus: Arc<dyn Bus>,
     bus_heard: Arc<AtomicBool>,
     node: NodeId,
+    has_peers: bool,
     began: Instant,
 }
 
@@ -93,6 +94,7 @@ impl Live {
             bus: bus.clone(),
             bus_heard: Arc::default(),
             node,
+            has_peers: peers.is_some(),
             began: Instant::now(),
         };
         services.spawn(async move {
@@ -191,6 +193,16 @@ impl Live {
     /// A connection's access to a conversation has ended before its replay did: says so, unless it has been said.
     pub async fn lost_access(&self, connection: ConnectionId, conversation: ConversationId) {
         self.input(Input::LostAccess { connection, conversation }).await;
+    }
+
+    /// Whether the store is shared with other nodes.
+    pub(crate) fn has_peers(&self) -> bool {
+        self.has_peers
+    }
+
+    /// Returns when the actor has ended before its process: it panicked, and no socket is told anything any more.
+    pub async fn failed(&self) {
+        self.inbox.closed().await;
     }
 
     /// How long this node has lived, by the monotonic clock.

@@ -57,6 +57,17 @@ pub enum Next {
     Tell(Page),
 }
 
+/// What has become of a page that was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Tell it; it is followed by the next one.
+    Tell(Page),
+    /// The client is in the conversation no more.
+    LostAccess,
+    /// Nobody is there to be told: the session has ended.
+    InVain,
+}
+
 /// A page, ready to be told.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page {
@@ -159,22 +170,22 @@ impl CatchUp {
         Some(Next::Tell(Page::of(&page, replay.head.access_rev)))
     }
 
-    /// The page that was asked for; none where access has ended. `Err` where it is to be asked for again, a little later.
-    pub fn page(&mut self, page: Result<ReplayPage>) -> Result<Option<Page>> {
+    /// What has become of the page that was asked for. `Err` where it is to be asked for again, a little later.
+    pub fn page(&mut self, page: Result<ReplayPage>) -> Result<Asked> {
         match page {
             Ok(page) => {
-                let Some(replay) = self.replays.front_mut() else { return Ok(None) };
+                let Some(replay) = self.replays.front_mut() else { return Ok(Asked::InVain) };
                 replay.from_rev = page.to_rev;
-                Ok(Some(Page::of(&page, replay.head.access_rev)))
+                Ok(Asked::Tell(Page::of(&page, replay.head.access_rev)))
             }
             Err(Error::NotFound(_)) => {
                 self.done();
-                Ok(None)
+                Ok(Asked::LostAccess)
             }
             // The connection is about to be closed.
             Err(Error::Unauthenticated(_)) => {
                 self.replays.clear();
-                Ok(None)
+                Ok(Asked::InVain)
             }
             Err(error) => Err(error),
         }

@@ -41,9 +41,12 @@ impl Told {
     /// Something has been told, whoever was there to hear it, of connections up to this number.
     pub(super) fn note(&mut self, subject: Subject, frame: &Frame, upto: u64) {
         let [newest, ..] = &mut self.frames;
-        if newest.len() < BOUND {
-            newest.insert(subject, (hash(frame), upto));
+        if newest.len() >= BOUND && !newest.contains_key(&subject) {
+            // All of them: an older note of the same subject would say that an older state was the last that was told.
+            self.frames.iter_mut().for_each(HashMap::clear);
         }
+        let [newest, ..] = &mut self.frames;
+        newest.insert(subject, (hash(frame), upto));
     }
 
     /// To connections after which number it is news: to all, unless it was told lately, in this state.
@@ -204,6 +207,18 @@ mod tests {
     }
 
     #[test]
+    fn a_state_that_is_back_is_news_however_many_were_told() {
+        let mut told = Told::default();
+        let team = |n: usize| Subject::Workspace(WorkspaceId(Uuid::from_u128(n as u128)));
+        told.note(TEAM, &named("one"), 7);
+        told.looked(at(1));
+        (1..=BOUND).for_each(|n| told.note(team(n), &named("one"), 7));
+        told.note(TEAM, &named("two"), 7);
+        assert!(is_news(&told, TEAM, &named("one")));
+        assert!(!is_news(&told, TEAM, &named("two")));
+    }
+
+    #[test]
     fn what_is_forgotten_is_told_again() {
         let mut told = Told::default();
         let team = |n: usize| Subject::Workspace(WorkspaceId(Uuid::from_u128(n as u128)));
@@ -212,8 +227,8 @@ mod tests {
             told.note(*subject, &named("one"), 7);
         }
         let [newest, ..] = &told.frames;
-        assert_eq!(newest.len(), BOUND);
-        assert!(is_news(&told, team(BOUND), &named("one")));
+        assert_eq!(newest.len(), 1, "the others have been forgotten");
+        assert!(is_news(&told, team(0), &named("one")));
         assert_eq!(told.unseen(&traces).len(), BOUND + 1);
         assert!(told.shown.len() <= BOUND);
         assert_eq!(told.unseen(&traces[..1]), [team(0)]);

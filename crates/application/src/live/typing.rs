@@ -1,6 +1,6 @@
-//! Who is typing where, without I/O. Everybody stops by themselves after [`TYPING_FOR`], so the deadlines form a queue.
+//! Who is typing where, without I/O. Everybody stops by themselves after [`TYPING_FOR`].
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use parlance_domain::{ConversationId, UserId};
 use rustc_hash::FxHashMap as HashMap;
@@ -10,41 +10,52 @@ use crate::ports::ConnectionId;
 
 /// How long a `typing.start` lasts unless it is renewed.
 pub(super) const TYPING_FOR: Duration = Duration::from_secs(6);
+/// What is renewed sooner than this is told to nobody: a client that said it with every key would be told on to all.
+const RENEWED_AFTER: Duration = Duration::from_secs(2);
 
 type Key = (ConversationId, UserId);
 
 #[derive(Default)]
 pub(super) struct Typing {
-    by: HashMap<Key, (ConnectionId, Instant)>,
-    /// In order of time; entries that were renewed or stopped in between are passed over.
-    deadlines: VecDeque<(Instant, Key)>,
+    by: HashMap<Key, Typist>,
+    /// One for each.
+    deadlines: BTreeSet<(Instant, Key)>,
+}
+
+struct Typist {
+    connection: ConnectionId,
+    until: Instant,
+    told: Instant,
 }
 
 impl Typing {
-    /// Begins or renews. The connection that did it last is the one whose end stops it.
+    /// Begins or renews, and says whether that is to be told. The connection that did it last is the one whose end stops it.
     pub(super) fn start(
         &mut self,
         conversation: ConversationId,
         user: UserId,
         connection: ConnectionId,
         now: Instant,
-    ) {
-        let until = now + TYPING_FOR;
-        self.by.insert((conversation, user), (connection, until));
-        self.deadlines.push_back((until, (conversation, user)));
+    ) -> bool {
+        let (key, until) = ((conversation, user), now + TYPING_FOR);
+        let before = self.forget(key).map(|typist| typist.told);
+        let told = before.filter(|told| now < *told + RENEWED_AFTER);
+        self.deadlines.insert((until, key));
+        self.by.insert(key, Typist { connection, until, told: told.unwrap_or(now) });
+        told.is_none()
     }
 
     /// Whether there was something to stop.
     pub(super) fn stop(&mut self, conversation: ConversationId, user: UserId) -> bool {
-        self.by.remove(&(conversation, user)).is_some()
+        self.forget((conversation, user)).is_some()
     }
 
     /// Stops all that a connection began.
     pub(super) fn disconnect(&mut self, connection: ConnectionId) -> Vec<Key> {
-        let ended: Vec<Key> =
-            self.by.iter().filter(|(_, (by, _))| *by == connection).map(|(key, _)| *key).collect();
+        let theirs = self.by.iter().filter(|(_, typist)| typist.connection == connection);
+        let ended: Vec<Key> = theirs.map(|(key, _)| *key).collect();
         for key in &ended {
-            self.by.remove(key);
+            self.forget(*key);
         }
         ended
     }
@@ -52,19 +63,22 @@ impl Typing {
     /// Stops all whose time is over.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Key> {
         let mut ended = Vec::new();
-        while let Some((at, key)) = self.deadlines.front().copied().filter(|(at, _)| *at <= now) {
-            self.deadlines.pop_front();
-            if self.by.get(&key).is_some_and(|(_, until)| *until == at) {
-                self.by.remove(&key);
-                ended.push(key);
-            }
+        while let Some((_, key)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            self.forget(key);
+            ended.push(key);
         }
         ended
     }
 
     /// When to look again.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.front().map(|(at, _)| *at)
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    fn forget(&mut self, key: Key) -> Option<Typist> {
+        let typist = self.by.remove(&key)?;
+        self.deadlines.remove(&(typist.until, key));
+        Some(typist)
     }
 }
 
@@ -86,6 +100,22 @@ mod tests {
         assert_eq!(typing.expire(start + Duration::from_secs(8)), []);
         assert_eq!(typing.expire(start + Duration::from_secs(9)), [(HERE, ADA)]);
         assert_eq!(typing.next_deadline(), None);
+    }
+
+    #[test]
+    fn what_is_renewed_with_every_key_is_told_every_other_second() {
+        let (mut typing, start) = (Typing::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        let told: Vec<u64> =
+            (0..10_000).step_by(50).filter(|ms| typing.start(HERE, ADA, SOCKET, at(*ms))).collect();
+        assert_eq!(told, [0, 2_000, 4_000, 6_000, 8_000]);
+        assert_eq!(typing.deadlines.len(), 1);
+        assert_eq!(typing.next_deadline(), Some(at(9_950) + TYPING_FOR));
+        let other = ConnectionId { number: 2, ..SOCKET };
+        assert!(!typing.start(HERE, ADA, other, at(9_990)));
+        assert_eq!(typing.disconnect(SOCKET), []);
+        assert_eq!(typing.disconnect(other), [(HERE, ADA)], "whoever did it last");
+        assert!(typing.start(HERE, ADA, SOCKET, at(9_991)), "it had been stopped");
     }
 
     #[test]

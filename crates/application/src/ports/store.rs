@@ -9,7 +9,8 @@ mod paging;
 mod workspaces;
 
 pub use accounts::{
-    Accounts, Credentials, EndedSessions, NewSession, Renamed, RotateRefresh, Rotation,
+    Accounts, Credentials, EndedSessions, KEPT_TOKENS, NewPassword, NewSession, Renamed,
+    RotateRefresh, Rotation,
 };
 pub use changes::{Changes, Head, Look, Mark, Readers, State, Subject};
 pub use conversations::{

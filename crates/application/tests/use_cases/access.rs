@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use parlance_application::{
     App, Caller, Error, Ports, Result, Tasks,
     live::{Attachment, Frame, Live, LivePorts},
-    ports::{Close, ConnectionId, Fanout, PasswordHash, RefreshToken, Urgency},
+    ports::{Close, ConnectionId, Fanout, PasswordHash, RefreshToken, Urgency, store::NewPassword},
 };
 use parlance_domain::{ConversationId, NodeId, SessionId};
 use parlance_testkit::{
@@ -125,9 +125,16 @@ where
     let ada = stage.person("ada").await;
     let (account, session) = stage.sign_up("bob").await;
     let (id, old) = (account.id, PasswordHash("plain:old password".to_owned()));
-    stage.store.change_password(id, old, session.id, stage.at()).await.expect("has a password");
+    let change = NewPassword {
+        user: id,
+        verified: Stage::hash(),
+        password: old.clone(),
+        keep: session.id,
+        at: stage.at(),
+    };
+    stage.store.change_password(change).await.expect("has a password");
     let other = stage.session(id);
-    stage.store.open_session(other.clone()).await.expect("opens");
+    stage.store.open_session(other.clone(), &old).await.expect("opens");
     let team = stage.team_of(ada, [id]).await;
     let place = stage.channel(id, &team, "news").await;
     node.register(socket(1), id, other.id, 0).await;

@@ -112,9 +112,13 @@ async fn a_new_password_closes_the_other_sessions_sockets_only() {
     let keep = ada.session_id;
     store
         .expect_change_password()
-        .withf(move |_, hash, kept, _| hash.0 == "plain:new password" && *kept == keep)
+        .withf(move |change| {
+            change.verified.0 == "plain:old password"
+                && change.password.0 == "plain:new password"
+                && change.keep == keep
+        })
         .once()
-        .returning(move |_, _, _, _| Ok(EndedSessions { sessions: vec![other], session_rev: 1 }));
+        .returning(move |_| Ok(EndedSessions { sessions: vec![other], session_rev: 1 }));
     let accounts = node.app(store).accounts;
     let refused =
         accounts.change_password(&ada, password("a guess"), password("new password")).await;

@@ -142,7 +142,6 @@ async fn a_session_that_ended_elsewhere_hears_of_nothing() {
         joined(EVE, 2),
         renamed("Crew"),
         workspace_joined(EVE),
-        Event::User { user_id, frame: told("one") },
         Event::Read { user_id, conversation_id, read_seq: 3, frame },
     ] {
         let elsewhere = Elsewhere::new();

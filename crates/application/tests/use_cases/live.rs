@@ -1,18 +1,25 @@
 //! One node's live side.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use parlance_application::{
-    Error,
-    live::{Attachment, Event, Frame},
+    Error, Tasks,
+    live::{Attachment, Event, Frame, Live, LivePorts},
     ports::{
         Close,
         store::{Reader, ReplayPage},
     },
 };
-use parlance_domain::{ConversationId, SessionId, UserId};
-use parlance_testkit::{TestNode, channel, head, mocks::MockMessages, socket};
+use parlance_domain::{ConversationId, NodeId, SessionId, UserId};
+use parlance_testkit::{
+    PATIENCE, SilentBus, TestNode, channel, head,
+    mocks::{MockFanout, MockMessages},
+    socket,
+};
 use serde_json::json;
+use tokio::time::timeout;
+use uuid::Uuid;
 
 struct Scene {
     node: TestNode,
@@ -325,4 +332,26 @@ async fn a_read_mark_never_goes_back() {
     }
     scene.node.live.settle().await;
     assert_eq!(scene.types(1), ["read 19", "read 20"]);
+}
+
+/// Its sockets would stay open, and what ends access would be acknowledged and end nothing.
+#[tokio::test]
+async fn a_node_says_that_its_actor_has_died() {
+    let (services, tasks) = (Tasks::default(), Arc::new(Tasks::default()));
+    let ports = LivePorts {
+        node: NodeId(Uuid::from_u128(1)),
+        bus: Arc::new(SilentBus),
+        // Panics when it is asked for anything.
+        fanout: Arc::new(MockFanout::new()),
+        store: Arc::new(MockMessages::new()),
+        peers: None,
+        connections_per_user: None,
+    };
+    let live = Live::start(ports, &services, &tasks);
+    live.settle().await;
+    assert!(live.failed().now_or_never().is_none(), "it lives");
+    let (user, session) = (UserId(Uuid::from_u128(2)), SessionId(Uuid::from_u128(3)));
+    live.register(socket(1), user, session, Arc::default()).await;
+    live.drain().await;
+    timeout(PATIENCE, live.failed()).await.expect("says so");
 }

@@ -110,7 +110,7 @@ pub(super) async fn quiet_scene(
     Scene { node, bus, topics, ada, bob, here: HERE }
 }
 
-fn changed(rev: u64, access_rev: u64) -> Heard {
+pub(super) fn changed(rev: u64, access_rev: u64) -> Heard {
     changed_when(rev, access_rev, 0)
 }
 
@@ -141,7 +141,7 @@ fn page(from_rev: u64, to_rev: u64, access_rev: u64) -> ReplayPage {
     }
 }
 
-fn replays(to_rev: u64, access_rev: u64) -> MockMessages {
+pub(super) fn replays(to_rev: u64, access_rev: u64) -> MockMessages {
     let mut store = MockMessages::new();
     store.expect_replay().returning(move |_, _, q| Ok(page(q.from_rev, to_rev, access_rev)));
     store
@@ -473,7 +473,7 @@ async fn what_did_not_fit_a_look_is_asked_for_at_once() {
     changes.expect_changes().returning(move |_| {
         count += 1;
         tell.send(tokio::time::Instant::now()).expect("the test listens");
-        Ok(Look { more: count < 5, ..nothing_new() })
+        Ok(Look { more: count < 5, until: Timestamp::from_millis(count), ..nothing_new() })
     });
     let _scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
     let mut at = vec![];

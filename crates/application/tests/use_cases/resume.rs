@@ -1,8 +1,8 @@
 //! What a returning client is told, planned and paged.
 
 use parlance_application::{
-    Error,
-    live::{CatchUp, Next, Resume},
+    Error, Unauthenticated,
+    live::{Asked, CatchUp, Next, Resume},
     ports::store::{ReplayPage, Snapshot, SnapshotEntry},
 };
 use parlance_domain::{Conversation, ConversationId};
@@ -76,10 +76,11 @@ fn is_told_page_by_page() {
     assert_eq!(catch_up.next(), Some(Next::Read(id(1), 4)));
 
     let first = catch_up.page(Ok(page(channel(id(1), 11), 4, 7, false)));
-    assert!(first.is_ok_and(|page| page.is_some_and(|page| page.then.is_none())));
+    assert!(matches!(first, Ok(Asked::Tell(page)) if page.then.is_none()));
     assert_eq!(catch_up.next(), Some(Next::Read(id(1), 7)), "on from where it ended");
     let last = catch_up.page(Ok(page(channel(id(1), 11), 7, 11, true)));
-    let then = last.expect("a page").expect("a page").then.expect("the last one");
+    let Ok(Asked::Tell(last)) = last else { unreachable!("{last:?}") };
+    let then = last.then.expect("the last one");
     assert_eq!(
         (then.conversation_id, then.rev, then.access_rev),
         (id(1), 11, 3),
@@ -134,8 +135,19 @@ fn another_history_is_reset() {
 fn who_lost_access_is_told_nothing_more_of_it() {
     let snapshot = snapshot(2);
     let mut catch_up = weighed(&snapshot, &resume("one", &[(1, 0), (2, 0)]), |_| 1);
-    assert_eq!(catch_up.page(Err(Error::NotFound("conversation"))).ok(), Some(None));
+    let asked = catch_up.page(Err(Error::NotFound("conversation")));
+    assert_eq!(asked.ok(), Some(Asked::LostAccess));
     assert_eq!(catch_up.next(), Some(Next::Read(id(2), 0)));
+}
+
+/// Or their client would forget a conversation that they are still in.
+#[test]
+fn whose_session_has_ended_is_not_told_that_they_left() {
+    let snapshot = snapshot(2);
+    let mut catch_up = weighed(&snapshot, &resume("one", &[(1, 0), (2, 0)]), |_| 1);
+    let asked = catch_up.page(Err(Unauthenticated::Revoked.into()));
+    assert_eq!(asked.ok(), Some(Asked::InVain));
+    assert_eq!(catch_up.next(), None);
 }
 
 #[test]

@@ -154,6 +154,7 @@ async fn who_has_left_a_channel_that_they_can_still_read_is_told_no_mark_of_it()
     });
     conversations
         .expect_summary()
+        .times(1..)
         .returning(|_, id| Ok(Summary { joined: false, ..summary(channel(id, 4)) }));
     let scene = quiet_scene(changes, conversations, MockMessages::new()).await;
     ada.set(scene.ada).expect("set once");

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use parlance_application::ports::{
-    Ambient, PasswordHash, RefreshDigest,
-    store::{EndedSessions, Renamed, RotateRefresh, Rotation},
+use parlance_application::{
+    Error, Unauthenticated,
+    ports::{
+        Ambient, PasswordHash, RefreshDigest,
+        store::{EndedSessions, NewPassword, Renamed, RotateRefresh, Rotation},
+    },
 };
 use parlance_domain::{DisplayName, Role, SessionId, Timestamp, UserId};
 
@@ -22,6 +25,11 @@ async fn rotate(stage: &Stage, presented: RefreshDigest, successor: RefreshDiges
     let expires_at = at + Duration::from_hours(1);
     let rotation = RotateRefresh { presented, successor, at, expires_at, grace: GRACE };
     stage.store.rotate_refresh(rotation).await.expect("answers")
+}
+
+fn new_password(stage: &Stage, user: UserId, keep: SessionId) -> NewPassword {
+    let password = PasswordHash("new".to_owned());
+    NewPassword { user, verified: Stage::hash(), password, keep, at: stage.at() }
 }
 
 async fn lives(stage: &Stage, session: SessionId) -> bool {
@@ -57,7 +65,7 @@ pub async fn credentials_are_found_by_address_and_by_id(stage: &Stage) {
 pub async fn sessions_are_listed_newest_first_until_revoked(stage: &Stage) {
     let (ada, first) = stage.sign_up("ada").await;
     let second = stage.session(ada.id);
-    stage.store.open_session(second.clone()).await.expect("opens");
+    stage.store.open_session(second.clone(), &Stage::hash()).await.expect("opens");
     let listed = stage.store.sessions(ada.id, stage.at()).await.expect("lists");
     assert_eq!(listed.iter().map(|s| s.id).collect::<Vec<_>>(), [second.id, first.id]);
     assert!(listed.iter().all(|s| !s.current));
@@ -119,7 +127,7 @@ pub async fn the_preceding_token_works_within_its_grace(stage: &Stage) {
 pub async fn a_reused_token_ends_its_session(stage: &Stage) {
     let (ada, session) = stage.sign_up("ada").await;
     let other = stage.session(ada.id);
-    stage.store.open_session(other.clone()).await.expect("opens");
+    stage.store.open_session(other.clone(), &Stage::hash()).await.expect("opens");
     rotate(stage, session.refresh, token(1)).await;
     stage.ambient.advance(GRACE);
     let reused = Rotation::Reused { session_id: session.id, session_rev: 1 };
@@ -151,13 +159,13 @@ pub async fn a_new_password_ends_the_other_sessions(stage: &Stage) {
     let (ada, first) = stage.sign_up("ada").await;
     let (_, bobs) = stage.sign_up("bob").await;
     let (second, revoked) = (stage.session(ada.id), stage.session(ada.id));
-    stage.store.open_session(second.clone()).await.expect("opens");
-    stage.store.open_session(revoked.clone()).await.expect("opens");
+    stage.store.open_session(second.clone(), &Stage::hash()).await.expect("opens");
+    stage.store.open_session(revoked.clone(), &Stage::hash()).await.expect("opens");
     stage.store.revoke_session(ada.id, revoked.id, stage.at()).await.expect("revokes");
     // A store may remember what it was asked.
     assert!(lives(stage, first.id).await && lives(stage, second.id).await);
-    let hash = PasswordHash("new".to_owned());
-    let ended = stage.store.change_password(ada.id, hash, second.id, stage.at()).await;
+    let change = new_password(stage, ada.id, second.id);
+    let ended = stage.store.change_password(change).await;
     let all = EndedSessions { sessions: vec![first.id], session_rev: 2 };
     assert_eq!(ended.ok(), Some(all), "the second end that this store has seen");
     assert!(
@@ -167,6 +175,38 @@ pub async fn a_new_password_ends_the_other_sessions(stage: &Stage) {
     );
     let known = stage.store.credentials_of(ada.id).await.expect("is known");
     assert_eq!(known.password.0, "new");
+}
+
+/// Who has verified the old password while it was changed begins no session with it, and does not change it back.
+pub async fn what_was_verified_before_a_new_password_is_worth_nothing(stage: &Stage) {
+    let (ada, first) = stage.sign_up("ada").await;
+    let (stolen, kept) = (stage.session(ada.id), stage.session(ada.id));
+    stage.store.open_session(stolen.clone(), &Stage::hash()).await.expect("opens");
+    stage.store.open_session(kept.clone(), &Stage::hash()).await.expect("opens");
+    let change = new_password(stage, ada.id, kept.id);
+    stage.store.change_password(change).await.expect("changes");
+
+    let late = stage.session(ada.id);
+    let opened = stage.store.open_session(late.clone(), &Stage::hash()).await;
+    assert!(matches!(opened, Err(Error::Unauthenticated(Unauthenticated::Credentials))));
+    assert!(!lives(stage, late.id).await);
+    let by_the_thief = new_password(stage, ada.id, stolen.id);
+    let theirs = NewPassword { password: PasswordHash("theirs".to_owned()), ..by_the_thief };
+    let verified = PasswordHash("new".to_owned());
+    for (change, why) in [
+        (theirs.clone(), Unauthenticated::Revoked),
+        (NewPassword { verified: verified.clone(), ..theirs.clone() }, Unauthenticated::Revoked),
+        (NewPassword { keep: kept.id, ..theirs }, Unauthenticated::Credentials),
+    ] {
+        let changed = stage.store.change_password(change).await;
+        assert!(matches!(changed, Err(Error::Unauthenticated(it)) if it == why), "{changed:?}");
+    }
+    assert!(lives(stage, kept.id).await && !lives(stage, first.id).await);
+    let known = stage.store.credentials_of(ada.id).await.expect("is known");
+    assert_eq!(known.password, verified);
+    let next = stage.session(ada.id);
+    stage.store.open_session(next.clone(), &verified).await.expect("opens");
+    assert!(lives(stage, next.id).await);
 }
 
 /// By everybody; and by nobody who is not told.

@@ -34,7 +34,7 @@ async fn next(events: &mut Box<dyn Subscription>) -> u128 {
 
 fn number(event: &Event) -> u128 {
     match event {
-        Event::WorkspaceLeft { user_id, .. } | Event::User { user_id, .. } => user_id.0.as_u128(),
+        Event::WorkspaceLeft { user_id, .. } => user_id.0.as_u128(),
         Event::Changed { rev, .. } => u128::from(*rev),
         other => panic!("not what was published: {other:?}"),
     }

@@ -12,7 +12,7 @@ use parlance_application::{
     Error, Result, Unauthenticated,
     ports::{
         PasswordHash, RefreshDigest,
-        store::{Change, Head, NewMember, Reader, ReplayQuery, RotateRefresh, Write},
+        store::{Change, Head, NewMember, NewPassword, Reader, ReplayQuery, RotateRefresh, Write},
     },
 };
 use parlance_domain::{
@@ -20,7 +20,8 @@ use parlance_domain::{
 };
 use uuid::Uuid;
 
-pub use self::stage::SharedStage;
+pub use self::stage::{Place, SharedStage};
+use crate::Stage;
 
 /// Whatever has happened before.
 pub async fn the_first_look_tells_the_time_only(shared: &SharedStage) {
@@ -141,6 +142,9 @@ pub async fn who_comes_in_is_found_by_the_next_look(shared: &SharedStage) {
     assert!(added.is_ok() && look.admitted.contains(&(team.general, dan)));
     let (look, (_, other)) = shared.after(stage.admission(eve)).await;
     assert!(look.admitted.contains(&(other.general, eve)));
+    store.remove_member(ada, team.id, bob).await.expect("removes");
+    let (look, _) = shared.after(stage.enter(&team, bob)).await;
+    assert!(look.admitted.contains(&(dm, bob)), "back in a DM of an earlier time");
 }
 
 /// Or when its members do.
@@ -171,28 +175,29 @@ pub async fn a_workspace_that_changes_is_found_by_the_next_look(shared: &SharedS
 pub async fn ended_sessions_are_counted_and_found(shared: &SharedStage) {
     let (stage, store) = (&shared.stage, &shared.stage.store);
     let (eve, first) = stage.sign_up("eve").await;
-    let open = async || {
+    let open = async |hash: PasswordHash| {
         let session = stage.session(eve.id);
-        store.open_session(session.clone()).await.expect("opens");
+        store.open_session(session.clone(), &hash).await.expect("opens");
         session
     };
     let counted = async || shared.changes.session_rev().await.expect("answers");
     let ended = async |of| shared.changes.ended_sessions(of).await.expect("answers");
     let revoke = async || {
         store.revoke_session(eve.id, first.id, stage.at()).await.expect("revokes");
-        open().await
+        open(Stage::hash()).await
     };
     let (look, second) = shared.after(revoke()).await;
     assert_eq!(look.session_rev, 1);
     assert_eq!(counted().await, 1);
     assert_eq!(ended(vec![first.id, second.id]).await, [first.id]);
-    let hash = PasswordHash("new".to_owned());
-    let keep = SessionId(Uuid::nil());
-    let (look, _) = shared.after(store.change_password(eve.id, hash, keep, stage.at())).await;
+    let (password, keep) = (PasswordHash("new".to_owned()), open(Stage::hash()).await.id);
+    let (user, verified, at) = (eve.id, Stage::hash(), stage.at());
+    let change = NewPassword { user, verified, password: password.clone(), keep, at };
+    let (look, _) = shared.after(store.change_password(change)).await;
     assert_eq!(look.session_rev, 2);
     assert_eq!(ended(vec![second.id]).await, [second.id]);
 
-    let stolen = open().await;
+    let stolen = open(password.clone()).await;
     let rotate = async |successor: u8| {
         let rotation = RotateRefresh {
             presented: stolen.refresh,
@@ -213,7 +218,7 @@ pub async fn ended_sessions_are_counted_and_found(shared: &SharedStage) {
     let draft = stage.draft(eve.id, "1", "hello");
     let commits = store.append(team.general, vec![draft]).await.expect("appends");
     assert!(commits.iter().all(|c| c.as_ref().is_ok_and(|commit| commit.session_rev == 3)));
-    let live = open().await;
+    let live = open(password).await;
     let query = ReplayQuery::after(0);
     let page = store.replay(Reader::Session(eve.id, live.id), team.general, query).await;
     assert_eq!(page.map(|page| page.session_rev).ok(), Some(3));
@@ -227,7 +232,7 @@ pub async fn a_write_of_an_ended_session_is_refused(shared: &SharedStage) {
     let (stage, store) = (&shared.stage, &shared.stage.store);
     let [ended, live] = [stage.session(bob), stage.session(bob)];
     for session in [&ended, &live] {
-        store.open_session(session.clone()).await.expect("opens");
+        store.open_session(session.clone(), &Stage::hash()).await.expect("opens");
     }
     let of = |session: Option<SessionId>, actor, id| {
         let write = stage.draft(actor, id, "hello");
@@ -329,7 +334,8 @@ pub async fn who_is_in_a_workspace_is_told(shared: &SharedStage) {
 }
 
 /// Makes a test of each case of the contract of stores that several nodes share. The expression, which may await, makes a
-/// fresh `Store` that is `Changes` too and a `Clone`, and something to hold until the test's end: `(store, guard)`.
+/// fresh `Store` that is `Changes` too and a `Clone`, and its [`Place`], which is held until the test's end:
+/// `(store, place)`.
 #[macro_export]
 macro_rules! changes_contract {
     ($make:expr) => {
@@ -354,8 +360,8 @@ macro_rules! changes_contract {
             $(
                 #[tokio::test]
                 async fn $case() {
-                    let (store, _guard) = $make;
-                    let shared = $crate::contract::changes::SharedStage::new(store);
+                    let (store, place) = $make;
+                    let shared = $crate::contract::changes::SharedStage::new(store, place);
                     $crate::contract::changes::$case(&shared).await;
                 }
             )*

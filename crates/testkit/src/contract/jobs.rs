@@ -185,3 +185,15 @@ pub async fn a_done_job_is_not_added_again(jobs: &Jobs) {
     assert_eq!(jobs.claim(10).await, []);
     assert_eq!(jobs.depth().await, (0, 0));
 }
+
+/// Whatever is done with its jobs.
+pub async fn a_memory_that_lasts_is_known_by_one_name(jobs: &Jobs) {
+    let memory = async || jobs.queue.memory().await.expect("answers");
+    let name = memory().await;
+    jobs.added().await;
+    assert_eq!(memory().await, name);
+    let claim = jobs.claim_one().await;
+    assert_eq!(memory().await, name);
+    jobs.settle(&claim, Verdict::Done).await;
+    assert_eq!(memory().await, name);
+}

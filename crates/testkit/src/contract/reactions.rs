@@ -4,7 +4,7 @@ use parlance_application::{
     Error,
     ports::store::{Reader, ReplayQuery},
 };
-use parlance_domain::{ChangeKind, Message};
+use parlance_domain::{ChangeKind, Message, UserId};
 
 use super::{messages::scene, not_found, refused};
 use crate::Stage;
@@ -71,18 +71,49 @@ pub async fn twenty_reactions_at_most(stage: &Stage) {
     assert_eq!(full.reactions.len(), Message::MAX_EMOJI);
 }
 
-/// And counts all.
-pub async fn a_reaction_names_fifty(stage: &Stage) {
+/// A message with the mark `+1` of so many, and their names in the order in which they left it.
+async fn marked(stage: &Stage, marks: usize) -> (Message, Vec<UserId>) {
     let ada = stage.person("ada").await;
     let team = stage.team(ada).await;
     let message = stage.send(ada, team.general, "hello").await;
     let mut people = Vec::new();
-    for n in 0..=Message::REACTION_USERS {
+    for n in 0..marks {
         let user = stage.person(&format!("user{n}")).await;
         stage.enter(&team, user).await;
         stage.react(user, &message, "+1").await.expect("reacts");
         people.push(user);
     }
-    let seen = stage.store.message(ada, message.id).await.expect("reads").reactions.remove(0);
-    assert_eq!((seen.count, seen.user_ids), (51, people[..50].to_vec()));
+    (message, people)
+}
+
+async fn shown(stage: &Stage, message: &Message, to: UserId) -> (u64, Vec<UserId>) {
+    let seen = stage.store.message(to, message.id).await.expect("reads").reactions.remove(0);
+    (seen.count, seen.user_ids)
+}
+
+/// And counts all.
+pub async fn a_reaction_names_fifty(stage: &Stage) {
+    let (message, people) = marked(stage, 51).await;
+    assert_eq!(Message::REACTION_USERS, 50);
+    assert_eq!(shown(stage, &message, people[0]).await, (51, people[..50].to_vec()));
+}
+
+/// Named or not; for one who was, the next moves up.
+pub async fn a_mark_among_many_is_taken_back(stage: &Stage) {
+    let (message, mut people) = marked(stage, 54).await;
+    let all = people.clone();
+    let again = stage.react(all[51], &message, "+1").await.expect("changes nothing");
+    assert_eq!(again.change, None, "who is not named has left it all the same");
+    for gone in [52, 7, 50, 51] {
+        let back = stage.unreact(all[gone], &message, "+1").await.expect("takes back");
+        let removed = back.change.map(|(kind, _)| kind);
+        assert_eq!(removed, Some(ChangeKind::ReactionRemoved), "of the person {gone}");
+        people.retain(|user| *user != all[gone]);
+        let named = people[..people.len().min(50)].to_vec();
+        let told = Stage::message(&back).reactions.remove(0);
+        assert_eq!((told.count, &told.user_ids), (people.len() as u64, &named));
+        assert_eq!(shown(stage, &message, all[0]).await, (told.count, named));
+        let twice = stage.unreact(all[gone], &message, "+1").await.expect("changes nothing");
+        assert_eq!(twice.change, None);
+    }
 }

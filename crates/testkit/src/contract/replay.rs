@@ -260,7 +260,7 @@ pub async fn replay_is_for_readers(stage: &Stage) {
         not_found(stage.store.replay(Reader::User(user), secret, query).await);
     }
     let session = stage.session(bob);
-    stage.store.open_session(session.clone()).await.expect("opens");
+    stage.store.open_session(session.clone(), &Stage::hash()).await.expect("opens");
     let (as_guest, as_listener) =
         (Reader::Session(bob, session.id), Reader::Listener(bob, session.id));
     let public = stage.channel(ada, &team, "public").await;

@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 use parlance_application::{
-    Error, Result,
+    Error, Result, Unauthenticated,
     jobs::Job,
     ports::{
         PasswordHash,
         store::{
-            Accounts, Credentials, EndedSessions, NewSession, Renamed, RotateRefresh, Rotation,
-            Subject,
+            Accounts, Credentials, EndedSessions, NewPassword, NewSession, Renamed, RotateRefresh,
+            Rotation, Subject,
         },
     },
 };
@@ -58,9 +58,9 @@ impl Accounts for MemoryStore {
         self.read("credentials_of", |state| state.credentials(user)).await
     }
 
-    async fn open_session(&self, session: NewSession) -> Result<()> {
+    async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()> {
         self.write("open_session", |state| {
-            state.user(session.user_id)?;
+            state.still(session.user_id, verified)?;
             if state.sessions.contains_key(&session.id) {
                 return Err(id_taken());
             }
@@ -130,15 +130,14 @@ impl Accounts for MemoryStore {
         .await
     }
 
-    async fn change_password(
-        &self,
-        user: UserId,
-        password: PasswordHash,
-        keep: SessionId,
-        at: Timestamp,
-    ) -> Result<EndedSessions> {
+    async fn change_password(&self, change: NewPassword) -> Result<EndedSessions> {
+        let NewPassword { user, verified, password, keep, at } = change;
         self.write("change_password", |state| {
-            state.users.get_mut(&user).ok_or(Error::NotFound("user"))?.password = password;
+            let kept = state.sessions.get(&keep);
+            if !kept.is_some_and(|row| row.user_id == user && row.lives(at)) {
+                return Err(Unauthenticated::Revoked.into());
+            }
+            state.still(user, &verified)?.password = password;
             let others = state.sessions.iter();
             let others: Vec<SessionId> = others
                 .filter(|(id, row)| row.user_id == user && **id != keep && row.lives(at))
@@ -170,6 +169,12 @@ impl State {
     fn credentials(&self, user: UserId) -> Result<Credentials> {
         let row = self.users.get(&user).ok_or(Error::NotFound("user"))?;
         Ok(Credentials { account: row.account.clone(), password: row.password.clone() })
+    }
+
+    /// Somebody whose password still has this hash.
+    fn still(&mut self, user: UserId, verified: &PasswordHash) -> Result<&mut UserRow> {
+        let row = self.users.get_mut(&user).filter(|row| row.password == *verified);
+        row.ok_or(Unauthenticated::Credentials.into())
     }
 
     fn open(&mut self, session: &NewSession) {

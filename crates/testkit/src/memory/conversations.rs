@@ -111,7 +111,7 @@ impl Conversations for MemoryStore {
                 access_rev: seen.row.access_rev,
             };
             Ok(Snapshot {
-                epoch: state.epoch(),
+                epoch: "memory".to_owned(),
                 workspaces: workspaces.into_iter().map(|(_, _, workspace)| workspace).collect(),
                 conversations: own.into_iter().map(entry).collect(),
             })

@@ -19,9 +19,6 @@ use parlance_domain::{
 pub(super) struct State {
     /// Milliseconds: how many writes there have been.
     clock: i64,
-    epoch: u64,
-    /// The newest of all, those that a restore has undone included.
-    last_epoch: u64,
     pub(super) users: BTreeMap<UserId, UserRow>,
     pub(super) addresses: BTreeMap<String, UserId>,
     /// Those that have ended too.
@@ -127,23 +124,10 @@ impl State {
         Timestamp::from_millis(self.clock)
     }
 
-    /// The name of this history.
-    pub(super) fn epoch(&self) -> String {
-        format!("memory-{}", self.epoch)
-    }
-
     /// Runs a write, later than all before.
     pub(super) fn commit<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.clock += 1;
         work(self)
-    }
-
-    /// Goes back to an earlier state, but for the clock and the epochs that there have been.
-    pub(super) fn restore(&mut self, earlier: &Self, renew_epoch: bool) {
-        let clock = self.clock.max(earlier.clock) + 1;
-        let last_epoch = self.last_epoch.max(earlier.last_epoch) + u64::from(renew_epoch);
-        let epoch = if renew_epoch { last_epoch } else { earlier.epoch };
-        *self = Self { clock, epoch, last_epoch, ..earlier.clone() };
     }
 
     /// A person as others see them.

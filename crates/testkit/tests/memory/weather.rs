@@ -60,11 +60,11 @@ async fn what_fails_on_the_way_there_is_not_done() {
     let stage = Stage::new(store.clone());
     let ada = stage.person("ada").await;
     let general = stage.team(ada).await.general;
-    let before = store.backup();
+    let before = store.head(general);
     let behind = store.behind(Storm::new("append", "before"));
     let outcome = behind.append(general, vec![stage.draft(ada, "1", "hello")]).await;
     assert!(matches!(outcome, Err(Error::Unavailable { .. })));
-    assert_eq!(store.backup(), before);
+    assert_eq!((store.head(general), store.messages(general)), (before, vec![]));
 }
 
 /// So a repeat finds it, by the way of a healthy node.

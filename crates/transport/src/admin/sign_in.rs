@@ -4,9 +4,9 @@ use actix_web::{
         StatusCode,
         header::{self, HeaderValue},
     },
-    web::{Data, Form},
+    web::Data,
 };
-use parlance_application::{App, Error, SignedIn, Unauthenticated};
+use parlance_application::{App, Error, Guesser, SignedIn};
 use parlance_domain::{Email, Password};
 use serde::Deserialize;
 
@@ -15,7 +15,10 @@ use super::{
     guard::{admitted, cookie, from_own_page, from_own_script, visitor},
     pages,
 };
-use crate::error::ApiError;
+use crate::{
+    error::{ApiError, whole_seconds},
+    extract::Form,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,7 +58,7 @@ pub(super) async fn sign_in(
         Err(Error::RateLimited { retry_after }) => {
             let mut page = pages::sign_in(Some("Too many attempts. Try again in a minute."));
             *page.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-            let after = HeaderValue::from(retry_after.as_secs().max(1));
+            let after = HeaderValue::from(whole_seconds(retry_after));
             page.headers_mut().insert(header::RETRY_AFTER, after);
             Ok(page)
         }
@@ -88,12 +91,8 @@ async fn attempt(
     admin: &Admin,
     credentials: &Credentials,
 ) -> Result<SignedIn, Error> {
-    let typed = credentials.email.trim().to_lowercase();
-    // No address is longer, and every one typed is remembered for a while.
-    if typed.len() > 254 {
-        return Err(Unauthenticated::Credentials.into());
-    }
-    let guesser = (request.peer_addr().map(|peer| peer.ip()), typed);
+    let from = request.peer_addr().map(|peer| peer.ip());
+    let guesser = Guesser::new(from, &credentials.email)?;
     admin.attempts.begin(&guesser, app.ambient.now())?;
     let email = Email::parse(&credentials.email).ok();
     let email = email.filter(|email| admin.board.may(email.as_str()));

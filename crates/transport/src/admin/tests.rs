@@ -4,14 +4,12 @@ mod jobs;
 use std::{sync::Arc, time::Duration};
 
 use actix_web::{
-    body::to_bytes,
-    dev::ServiceResponse,
-    http::{Method, StatusCode, header},
+    http::{Method, header},
     test,
-    web::{Bytes, Data},
+    web::Data,
 };
 use parlance_application::{
-    App, Board, Error,
+    App, Board,
     ports::{Ambient, MockJobBoard},
 };
 use parlance_domain::{Account, JobId, SessionId};
@@ -19,10 +17,12 @@ use parlance_testkit::{
     TestNode, account, email,
     mocks::{MockOutbox, MockStore},
 };
-use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Admin, Hub, Node, Serve, mount};
+use crate::{
+    Admin, Hub, Serve,
+    testing::{self, Answer},
+};
 
 const SITE: &str = "https://chat.example.org";
 const SESSION: SessionId = SessionId(Uuid::from_u128(5));
@@ -36,12 +36,6 @@ struct Scene {
     board: MockJobBoard,
     outbox: MockOutbox,
     admins: Vec<&'static str>,
-}
-
-struct Answer {
-    status: StatusCode,
-    headers: header::HeaderMap,
-    body: Bytes,
 }
 
 impl Scene {
@@ -105,41 +99,7 @@ impl Scene {
             admins: self.admins.iter().map(|name| email(name)).collect(),
         };
         let admin = (!self.admins.is_empty()).then(|| Data::new(Admin::new(board, SITE)));
-        let node = Data::new(Node {
-            ready: Box::new(|| Box::pin(async { Err(Error::internal("not asked")) })),
-            metrics: None,
-            allowed_origins: vec!["https://other.example.org".to_owned()],
-        });
-        let hub = Hub::default();
-        let worker = Data::new(hub.add_worker());
-        let serve = Serve { app, admin, node, hub };
-        let service =
-            test::init_service(actix_web::App::new().configure(mount(serve, worker))).await;
-        let mut answers = Vec::new();
-        for request in requests {
-            let response: ServiceResponse =
-                test::call_service(&service, request.to_request()).await;
-            let (status, headers) = (response.status(), response.headers().clone());
-            let body = to_bytes(response.into_body()).await.expect("a body");
-            answers.push(Answer { status, headers, body });
-        }
-        answers
-    }
-}
-
-impl Answer {
-    fn header(&self, name: impl header::AsHeaderName) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).expect("JSON")
-    }
-
-    #[track_caller]
-    fn refused(&self, status: StatusCode, code: &str) {
-        assert_eq!(self.status, status);
-        assert_eq!(self.header(header::CONTENT_TYPE), "application/problem+json");
-        assert_eq!(self.json()["code"], code);
+        let node = Data::new(testing::node());
+        testing::answers(Serve { app, admin, node, hub: Hub::default() }, requests).await
     }
 }

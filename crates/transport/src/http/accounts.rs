@@ -1,8 +1,10 @@
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     web::{Data, Json},
 };
-use parlance_application::{self as application, App, Error, Unauthenticated, ports::RefreshToken};
+use parlance_application::{
+    self as application, App, Error, Guesser, Unauthenticated, ports::RefreshToken,
+};
 use parlance_domain::{Account, DisplayName, Email, Password, Session, SessionId, User, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -117,11 +119,19 @@ pub(crate) async fn signup(
 #[utoipa::path(post, path = "/api/v1/auth/signin", tag = "auth", request_body = Signin, security(()), responses((status = 200, body = SignedIn), (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn signin(
     app: Data<App>,
+    request: HttpRequest,
     Body(body): Body<Signin>,
 ) -> Result<Json<SignedIn>, ApiError> {
+    let guesser = Guesser::new(request.peer_addr().map(|peer| peer.ip()), &body.email)?;
+    if let Some(attempts) = &app.attempts {
+        attempts.begin(&guesser, app.ambient.now())?;
+    }
     // An address that could never have signed up is simply unknown.
     let email = Email::parse(&body.email).ok();
     let signed_in = app.accounts.sign_in(email, Password::candidate(&body.password)).await?;
+    if let Some(attempts) = &app.attempts {
+        attempts.succeeded(&guesser);
+    }
     Ok(Json(signed_in.into()))
 }
 

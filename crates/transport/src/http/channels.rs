@@ -13,6 +13,7 @@ use super::list::List;
 use crate::{
     error::{ApiError, Problem},
     extract::{Authenticated, Body, Fields, PageParams, Params, Path},
+    number::Number,
 };
 
 #[derive(Deserialize, garde::Validate, ToSchema)]
@@ -50,7 +51,8 @@ pub(crate) struct Person {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReadUpTo {
     #[garde(skip)]
-    seq: u64,
+    #[schema(value_type = u64)]
+    seq: Number,
 }
 
 /// Create a channel
@@ -229,7 +231,8 @@ pub(crate) async fn mark_read(
     Path(id): Path<ConversationId>,
     Body(body): Body<ReadUpTo>,
 ) -> Result<Json<ReadState>, ApiError> {
-    Ok(Json(app.channels.mark_read(&caller, id, body.seq).await?))
+    let seq = body.seq.within("seq")?;
+    Ok(Json(app.channels.mark_read(&caller, id, seq).await?))
 }
 
 fn created_or_found(created: bool) -> actix_web::HttpResponseBuilder {

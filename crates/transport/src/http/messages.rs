@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     error::{ApiError, Problem},
     extract::{Authenticated, Body, Params, Path, page_size},
+    number::Number,
     sync::SyncPage,
 };
 
@@ -41,10 +42,12 @@ pub(crate) struct NewText {
 pub(crate) struct HistoryParams {
     /// Messages before this one, newest first.
     #[garde(skip)]
-    before_seq: Option<u64>,
+    #[param(value_type = Option<u64>)]
+    before_seq: Option<Number>,
     /// Messages after this one, oldest first.
     #[garde(skip)]
-    after_seq: Option<u64>,
+    #[param(value_type = Option<u64>)]
+    after_seq: Option<Number>,
     /// How many messages; 50 unless told.
     #[garde(range(min = 1, max = 200))]
     #[param(minimum = 1, maximum = 200)]
@@ -69,7 +72,8 @@ pub(crate) enum View {
 pub(crate) struct SyncParams {
     /// The rev up to which the client has everything.
     #[garde(skip)]
-    from_rev: u64,
+    #[param(value_type = u64)]
+    from_rev: Number,
 }
 
 /// A send's answer.
@@ -123,8 +127,8 @@ pub(crate) async fn history(
     Params(params): Params<HistoryParams>,
 ) -> Result<Json<HistoryPage>, ApiError> {
     let query = HistoryQuery {
-        before_seq: params.before_seq,
-        after_seq: params.after_seq,
+        before_seq: params.before_seq.map(|seq| seq.within("before_seq")).transpose()?,
+        after_seq: params.after_seq.map(|seq| seq.within("after_seq")).transpose()?,
         limit: page_size(params.limit),
     };
     let page = app.messages.history(&caller, id, query).await?;
@@ -139,7 +143,8 @@ pub(crate) async fn sync(
     Path(id): Path<ConversationId>,
     Params(params): Params<SyncParams>,
 ) -> Result<Json<SyncPage>, ApiError> {
-    Ok(Json(app.messages.replay(&caller, id, params.from_rev).await?.into()))
+    let from_rev = params.from_rev.within("from_rev")?;
+    Ok(Json(app.messages.replay(&caller, id, from_rev).await?.into()))
 }
 
 /// One message

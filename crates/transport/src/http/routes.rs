@@ -1,7 +1,7 @@
 //! Every route, as a table. From it come the routing, the `Allow` headers, and the test that the OpenAPI document is whole.
 
 use actix_web::{
-    HttpRequest, Route,
+    HttpRequest, Route, guard,
     middleware::from_fn,
     web::{self, ServiceConfig},
 };
@@ -10,7 +10,8 @@ use parlance_application::Error;
 use super::{accounts, channels, messages, system, workspaces};
 use crate::{boundary::authenticate, error::ApiError, ws};
 
-/// Builds one resource for each path. `open` routes take anybody, the others a caller.
+/// Builds one resource for each path. `open` routes take anybody, the others a caller. What answers GET answers HEAD, whose
+/// answer the server sends without its body.
 macro_rules! routes {
     ($($path:literal { $($access:ident $method:ident $handler:path),+ $(,)? })+) => {
         /// Method and path of every route.
@@ -22,7 +23,7 @@ macro_rules! routes {
             $(
                 config.service({
                     let resource = web::resource($path);
-                    $(let resource = resource.route($access(web::$method().to($handler)));)+
+                    $(let resource = resource.route($access(routes!(@route $method).to($handler)));)+
                     resource.default_service(web::to(|request: HttpRequest| async move {
                         let pattern = request.match_pattern();
                         Err::<&str, _>(ApiError(not_allowed(pattern.as_deref())))
@@ -34,12 +35,14 @@ macro_rules! routes {
         fn not_allowed(pattern: Option<&str>) -> Error {
             let allow = match pattern {
                 $(Some($path) => concat!($(routes!(@name $method), ", "),+).trim_end_matches(", "),)+
-                _ => "GET",
+                _ => "GET, HEAD",
             };
             Error::MethodNotAllowed { allow }
         }
     };
-    (@name get) => { "GET" };
+    (@route get) => { web::route().guard(guard::Any(guard::Get()).or(guard::Head())) };
+    (@route $method:ident) => { web::$method() };
+    (@name get) => { "GET, HEAD" };
     (@name post) => { "POST" };
     (@name put) => { "PUT" };
     (@name patch) => { "PATCH" };

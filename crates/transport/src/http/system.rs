@@ -53,7 +53,7 @@ pub(crate) fn rendered(metrics: &Metrics) -> HttpResponse {
 /// This description
 #[utoipa::path(get, path = "/openapi.json", tag = "system", security(()), responses((status = 200, body = Object)))]
 pub(crate) async fn openapi() -> HttpResponse {
-    HttpResponse::Ok().content_type("application/json").body(openapi::json())
+    HttpResponse::Ok().content_type("application/json").body(openapi::SERVED.clone())
 }
 
 #[cfg(test)]

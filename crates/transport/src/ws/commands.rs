@@ -1,109 +1,148 @@
-//! The commands of an opened connection.
+//! The commands of an opened connection. Each is a future of its own, so that the connection goes on meanwhile.
 
 use futures::future::LocalBoxFuture;
-use parlance_application::{Error, NewMessage, Result, Unauthenticated, live::Frame};
-use parlance_domain::{ConversationAction, Emoji, Message, MessageText};
+use parlance_application::{
+    App, Caller, Error, NewMessage, Result, Sent, Unauthenticated, live::Frame, ports::ConnectionId,
+};
+use parlance_domain::{ConversationAction, Emoji, Message, MessageId, MessageText};
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    connection::{Connection, Reply, millis},
+    connection::{Connection, lasts, millis},
     protocol::{
-        self, Command, CommandId, Edit, Nothing, Place, Reaction, ReadMark, Send, Sync, Target,
-        Token,
+        self, Command, CommandId, Edit, Kind, Nothing, Place, Reaction, ReadMark, Send, Sync,
+        Target, Token,
     },
 };
 use crate::{http::messages::Sent as SentReply, sync::SyncPage};
 
+/// How a command ended.
+pub(super) struct Reply {
+    pub(super) id: CommandId,
+    pub(super) answer: Result<Frame>,
+    /// Who the connection's caller is from here on.
+    pub(super) renewed: Option<Caller>,
+}
+
 impl Connection {
     /// Begins a send. It has its place in the conversation's queue when this returns.
     pub(super) fn send(&self, command: Command) -> LocalBoxFuture<'static, Reply> {
-        let begun = self.begin_send(&command);
+        let begun = match &self.caller {
+            Some(caller) => begin_send(&self.app, caller, &command),
+            None => Err(Unauthenticated::Missing.into()),
+        };
         Box::pin(async move {
             let outcome = match begun {
                 Ok(sent) => sent.await,
                 Err(error) => Err(error),
             };
-            let reply = outcome.map(|sent| protocol::ok(&command.id, &SentReply::from(sent)));
-            (command.id, reply)
+            let answer = outcome.map(|outcome| sent(&command.id, outcome));
+            Reply { id: command.id, answer, renewed: None }
         })
     }
 
-    fn begin_send(
-        &self,
-        command: &Command,
-    ) -> Result<impl Future<Output = Result<parlance_application::Sent>> + use<>> {
-        let data: Send = command.data()?;
-        let new = NewMessage {
-            client_msg_id: &data.client_msg_id,
-            text: &data.text,
-            thread_root_id: data.thread_root_id,
-        };
-        let caller = self.caller.as_ref().ok_or(Unauthenticated::Missing)?;
-        Ok(self.app.messages.send(caller, data.conversation_id, new))
+    /// Carries out any command, once it is polled.
+    pub(super) fn carry_out(&self, command: Command) -> LocalBoxFuture<'static, Reply> {
+        let (app, caller, connection) = (self.app.clone(), self.caller.clone(), self.socket.id);
+        Box::pin(async move {
+            let Some(mut caller) = caller else {
+                let answer = Err(Unauthenticated::Missing.into());
+                return Reply { id: command.id, answer, renewed: None };
+            };
+            let answer = perform(&app, &mut caller, connection, &command).await;
+            let renewed = (command.kind == Kind::Renew && answer.is_ok()).then_some(caller);
+            Reply { id: command.id, answer, renewed }
+        })
     }
+}
 
-    pub(super) async fn command(&mut self, command: &Command) -> Result<Frame> {
-        let id = &command.id;
-        let caller = self.caller.as_ref().ok_or(Unauthenticated::Missing)?;
-        let (messages, channels) = (&self.app.messages, &self.app.channels);
-        match command.kind.as_str() {
-            "hello" => Err(Error::BadRequest("hello has been said".into())),
-            "ping" => command.data::<Nothing>().map(|Nothing {}| protocol::ok(id, &json!({}))),
-            "auth.refresh" => {
-                let renewed =
-                    self.app.accounts.authenticate(&command.data::<Token>()?.token).await?;
-                if (renewed.id(), renewed.session_id) != (caller.id(), caller.session_id) {
-                    return Err(Error::Forbidden("the token is of another session"));
-                }
-                let expires_in = millis(self.expires_in(&renewed));
-                self.caller = Some(renewed);
-                Ok(protocol::ok(id, &json!({ "token_expires_in_ms": expires_in })))
+fn begin_send(
+    app: &App,
+    caller: &Caller,
+    command: &Command,
+) -> Result<impl Future<Output = Result<Sent>> + use<>> {
+    let data: Send = command.data()?;
+    let new = NewMessage {
+        client_msg_id: &data.client_msg_id,
+        text: &data.text,
+        thread_root_id: data.thread_root_id,
+    };
+    Ok(app.messages.send(caller, data.conversation_id, new))
+}
+
+async fn perform(
+    app: &App,
+    caller: &mut Caller,
+    connection: ConnectionId,
+    command: &Command,
+) -> Result<Frame> {
+    let id = &command.id;
+    let (messages, channels, live) = (&app.messages, &app.channels, &app.live);
+    match command.kind {
+        Kind::Hello => Err(Error::BadRequest("hello has been said".into())),
+        Kind::Ping => command.data::<Nothing>().map(|Nothing {}| protocol::ok(id, &json!({}))),
+        Kind::Renew => {
+            let renewed = app.accounts.authenticate(&command.data::<Token>()?.token).await?;
+            if (renewed.id(), renewed.session_id) != (caller.id(), caller.session_id) {
+                return Err(Error::Forbidden("the token is of another session"));
             }
-            "message.edit" => {
-                let data: Edit = command.data()?;
-                let text = MessageText::parse(&data.text).map_err(|e| Error::invalid("text", e))?;
-                Ok(done(id, &messages.edit(caller, data.message_id, text).await?))
-            }
-            "message.delete" => {
-                let data: Target = command.data()?;
-                Ok(done(id, &messages.delete(caller, data.message_id).await?))
-            }
-            "reaction.add" | "reaction.remove" => {
-                let data: Reaction = command.data()?;
-                let emoji = Emoji::parse(&data.emoji).map_err(|e| Error::invalid("emoji", e))?;
-                let message = if command.kind == "reaction.add" {
-                    messages.react(caller, data.message_id, emoji).await?
-                } else {
-                    messages.unreact(caller, data.message_id, emoji).await?
-                };
-                Ok(done(id, &message))
-            }
-            "typing.start" | "typing.stop" => {
-                let Place { conversation_id } = command.data()?;
-                channels.permit(caller, conversation_id, ConversationAction::Post).await?;
-                if command.kind == "typing.start" {
-                    self.app.live.start_typing(self.socket.id, conversation_id).await;
-                } else {
-                    self.app.live.stop_typing(self.socket.id, conversation_id).await;
-                }
-                Ok(protocol::ok(id, &json!({})))
-            }
-            "read.mark" => {
-                let data: ReadMark = command.data()?;
-                Ok(protocol::ok(
-                    id,
-                    &channels.mark_read(caller, data.conversation_id, data.seq).await?,
-                ))
-            }
-            "sync" => {
-                let data: Sync = command.data()?;
-                let page = messages.replay(caller, data.conversation_id, data.from_rev).await?;
-                Ok(protocol::ok(id, &SyncPage::from(page)))
-            }
-            other => Err(protocol::unknown_type(other)),
+            *caller = renewed;
+            let expires_in = millis(lasts(app, caller));
+            Ok(protocol::ok(id, &json!({ "token_expires_in_ms": expires_in })))
+        }
+        Kind::Send => Ok(sent(id, begin_send(app, caller, command)?.await?)),
+        Kind::Edit => {
+            let data: Edit = command.data()?;
+            let text = MessageText::parse(&data.text).map_err(|e| Error::invalid("text", e))?;
+            Ok(done(id, &messages.edit(caller, data.message_id, text).await?))
+        }
+        Kind::Delete => {
+            let data: Target = command.data()?;
+            Ok(done(id, &messages.delete(caller, data.message_id).await?))
+        }
+        Kind::React => {
+            let (message, emoji) = reaction(command)?;
+            Ok(done(id, &messages.react(caller, message, emoji).await?))
+        }
+        Kind::Unreact => {
+            let (message, emoji) = reaction(command)?;
+            Ok(done(id, &messages.unreact(caller, message, emoji).await?))
+        }
+        Kind::StartTyping => {
+            let Place { conversation_id } = command.data()?;
+            channels.permit(caller, conversation_id, ConversationAction::Post).await?;
+            live.start_typing(connection, conversation_id).await;
+            Ok(protocol::ok(id, &json!({})))
+        }
+        Kind::StopTyping => {
+            let Place { conversation_id } = command.data()?;
+            channels.permit(caller, conversation_id, ConversationAction::Post).await?;
+            live.stop_typing(connection, conversation_id).await;
+            Ok(protocol::ok(id, &json!({})))
+        }
+        Kind::MarkRead => {
+            let data: ReadMark = command.data()?;
+            let seq = data.seq.within("seq")?;
+            Ok(protocol::ok(id, &channels.mark_read(caller, data.conversation_id, seq).await?))
+        }
+        Kind::Sync => {
+            let data: Sync = command.data()?;
+            let from_rev = data.from_rev.within("from_rev")?;
+            let page = messages.replay(caller, data.conversation_id, from_rev).await?;
+            Ok(protocol::ok(id, &SyncPage::from(page)))
         }
     }
+}
+
+fn reaction(command: &Command) -> Result<(MessageId, Emoji)> {
+    let data: Reaction = command.data()?;
+    let emoji = Emoji::parse(&data.emoji).map_err(|e| Error::invalid("emoji", e))?;
+    Ok((data.message_id, emoji))
+}
+
+fn sent(id: &CommandId, sent: Sent) -> Frame {
+    protocol::ok(id, &SentReply::from(sent))
 }
 
 fn done(id: &CommandId, message: &Message) -> Frame {

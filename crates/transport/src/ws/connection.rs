@@ -1,7 +1,9 @@
-//! One connection: `hello`, then commands, heartbeats and the end. Sends are pipelined; all else is taken one after another.
+//! One connection: `hello`, then commands, heartbeats and the end. Sends are pipelined; all else is taken one after another,
+//! beside everything that goes on.
 //! What is due when is decided by the application's `Session`; here it is carried out on a socket.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -13,7 +15,7 @@ use actix_web::web::Data;
 use actix_ws::{AggregatedMessage, ProtocolError};
 use futures::{
     FutureExt, StreamExt,
-    future::{FusedFuture, LocalBoxFuture},
+    future::{Fuse, FusedFuture, LocalBoxFuture},
     stream::FuturesUnordered,
 };
 use parlance_application::{
@@ -26,20 +28,21 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
     Worker,
+    commands::Reply,
     hub::Socket,
-    protocol::{self, Command, CommandId, Hello, HelloWorkspace, Limits, Unreadable, Welcome},
+    protocol::{
+        self, Command, CommandId, Hello, HelloWorkspace, Kind, Limits, Unreadable, Welcome,
+    },
     wire::{INBOUND_LIMIT, Inbound, Outbound, text_frame},
 };
-use crate::error::face;
+use crate::{error::face, number::Number};
 
 /// How long the peer may take to answer a close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Commands that wait for a replay to end.
+/// Commands that wait for the replay, or for the one before them.
 const HELD: usize = 64;
 /// The most cursors in one `hello`.
 const CURSORS: usize = 1_000;
-
-pub(super) type Reply = (CommandId, Result<Frame>);
 
 /// A connection.
 pub(super) struct Connection {
@@ -108,7 +111,7 @@ impl Connection {
                     Incoming::End => return None,
                 },
             };
-            if command.kind != "hello" {
+            if command.kind != Kind::Hello {
                 self.answer(&command.id, Err(Unauthenticated::Missing.into()));
                 continue;
             }
@@ -136,12 +139,12 @@ impl Connection {
             (None, Some(caller)) => caller.claims(),
             (None, None) => return Err(Unauthenticated::Missing.into()),
         };
-        let resume = hello.resume.map(|r| Resume { epoch: r.epoch, cursors: r.cursors });
+        let resume = hello.resume.map(resumed).transpose()?;
         let (id, heard_at) = (self.socket.id, self.heard_at.clone());
         let opened = self.app.hello.open(&claims, id, heard_at, resume.as_ref()).await?;
         self.outbound.welcome(text_frame(self.welcome(&command.id, &opened).bytes()));
         self.app.hello.attach(id, &opened).await;
-        self.session.opened(Instant::now(), self.expires_in(&opened.caller));
+        self.session.opened(Instant::now(), lasts(&self.app, &opened.caller));
         self.caller = Some(opened.caller);
         Ok(opened.catch_up)
     }
@@ -151,7 +154,7 @@ impl Connection {
         let welcome = Welcome {
             session_id: caller.session_id,
             user: &caller.account,
-            token_expires_in_ms: millis(self.expires_in(caller)),
+            token_expires_in_ms: millis(lasts(&self.app, caller)),
             heartbeat_ms: millis(HEARTBEAT),
             epoch: &snapshot.epoch,
             limits: Limits {
@@ -175,11 +178,19 @@ impl Connection {
     async fn serve(&mut self, inbound: &mut Inbound, catch_up: CatchUp) {
         let mut sends: FuturesUnordered<LocalBoxFuture<'static, Reply>> = FuturesUnordered::new();
         let mut catch_up = Box::pin(self.catch_up(catch_up)).fuse();
-        // Answers come behind the replay, but for those to sends.
-        let mut held = Vec::new();
+        // All but sends: one after another, and behind the replay.
+        let mut running: Fuse<LocalBoxFuture<'static, Reply>> = Fuse::terminated();
+        let mut held = VecDeque::new();
         loop {
             // Whoever does not take the answers is not asked for more questions.
             let room = self.outbound.has_room();
+            if room && catch_up.is_terminated() && running.is_terminated() {
+                match held.pop_front() {
+                    Some(command) => running = self.carry_out(command).fuse(),
+                    // An idle connection keeps no room for them.
+                    None => held = VecDeque::new(),
+                }
+            }
             tokio::select! {
                 () = self.outbound.ended() => return,
                 () = sleep_until(self.session.deadline()) => {
@@ -187,44 +198,41 @@ impl Connection {
                         return;
                     }
                 }
-                () = &mut catch_up, if !catch_up.is_terminated() => {
-                    for command in std::mem::take(&mut held) {
-                        Box::pin(self.carry_out(&command)).await;
-                    }
-                }
-                Some((id, reply)) = sends.next(), if !sends.is_empty() => {
+                () = &mut catch_up, if !catch_up.is_terminated() => {}
+                reply = &mut running, if !running.is_terminated() => self.settle(reply),
+                Some(reply) = sends.next(), if !sends.is_empty() => {
                     self.session.send_answered();
-                    self.answer(&id, reply);
+                    self.settle(reply);
                 }
                 () = self.outbound.drained(), if !room => {}
                 message = inbound.next(), if room && held.len() < HELD && self.session.may_read() => {
-                    let command = match self.read(message) {
-                        Incoming::Command(command) => command,
-                        Incoming::Nothing => continue,
-                        Incoming::End => return,
-                    };
-                    if command.kind == "message.send" {
-                        self.session.send_begun();
-                        sends.push(self.send(command));
-                    } else if catch_up.is_terminated() {
-                        Box::pin(self.carry_out(&command)).await;
-                    } else {
-                        held.push(command);
+                    match self.read(message) {
+                        Incoming::Command(command) if command.kind == Kind::Send => {
+                            self.session.send_begun();
+                            sends.push(self.send(command));
+                        }
+                        Incoming::Command(command) => held.push_back(command),
+                        Incoming::Nothing => {}
+                        Incoming::End => break,
                     }
                 }
             }
         }
+        // What a client has said before it went is done all the same: its last words may be how far it has read.
+        if !running.is_terminated() {
+            running.await;
+        }
+        for command in held {
+            self.carry_out(command).await;
+        }
     }
 
-    async fn carry_out(&mut self, command: &Command) {
-        let reply = self.command(command).await;
-        if command.kind == "auth.refresh"
-            && reply.is_ok()
-            && let Some(caller) = &self.caller
-        {
-            self.session.renewed(Instant::now(), self.expires_in(caller));
+    fn settle(&mut self, reply: Reply) {
+        if let Some(caller) = reply.renewed {
+            self.session.renewed(Instant::now(), lasts(&self.app, &caller));
+            self.caller = Some(caller);
         }
-        self.answer(&command.id, reply);
+        self.answer(&reply.id, reply.answer);
     }
 
     /// Replays what was missed, as the socket drains.
@@ -301,12 +309,23 @@ impl Connection {
     fn push(&self, frame: &Frame) {
         self.outbound.answer(text_frame(frame.bytes()));
     }
+}
 
-    pub(super) fn expires_in(&self, caller: &Caller) -> Duration {
-        caller.expires_at.since(self.app.ambient.now())
-    }
+/// Which of what it has missed a client says that it holds.
+fn resumed(resume: protocol::Resume) -> Result<Resume> {
+    let cursor = |(id, rev): (_, Number)| Ok((id, rev.within("resume.cursors")?));
+    let cursors = resume.cursors.into_iter().map(cursor).collect::<Result<_>>()?;
+    Ok(Resume { epoch: resume.epoch, cursors })
+}
+
+/// How long a caller's token is good for.
+pub(super) fn lasts(app: &App, caller: &Caller) -> Duration {
+    caller.expires_at.since(app.ambient.now())
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use parlance_application::{Error, live::Frame};
 use parlance_domain::{Account, ConversationId, MessageId, Role, SessionId, Summary, WorkspaceId};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IntoDeserializer as _, value},
+};
 use serde_json::value::RawValue;
 
-use crate::{error::SocketError, extract::parse};
+use crate::{error::SocketError, extract::parse, number::Number};
 
 /// The client's own id of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,25 +23,38 @@ pub(super) enum CommandId {
 /// A command as it came: its data is parsed when its type is known.
 pub(super) struct Command {
     pub(super) id: CommandId,
-    pub(super) kind: String,
+    pub(super) kind: Kind,
     data: Option<Box<RawValue>>,
 }
 
-/// The types of all commands.
-const TYPES: [&str; 12] = [
-    "hello",
-    "ping",
-    "auth.refresh",
-    "message.send",
-    "message.edit",
-    "message.delete",
-    "reaction.add",
-    "reaction.remove",
-    "typing.start",
-    "typing.stop",
-    "read.mark",
-    "sync",
-];
+/// What a command asks for, under the name of its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum Kind {
+    #[serde(rename = "hello")]
+    Hello,
+    #[serde(rename = "ping")]
+    Ping,
+    #[serde(rename = "auth.refresh")]
+    Renew,
+    #[serde(rename = "message.send")]
+    Send,
+    #[serde(rename = "message.edit")]
+    Edit,
+    #[serde(rename = "message.delete")]
+    Delete,
+    #[serde(rename = "reaction.add")]
+    React,
+    #[serde(rename = "reaction.remove")]
+    Unreact,
+    #[serde(rename = "typing.start")]
+    StartTyping,
+    #[serde(rename = "typing.stop")]
+    StopTyping,
+    #[serde(rename = "read.mark")]
+    MarkRead,
+    #[serde(rename = "sync")]
+    Sync,
+}
 
 /// A frame that is no command.
 pub(super) struct Unreadable {
@@ -85,7 +101,7 @@ pub(super) struct Client {
 #[serde(deny_unknown_fields)]
 pub(super) struct Resume {
     pub(super) epoch: String,
-    pub(super) cursors: HashMap<ConversationId, u64>,
+    pub(super) cursors: HashMap<ConversationId, Number>,
 }
 
 #[derive(Deserialize)]
@@ -137,14 +153,14 @@ pub(super) struct Place {
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadMark {
     pub(super) conversation_id: ConversationId,
-    pub(super) seq: u64,
+    pub(super) seq: Number,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sync {
     pub(super) conversation_id: ConversationId,
-    pub(super) from_rev: u64,
+    pub(super) from_rev: Number,
 }
 
 /// The reply to `hello`.
@@ -177,32 +193,41 @@ pub(super) struct HelloWorkspace<'a> {
     pub(super) role: Role,
 }
 
+impl Kind {
+    /// None for a type that is not known here.
+    fn of(name: &str) -> Option<Self> {
+        let name: value::StrDeserializer<'_, value::Error> = name.into_deserializer();
+        Self::deserialize(name).ok()
+    }
+}
+
 impl Command {
     /// Reads a frame.
     pub(super) fn read(frame: &[u8]) -> Result<Self, Unreadable> {
-        let envelope: Result<Envelope, Error> = parse(frame);
-        envelope.map(|Envelope { r#type, id, data }| Self { id, kind: r#type, data }).map_err(
-            |error| {
-                let glimpse = parse::<Glimpse>(frame).unwrap_or_default();
-                let id = glimpse.id.and_then(|id| serde_json::from_value(id).ok());
-                let kind = glimpse.r#type.as_ref().and_then(serde_json::Value::as_str);
-                let garbage = kind.is_none();
-                // What a command that is not known here has in its envelope is not known either.
-                let unknown = kind.filter(|kind| !TYPES.contains(kind));
-                let error = unknown.map_or(error, unknown_type);
-                Unreadable { id, error, garbage }
-            },
-        )
+        let command = parse(frame).and_then(|Envelope { r#type, id, data }| {
+            let kind = Kind::of(&r#type).ok_or_else(|| unknown_type(&r#type))?;
+            Ok(Self { id, kind, data })
+        });
+        command.map_err(|error| {
+            let glimpse = parse::<Glimpse>(frame).unwrap_or_default();
+            let id = glimpse.id.and_then(|id| serde_json::from_value(id).ok());
+            let kind = glimpse.r#type.as_ref().and_then(serde_json::Value::as_str);
+            let garbage = kind.is_none();
+            // What a command that is not known here has in its envelope is not known either.
+            let unknown = kind.filter(|kind| Kind::of(kind).is_none());
+            let error = unknown.map_or(error, unknown_type);
+            Unreadable { id, error, garbage }
+        })
     }
 
-    /// Reads the data of a command whose type is known. Absent data is an empty object.
+    /// Reads the data. Absent data is an empty object.
     pub(super) fn data<T: DeserializeOwned>(&self) -> Result<T, Error> {
         parse(self.data.as_ref().map_or("{}", |data| data.get()).as_bytes())
     }
 }
 
 /// The refusal of a type that is not known here.
-pub(super) fn unknown_type(kind: &str) -> Error {
+fn unknown_type(kind: &str) -> Error {
     Error::UnknownType(kind.chars().take(64).collect())
 }
 
@@ -251,6 +276,7 @@ mod tests {
         assert_eq!(unreadable("hello"), (None, true));
         assert_eq!(unreadable(r#"["ping",2]"#), (None, true));
         assert_eq!(unreadable(r#"{"id":3}"#), (Some(CommandId::Number(3)), true));
+        assert!(unreadable(r#"{"type":{"ping":null},"id":3}"#).1);
         assert_eq!(unreadable(r#"{"type":"ping"}"#), (None, false));
         assert_eq!(unreadable(r#"{"type":"ping","id":1.5}"#), (None, false));
         assert_eq!(
@@ -262,6 +288,7 @@ mod tests {
     #[test]
     fn a_newer_command_is_of_an_unknown_type_whatever_its_envelope() {
         for (frame, newer) in [
+            (r#"{"type":"zzz.new","id":2}"#, true),
             (r#"{"type":"zzz.new","id":2,"trace":"abc"}"#, true),
             (r#"{"type":"zzz.new"}"#, true),
             (r#"{"type":"sync","id":2,"trace":"abc"}"#, false),

@@ -1,5 +1,5 @@
 use actix_web::{
-    HttpRequest, HttpResponse,
+    Error as ActixError, HttpRequest, HttpResponse,
     http::header,
     web::{Data, Payload},
 };
@@ -20,18 +20,18 @@ pub(crate) async fn upgrade(
     app: Data<App>,
     node: Data<Node>,
     worker: Data<Worker>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<HttpResponse, ActixError> {
     if let Some(origin) = request.headers().get(header::ORIGIN)
         && !origin.to_str().is_ok_and(|origin| node.allows_origin(origin))
     {
-        return Err(Error::Forbidden("this origin is not allowed").into());
+        return Err(ApiError(Error::Forbidden("this origin is not allowed")).into());
     }
     let caller = match bearer(&request) {
-        Some(caller) => Some(caller.await?),
+        Some(caller) => Some(caller.await.map_err(ApiError)?),
         None => None,
     };
-    let accepted = wire::accept(&request, payload)
-        .map_err(|error| Error::BadRequest(format!("not a WebSocket handshake: {error}")))?;
+    // A refusal says by a header, too, which version of the protocol is spoken here.
+    let accepted = wire::accept(&request, payload)?;
     Ok(accepted.then(|mut inbound, outbound| {
         let mut connection = Connection::new(app, &worker, caller, outbound);
         Box::pin(async move { connection.run(&mut inbound).await })

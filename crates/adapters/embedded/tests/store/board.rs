@@ -85,7 +85,7 @@ async fn the_dead_of_the_first_schema_can_be_retried() {
     drop(store);
     let conn = rusqlite::Connection::open(dir.path().join("parlance.db")).expect("opens");
     conn.execute_batch(
-        "DROP TABLE job_minutes; DROP INDEX jobs_dead; DROP INDEX jobs_done; \
+        "DROP INDEX outbox_due; DROP TABLE job_minutes; DROP INDEX jobs_dead; DROP INDEX jobs_done; \
          ALTER TABLE jobs ADD COLUMN error TEXT; UPDATE jobs SET error = errors ->> 0; \
          ALTER TABLE jobs DROP COLUMN errors; ALTER TABLE jobs DROP COLUMN started_at; \
          CREATE INDEX jobs_dead ON jobs (n) WHERE state = 'dead'; \

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
-use parlance_application::ports::{JobQueue, Verdict, store::Outbox};
+use parlance_application::ports::{JobBoard, JobQueue, JobState, Verdict, store::Outbox};
 use parlance_domain::{JobId, Timestamp};
+use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use crate::world::*;
@@ -59,4 +60,67 @@ async fn the_outbox_keeps_a_job_until_it_has_ended() {
     assert!(store.is_unfinished(jobs[0].id).await.expect("reads"));
     store.finish(jobs[0].id).await.expect("finishes");
     assert!(!store.is_unfinished(jobs[0].id).await.expect("reads"));
+}
+
+/// What another version of the program might have written.
+const STRANGE: &str = r#"{"kind":"tomorrows_mail"}"#;
+
+/// Gives rows of a table another task.
+fn rewrite(world: &World, table: &str, jobs: &[u128], task: &str) {
+    let conn = Connection::open(world.dir.path().join("parlance.db")).expect("opens");
+    for n in jobs {
+        let update = format!("UPDATE {table} SET task = ?2 WHERE id = ?1");
+        let updated = conn.execute(&update, params![Uuid::from_u128(*n), task]);
+        assert_eq!(updated.expect("updates"), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_holds_no_other_back() {
+    let world = world().await;
+    let store = &world.store;
+    rewrite(&world, "outbox", &[1], STRANGE);
+    rewrite(&world, "outbox", &[2], "{");
+    let jobs = store.take_unfinished(1, at(0), at(10)).await.expect("takes");
+    assert_eq!(jobs.len(), 1);
+    assert!(!jobs.contains(&job(1, ADA)) && !jobs.contains(&job(2, BOB)), "{jobs:?}");
+    assert!(store.is_unfinished(job(1, ADA).id).await.expect("reads"));
+    // Looked at again when those are that were handed on.
+    let task = serde_json::to_string(&job(1, ADA).task).expect("JSON");
+    rewrite(&world, "outbox", &[1], &task);
+    assert_eq!(store.take_unfinished(9, at(10), at(11)).await.expect("takes"), []);
+    let jobs = store.take_unfinished(1, at(11), at(12)).await.expect("takes");
+    assert_eq!(jobs, [job(1, ADA)]);
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_read_waits_a_minute_and_holds_no_other_up() {
+    let world = world().await;
+    let store = &world.store;
+    let all = [job(1, ADA), job(2, BOB), job(3, ADA), job(4, BOB)];
+    store.add(all.to_vec(), at(0)).await.expect("adds");
+    store.claim(1, at(0), LEASE).await.expect("claims");
+    rewrite(&world, "jobs", &[1, 2], STRANGE);
+    // The first one's lease has passed.
+    let claims = store.claim(1, at(30_000), LEASE).await.expect("claims");
+    assert_eq!(claims[0].job, all[2]);
+    let claims = store.claim(9, at(30_000), LEASE).await.expect("claims");
+    assert_eq!(claims[0].job, all[3]);
+    assert_eq!(store.depth().await.expect("counts"), (4, 0));
+    let shown = store.jobs(JobState::Delayed, 0, 9, at(30_000)).await.expect("lists");
+    assert!(shown.is_empty() && not_found(store.job(all[1].id, at(30_000)).await), "{shown:?}");
+    assert_eq!(store.counts(at(30_000)).await.expect("counts").delayed, 1);
+
+    for (n, known) in [(1, &all[0]), (2, &all[1])] {
+        let task = serde_json::to_string(&known.task).expect("JSON");
+        rewrite(&world, "jobs", &[n], &task);
+    }
+    for claim in claims {
+        store.settle(&claim, Verdict::Done, at(30_001)).await.expect("settles");
+    }
+    assert!(store.claim(1, at(59_999), LEASE).await.expect("claims").is_empty());
+    let claims = store.claim(9, at(90_000), LEASE).await.expect("claims");
+    let attempts: Vec<_> = claims.into_iter().map(|claim| (claim.job, claim.attempt)).collect();
+    assert_eq!(attempts[..2], [(all[2].clone(), 2), (all[0].clone(), 2)]);
+    assert_eq!(attempts[2..], [(all[1].clone(), 1)]);
 }

@@ -7,7 +7,7 @@ use parlance_application::ports::store::Changes;
 use parlance_domain::Timestamp;
 use parlance_testkit::Stage;
 
-use crate::world::fresh;
+use crate::world::{Database, fresh};
 
 /// A look goes back by this much.
 const OVERLAP: Duration = Duration::from_secs(10);
@@ -27,29 +27,46 @@ async fn a_look_goes_back_and_tells_nothing_from_before_that() {
     assert!(look.heads.is_empty() && look.admitted.is_empty() && look.workspaces.is_empty());
 }
 
-#[tokio::test]
-async fn many_changes_take_several_looks() {
-    let (store, database) = fresh().await;
-    let now = store.changes(None).await.expect("looks").until.as_millis();
-    let begin = now - 3_600_000;
-    let id = |n: i64| bson::Uuid::from_bytes(u128::to_be_bytes(n.unsigned_abs().into()));
-    let member = |(n, stamp): (i64, i64)| {
+/// Adds somebody to a conversation at each of these times, in milliseconds by the server's clock.
+async fn admit(database: &Database, stamps: impl Iterator<Item = i64>) {
+    let id = |n: u32| bson::Uuid::from_bytes(u128::to_be_bytes(n.into()));
+    let member = |(n, stamp)| {
         doc! {
-            "conversation_id": id(1),
+            "conversation_id": id(0),
             "user_id": id(n),
             "read_seq": 0_i64,
             "joined_at": DateTime::from_millis(0),
             "joined_stamp": DateTime::from_millis(stamp),
         }
     };
-    // The bound of 5,000 falls among those of one stamp; one more comes much later.
-    let stamps = (0..5_003).map(|n| (n, begin + n.min(4_990))).chain([(9_999, begin + 60_000)]);
     let members = database.raw().await.collection::<Document>("conversation_members");
-    members.insert_many(stamps.map(member)).await.expect("inserts");
+    members.insert_many((1..).zip(stamps).map(member)).await.expect("inserts");
+}
+
+#[tokio::test]
+async fn many_changes_take_several_looks() {
+    let (store, database) = fresh().await;
+    let now = store.changes(None).await.expect("looks").until.as_millis();
+    let begin = now - 3_600_000;
+    // The bound of 5,000 falls among those of one stamp; one more comes much later.
+    admit(&database, (0..5_003).map(|n| begin + n.min(4_990)).chain([begin + 60_000])).await;
 
     let look = store.changes(Some(Timestamp::from_millis(begin) + OVERLAP)).await.expect("looks");
     assert_eq!((look.admitted.len(), look.more), (5_003, true));
     let rest = store.changes(Some(look.until)).await.expect("looks");
     assert_eq!((rest.admitted.len(), rest.more), (1, false));
     assert!(rest.until.as_millis() >= now);
+}
+
+/// A next look would begin before them once more.
+#[tokio::test]
+async fn many_changes_of_the_last_seconds_are_one_look() {
+    let (store, database) = fresh().await;
+    let now = store.changes(None).await.expect("looks").until;
+    // As young when they are looked at, however long it takes to put them there.
+    let young = now.as_millis() + 60_000;
+    admit(&database, (0..5_500).map(|n| young + n / 2)).await;
+    let look = store.changes(Some(now)).await.expect("looks");
+    assert_eq!((look.admitted.len(), look.more), (5_500, false));
+    assert!((now..Timestamp::from_millis(young)).contains(&look.until), "{:?}", look.until);
 }

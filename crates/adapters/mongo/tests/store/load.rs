@@ -3,39 +3,105 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::future::join_all;
-use parlance_application::ports::store::Messages;
-use parlance_testkit::{Stage, client_msg_id};
+use parlance_application::ports::{
+    Ambient,
+    store::{Accounts, Changes, Messages},
+};
+use parlance_domain::{SessionId, UserId};
+use parlance_mongo::MongoStore;
+use parlance_testkit::{Stage, Team, client_msg_id};
 
 use crate::world::Database;
 
 const QUESTIONS: usize = 200;
 
+/// A store with few connections, and somebody who asks.
+struct Scene {
+    _database: Database,
+    store: MongoStore,
+    stage: Stage,
+    ada: UserId,
+    session: SessionId,
+    team: Team,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let mut database = Database::new();
+        database.uri.push_str("&maxPoolSize=4");
+        let store = database.store().await;
+        let stage = Stage::new(store.clone());
+        let (ada, session) = stage.sign_up("ada").await;
+        let team = stage.team(ada.id).await;
+        Self { _database: database, store, stage, ada: ada.id, session: session.id, team }
+    }
+
+    /// How many answers all who ask again and again have had while this is done.
+    async fn meanwhile(&self, ask: impl AsyncFn(usize), done: impl Future<Output = ()>) -> usize {
+        let (answered, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let questions = (0..QUESTIONS).map(async |n| {
+            while !over.load(Ordering::Relaxed) {
+                ask(n).await;
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let doing = async {
+            while answered.load(Ordering::Relaxed) < QUESTIONS {
+                tokio::task::yield_now().await;
+            }
+            let before = answered.load(Ordering::Relaxed);
+            done.await;
+            over.store(true, Ordering::Relaxed);
+            answered.load(Ordering::Relaxed) - before
+        };
+        tokio::join!(join_all(questions), doing).1
+    }
+
+    /// In a transaction.
+    async fn sent(&self, n: usize) {
+        let id = client_msg_id(&n.to_string());
+        let sent = self.store.sent(self.ada, self.team.general, &id).await;
+        assert_eq!(sent.expect("answers"), None);
+    }
+
+    /// Outside of one.
+    async fn owner(&self, _: usize) {
+        let owner = self.store.session_owner(self.session, self.stage.ambient.now()).await;
+        assert_eq!(owner.expect("answers").map(|owner| owner.id), Some(self.ada));
+    }
+
+    async fn write(&self) {
+        let draft = self.stage.draft(self.ada, "write", "hello");
+        let sent = self.store.append(self.team.general, vec![draft]).await;
+        sent.expect("appends").remove(0).expect("sends");
+    }
+}
+
+fn assert_ahead(meanwhile: usize) {
+    assert!(meanwhile < QUESTIONS / 4, "it took as long as {meanwhile} of them");
+}
+
 #[tokio::test]
 async fn a_write_does_not_wait_behind_all_that_is_read() {
-    let mut database = Database::new();
-    database.uri.push_str("&maxPoolSize=4");
-    let store = database.store().await;
-    let stage = Stage::new(store.clone());
-    let ada = stage.person("ada").await;
-    let team = stage.team(ada).await;
-    let (answered, written) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let questions = (0..QUESTIONS).map(async |n| {
-        let id = client_msg_id(&n.to_string());
-        while !written.load(Ordering::Relaxed) {
-            let sent = store.sent(ada, team.general, &id).await.expect("answers");
-            assert_eq!(sent, None);
-            answered.fetch_add(1, Ordering::Relaxed);
-        }
-    });
-    let write = async {
-        while answered.load(Ordering::Relaxed) < QUESTIONS {
-            tokio::task::yield_now().await;
-        }
-        let draft = stage.draft(ada, "write", "hello");
-        store.append(team.general, vec![draft]).await.expect("appends").remove(0).expect("sends");
-        written.store(true, Ordering::Relaxed);
-        answered.load(Ordering::Relaxed) - QUESTIONS
+    let scene = Scene::new().await;
+    assert_ahead(scene.meanwhile(async |n| scene.sent(n).await, scene.write()).await);
+}
+
+#[tokio::test]
+async fn nor_behind_all_that_is_asked_outside_of_transactions() {
+    let scene = Scene::new().await;
+    assert_ahead(scene.meanwhile(async |n| scene.owner(n).await, scene.write()).await);
+}
+
+/// Or a flood of reads would cut the node off.
+#[tokio::test]
+async fn nor_does_what_the_node_itself_asks() {
+    let scene = Scene::new().await;
+    let since = scene.store.changes(None).await.expect("looks").until;
+    let asks = async {
+        let look = scene.store.changes(Some(since)).await.expect("looks");
+        assert!(!look.heads.is_empty());
+        scene.store.ping().await.expect("writes");
     };
-    let (_, meanwhile) = tokio::join!(join_all(questions), write);
-    assert!(meanwhile < QUESTIONS / 4, "it took as long as {meanwhile} of them");
+    assert_ahead(scene.meanwhile(async |n| scene.owner(n).await, asks).await);
 }

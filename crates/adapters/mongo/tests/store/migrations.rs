@@ -3,11 +3,8 @@
 use bson::{DateTime, Document, doc};
 use futures::future::join_all;
 use mongodb::Collection;
-use parlance_application::{
-    Error,
-    ports::store::{Conversations, Outbox},
-};
-use parlance_domain::{JobId, UserId};
+use parlance_application::{Error, ports::store::Conversations};
+use parlance_domain::UserId;
 use parlance_mongo::{MongoStore, migrate};
 use parlance_testkit::TestAmbient;
 use uuid::Uuid;
@@ -120,17 +117,4 @@ async fn a_server_out_of_reach_is_unavailable() {
     assert!(matches!(outcome, Err(Error::Unavailable { .. })), "{outcome:?}");
     let nonsense = MongoStore::connect("nonsense", String::new(), TestAmbient::BEGIN, true).await;
     assert!(matches!(nonsense, Err(Error::Internal { .. })), "{nonsense:?}");
-}
-
-#[tokio::test]
-async fn what_cannot_be_read_is_a_defect() {
-    let database = Database::new();
-    let store = database.store().await;
-    let outbox = database.raw().await.collection::<Document>("outbox");
-    let id = Uuid::from_u128(7);
-    let job = doc! { "_id": bson::Uuid::from_bytes(id.into_bytes()), "task": "{", "dead": false };
-    outbox.insert_one(job).await.expect("inserts");
-    assert_eq!(store.is_unfinished(JobId(id)).await.ok(), Some(true));
-    let outcome = store.take_unfinished(1, TestAmbient::BEGIN, TestAmbient::BEGIN).await;
-    assert!(matches!(outcome, Err(Error::Internal { .. })), "{outcome:?}");
 }

@@ -1,9 +1,11 @@
 //! A database for each test, on the server that `PARLANCE_TEST_MONGODB_URI` names.
 
+use async_trait::async_trait;
+use bson::{DateTime, Document, doc};
 use mongodb::Client;
 use parlance_application::Result;
 use parlance_mongo::MongoStore;
-use parlance_testkit::TestAmbient;
+use parlance_testkit::{TestAmbient, contract::changes::Place};
 use uuid::Uuid;
 
 /// Where the tests' server is.
@@ -31,6 +33,19 @@ impl Database {
         Self { uri: format!("{scheme}://{hosts}/{name}?{query}"), name }
     }
 
+    /// Where the server is: host and port.
+    pub(crate) fn server(&self) -> &str {
+        let rest = self.uri.split_once("://").map_or(&*self.uri, |(_, rest)| rest);
+        rest.split(['/', ',']).next().unwrap_or(rest)
+    }
+
+    /// A store in it, by another way to its server.
+    pub(crate) async fn by_way_of(&self, server: &str) -> MongoStore {
+        let uri = format!("mongodb://{server}/{}?directConnection=true", self.name);
+        let store = MongoStore::connect(&uri, "epoch".to_owned(), TestAmbient::BEGIN, true);
+        store.await.expect("connects")
+    }
+
     /// A store in it.
     pub(crate) async fn store(&self) -> MongoStore {
         self.connect("epoch", true).await.expect("connects")
@@ -43,6 +58,28 @@ impl Database {
     /// Past the store.
     pub(crate) async fn raw(&self) -> mongodb::Database {
         Client::with_uri_str(&self.uri).await.expect("connects").database(&self.name)
+    }
+}
+
+/// The collections with stamps of the server's clock, and the stamps' fields.
+const STAMPED: [(&str, &str); 5] = [
+    ("conversations", "changed_at"),
+    ("conversation_members", "joined_stamp"),
+    ("conversation_members", "read_stamp"),
+    ("workspaces", "changed_at"),
+    ("traces", "changed_at"),
+];
+
+#[async_trait]
+impl Place for Database {
+    async fn age(&self) {
+        let raw = self.raw().await;
+        for (collection, stamp) in STAMPED {
+            let (has, old) = (doc! { "$exists": true }, DateTime::from_millis(0));
+            let all = raw.collection::<Document>(collection);
+            let aged = all.update_many(doc! { stamp: has }, doc! { "$set": { stamp: old } }).await;
+            aged.expect("updates");
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use parlance_application::ports::Claim;
 use parlance_domain::JobId;
 use tokio::{task::AbortHandle, time::Instant};
 
-use super::{Fetched, Server, millis, session::Workers};
+use super::{Server, millis, session::Workers};
 
 /// How long after its lease a claim may still be settled, unless somebody else has taken it.
 const GRACE: Duration = Duration::from_mins(1);
@@ -29,6 +29,16 @@ pub(super) struct HeldJob {
 }
 
 impl HeldJob {
+    /// Of a lock that was taken with `token`.
+    pub(super) fn new(
+        inner: bullmq::Job,
+        token: String,
+        until: Instant,
+        workers: Arc<Workers>,
+    ) -> Self {
+        Self { inner, token, until, workers }
+    }
+
     /// What its lock was taken with.
     pub(super) fn token(&self) -> &str {
         &self.token
@@ -47,9 +57,7 @@ impl Held {
         self.jobs().len()
     }
 
-    pub(super) fn take(&self, fetched: Fetched, until: Instant) -> Claim {
-        let Fetched { claim, inner, token, workers } = fetched;
-        let job = HeldJob { inner, token, until, workers };
+    pub(super) fn take(&self, claim: Claim, job: HeldJob) -> Claim {
         self.jobs().insert((claim.job.id, claim.attempt), job);
         claim
     }

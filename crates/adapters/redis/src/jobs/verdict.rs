@@ -31,8 +31,11 @@ const LOST: [i64; 4] = [
 /// The most old jobs that go at a time.
 const TRIM: usize = 100;
 
-/// `BullMQ` leaves the history of errors to its clients, so this is ours: the error goes where its tools look for it.
-/// Answers the server's time in ms, or 0 if the job is no longer this worker's.
+/// How long a job is put off that this program does not know.
+const STRANGE: Duration = Duration::from_mins(1);
+
+/// `BullMQ` leaves the history of errors to its clients, so this is ours: the error goes where its tools look for it, and one
+/// of the job's numbers is changed with it. Answers the server's time in ms, or 0 if the job is no longer this worker's.
 static NOTE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -43,12 +46,19 @@ if known and type(kept) == 'table' then errors = kept end
 errors[#errors + 1] = ARGV[2]
 while #errors > tonumber(ARGV[3]) do table.remove(errors, 1) end
 redis.call('HSET', KEYS[1], 'failedReason', ARGV[2], 'stacktrace', cjson.encode(errors))
-if ARGV[4] == '1' then redis.call('HINCRBY', KEYS[1], 'atm', 1) end
+redis.call('HINCRBY', KEYS[1], ARGV[4], ARGV[5])
 local now = redis.call('TIME')
 return now[1] * 1000 + math.floor(now[2] / 1000)
 ",
     )
 });
+
+/// What noting an error changes of a job: attempts that are over, or attempts begun.
+type Change = (&'static str, i8);
+const ATTEMPTED: Change = ("atm", 1);
+/// The move to the failed jobs counts the attempt itself.
+const LEFT_TO_THE_MOVE: Change = ("atm", 0);
+const NOT_BEGUN: Change = ("ats", -1);
 
 #[derive(Clone, Copy)]
 enum End {
@@ -101,30 +111,53 @@ impl Server {
             }
             Verdict::Dead { error } => {
                 let error = shortened(error);
-                // The move to the failed jobs counts the attempt.
-                if self.note(held, error, false).await? == 0 {
+                if self.note(held, error, LEFT_TO_THE_MOVE).await? == 0 {
                     return Ok(None);
                 }
                 self.try_worker(&workers, held.inner.move_to_failed(error)).await?;
                 Ok(Some(End::Dead))
             }
             Verdict::Retry { error, at: again } => {
-                let now = self.note(held, shortened(error), true).await?;
-                if now == 0 {
-                    return Ok(None);
-                }
-                let due = now.saturating_add(super::millis(again.since(at)));
-                self.try_worker(&workers, held.inner.move_to_delayed(due)).await?;
+                self.delay(held, error, ATTEMPTED, again.since(at)).await?;
                 Ok(None)
             }
         }
     }
 
-    async fn note(&self, held: &HeldJob, error: &str, count: bool) -> Result<u64, BullError> {
+    /// Leaves a job that this program does not know to one that does. It was no attempt.
+    pub(super) async fn put_off(&self, job: &HeldJob, why: &str) -> Result<()> {
+        match self.delay(job, why, NOT_BEGUN, STRANGE).await {
+            Err(BullError::Script { code, .. }) if LOST.contains(&code) => Ok(()),
+            outcome => outcome.map_err(|error| port_error(&error)),
+        }
+    }
+
+    /// Does nothing to a job that is no longer this worker's.
+    async fn delay(
+        &self,
+        held: &HeldJob,
+        error: &str,
+        change: Change,
+        by: Duration,
+    ) -> Result<(), BullError> {
+        let now = self.note(held, shortened(error), change).await?;
+        if now == 0 {
+            return Ok(());
+        }
+        let due = now.saturating_add(super::millis(by));
+        self.try_worker(&held.workers, held.inner.move_to_delayed(due)).await
+    }
+
+    async fn note(
+        &self,
+        held: &HeldJob,
+        error: &str,
+        (number, by): Change,
+    ) -> Result<u64, BullError> {
         let queue = self.queue().await.map_err(|_| BullError::ConnectionClosed)?;
         let mut connection = queue.connection().connection();
         let mut script = NOTE.key(queue.keys().job_key(held.inner.id()));
-        script.arg(held.token()).arg(error).arg(ERRORS).arg(u8::from(count));
+        script.arg(held.token()).arg(error).arg(ERRORS).arg(number).arg(by);
         let noted = async { Ok(script.invoke_async(&mut connection).await?) };
         self.try_queue(&queue, noted).await
     }

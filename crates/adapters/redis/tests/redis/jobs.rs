@@ -197,6 +197,40 @@ async fn what_is_no_job_of_ours_is_dead() {
     assert_eq!(shown, [], "it is not ours to show");
 }
 
+/// While two versions of the program are running.
+#[tokio::test]
+async fn a_job_of_another_version_is_left_for_it() {
+    let prefix = unique();
+    let jobs = RedisJobs::connect(&url(), quick(&prefix, "one")).expect("a URL");
+    jobs.add(vec![job(1), job(2), job(3)], AT).await.expect("adds");
+    let queue = bull(&prefix).await;
+    let get = async |n| {
+        let found = queue.get_job(&job(n).id.to_string()).await.expect("answers");
+        found.expect("a job")
+    };
+    for n in [1, 2] {
+        let strange = serde_json::json!({ "id": job(n).id, "task": { "kind": "tomorrows_mail" } });
+        get(n).await.update_data(strange).await.expect("updates");
+    }
+    assert_eq!(claim(&jobs).await.job, job(3));
+    let counts = jobs.counts(AT).await.expect("answers");
+    assert_eq!((counts.delayed, counts.active, counts.dead), (2, 1, 0));
+    let put_off = get(1).await;
+    assert_eq!((put_off.attempts_started(), put_off.attempts_made()), (0, 0));
+    assert!(put_off.failed_reason().contains("tomorrows_mail"), "{}", put_off.failed_reason());
+    let delay = jobs.jobs(JobState::Delayed, 0, 9, AT).await.expect("answers");
+    assert_eq!(delay, [], "it cannot be shown");
+
+    // For whoever knows it, it is as it was.
+    let known = serde_json::to_value(job(1)).expect("JSON");
+    get(1).await.update_data(known).await.expect("updates");
+    let view = jobs.job(job(1).id, AT).await.expect("is known");
+    let (due, begun) = (view.run_at.expect("a time"), view.started_at.expect("a time"));
+    assert!((55..=65).contains(&due.since(begun).as_secs()), "{view:?}");
+    jobs.promote(job(1).id, AT).await.expect("promotes");
+    assert_eq!(claim(&jobs).await, Claim { job: job(1), attempt: 1 });
+}
+
 async fn bull(prefix: &str) -> Queue {
     let connection = RedisConnectionOptions::default().url(url());
     let options = QueueOptions::default().connection(connection).prefix(prefix);

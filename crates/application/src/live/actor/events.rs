@@ -41,7 +41,6 @@ impl Actor {
             | Event::WorkspaceJoined { .. }
             | Event::WorkspaceLeft { .. }
             | Event::Workspace { .. }
-            | Event::User { .. }
             | Event::Read { .. } => self.state_event(event).await,
         }
     }

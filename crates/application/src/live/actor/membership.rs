@@ -150,7 +150,8 @@ impl Actor {
         let access_rev = self.access(have.access_rev);
         let feed = self.feeds.entry(conversation).or_insert_with(|| {
             self.wanted.push(Topic::Conversation(conversation));
-            Feed::new(have.rev, access_rev, self.sharing.nobody())
+            self.feeds_begun += 1;
+            Feed::new(have.rev, access_rev, self.sharing.nobody()).numbered(self.feeds_begun)
         });
         let steps = feed.join(id, have.rev, access_rev);
         self.carry_out(conversation, steps).await;

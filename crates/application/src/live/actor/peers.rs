@@ -98,18 +98,23 @@ impl Actor {
         let users = feed.members().filter_map(|id| self.connections.get(id).map(|c| c.user_id));
         let asked: Vec<UserId> = users.collect::<HashSet<_>>().into_iter().collect();
         let (changes, live) = (peers.changes.clone(), self.live.clone());
+        let feed = feed.number();
         self.tasks.spawn(async move {
             let readers = changes.readers(conversation, asked.clone()).await;
-            live.input(Input::Checked { conversation, asked, readers }).await;
+            live.input(Input::Checked { conversation, feed, asked, readers }).await;
         });
     }
 
     pub(super) async fn checked(
         &mut self,
         conversation_id: ConversationId,
+        asking: u64,
         asked: Vec<UserId>,
         readers: Result<Option<Readers>>,
     ) {
+        let feed = self.feeds.get_mut(&conversation_id);
+        // Of whoever listens by now it may say nothing. They ask for themselves.
+        let Some(feed) = feed.filter(|feed| feed.number() == asking) else { return };
         let readers = match readers {
             Ok(Some(readers)) => readers,
             Ok(None) => {
@@ -118,10 +123,7 @@ impl Actor {
             }
             Err(error) => {
                 tracing::warn!(%error, conversation = %conversation_id, "who may read could not be checked yet");
-                if let Some(feed) = self.feeds.get_mut(&conversation_id) {
-                    feed.unchecked();
-                }
-                return;
+                return feed.unchecked();
             }
         };
         let still: HashSet<UserId> = readers.users.into_iter().collect();

@@ -200,9 +200,6 @@ impl Actor {
                 let may_hear = |user, number| hearers.may_hear_of_workspace(id, user, number);
                 self.tell_those(members, Scope::Workspace(id), frame, may_hear).await;
             }
-            Event::User { user_id, frame } => {
-                let _ = self.tell_user(*user_id, Scope::User, frame, |_| true).await;
-            }
             Event::Read { user_id, conversation_id, read_seq, frame } => {
                 self.read_on(*user_id, *conversation_id, *read_seq, frame).await;
             }
@@ -301,9 +298,9 @@ impl Actor {
             }
             Waiting::Subject(Subject::Participant(id, _)) => self.is_listened_to(*id),
             Waiting::Event(event) => match &**event {
-                Event::Joined { user_id, .. }
-                | Event::User { user_id, .. }
-                | Event::Read { user_id, .. } => return is_here(*user_id),
+                Event::Joined { user_id, .. } | Event::Read { user_id, .. } => {
+                    return is_here(*user_id);
+                }
                 Event::Workspace { workspace_id: id, .. } => self.workspaces.contains_key(id),
                 Event::Conversation { conversation_id: id, .. } => self.is_listened_to(*id),
                 _ => true,

@@ -30,10 +30,12 @@ pub trait Accounts: Send + Sync {
     /// The same, by id; `NotFound` if there is none.
     async fn credentials_of(&self, user: UserId) -> Result<Credentials>;
 
-    /// Begins a session.
-    async fn open_session(&self, session: NewSession) -> Result<()>;
+    /// Begins a session of somebody whose password has been verified against this hash. `Unauthenticated` if it is another one
+    /// by now: who has changed it has ended what was begun with the old one.
+    async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()>;
 
-    /// Replaces a refresh token by its successor, or finds out why not. A reused token ends its session in the same step.
+    /// Replaces a refresh token by its successor, or finds out why not. A reused token ends its session in the same step; one
+    /// that is more than [`KEPT_TOKENS`] older than the present one may be unknown.
     async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation>;
 
     /// Whose session it is, if it still lives at `at`.
@@ -49,14 +51,10 @@ pub trait Accounts: Send + Sync {
     /// Changes what others see; tells where they see it.
     async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed>;
 
-    /// Changes the password and ends every session but `keep`; returns those that it ended, and the count with them.
-    async fn change_password(
-        &self,
-        user: UserId,
-        password: PasswordHash,
-        keep: SessionId,
-        at: Timestamp,
-    ) -> Result<EndedSessions>;
+    /// Changes the password and ends every session but one; returns those that it ended, and the count with them.
+    /// `Unauthenticated` if the verified hash is not the present one any more, or the session to keep has ended: somebody else
+    /// has changed it first.
+    async fn change_password(&self, change: NewPassword) -> Result<EndedSessions>;
 
     /// Of `ids`, those that `viewer` shares a workspace with or can read a message of, and `viewer` itself.
     async fn people(&self, viewer: UserId, ids: Vec<UserId>) -> Result<Vec<User>>;
@@ -94,6 +92,24 @@ pub struct NewSession {
     /// When it ends unless refreshed.
     pub expires_at: Timestamp,
 }
+
+/// A password in another one's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPassword {
+    /// Whose.
+    pub user: UserId,
+    /// The hash that the present password was verified against.
+    pub verified: PasswordHash,
+    /// The new password's.
+    pub password: PasswordHash,
+    /// The session that goes on.
+    pub keep: SessionId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// So many refresh tokens of a session are told from those that never were: a month of them, at one each quarter of an hour.
+pub const KEPT_TOKENS: u64 = 3_000;
 
 /// Sessions that have ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use parlance_application::ports::store::{Changes, Head, Look, Readers, Store};
 use parlance_domain::{ConversationId, Timestamp, UserId, WorkspaceId};
 
@@ -11,12 +12,27 @@ pub struct SharedStage {
     pub stage: Stage,
     /// What is looked at.
     pub changes: Arc<dyn Changes>,
+    place: Box<dyn Place>,
+}
+
+/// Where a store is, for as long as this is held.
+#[async_trait]
+pub trait Place: Send + Sync {
+    /// Puts all stamps that looks go by far back: what has one now that a look finds got it by what happens next.
+    async fn age(&self);
+}
+
+/// Of a store that is nowhere else, and whose looks go by counts.
+#[async_trait]
+impl Place for () {
+    async fn age(&self) {}
 }
 
 impl SharedStage {
     /// Sets up around a fresh store.
-    pub fn new(store: impl Store + Changes + Clone + 'static) -> Self {
-        Self { changes: Arc::new(store.clone()), stage: Stage::new(store) }
+    pub fn new(store: impl Store + Changes + Clone + 'static, place: impl Place + 'static) -> Self {
+        let (changes, place) = (Arc::new(store.clone()), Box::new(place));
+        Self { changes, stage: Stage::new(store), place }
     }
 
     /// A workspace of an admin with a member in it.
@@ -45,8 +61,9 @@ impl SharedStage {
         all
     }
 
-    /// What the first look after a change tells.
+    /// What the first look after a change tells, of nothing that was before it.
     pub(super) async fn after<T>(&self, change: impl Future<Output = T>) -> (Look, T) {
+        self.place.age().await;
         let since = self.now().await;
         let done = change.await;
         (self.look(since).await, done)

@@ -183,8 +183,8 @@ macro_rules! state_events_contract {
             $(
                 #[tokio::test]
                 async fn $case() {
-                    let (store, _guard) = $make;
-                    let shared = $crate::contract::changes::SharedStage::new(store);
+                    let (store, place) = $make;
+                    let shared = $crate::contract::changes::SharedStage::new(store, place);
                     $crate::contract::changes::state_events::$case(&shared).await;
                 }
             )*

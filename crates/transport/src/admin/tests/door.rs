@@ -133,7 +133,7 @@ async fn only_admins_sign_in() {
             }))
         },
     );
-    scene.store.expect_open_session().times(1).returning(|_| Ok(()));
+    scene.store.expect_open_session().times(1).returning(|_, _| Ok(()));
     let elsewhere = form("ada@example.org", "right").insert_header((header::ORIGIN, "null"));
     let requests = [
         form("Ada@Example.org", "right"),
@@ -155,6 +155,16 @@ async fn only_admins_sign_in() {
     }
     assert!(String::from_utf8_lossy(&answers[1].body).contains("Wrong e-mail address or password"));
     answers[3].refused(StatusCode::FORBIDDEN, "forbidden");
+}
+
+#[actix_web::test]
+async fn a_form_is_a_form_and_of_a_bounded_length() {
+    let json = test::TestRequest::post().uri("/admin/sign-in").set_json("{}");
+    let requests = [json, form("ada@example.org", &"x".repeat(65_536))];
+    let answers = Scene::new().answers(requests).await;
+    answers[0].refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type");
+    answers[1].refused(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large");
+    assert_eq!(answers[1].json()["detail"], "the body is larger than 65536 bytes");
 }
 
 #[actix_web::test]

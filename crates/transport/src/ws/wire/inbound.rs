@@ -47,7 +47,7 @@ struct Fragments {
 
 impl Inbound {
     /// `early` is what had come with the handshake.
-    pub(super) fn new(early: BytesMut, socket: OwnedReadHalf) -> Self {
+    pub(in crate::ws) fn new(early: BytesMut, socket: OwnedReadHalf) -> Self {
         let codec = Codec::new().max_size(INBOUND_LIMIT);
         Self { socket, codec, unread: early, fragments: None, more: false, ended: false }
     }
@@ -131,12 +131,11 @@ impl Stream for Inbound {
     }
 }
 
-/// How long the payload is going to be of the frame that begins here, as far as its head has come (RFC 6455, section 5.2).
+/// How long the payload is going to be of the frame that begins here, if it says so in 64 bits and they have come (RFC 6455,
+/// section 5.2). In fewer none is too long.
 fn announced(unread: &[u8]) -> u64 {
+    const { assert!(INBOUND_LIMIT >= u16::MAX as usize) };
     match unread {
-        [_, length, high, low, ..] if length & 0x7f == 126 => {
-            u16::from_be_bytes([*high, *low]).into()
-        }
         [_, length, rest @ ..] if length & 0x7f == 127 => {
             rest.first_chunk().map_or(0, |length| u64::from_be_bytes(*length))
         }

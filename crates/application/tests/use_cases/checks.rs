@@ -1,0 +1,82 @@
+//! Who may read, asked of a store that takes its time.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parlance_application::{
+    Result,
+    ports::store::{Changes, Head, Look, Readers, State, Subject},
+};
+use parlance_domain::{ConversationId, SessionId, Timestamp, UserId, WorkspaceId};
+use parlance_testkit::{
+    mocks::{MockChanges, MockConversations},
+    socket,
+};
+use tokio::sync::Notify;
+
+use crate::peers::{HERE, changed, changes, nothing_new, quiet_scene, replays};
+
+/// Who may read is found out when it is asked, and its first answer comes when the test says so.
+struct Late {
+    rest: MockChanges,
+    asked: Arc<Notify>,
+    answered: Arc<Notify>,
+}
+
+#[async_trait]
+impl Changes for Late {
+    async fn changes(&self, since: Option<Timestamp>) -> Result<Look> {
+        self.rest.changes(since).await
+    }
+
+    async fn heads(&self, conversations: Vec<ConversationId>) -> Result<Vec<Head>> {
+        self.rest.heads(conversations).await
+    }
+
+    async fn readers(&self, of: ConversationId, users: Vec<UserId>) -> Result<Option<Readers>> {
+        let answer = self.rest.readers(of, users).await;
+        self.asked.notify_one();
+        self.answered.notified().await;
+        self.answered.notify_one();
+        answer
+    }
+
+    async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>> {
+        self.rest.ended_sessions(of).await
+    }
+
+    async fn session_rev(&self) -> Result<u64> {
+        self.rest.session_rev().await
+    }
+
+    async fn workspace_members(&self, of: WorkspaceId, users: Vec<UserId>) -> Result<Vec<UserId>> {
+        self.rest.workspace_members(of, users).await
+    }
+
+    async fn states(&self, of: Vec<Subject>) -> Result<Vec<(Subject, State)>> {
+        self.rest.states(of).await
+    }
+}
+
+/// Ada has gone by the time of the answer about her; Bob has come since, with a snapshot from before his removal.
+#[tokio::test(start_paused = true)]
+async fn an_answer_about_those_who_listened_before_says_nothing_of_others() {
+    let mut rest = changes();
+    rest.expect_changes().returning(|_| Ok(nothing_new()));
+    rest.expect_readers().once().returning(|_, users| Ok(Some(Readers { access_rev: 2, users })));
+    rest.expect_readers()
+        .once()
+        .returning(|_, _| Ok(Some(Readers { access_rev: 2, users: vec![] })));
+    let (asked, answered) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+    let late = Late { rest, asked: asked.clone(), answered: answered.clone() };
+    let scene = quiet_scene(late, MockConversations::new(), replays(6, 2)).await;
+    scene.node.live.unregister(socket(2)).await;
+    scene.says(changed(5, 2));
+    asked.notified().await;
+    scene.node.live.unregister(socket(1)).await;
+    scene.node.connect(socket(3), scene.bob, &[(HERE, 4)]).await;
+    scene.node.live.settle().await;
+    answered.notify_one();
+    scene.says(changed(6, 2));
+    scene.until(3, &["conversation.left"]).await;
+}

@@ -1,0 +1,109 @@
+//! The contract's integers.
+
+use std::fmt;
+
+use parlance_application::Error;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Unexpected, Visitor},
+};
+
+/// An integer of a request, of any size: one that is out of bounds is well typed all the same, and refused by its field's name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Number(u64);
+
+impl Number {
+    /// What every client can hold exactly.
+    const MAX: u64 = (1 << 53) - 1;
+    /// What stands for every number that is out of bounds, a negative one too.
+    const OUT: Self = Self(u64::MAX);
+
+    /// The number, if it is one of the contract's.
+    pub(crate) fn within(self, field: &str) -> Result<u64, Error> {
+        if self.0 <= Self::MAX {
+            return Ok(self.0);
+        }
+        let bounds = format!("must be from 0 to {}", Self::MAX);
+        Err(Error::refused(field, "out_of_bounds", bounds))
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_i64(Integer)
+    }
+}
+
+struct Integer;
+
+impl Visitor<'_> for Integer {
+    type Value = Number;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an integer")
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
+        Ok(Number(number))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
+        Ok(u64::try_from(number).map_or(Number::OUT, Number))
+    }
+
+    /// As which JSON's integers come that have no room in the others.
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Number, E> {
+        const WHOLE: f64 = 9_007_199_254_740_992.0;
+        if number.abs() >= WHOLE {
+            return Ok(Number::OUT);
+        }
+        Err(E::invalid_type(Unexpected::Float(number), &self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::web::Query;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Page {
+        from_rev: Number,
+    }
+
+    #[test]
+    fn only_what_is_no_integer_is_of_a_wrong_type() {
+        for (number, taken) in [
+            ("0", Some(0)),
+            ("9007199254740991", Some(9_007_199_254_740_991)),
+            ("9007199254740992", None),
+            ("9223372036854775808", None),
+            ("18446744073709551615", None),
+            ("18446744073709551616", None),
+            ("-1", None),
+            ("-9223372036854775809", None),
+        ] {
+            let read: Number = serde_json::from_str(number).expect(number);
+            assert_eq!(read.within("seq").ok(), taken, "{number}");
+        }
+        for other in [json!(1.5), json!(1.0), json!("1"), json!(true), json!([1]), Value::Null] {
+            assert!(serde_json::from_value::<Number>(other.clone()).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_read_alike() {
+        let read = |query: &str| Query::<Page>::from_query(query).ok().map(|page| page.from_rev);
+        assert_eq!(read("from_rev=7").and_then(|rev| rev.within("from_rev").ok()), Some(7));
+        for out in ["-1", "9007199254740992"] {
+            let refused = read(&format!("from_rev={out}")).expect(out).within("from_rev");
+            let Err(Error::Validation(fields)) = refused else { panic!("{out} is taken") };
+            assert_eq!((&*fields[0].field, fields[0].code), ("from_rev", "out_of_bounds"));
+        }
+        for other in ["1.5", "x", ""] {
+            assert!(read(&format!("from_rev={other}")).is_none(), "{other}");
+        }
+    }
+}

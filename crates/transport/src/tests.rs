@@ -1,0 +1,157 @@
+//! What every answer is like, whatever answers.
+
+use actix_http::HttpService;
+use actix_service::{Service as _, ServiceFactory as _, map_config};
+use actix_web::{
+    http::{Method, StatusCode, header},
+    test::TestRequest,
+};
+use parlance_application::ports::{Ambient as _, Claims, TokenIssuer as _};
+use parlance_domain::ConversationId;
+use parlance_testkit::{MemoryStore, PATIENCE, PlainTokens, Stage, TestNode, mocks::MockStore};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+    time::timeout,
+};
+
+use super::*;
+use crate::testing::{Answer, answers, node};
+
+/// A server that nobody has signed up at.
+fn empty() -> Serve {
+    let app = Data::new(TestNode::start(MockStore::new()).app(MockStore::new()));
+    Serve { app, admin: None, node: Data::new(node()), hub: Hub::default() }
+}
+
+async fn answer(request: TestRequest) -> Answer {
+    answers(empty(), vec![request]).await.remove(0)
+}
+
+/// All that a client hears which says this on a connection of its own and then waits.
+async fn heard(says: &[u8]) -> String {
+    let serve = empty();
+    let worker = Data::new(serve.hub.add_worker());
+    let app = map_config(App::new().configure(mount(serve, worker)), |()| AppConfig::default());
+    let factory = HttpService::build()
+        .client_disconnect_timeout(Duration::from_millis(20))
+        .h1(app.map_err(|error: actix_web::Error| error.error_response()));
+    let service = factory.new_service(()).await.expect("a service");
+    let (mut theirs, ours) = duplex(64 * 1024);
+    let connection = actix_web::rt::spawn(service.call((ours, None)));
+    theirs.write_all(says).await.expect("written");
+    let mut heard = String::new();
+    let whole = timeout(PATIENCE, theirs.read_to_string(&mut heard)).await;
+    whole.unwrap_or_else(|_| panic!("no end after {heard:?}")).expect("read");
+    connection.abort();
+    heard
+}
+
+#[actix_web::test]
+async fn a_panic_is_answered_like_all_else() {
+    let node = Node { ready: Box::new(|| panic!("of a defect")), ..node() };
+    let serve = Serve { node: Data::new(node), ..empty() };
+    let origin = "https://other.example.org";
+    let request = TestRequest::with_uri("/readyz").insert_header((header::ORIGIN, origin));
+    let answer = answers(serve, vec![request]).await.remove(0);
+    answer.refused(StatusCode::INTERNAL_SERVER_ERROR, "internal");
+    assert_eq!(answer.header(header::CACHE_CONTROL), "no-store");
+    assert_eq!(answer.header(header::X_CONTENT_TYPE_OPTIONS), "nosniff");
+    assert_eq!(answer.header(header::ACCESS_CONTROL_ALLOW_ORIGIN), origin);
+    assert_eq!(answer.json()["request_id"], answer.header("x-request-id"));
+}
+
+/// Who leaves a body unfinished would keep the connection for ever.
+#[actix_web::test]
+async fn a_body_that_nobody_reads_ends_its_connection() {
+    for (path, status) in [("/api/v1/auth/signin", 415), ("/livez", 405), ("/nowhere", 404)] {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n");
+        let begun = format!("{head}Content-Type: text/plain\r\n\r\n5\r\nhello\r\n");
+        let heard = heard(begun.as_bytes()).await;
+        assert!(heard.starts_with(&format!("HTTP/1.1 {status}")), "{heard}");
+        assert!(heard.contains("connection: close\r\n"), "{heard}");
+        assert!(heard.ends_with('}'), "{heard}");
+    }
+}
+
+#[actix_web::test]
+async fn head_is_answered_like_get_without_a_body() {
+    let heard = heard(b"HEAD /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(heard.starts_with("HTTP/1.1 200") && heard.ends_with("\r\n\r\n"), "{heard}");
+    assert!(heard.contains("content-length: 15\r\n"), "{heard}");
+    let request = TestRequest::with_uri("/api/v1/users/me").method(Method::DELETE);
+    let answer = answer(request).await;
+    answer.refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
+    assert_eq!(answer.header(header::ALLOW), "GET, HEAD, PATCH");
+}
+
+#[actix_web::test]
+async fn a_handshake_of_another_version_is_told_which_is_spoken() {
+    let handshake = |version| {
+        TestRequest::with_uri("/api/v1/ws")
+            .insert_header((header::UPGRADE, "websocket"))
+            .insert_header((header::CONNECTION, "upgrade"))
+            .insert_header((header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ=="))
+            .insert_header((header::SEC_WEBSOCKET_VERSION, version))
+    };
+    let answer = answer(handshake("8")).await;
+    answer.refused(StatusCode::BAD_REQUEST, "bad_request");
+    assert_eq!(answer.header(header::SEC_WEBSOCKET_VERSION), "13");
+}
+
+/// Its scripts are files, its styles are not all.
+#[actix_web::test]
+async fn the_explorer_runs_no_inline_script_and_reads_the_one_document() {
+    let paths = ["/docs/", "/docs/swagger-initializer.js", "/openapi.json", "/docsx"];
+    let answers = answers(empty(), paths.map(TestRequest::with_uri).into()).await;
+    let policy = answers[0].header(header::CONTENT_SECURITY_POLICY);
+    assert!(policy.starts_with("default-src 'self'; style-src"), "{policy}");
+    assert!(!policy.contains("script-src"), "{policy}");
+    let page = String::from_utf8_lossy(&answers[0].body);
+    assert_eq!(page.matches("<script").count(), page.matches("<script src=").count(), "{page}");
+    let initializer = String::from_utf8_lossy(&answers[1].body);
+    assert!(initializer.contains(r#""url": "/openapi.json""#), "{initializer}");
+    assert_eq!(answers[2].body, openapi_json());
+    answers[3].refused(StatusCode::NOT_FOUND, "not_found");
+    let policy = answers[3].header(header::CONTENT_SECURITY_POLICY);
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+}
+
+/// Well typed, and out of bounds all the same.
+#[actix_web::test]
+async fn a_number_out_of_bounds_is_refused_by_its_name() {
+    let store = MemoryStore::new();
+    let (account, session) = Stage::new(store.clone()).sign_up("ada").await;
+    let node = TestNode::start(store.clone());
+    let expires_at = node.ambient.now() + Duration::from_mins(1);
+    let claims = Claims { user_id: account.id, session_id: session.id, expires_at };
+    let bearer = format!("Bearer {}", PlainTokens.issue(claims).expect("a token").0);
+    let serve = Serve { app: Data::new(node.app(store)), ..empty() };
+    let here = ConversationId(node.ambient.next_uuid());
+    let at = |path: &str| {
+        TestRequest::with_uri(&format!("/api/v1/conversations/{here}/{path}"))
+            .insert_header((header::AUTHORIZATION, &*bearer))
+    };
+    let read = |seq: serde_json::Value| {
+        at("read").method(Method::PUT).set_json(serde_json::json!({ "seq": seq }))
+    };
+    let most = (1_u64 << 53) - 1;
+    let out = [
+        ("before_seq", at("messages?before_seq=-1")),
+        ("after_seq", at(&format!("messages?after_seq={}", most + 1))),
+        ("from_rev", at("sync?from_rev=-1")),
+        ("seq", read((-1).into())),
+        ("seq", read((most + 1).into())),
+    ];
+    let fields = out.iter().map(|(field, _)| *field).collect::<Vec<_>>();
+    let refused = answers(serve.clone(), out.into_iter().map(|(_, request)| request).collect());
+    for (answer, field) in refused.await.iter().zip(fields) {
+        answer.refused(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed");
+        assert_eq!(answer.json()["errors"][0]["field"], field);
+    }
+    let others = vec![read(1.5.into()), read("1".into()), at("sync?from_rev=x"), read(most.into())];
+    let others = answers(serve, others).await;
+    for answer in &others[..3] {
+        answer.refused(StatusCode::BAD_REQUEST, "bad_request");
+    }
+    others[3].refused(StatusCode::NOT_FOUND, "not_found");
+}

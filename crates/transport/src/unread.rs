@@ -1,0 +1,70 @@
+//! Bodies in chunks that nobody reads to their end.
+//!
+//! Once nobody holds such a body, actix-http throws away what still comes of it, for as long as the client likes: no time-out
+//! ends that. Where somebody does, it hangs up after the answer, as it does for a body of a declared length. So the answer
+//! holds it.
+
+use std::{
+    cell::RefCell,
+    error::Error,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use actix_web::{
+    HttpMessage as _,
+    body::{BodySize, BoxBody, MessageBody},
+    dev::{Payload, ServiceRequest},
+    error::PayloadError,
+};
+use bytes::Bytes;
+use futures::Stream;
+
+/// A body in chunks, whoever else reads it.
+#[derive(Clone)]
+pub(crate) struct Unread(Rc<RefCell<Payload>>);
+
+struct Answer {
+    body: BoxBody,
+    _unread: Unread,
+}
+
+impl Unread {
+    /// The request's, if it has one.
+    pub(crate) fn of(request: &mut ServiceRequest) -> Option<Self> {
+        request.chunked().is_ok_and(|chunked| chunked).then(|| {
+            let unread = Self(Rc::new(RefCell::new(request.take_payload())));
+            request.set_payload(Payload::Stream { payload: Box::pin(unread.clone()) });
+            unread
+        })
+    }
+
+    /// An answer that keeps it until it is written.
+    pub(crate) fn held_by(self, body: BoxBody) -> BoxBody {
+        BoxBody::new(Answer { body, _unread: self })
+    }
+}
+
+impl Stream for Unread {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_next(cx)
+    }
+}
+
+impl MessageBody for Answer {
+    type Error = Box<dyn Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
+    }
+}

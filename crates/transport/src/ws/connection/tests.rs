@@ -1,0 +1,209 @@
+//! What goes on beside a command that a slow store keeps waiting.
+
+use std::sync::Arc;
+
+use actix_codec::Framed;
+use actix_http::ws::{Codec, Frame as WsFrame, Message};
+use async_trait::async_trait;
+use futures::SinkExt as _;
+use parlance_application::ports::{
+    Ambient as _, Claims, TokenIssuer as _, store::Conversations as _,
+};
+use parlance_domain::{ConversationId, SessionId, UserId};
+use parlance_testkit::{MemoryStore, PATIENCE, PlainTokens, Stage, TestNode, Weather};
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::{JoinHandle, yield_now},
+};
+
+use super::*;
+use crate::Hub;
+
+/// Keeps every `sync` waiting until the test lets it through.
+struct Slow(Semaphore);
+
+#[async_trait]
+impl Weather for Slow {
+    async fn before(&self, method: &'static str) -> Result<()> {
+        if method == "replay" {
+            self.0.acquire().await.expect("open").forget();
+        }
+        Ok(())
+    }
+}
+
+/// Ada's opened socket, from both ends.
+struct Scene {
+    node: TestNode,
+    store: MemoryStore,
+    slow: Arc<Slow>,
+    ada: UserId,
+    session: SessionId,
+    here: ConversationId,
+    client: Framed<TcpStream, Codec>,
+    /// The server's end.
+    outbound: Outbound,
+    life: JoinHandle<()>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let store = MemoryStore::new();
+        let stage = Stage::new(store.clone());
+        let (account, session) = stage.sign_up("ada").await;
+        let (ada, session) = (account.id, session.id);
+        let bob = stage.person("bob").await;
+        let here = stage.team_of(ada, [bob]).await.general;
+        for text in ["one", "two", "three"] {
+            stage.send(bob, here, text).await;
+        }
+        let node = TestNode::start(store.clone());
+        let slow = Arc::new(Slow(Semaphore::new(0)));
+        let app = Data::new(node.app(store.behind(slow.clone())));
+        let worker = Hub::default().add_worker();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let theirs = TcpStream::connect(listener.local_addr().expect("an address")).await;
+        let (ours, _) = listener.accept().await.expect("a connection");
+        let (reading, writing) = ours.into_split();
+        let mut inbound = Inbound::new(bytes::BytesMut::new(), reading);
+        let outbound = Outbound::new(writing, worker.flusher());
+        let mut connection = Connection::new(app, &worker, None, outbound.clone());
+        let life = actix_web::rt::spawn(async move { connection.run(&mut inbound).await });
+        let client = Framed::new(theirs.expect("connects"), Codec::new().client_mode());
+        let mut scene = Self { node, store, slow, ada, session, here, client, outbound, life };
+        let token = scene.token(Duration::from_mins(5));
+        scene.says(1, "hello", json!({ "token": token })).await;
+        assert_eq!(scene.answered().await["id"], 1);
+        scene
+    }
+
+    fn token(&self, lasts: Duration) -> String {
+        let expires_at = self.node.ambient.now() + lasts;
+        let claims = Claims { user_id: self.ada, session_id: self.session, expires_at };
+        PlainTokens.issue(claims).expect("a token").0
+    }
+
+    async fn says(&mut self, id: usize, kind: &str, data: Value) {
+        let frame = json!({ "type": kind, "id": id, "data": data }).to_string();
+        self.client.send(Message::Text(frame.into())).await.expect("sent");
+    }
+
+    async fn sends(&mut self, id: usize) {
+        let client_msg_id = id.to_string();
+        let data =
+            json!({ "conversation_id": self.here, "client_msg_id": client_msg_id, "text": "x" });
+        self.says(id, "message.send", data).await;
+    }
+
+    async fn syncs(&mut self, id: usize) {
+        self.says(id, "sync", json!({ "conversation_id": self.here, "from_rev": 0 })).await;
+    }
+
+    async fn heard(&mut self) -> WsFrame {
+        let frame = timeout(PATIENCE, self.client.next()).await.expect("in time");
+        frame.expect("no end").expect("a frame")
+    }
+
+    /// The next reply, which is an `ok`.
+    async fn answered(&mut self) -> Value {
+        let WsFrame::Text(text) = self.heard().await else { panic!("no text") };
+        let reply: Value = serde_json::from_slice(&text).expect("JSON");
+        assert_eq!(reply["type"], "ok", "{reply}");
+        reply
+    }
+
+    /// Which commands the next replies are to.
+    async fn order(&mut self, count: usize) -> Vec<u64> {
+        let mut order = vec![];
+        while order.len() < count {
+            order.extend(self.answered().await["id"].as_u64());
+        }
+        order
+    }
+
+    /// Gives whatever can go on its turn to.
+    async fn pause(&self) {
+        for _ in 0..1_000 {
+            yield_now().await;
+        }
+    }
+
+    fn lets_through(&self, syncs: usize) {
+        self.slow.0.add_permits(syncs);
+    }
+
+    async fn ends(self) {
+        timeout(PATIENCE, self.life).await.expect("in time").expect("no panic");
+    }
+}
+
+#[actix_web::test]
+async fn a_send_is_answered_while_another_command_waits_and_the_others_keep_their_order() {
+    let mut scene = Scene::new().await;
+    scene.sends(2).await;
+    scene.syncs(3).await;
+    scene.says(4, "ping", json!({})).await;
+    scene.sends(5).await;
+    scene.syncs(6).await;
+    scene.sends(7).await;
+    let mut first = scene.order(3).await;
+    first.sort_unstable();
+    assert_eq!(first, [2, 5, 7]);
+    scene.lets_through(2);
+    assert_eq!(scene.order(3).await, [3, 4, 6]);
+}
+
+#[actix_web::test]
+async fn pings_and_the_end_do_not_wait_for_a_command() {
+    let mut scene = Scene::new().await;
+    scene.syncs(2).await;
+    scene.client.send(Message::Ping("still there".into())).await.expect("sent");
+    assert!(matches!(scene.heard().await, WsFrame::Pong(_)));
+    scene.outbound.close(Close::Draining);
+    let WsFrame::Close(Some(reason)) = scene.heard().await else { panic!("no end") };
+    assert_eq!(u16::from(reason.code), Close::Draining.code());
+    scene.ends().await;
+}
+
+#[actix_web::test]
+async fn a_connection_lives_by_its_latest_token() {
+    let mut scene = Scene::new().await;
+    let token = scene.token(Duration::from_millis(50));
+    scene.says(2, "auth.refresh", json!({ "token": token })).await;
+    assert_eq!(scene.answered().await["data"]["token_expires_in_ms"], 50);
+    let WsFrame::Close(Some(reason)) = scene.heard().await else { panic!("no end") };
+    assert_eq!(u16::from(reason.code), Close::TokenExpired.code());
+}
+
+/// Whoever sends commands without end has no more than a handful of them kept while the first is carried out.
+#[actix_web::test]
+async fn only_so_much_is_read_ahead_of_a_command() {
+    let mut scene = Scene::new().await;
+    scene.syncs(2).await;
+    for id in 1..HELD {
+        scene.says(100 + id, "ping", json!({})).await;
+    }
+    scene.sends(3).await;
+    scene.says(4, "ping", json!({})).await;
+    scene.sends(5).await;
+    assert_eq!(scene.order(1).await, [3]);
+    scene.pause().await;
+    scene.lets_through(1);
+    assert_eq!(scene.order(1).await, [2]);
+    assert!(scene.order(HELD + 1).await.contains(&5));
+}
+
+#[actix_web::test]
+async fn what_was_said_before_a_goodbye_is_done() {
+    let mut scene = Scene::new().await;
+    scene.syncs(2).await;
+    scene.says(3, "read.mark", json!({ "conversation_id": scene.here, "seq": 2 })).await;
+    scene.client.send(Message::Close(None)).await.expect("sent");
+    assert!(matches!(scene.heard().await, WsFrame::Close(_)));
+    scene.lets_through(1);
+    let (store, ada, here) = (scene.store.clone(), scene.ada, scene.here);
+    scene.ends().await;
+    assert_eq!(store.summary(ada, here).await.expect("a summary").read.read_seq, 2);
+}
