@@ -135,8 +135,11 @@ impl Outbox {
         heads.into_iter().map(transmit).collect()
     }
 
-    /// When a send that was put off is due.
+    /// When a send that was put off is due. Nothing while as many as may be are in flight: an answer comes first.
     pub fn next_due(&self) -> Option<Instant> {
+        if self.in_flight >= IN_FLIGHT {
+            return None;
+        }
         let until = |lane: &VecDeque<Entry>| match lane.front()?.state {
             State::Waiting { until } => until,
             State::InFlight => None,
@@ -274,5 +277,22 @@ mod tests {
         assert!(outbox.answered("005", "005", Outcome::Acknowledged, now));
         outbox.push("000", "again", "text").unwrap();
         assert_eq!(due(&mut outbox, now), ids[64..65]);
+    }
+
+    /// Whoever sleeps until it is due would wake at once, for ever, and could not send it.
+    #[test]
+    fn what_is_put_off_is_not_due_before_there_is_room_for_it() {
+        let now = Instant::now();
+        let ids: Vec<_> = (0..65).map(|n| format!("{n:03}")).collect();
+        let sends: Vec<_> = ids.iter().map(|id| (id.as_str(), id.as_str())).collect();
+        let mut outbox = outbox(&sends);
+        outbox.due(now);
+        assert!(outbox.answered("000", "000", Outcome::Retry { after: SECOND }, now));
+        assert_eq!(outbox.next_due(), Some(now + SECOND));
+        assert_eq!(due(&mut outbox, now), ids[64..]);
+        assert_eq!(outbox.next_due(), None);
+        assert!(outbox.answered("001", "001", Outcome::Acknowledged, now));
+        assert_eq!(outbox.next_due(), Some(now + SECOND));
+        assert_eq!(due(&mut outbox, now + SECOND), ids[..1]);
     }
 }

@@ -284,22 +284,31 @@ mod tests {
 
     #[test]
     fn a_standing_sums_up_the_facts() {
-        let facts = Facts {
-            role: Some(Role::Member),
-            kind: ConversationKind::Channel,
-            private: true,
-            joined: true,
-            creator: true,
-            peer_present: false,
-        };
-        assert_eq!(Standing::of(facts), Standing::PrivateCreator);
-        assert_eq!(Standing::of(Facts { creator: false, ..facts }), Standing::PrivateMember);
-        assert_eq!(Standing::of(Facts { joined: false, ..facts }), Standing::PrivateGuest);
-        assert_eq!(
-            Standing::of(Facts { joined: false, private: false, ..facts }),
-            Standing::PublicGuest
-        );
-        assert_eq!(Standing::of(Facts { role: None, ..facts }), Standing::Outsider);
-        assert_eq!(Standing::of(Facts { kind: ConversationKind::Dm, ..facts }), Standing::DmAlone);
+        use ConversationKind::{Channel, Dm};
+        let (member, admin) = (Some(Role::Member), Some(Role::Admin));
+        // Role, kind, private, joined, creator, whether the other side is present.
+        for (role, kind, private, joined, creator, peer_present, expected) in [
+            (None, Channel, false, true, true, true, Standing::Outsider),
+            (None, Channel, true, true, true, true, Standing::Outsider),
+            (None, Dm, true, true, true, true, Standing::Outsider),
+            (member, Channel, false, false, true, false, Standing::PublicGuest),
+            (admin, Channel, false, false, true, false, Standing::PublicGuestAdmin),
+            (member, Channel, false, true, true, false, Standing::PublicMember),
+            (admin, Channel, false, true, true, false, Standing::PublicAdmin),
+            (member, Channel, true, false, true, false, Standing::PrivateGuest),
+            (admin, Channel, true, false, true, false, Standing::PrivateGuest),
+            (member, Channel, true, true, false, false, Standing::PrivateMember),
+            (member, Channel, true, true, true, false, Standing::PrivateCreator),
+            (admin, Channel, true, true, true, false, Standing::PrivateAdmin),
+            (member, Dm, true, false, false, true, Standing::DmGuest),
+            (admin, Dm, true, false, false, true, Standing::DmGuest),
+            (member, Dm, true, true, true, true, Standing::DmMember),
+            (admin, Dm, true, true, true, true, Standing::DmAdmin),
+            (member, Dm, true, true, true, false, Standing::DmAlone),
+            (admin, Dm, true, true, true, false, Standing::DmAlone),
+        ] {
+            let facts = Facts { role, kind, private, joined, creator, peer_present };
+            assert_eq!(Standing::of(facts), expected, "{facts:?}");
+        }
     }
 }

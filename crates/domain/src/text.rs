@@ -229,7 +229,7 @@ fn line(text: &str, min: usize, max: usize) -> Result<String, Invalid> {
 
 /// Counts Unicode scalar values, as the contract does.
 fn within(text: &str, min: usize, max: usize) -> Result<(), Invalid> {
-    // A scalar value has at most four bytes: most strings need no count.
+    // A scalar value has at least one byte: most strings need no count.
     if text.len() > max && text.chars().nth(max).is_some() {
         return Err(too_long(max));
     }

@@ -1,9 +1,9 @@
 //! The read models are the wire objects: their JSON is pinned here. A change of a snapshot is a change of the contract.
 
 use parlance_domain::{
-    Account, Conversation, ConversationId, ConversationKind, Mentions, Message, MessageId,
-    Reaction, ReadState, Role, Summary, Timestamp, UserId, Workspace, WorkspaceId,
-    message::MessageKind,
+    Account, ChannelMember, Conversation, ConversationId, ConversationKind, Member, Mentions,
+    Message, MessageId, Reaction, ReadState, Role, Session, SessionId, Summary, Timestamp, User,
+    UserId, Workspace, WorkspaceId, message::MessageKind,
 };
 use uuid::Uuid;
 
@@ -13,9 +13,8 @@ fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)
 }
 
-#[test]
-fn message() {
-    insta::assert_json_snapshot!(Message {
+fn hello() -> Message {
+    Message {
         id: MessageId(id(1)),
         conversation_id: ConversationId(id(2)),
         workspace_id: WorkspaceId(id(3)),
@@ -38,7 +37,12 @@ fn message() {
         edited_at: Some(AT),
         deleted_at: None,
         deleted_by: None,
-    });
+    }
+}
+
+#[test]
+fn message() {
+    insta::assert_json_snapshot!(hello());
 }
 
 #[test]
@@ -79,4 +83,45 @@ fn workspace_and_account() {
         created_at: AT,
     };
     insta::assert_json_snapshot!((workspace, account));
+}
+
+fn ada() -> User {
+    User { id: UserId(id(4)), display_name: "Ada".into(), created_at: AT }
+}
+
+#[test]
+fn members_and_sessions() {
+    let (user_id, joined_at) = (UserId(id(4)), AT);
+    let member = Member {
+        workspace_id: WorkspaceId(id(3)),
+        user_id,
+        role: Role::Admin,
+        joined_at,
+        user: ada(),
+    };
+    let in_channel = ChannelMember { user_id, joined_at, user: ada() };
+    let session = Session { id: SessionId(id(6)), created_at: AT, last_used_at: AT, current: true };
+    insta::assert_json_snapshot!((member, in_channel, session));
+}
+
+#[test]
+fn what_an_admin_sees_of_a_workspace() {
+    insta::assert_json_snapshot!(Workspace {
+        id: WorkspaceId(id(3)),
+        name: "Acme".into(),
+        role: Role::Admin,
+        join_code: Some("ABCD-EFGH".into()),
+        created_at: AT,
+    });
+}
+
+#[test]
+fn tombstone() {
+    insta::assert_json_snapshot!(Message {
+        text: String::new(),
+        reactions: vec![],
+        deleted_at: Some(AT),
+        deleted_by: Some(UserId(id(5))),
+        ..hello()
+    });
 }
