@@ -1,6 +1,7 @@
 //! The pieces of a message's way, each alone: `cargo bench -p parlance-bench`.
 //!
-//! A feed is not public; what is measured is a node's live side around it, down to the port behind which the sockets are.
+//! Neither a lane nor a feed is public; what is measured is the way through both, from the sequencer down to the port behind which the
+//! sockets are, with a store that answers at once.
 
 #![expect(clippy::expect_used, reason = "a bench fails by a panic")]
 
@@ -9,11 +10,11 @@ use std::{hint::black_box, sync::Arc};
 use async_trait::async_trait;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use parlance_application::{
-    Tasks,
-    live::{Attachment, Event, Frame, Live, LivePorts},
+    Error, Tasks,
+    live::{Attachment, Frame, Lanes, Live, LivePorts, Sequencer},
     ports::{
         Close, ConnectionId, Fanout, Urgency,
-        store::{Committed, Write},
+        store::{Change, Commit, Committed, Draft, Write},
     },
 };
 use parlance_domain::{
@@ -22,7 +23,8 @@ use parlance_domain::{
 };
 use parlance_embedded::EmbeddedStore;
 use parlance_testkit::{
-    MemoryStore, SilentBus, Stage, Team, TestAmbient, client_msg_id, head, message, socket,
+    MemoryStore, SilentBus, Stage, Team, TestAmbient, client_msg_id, head, message,
+    mocks::MockMessages, socket,
 };
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -61,12 +63,12 @@ fn encode(criterion: &mut Criterion) {
 }
 
 fn append(criterion: &mut Criterion) {
-    let stored = Stored::new();
+    let stored = Stored::new(1);
     let mut group = criterion.benchmark_group("append");
     for writes in [1, WRITES] {
         group.throughput(Throughput::Elements(writes as u64));
         group.bench_function(format!("{writes} at once, synced"), |bencher| {
-            let drafts = || stored.drafts(writes);
+            let drafts = || drafts(&stored.stage, stored.author, writes);
             let append =
                 |drafts| stored.runtime.block_on(stored.stage.append(stored.team.general, drafts));
             bencher.iter_batched(drafts, append, BatchSize::SmallInput);
@@ -75,8 +77,10 @@ fn append(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn feed(criterion: &mut Criterion) {
-    let runtime = runtime();
+/// From the moment in which the first waits to the last one's answer, with all sockets told.
+fn lane(criterion: &mut Criterion) {
+    let (runtime, stage) = (runtime(), Stage::new(MemoryStore::default()));
+    let (here, author) = (ConversationId(Uuid::from_u128(2)), UserId(Uuid::from_u128(3)));
     let guard = runtime.enter();
     let ports = LivePorts {
         node: NodeId(Uuid::from_u128(1)),
@@ -89,41 +93,53 @@ fn feed(criterion: &mut Criterion) {
     let (services, tasks) = (Tasks::default(), Arc::new(Tasks::default()));
     let live = Live::start(ports, &services, &tasks);
     drop(guard);
-    let (here, user) = (ConversationId(Uuid::from_u128(2)), UserId(Uuid::from_u128(3)));
     runtime.block_on(async {
         for number in 0..RECEIVERS {
             let session = SessionId(Uuid::from_u128(number.into()));
-            live.register(socket(number), user, session, Arc::default()).await;
+            live.register(socket(number), author, session, Arc::default()).await;
             let attachment =
                 Attachment { conversations: vec![head(here, 0)], ..Attachment::default() };
             live.attach(socket(number), attachment).await;
         }
         live.settle().await;
     });
-    let (frame, mut rev) = (Frame::encode(&"x".repeat(900)), 0);
-    let mut group = criterion.benchmark_group("feed");
+    let sequencer = Sequencer::new(Arc::new(at_once()), live.clone(), tasks, Lanes::Shared);
+    let mut group = criterion.benchmark_group("lane");
     group.throughput(Throughput::Elements(WRITES as u64));
-    group.bench_function(format!("{WRITES} events to {RECEIVERS} connections"), |bencher| {
-        bencher.iter(|| {
+    group.bench_function(format!("{WRITES} sends to {RECEIVERS} connections"), |bencher| {
+        let send = |writes: Vec<Write>| {
             runtime.block_on(async {
-                for _ in 0..WRITES {
-                    rev += 1;
-                    let (author_id, frame) = (Some(user), frame.clone());
-                    live.publish(Event::Changed {
-                        conversation_id: here,
-                        rev,
-                        access_rev: 1,
-                        session_rev: 0,
-                        author_id,
-                        frame,
-                    })
-                    .await;
+                let submit = |write| sequencer.submit(here, write);
+                for answer in writes.into_iter().map(submit).collect::<Vec<_>>() {
+                    answer.await.expect("is accepted");
                 }
                 live.settle().await;
             });
-        });
+        };
+        bencher.iter_batched(|| drafts(&stage, author, WRITES), send, BatchSize::SmallInput);
     });
     group.finish();
+}
+
+/// A store that accepts every send, and keeps none.
+fn at_once() -> MockMessages {
+    let (mut store, mut rev) = (MockMessages::new(), 0);
+    store.expect_append().returning(move |here, writes| {
+        let commit = |Write { actor, change, .. }| {
+            let Change::Send(Draft { id, text, .. }) = change else {
+                return Err(Error::NotFound("message"));
+            };
+            rev += 1;
+            Ok(Commit {
+                subject: Committed::Message(message(id, here, actor, rev, text.as_str())),
+                change: Some((ChangeKind::Created, rev)),
+                access_rev: 1,
+                session_rev: 0,
+            })
+        };
+        Ok(writes.into_iter().map(commit).collect())
+    });
+    store
 }
 
 fn permission(criterion: &mut Criterion) {
@@ -138,19 +154,27 @@ fn permission(criterion: &mut Criterion) {
     criterion.bench_function("permission, by the matrix", |bencher| {
         bencher.iter(|| Standing::of(black_box(facts)).permits(ConversationAction::Post));
     });
-    let stored = Stored::new();
-    let (store, id) = (&stored.stage.store, client_msg_id("never sent"));
-    criterion.bench_function("permission, read from the store", |bencher| {
-        bencher.iter(|| {
-            stored
-                .runtime
-                .block_on(store.sent(stored.author, stored.team.general, &id))
-                .expect("may send")
-        });
-    });
 }
 
-/// An embedded store on disk with somebody in a channel.
+/// What a second try of a send is looked up by: who may send here is read from the store, whatever the number of members.
+fn earlier_send(criterion: &mut Criterion) {
+    let id = client_msg_id("never sent");
+    let mut group = criterion.benchmark_group("an earlier send, looked for by who may send");
+    for members in [1, 1_000] {
+        let stored = Stored::new(members);
+        group.bench_function(format!("{members} members"), |bencher| {
+            bencher.iter(|| {
+                stored
+                    .runtime
+                    .block_on(stored.stage.store.sent(stored.author, stored.team.general, &id))
+                    .expect("may send")
+            });
+        });
+    }
+    group.finish();
+}
+
+/// An embedded store on disk with people in a channel.
 struct Stored {
     runtime: Runtime,
     stage: Stage,
@@ -160,24 +184,27 @@ struct Stored {
 }
 
 impl Stored {
-    fn new() -> Self {
+    fn new(members: usize) -> Self {
         let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory on disk");
         let store =
             EmbeddedStore::open(home.path(), "epoch".into(), TestAmbient::BEGIN).expect("opens");
         let (runtime, stage) = (runtime(), Stage::new(store));
         let (team, author) = runtime.block_on(async {
             let author = stage.person("ada").await;
-            (stage.team(author).await, author)
+            let team = stage.team(author).await;
+            for n in 1..members {
+                stage.enter(&team, stage.person(&format!("p{n}")).await).await;
+            }
+            (team, author)
         });
         Self { runtime, stage, team, author, _home: home }
     }
+}
 
-    fn drafts(&self, count: usize) -> Vec<Write> {
-        let text = "x".repeat(120);
-        let draft =
-            |_| self.stage.draft(self.author, &self.stage.ambient.next_uuid().to_string(), &text);
-        (0..count).map(draft).collect()
-    }
+fn drafts(stage: &Stage, author: UserId, count: usize) -> Vec<Write> {
+    let text = "x".repeat(120);
+    let draft = |_| stage.draft(author, &stage.ambient.next_uuid().to_string(), &text);
+    (0..count).map(draft).collect()
 }
 
 fn runtime() -> Runtime {
@@ -188,5 +215,5 @@ fn runtime() -> Runtime {
         .expect("a runtime")
 }
 
-criterion_group!(pieces, encode, append, feed, permission);
+criterion_group!(pieces, encode, append, lane, permission, earlier_send);
 criterion_main!(pieces);

@@ -1,4 +1,4 @@
-//! The one place that reads the clock: what is measured here is real time.
+//! The two calls that other crates may not make: what is measured here is real time.
 
 use std::time::{Duration, Instant};
 

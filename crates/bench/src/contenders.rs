@@ -18,7 +18,7 @@ use crate::{driver::Driver, meter::Meter, speech::Speech};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Kind {
-    /// With its embedded store, synced, as it is shipped.
+    /// With its embedded store, synced, as it is shipped but for its rate limits: one sender is everybody here.
     Parlance,
     /// On MongoDB's wire and Redis: the node's own CPU alone is counted.
     ParlanceMongo,

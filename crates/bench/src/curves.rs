@@ -1,6 +1,7 @@
 //! The shape of the cost: what grows, with what, and what must not.
 
 mod each;
+mod runs;
 
 use std::fmt::Write as _;
 
@@ -105,6 +106,21 @@ fn growth(points: &[(f64, f64)]) -> f64 {
     points.iter().map(|it| it.1 / first).fold(f64::NAN, f64::max)
 }
 
+/// What a piece costs in the mean up to there, where each point stands for all between the one before and itself.
+fn mean_until(points: &[(f64, f64)], end: f64) -> f64 {
+    let (mut before, mut all) = (0.0, 0.0);
+    for (x, y) in points.iter().filter(|(x, _)| *x <= end) {
+        all += (x - before) * y;
+        before = *x;
+    }
+    all / before
+}
+
+/// To be asked of a value as it was measured, not as it is shown.
+fn met(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "MISSED" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +129,13 @@ mod tests {
     fn growth_is_against_the_first_point() {
         let points = [(100.0, 2.0), (1_000.0, 3.0), (10_000.0, 2.5)];
         assert!((growth(&points) - 1.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_mean_weighs_each_piece_by_its_length() {
+        let points = [(10.0, 4.0), (100.0, 2.0), (200.0, 9.0)];
+        assert!((mean_until(&points, 100.0) - 2.2).abs() < 1e-9);
+        assert!((mean_until(&points[..1], 100.0) - 4.0).abs() < 1e-9);
     }
 
     #[test]

@@ -5,23 +5,19 @@
 pub(crate) mod frame;
 pub(crate) mod http;
 pub(crate) mod load;
+mod patience;
 mod socket;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
-use self::socket::Socket;
-use crate::{
-    clock,
-    speech::{Heard, Speech},
-};
+use self::{patience::Patience, socket::Socket};
+use crate::speech::{Heard, Speech};
 
 /// How many connections are being opened at once: few enough for any server's backlog.
 const WINDOW: usize = 64;
-/// How long nothing may happen while something is due.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whoever is told what the server said.
 pub(crate) trait Ears {
@@ -66,27 +62,22 @@ impl Driver {
 
     /// Opens connections, with these tickets in turn, until the server has answered each one's opening.
     pub(crate) fn open(&mut self, count: usize, tickets: &[String]) -> Result<()> {
-        let (first, mut begun, mut ready) = (self.sockets.len(), 0, 0);
-        let mut last = clock::now();
-        while ready < count {
-            while begun < count && begun - ready < WINDOW {
+        let (first, mut begun, mut front) = (self.sockets.len(), 0, 0);
+        let mut patience = Patience::new();
+        while front < count {
+            while begun < count && begun - front < WINDOW {
                 self.begin(&tickets[begun % tickets.len()])?;
                 begun += 1;
             }
             self.turn(Duration::from_secs(1), &mut Deaf)?;
-            let now_ready =
-                self.sockets[first..].iter().skip(ready).filter(|socket| socket.ready).count();
-            // Those at the front first: the window is small beside the number of connections.
-            let mut front = ready;
+            // Those behind the front are the window at most, which is small beside the number of connections.
             while front < begun && self.sockets[first + front].ready {
                 front += 1;
             }
-            if front > ready || now_ready > 0 {
-                last = clock::now();
-            }
-            ready = front;
+            let behind = self.sockets[first + front..].iter().filter(|socket| socket.ready).count();
+            let ready = front + behind;
             ensure!(
-                clock::now() - last < PATIENCE,
+                patience.lasts(ready as u64),
                 "only {ready} of {count} connections were opened"
             );
         }
@@ -104,10 +95,7 @@ impl Driver {
 
     /// Waits at most so long for something to happen, and takes all that has.
     pub(crate) fn turn(&mut self, wait: Duration, ears: &mut impl Ears) -> Result<()> {
-        if let Err(error) = self.poll.poll(&mut self.events, Some(wait)) {
-            ensure!(error.kind() == std::io::ErrorKind::Interrupted, error);
-            return Ok(());
-        }
+        await_events(&mut self.poll, &mut self.events, wait)?;
         for event in &self.events {
             let index = event.token().0;
             let socket = &mut self.sockets[index];
@@ -133,11 +121,50 @@ impl Driver {
     }
 }
 
+/// Waits at most so long. A signal in between is no error: then there are no events.
+fn await_events(poll: &mut Poll, events: &mut Events, wait: Duration) -> Result<()> {
+    match poll.poll(events, Some(wait)) {
+        Err(error) if error.kind() != ErrorKind::Interrupted => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 impl Ears for Deaf {
     fn hear(&mut self, _: usize, heard: &Heard<'_>) -> Result<()> {
         if let Heard::Refused(why) = heard {
             anyhow::bail!("refused: {}", String::from_utf8_lossy(why));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use super::{
+        load::{Pace, Plan, Until},
+        *,
+    };
+    use crate::{floor, meter::Meter, speech::Language};
+
+    #[test]
+    fn more_connections_than_are_opened_at_once_get_every_message() {
+        let (announce, announced) = mpsc::channel();
+        thread::spawn(|| floor::serve(move |address| Ok(announce.send(address)?)));
+        let speech = Speech::sample(Language::Echo, 1);
+        let mut driver = Driver::new(announced.recv().unwrap(), speech).unwrap();
+        driver.open(2 * WINDOW, &[String::new()]).unwrap();
+        driver.open(1, &[String::new()]).unwrap();
+        let plan = Plan {
+            pace: Pace::InFlight(8, Until::Ack),
+            senders: 1,
+            warm_up: Duration::ZERO,
+            measured: Duration::ZERO,
+            sends: Some(50),
+        };
+        let outcome = load::run(&mut driver, &Meter::own(), plan).unwrap();
+        assert_eq!((driver.sockets(), outcome.sends), (2 * WINDOW + 1, 50));
+        assert_eq!(outcome.bytes, 100 * outcome.deliveries);
     }
 }

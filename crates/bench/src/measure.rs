@@ -18,6 +18,8 @@ use crate::{
     speech::Language,
 };
 
+/// As many sends in flight as one connection may have with Parlance.
+pub(crate) const MOST_IN_FLIGHT: usize = 64;
 /// Before measuring memory or the cost of a connection, so many are opened: what is made once is not theirs.
 const FIRST: usize = 200;
 
@@ -51,19 +53,6 @@ impl Row {
             Load::Connect { .. } => connect(&running, connections).map(|micros| vec![micros]),
             Load::History { .. } => history(&running, connections, sizes),
         }
-    }
-
-    /// What a send costs that one connection makes and nobody else hears.
-    pub(crate) fn measure_cpu_per_ack(
-        &self,
-        sizes: &Sizes,
-        frame_bytes: usize,
-        places: &Places,
-    ) -> Result<f64> {
-        let connections = self.connections(sizes);
-        let running = Kind::Parlance.start(&self.scene(sizes, frame_bytes), places)?;
-        let outcome = load(&running, connections, Pace::InFlight(64, Until::Ack), sizes)?;
-        Ok(outcome.cpu.as_secs_f64() * 1e6 / outcome.acknowledged as f64)
     }
 
     fn scene(&self, sizes: &Sizes, frame_bytes: usize) -> Scene {
@@ -100,23 +89,28 @@ pub(crate) fn frame_bytes(sizes: &Sizes, places: &Places) -> Result<usize> {
         frame_bytes: 0,
     };
     let running = Kind::Parlance.start(&scene, places)?;
-    let outcome = fill(&running, 2_000)?;
+    let outcome = fill(&mut running.drive(1)?, &running, 2_000)?;
     Ok(usize::try_from(outcome.bytes / outcome.deliveries.max(1))?)
 }
 
-/// Sends so many messages as fast as they are taken, with one connection.
-pub(crate) fn fill(running: &Running, sends: usize) -> Result<Outcome> {
+/// Sends so many messages as fast as they are taken, with the first connection.
+pub(crate) fn fill(driver: &mut Driver, running: &Running, sends: usize) -> Result<Outcome> {
     let plan = Plan {
-        pace: Pace::InFlight(64, Until::Ack),
+        pace: Pace::InFlight(MOST_IN_FLIGHT, Until::Ack),
         senders: 1,
         warm_up: Duration::ZERO,
         measured: Duration::ZERO,
         sends: Some(sends),
     };
-    load::run(&mut running.drive(1)?, &running.meter(), plan)
+    load::run(driver, &running.meter(), plan)
 }
 
-fn load(running: &Running, connections: usize, pace: Pace, sizes: &Sizes) -> Result<Outcome> {
+pub(crate) fn load(
+    running: &Running,
+    connections: usize,
+    pace: Pace,
+    sizes: &Sizes,
+) -> Result<Outcome> {
     let mut driver = running.drive(connections)?;
     let plan = Plan {
         pace,
@@ -127,6 +121,9 @@ fn load(running: &Running, connections: usize, pace: Pace, sizes: &Sizes) -> Res
     };
     let outcome = load::run(&mut driver, &running.meter(), plan)?;
     ensure!(outcome.deliveries > 0, "nothing was delivered");
+    if running.speech.language == Language::Echo {
+        check_length(&outcome, running.speech.frame_bytes)?;
+    }
     let ms = |share| outcome.latency.percentile(share).unwrap_or(f64::NAN);
     say(&format!(
         "    {:.0} sends/s, {:.0} k deliveries/s of {} bytes; server {:.0} % of a core, driver {:.0} %; p50 {:.2} p99 {:.2} ms",
@@ -142,7 +139,20 @@ fn load(running: &Running, connections: usize, pace: Pace, sizes: &Sizes) -> Res
 }
 
 fn per_delivery(outcome: &Outcome) -> f64 {
-    outcome.cpu.as_secs_f64() * 1e6 / outcome.deliveries as f64
+    micros_each(outcome.cpu, outcome.deliveries)
+}
+
+/// CPU time shared out, in µs.
+pub(crate) fn micros_each(cpu: Duration, count: u64) -> f64 {
+    cpu.as_secs_f64() * 1e6 / count as f64
+}
+
+/// Those that send padding are to move as many bytes as Parlance does, within 2 %.
+fn check_length(outcome: &Outcome, wanted: usize) -> Result<()> {
+    let mean = outcome.bytes as f64 / outcome.deliveries as f64;
+    let near = (mean - wanted as f64).abs() <= 0.02 * wanted as f64;
+    ensure!(near, "frames of {mean:.0} bytes were delivered instead of {wanted}");
+    Ok(())
 }
 
 fn idle(running: &Running, connections: usize) -> Result<f64> {
@@ -160,7 +170,7 @@ fn connect(running: &Running, connections: usize) -> Result<f64> {
     let before = running.meter().cpu()?;
     driver.open(connections, &running.tickets)?;
     let cpu = running.meter().cpu()?.saturating_sub(before);
-    Ok(cpu.as_secs_f64() * 1e6 / connections as f64)
+    Ok(micros_each(cpu, connections as u64))
 }
 
 /// Lets a server finish what it has begun.
@@ -177,7 +187,7 @@ fn history(running: &Running, connections: usize, sizes: &Sizes) -> Result<Vec<f
     // The replaced stack answers with an empty page, so that it is not its database that is measured.
     let expected = if running.speech.language == Language::SocketIo { 0 } else { 50 };
     if expected > 0 {
-        fill(running, 4 * expected)?;
+        fill(&mut running.drive(1)?, running, 4 * expected)?;
     }
     let page = Http::new(running.address)?.call("GET", path, &running.tickets[0], &Value::Null)?;
     let items = page["items"].as_array().map_or(0, Vec::len);
@@ -196,8 +206,30 @@ fn history(running: &Running, connections: usize, sizes: &Sizes) -> Result<Vec<f
         served.cpu.as_secs_f64() / served.seconds * 100.0,
         served.busy * 100.0
     ));
-    Ok(vec![
-        served.requests as f64 / served.seconds,
-        served.cpu.as_secs_f64() * 1e6 / served.requests as f64,
-    ])
+    Ok(vec![served.requests as f64 / served.seconds, micros_each(served.cpu, served.requests)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Histogram;
+
+    #[test]
+    fn frames_of_another_length_are_no_result() {
+        let checked = |bytes| {
+            let outcome = Outcome {
+                seconds: 1.0,
+                deliveries: 10,
+                bytes,
+                acknowledged: 0,
+                cpu: Duration::ZERO,
+                busy: 0.0,
+                latency: Histogram::default(),
+                sends: 1,
+            };
+            check_length(&outcome, 500).is_ok()
+        };
+        assert!(checked(4_900) && checked(5_100));
+        assert!(!checked(4_899) && !checked(5_101));
+    }
 }

@@ -3,21 +3,25 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
+use nix::{
+    time::{ClockId, clock_getcpuclockid},
+    unistd::Pid,
+};
 
 /// Of one process, or of several together.
 #[derive(Debug, Clone)]
 pub(crate) struct Meter {
-    pids: Vec<String>,
+    pids: Vec<Pid>,
 }
 
 impl Meter {
     pub(crate) fn new(pid: u32) -> Self {
-        Self { pids: vec![pid.to_string()] }
+        Self { pids: vec![Pid::from_raw(pid.cast_signed())] }
     }
 
     /// Of this program itself.
     pub(crate) fn own() -> Self {
-        Self { pids: vec!["self".to_owned()] }
+        Self::new(std::process::id())
     }
 
     pub(crate) fn and(mut self, other: Self) -> Self {
@@ -25,34 +29,26 @@ impl Meter {
         self
     }
 
+    /// By the process's own clock, in nanoseconds: `/proc` counts ticks of 10 ms, of which a paced run takes few.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let all = self.each("stat", ticks)?;
-        let second = rustix::param::clock_ticks_per_second() as f64;
-        Ok(Duration::from_secs(1).mul_f64(all as f64 / second))
+        let of = |pid: &Pid| {
+            let time = clock_getcpuclockid(*pid).and_then(ClockId::now);
+            time.map(Duration::from)
+                .with_context(|| format!("the clock of process {pid} (has the server ended?)"))
+        };
+        self.pids.iter().map(of).sum()
     }
 
     /// Resident memory in KiB.
     pub(crate) fn resident(&self) -> Result<u64> {
-        self.each("status", resident)
-    }
-
-    fn each(&self, file: &str, find: impl Fn(&str) -> Option<u64>) -> Result<u64> {
-        let of = |pid: &String| {
-            let path = format!("/proc/{pid}/{file}");
+        let of = |pid: &Pid| {
+            let path = format!("/proc/{pid}/status");
             let text = fs::read_to_string(&path)
                 .with_context(|| format!("{path} (has the server ended?)"))?;
-            find(&text).with_context(|| format!("{path} says {text:?}"))
+            resident(&text).with_context(|| format!("{path} says {text:?}"))
         };
         self.pids.iter().map(of).sum()
     }
-}
-
-/// `utime` and `stime`, fields 14 and 15; the name before them may hold spaces and parentheses.
-fn ticks(stat: &str) -> Option<u64> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let mut next = || fields.next()?.parse::<u64>().ok();
-    Some(next()? + next()?)
 }
 
 fn resident(status: &str) -> Option<u64> {
@@ -62,14 +58,11 @@ fn resident(status: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
-    #[test]
-    fn a_name_with_parentheses_does_not_move_the_fields() {
-        let stat = "7 (a) b) R 1 2 3 4 5 6 7 8 9 10 120 30 0 0 20 0 5 0 100";
-        assert_eq!(ticks(stat), Some(150));
-        assert_eq!(ticks("7 (a) R 1"), None);
-    }
+    const WHILE: Duration = Duration::from_millis(20);
 
     #[test]
     fn memory_is_read_in_kib() {
@@ -81,8 +74,36 @@ mod tests {
     fn this_process_has_used_some_of_both() {
         let meter = Meter::own();
         assert!(meter.resident().unwrap() > 100);
-        while meter.cpu().unwrap() < Duration::from_millis(20) {
+        while meter.cpu().unwrap() < WHILE {
             std::hint::spin_loop();
         }
+    }
+
+    #[test]
+    fn a_thread_counts_when_it_has_ended_too() {
+        let (meter, before) = (Meter::own(), Meter::own().cpu().unwrap());
+        let spinning = meter.clone();
+        let thread = std::thread::spawn(move || {
+            while spinning.cpu().unwrap() < before + WHILE {
+                std::hint::spin_loop();
+            }
+        });
+        thread.join().unwrap();
+        assert!(meter.cpu().unwrap() >= before + WHILE);
+    }
+
+    #[test]
+    fn another_process_is_measured_until_it_has_ended() {
+        let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let meter = Meter::new(child.id());
+        let both = meter.clone().and(Meter::own());
+        while meter.cpu().unwrap() < WHILE {
+            std::hint::spin_loop();
+        }
+        let before = meter.cpu().unwrap() + Meter::own().cpu().unwrap();
+        assert!(both.cpu().unwrap() >= before);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(meter.cpu().is_err());
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! A text begins with `#` and the eight digits of its number, by which its way is timed.
 
+mod nats;
+
 use std::{io::Write as _, net::SocketAddr};
 
 use anyhow::Result;
 
+pub(crate) use self::nats::Carry;
 use crate::{contenders::Scene, driver::frame};
 
 /// The bytes that a text's number takes.
@@ -51,14 +54,6 @@ pub(crate) struct Speech {
     pub(crate) series: usize,
 }
 
-/// What a connection has to remember between two frames.
-#[derive(Debug, Default)]
-pub(crate) struct Carry {
-    /// So much of a payload is yet to come (NATS, which frames its stream as it likes).
-    skip: usize,
-    line: Vec<u8>,
-}
-
 impl Speech {
     pub(crate) fn new(language: Language, scene: &Scene, channels: Vec<String>) -> Self {
         let &Scene { conversations, text_bytes, frame_bytes, .. } = scene;
@@ -77,6 +72,11 @@ impl Speech {
     /// Do the messages of one sender come in the order in which they were sent? The replaced stack saves them side by side.
     pub(crate) fn keeps_order(&self) -> bool {
         self.language != Language::SocketIo && self.channels.len() == 1
+    }
+
+    /// Does every delivery show its number? The server's frames of NATS may cut a message anywhere.
+    pub(crate) fn shows_numbers(&self) -> bool {
+        self.language != Language::Nats
     }
 
     /// The request that begins a connection.
@@ -100,10 +100,8 @@ impl Speech {
     /// What a client says first; nothing if the server speaks first.
     pub(crate) fn opening(&self, ticket: &str) -> Vec<u8> {
         match self.language {
-            Language::Parlance => {
-                format!(r#"{{"type":"hello","id":"hello","data":{{"token":"{ticket}"}}}}"#)
-                    .into_bytes()
-            }
+            // The upgrade has shown the ticket.
+            Language::Parlance => br#"{"type":"hello","id":"hello","data":{}}"#.to_vec(),
             Language::SocketIo => format!(r#"40{{"token":"{ticket}"}}"#).into_bytes(),
             Language::Nats => {
                 let mut lines = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"bench\",\"version\":\"1\"}\r\n".to_vec();
@@ -169,7 +167,7 @@ impl Speech {
                 b"ready" => Heard::Ready,
                 message => Heard::Delivery(message),
             }),
-            Language::Nats => nats(carry, payload, ear),
+            Language::Nats => carry.take(payload, ear),
         }
     }
 }
@@ -207,101 +205,48 @@ fn socket_io(payload: &[u8]) -> Heard<'_> {
     }
 }
 
-/// A stream of lines and payloads, cut into frames anywhere.
-fn nats(
-    carry: &mut Carry,
-    mut bytes: &[u8],
-    mut ear: impl FnMut(Heard<'_>) -> Result<()>,
-) -> Result<()> {
-    while !bytes.is_empty() {
-        if carry.skip > 0 {
-            let now = carry.skip.min(bytes.len());
-            carry.skip -= now;
-            // A message whose number lies in another frame counts, and cannot be timed.
-            if carry.skip == 0 {
-                ear(Heard::Delivery(&bytes[..now]))?;
-            }
-            bytes = &bytes[now..];
-            continue;
-        }
-        let Some(end) = memchr::memchr(b'\n', bytes) else {
-            carry.line.extend_from_slice(bytes);
-            return Ok(());
-        };
-        carry.line.extend_from_slice(&bytes[..end]);
-        bytes = &bytes[end + 1..];
-        let line = std::mem::take(&mut carry.line);
-        if line.starts_with(b"MSG ") {
-            let size = String::from_utf8_lossy(&line)
-                .trim_end()
-                .rsplit(' ')
-                .next()
-                .map(str::parse::<usize>);
-            // With its CRLF.
-            carry.skip = size.transpose()?.unwrap_or_default() + 2;
-        } else {
-            ear(match &*line {
-                b"PING\r" => Heard::Reply(b"PONG\r\n"),
-                b"PONG\r" => Heard::Ready,
-                error if error.starts_with(b"-ERR") => Heard::Refused(error),
-                _ => Heard::Other,
-            })?;
-        }
+#[cfg(test)]
+impl Speech {
+    /// In so many channels, with frames of 100 bytes.
+    pub(crate) fn sample(language: Language, channels: usize) -> Self {
+        let scene =
+            Scene { users: 1, conversations: channels, channels, text_bytes: 20, frame_bytes: 100 };
+        Self::new(language, &scene, (0..channels).map(|n| format!("c{n}")).collect())
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn speech(language: Language) -> Speech {
-        let scene =
-            Scene { users: 1, conversations: 2, channels: 2, text_bytes: 20, frame_bytes: 100 };
-        Speech::new(language, &scene, vec!["c0".into(), "c1".into()])
-    }
-
-    /// What is heard when a stream comes in pieces of this size.
-    fn heard(stream: &[u8], size: usize) -> Vec<String> {
-        let (speech, mut carry, mut all) = (speech(Language::Nats), Carry::default(), vec![]);
-        for piece in stream.chunks(size) {
-            let ear = |heard: Heard<'_>| {
-                all.push(match heard {
-                    Heard::Delivery(_) => "delivery".to_owned(),
-                    other => format!("{other:?}"),
-                });
-                Ok(())
-            };
-            speech.hear(&mut carry, piece, ear).unwrap();
-        }
-        all
-    }
-
-    #[test]
-    fn a_nats_stream_is_read_however_it_is_cut() {
-        let stream = b"INFO {}\r\nPONG\r\nMSG c0 1 12\r\n#00000001#\n\n\r\nMSG c1 2 3\r\nabc\r\nPING\r\n-ERR x\r\n";
-        let whole = heard(stream, stream.len());
-        assert_eq!(whole[..4], ["Other", "Ready", "delivery", "delivery"]);
-        assert!(
-            whole[4].starts_with("Reply") && whole[5].starts_with("Refused") && whole.len() == 6
-        );
-        for size in 1..stream.len() {
-            assert_eq!(heard(stream, size), whole, "{size}");
-        }
-    }
-
     #[test]
     fn what_is_sent_carries_its_number_and_its_length() {
         for language in [Language::Parlance, Language::SocketIo, Language::Nats, Language::Echo] {
             let mut out = vec![];
-            speech(language).send(4_711, &mut out);
+            Speech::sample(language, 2).send(4_711, &mut out);
             assert_eq!(number(&out), Some(4_711), "{language:?}");
             let text = String::from_utf8(out).unwrap();
             assert!(text.contains("c1"), "channels take turns: {text}");
         }
         let mut out = vec![];
-        speech(Language::Echo).send(3, &mut out);
+        Speech::sample(Language::Echo, 2).send(3, &mut out);
         assert_eq!(out.len(), 100);
+    }
+
+    #[test]
+    fn a_ticket_is_shown_once() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        for (language, times) in [
+            (Language::Parlance, 1),
+            (Language::SocketIo, 1),
+            (Language::Nats, 0),
+            (Language::Echo, 0),
+        ] {
+            let speech = Speech::sample(language, 1);
+            let opening = String::from_utf8(speech.opening("ticket")).unwrap();
+            let said = speech.upgrade(address, "ticket") + &opening;
+            assert_eq!(said.matches("ticket").count(), times, "{language:?}");
+        }
     }
 
     #[test]

@@ -53,6 +53,15 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
+/// Of values that were measured beside each other the median of their ratios, so that what slows both down does not count.
+pub(crate) fn median_ratio(
+    of: impl IntoIterator<Item = f64>,
+    to: impl IntoIterator<Item = f64>,
+) -> Option<f64> {
+    let ratios: Vec<_> = of.into_iter().zip(to).map(|(a, b)| a / b).collect();
+    median(&ratios)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +72,13 @@ mod tests {
         assert_eq!(median(&[7.0]), Some(7.0));
         assert_eq!(median(&[9.0, 1.0, 5.0]), Some(5.0));
         assert_eq!(median(&[9.0, 1.0, 5.0, 6.0]), Some(5.5));
+    }
+
+    #[test]
+    fn ratios_are_of_neighbours() {
+        // What took the machine from both in the second run shows in neither ratio.
+        assert_eq!(median_ratio([2.0, 20.0, 3.0], [1.0, 10.0, 1.0]), Some(2.0));
+        assert_eq!(median_ratio([2.0], []), None);
     }
 
     #[test]

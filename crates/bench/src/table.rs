@@ -3,7 +3,7 @@
 use crate::{
     contenders::Kind,
     rows::{Bound, Figure, Row, Target},
-    stats::median,
+    stats::{median, median_ratio},
 };
 
 /// A column each, in this order.
@@ -44,18 +44,35 @@ pub(crate) fn lines(row: &Row, runs: &[(Kind, Vec<f64>)]) -> Vec<Line> {
 
 impl Line {
     pub(crate) fn median(&self, kind: Kind) -> Option<f64> {
-        self.values.iter().find(|(of, _)| *of == kind).and_then(|(_, values)| median(values))
+        self.values(kind).and_then(median)
     }
 
     pub(crate) fn verdicts(&self) -> Vec<Verdict> {
         self.figure.targets.iter().filter_map(|target| self.verdict(target)).collect()
     }
 
-    /// Of paired runs the median of their ratios, so that what slows both down does not count.
+    /// Of the runs that stood beside each other.
     pub(crate) fn ratio(&self, who: Kind, against: Kind) -> Option<f64> {
-        let of = |kind| self.values.iter().find(|(of, _)| *of == kind).map(|(_, values)| values);
-        let ratios: Vec<_> = of(who)?.iter().zip(of(against)?).map(|(a, b)| a / b).collect();
-        median(&ratios)
+        median_ratio(self.values(who)?.iter().copied(), self.values(against)?.iter().copied())
+    }
+
+    /// How Parlance stands beside what it replaces, unless a target says so.
+    fn beside_the_replaced(&self) -> Option<String> {
+        let named = self.figure.targets.iter().any(|target| match target.bound {
+            Bound::Times(_, kind) | Bound::TimesMore(_, kind) => kind == Kind::Socketio,
+            Bound::AtMost(_) => false,
+        });
+        let ratio = self.ratio(Kind::Parlance, Kind::Socketio)?;
+        if named || !ratio.is_finite() || ratio <= 0.0 {
+            return None;
+        }
+        let (times, word) = if ratio < 1.0 { (1.0 / ratio, "less") } else { (ratio, "more") };
+        let digits = usize::from(times < 10.0);
+        Some(format!("{times:.digits$} × {word} than {}", Kind::Socketio.name()))
+    }
+
+    fn values(&self, kind: Kind) -> Option<&[f64]> {
+        self.values.iter().find(|(of, _)| *of == kind).map(|(_, values)| &**values)
     }
 
     fn verdict(&self, Target { who, bound }: &Target) -> Option<Verdict> {
@@ -94,7 +111,8 @@ impl Line {
         let said = |it: &Verdict| {
             format!("{} ({}){}", it.reached, it.wanted, if it.met { "" } else { " MISSED" })
         };
-        cells.push(verdicts.iter().map(said).collect::<Vec<_>>().join("; "));
+        let said = verdicts.iter().map(said).chain(self.beside_the_replaced());
+        cells.push(said.collect::<Vec<_>>().join("; "));
         cells
     }
 }
@@ -206,6 +224,27 @@ mod tests {
             [false; 0],
             "nothing to compare with"
         );
+    }
+
+    /// A figure's last cell.
+    fn said(name: &str, figure: usize, runs: &[(Kind, Vec<f64>)]) -> String {
+        lines(row(name), runs)[figure].cells().pop().unwrap()
+    }
+
+    #[test]
+    fn what_is_replaced_is_beside_every_figure() {
+        let beside = |theirs: f64, ours: f64| {
+            let runs = [(Kind::Socketio, vec![1.0, theirs]), (Kind::Parlance, vec![10.0, ours])];
+            said("history", 1, &runs)
+        };
+        assert_eq!(beside(100.0, 5.0), "20 × less than Socket.IO stack");
+        assert_eq!(beside(10.0, 4.0), "2.5 × less than Socket.IO stack");
+        assert_eq!(beside(10.0, 15.0), "1.5 × more than Socket.IO stack");
+        assert_eq!(beside(0.0, 15.0), "", "not measured");
+        let runs = [(Kind::Socketio, vec![32.0]), (Kind::Parlance, vec![6.4])];
+        assert_eq!(said("idle", 0, &runs), "6.4 (≤ 8); 5.0 × less than Socket.IO stack");
+        let runs = [(Kind::Socketio, vec![100.0]), (Kind::Parlance, vec![2_000.0])];
+        assert_eq!(said("acks", 0, &runs), "20.0 × Socket.IO stack (≥ 10)", "once is enough");
     }
 
     #[test]

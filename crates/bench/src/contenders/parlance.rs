@@ -1,4 +1,5 @@
-//! Parlance, set up through nothing but its REST API.
+//! Parlance, set up through nothing but its REST API. Its rate limits are off, because one sender does what hundreds do elsewhere and
+//! one address signs everybody up; all else is as it is shipped.
 
 use std::{
     net::SocketAddr,

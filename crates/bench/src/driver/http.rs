@@ -10,7 +10,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use mio::{Events, Interest, Poll, Token};
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::{
+    await_events,
+    patience::{PATIENCE, Patience},
+};
 use crate::{clock, meter::Meter};
 
 pub(crate) struct Http {
@@ -71,7 +74,7 @@ impl Http {
     }
 }
 
-/// The same requests over so many connections, each asking again as soon as it was answered. All answers must be good ones of this length.
+/// The same requests over so many connections, each asking again as soon as it was answered. Whatever is not a 200 is an error.
 pub(crate) fn run(
     address: SocketAddr,
     requests: &[String],
@@ -93,9 +96,9 @@ pub(crate) fn run(
     let own = Meter::own();
     let (begin, mut from) = (clock::now(), None);
     let (mut answered, mut bytes, mut buffer) = (0, 0, vec![0; 1 << 18]);
+    let mut patience = Patience::new();
     loop {
-        poll.poll(&mut events, Some(PATIENCE))?;
-        ensure!(!events.is_empty(), "nothing comes any more");
+        await_events(&mut poll, &mut events, Duration::from_secs(1))?;
         for event in &events {
             let index = event.token().0;
             let size = asking[index].read(&mut buffer)?;
@@ -105,6 +108,7 @@ pub(crate) fn run(
                 asking[index].stream.write_all(requests[index].as_bytes())?;
             }
         }
+        ensure!(patience.lasts(answered), "nothing comes any more");
         let now = begin.elapsed();
         match from {
             None if now >= warm_up => from = Some((now, meter.cpu()?, own.cpu()?, answered, bytes)),

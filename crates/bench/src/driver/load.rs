@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use super::{Driver, Ears, PATIENCE};
+use super::{Driver, Ears, patience::Patience};
 use crate::{
     clock,
     meter::Meter,
-    speech::{Heard, number},
+    speech::{Heard, Speech, number},
     stats::Histogram,
 };
 
@@ -62,14 +62,16 @@ struct Load {
     /// When each message was sent, since `begin`.
     sent: Vec<Duration>,
     counts: Vec<u32>,
+    /// Every so many sockets one is timed.
     stride: usize,
     in_order: bool,
+    numbered: bool,
     deliveries: u64,
     bytes: u64,
     acknowledged: u64,
     latency: Histogram,
     measuring: bool,
-    /// The time of this turn: one look at the clock for all that it brought.
+    /// When it was last asked what is due: after a turn, and for each send. Deliveries are timed one by one.
     now: Duration,
 }
 
@@ -86,11 +88,11 @@ struct Mark {
 /// Runs a load to its end, where every connection must have got every message.
 pub(crate) fn run(driver: &mut Driver, meter: &Meter, plan: Plan) -> Result<Outcome> {
     driver.begin_series();
-    let mut load = Load::new(driver.sockets(), plan.senders == 1 && driver.speech().keeps_order());
+    let mut load = Load::new(driver.sockets(), plan.senders, driver.speech());
     let own = Meter::own();
     let (mut payload, mut sender) = (vec![], 0);
     let (mut from, mut to) = (None, None);
-    let mut progress = (0, Duration::ZERO);
+    let mut patience = Patience::new();
     while to.is_none() {
         let wait = match plan.pace {
             Pace::InFlight(..) => Duration::from_millis(100),
@@ -122,11 +124,7 @@ pub(crate) fn run(driver: &mut Driver, meter: &Meter, plan: Plan) -> Result<Outc
             driver.flush(sender)?;
             sender = (sender + 1) % plan.senders;
         }
-        let done = load.deliveries + load.acknowledged;
-        if done > progress.0 {
-            progress = (done, load.now);
-        }
-        ensure!(load.now.saturating_sub(progress.1) < PATIENCE, "nothing comes any more");
+        ensure!(patience.lasts(load.heard()), "nothing comes any more");
     }
     load.drain(driver)?;
     let (Some(from), Some(to)) = (from, to) else { bail!("the load ended before it was measured") };
@@ -164,13 +162,14 @@ fn may_send(load: &Load, pace: Pace, acknowledges: bool) -> bool {
 }
 
 impl Load {
-    fn new(sockets: usize, in_order: bool) -> Self {
+    fn new(sockets: usize, senders: usize, speech: &Speech) -> Self {
         Self {
             begin: clock::now(),
             sent: Vec::with_capacity(1 << 20),
             counts: vec![0; sockets],
             stride: sockets.div_ceil(TIMED).max(1),
-            in_order,
+            in_order: senders == 1 && speech.keeps_order(),
+            numbered: speech.shows_numbers(),
             deliveries: 0,
             bytes: 0,
             acknowledged: 0,
@@ -178,6 +177,10 @@ impl Load {
             measuring: false,
             now: Duration::ZERO,
         }
+    }
+
+    fn heard(&self) -> u64 {
+        self.deliveries + self.acknowledged
     }
 
     fn mark(&self, meter: &Meter, own: &Meter) -> Result<Mark> {
@@ -191,15 +194,11 @@ impl Load {
         let sends = self.sent.len();
         let expected = (sends * self.counts.len()) as u64;
         let acks = if driver.speech().acknowledges() { sends as u64 } else { 0 };
-        let mut progress = (0, clock::now());
+        let mut patience = Patience::new();
         while self.deliveries < expected || self.acknowledged < acks {
             driver.turn(Duration::from_millis(100), self)?;
-            self.now = clock::now() - self.begin;
-            if self.deliveries + self.acknowledged > progress.0 {
-                progress = (self.deliveries + self.acknowledged, clock::now());
-            }
             ensure!(
-                clock::now() - progress.1 < PATIENCE,
+                patience.lasts(self.heard()),
                 "{} of {expected} deliveries and {} of {acks} acknowledgements have come, and no more do",
                 self.deliveries,
                 self.acknowledged,
@@ -220,28 +219,36 @@ impl Load {
         );
         Ok(())
     }
+
+    /// The last delivery on a socket that is timed.
+    fn time(&mut self, socket: usize, payload: &[u8]) -> Result<()> {
+        let count = self.counts[socket];
+        let Some(number) = number(payload) else {
+            ensure!(!self.numbered, "connection {socket} got a message without a number");
+            return Ok(());
+        };
+        if self.in_order && number + 1 != count as usize {
+            bail!("connection {socket} got message {number} as its {count}th");
+        }
+        let Some(sent) = self.sent.get(number) else {
+            bail!("connection {socket} got message {number}, which nobody sent");
+        };
+        if self.measuring {
+            self.latency.add(self.begin.elapsed().saturating_sub(*sent));
+        }
+        Ok(())
+    }
 }
 
 impl Ears for Load {
     fn hear(&mut self, socket: usize, heard: &Heard<'_>) -> Result<()> {
         match heard {
             Heard::Delivery(payload) => {
-                let count = &mut self.counts[socket];
-                *count += 1;
+                self.counts[socket] += 1;
                 self.deliveries += 1;
                 self.bytes += payload.len() as u64;
-                if socket.is_multiple_of(self.stride)
-                    && let Some(number) = number(payload)
-                {
-                    if self.in_order && number + 1 != *count as usize {
-                        bail!("connection {socket} got message {number} as its {count}th");
-                    }
-                    let Some(sent) = self.sent.get(number) else {
-                        bail!("connection {socket} got message {number}, which nobody sent");
-                    };
-                    if self.measuring {
-                        self.latency.add(self.begin.elapsed().saturating_sub(*sent));
-                    }
+                if socket.is_multiple_of(self.stride) {
+                    self.time(socket, payload)?;
                 }
             }
             Heard::Acknowledged => self.acknowledged += 1,
@@ -249,5 +256,38 @@ impl Ears for Load {
             _ => {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::speech::Language;
+
+    /// A load with one message sent, on sockets of which every second is timed.
+    fn begun(language: Language) -> Load {
+        let mut load = Load::new(2 * TIMED, 1, &Speech::sample(language, 1));
+        load.sent.push(Duration::ZERO);
+        load
+    }
+
+    #[test]
+    fn a_delivery_that_is_timed_shows_its_number() {
+        for language in [Language::Parlance, Language::SocketIo, Language::Echo] {
+            let hear = |socket, payload: &[u8]| {
+                begun(language).hear(socket, &Heard::Delivery(payload)).is_ok()
+            };
+            assert!(hear(2, b"#00000000#x"), "{language:?}");
+            assert!(!hear(2, b"#0000000"), "{language:?}");
+            assert!(!hear(2, b"#00000001#x"), "{language:?}: nobody sent it");
+            assert!(hear(1, b"x"), "{language:?}: only counted");
+        }
+    }
+
+    #[test]
+    fn a_number_of_nats_may_lie_in_another_frame() {
+        let mut load = begun(Language::Nats);
+        load.hear(0, &Heard::Delivery(b"the rest")).unwrap();
+        assert_eq!((load.deliveries, load.counts[0]), (1, 1));
     }
 }
