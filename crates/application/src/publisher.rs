@@ -1,14 +1,17 @@
 //! How a change that is no message is committed and told.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::Future;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
-    Result, Tasks,
+    Error, Result, Tasks,
     live::{Event, Live},
 };
+
+/// How long a change waits for those before it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Commits, publishes and waits until this node's sockets know; goes on to the end if the caller hangs up. Cheap to clone.
 #[derive(Clone)]
@@ -35,7 +38,10 @@ impl Publisher {
         let this = self.clone();
         let whole = async move {
             let turn = match &this.turn {
-                Some(turn) => Some(turn.lock().await),
+                Some(turn) => {
+                    let late = |_| Error::unavailable("too many changes wait for one another");
+                    Some(timeout(PATIENCE, turn.lock()).await.map_err(late)?)
+                }
                 None => None,
             };
             let (output, events) = write.await?;

@@ -3,33 +3,39 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use parlance_application::{Caller, Result, ports::Ambient};
-use parlance_domain::{Account, SessionId};
+use parlance_application::{Caller, Error, Result, ports::Ambient};
+use parlance_domain::{Account, SessionId, Summary};
 use parlance_testkit::{MemoryStore, Stage, TestNode, Weather, mocks::MockMessages, socket};
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 
 /// Whoever joins a channel is in it long before their task goes on.
-struct Slow;
+struct Slow(Duration);
 
 #[async_trait]
 impl Weather for Slow {
     async fn after(&self, method: &'static str) -> Result<()> {
         if method == "join_channel" {
-            sleep(Duration::from_secs(1)).await;
+            sleep(self.0).await;
         }
         Ok(())
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_was_put_out_is_not_let_in_by_what_came_before() {
+/// Bob has joined `news`, and his task does not know yet; Ada puts him out.
+struct Scene {
+    node: TestNode,
+    removed: Result<()>,
+    joining: JoinHandle<Result<Summary>>,
+}
+
+async fn put_out_while_coming_in(slow: Duration) -> Scene {
     let store = MemoryStore::default();
     let stage = Stage::new(store.clone());
     let ((ada, _), (bob, _)) = (stage.sign_up("ada").await, stage.sign_up("bob").await);
     let team = stage.team_of(ada.id, [bob.id]).await;
     let news = stage.channel(ada.id, &team, "news").await;
     let node = TestNode::start(MockMessages::new());
-    let app = Arc::new(node.app(store.behind(Arc::new(Slow))));
+    let app = Arc::new(node.app(store.behind(Arc::new(Slow(slow)))));
     let caller = |account: Account| Caller {
         account,
         session_id: SessionId(stage.ambient.uuid()),
@@ -42,11 +48,26 @@ async fn who_was_put_out_is_not_let_in_by_what_came_before() {
         let (app, bob) = (app.clone(), bob.clone());
         tokio::spawn(async move { app.channels.join(&bob, news).await })
     };
-    while stage.store.summary(bob.id(), news).await.map(|summary| summary.joined).ok() != Some(true)
-    {
+    let is_in = async || stage.store.summary(bob.id(), news).await.is_ok_and(|it| it.joined);
+    while !is_in().await {
         sleep(Duration::from_millis(5)).await;
     }
-    app.channels.remove_member(&ada, news, bob.id()).await.expect("removes");
-    joining.await.expect("no panic").expect("joins");
-    assert_eq!(node.fanout.types(socket(1)), ["conversation.joined", "conversation.left"]);
+    let removed = app.channels.remove_member(&ada, news, bob.id()).await;
+    Scene { node, removed, joining }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_put_out_is_not_let_in_by_what_came_before() {
+    let scene = put_out_while_coming_in(Duration::from_secs(1)).await;
+    scene.removed.expect("removes");
+    scene.joining.await.expect("no panic").expect("joins");
+    assert_eq!(scene.node.fanout.types(socket(1)), ["conversation.joined", "conversation.left"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_does_not_wait_without_end_for_those_before_it() {
+    let scene = put_out_while_coming_in(Duration::from_mins(1)).await;
+    assert!(matches!(scene.removed, Err(Error::Unavailable { .. })), "{:?}", scene.removed);
+    scene.joining.await.expect("no panic").expect("joins");
+    assert_eq!(scene.node.fanout.types(socket(1)), ["conversation.joined"]);
 }
