@@ -5,7 +5,7 @@
 
 use parlance_application::{
     Error, Result, Unauthenticated,
-    ports::store::{Change, Commit, Committed, Draft, SENT_BEFORE, Write},
+    ports::store::{Change, Commit, Committed, Draft, NAME_TAKEN, SENT_BEFORE, Write},
 };
 use parlance_domain::{
     ChangeKind, ChannelName, Conversation, ConversationAction, ConversationId, Mentions, Message,
@@ -327,7 +327,7 @@ impl Batch<'_> {
         let topic = topic.map(String::from).filter(|topic| now.topic.as_ref() != Some(topic));
         let kind = match (&name, &topic) {
             (Some(name), _) if name_taken(conn, now.workspace_id, name)? => {
-                return Err(Error::conflict(crate::conversations::NAME_TAKEN).into());
+                return Err(Error::conflict(NAME_TAKEN).into());
             }
             (Some(_), _) => ChangeKind::Renamed,
             (None, Some(_)) => ChangeKind::TopicChanged,

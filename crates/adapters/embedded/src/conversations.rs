@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Conversations, Entry, NewChannel, NewDm, OpenedDm, Page, PageQuery, ReadMark, Snapshot,
-        SnapshotEntry, Start,
+        Conversations, Entry, GENERAL_STAYS, NAME_TAKEN, NewChannel, NewDm, OpenedDm, Page,
+        PageQuery, ReadMark, Snapshot, SnapshotEntry, Start,
     },
 };
 use parlance_domain::{
@@ -22,10 +22,6 @@ use crate::{
     rows::{channel_member, int, num},
     workspaces,
 };
-
-/// The words of the conflict over a channel's name.
-pub(crate) const NAME_TAKEN: &str = "a channel of that name exists already";
-const GENERAL_STAYS: &str = "general can be neither left nor deleted";
 
 #[async_trait]
 impl Conversations for EmbeddedStore {

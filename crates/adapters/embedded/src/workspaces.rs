@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Admission, Departure, Joining, NewChannel, NewMember, NewWorkspace, Page, PageQuery,
-        SnapshotEntry, Start, Workspaces,
+        Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember, NewWorkspace, Page,
+        PageQuery, SnapshotEntry, Start, Workspaces,
     },
 };
 use parlance_domain::{
@@ -22,8 +22,6 @@ use crate::{
     outbox,
     rows::{at, member, role, role_name},
 };
-
-const LAST_ADMIN: &str = "the last admin can neither leave nor be demoted";
 
 #[async_trait]
 impl Workspaces for EmbeddedStore {

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use parlance_application::{
     Error, Result, Unauthenticated,
-    ports::store::{Change, Commit, Committed, Draft, SENT_BEFORE, Write},
+    ports::store::{Change, Commit, Committed, Draft, NAME_TAKEN, SENT_BEFORE, Write},
 };
 use parlance_domain::{
     ChangeKind, ChannelName, ConversationAction, MessageId, MessageText, SessionId, Standing,
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     batch::{Batch, Done, Fate, Held},
-    conversations::{NAME_TAKEN, name_taken},
+    conversations::name_taken,
     documents::{MessageDoc, binary, id, num, time, uuid},
     error::{Fail, Outcome},
     group::{Append, Group},

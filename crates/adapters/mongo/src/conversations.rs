@@ -5,8 +5,8 @@ use bson::{Document, doc};
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Conversations, Entry, NewChannel, NewDm, OpenedDm, Page, PageQuery, ReadMark, Snapshot,
-        SnapshotEntry, Start, Subject,
+        Conversations, Entry, GENERAL_STAYS, NAME_TAKEN, NewChannel, NewDm, OpenedDm, Page,
+        PageQuery, ReadMark, Snapshot, SnapshotEntry, Start, Subject,
     },
 };
 use parlance_domain::{
@@ -28,10 +28,6 @@ use crate::{
     unread,
     views::{self, users},
 };
-
-/// The words of the conflict over a channel's name.
-pub(crate) const NAME_TAKEN: &str = "a channel of that name exists already";
-const GENERAL_STAYS: &str = "general can be neither left nor deleted";
 
 #[async_trait]
 impl Conversations for MongoStore {

@@ -6,8 +6,8 @@ use bson::{Document, doc};
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Admission, Departure, Joining, NewChannel, NewMember, NewWorkspace, Page, PageQuery, Start,
-        Subject, Workspaces,
+        Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember, NewWorkspace, Page,
+        PageQuery, Start, Subject, Workspaces,
     },
 };
 use parlance_domain::{
@@ -30,8 +30,6 @@ use crate::{
     tx::{Tx, atomic, in_turn},
     views::{membership, one, users, with_workspaces},
 };
-
-const LAST_ADMIN: &str = "the last admin can neither leave nor be demoted";
 
 #[async_trait]
 impl Workspaces for MongoStore {

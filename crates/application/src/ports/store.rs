@@ -14,7 +14,8 @@ pub use accounts::{
 };
 pub use changes::{Changes, Head, Look, Mark, Readers, State, Subject};
 pub use conversations::{
-    Conversations, Entry, NewChannel, NewDm, OpenedDm, ReadMark, Snapshot, SnapshotEntry,
+    Conversations, Entry, GENERAL_STAYS, NAME_TAKEN, NewChannel, NewDm, OpenedDm, ReadMark,
+    Snapshot, SnapshotEntry,
 };
 pub use messages::{
     Change, Commit, Committed, Draft, History, HistoryQuery, Messages, Reader, ReplayPage,
@@ -22,7 +23,9 @@ pub use messages::{
 };
 pub use outbox::Outbox;
 pub use paging::{Page, PageQuery, Start};
-pub use workspaces::{Admission, Departure, Joining, NewMember, NewWorkspace, Workspaces};
+pub use workspaces::{
+    Admission, Departure, Joining, LAST_ADMIN, NewMember, NewWorkspace, Workspaces,
+};
 
 #[cfg(feature = "mocks")]
 pub use self::{

@@ -2,17 +2,14 @@
 
 use parlance_application::{
     Error, Result, Unauthenticated,
-    ports::store::{Change, Commit, Committed, Draft, SENT_BEFORE, Write},
+    ports::store::{Change, Commit, Committed, Draft, NAME_TAKEN, SENT_BEFORE, Write},
 };
 use parlance_domain::{
     ChangeKind, ChannelName, ConversationAction, ConversationId, Mentions, Message, MessageId,
     MessageText, Timestamp, Topic, UserId, message::MessageKind,
 };
 
-use super::{
-    conversations::NAME_TAKEN,
-    state::{MessageRow, State, id_taken},
-};
+use super::state::{MessageRow, State, id_taken};
 
 /// A write's subject, and what happened to it.
 type Outcome = (Committed, Option<ChangeKind>);

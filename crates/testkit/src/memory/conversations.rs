@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Conversations, Entry, NewChannel, NewDm, OpenedDm, Page, PageQuery, ReadMark, Snapshot,
-        SnapshotEntry, Start, Subject,
+        Conversations, Entry, GENERAL_STAYS, NAME_TAKEN, NewChannel, NewDm, OpenedDm, Page,
+        PageQuery, ReadMark, Snapshot, SnapshotEntry, Start, Subject,
     },
 };
 use parlance_domain::{
@@ -20,10 +20,6 @@ use super::{
     access::{Seen, page},
     state::{MemberRow, State, id_taken},
 };
-
-/// The words of the conflict over a channel's name.
-pub(super) const NAME_TAKEN: &str = "a channel of that name exists already";
-const GENERAL_STAYS: &str = "general can be neither left nor deleted";
 
 #[async_trait]
 impl Conversations for MemoryStore {

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Admission, Departure, Joining, NewChannel, NewMember, NewWorkspace, Page, PageQuery, Start,
-        Subject, Workspaces,
+        Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember, NewWorkspace, Page,
+        PageQuery, Start, Subject, Workspaces,
     },
 };
 use parlance_domain::{
@@ -271,7 +271,7 @@ impl State {
         let members = self.workspaces.get(&id).into_iter().flat_map(|row| row.members.values());
         let admins = members.filter(|member| member.role == Role::Admin).count();
         if role == Role::Admin && admins <= 1 {
-            return Err(Error::conflict("the last admin can neither leave nor be demoted"));
+            return Err(Error::conflict(LAST_ADMIN));
         }
         Ok(())
     }

@@ -7,6 +7,11 @@ use parlance_domain::{
 use super::{Head, Page, PageQuery};
 use crate::Result;
 
+/// The words of the conflict over a channel's name.
+pub const NAME_TAKEN: &str = "a channel of that name exists already";
+/// The words of the conflict over `general`.
+pub const GENERAL_STAYS: &str = "general can be neither left nor deleted";
+
 /// Channels, DMs, who is in them and how far they have read. `NotFound` for what the actor may not read.
 ///
 /// Every change of who may read a conversation adds one to its `access_rev` in the same commit.

@@ -7,6 +7,9 @@ use parlance_domain::{
 use super::{Entry, Page, PageQuery, SnapshotEntry};
 use crate::{Result, jobs::Job};
 
+/// The words of the conflict over a workspace without an admin.
+pub const LAST_ADMIN: &str = "the last admin can neither leave nor be demoted";
+
 /// Teams and who is in them. `NotFound` for a workspace that the actor is not in.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
