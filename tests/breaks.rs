@@ -11,7 +11,7 @@ use std::{
 };
 
 /// How many seeds a break has to be found by.
-const SEEDS: &str = "400";
+const SEEDS: &str = "1000";
 
 struct Break {
     name: &'static str,
