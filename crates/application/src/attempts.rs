@@ -13,7 +13,6 @@ use crate::{Error, Result, Unauthenticated};
 const PAUSE: Duration = Duration::from_mins(1);
 /// Guessers that are remembered at a time.
 const REMEMBERED: usize = 1_024;
-
 /// No address is longer, and every one typed is remembered for a while.
 const LONGEST: usize = 254;
 
@@ -45,8 +44,21 @@ impl Attempts {
         Self { free, known: Mutex::default() }
     }
 
+    /// Lets somebody try, unless they have to pause.
+    pub async fn counted<T>(
+        &self,
+        guesser: &Guesser,
+        now: Timestamp,
+        attempt: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.begin(guesser, now)?;
+        let known = attempt.await?;
+        self.succeeded(guesser);
+        Ok(known)
+    }
+
     /// Counts an attempt before its outcome is known, so that many at once gain nothing.
-    pub fn begin(&self, guesser: &Guesser, now: Timestamp) -> Result<()> {
+    fn begin(&self, guesser: &Guesser, now: Timestamp) -> Result<()> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, last) = known
             .get(guesser)
@@ -70,7 +82,7 @@ impl Attempts {
     }
 
     /// Forgets the attempts of somebody who knew the password.
-    pub fn succeeded(&self, guesser: &Guesser) {
+    fn succeeded(&self, guesser: &Guesser) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(guesser);
     }
 }

@@ -7,8 +7,8 @@ use parlance_application::{
     ports::{
         PasswordHash,
         store::{
-            Accounts, Credentials, EndedSessions, KEPT_TOKENS, NewPassword, NewSession, Renamed,
-            RotateRefresh, Rotation,
+            Accounts, Credentials, EndedSessions, NewPassword, NewSession, Renamed, RotateRefresh,
+            Rotation, forgotten_before,
         },
     },
 };
@@ -23,9 +23,6 @@ use crate::{
     rows::{account, at, int, num, user},
     workspaces::memberships,
 };
-
-/// Old refresh tokens are forgotten by so many.
-const FORGOTTEN_AT_ONCE: i64 = 100;
 
 #[async_trait]
 impl Accounts for EmbeddedStore {
@@ -303,11 +300,11 @@ fn rotate(conn: &Connection, rotation: &RotateRefresh) -> Tx<Rotation> {
             "UPDATE sessions SET generation = ?2, rotated_at = ?3, last_used_at = ?3, expires_at = ?4 WHERE id = ?1",
         )?
         .execute(params![session_id.0, current + 1, now, rotation.expires_at.as_millis()])?;
-        if current % FORGOTTEN_AT_ONCE == 0 {
+        if let Some(oldest) = u64::try_from(current + 1).ok().and_then(forgotten_before) {
             conn.prepare_cached(
                 "DELETE FROM refresh_tokens WHERE session_id = ?1 AND generation < ?2",
             )?
-            .execute(params![session_id.0, current - int(KEPT_TOKENS)])?;
+            .execute(params![session_id.0, int(oldest)])?;
         }
     } else if presented + 1 != current || rotation.at.since(rotated_at) > rotation.grace {
         revoke(conn, session_id, rotation.at)?;

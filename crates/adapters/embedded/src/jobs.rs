@@ -44,37 +44,35 @@ impl JobQueue for EmbeddedStore {
         self.write(move |conn| {
             let mut due = conn.prepare_cached(
                 "SELECT n, id, task, attempt, state = 'active' FROM jobs WHERE state IN ('waiting', 'active') \
-                 AND run_at <= ?1 AND (lease_until IS NULL OR lease_until <= ?1) ORDER BY run_at, n LIMIT ?2",
+                 AND run_at <= ?1 AND (lease_until IS NULL OR lease_until <= ?1) ORDER BY run_at, n",
             )?;
+            let mut rows = due.query([at.as_millis()])?;
+            let (mut known, mut strange) = (Vec::new(), Vec::new());
+            while known.len() < limit
+                && let Some(row) = rows.next()?
+            {
+                let n: i64 = row.get(0)?;
+                match read(row.get(1)?, &row.get::<_, String>(2)?) {
+                    Some(job) => known.push((n, job, row.get::<_, u32>(3)?, row.get::<_, bool>(4)?)),
+                    None => strange.push(n),
+                }
+            }
+            drop(rows);
+            let mut put_off = conn.prepare_cached("UPDATE jobs SET run_at = ?2 WHERE n = ?1")?;
+            for n in strange {
+                put_off.execute(params![n, (at + STRANGE).as_millis()])?;
+            }
             let mut take = conn.prepare_cached(
                 "UPDATE jobs SET state = 'active', attempt = ?2, started_at = ?3, lease_until = ?4 WHERE n = ?1",
             )?;
-            let mut put_off = conn.prepare_cached("UPDATE jobs SET run_at = ?2 WHERE n = ?1")?;
-            let mut claims = Vec::new();
-            while claims.len() < limit {
-                let room = limit - claims.len();
-                let most = i64::try_from(room).unwrap_or(i64::MAX);
-                let rows: Vec<(i64, Uuid, String, u32, bool)> = due
-                    .query_map(params![at.as_millis(), most], |row| {
-                        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-                    })?
-                    .collect::<Result<_, _>>()?;
-                let is_full = rows.len() == room;
-                for (n, id, task, before, lost) in rows {
-                    let Some(job) = read(id, &task) else {
-                        put_off.execute(params![n, (at + STRANGE).as_millis()])?;
-                        continue;
-                    };
-                    if lost {
-                        note(conn, n, LOST)?;
-                    }
-                    let attempt = before.saturating_add(1);
-                    take.execute(params![n, attempt, at.as_millis(), (at + lease).as_millis()])?;
-                    claims.push(Claim { job, attempt });
+            let mut claims = Vec::with_capacity(known.len());
+            for (n, job, before, lost) in known {
+                if lost {
+                    note(conn, n, LOST)?;
                 }
-                if !is_full {
-                    break;
-                }
+                let attempt = before.saturating_add(1);
+                take.execute(params![n, attempt, at.as_millis(), (at + lease).as_millis()])?;
+                claims.push(Claim { job, attempt });
             }
             Ok(claims)
         })

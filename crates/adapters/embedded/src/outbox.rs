@@ -4,13 +4,12 @@ use async_trait::async_trait;
 use parlance_application::{Result, jobs::Job, ports::store::Outbox};
 use parlance_domain::{JobId, Timestamp};
 use rusqlite::{Connection, params};
-use uuid::Uuid;
 
 use crate::{EmbeddedStore, error::Tx, jobs};
 
 /// Rows to be handed on.
 const DUE: &str = "SELECT n, id, task FROM outbox WHERE buried = 0 AND (relayed_at IS NULL OR relayed_at < ?1) \
-                   ORDER BY n LIMIT ?2";
+                   ORDER BY n";
 
 /// Adds a job to the transaction.
 pub(crate) fn put(conn: &Connection, job: &Job) -> Tx<()> {
@@ -27,29 +26,21 @@ impl Outbox for EmbeddedStore {
         relayed_before: Timestamp,
         at: Timestamp,
     ) -> Result<Vec<Job>> {
-        // What is handed on now is not due again.
-        let before = relayed_before.min(at);
         self.write(move |conn| {
             let mut due = conn.prepare_cached(DUE)?;
+            let mut rows = due.query([relayed_before.as_millis()])?;
+            let (mut seen, mut jobs) = (Vec::new(), Vec::new());
+            while jobs.len() < limit
+                && let Some(row) = rows.next()?
+            {
+                seen.push(row.get::<_, i64>(0)?);
+                jobs.extend(jobs::read(row.get(1)?, &row.get::<_, String>(2)?));
+            }
+            drop(rows);
+            // Also what cannot be read: it comes again when the others do, and is in nobody's way until then.
             let mut mark = conn.prepare_cached("UPDATE outbox SET relayed_at = ?2 WHERE n = ?1")?;
-            let mut jobs = Vec::new();
-            while jobs.len() < limit {
-                let room = limit - jobs.len();
-                let most = i64::try_from(room).unwrap_or(i64::MAX);
-                let rows: Vec<(i64, Uuid, String)> = due
-                    .query_map(params![before.as_millis(), most], |row| {
-                        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-                    })?
-                    .collect::<Result<_, _>>()?;
-                let is_full = rows.len() == room;
-                for (n, id, task) in rows {
-                    // Also what cannot be read: it comes again when the others do, and is in nobody's way until then.
-                    mark.execute(params![n, at.as_millis()])?;
-                    jobs.extend(jobs::read(id, &task));
-                }
-                if !is_full {
-                    break;
-                }
+            for n in seen {
+                mark.execute(params![n, at.as_millis()])?;
             }
             Ok(jobs)
         })
@@ -102,7 +93,7 @@ mod tests {
         let mut conn = db::connect(&dir.path().join("test.db")).expect("opens");
         migrate::run(&mut conn, Timestamp::from_millis(1)).expect("migrates");
         let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {DUE}")).expect("plans");
-        let steps = explain.query_map([0, 0], |row| row.get(3)).expect("explains");
+        let steps = explain.query_map([0], |row| row.get(3)).expect("explains");
         let steps: Vec<String> = steps.collect::<rusqlite::Result<_>>().expect("reads");
         assert_eq!(steps, ["SCAN outbox USING INDEX outbox_due"]);
     }

@@ -11,8 +11,8 @@ use parlance_application::{
     ports::{
         PasswordHash,
         store::{
-            Accounts, Credentials, EndedSessions, KEPT_TOKENS, NewPassword, NewSession, Renamed,
-            RotateRefresh, Rotation, Subject,
+            Accounts, Credentials, EndedSessions, NewPassword, NewSession, Renamed, RotateRefresh,
+            Rotation, Subject, forgotten_before,
         },
     },
 };
@@ -36,8 +36,6 @@ use crate::{
 pub(crate) const SESSION_REV: &str = "session_rev";
 /// How long a session that is over is kept.
 const KEPT: Duration = Duration::from_hours(1);
-/// Old refresh tokens are forgotten by so many.
-const FORGOTTEN_AT_ONCE: i64 = 100;
 
 #[async_trait]
 impl Accounts for MongoStore {
@@ -300,8 +298,8 @@ async fn rotate(tx: &mut Tx, rotation: &RotateRefresh) -> Outcome<Rotation> {
         tx.update::<SessionDoc>(doc! { "_id": session.id }, next).await?;
         let digest = binary(&rotation.successor.0);
         tx.insert(&TokenDoc { digest, session_id: session.id, generation }).await?;
-        if generation % FORGOTTEN_AT_ONCE == 0 {
-            let oldest = generation - i64::try_from(KEPT_TOKENS).unwrap_or(i64::MAX);
+        if let Some(oldest) = forgotten_before(num(generation)) {
+            let oldest = i64::try_from(oldest).unwrap_or(i64::MAX);
             let older = doc! { "session_id": session.id, "generation": { "$lt": oldest } };
             tx.delete::<TokenDoc>(older).await?;
         }

@@ -112,16 +112,7 @@ impl MongoStore {
         let now = at(majority_time(&self.db).await?);
         let session_rev = ended_sessions(self.db.clone()).await?;
         let Some(since) = since else {
-            return Ok(Look {
-                heads: Vec::new(),
-                admitted: Vec::new(),
-                workspaces: Vec::new(),
-                traces: Vec::new(),
-                marks: Vec::new(),
-                session_rev,
-                until: now,
-                more: false,
-            });
+            return Ok(Look::empty(session_rev, now));
         };
         let mut pass = Pass { from: before(since), young: before(now), stop: None };
         let heads = stamped::<ConversationDoc>(&reads, CHANGED, &mut pass).await?;

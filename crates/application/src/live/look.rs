@@ -68,16 +68,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_progress_is_not_asked_again_at_once() {
-        let ends = |until, more| Look {
-            heads: vec![],
-            admitted: vec![],
-            workspaces: vec![],
-            traces: vec![],
-            marks: vec![],
-            session_rev: 0,
-            until: Timestamp::from_millis(until),
-            more,
-        };
+        let ends = |until, more| Look { more, ..Look::empty(0, Timestamp::from_millis(until)) };
         let since = Some(Timestamp::from_millis(7));
         assert!(goes_on(None, &ends(7, true)) && goes_on(since, &ends(8, true)));
         assert!(!goes_on(since, &ends(7, true)) && !goes_on(since, &ends(8, false)));

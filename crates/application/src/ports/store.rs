@@ -10,7 +10,7 @@ mod workspaces;
 
 pub use accounts::{
     Accounts, Credentials, EndedSessions, KEPT_TOKENS, NewPassword, NewSession, Renamed,
-    RotateRefresh, Rotation,
+    RotateRefresh, Rotation, forgotten_before,
 };
 pub use changes::{Changes, Head, Look, Mark, Readers, State, Subject};
 pub use conversations::{

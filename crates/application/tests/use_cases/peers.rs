@@ -70,16 +70,7 @@ pub(super) struct Scene {
 pub(super) const HERE: ConversationId = ConversationId(Uuid::from_u128(77));
 
 pub(super) fn nothing_new() -> Look {
-    Look {
-        heads: vec![],
-        admitted: vec![],
-        workspaces: vec![],
-        traces: vec![],
-        marks: vec![],
-        session_rev: 0,
-        until: Timestamp::from_millis(0),
-        more: false,
-    }
+    Look::empty(0, Timestamp::from_millis(0))
 }
 
 /// No session has ended.

@@ -93,11 +93,9 @@ async fn attempt(
 ) -> Result<SignedIn, Error> {
     let from = request.peer_addr().map(|peer| peer.ip());
     let guesser = Guesser::new(from, &credentials.email)?;
-    admin.attempts.begin(&guesser, app.ambient.now())?;
     let email = Email::parse(&credentials.email).ok();
     let email = email.filter(|email| admin.board.may(email.as_str()));
     let password = Password::candidate(&credentials.password);
-    let signed_in = app.accounts.sign_in(email, password).await?;
-    admin.attempts.succeeded(&guesser);
-    Ok(signed_in)
+    let attempt = app.accounts.sign_in(email, password);
+    admin.attempts.counted(&guesser, app.ambient.now(), attempt).await
 }

@@ -123,15 +123,13 @@ pub(crate) async fn signin(
     Body(body): Body<Signin>,
 ) -> Result<Json<SignedIn>, ApiError> {
     let guesser = Guesser::new(request.peer_addr().map(|peer| peer.ip()), &body.email)?;
-    if let Some(attempts) = &app.attempts {
-        attempts.begin(&guesser, app.ambient.now())?;
-    }
     // An address that could never have signed up is simply unknown.
     let email = Email::parse(&body.email).ok();
-    let signed_in = app.accounts.sign_in(email, Password::candidate(&body.password)).await?;
-    if let Some(attempts) = &app.attempts {
-        attempts.succeeded(&guesser);
-    }
+    let attempt = app.accounts.sign_in(email, Password::candidate(&body.password));
+    let signed_in = match &app.attempts {
+        Some(attempts) => attempts.counted(&guesser, app.ambient.now(), attempt).await?,
+        None => attempt.await?,
+    };
     Ok(Json(signed_in.into()))
 }
 

@@ -110,6 +110,14 @@ pub struct NewPassword {
 
 /// So many refresh tokens of a session are told from those that never were: a month of them, at one each quarter of an hour.
 pub const KEPT_TOKENS: u64 = 3_000;
+/// Older ones are forgotten by so many.
+const FORGOTTEN_AT_ONCE: u64 = 100;
+
+/// When a session's token of this generation is made: those of which earlier generations are to be forgotten, if any.
+pub fn forgotten_before(generation: u64) -> Option<u64> {
+    let due = generation.is_multiple_of(FORGOTTEN_AT_ONCE);
+    generation.checked_sub(KEPT_TOKENS).filter(|_| due)
+}
 
 /// Sessions that have ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,4 +162,21 @@ pub enum Rotation {
     },
     /// No live session has this token.
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_kept_for_long_and_not_for_ever() {
+        let mut oldest = 0;
+        for generation in 0..10_000 {
+            oldest = forgotten_before(generation).unwrap_or(oldest);
+            let kept = generation - oldest;
+            assert!(kept <= KEPT_TOKENS + FORGOTTEN_AT_ONCE, "{kept} at {generation}");
+            assert!(oldest == 0 || kept >= KEPT_TOKENS, "{kept} at {generation}");
+        }
+        assert!(oldest > 6_000);
+    }
 }

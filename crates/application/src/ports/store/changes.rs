@@ -65,6 +65,22 @@ pub struct Look {
     pub more: bool,
 }
 
+impl Look {
+    /// Of one that has found nothing.
+    pub fn empty(session_rev: u64, until: Timestamp) -> Self {
+        Self {
+            heads: Vec::new(),
+            admitted: Vec::new(),
+            workspaces: Vec::new(),
+            traces: Vec::new(),
+            marks: Vec::new(),
+            session_rev,
+            until,
+            more: false,
+        }
+    }
+}
+
 /// What a state event is about: each of these is told as a whole, and no count tells its changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
