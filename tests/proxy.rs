@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     dice::Dice,
     proxy_link::{carry, reset},
+    support::PATIENCE,
 };
 
 /// How long the far side may take to accept.
@@ -60,9 +61,9 @@ pub(crate) struct Proxy {
     accepting: AbortHandle,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     state: Mutex<State>,
-    dice: Dice,
+    pub(crate) dice: Dice,
 }
 
 struct State {
@@ -73,7 +74,17 @@ struct State {
     down: Mode,
     links: HashMap<u64, Link>,
     next: u64,
+    watched: Option<Watched>,
 }
+
+/// A question that a test waits for.
+struct Watched {
+    words: Vec<u8>,
+    answered: Answered,
+}
+
+/// Whether its answer has come.
+pub(crate) type Answered = Arc<watch::Sender<bool>>;
 
 /// A link that is open.
 struct Link {
@@ -102,6 +113,7 @@ impl Proxy {
             down: Mode::Pass,
             links: HashMap::new(),
             next: 0,
+            watched: None,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), dice: Dice::new(seed) });
         let accepting = tokio::spawn(accept(listener, shared.clone())).abort_handle();
@@ -172,6 +184,21 @@ impl Proxy {
         self.shared.lock().links.len()
     }
 
+    /// From now on: until the target has been asked something that holds these bytes, and its answer has come as far as here. What
+    /// is asked must fit one read.
+    pub(crate) fn answer_to(&self, words: &[u8]) -> impl Future<Output = ()> + use<> {
+        let (answered, mut come) = watch::channel(false);
+        self.shared.lock().watched =
+            Some(Watched { words: words.to_vec(), answered: Arc::new(answered) });
+        async move {
+            let come = timeout(PATIENCE, come.wait_for(|answered| *answered)).await;
+            assert!(
+                come.is_ok_and(|come| come.is_ok()),
+                "the target was not asked, or did not answer"
+            );
+        }
+    }
+
     fn end(&self, end: End) {
         for link in self.shared.lock().links.values() {
             link.end.send_replace(Some(end));
@@ -187,6 +214,14 @@ impl Drop for Proxy {
 }
 
 impl Shared {
+    /// Whom to tell of the answer, if this asks what a test waits for.
+    pub(crate) fn asks(&self, chunk: &[u8]) -> Option<Answered> {
+        let state = self.lock();
+        let watched = state.watched.as_ref()?;
+        let asks = chunk.windows(watched.words.len()).any(|words| words == watched.words);
+        asks.then(|| watched.answered.clone())
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -226,7 +261,7 @@ async fn serve(client: TcpStream, shared: Arc<Shared>) {
         _ = ended.wait_for(Option::is_some) => None,
     };
     match connected {
-        Some(target) => carry((client, target), (up, down), &mut ended, &shared.dice).await,
+        Some(target) => carry((client, target), (up, down), &mut ended, &shared).await,
         None => reset(&client),
     }
     shared.lock().links.remove(&id);

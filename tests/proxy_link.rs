@@ -12,10 +12,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{
-    dice::Dice,
-    proxy::{End, Mode, Side},
-};
+use crate::proxy::{Answered, End, Mode, Shared, Side, Way};
 
 const CHUNK: usize = 16 * 1024;
 /// How often a slow link lets something through.
@@ -26,18 +23,26 @@ pub(crate) async fn carry(
     (client, target): (TcpStream, TcpStream),
     (up, down): (watch::Receiver<Mode>, watch::Receiver<Mode>),
     ended: &mut watch::Receiver<Option<End>>,
-    dice: &Dice,
+    shared: &Shared,
 ) {
     let _ = (client.set_nodelay(true), target.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_target, to_target) = target.into_split();
+    let asked = watch::Sender::new(None);
     let (mut up, mut down) = (
-        Pump { from: from_client, to: to_target, mode: up },
-        Pump { from: from_target, to: to_client, mode: down },
+        Pump { from: from_client, to: to_target, mode: up, shared, asked: &asked, way: Way::Up },
+        Pump {
+            from: from_target,
+            to: to_client,
+            mode: down,
+            shared,
+            asked: &asked,
+            way: Way::Down,
+        },
     );
     let end = tokio::select! {
         // Whichever fails ends both.
-        done = async { tokio::try_join!(up.run(dice), down.run(dice)) } => done.err().map(|_| End::Cut),
+        done = async { tokio::try_join!(up.run(), down.run()) } => done.err().map(|_| End::Cut),
         end = ended.wait_for(Option::is_some) => end.ok().and_then(|end| *end),
     };
     let (client, target) = (joined(up.from, down.to), joined(down.from, up.to));
@@ -67,22 +72,31 @@ pub(crate) fn reset(stream: &TcpStream) {
 }
 
 /// One direction of a link.
-struct Pump {
+struct Pump<'a> {
     from: OwnedReadHalf,
     to: OwnedWriteHalf,
     mode: watch::Receiver<Mode>,
+    way: Way,
+    shared: &'a Shared,
+    /// A question that a test waits for, from when it was passed on until its answer comes.
+    asked: &'a watch::Sender<Option<Answered>>,
 }
 
-impl Pump {
+impl Pump<'_> {
     /// Until the sender's end, which is passed on.
-    async fn run(&mut self, dice: &Dice) -> io::Result<()> {
+    async fn run(&mut self) -> io::Result<()> {
+        let dice = &self.shared.dice;
         let mut chunk = vec![0; CHUNK];
         loop {
             let mode = *self.mode.borrow_and_update();
             let limit = match mode {
                 Mode::Stall => {
-                    // The other end of the channel lives as long as the link.
-                    let _ = self.mode.changed().await;
+                    let Self { from, mode, way, asked, .. } = self;
+                    tokio::select! {
+                        // The other end of the channel lives as long as the link.
+                        _ = mode.changed() => {}
+                        () = answer(from, asked), if *way == Way::Down => {}
+                    }
                     continue;
                 }
                 Mode::Slow(rate) => (rate / 20).clamp(1, CHUNK),
@@ -97,6 +111,15 @@ impl Pump {
             }
             // The link stalled while these came.
             let _ = self.mode.wait_for(|mode| *mode != Mode::Stall).await;
+            match self.way {
+                // Before it is passed on: the answer could be quicker.
+                Way::Up => {
+                    if let Some(answered) = self.shared.asks(&chunk[..read]) {
+                        self.asked.send_replace(Some(answered));
+                    }
+                }
+                _ => tell(self.asked),
+            }
             match mode {
                 Mode::Garbage(one_of) if dice.roll(one_of) == 0 => {
                     let at = dice.below(read);
@@ -110,5 +133,19 @@ impl Pump {
                 sleep(BREATH).await;
             }
         }
+    }
+}
+
+/// Says that the answer to the question is here, once it has been asked.
+async fn answer(from: &OwnedReadHalf, asked: &watch::Sender<Option<Answered>>) {
+    let _ = asked.subscribe().wait_for(Option::is_some).await;
+    if from.readable().await.is_ok() {
+        tell(asked);
+    }
+}
+
+fn tell(asked: &watch::Sender<Option<Answered>>) {
+    if let Some(answered) = asked.send_replace(None) {
+        answered.send_replace(true);
     }
 }

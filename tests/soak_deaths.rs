@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use crate::{
     NO_LIMITS,
@@ -132,6 +133,11 @@ async fn connections_outlive_their_tokens() {
     assert!(stats.iter().all(|stats| stats.reconnects == 0), "{stats:?}");
 }
 
+/// A conversation's id, as the store is asked about it.
+fn in_store(place: &str) -> [u8; 16] {
+    Uuid::parse_str(place).expect("an id").into_bytes()
+}
+
 async fn end(node: &Node, kill: bool) {
     if kill {
         node.kill();
@@ -154,8 +160,9 @@ async fn a_conversation_goes_on_soon_after_a_death_in_a_transaction() {
     let store = one.store.as_ref().expect("a store");
     store.set(Way::Down, Mode::Stall);
     let (member, place) = (&crew.members[0], &crew.members[0].places[0]);
+    let begun = store.answer_to(&in_store(place));
     member.client.send(place, "m1", "begun by one");
-    sleep(Duration::from_millis(500)).await;
+    begun.await;
     one.kill();
     store.heal();
     other.front.refuse(false);
@@ -195,8 +202,9 @@ async fn a_store_that_falls_silent_holds_a_conversation_up_for_a_bounded_time() 
     let store = stage.nodes[0].store.as_ref().expect("a store");
     store.set(Way::Down, Mode::Stall);
     let (member, place) = (&crew.members[0], &crew.members[0].places[0]);
+    let begun = store.answer_to(&in_store(place));
     member.client.send(place, "m1", "to be answered");
-    sleep(Duration::from_millis(500)).await;
+    begun.await;
     store.set_new(Way::Down, Mode::Pass);
     store.keep_only(Side::Client);
     let answered = crew.answered(Duration::from_mins(1)).await;
@@ -218,10 +226,11 @@ async fn a_send_that_the_store_has_begun_is_finished_before_its_node_ends() {
     until("all are at one node", async || crew.connected() == 1 && other.front.open_links() == 0)
         .await;
     // Each answer of the store takes a quarter of a second, and an append some four of them.
-    // Each answer of the store takes a quarter of a second, and an append some four of them.
-    one.store.as_ref().expect("a store").set(Way::Down, Mode::Slow(1_200));
+    let store = one.store.as_ref().expect("a store");
+    store.set(Way::Down, Mode::Slow(1_200));
+    let begun = store.answer_to(&in_store(place));
     member.client.send(place, "m1", "begun by one");
-    sleep(Duration::from_millis(500)).await;
+    begun.await;
     let took = one.stop().await;
     let found = reqwest::Client::new()
         .get(format!("{}/api/v1/conversations/{place}/messages", other.url().expect("it runs")))

@@ -62,11 +62,11 @@ impl Accounts for MongoStore {
     }
 
     async fn credentials(&self, email: &Email) -> Result<Option<Credentials>> {
-        Ok(self.one(doc! { "email": email.as_str() }).await?.map(credentials))
+        Ok(self.reads().await?.one(doc! { "email": email.as_str() }).await?.map(credentials))
     }
 
     async fn credentials_of(&self, user: UserId) -> Result<Credentials> {
-        let found = self.one(doc! { "_id": id(user.0) }).await?;
+        let found = self.reads().await?.one(doc! { "_id": id(user.0) }).await?;
         found.map(credentials).ok_or(Error::NotFound("user"))
     }
 
@@ -98,14 +98,14 @@ impl Accounts for MongoStore {
             } },
             doc! { "$unwind": "$owner" },
         ];
-        let found = self.aggregate::<SessionDoc, Owned>(stages).await?.pop();
+        let found = self.reads().await?.aggregate::<SessionDoc, Owned>(stages).await?.pop();
         Ok(found.map(|found| found.owner.account()))
     }
 
     async fn sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>> {
         let live = live(doc! { "user_id": id(user.0) }, now);
         let newest = doc! { "created_at": -1, "_id": -1 };
-        let found = self.first(live, newest, 100).await?;
+        let found = self.reads().await?.first(live, newest, 100).await?;
         let session = |doc: SessionDoc| Session {
             id: SessionId(uuid(doc.id)),
             created_at: at(doc.created_at),

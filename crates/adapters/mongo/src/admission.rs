@@ -28,9 +28,10 @@ impl MongoStore {
         user: UserId,
         workspace: WorkspaceId,
     ) -> Result<Vec<bson::Uuid>> {
-        let joined = self.all::<MemberDoc>(doc! { "user_id": id(user.0) }).await?;
+        let reads = self.reads().await?;
+        let joined = reads.all::<MemberDoc>(doc! { "user_id": id(user.0) }).await?;
         let joined: Vec<_> = joined.into_iter().map(|member| member.conversation_id).collect();
-        let heads = self.all::<ConversationDoc>(doc! {
+        let heads = reads.all::<ConversationDoc>(doc! {
             "workspace_id": id(workspace.0),
             "deleted": false,
             "$or": [{ "general": true }, { "_id": { "$in": joined } }],

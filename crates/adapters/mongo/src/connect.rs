@@ -113,34 +113,6 @@ impl MongoStore {
     pub(crate) async fn own_reads(&self) -> Result<Reads<'_>> {
         Ok(Reads { store: self, _share: self.lanes.own_share().await? })
     }
-
-    /// The one question [`Reads::one`].
-    pub(crate) async fn one<D: Stored>(&self, filter: Document) -> Result<Option<D>> {
-        self.reads().await?.one(filter).await
-    }
-
-    /// The one question [`Reads::first`].
-    pub(crate) async fn first<D: Stored>(
-        &self,
-        filter: Document,
-        order: Document,
-        limit: i64,
-    ) -> Result<Vec<D>> {
-        self.reads().await?.first(filter, order, limit).await
-    }
-
-    /// The one question [`Reads::all`].
-    pub(crate) async fn all<D: Stored>(&self, filter: Document) -> Result<Vec<D>> {
-        self.reads().await?.all(filter).await
-    }
-
-    /// The one question [`Reads::aggregate`].
-    pub(crate) async fn aggregate<D: Stored, T>(&self, stages: Vec<Document>) -> Result<Vec<T>>
-    where
-        T: DeserializeOwned + Send + Sync + Unpin,
-    {
-        self.reads().await?.aggregate::<D, T>(stages).await
-    }
 }
 
 /// Questions outside of transactions, one after the other: they are answered by what a majority has.

@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use bson::doc;
 use parlance_application::{Result, jobs::Job, ports::store::Outbox};
 use parlance_domain::{JobId, Timestamp};
-use uuid::Uuid;
 
 use crate::{
     MongoStore,
@@ -63,24 +62,13 @@ impl Outbox for MongoStore {
         relayed_before: Timestamp,
         at: Timestamp,
     ) -> Result<Vec<Job>> {
-        let mut due = doc! {
+        let due = doc! {
             "dead": false,
             "$or": [{ "relayed_at": null }, { "relayed_at": { "$lt": time(relayed_before) } }],
         };
         atomic!(self, |tx| {
-            let (mut jobs, mut last) = (Vec::new(), id(Uuid::nil()));
-            while jobs.len() < limit {
-                let room = limit - jobs.len();
-                due.insert("_id", doc! { "$gt": last });
-                let most = i64::try_from(room).unwrap_or(i64::MAX);
-                let rows: Vec<JobDoc> = tx.first(due.clone(), doc! { "_id": 1 }, most).await?;
-                let is_full = rows.len() == room;
-                last = rows.last().map_or(last, |row| row.id);
-                jobs.extend(rows.iter().filter_map(|row| self.strange_rows.read(row)));
-                if !is_full {
-                    break;
-                }
-            }
+            let read = |row| self.strange_rows.read(&row);
+            let jobs = tx.first_of(due.clone(), doc! { "_id": 1 }, limit, read).await?;
             if !jobs.is_empty() {
                 let ids: Vec<_> = jobs.iter().map(|job| id(job.id.0)).collect();
                 let mark = doc! { "$set": { "relayed_at": time(at) } };
@@ -91,7 +79,7 @@ impl Outbox for MongoStore {
     }
 
     async fn is_unfinished(&self, job: JobId) -> Result<bool> {
-        Ok(self.one::<JobDoc>(doc! { "_id": id(job.0) }).await?.is_some())
+        Ok(self.reads().await?.one::<JobDoc>(doc! { "_id": id(job.0) }).await?.is_some())
     }
 
     async fn finish(&self, job: JobId) -> Result<()> {

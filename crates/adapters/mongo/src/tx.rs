@@ -3,10 +3,10 @@
 //! Reads see one point in time (read concern `snapshot`), the commit waits for a majority and its journal. Whoever writes
 //! a document that another transaction has written since that point is refused by the server and runs again.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
 use bson::{Document, doc};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use mongodb::{
     ClientSession, Collection, Database,
     options::{
@@ -237,6 +237,21 @@ impl Tx {
         let find = all.find(filter).sort(order).limit(limit);
         let mut cursor = find.session(&mut self.session).await?;
         Ok(cursor.stream(&mut self.session).try_collect().await?)
+    }
+
+    /// What can be made of those that match, in an order, up to a limit.
+    pub(crate) async fn first_of<D: Stored, T>(
+        &mut self,
+        filter: Document,
+        order: Document,
+        limit: usize,
+        make: impl Fn(D) -> Option<T>,
+    ) -> Outcome<Vec<T>> {
+        let all = self.of::<D>();
+        let mut cursor = all.find(filter).sort(order).session(&mut self.session).await?;
+        let rows = cursor.stream(&mut self.session);
+        let some = rows.try_filter_map(|row| ready(Ok(make(row))));
+        Ok(some.take(limit).try_collect().await?)
     }
 
     /// The one that matches.

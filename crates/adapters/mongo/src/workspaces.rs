@@ -84,7 +84,7 @@ impl Workspaces for MongoStore {
         at: Timestamp,
     ) -> Result<Joining> {
         let open = doc! { "join_code": code.as_str(), "deleted": false };
-        let found = self.one::<WorkspaceDoc>(open.clone()).await?;
+        let found = self.reads().await?.one::<WorkspaceDoc>(open.clone()).await?;
         let found = found.ok_or(Error::NotFound("join code"))?;
         let heads = self.heads_in(actor, WorkspaceId(uuid(found.id))).await?;
         let _turns = self.turns(uuid(found.id), &heads).await;
@@ -138,8 +138,8 @@ impl Workspaces for MongoStore {
         at: Timestamp,
     ) -> Result<Vec<ConversationId>> {
         let live = doc! { "workspace_id": id(workspace.0), "deleted": false };
-        let heads: Vec<_> =
-            self.all::<ConversationDoc>(live).await?.into_iter().map(|head| head.id).collect();
+        let heads = self.reads().await?.all::<ConversationDoc>(live).await?;
+        let heads: Vec<_> = heads.into_iter().map(|head| head.id).collect();
         let _turns = self.turns(workspace.0, &heads).await;
         in_turn!(self, |tx| {
             lock_all(tx, &heads).await?;
