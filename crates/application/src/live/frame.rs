@@ -9,6 +9,9 @@ use serde::Serialize;
 
 use crate::ports::store::{Committed, ReplayPage};
 
+/// Bytes to begin a frame with: a message of some sentences fits.
+const USUAL: usize = 1024;
+
 /// One JSON object, ready for any number of sockets. Cloning it copies nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frame(Bytes);
@@ -35,8 +38,9 @@ impl Frame {
 
     /// Encodes any object. Read models always encode; should one not, the frame is an empty object, which clients ignore.
     pub fn encode(object: &impl Serialize) -> Self {
-        match serde_json::to_vec(object) {
-            Ok(json) => Self(json.into()),
+        let mut json = Vec::with_capacity(USUAL);
+        match serde_json::to_writer(&mut json, object) {
+            Ok(()) => Self(json.into()),
             Err(error) => {
                 tracing::error!(%error, "an event could not be encoded");
                 Self(Bytes::from_static(b"{}"))
