@@ -63,6 +63,25 @@ async fn who_takes_no_answers_is_asked_for_no_more_questions() {
     idle.answers(QUESTIONS).await;
 }
 
+/// As many sends as may be in flight, as long as they may be: each comes back in its answer, and again among the events.
+#[tokio::test]
+async fn who_sends_at_full_length_is_no_slow_consumer() {
+    const IN_FLIGHT: usize = 64;
+    let server = Server::without_limits();
+    let ada = server.sign_up("ada").await;
+    let (_, general, _) = ada.workspace().await;
+    let mut socket = ada.connect().await;
+    let long = "😀".repeat(4_000);
+    for round in 0..5 {
+        for n in 0..IN_FLIGHT {
+            let id = format!("{round}-{n}");
+            let data = json!({ "conversation_id": general, "client_msg_id": id, "text": long });
+            socket.begin("message.send", data).await;
+        }
+        socket.answers(IN_FLIGHT).await;
+    }
+}
+
 #[tokio::test]
 async fn who_reads_nothing_is_closed_as_a_slow_consumer() {
     let server = Server::without_limits();

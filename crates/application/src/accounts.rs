@@ -6,12 +6,15 @@ use parlance_domain::{
 };
 
 use crate::{
-    Error, Result, Unauthenticated,
+    Attempts, Error, Guesser, Result, Unauthenticated,
     jobs::{Job, Task},
     live::{Event, Frame},
     ports::{
         AccessToken, Ambient, Claims, PasswordHasher, RefreshToken, TokenIssuer,
-        store::{self, EndedSessions, NewPassword, NewSession, Renamed, RotateRefresh, Rotation},
+        store::{
+            self, EndedSessions, NewPassword, NewSession, Page, PageQuery, Renamed, RotateRefresh,
+            Rotation,
+        },
     },
     publisher::Publisher,
     workspaces::member_updated,
@@ -31,6 +34,7 @@ pub struct Accounts {
     tokens: Arc<dyn TokenIssuer>,
     ambient: Arc<dyn Ambient>,
     publisher: Publisher,
+    attempts: Option<Arc<Attempts>>,
 }
 
 /// Who wants an account.
@@ -98,8 +102,9 @@ impl Accounts {
         tokens: Arc<dyn TokenIssuer>,
         ambient: Arc<dyn Ambient>,
         publisher: Publisher,
+        attempts: Option<Arc<Attempts>>,
     ) -> Self {
-        Self { store, hasher, tokens, ambient, publisher }
+        Self { store, hasher, tokens, ambient, publisher, attempts }
     }
 
     /// Creates an account and signs it in. The welcome mail is committed with it.
@@ -181,9 +186,9 @@ impl Accounts {
     }
 
     /// The caller's live sessions.
-    pub async fn sessions(&self, caller: &Caller) -> Result<Vec<Session>> {
-        let mut sessions = self.store.sessions(caller.id(), self.ambient.now()).await?;
-        for session in &mut sessions {
+    pub async fn sessions(&self, caller: &Caller, page: PageQuery) -> Result<Page<Session>> {
+        let mut sessions = self.store.sessions(caller.id(), self.ambient.now(), page).await?;
+        for session in &mut sessions.items {
             session.current = session.id == caller.session_id;
         }
         Ok(sessions)
@@ -199,6 +204,14 @@ impl Accounts {
         .await
     }
 
+    /// Ends the caller's own session. `Unauthenticated` if it has ended meanwhile.
+    pub async fn sign_out(&self, caller: &Caller) -> Result<()> {
+        match self.revoke_session(caller, caller.session_id).await {
+            Err(Error::NotFound(_)) => Err(Unauthenticated::Revoked.into()),
+            ended => ended,
+        }
+    }
+
     /// Changes what others see of the caller, and tells those who share a workspace with them.
     pub async fn rename(&self, caller: &Caller, name: DisplayName) -> Result<Account> {
         let (store, user) = (self.store.clone(), caller.id());
@@ -209,17 +222,37 @@ impl Accounts {
         self.publisher.change(renamed).await
     }
 
-    /// Changes the caller's password and ends all their other sessions.
+    /// Changes the caller's password and ends all their other sessions. Whoever has found a token cannot try passwords here
+    /// for long.
     pub async fn change_password(
         &self,
         caller: &Caller,
         current: Password,
         new: Password,
     ) -> Result<Account> {
-        let wrong = Error::Forbidden("the current password is wrong");
+        let change = self.change_verified(caller, current, new);
+        let changed = match &self.attempts {
+            Some(attempts) => attempts.counted(&Guesser::user(caller.id()), change).await,
+            None => change.await,
+        };
+        changed.map_err(|error| match error {
+            Error::Unauthenticated(Unauthenticated::Credentials) => {
+                Error::Forbidden("the current password is wrong")
+            }
+            other => other,
+        })
+    }
+
+    /// A wrong password fails as it does in signing in.
+    async fn change_verified(
+        &self,
+        caller: &Caller,
+        current: Password,
+        new: Password,
+    ) -> Result<Account> {
         let known = self.store.credentials_of(caller.id()).await?;
         if !self.hasher.verify(current, Some(known.password.clone())).await? {
-            return Err(wrong);
+            return Err(Unauthenticated::Credentials.into());
         }
         let change = NewPassword {
             user: caller.id(),
@@ -229,12 +262,7 @@ impl Accounts {
             at: self.ambient.now(),
         };
         let store = self.store.clone();
-        let changed =
-            self.ending(async move { Ok((known.account, store.change_password(change).await?)) });
-        changed.await.map_err(|error| match error {
-            Error::Unauthenticated(Unauthenticated::Credentials) => wrong,
-            other => other,
-        })
+        self.ending(async move { Ok((known.account, store.change_password(change).await?)) }).await
     }
 
     /// One person whom the caller may see.

@@ -8,7 +8,7 @@ use crate::{
     rate_limit::WriteLimit,
 };
 
-/// Wrong passwords in a row that one may type for an address before a pause.
+/// Wrong passwords in a row that one may type for an address, or for a change of one's own, before a pause.
 const GUESSES: u32 = 20;
 
 /// What the use cases are made of.
@@ -47,8 +47,8 @@ pub struct App {
     pub live: Live,
     /// Clock, ids, randomness.
     pub ambient: Arc<dyn Ambient>,
-    /// Of those who sign in, if they are counted.
-    pub attempts: Option<Attempts>,
+    /// Of those who type passwords, if they are counted.
+    pub attempts: Option<Arc<Attempts>>,
     sequencer: Sequencer,
 }
 
@@ -59,6 +59,7 @@ impl App {
         let limit = rate_limits.then(Arc::<WriteLimit>::default);
         let sequencer = Sequencer::new(store.clone(), live.clone(), tasks.clone(), lanes);
         let publisher = Publisher::new(live.clone(), tasks);
+        let attempts = rate_limits.then(|| Arc::new(Attempts::new(GUESSES)));
         Self {
             accounts: Accounts::new(
                 store.clone(),
@@ -66,6 +67,7 @@ impl App {
                 tokens,
                 ambient.clone(),
                 publisher.clone(),
+                attempts.clone(),
             ),
             workspaces: Workspaces::new(
                 store.clone(),
@@ -84,7 +86,7 @@ impl App {
             ),
             live,
             ambient,
-            attempts: rate_limits.then(|| Attempts::new(GUESSES)),
+            attempts,
             sequencer,
         }
     }

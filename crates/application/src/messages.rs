@@ -239,7 +239,7 @@ fn parsed(new: NewMessage<'_>) -> Result<(ClientMsgId, MessageText), (Option<Cli
         Err(invalid) => return Err((Some(client_msg_id), Error::invalid("text", invalid))),
     };
     if new.thread_root_id.is_some() {
-        let words = "is not a live top-level message of this conversation";
+        let words = "threads are not known to this server";
         return Err((Some(client_msg_id), Error::refused("thread_root_id", "invalid", words)));
     }
     Ok((client_msg_id, text))

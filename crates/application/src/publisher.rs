@@ -1,50 +1,77 @@
 //! How a change that is no message is committed and told.
 
-use std::{sync::Arc, time::Duration};
-
-use futures::Future;
-use tokio::{sync::Mutex, time::timeout};
-
-use crate::{
-    Error, Result, Tasks,
-    live::{Event, Live},
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
 };
 
-/// How long a change waits for those before it.
-const PATIENCE: Duration = Duration::from_secs(5);
+use futures::{Future, future::join};
+use tokio::sync::{self, MutexGuard};
+
+use crate::{
+    Result, Tasks,
+    live::{Event, Live},
+};
 
 /// Commits, publishes and waits until this node's sockets know; goes on to the end if the caller hangs up. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Publisher {
     live: Live,
     tasks: Arc<Tasks>,
-    /// Held from a write to its publication on a store of this node's own, whose events carry no count that is looked at: who
-    /// was let in and then put out must not be told of it the other way round, and tasks of two threads could overtake each
-    /// other between commit and publication. Where a store is shared counts tell, and it is asked.
-    turn: Option<Arc<Mutex<()>>>,
+    /// On a store of this node's own, whose events carry no count that is looked at: who was let in and then put out must not
+    /// be told of it the other way round, and tasks of two threads could overtake each other between commit and publication.
+    /// Where a store is shared counts tell, and it is asked.
+    order: Option<Arc<Order>>,
+}
+
+/// Publication in the order of commits, on a store that takes writes in the order in which they are first polled.
+#[derive(Default)]
+struct Order {
+    /// Held while a write is begun and gets its place in the queue below.
+    beginning: Mutex<()>,
+    /// Held by whoever publishes. It is fair: its waiters are a queue.
+    publishing: sync::Mutex<()>,
+}
+
+impl Order {
+    /// Runs a write beside those that were begun before it; the turn to publish comes after theirs.
+    async fn run<T>(&self, write: impl Future<Output = T>) -> (MutexGuard<'_, ()>, T) {
+        let mut both = pin!(join(self.publishing.lock(), write));
+        let begun = poll_fn(|cx| {
+            let _alone = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+            Poll::Ready(both.as_mut().poll(cx))
+        });
+        match begun.await {
+            Poll::Ready(done) => done,
+            Poll::Pending => both.await,
+        }
+    }
 }
 
 impl Publisher {
     pub(crate) fn new(live: Live, tasks: Arc<Tasks>) -> Self {
-        let turn = (!live.has_peers()).then(Arc::default);
-        Self { live, tasks, turn }
+        let order = (!live.has_peers()).then(Arc::default);
+        Self { live, tasks, order }
     }
 
-    /// Runs a write, then publishes what it tells, in order. Changes are published in the order of their commits.
+    /// Runs a write, then publishes what it tells, in order. Changes are published in the order of their commits, which they
+    /// may share.
     pub(crate) async fn change<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
     ) -> Result<T> {
         let this = self.clone();
         let whole = async move {
-            let turn = match &this.turn {
-                Some(turn) => {
-                    let late = |_| Error::unavailable("too many changes wait for one another");
-                    Some(timeout(PATIENCE, turn.lock()).await.map_err(late)?)
+            let (turn, written) = match &this.order {
+                Some(order) => {
+                    let (turn, written) = order.run(write).await;
+                    (Some(turn), written)
                 }
-                None => None,
+                None => (None, write.await),
             };
-            let (output, events) = write.await?;
+            let (output, events) = written?;
             let anything = this.publish(events).await;
             drop(turn);
             if anything {
@@ -55,12 +82,12 @@ impl Publisher {
         self.tasks.complete(whole).await
     }
 
-    /// The same for what only ever goes forward, and so may be told in any order: those who do it share commits.
+    /// The same for what only ever goes forward, and so may be told in any order.
     pub(crate) async fn advance<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
     ) -> Result<T> {
-        Self { turn: None, ..self.clone() }.change(write).await
+        Self { order: None, ..self.clone() }.change(write).await
     }
 
     /// Whether there was anything to publish.

@@ -26,7 +26,7 @@ pub(crate) use self::values::{Secret, Switch};
 pub(crate) const DEFAULT_FILE: &str = include_str!("../parlance.default.toml");
 
 /// The settings that the environment may give, as `PARLANCE_` and the name in capitals.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "listen",
     "data_dir",
     "mongodb_uri",
@@ -38,6 +38,7 @@ const NAMES: [&str; 14] = [
     "mail_from",
     "public_url",
     "allowed_origins",
+    "trust_forwarded_for",
     "metrics_listen",
     "auto_migrate",
     "run_jobs",
@@ -67,6 +68,7 @@ pub(crate) struct Settings {
     pub(crate) public_url: Option<String>,
     #[serde(deserialize_with = "values::origins")]
     pub(crate) allowed_origins: Vec<String>,
+    pub(crate) trust_forwarded_for: Switch,
     #[serde(deserialize_with = "values::optional_address")]
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) auto_migrate: Switch,
@@ -87,6 +89,7 @@ impl Default for Settings {
             mail_from: "Parlance <parlance@localhost>".into(),
             public_url: None,
             allowed_origins: Vec::new(),
+            trust_forwarded_for: Switch::Off,
             metrics_listen: None,
             auto_migrate: Switch::On,
             run_jobs: Switch::On,
@@ -122,6 +125,9 @@ pub(crate) struct Flags {
     /// Origins of other sites whose pages may call the API, separated by commas
     #[arg(long, value_name = "LIST")]
     allowed_origins: Option<String>,
+    /// `on` behind a proxy that adds to X-Forwarded-For [default: off]
+    #[arg(long, value_name = "on|off")]
+    trust_forwarded_for: Option<String>,
     /// A separate address for /metrics [default: same as --listen]
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<String>,

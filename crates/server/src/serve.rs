@@ -102,6 +102,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         ready: adapters.readiness(),
         metrics: metrics_listener.is_none().then(|| render(metrics.clone())),
         allowed_origins: allowed_origins(&settings, &public_url, address),
+        trust_forwarded_for: settings.trust_forwarded_for.is_on(),
     });
     if let Some((listener, _)) = metrics_listener {
         services.spawn(serve_metrics(listener, render(metrics))?);
@@ -118,7 +119,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         rate_limits: settings.rate_limits.is_on(),
     }));
     let (sockets, writes) = (hub.clone(), app.clone());
-    let serve = Serve { app, admin, node, hub };
+    let (drain, draining) = watch::channel(false);
+    let serve = Serve { app, admin, node, hub, draining };
     let server = serve.on(listener, SHUTDOWN).context("cannot serve")?;
     let handle = server.handle();
     let mut serving = tokio::spawn(server);
@@ -148,6 +150,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     };
     handle.pause().await;
     refuse(&listening);
+    drain.send_replace(true);
     goodbye.await;
     if tokio::time::timeout(SHUTDOWN, tasks.wait()).await.is_err() {
         tracing::warn!("work was still in flight at the end; clients will find it unanswered");
@@ -202,7 +205,7 @@ async fn board(
             tasks: tasks.clone(),
             admins,
         };
-        Data::new(Admin::new(board, public_url))
+        Data::new(Admin::new(board, origin(public_url)))
     })
 }
 

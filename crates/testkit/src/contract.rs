@@ -80,6 +80,7 @@ macro_rules! store_contract {
                 taken_address_conflicts
                 credentials_are_found_by_address_and_by_id
                 sessions_are_listed_newest_first_until_revoked
+                sessions_are_listed_in_pages
                 sessions_expire
                 nobody_ends_the_sessions_of_others
                 refresh_replaces_the_token

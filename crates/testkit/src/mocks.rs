@@ -40,7 +40,7 @@ mockall::mock! {
         async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()>;
         async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation>;
         async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>>;
-        async fn sessions(&self, user: UserId, at: Timestamp) -> Result<Vec<Session>>;
+        async fn sessions(&self, user: UserId, at: Timestamp, page: PageQuery) -> Result<Page<Session>>;
         async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64>;
         async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed>;
         async fn change_password(&self, change: NewPassword) -> Result<EndedSessions>;

@@ -18,7 +18,10 @@ use actix_web::{
 };
 use parlance_application::{Attempts, Board, Error};
 
-use crate::{error::ApiError, http::routes::unknown};
+use crate::{
+    error::ApiError,
+    http::routes::{get_or_head, unknown},
+};
 
 /// Wrong passwords in a row that one may type for an address before a pause.
 const GUESSES: u32 = 5;
@@ -32,11 +35,9 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// The board of a server that browsers reach at `public_url`.
-    pub fn new(board: Board, public_url: &str) -> Self {
-        let scheme = public_url.find("://").map_or(0, |at| at + 3);
-        let end = public_url[scheme..].find('/').map_or(public_url.len(), |at| scheme + at);
-        Self { board, origin: public_url[..end].to_owned(), attempts: Attempts::new(GUESSES) }
+    /// The board of a server whose pages have this origin, as browsers send it.
+    pub fn new(board: Board, origin: String) -> Self {
+        Self { board, origin, attempts: Attempts::new(GUESSES) }
     }
 
     fn is_https(&self) -> bool {
@@ -52,27 +53,27 @@ pub(crate) fn configure(config: &mut ServiceConfig, admin: Option<Data<Admin>>) 
         .service(
             web::scope("/api")
                 .wrap(from_fn(guard::guard))
-                .service(only("/overview", "GET", web::get().to(api::overview)))
-                .service(only("/jobs", "GET", web::get().to(api::jobs)))
+                .service(only("/overview", "GET, HEAD", get_or_head().to(api::overview)))
+                .service(only("/jobs", "GET, HEAD", get_or_head().to(api::jobs)))
                 .service(only("/retry-all", "POST", web::post().to(api::retry_all)))
                 .service(
                     web::resource("/jobs/{id}")
-                        .route(web::get().to(api::job))
+                        .route(get_or_head().to(api::job))
                         .route(web::delete().to(api::remove))
-                        .default_service(refuse("GET, DELETE")),
+                        .default_service(refuse("GET, HEAD, DELETE")),
                 )
                 .service(only("/jobs/{id}/retry", "POST", web::post().to(api::retry)))
                 .service(only("/jobs/{id}/promote", "POST", web::post().to(api::promote)))
                 .default_service(web::to(unknown)),
         )
-        .service(only("", "GET", web::get().to(pages::home)))
-        .service(only("/queues", "GET", web::get().to(pages::queues)))
-        .service(only("/assets/{name}", "GET", web::get().to(pages::asset)))
+        .service(only("", "GET, HEAD", get_or_head().to(pages::home)))
+        .service(only("/queues", "GET, HEAD", get_or_head().to(pages::queues)))
+        .service(only("/assets/{name}", "GET, HEAD", get_or_head().to(pages::asset)))
         .service(
             web::resource("/sign-in")
-                .route(web::get().to(sign_in::page))
+                .route(get_or_head().to(sign_in::page))
                 .route(web::post().to(sign_in::sign_in))
-                .default_service(refuse("GET, POST")),
+                .default_service(refuse("GET, HEAD, POST")),
         )
         .service(only("/sign-out", "POST", web::post().to(sign_in::sign_out)))
         .default_service(web::to(unknown));

@@ -1,9 +1,9 @@
 //! What surrounds every request: its id, its log line, its metrics, security headers, errors as problems, panics too.
 
-use std::panic::AssertUnwindSafe;
+use std::{fmt::Display, panic::AssertUnwindSafe};
 
 use actix_web::{
-    Error as ActixError, HttpMessage, HttpRequest,
+    Error as ActixError, HttpMessage, HttpRequest, HttpResponse,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     error::InternalError,
@@ -54,6 +54,10 @@ pub(crate) async fn boundary(
                     add(problem.headers_mut(), response.headers().clone());
                     problem
                 }
+                // A library's, with nothing in it.
+                None if is_bare(&response) => {
+                    problem(&of_status(response.status(), "refused"), request_id)
+                }
                 None => response.map_into_boxed_body(),
             };
             (Ok(request), response)
@@ -75,9 +79,7 @@ pub(crate) async fn boundary(
     });
 
     secure(response.headers_mut(), docs);
-    if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
+    name(response.headers_mut(), request_id);
     let status = response.status().as_u16();
     let took = app.ambient.now().since(began);
     let route = request.as_ref().ok().and_then(HttpRequest::match_pattern);
@@ -89,6 +91,22 @@ pub(crate) async fn boundary(
         Ok(request) => Ok(ServiceResponse::new(request, response)),
         Err(error) => Err(InternalError::from_response(error, response).into()),
     }
+}
+
+/// Around CORS, whose refusals are of its own kind.
+pub(crate) async fn refusals(
+    app: Data<App>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, ActixError> {
+    let (request, mut response) = next.call(request).await?.map_into_boxed_body().into_parts();
+    if let Some(error) = response.error() {
+        let request_id = RequestId(app.ambient.uuid());
+        response = problem(&of_actix(error, response.status()), request_id);
+        secure(response.headers_mut(), false);
+        name(response.headers_mut(), request_id);
+    }
+    Ok(ServiceResponse::new(request, response))
 }
 
 /// Wraps the routes that need a caller, so that nothing else of a request is looked at before.
@@ -115,6 +133,10 @@ fn of_actix(error: &ActixError, status: StatusCode) -> Error {
     if let Some(ApiError(error)) = error.as_error::<ApiError>() {
         return error.clone();
     }
+    of_status(status, error)
+}
+
+fn of_status(status: StatusCode, why: impl Display) -> Error {
     match status {
         StatusCode::NOT_FOUND => Error::NotFound("resource"),
         StatusCode::FORBIDDEN => Error::Forbidden("forbidden"),
@@ -122,8 +144,20 @@ fn of_actix(error: &ActixError, status: StatusCode) -> Error {
             Error::PayloadTooLarge { limit: crate::extract::BODY_LIMIT }
         }
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Error::UnsupportedMediaType,
-        status if status.is_client_error() => Error::BadRequest(error.to_string()),
-        _ => Error::internal(error),
+        status if status.is_client_error() => Error::BadRequest(why.to_string()),
+        _ => Error::internal(why),
+    }
+}
+
+/// Whether it refuses, and does not say what.
+fn is_bare(response: &HttpResponse<impl MessageBody>) -> bool {
+    response.status().is_client_error() && !response.headers().contains_key(header::CONTENT_TYPE)
+}
+
+/// Says which request it was.
+fn name(headers: &mut HeaderMap, request_id: RequestId) {
+    if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
+        headers.insert(REQUEST_ID, value);
     }
 }
 

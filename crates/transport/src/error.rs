@@ -129,9 +129,7 @@ impl<'a> SocketError<'a> {
             message: error.to_string(),
             errors: fields(error),
             message_id: message_id(error),
-            retry_after_ms: face
-                .retry_after
-                .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+            retry_after_ms: face.retry_after.map(whole_millis),
         }
     }
 }
@@ -171,6 +169,11 @@ pub(crate) fn problem(error: &Error, request_id: RequestId) -> HttpResponse {
 /// A wait as `Retry-After` tells it: never shorter than it is, and never none.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+/// The same as `retry_after_ms` tells it.
+fn whole_millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1)
 }
 
 impl ResponseError for ApiError {
@@ -244,10 +247,15 @@ mod tests {
     /// In whole seconds on HTTP, not too early, and never at once.
     #[test]
     fn who_is_to_come_again_is_told_when() {
-        for (millis, seconds) in
-            [(0, "1"), (10, "1"), (1_000, "1"), (1_001, "2"), (1_900, "2"), (30_000, "30")]
-        {
-            let error = Error::RateLimited { retry_after: Duration::from_millis(millis) };
+        for (micros, millis, seconds) in [
+            (0, 1, "1"),
+            (10_000, 10, "1"),
+            (10_001, 11, "1"),
+            (1_000_000, 1_000, "1"),
+            (1_000_001, 1_001, "2"),
+            (30_000_000, 30_000, "30"),
+        ] {
+            let error = Error::RateLimited { retry_after: Duration::from_micros(micros) };
             assert_eq!(told(&error)["retry_after_ms"], millis);
             let after = headers(&error).into_iter().find(|(name, _)| name == "retry-after");
             assert_eq!(after.map(|(_, value)| value).as_deref(), Some(seconds));

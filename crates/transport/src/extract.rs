@@ -16,10 +16,11 @@ use parlance_application::{
     App, Caller, Error, FieldError, Unauthenticated, ports::store::PageQuery,
 };
 use parlance_domain::Invalid;
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
-use crate::error::ApiError;
+use crate::{error::ApiError, number::count_in_query};
 
 /// The largest body, in bytes.
 pub(crate) const BODY_LIMIT: usize = 64 * 1024;
@@ -52,6 +53,7 @@ pub(crate) struct PageParams {
     /// How many items; 50 unless told.
     #[garde(range(min = 1, max = 200))]
     #[param(minimum = 1, maximum = 200)]
+    #[serde(default, deserialize_with = "count_in_query")]
     limit: Option<i64>,
 }
 
@@ -60,7 +62,12 @@ const PAGE: usize = 50;
 
 /// How many items a limit means that is within its bounds.
 pub(crate) fn page_size(limit: Option<i64>) -> usize {
-    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PAGE)
+    many(limit, PAGE)
+}
+
+/// A count that is within its bounds, or as many as where it is missing.
+pub(crate) fn many(count: Option<i64>, unless: usize) -> usize {
+    count.and_then(|count| usize::try_from(count).ok()).unwrap_or(unless)
 }
 
 impl From<PageParams> for PageQuery {
@@ -105,11 +112,11 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let path = actix_web::dev::Path::clone(request.match_info());
-        ready(
-            path.load()
-                .map(Self)
-                .map_err(|_| ApiError(Error::BadRequest("the path holds a malformed id".into()))),
-        )
+        // The router would put a replacement character where a letter cannot be read.
+        let readable = percent_decode_str(request.uri().path()).decode_utf8().is_ok();
+        let parameters = path.load().ok().filter(|_| readable);
+        let malformed = || ApiError(Error::BadRequest("the path is malformed".into()));
+        ready(parameters.map(Self).ok_or_else(malformed))
     }
 }
 

@@ -10,6 +10,7 @@ mod extract;
 mod http;
 mod number;
 mod openapi;
+mod peer;
 mod sync;
 #[cfg(test)]
 mod testing;
@@ -31,9 +32,11 @@ use actix_web::{
 };
 use futures::future::BoxFuture;
 use parlance_application::Result;
+use tokio::sync::watch;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 pub use admin::Admin;
+use http::routes::get_or_head;
 pub use openapi::json as openapi_json;
 pub use ws::Hub;
 use ws::{Takeover, Worker};
@@ -51,6 +54,8 @@ pub struct Node {
     pub metrics: Option<Metrics>,
     /// Origins of browsers that are let in, as they send them.
     pub allowed_origins: Vec<String>,
+    /// Whether clients are where `X-Forwarded-For` says: a proxy in front adds to it.
+    pub trust_forwarded_for: bool,
 }
 
 /// How well a node that serves can serve.
@@ -90,14 +95,15 @@ pub struct Serve {
     pub node: Data<Node>,
     /// Where the sockets are to be found.
     pub hub: Hub,
+    /// Becomes true when the process is to end: a request that is being served is the last of its connection then, and a
+    /// connection that serves none is closed, so that a proxy looks for another node.
+    pub draining: watch::Receiver<bool>,
 }
 
 impl Serve {
     /// Serves on `listener`, with a worker thread for each core. Stopping it gracefully gives connections
     /// `shutdown_timeout` to end.
     pub fn on(self, listener: TcpListener, shutdown_timeout: Duration) -> io::Result<Server> {
-        let server = actix_server::Server::build();
-        let stopping = server.graceful_shutdown_signal();
         let service = move || {
             // On the worker's own thread.
             let worker = self.hub.add_worker();
@@ -107,11 +113,12 @@ impl Serve {
                 let app = App::new().configure(mount(serve.clone(), worker.clone()));
                 map_config(app, |()| AppConfig::default())
             };
-            let stopping = stopping.clone();
+            let draining = self.draining.clone();
             HttpService::build()
                 .graceful_shutdown_signal(move || {
-                    let stopping = stopping.clone();
-                    async move { stopping.notified().await }
+                    let mut draining = draining.clone();
+                    // Who could say so no more has ended.
+                    async move { drop(draining.wait_for(|is| *is).await) }
                 })
                 .client_request_timeout(REQUEST_TIMEOUT)
                 .client_disconnect_timeout(DISCONNECT_TIMEOUT)
@@ -120,7 +127,7 @@ impl Serve {
                 .finish(app().map_err(|error: actix_web::Error| error.error_response()))
                 .tcp()
         };
-        let server = server
+        let server = actix_server::Server::build()
             .disable_signals()
             .shutdown_timeout(shutdown_timeout.as_secs())
             .listen("parlance", listener, service)?;
@@ -131,18 +138,19 @@ impl Serve {
 /// Adds every route to a worker's app, behind the middleware that all of them share.
 fn mount(serve: Serve, worker: Data<Worker>) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
-        let Serve { app, admin, node, hub: _ } = serve;
+        let Serve { app, admin, node, hub: _, draining: _ } = serve;
         let scope = web::scope("")
             .app_data(app)
             .app_data(worker)
             .wrap(from_fn(boundary::boundary))
             .wrap(cors(node.clone()))
+            .wrap(from_fn(boundary::refusals))
             .app_data(node)
             .configure(http::routes::configure)
             .configure(|config| admin::configure(config, admin))
             // With a configuration of its own it reads the document from the route of the table.
             .service(SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json")))
-            .route("/docs", web::get().to(|| async { web::Redirect::to("/docs/") }))
+            .route("/docs", get_or_head().to(|| async { web::Redirect::to("/docs/") }))
             .default_service(web::to(http::routes::unknown));
         config.service(scope);
     }

@@ -34,6 +34,37 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
+/// The same in a query, whose every value is text.
+pub(crate) fn in_query<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Number, D::Error> {
+    Ok(digits(deserializer)?.parse().map_or(Number::OUT, Number))
+}
+
+/// The same, where it may be missing.
+pub(crate) fn maybe_in_query<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Number>, D::Error> {
+    in_query(deserializer).map(Some)
+}
+
+/// How many, in a query, where it may be missing: beyond what a number holds it is the nearest that one does.
+pub(crate) fn count_in_query<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<i64>, D::Error> {
+    let text = digits(deserializer)?;
+    let nearest = if text.starts_with('-') { i64::MIN } else { i64::MAX };
+    Ok(Some(text.parse().unwrap_or(nearest)))
+}
+
+/// A whole number in digits, with a sign if it is negative.
+fn digits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let digits = text.strip_prefix('-').unwrap_or(&text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(de::Error::invalid_value(Unexpected::Str(&text), &Integer));
+    }
+    Ok(text)
+}
+
 struct Integer;
 
 impl Visitor<'_> for Integer {
@@ -70,6 +101,7 @@ mod tests {
 
     #[derive(Deserialize)]
     struct Page {
+        #[serde(deserialize_with = "in_query")]
         from_rev: Number,
     }
 
@@ -97,12 +129,18 @@ mod tests {
     fn a_query_is_read_alike() {
         let read = |query: &str| Query::<Page>::from_query(query).ok().map(|page| page.from_rev);
         assert_eq!(read("from_rev=7").and_then(|rev| rev.within("from_rev").ok()), Some(7));
-        for out in ["-1", "9007199254740992"] {
+        for out in [
+            "-1",
+            "9007199254740992",
+            "9223372036854775808",
+            "18446744073709551616",
+            "-9223372036854775809",
+        ] {
             let refused = read(&format!("from_rev={out}")).expect(out).within("from_rev");
             let Err(Error::Validation(fields)) = refused else { panic!("{out} is taken") };
             assert_eq!((&*fields[0].field, fields[0].code), ("from_rev", "out_of_bounds"));
         }
-        for other in ["1.5", "x", ""] {
+        for other in ["1.5", "1e3", "x", "-", ""] {
             assert!(read(&format!("from_rev={other}")).is_none(), "{other}");
         }
     }

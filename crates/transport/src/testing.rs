@@ -24,6 +24,7 @@ pub(crate) fn node() -> Node {
         ready: Box::new(|| Box::pin(async { Err(Error::internal("not asked")) })),
         metrics: None,
         allowed_origins: vec!["https://other.example.org".to_owned()],
+        trust_forwarded_for: false,
     }
 }
 

@@ -3,7 +3,7 @@
 use actix_http::HttpService;
 use actix_service::{Service as _, ServiceFactory as _, map_config};
 use actix_web::{
-    http::{Method, StatusCode, header},
+    http::{Method, StatusCode, Version, header},
     test::TestRequest,
 };
 use parlance_application::ports::{Ambient as _, Claims, TokenIssuer as _};
@@ -11,6 +11,8 @@ use parlance_domain::ConversationId;
 use parlance_testkit::{MemoryStore, PATIENCE, PlainTokens, Stage, TestNode, mocks::MockStore};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+    net::TcpStream,
+    sync::watch,
     time::timeout,
 };
 
@@ -20,7 +22,8 @@ use crate::testing::{Answer, answers, node};
 /// A server that nobody has signed up at.
 fn empty() -> Serve {
     let app = Data::new(TestNode::start(MockStore::new()).app(MockStore::new()));
-    Serve { app, admin: None, node: Data::new(node()), hub: Hub::default() }
+    let (node, draining) = (Data::new(node()), watch::channel(false).1);
+    Serve { app, admin: None, node, hub: Hub::default(), draining }
 }
 
 async fn answer(request: TestRequest) -> Answer {
@@ -44,6 +47,26 @@ async fn heard(says: &[u8]) -> String {
     whole.unwrap_or_else(|_| panic!("no end after {heard:?}")).expect("read");
     connection.abort();
     heard
+}
+
+/// A proxy that keeps its connections would go on asking a node that is to end.
+#[actix_web::test]
+async fn a_kept_connection_is_closed_when_the_node_is_to_end() {
+    let (drain, draining) = watch::channel(false);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = Serve { draining, ..empty() }.on(listener, Duration::ZERO).expect("serves");
+    let (handle, serving) = (server.handle(), actix_web::rt::spawn(server));
+    let mut kept = TcpStream::connect(address).await.expect("connects");
+    kept.write_all(b"GET /livez HTTP/1.1\r\nhost: here\r\n\r\n").await.expect("written");
+    let mut heard = vec![0; 4096];
+    let read = timeout(PATIENCE, kept.read(&mut heard)).await.expect("in time").expect("read");
+    assert!(heard[..read].starts_with(b"HTTP/1.1 200"), "{heard:?}");
+    drain.send_replace(true);
+    let end = timeout(PATIENCE, kept.read_to_end(&mut heard)).await;
+    end.expect("no end").expect("an orderly end");
+    handle.stop(false).await;
+    serving.await.expect("no panic").expect("served");
 }
 
 #[actix_web::test]
@@ -98,6 +121,47 @@ async fn a_handshake_of_another_version_is_told_which_is_spoken() {
     assert_eq!(answer.header(header::SEC_WEBSOCKET_VERSION), "13");
 }
 
+/// RFC 6455, 4.2.1 and 11.3.1.
+#[actix_web::test]
+async fn a_handshake_has_one_key_and_is_http_1_1() {
+    let handshake = || {
+        TestRequest::with_uri("/api/v1/ws")
+            .insert_header((header::UPGRADE, "websocket"))
+            .insert_header((header::CONNECTION, "upgrade"))
+            .insert_header((header::SEC_WEBSOCKET_VERSION, "13"))
+            .insert_header((header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ=="))
+    };
+    let twice = handshake().append_header((header::SEC_WEBSOCKET_KEY, "AAAAAAAAAAAAAAAAAAAAAA=="));
+    for request in [twice, handshake().version(Version::HTTP_10)] {
+        answer(request).await.refused(StatusCode::BAD_REQUEST, "bad_request");
+    }
+}
+
+/// Those of libraries, too, and of what stands before the routes.
+#[actix_web::test]
+async fn every_refusal_is_a_problem() {
+    let preflight = |origin, method| {
+        TestRequest::with_uri("/api/v1/users/me")
+            .method(Method::OPTIONS)
+            .insert_header((header::ORIGIN, origin))
+            .insert_header((header::ACCESS_CONTROL_REQUEST_METHOD, method))
+    };
+    let (ours, foreign) = ("https://other.example.org", "https://evil.example.org");
+    for (request, status, code) in [
+        (TestRequest::with_uri("/docs/nope"), StatusCode::NOT_FOUND, "not_found"),
+        (preflight(foreign, "GET"), StatusCode::BAD_REQUEST, "bad_request"),
+        (preflight(ours, "FOO"), StatusCode::BAD_REQUEST, "bad_request"),
+    ] {
+        let answer = answer(request).await;
+        answer.refused(status, code);
+        assert_eq!(answer.json()["request_id"], answer.header("x-request-id"));
+        assert_eq!(answer.header(header::X_CONTENT_TYPE_OPTIONS), "nosniff");
+    }
+    let allowed = answer(preflight(ours, "GET")).await;
+    assert_eq!(allowed.status, StatusCode::OK);
+    assert_eq!(allowed.header(header::ACCESS_CONTROL_ALLOW_ORIGIN), ours);
+}
+
 /// Its scripts are files, its styles are not all.
 #[actix_web::test]
 async fn the_explorer_runs_no_inline_script_and_reads_the_one_document() {
@@ -139,6 +203,7 @@ async fn a_number_out_of_bounds_is_refused_by_its_name() {
         ("before_seq", at("messages?before_seq=-1")),
         ("after_seq", at(&format!("messages?after_seq={}", most + 1))),
         ("from_rev", at("sync?from_rev=-1")),
+        ("from_rev", at("sync?from_rev=9223372036854775808")),
         ("seq", read((-1).into())),
         ("seq", read((most + 1).into())),
     ];
@@ -148,6 +213,13 @@ async fn a_number_out_of_bounds_is_refused_by_its_name() {
         answer.refused(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed");
         assert_eq!(answer.json()["errors"][0]["field"], field);
     }
+    let strange = at("messages?limit=99999999999999999999");
+    answers(serve.clone(), vec![strange]).await[0]
+        .refused(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed");
+    let unread = TestRequest::with_uri(&format!("/api/v1/messages/{here}/reactions/%FF"))
+        .insert_header((header::AUTHORIZATION, &*bearer))
+        .method(Method::PUT);
+    answers(serve.clone(), vec![unread]).await[0].refused(StatusCode::BAD_REQUEST, "bad_request");
     let others = vec![read(1.5.into()), read("1".into()), at("sync?from_rev=x"), read(most.into())];
     let others = answers(serve, others).await;
     for answer in &others[..3] {

@@ -7,8 +7,8 @@ use parlance_application::{
     ports::{
         PasswordHash,
         store::{
-            Accounts, Credentials, EndedSessions, NewPassword, NewSession, Renamed, RotateRefresh,
-            Rotation, forgotten_before,
+            Accounts, Credentials, EndedSessions, NewPassword, NewSession, Page, PageQuery,
+            Renamed, RotateRefresh, Rotation, Start, forgotten_before, mirrored,
         },
     },
 };
@@ -113,22 +113,32 @@ impl Accounts for EmbeddedStore {
         Ok(Some(account))
     }
 
-    async fn sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>> {
+    async fn sessions(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        page: PageQuery,
+    ) -> Result<Page<Session>> {
+        let start = Start::of(&page)?;
+        let (before, id) = start.mirrored();
         self.read(move |conn| {
-            Ok(conn
+            let rows = conn
                 .prepare_cached(
                     "SELECT id, created_at, last_used_at FROM sessions WHERE user_id = ?1 AND revoked_at IS NULL \
-                     AND expires_at > ?2 ORDER BY created_at DESC, id DESC LIMIT 100",
+                     AND expires_at > ?2 AND (created_at, id) < (?3, ?4) ORDER BY created_at DESC, id DESC LIMIT ?5",
                 )?
-                .query_map(params![user.0, now.as_millis()], |row| {
-                    Ok(Session {
+                .query_map(params![user.0, now.as_millis(), before, id, start.rows()], |row| {
+                    let session = Session {
                         id: SessionId(row.get(0)?),
                         created_at: at(row, 1)?,
                         last_used_at: at(row, 2)?,
                         current: false,
-                    })
+                    };
+                    let (at, id) = mirrored(session.created_at.as_millis(), session.id.0);
+                    Ok((at, id, session))
                 })?
-                .collect::<Result<_, _>>()?)
+                .collect::<Result<_, _>>()?;
+            Ok(start.page(rows))
         })
         .await
     }

@@ -250,7 +250,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
 }
 
 impl Stored {
-    /// Nothing if this program cannot read it.
+    /// Nothing if this program cannot read it: a view is of a task that it knows. So it is counted, but not shown.
     fn view(self) -> Tx<Option<JobView>> {
         let Ok(task) = serde_json::from_str(&self.task) else { return Ok(None) };
         let state = JobState::ALL.into_iter().find(|state| state.name() == self.state);

@@ -11,8 +11,8 @@ use parlance_application::{
     ports::{
         PasswordHash,
         store::{
-            Accounts, Credentials, EndedSessions, NewPassword, NewSession, Renamed, RotateRefresh,
-            Rotation, Subject, forgotten_before,
+            Accounts, Credentials, EndedSessions, NewPassword, NewSession, Page, PageQuery,
+            Renamed, RotateRefresh, Rotation, Start, Subject, forgotten_before, mirrored,
         },
     },
 };
@@ -27,6 +27,7 @@ use crate::{
     },
     error::{Fail, Outcome},
     outbox,
+    paging::narrow_back,
     traces::leave_traces,
     tx::{Tx, atomic},
     views::roles,
@@ -102,17 +103,28 @@ impl Accounts for MongoStore {
         Ok(found.map(|found| found.owner.account()))
     }
 
-    async fn sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>> {
+    async fn sessions(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        page: PageQuery,
+    ) -> Result<Page<Session>> {
+        let start = Start::of(&page)?;
         let live = live(doc! { "user_id": id(user.0) }, now);
+        let live = narrow_back(&start, live, "created_at", "_id");
         let newest = doc! { "created_at": -1, "_id": -1 };
-        let found = self.reads().await?.first(live, newest, 100).await?;
-        let session = |doc: SessionDoc| Session {
-            id: SessionId(uuid(doc.id)),
-            created_at: at(doc.created_at),
-            last_used_at: at(doc.last_used_at),
-            current: false,
+        let found = self.reads().await?.first(live, newest, start.rows()).await?;
+        let row = |doc: SessionDoc| {
+            let session = Session {
+                id: SessionId(uuid(doc.id)),
+                created_at: at(doc.created_at),
+                last_used_at: at(doc.last_used_at),
+                current: false,
+            };
+            let (at, id) = mirrored(session.created_at.as_millis(), session.id.0);
+            (at, id, session)
         };
-        Ok(found.into_iter().map(session).collect())
+        Ok(start.page(found.into_iter().map(row).collect()))
     }
 
     async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64> {

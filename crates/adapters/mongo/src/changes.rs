@@ -25,6 +25,7 @@ use crate::{
         ConversationDoc, MemberDoc, RoleDoc, SessionDoc, Stored, TraceDoc, WorkspaceDoc, at, id,
         num, uuid,
     },
+    lanes::Asker,
     members::{CHANGED, JOINED, READ},
     tx::atomic,
 };
@@ -56,7 +57,7 @@ impl Changes for MongoStore {
         conversation: ConversationId,
         users: Vec<UserId>,
     ) -> Result<Option<Readers>> {
-        atomic!(self, |tx| {
+        atomic!(self, Asker::Node, |tx| {
             let Some(head) = head(tx, conversation).await? else { return Ok(None) };
             // Whoever has left a public channel may still read it, but listens no more.
             let asked: Vec<_> = users.iter().map(|user| id(user.0)).collect();
@@ -84,7 +85,7 @@ impl Changes for MongoStore {
     }
 
     async fn session_rev(&self) -> Result<u64> {
-        let _share = self.lanes.own_share().await?;
+        let _share = self.lanes.share(Asker::Node).await?;
         Ok(ended_sessions(self.db.clone()).await?)
     }
 

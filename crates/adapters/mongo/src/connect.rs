@@ -18,10 +18,10 @@ use crate::{
     documents::{Stored, time},
     error::{driver, is_duplicate},
     facts::Facts,
-    lanes::Lanes,
+    lanes::{Asker, Lanes},
     migrate,
     orphans::Sessions,
-    outbox::StrangeRows,
+    ping::Pings,
     tx::{durable, primary},
 };
 
@@ -44,7 +44,7 @@ pub struct MongoStore {
     pub(crate) appends: Arc<Appends>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) facts: Arc<Facts>,
-    pub(crate) strange_rows: Arc<StrangeRows>,
+    pub(crate) pings: Arc<Pings>,
 }
 
 impl fmt::Debug for MongoStore {
@@ -74,8 +74,8 @@ impl MongoStore {
         let epoch = epoch(&db, epoch_if_new, now).await?;
         let sessions = Sessions::start(&db);
         let lanes = Arc::new(Lanes::over(connections));
-        let (appends, facts, strange_rows) = (Arc::default(), Arc::default(), Arc::default());
-        Ok(Self { db, epoch: epoch.into(), lanes, appends, sessions, facts, strange_rows })
+        let (appends, facts, pings) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { db, epoch: epoch.into(), lanes, appends, sessions, facts, pings })
     }
 
     /// Gives the store's history another name: what clients hold of it is out of date. Nodes know it from their start.
@@ -87,18 +87,6 @@ impl MongoStore {
         Ok(())
     }
 
-    /// Proves that a write reaches a majority.
-    pub async fn ping(&self) -> Result<()> {
-        let _share = self.lanes.own_share().await?;
-        let meta: Collection<Document> = self.db.collection("meta");
-        let count = doc! { "$inc": { "value": 1_i64 } };
-        meta.update_one(doc! { "_id": "pings" }, count)
-            .upsert(true)
-            .await
-            .map_err(|error| driver(&error))?;
-        Ok(())
-    }
-
     /// A collection outside of a transaction.
     pub(crate) fn of<D: Stored>(&self) -> Collection<D> {
         self.db.collection(D::COLLECTION)
@@ -106,12 +94,12 @@ impl MongoStore {
 
     /// Asks outside of transactions, once there is a share of the connections for it.
     pub(crate) async fn reads(&self) -> Result<Reads<'_>> {
-        Ok(Reads { store: self, _share: self.lanes.share().await? })
+        Ok(Reads { store: self, _share: self.lanes.share(Asker::Person).await? })
     }
 
     /// The same for what the node asks for itself.
     pub(crate) async fn own_reads(&self) -> Result<Reads<'_>> {
-        Ok(Reads { store: self, _share: self.lanes.own_share().await? })
+        Ok(Reads { store: self, _share: self.lanes.share(Asker::Node).await? })
     }
 }
 

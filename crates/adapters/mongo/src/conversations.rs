@@ -20,7 +20,7 @@ use crate::{
     dms,
     documents::{ConversationDoc, MemberDoc, id, int, num, time, uuid},
     error::Outcome,
-    lanes::Lane,
+    lanes::{Asker, Lane},
     members::{READ, counted, enter, insert_channel, joined},
     paging::narrow,
     traces::leave_trace,
@@ -96,7 +96,7 @@ impl Conversations for MongoStore {
     }
 
     async fn summary(&self, actor: UserId, id: ConversationId) -> Result<Summary> {
-        atomic!(self, |tx| {
+        atomic!(self, Asker::Either, |tx| {
             let seen = authorize(tx, actor, id, ConversationAction::Read, "conversation").await?;
             seen.summary(tx, actor).await
         })
@@ -222,7 +222,7 @@ impl Conversations for MongoStore {
         channel: ConversationId,
         seq: u64,
     ) -> Result<ReadMark> {
-        let _share = self.lanes.share().await?;
+        let _share = self.lanes.share(Asker::Person).await?;
         let _turn = self.lanes.turns(vec![Lane::Mark(channel.0, actor.0)]).await;
         tries!(self, (), |tx| {
             let mark = ConversationAction::MarkRead;

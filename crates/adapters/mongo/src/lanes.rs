@@ -3,8 +3,8 @@
 //! A transaction asks the server several times, and waits for a connection each time. Were all begun at once that are
 //! asked for, each would be open for as long as all together take. So those who hold nobody up get their share of the
 //! connections, and then wait for a turn if they need one; those who hold a turn find a connection soon. Nobody waits for a
-//! share who holds a share or a turn. What the node asks for itself has a share of its own: waiting behind all that people
-//! read, it would take the store for away.
+//! share who holds a share or a turn. What the node asks for itself has a share of its own, and so it is with what deliveries
+//! wait for: behind all that people read, it would take the store for away, and withhold what has been written.
 
 use std::{
     collections::HashMap,
@@ -22,6 +22,18 @@ use uuid::Uuid;
 /// How long a share of the connections is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Who waits for a share of the connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// Somebody who waits for an answer.
+    Person,
+    /// This node: without the answer it delivers nothing.
+    Node,
+    /// A person, or the node for one: the question does not say which. It waits with people, and for a few connections
+    /// besides: so no flood of what people alone ask holds it up, and no flood of it holds up what the node alone asks.
+    Either,
+}
+
 /// What one at a time of this node writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Lane {
@@ -37,8 +49,18 @@ pub(crate) struct Lanes {
     /// Those in which somebody is, or waits.
     queues: std::sync::Mutex<HashMap<Lane, Arc<Mutex<()>>>>,
     writers: Semaphore,
-    others: Semaphore,
-    own: Semaphore,
+    people: Semaphore,
+    node: Semaphore,
+    either: Semaphore,
+}
+
+/// How many connections are for whom.
+#[derive(Debug, PartialEq, Eq)]
+struct Shares {
+    writers: usize,
+    people: usize,
+    node: usize,
+    either: usize,
 }
 
 /// The right to write what its lanes are of.
@@ -50,25 +72,35 @@ pub(crate) struct Turns<'a> {
 }
 
 impl Lanes {
-    /// For as many connections. What writers, others and the node itself leave is for groups of appends.
+    /// For as many connections.
     pub(crate) fn over(connections: usize) -> Self {
-        let (writers, others, own) = (connections / 4, connections * 5 / 8, connections / 32);
+        let Shares { writers, people, node, either } = Shares::of(connections);
         Self {
             queues: std::sync::Mutex::default(),
-            writers: Semaphore::new(writers.max(1)),
-            others: Semaphore::new(others.max(1)),
-            own: Semaphore::new(own.max(1)),
+            writers: Semaphore::new(writers),
+            people: Semaphore::new(people),
+            node: Semaphore::new(node),
+            either: Semaphore::new(either),
         }
     }
 
     /// Waits for a share of the connections.
-    pub(crate) async fn share(&self) -> Result<SemaphorePermit<'_>> {
-        share_of(&self.others).await
-    }
-
-    /// The same for what the node asks for itself.
-    pub(crate) async fn own_share(&self) -> Result<SemaphorePermit<'_>> {
-        share_of(&self.own).await
+    pub(crate) async fn share(&self, asker: Asker) -> Result<SemaphorePermit<'_>> {
+        let share = async {
+            match asker {
+                Asker::Person => self.people.acquire().await,
+                Asker::Node => self.node.acquire().await,
+                Asker::Either => tokio::select! {
+                    biased;
+                    share = self.people.acquire() => share,
+                    share = self.either.acquire() => share,
+                },
+            }
+        };
+        match timeout(PATIENCE, share).await {
+            Ok(share) => share.map_err(Error::internal),
+            Err(_) => Err(Error::unavailable("all connections to the database are in use")),
+        }
     }
 
     /// Waits for the turn of a writer of this document.
@@ -115,10 +147,14 @@ impl Lanes {
     }
 }
 
-async fn share_of(connections: &Semaphore) -> Result<SemaphorePermit<'_>> {
-    match timeout(PATIENCE, connections.acquire()).await {
-        Ok(share) => share.map_err(Error::internal),
-        Err(_) => Err(Error::unavailable("all connections to the database are in use")),
+impl Shares {
+    /// Of so many connections. Some are left for groups of appends, and what else waits for no share. Of fewer than four,
+    /// each has one all the same: it is held only while a command is on its way.
+    fn of(connections: usize) -> Self {
+        let part = |of: usize| (connections / of).max(1);
+        let (writers, node, either, left) = (part(4), part(8), part(32), part(10));
+        let people = connections.saturating_sub(writers + node + either + left).max(1);
+        Self { writers, people, node, either }
     }
 }
 
@@ -151,6 +187,40 @@ mod tests {
 
     const HERE: Uuid = Uuid::from_u128(1);
     const THERE: Uuid = Uuid::from_u128(2);
+
+    #[test]
+    fn no_more_is_shared_out_than_there_is() {
+        assert_eq!(Shares::of(64), Shares { writers: 16, people: 32, node: 8, either: 2 });
+        for connections in 4..1_000 {
+            let Shares { writers, people, node, either } = Shares::of(connections);
+            let all = writers + people + node + either;
+            assert!(all + usize::from(connections > 4) <= connections, "{connections}: {all}");
+            assert!(people >= writers.min(node) && writers >= node && node >= either);
+            assert!(either > 0);
+        }
+        assert_eq!(Shares::of(0), Shares { writers: 1, people: 1, node: 1, either: 1 });
+    }
+
+    #[tokio::test]
+    async fn nobody_has_a_share_of_those_whom_people_must_not_hold_up() {
+        let lanes = Lanes::over(64);
+        let share = |asker| lanes.share(asker).now_or_never().transpose().expect("is open");
+        let all = |asker| std::iter::from_fn(|| share(asker)).collect::<Vec<_>>();
+        let people = all(Asker::Person);
+        let either = all(Asker::Either);
+        assert_eq!((people.len(), either.len()), (32, 2));
+        let node = all(Asker::Node);
+        assert_eq!(node.len(), 8);
+
+        // With people, too: whichever is free first. The other is not kept.
+        let mut waits = Box::pin(lanes.share(Asker::Either));
+        assert!((&mut waits).now_or_never().is_none());
+        drop((people, either));
+        let has = waits.now_or_never().expect("has its share");
+        assert_eq!((lanes.people.available_permits(), lanes.either.available_permits()), (31, 2));
+        drop(has);
+        assert_eq!(all(Asker::Either).len(), 34);
+    }
 
     #[tokio::test]
     async fn one_at_a_time_has_a_turn_and_nothing_stays_behind() {

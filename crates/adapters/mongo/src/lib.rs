@@ -31,6 +31,7 @@ mod migrate;
 mod orphans;
 mod outbox;
 mod paging;
+mod ping;
 mod reactions;
 mod reads;
 mod traces;

@@ -20,6 +20,7 @@ use crate::{
     accounts::{has_ended, session_rev},
     documents::{ConversationDoc, MessageDoc, id, int, num, uuid},
     error::Outcome,
+    lanes::Asker,
     tx::{Tx, atomic},
 };
 
@@ -90,7 +91,11 @@ impl Messages for MongoStore {
         conversation: ConversationId,
         query: ReplayQuery,
     ) -> Result<ReplayPage> {
-        atomic!(self, |tx| {
+        let asker = match reader {
+            Reader::Node => Asker::Node,
+            Reader::User(_) | Reader::Session(..) | Reader::Listener(..) => Asker::Person,
+        };
+        atomic!(self, asker, |tx| {
             let head = match reader {
                 Reader::Session(_, session) | Reader::Listener(_, session)
                     if has_ended(tx, session).await? =>

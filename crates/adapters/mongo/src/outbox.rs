@@ -1,10 +1,5 @@
 //! Jobs that were committed with the write they follow.
 
-use std::{
-    collections::HashSet,
-    sync::{Mutex, PoisonError},
-};
-
 use async_trait::async_trait;
 use bson::doc;
 use parlance_application::{Result, jobs::Job, ports::store::Outbox};
@@ -17,7 +12,7 @@ use crate::{
     tx::{Tx, atomic},
 };
 
-/// The most rows that are remembered; then it begins anew.
+/// The most rows that are marked at a time and cannot be read: a transaction has to end in time.
 const MOST_STRANGE: usize = 1_024;
 
 /// Adds a job to the transaction.
@@ -26,31 +21,15 @@ pub(crate) async fn put(tx: &mut Tx, job: &Job) -> Outcome<()> {
     tx.insert(&JobDoc { id: id(job.id.0), task, dead: false, relayed_at: None }).await
 }
 
-/// Rows whose task only another version of the program can read, while both are running. They stay as they are, for a node
-/// that can. Here are those of which it has been said: they are met again at each look for others.
-#[derive(Default)]
-pub(crate) struct StrangeRows(Mutex<HashSet<bson::Uuid>>);
-
-impl StrangeRows {
-    fn read(&self, row: &JobDoc) -> Option<Job> {
-        let job = JobId(uuid(row.id));
-        match serde_json::from_str(&row.task) {
-            Ok(task) => Some(Job { id: job, task }),
-            Err(error) => {
-                if self.is_new(row.id) {
-                    tracing::warn!(%job, %error, "this program cannot read a job; it is left for one that can");
-                }
-                None
-            }
+/// A row's job, unless only another version of the program knows its kind: then it is left as it is.
+fn read(row: &JobDoc) -> Option<Job> {
+    let job = JobId(uuid(row.id));
+    match serde_json::from_str(&row.task) {
+        Ok(task) => Some(Job { id: job, task }),
+        Err(error) => {
+            tracing::warn!(%job, %error, "this program cannot read a job; it is left for one that can");
+            None
         }
-    }
-
-    fn is_new(&self, row: bson::Uuid) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST_STRANGE {
-            known.clear();
-        }
-        known.insert(row)
     }
 }
 
@@ -66,13 +45,21 @@ impl Outbox for MongoStore {
             "dead": false,
             "$or": [{ "relayed_at": null }, { "relayed_at": { "$lt": time(relayed_before) } }],
         };
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
         atomic!(self, |tx| {
-            let read = |row| self.strange_rows.read(&row);
-            let jobs = tx.first_of(due.clone(), doc! { "_id": 1 }, limit, read).await?;
-            if !jobs.is_empty() {
-                let ids: Vec<_> = jobs.iter().map(|job| id(job.id.0)).collect();
+            let (mut seen, mut jobs) = (Vec::new(), Vec::new());
+            let is_last = |row: JobDoc| {
+                seen.push(row.id);
+                jobs.extend(read(&row));
+                jobs.len() >= limit || seen.len() - jobs.len() >= MOST_STRANGE
+            };
+            tx.until(due.clone(), doc! { "_id": 1 }, is_last).await?;
+            // Also what cannot be read: it comes again when the others do, and is in nobody's way until then.
+            if !seen.is_empty() {
                 let mark = doc! { "$set": { "relayed_at": time(at) } };
-                tx.update_all::<JobDoc>(doc! { "_id": { "$in": ids } }, mark).await?;
+                tx.update_all::<JobDoc>(doc! { "_id": { "$in": seen } }, mark).await?;
             }
             Ok(jobs)
         })

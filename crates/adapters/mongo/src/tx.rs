@@ -3,10 +3,10 @@
 //! Reads see one point in time (read concern `snapshot`), the commit waits for a majority and its journal. Whoever writes
 //! a document that another transaction has written since that point is refused by the server and runs again.
 
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bson::{Document, doc};
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use mongodb::{
     ClientSession, Collection, Database,
     options::{
@@ -66,10 +66,13 @@ fn settings() -> TransactionOptions {
 }
 
 /// Runs `$body`, an expression with `?` and `.await` over the transaction `$tx`, until it is committed or refused, once it
-/// has its share of the connections.
+/// has its share of the connections: of those for people, unless it says who asks.
 macro_rules! atomic {
     ($store:expr, |$tx:ident| $body:expr) => {
-        match $store.lanes.share().await {
+        $crate::tx::atomic!($store, $crate::lanes::Asker::Person, |$tx| $body)
+    };
+    ($store:expr, $asker:expr, |$tx:ident| $body:expr) => {
+        match $store.lanes.share($asker).await {
             Ok(_share) => $crate::tx::tries!($store, (), |$tx| $body),
             Err(busy) => Err(busy),
         }
@@ -239,19 +242,22 @@ impl Tx {
         Ok(cursor.stream(&mut self.session).try_collect().await?)
     }
 
-    /// What can be made of those that match, in an order, up to a limit.
-    pub(crate) async fn first_of<D: Stored, T>(
+    /// Shows those that match, one after the other in an order, until one is said to be the last.
+    pub(crate) async fn until<D: Stored>(
         &mut self,
         filter: Document,
         order: Document,
-        limit: usize,
-        make: impl Fn(D) -> Option<T>,
-    ) -> Outcome<Vec<T>> {
+        mut is_last: impl FnMut(D) -> bool + Send,
+    ) -> Outcome<()> {
         let all = self.of::<D>();
         let mut cursor = all.find(filter).sort(order).session(&mut self.session).await?;
-        let rows = cursor.stream(&mut self.session);
-        let some = rows.try_filter_map(|row| ready(Ok(make(row))));
-        Ok(some.take(limit).try_collect().await?)
+        let mut rows = cursor.stream(&mut self.session);
+        while let Some(row) = rows.try_next().await? {
+            if is_last(row) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The one that matches.

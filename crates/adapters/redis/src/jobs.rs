@@ -95,7 +95,7 @@ impl RedisJobs {
                 (None, Err(reason)) if is_ours(&job.inner) => {
                     let id = job.inner.id();
                     tracing::warn!(job = id, reason, "a job of another version is left for it");
-                    self.server.put_off(&job, &reason).await?;
+                    self.server.put_off(&job).await?;
                     continue;
                 }
                 (None, Err(reason)) => reason,

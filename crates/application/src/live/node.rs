@@ -51,7 +51,8 @@ pub struct LivePorts {
     pub fanout: Arc<dyn Fanout>,
     /// What bridges holes.
     pub store: Arc<dyn Messages>,
-    /// For a node that shares its store with others.
+    /// For a node that shares its store with others. One whose store is its own relies on it to take writes in the order in which
+    /// they are first polled.
     pub peers: Option<Peers>,
     /// At most so many connections of one user stay open.
     pub connections_per_user: Option<usize>,

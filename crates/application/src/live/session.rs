@@ -5,8 +5,9 @@
 //! 2. A client is pinged every [`HEARTBEAT`]; one that is silent for [`SILENCE`] is closed (`silence_ends_a_connection`).
 //! 3. A connection ends with its token, unless the token is renewed before (`a_token_that_expires_ends_a_connection`).
 //! 4. A handful of unreadable frames in a row end it, and a readable one in between does not (`garbage_ends_a_connection`).
-//! 5. At most [`SENDS_IN_FLIGHT`] sends wait for their answer; nothing more is read until one has it
-//!    (`a_sender_is_read_no_faster_than_it_is_answered`).
+//! 5. At most [`SENDS_IN_FLIGHT`] sends, or some [`SENT_IN_FLIGHT`] bytes of them, wait for their answer; nothing more is read until
+//!    one has it (`a_sender_is_read_no_faster_than_it_is_answered`). So what comes back at once, each in its answer and again among
+//!    the events, has room in a `Backlog`.
 //!
 //! Time is the monotonic clock: a wall clock that jumps closes nobody.
 
@@ -24,6 +25,8 @@ pub const HEARTBEAT: Duration = Duration::from_secs(25);
 pub(super) const SILENCE: Duration = Duration::from_mins(1);
 /// Sends of one connection that may wait for their answer.
 pub const SENDS_IN_FLIGHT: usize = 64;
+/// Bytes of sends that may wait for their answer before no more are read.
+const SENT_IN_FLIGHT: usize = 192 * 1024;
 /// Unreadable frames in a row that end the connection.
 const GARBAGE: u32 = 5;
 
@@ -33,6 +36,8 @@ pub struct Session {
     heard_at: Instant,
     garbage: u32,
     sends: usize,
+    /// Bytes of them.
+    sent: usize,
     phase: Phase,
 }
 
@@ -57,7 +62,7 @@ impl Session {
     /// A connection that has just been made.
     pub fn new(now: Instant) -> Self {
         let hello_by = now + HELLO_WITHIN;
-        Self { heard_at: now, garbage: 0, sends: 0, phase: Phase::Silent { hello_by } }
+        Self { heard_at: now, garbage: 0, sends: 0, sent: 0, phase: Phase::Silent { hello_by } }
     }
 
     /// A good `hello` has been answered; the token lasts for so long.
@@ -88,19 +93,21 @@ impl Session {
         if self.garbage >= GARBAGE { Due::Close(Close::ProtocolError) } else { Due::Nothing }
     }
 
-    /// A send waits for its answer.
-    pub fn send_begun(&mut self) {
+    /// A send of so many bytes waits for its answer.
+    pub fn send_begun(&mut self, bytes: usize) {
         self.sends += 1;
+        self.sent += bytes;
     }
 
-    /// A send has its answer.
-    pub fn send_answered(&mut self) {
+    /// A send of so many bytes has its answer.
+    pub fn send_answered(&mut self, bytes: usize) {
         self.sends = self.sends.saturating_sub(1);
+        self.sent = self.sent.saturating_sub(bytes);
     }
 
     /// Whether more may be read from the client.
     pub const fn may_read(&self) -> bool {
-        self.sends < SENDS_IN_FLIGHT
+        self.sends < SENDS_IN_FLIGHT && self.sent < SENT_IN_FLIGHT
     }
 
     /// When [`Session::due`] is to be asked at the latest.
@@ -200,10 +207,18 @@ mod tests {
         let mut session = open(Instant::now());
         for _ in 0..SENDS_IN_FLIGHT {
             assert!(session.may_read());
-            session.send_begun();
+            session.send_begun(100);
         }
         assert!(!session.may_read());
-        session.send_answered();
+        session.send_answered(100);
+        assert!(session.may_read());
+
+        let mut session = open(Instant::now());
+        session.send_begun(SENT_IN_FLIGHT - 1);
+        assert!(session.may_read());
+        session.send_begun(16 * 1024);
+        assert!(!session.may_read());
+        session.send_answered(16 * 1024);
         assert!(session.may_read());
     }
 }

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use parlance_application::{
-    App, Error, SignedIn, Unauthenticated,
+    App, Error, Ports, SignedIn, Unauthenticated,
     live::Attachment,
     ports::{
         Claims, Close, PasswordHash, RefreshToken,
-        store::{Credentials, EndedSessions, Rotation},
+        store::{Credentials, EndedSessions, Page, PageQuery, Rotation},
     },
 };
 use parlance_domain::{ConversationId, Session, SessionId};
@@ -131,6 +131,33 @@ async fn a_new_password_closes_the_other_sessions_sockets_only() {
     assert_eq!(node.fanout.closed(socket(1)), None);
 }
 
+/// Whoever has found a token has not found the password.
+#[tokio::test]
+async fn a_new_password_is_no_way_to_guess_the_old_one() {
+    let node = TestNode::start(MockMessages::new());
+    let (ada, bob) = (caller(&node.ambient, "ada"), caller(&node.ambient, "bob"));
+    let account = ada.account.clone();
+    let mut store = MockStore::new();
+    store.expect_credentials_of().returning(move |_| {
+        let password = PasswordHash("plain:old password".to_owned());
+        Ok(Credentials { account: account.clone(), password })
+    });
+    let accounts = App::new(Ports { rate_limits: true, ..node.ports(store) }).accounts;
+    let change = |who, current| accounts.change_password(who, password(current), password("mine"));
+    for _ in 0..20 {
+        let refused = change(&ada, "a guess").await;
+        assert!(matches!(refused, Err(Error::Forbidden(_))), "{refused:?}");
+    }
+    let refused = change(&ada, "old password").await;
+    let minute = Duration::from_mins(1);
+    assert!(
+        matches!(refused, Err(Error::RateLimited { retry_after }) if retry_after <= minute),
+        "{refused:?}"
+    );
+    let another = change(&bob, "a guess").await;
+    assert!(matches!(another, Err(Error::Forbidden(_))), "{another:?}");
+}
+
 #[tokio::test]
 async fn a_socket_of_an_ended_session_hears_nothing_more() {
     let node = TestNode::start(MockMessages::new());
@@ -154,10 +181,26 @@ async fn the_session_that_asks_is_the_current_one() {
     let at = ada.account.created_at;
     let listed = move |id| Session { id, created_at: at, last_used_at: at, current: false };
     let mut store = MockStore::new();
-    store.expect_sessions().once().returning(move |_, _| Ok(vec![listed(other), listed(own)]));
-    let sessions = node.app(store).accounts.sessions(&ada).await.expect("lists");
+    store
+        .expect_sessions()
+        .once()
+        .returning(move |_, _, _| Ok(Page { items: vec![listed(other), listed(own)], next: None }));
+    let page = PageQuery { after: None, limit: 2 };
+    let sessions = node.app(store).accounts.sessions(&ada, page).await.expect("lists").items;
     let current: Vec<_> = sessions.iter().map(|session| (session.id, session.current)).collect();
     assert_eq!(current, [(other, false), (own, true)]);
+}
+
+/// Of two that sign out at once, the second has lost its session, and finds nothing missing.
+#[tokio::test]
+async fn who_has_been_signed_out_meanwhile_is_told_so() {
+    let node = TestNode::start(MockMessages::new());
+    let ada = caller(&node.ambient, "ada");
+    let mut store = MockStore::new();
+    store.expect_revoke_session().once().returning(|_, _, _| Err(Error::NotFound("session")));
+    let outcome = node.app(store).accounts.sign_out(&ada).await;
+    let revoked = Error::Unauthenticated(Unauthenticated::Revoked);
+    assert_eq!(outcome.map_err(|error| error.to_string()), Err(revoked.to_string()));
 }
 
 /// Whatever was signed: a session is its owner's.

@@ -76,6 +76,7 @@ fn lists_and_switches_can_be_written_in_each_place() {
     let env = [
         ("PARLANCE_ALLOWED_ORIGINS", "https://a.example, http://localhost:3000"),
         ("PARLANCE_RUN_JOBS", "off"),
+        ("PARLANCE_TRUST_FORWARDED_FOR", "on"),
         ("PARLANCE_PUBLIC_URL", "https://chat.example.com/"),
     ];
     let settings = load(&["--rate-limits", "off"], &env, Some(file)).unwrap();
@@ -84,6 +85,7 @@ fn lists_and_switches_can_be_written_in_each_place() {
     assert_eq!(settings.public_url.as_deref(), Some("https://chat.example.com"));
     let switches = [settings.auto_migrate, settings.run_jobs, settings.rate_limits];
     assert_eq!(switches, [Switch::Off; 3]);
+    assert_eq!(settings.trust_forwarded_for, Switch::On);
 }
 
 #[test]

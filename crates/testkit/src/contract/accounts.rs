@@ -6,12 +6,12 @@ use parlance_application::{
     Error, Unauthenticated,
     ports::{
         Ambient, PasswordHash, RefreshDigest,
-        store::{EndedSessions, NewPassword, Renamed, RotateRefresh, Rotation},
+        store::{EndedSessions, NewPassword, NewSession, Renamed, RotateRefresh, Rotation},
     },
 };
-use parlance_domain::{DisplayName, Role, SessionId, Timestamp, UserId};
+use parlance_domain::{DisplayName, Role, Session, SessionId, Timestamp, UserId};
 
-use super::{conflict, not_found};
+use super::{all, by_twos, conflict, not_found};
 use crate::{Stage, account, email};
 
 const GRACE: Duration = Duration::from_mins(1);
@@ -61,21 +61,40 @@ pub async fn credentials_are_found_by_address_and_by_id(stage: &Stage) {
     not_found(stage.store.credentials_of(UserId(stage.ambient.uuid())).await);
 }
 
+async fn sessions(stage: &Stage, user: UserId, at: Timestamp) -> Vec<Session> {
+    stage.store.sessions(user, at, all()).await.expect("lists").items
+}
+
 /// A revoked one is gone at once, and cannot be revoked again.
 pub async fn sessions_are_listed_newest_first_until_revoked(stage: &Stage) {
     let (ada, first) = stage.sign_up("ada").await;
     let second = stage.session(ada.id);
     stage.store.open_session(second.clone(), &Stage::hash()).await.expect("opens");
-    let listed = stage.store.sessions(ada.id, stage.at()).await.expect("lists");
+    let listed = sessions(stage, ada.id, stage.at()).await;
     assert_eq!(listed.iter().map(|s| s.id).collect::<Vec<_>>(), [second.id, first.id]);
     assert!(listed.iter().all(|s| !s.current));
     assert_eq!((listed[0].created_at, listed[0].last_used_at), (second.at, second.at));
 
     stage.store.revoke_session(ada.id, first.id, stage.at()).await.expect("revokes");
     assert!(!lives(stage, first.id).await && lives(stage, second.id).await);
-    assert_eq!(stage.store.sessions(ada.id, stage.at()).await.map(|s| s.len()).ok(), Some(1));
+    assert_eq!(sessions(stage, ada.id, stage.at()).await.len(), 1);
     assert_eq!(rotate(stage, first.refresh, token(1)).await, Rotation::Unknown);
     not_found(stage.store.revoke_session(ada.id, first.id, stage.at()).await);
+}
+
+/// Also of those that were begun in the same moment.
+pub async fn sessions_are_listed_in_pages(stage: &Stage) {
+    let (ada, first) = stage.sign_up("ada").await;
+    let mut listed = vec![first.id];
+    for _ in 0..4 {
+        let session = NewSession { at: first.at, ..stage.session(ada.id) };
+        stage.store.open_session(session.clone(), &Stage::hash()).await.expect("opens");
+        listed.push(session.id);
+    }
+    listed.sort_unstable_by(|one, other| other.cmp(one));
+    let at = stage.at();
+    let paged = by_twos(|page| stage.store.sessions(ada.id, at, page)).await;
+    assert_eq!(paged.iter().map(|s| s.id).collect::<Vec<_>>(), listed);
 }
 
 /// At their end, not later.
@@ -85,7 +104,7 @@ pub async fn sessions_expire(stage: &Stage) {
     for (at, live) in [(Timestamp::from_millis(end.as_millis() - 1), 1), (end, 0)] {
         let owner = stage.store.session_owner(session.id, at).await.expect("answers");
         assert_eq!(owner.into_iter().count(), live);
-        assert_eq!(stage.store.sessions(ada.id, at).await.map(|all| all.len()).ok(), Some(live));
+        assert_eq!(sessions(stage, ada.id, at).await.len(), live);
     }
     not_found(stage.store.revoke_session(ada.id, session.id, end).await);
 }
@@ -108,7 +127,7 @@ pub async fn refresh_replaces_the_token(stage: &Stage) {
     assert_eq!(rotate(stage, token(9), token(10)).await, Rotation::Unknown);
     stage.ambient.set(session.expires_at);
     assert!(lives(stage, session.id).await);
-    let listed = stage.store.sessions(ada.id, stage.at()).await.expect("lists");
+    let listed = sessions(stage, ada.id, stage.at()).await;
     assert!(listed[0].last_used_at > session.at && listed[0].created_at == session.at);
 }
 

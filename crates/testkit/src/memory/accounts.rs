@@ -7,8 +7,8 @@ use parlance_application::{
     ports::{
         PasswordHash,
         store::{
-            Accounts, Credentials, EndedSessions, NewPassword, NewSession, Renamed, RotateRefresh,
-            Rotation, Subject,
+            Accounts, Credentials, EndedSessions, NewPassword, NewSession, Page, PageQuery,
+            Renamed, RotateRefresh, Rotation, Start, Subject, mirrored,
         },
     },
 };
@@ -18,6 +18,7 @@ use parlance_domain::{
 
 use super::{
     MemoryStore,
+    access::page,
     state::{SessionRow, State, UserRow, id_taken},
 };
 
@@ -83,22 +84,22 @@ impl Accounts for MemoryStore {
         .await
     }
 
-    async fn sessions(&self, user: UserId, at: Timestamp) -> Result<Vec<Session>> {
+    async fn sessions(
+        &self,
+        user: UserId,
+        at: Timestamp,
+        query: PageQuery,
+    ) -> Result<Page<Session>> {
         self.read("sessions", |state| {
-            let mut live: Vec<Session> = state
-                .sessions
-                .iter()
-                .filter(|(_, row)| row.user_id == user && row.lives(at))
-                .map(|(id, row)| Session {
-                    id: *id,
-                    created_at: row.created_at,
-                    last_used_at: row.last_used_at,
-                    current: false,
-                })
-                .collect();
-            live.sort_by_key(|session| std::cmp::Reverse((session.created_at, session.id)));
-            live.truncate(100);
-            Ok(live)
+            let live =
+                state.sessions.iter().filter(|(_, row)| row.user_id == user && row.lives(at));
+            let rows = live.map(|(id, row)| {
+                let (created_at, last_used_at) = (row.created_at, row.last_used_at);
+                let session = Session { id: *id, created_at, last_used_at, current: false };
+                let (at, key) = mirrored(created_at.as_millis(), id.0);
+                (Timestamp::from_millis(at), key, session)
+            });
+            Ok(page(&Start::of(&query)?, rows.collect()))
         })
         .await
     }

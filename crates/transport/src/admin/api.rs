@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::Admin;
 use crate::{
     error::ApiError,
-    extract::{Authenticated, Params, Path},
+    extract::{Authenticated, Params, Path, many},
+    number::count_in_query,
 };
 
 const MINUTES: usize = 60;
@@ -25,7 +26,8 @@ const LIMIT: usize = 25;
 #[serde(deny_unknown_fields)]
 pub(super) struct Span {
     #[garde(range(min = 1, max = 240))]
-    minutes: Option<usize>,
+    #[serde(default, deserialize_with = "count_in_query")]
+    minutes: Option<i64>,
 }
 
 #[derive(Deserialize, garde::Validate)]
@@ -33,10 +35,12 @@ pub(super) struct Span {
 pub(super) struct Page {
     #[garde(skip)]
     state: String,
-    #[garde(range(max = 1_000_000))]
-    offset: Option<usize>,
+    #[garde(range(min = 0, max = 1_000_000))]
+    #[serde(default, deserialize_with = "count_in_query")]
+    offset: Option<i64>,
     #[garde(range(min = 1, max = 100))]
-    limit: Option<usize>,
+    #[serde(default, deserialize_with = "count_in_query")]
+    limit: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -101,7 +105,7 @@ pub(super) async fn overview(
     Authenticated(caller): Authenticated,
     Params(span): Params<Span>,
 ) -> Result<Json<Glance>, ApiError> {
-    let overview = admin.board.overview(&caller, span.minutes.unwrap_or(MINUTES)).await?;
+    let overview = admin.board.overview(&caller, many(span.minutes, MINUTES)).await?;
     Ok(Json(Glance::new(app.ambient.now(), overview)))
 }
 
@@ -114,7 +118,7 @@ pub(super) async fn jobs(
     let state = state.ok_or_else(|| {
         Error::refused("state", "unknown", "must be waiting, delayed, active, done or dead")
     })?;
-    let (offset, limit) = (page.offset.unwrap_or(0), page.limit.unwrap_or(LIMIT));
+    let (offset, limit) = (many(page.offset, 0), many(page.limit, LIMIT));
     let jobs = admin.board.jobs(&caller, state, offset, limit).await?;
     Ok(Json(Jobs { items: jobs.into_iter().map(Job::from).collect() }))
 }

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     error::{ApiError, whole_seconds},
     extract::Form,
+    peer,
 };
 
 #[derive(Deserialize)]
@@ -91,11 +92,10 @@ async fn attempt(
     admin: &Admin,
     credentials: &Credentials,
 ) -> Result<SignedIn, Error> {
-    let from = request.peer_addr().map(|peer| peer.ip());
-    let guesser = Guesser::new(from, &credentials.email)?;
+    let guesser = Guesser::new(peer::address(request), &credentials.email)?;
     let email = Email::parse(&credentials.email).ok();
     let email = email.filter(|email| admin.board.may(email.as_str()));
     let password = Password::candidate(&credentials.password);
     let attempt = app.accounts.sign_in(email, password);
-    admin.attempts.counted(&guesser, app.ambient.now(), attempt).await
+    admin.attempts.counted(&guesser, attempt).await
 }

@@ -17,10 +17,11 @@ use parlance_testkit::{
     TestNode, account, email,
     mocks::{MockOutbox, MockStore},
 };
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    Admin, Hub, Serve,
+    Admin, Hub, Node, Serve,
     testing::{self, Answer},
 };
 
@@ -36,6 +37,7 @@ struct Scene {
     board: MockJobBoard,
     outbox: MockOutbox,
     admins: Vec<&'static str>,
+    behind_proxy: bool,
 }
 
 impl Scene {
@@ -50,6 +52,7 @@ impl Scene {
             board: MockJobBoard::new(),
             outbox: MockOutbox::new(),
             admins: vec!["ada"],
+            behind_proxy: false,
         };
         let owner = scene.ada.clone();
         scene.store.expect_session_owner().returning(move |_, _| Ok(Some(owner.clone())));
@@ -98,8 +101,11 @@ impl Scene {
             tasks: self.node.tasks.clone(),
             admins: self.admins.iter().map(|name| email(name)).collect(),
         };
-        let admin = (!self.admins.is_empty()).then(|| Data::new(Admin::new(board, SITE)));
-        let node = Data::new(testing::node());
-        testing::answers(Serve { app, admin, node, hub: Hub::default() }, requests).await
+        let admin =
+            (!self.admins.is_empty()).then(|| Data::new(Admin::new(board, SITE.to_owned())));
+        let node = Node { trust_forwarded_for: self.behind_proxy, ..testing::node() };
+        let (node, draining) = (Data::new(node), watch::channel(false).1);
+        let serve = Serve { app, admin, node, hub: Hub::default(), draining };
+        testing::answers(serve, requests).await
     }
 }

@@ -12,7 +12,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::list::List;
 use crate::{
     error::{ApiError, Problem},
-    extract::{Authenticated, Body, Fields, Params, Path},
+    extract::{Authenticated, Body, Fields, PageParams, Params, Path},
+    peer,
 };
 
 #[derive(Deserialize, garde::Validate, ToSchema)]
@@ -122,12 +123,12 @@ pub(crate) async fn signin(
     request: HttpRequest,
     Body(body): Body<Signin>,
 ) -> Result<Json<SignedIn>, ApiError> {
-    let guesser = Guesser::new(request.peer_addr().map(|peer| peer.ip()), &body.email)?;
+    let guesser = Guesser::new(peer::address(&request), &body.email)?;
     // An address that could never have signed up is simply unknown.
     let email = Email::parse(&body.email).ok();
     let attempt = app.accounts.sign_in(email, Password::candidate(&body.password));
     let signed_in = match &app.attempts {
-        Some(attempts) => attempts.counted(&guesser, app.ambient.now(), attempt).await?,
+        Some(attempts) => attempts.counted(&guesser, attempt).await?,
         None => attempt.await?,
     };
     Ok(Json(signed_in.into()))
@@ -151,17 +152,18 @@ pub(crate) async fn signout(
     app: Data<App>,
     Authenticated(caller): Authenticated,
 ) -> Result<HttpResponse, ApiError> {
-    app.accounts.revoke_session(&caller, caller.session_id).await?;
+    app.accounts.sign_out(&caller).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// List one's signed-in devices
-#[utoipa::path(get, path = "/api/v1/auth/sessions", tag = "auth", responses((status = 200, body = List<Session>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+/// List one's signed-in devices, the latest first
+#[utoipa::path(get, path = "/api/v1/auth/sessions", tag = "auth", params(PageParams), responses((status = 200, body = List<Session>), (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn sessions(
     app: Data<App>,
     Authenticated(caller): Authenticated,
+    Params(page): Params<PageParams>,
 ) -> Result<Json<List<Session>>, ApiError> {
-    Ok(Json(List::whole(app.accounts.sessions(&caller).await?)))
+    Ok(Json(app.accounts.sessions(&caller, page.into()).await?.into()))
 }
 
 /// End one of one's sessions, its tokens and its sockets

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     error::{ApiError, Problem},
     extract::{Authenticated, Body, Params, Path, page_size},
-    number::Number,
+    number::{Number, count_in_query, in_query, maybe_in_query},
     sync::SyncPage,
 };
 
@@ -43,14 +43,17 @@ pub(crate) struct HistoryParams {
     /// Messages before this one, newest first.
     #[garde(skip)]
     #[param(value_type = Option<u64>)]
+    #[serde(default, deserialize_with = "maybe_in_query")]
     before_seq: Option<Number>,
     /// Messages after this one, oldest first.
     #[garde(skip)]
     #[param(value_type = Option<u64>)]
+    #[serde(default, deserialize_with = "maybe_in_query")]
     after_seq: Option<Number>,
     /// How many messages; 50 unless told.
     #[garde(range(min = 1, max = 200))]
     #[param(minimum = 1, maximum = 200)]
+    #[serde(default, deserialize_with = "count_in_query")]
     limit: Option<i64>,
     /// The same as long as there are no threads.
     #[garde(skip)]
@@ -73,6 +76,7 @@ pub(crate) struct SyncParams {
     /// The rev up to which the client has everything.
     #[garde(skip)]
     #[param(value_type = u64)]
+    #[serde(deserialize_with = "in_query")]
     from_rev: Number,
 }
 

@@ -40,7 +40,7 @@ macro_rules! routes {
             Error::MethodNotAllowed { allow }
         }
     };
-    (@route get) => { web::route().guard(guard::Any(guard::Get()).or(guard::Head())) };
+    (@route get) => { get_or_head() };
     (@route $method:ident) => { web::$method() };
     (@name get) => { "GET, HEAD" };
     (@name post) => { "POST" };
@@ -91,6 +91,11 @@ routes! {
 /// Whatever no route answers.
 pub(crate) async fn unknown() -> Result<&'static str, ApiError> {
     Err(Error::NotFound("resource").into())
+}
+
+/// What answers GET answers HEAD: the server sends the answer without its body.
+pub(crate) fn get_or_head() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 fn open(route: Route) -> Route {

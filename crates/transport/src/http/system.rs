@@ -67,6 +67,7 @@ mod tests {
             ready: Box::new(move || Box::pin(async move { ready() })),
             metrics: None,
             allowed_origins: Vec::new(),
+            trust_forwarded_for: false,
         })
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Reply {
     pub(super) answer: Result<Frame>,
     /// Who the connection's caller is from here on.
     pub(super) renewed: Option<Caller>,
+    /// The command's.
+    pub(super) weight: usize,
 }
 
 impl Connection {
@@ -38,7 +40,7 @@ impl Connection {
                 Err(error) => Err(error),
             };
             let answer = outcome.map(|outcome| sent(&command.id, outcome));
-            Reply { id: command.id, answer, renewed: None }
+            Reply { weight: command.weight(), id: command.id, answer, renewed: None }
         })
     }
 
@@ -48,11 +50,11 @@ impl Connection {
         Box::pin(async move {
             let Some(mut caller) = caller else {
                 let answer = Err(Unauthenticated::Missing.into());
-                return Reply { id: command.id, answer, renewed: None };
+                return Reply { weight: command.weight(), id: command.id, answer, renewed: None };
             };
             let answer = perform(&app, &mut caller, connection, &command).await;
             let renewed = (command.kind == Kind::Renew && answer.is_ok()).then_some(caller);
-            Reply { id: command.id, answer, renewed }
+            Reply { weight: command.weight(), id: command.id, answer, renewed }
         })
     }
 }

@@ -39,6 +39,8 @@ use crate::{error::face, number::Number};
 
 /// How long the peer may take to answer a close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// How long what a client has said before it went may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Commands that wait for the replay, or for the one before them.
 const HELD: usize = 64;
 /// The most cursors in one `hello`.
@@ -53,6 +55,12 @@ pub(super) struct Connection {
     pub(super) caller: Option<Caller>,
     session: Session,
     heard_at: Arc<AtomicI64>,
+}
+
+/// What is done one after another, and behind the replay: all but sends.
+struct Commands {
+    running: Fuse<LocalBoxFuture<'static, Reply>>,
+    held: VecDeque<Command>,
 }
 
 /// What came in.
@@ -83,8 +91,10 @@ impl Connection {
     /// Lives as long as the connection.
     pub(super) async fn run(&mut self, inbound: &mut Inbound) {
         // An idle connection is to keep nothing of what it takes to open one, nor of the commands that it has sent.
-        if let Some(catch_up) = Box::pin(self.open(inbound)).await {
-            self.serve(inbound, catch_up).await;
+        if let Some(catch_up) = Box::pin(self.open(inbound)).await
+            && let Some(said) = self.serve(inbound, catch_up).await
+        {
+            Box::pin(self.finish(said)).await;
         }
         Box::pin(self.app.live.unregister(self.socket.id)).await;
         // The peer may answer the close frame; what it still sends is read, so that the close frame is not lost to a reset.
@@ -136,6 +146,10 @@ impl Connection {
         }
         let claims = match (hello.token, &self.caller) {
             (Some(token), _) => self.app.accounts.claims(&token)?,
+            // The header's token was good when the socket was opened.
+            (None, Some(caller)) if caller.expires_at <= self.app.ambient.now() => {
+                return Err(Unauthenticated::Expired.into());
+            }
             (None, Some(caller)) => caller.claims(),
             (None, None) => return Err(Unauthenticated::Missing.into()),
         };
@@ -175,55 +189,60 @@ impl Connection {
         protocol::ok(id, &welcome)
     }
 
-    async fn serve(&mut self, inbound: &mut Inbound, catch_up: CatchUp) {
+    /// Until one side ends it; where the client has, what it has said is handed back. What else was on its way ends here: a
+    /// question that nobody asks any more would keep its place among those who read the store.
+    async fn serve(&mut self, inbound: &mut Inbound, catch_up: CatchUp) -> Option<Commands> {
         let mut sends: FuturesUnordered<LocalBoxFuture<'static, Reply>> = FuturesUnordered::new();
         let mut catch_up = Box::pin(self.catch_up(catch_up)).fuse();
-        // All but sends: one after another, and behind the replay.
-        let mut running: Fuse<LocalBoxFuture<'static, Reply>> = Fuse::terminated();
-        let mut held = VecDeque::new();
+        let mut commands = Commands { running: Fuse::terminated(), held: VecDeque::new() };
         loop {
+            let Commands { running, held } = &mut commands;
             // Whoever does not take the answers is not asked for more questions.
             let room = self.outbound.has_room();
             if room && catch_up.is_terminated() && running.is_terminated() {
                 match held.pop_front() {
-                    Some(command) => running = self.carry_out(command).fuse(),
+                    Some(command) => *running = self.carry_out(command).fuse(),
                     // An idle connection keeps no room for them.
-                    None => held = VecDeque::new(),
+                    None => *held = VecDeque::new(),
                 }
             }
             tokio::select! {
-                () = self.outbound.ended() => return,
-                () = sleep_until(self.session.deadline()) => {
-                    if self.carry_out_due().is_none() {
-                        return;
-                    }
-                }
+                () = self.outbound.ended() => return None,
+                () = sleep_until(self.session.deadline()) => self.carry_out_due()?,
                 () = &mut catch_up, if !catch_up.is_terminated() => {}
-                reply = &mut running, if !running.is_terminated() => self.settle(reply),
+                reply = &mut *running, if !running.is_terminated() => self.settle(reply),
                 Some(reply) = sends.next(), if !sends.is_empty() => {
-                    self.session.send_answered();
+                    self.session.send_answered(reply.weight);
                     self.settle(reply);
                 }
                 () = self.outbound.drained(), if !room => {}
                 message = inbound.next(), if room && held.len() < HELD && self.session.may_read() => {
                     match self.read(message) {
                         Incoming::Command(command) if command.kind == Kind::Send => {
-                            self.session.send_begun();
+                            self.session.send_begun(command.weight());
                             sends.push(self.send(command));
                         }
                         Incoming::Command(command) => held.push_back(command),
                         Incoming::Nothing => {}
-                        Incoming::End => break,
+                        Incoming::End => return Some(commands),
                     }
                 }
             }
         }
-        // What a client has said before it went is done all the same: its last words may be how far it has read.
-        if !running.is_terminated() {
-            running.await;
-        }
-        for command in held {
-            self.carry_out(command).await;
+    }
+
+    /// What a client has said before it went is done all the same: its last words may be how far it has read.
+    async fn finish(&self, Commands { running, held }: Commands) {
+        let done = async {
+            if !running.is_terminated() {
+                running.await;
+            }
+            for command in held {
+                self.carry_out(command).await;
+            }
+        };
+        if timeout(LAST_WORDS, done).await.is_err() {
+            tracing::debug!("a client has gone, and what it said last took too long");
         }
     }
 

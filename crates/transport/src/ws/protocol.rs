@@ -220,6 +220,11 @@ impl Command {
         })
     }
 
+    /// The data's length in bytes.
+    pub(super) fn weight(&self) -> usize {
+        self.data.as_ref().map_or(0, |data| data.get().len())
+    }
+
     /// Reads the data. Absent data is an empty object.
     pub(super) fn data<T: DeserializeOwned>(&self) -> Result<T, Error> {
         parse(self.data.as_ref().map_or("{}", |data| data.get()).as_bytes())

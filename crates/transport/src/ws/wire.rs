@@ -9,7 +9,11 @@ mod takeover;
 
 use actix_http::ws::{OpCode, Parser};
 use actix_web::{
-    HttpMessage, HttpRequest, HttpResponse, body::BoxBody, error::ErrorBadRequest, web::Payload,
+    HttpMessage, HttpRequest, HttpResponse,
+    body::BoxBody,
+    error::ErrorBadRequest,
+    http::{Version, header},
+    web::Payload,
 };
 use bytes::{Bytes, BytesMut};
 use futures::future::LocalBoxFuture;
@@ -39,6 +43,13 @@ pub(super) fn accept(
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<Accepted, actix_web::Error> {
+    // RFC 6455, 4.2.1 and 11.3.1; actix-ws asks for neither.
+    if request.version() < Version::HTTP_11 {
+        return Err(ErrorBadRequest("a socket is opened by HTTP/1.1"));
+    }
+    if request.headers().get_all(header::SEC_WEBSOCKET_KEY).count() > 1 {
+        return Err(ErrorBadRequest("Sec-WebSocket-Key may come only once"));
+    }
     // Of actix-ws's three parts only the answer is wanted: its queue alone costs a connection 1.3 KiB.
     let (response, _, _) = actix_ws::handle_with_protocols(request, payload, &[SUBPROTOCOL])?;
     let mut left = request.extensions_mut();

@@ -1,3 +1,4 @@
+use futures::{FutureExt as _, TryFutureExt as _, future::join_all};
 use parlance_application::{
     Error,
     ports::store::{
@@ -9,6 +10,7 @@ use parlance_domain::{
     ChannelName, ConversationAction, ConversationId, Role, Timestamp, Topic, UserId,
 };
 use parlance_embedded::EmbeddedStore;
+use tokio::task::unconstrained;
 use uuid::Uuid;
 
 use crate::world::*;
@@ -26,6 +28,22 @@ fn channel(id: ConversationId, name: &str, private: bool) -> NewChannel {
         private,
         at: Timestamp::from_millis(2_000_000),
     }
+}
+
+/// What tells sockets of changes relies on it, and on it alone.
+#[tokio::test]
+async fn writes_are_taken_in_the_order_in_which_they_are_first_polled() {
+    let world = world().await;
+    let (store, news) = (&world.store, ConversationId(Uuid::from_u128(0x2003)));
+    store.create_channel(ADA, channel(news, "news", false)).await.expect("creates");
+    let at = Timestamp::from_millis(2_000_001);
+    // More than the queue holds.
+    let in_and_out = (0..1_000).map(|_| {
+        let joining = store.join_channel(BOB, news, at).map_ok(|entry| entry.entered);
+        [joining.boxed(), store.remove_channel_member(ADA, news, BOB).map_ok(|_| true).boxed()]
+    });
+    let done = unconstrained(join_all(in_and_out.flatten())).await;
+    assert_eq!(done.iter().filter(|entered| matches!(entered, Ok(true))).count(), 2_000);
 }
 
 #[tokio::test]

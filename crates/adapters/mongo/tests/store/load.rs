@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use bson::{Document, doc};
 use futures::future::join_all;
 use parlance_application::ports::{
     Ambient,
-    store::{Accounts, Changes, Messages},
+    store::{Accounts, Changes, Conversations, Messages, Reader, ReplayQuery},
 };
 use parlance_domain::{SessionId, UserId};
 use parlance_mongo::MongoStore;
@@ -17,7 +18,7 @@ const QUESTIONS: usize = 200;
 
 /// A store with few connections, and somebody who asks.
 struct Scene {
-    _database: Database,
+    database: Database,
     store: MongoStore,
     stage: Stage,
     ada: UserId,
@@ -33,7 +34,7 @@ impl Scene {
         let stage = Stage::new(store.clone());
         let (ada, session) = stage.sign_up("ada").await;
         let team = stage.team(ada.id).await;
-        Self { _database: database, store, stage, ada: ada.id, session: session.id, team }
+        Self { database, store, stage, ada: ada.id, session: session.id, team }
     }
 
     /// How many answers all who ask again and again have had while this is done.
@@ -70,6 +71,18 @@ impl Scene {
         assert_eq!(owner.expect("answers").map(|owner| owner.id), Some(self.ada));
     }
 
+    /// What people ask for, and the node for them.
+    async fn summary(&self) {
+        let summary = self.store.summary(self.ada, self.team.general).await;
+        assert!(summary.expect("answers").joined);
+    }
+
+    /// Who may be given what has been written.
+    async fn readers(&self) {
+        let found = self.store.readers(self.team.general, vec![self.ada]).await;
+        assert_eq!(found.expect("answers").map(|found| found.users), Some(vec![self.ada]));
+    }
+
     async fn write(&self) {
         let draft = self.stage.draft(self.ada, "write", "hello");
         let sent = self.store.append(self.team.general, vec![draft]).await;
@@ -104,4 +117,50 @@ async fn nor_does_what_the_node_itself_asks() {
         scene.store.ping().await.expect("writes");
     };
     assert_ahead(scene.meanwhile(async |n| scene.owner(n).await, asks).await);
+}
+
+/// Or it would withhold a conversation from all who are in it.
+#[tokio::test]
+async fn nor_does_the_question_who_may_read() {
+    let scene = Scene::new().await;
+    assert_ahead(scene.meanwhile(async |n| scene.sent(n).await, scene.readers()).await);
+}
+
+#[tokio::test]
+async fn nor_does_the_filling_of_a_hole() {
+    let scene = Scene::new().await;
+    let fill = async {
+        let all = ReplayQuery::after(0);
+        let page = scene.store.replay(Reader::Node, scene.team.general, all).await;
+        assert!(page.expect("answers").complete);
+    };
+    assert_ahead(scene.meanwhile(async |n| scene.sent(n).await, fill).await);
+}
+
+#[tokio::test]
+async fn nor_does_what_somebody_who_came_in_is_told() {
+    let scene = Scene::new().await;
+    assert_ahead(scene.meanwhile(async |n| scene.sent(n).await, scene.summary()).await);
+}
+
+/// People can ask for what the node asks for them, however often.
+#[tokio::test]
+async fn a_flood_of_what_both_ask_is_in_nobodys_way() {
+    let scene = Scene::new().await;
+    let asks = async {
+        scene.readers().await;
+        scene.write().await;
+    };
+    assert_ahead(scene.meanwhile(async |_| scene.summary().await, asks).await);
+}
+
+/// Anybody can ask whether the server is ready, and each answer would be a write.
+#[tokio::test]
+async fn however_many_ask_whether_the_store_is_there_it_writes_once() {
+    let scene = Scene::new().await;
+    let asked = join_all((0..QUESTIONS).map(|_| scene.store.ping())).await;
+    assert!(asked.iter().all(Result::is_ok), "{asked:?}");
+    let meta = scene.database.raw().await.collection::<Document>("meta");
+    let pings = meta.find_one(doc! { "_id": "pings" }).await.expect("answers").expect("is there");
+    assert_eq!(pings.get_i64("value").ok(), Some(1));
 }

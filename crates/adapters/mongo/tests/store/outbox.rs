@@ -1,5 +1,7 @@
 //! Rows of the outbox that only another version of the program can read.
 
+use std::time::Duration;
+
 use bson::{Document, doc};
 use parlance_application::{
     jobs::{Job, Task},
@@ -34,9 +36,8 @@ async fn take(store: &MongoStore, limit: usize) -> Vec<Job> {
     store.take_unfinished(limit, AT, AT).await.expect("takes")
 }
 
-/// However many there are, and as often as it is asked.
 #[tokio::test]
-async fn what_cannot_be_read_is_passed_over_and_stays() {
+async fn what_cannot_be_read_holds_no_other_back_and_comes_again_with_the_others() {
     let (store, database) = fresh().await;
     let strange = ["{", r#"{"kind":"tomorrows_mail","user_id":7}"#, r#"{"kind":"welcome_mail"}"#];
     for (n, task) in (1..).zip(strange) {
@@ -51,10 +52,30 @@ async fn what_cannot_be_read_is_passed_over_and_stays() {
     assert_eq!(take(&store, 2).await, []);
     assert_eq!(store.is_unfinished(job(1).id).await.ok(), Some(true));
 
-    // Whoever can read it has it at once: it has not been handed on.
+    // It is looked at no more until then.
     let outbox = database.raw().await.collection::<Document>("outbox");
+    let unmarked = outbox.count_documents(doc! { "relayed_at": null }).await;
+    assert_eq!(unmarked.expect("counts"), 0);
     let task = serde_json::to_string(&job(2).task).expect("JSON");
     let key = doc! { "_id": bson::Uuid::from_bytes(2_u128.to_be_bytes()) };
     outbox.update_one(key, doc! { "$set": { "task": task } }).await.expect("updates");
-    assert_eq!(take(&store, 2).await, [job(2)]);
+    assert_eq!(take(&store, 2).await, []);
+    let again = AT + Duration::from_millis(1);
+    let jobs = store.take_unfinished(2, again, again).await.expect("takes");
+    assert_eq!(jobs, [job(2), job(4)]);
+}
+
+/// All of them in one transaction might take longer than one may, each time.
+#[tokio::test]
+async fn of_what_cannot_be_read_a_part_is_passed_over_at_a_time() {
+    let (store, database) = fresh().await;
+    let row = |n: u128| {
+        let id = bson::Uuid::from_bytes(n.to_be_bytes());
+        doc! { "_id": id, "task": "{", "dead": false }
+    };
+    let outbox = database.raw().await.collection::<Document>("outbox");
+    outbox.insert_many((1..=1_500).map(row)).await.expect("inserts");
+    put_ours(&database, 2_000).await;
+    assert_eq!(take(&store, 2).await, []);
+    assert_eq!(take(&store, 2).await, [job(2_000)]);
 }

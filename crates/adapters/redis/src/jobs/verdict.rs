@@ -34,26 +34,29 @@ const TRIM: usize = 100;
 /// How long a job is put off that this program does not know.
 const STRANGE: Duration = Duration::from_mins(1);
 
-/// `BullMQ` leaves the history of errors to its clients, so this is ours: the error goes where its tools look for it, and one
-/// of the job's numbers is changed with it. Answers the server's time in ms, or 0 if the job is no longer this worker's.
+/// `BullMQ` leaves the history of errors to its clients, so this is ours: the error, if there is one, goes where its tools
+/// look for it, and one of the job's numbers is changed with it. Answers the server's time in ms, or 0 if the job is no
+/// longer this worker's.
 static NOTE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 if redis.call('GET', KEYS[1] .. ':lock') ~= ARGV[1] then return 0 end
-local errors = {}
-local known, kept = pcall(cjson.decode, redis.call('HGET', KEYS[1], 'stacktrace') or '[]')
-if known and type(kept) == 'table' then errors = kept end
-errors[#errors + 1] = ARGV[2]
-while #errors > tonumber(ARGV[3]) do table.remove(errors, 1) end
-redis.call('HSET', KEYS[1], 'failedReason', ARGV[2], 'stacktrace', cjson.encode(errors))
-redis.call('HINCRBY', KEYS[1], ARGV[4], ARGV[5])
+redis.call('HINCRBY', KEYS[1], ARGV[2], ARGV[3])
+if ARGV[5] then
+  local errors = {}
+  local known, kept = pcall(cjson.decode, redis.call('HGET', KEYS[1], 'stacktrace') or '[]')
+  if known and type(kept) == 'table' then errors = kept end
+  errors[#errors + 1] = ARGV[5]
+  while #errors > tonumber(ARGV[4]) do table.remove(errors, 1) end
+  redis.call('HSET', KEYS[1], 'failedReason', ARGV[5], 'stacktrace', cjson.encode(errors))
+end
 local now = redis.call('TIME')
 return now[1] * 1000 + math.floor(now[2] / 1000)
 ",
     )
 });
 
-/// What noting an error changes of a job: attempts that are over, or attempts begun.
+/// What noting an attempt changes of a job: attempts that are over, or attempts begun.
 type Change = (&'static str, i8);
 const ATTEMPTED: Change = ("atm", 1);
 /// The move to the failed jobs counts the attempt itself.
@@ -111,22 +114,23 @@ impl Server {
             }
             Verdict::Dead { error } => {
                 let error = shortened(error);
-                if self.note(held, error, LEFT_TO_THE_MOVE).await? == 0 {
+                if self.note(held, Some(error), LEFT_TO_THE_MOVE).await? == 0 {
                     return Ok(None);
                 }
                 self.try_worker(&workers, held.inner.move_to_failed(error)).await?;
                 Ok(Some(End::Dead))
             }
             Verdict::Retry { error, at: again } => {
-                self.delay(held, error, ATTEMPTED, again.since(at)).await?;
+                self.delay(held, Some(error), ATTEMPTED, again.since(at)).await?;
                 Ok(None)
             }
         }
     }
 
-    /// Leaves a job that this program does not know to one that does. It was no attempt.
-    pub(super) async fn put_off(&self, job: &HeldJob, why: &str) -> Result<()> {
-        match self.delay(job, why, NOT_BEGUN, STRANGE).await {
+    /// Leaves a job that this program does not know to one that does. It was no attempt: the errors of those that were some
+    /// would be gone in minutes.
+    pub(super) async fn put_off(&self, job: &HeldJob) -> Result<()> {
+        match self.delay(job, None, NOT_BEGUN, STRANGE).await {
             Err(BullError::Script { code, .. }) if LOST.contains(&code) => Ok(()),
             outcome => outcome.map_err(|error| port_error(&error)),
         }
@@ -136,11 +140,11 @@ impl Server {
     async fn delay(
         &self,
         held: &HeldJob,
-        error: &str,
+        error: Option<&str>,
         change: Change,
         by: Duration,
     ) -> Result<(), BullError> {
-        let now = self.note(held, shortened(error), change).await?;
+        let now = self.note(held, error.map(shortened), change).await?;
         if now == 0 {
             return Ok(());
         }
@@ -151,13 +155,13 @@ impl Server {
     async fn note(
         &self,
         held: &HeldJob,
-        error: &str,
+        error: Option<&str>,
         (number, by): Change,
     ) -> Result<u64, BullError> {
         let queue = self.queue().await.map_err(|_| BullError::ConnectionClosed)?;
         let mut connection = queue.connection().connection();
         let mut script = NOTE.key(queue.keys().job_key(held.inner.id()));
-        script.arg(held.token()).arg(error).arg(ERRORS).arg(number).arg(by);
+        script.arg(held.token()).arg(number).arg(by).arg(ERRORS).arg(error);
         let noted = async { Ok(script.invoke_async(&mut connection).await?) };
         self.try_queue(&queue, noted).await
     }

@@ -5,6 +5,7 @@ use parlance_domain::{
     Account, DisplayName, Email, Member, Session, SessionId, Timestamp, User, UserId,
 };
 
+use super::{Page, PageQuery};
 use crate::{
     Result,
     jobs::Job,
@@ -41,8 +42,9 @@ pub trait Accounts: Send + Sync {
     /// Whose session it is, if it still lives at `at`.
     async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>>;
 
-    /// The live sessions of a person, newest first, at most 100. None is marked `current`.
-    async fn sessions(&self, user: UserId, at: Timestamp) -> Result<Vec<Session>>;
+    /// The live sessions of a person, newest first. None is marked `current`.
+    async fn sessions(&self, user: UserId, at: Timestamp, page: PageQuery)
+    -> Result<Page<Session>>;
 
     /// Ends a session, and tells the store's count of ended sessions, this one included. `NotFound` if the person has no such
     /// live session.

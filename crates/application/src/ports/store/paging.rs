@@ -43,6 +43,12 @@ impl Start {
         Ok(Self { at, id, limit: query.limit.clamp(1, 200) })
     }
 
+    /// The same place in a list whose newest rows come first: rows before this time, or of the same and before this id. The first
+    /// page comes before all.
+    pub fn mirrored(&self) -> (i64, Uuid) {
+        mirrored(self.at, self.id)
+    }
+
     /// How many rows to ask for: one more than the page holds, to know whether there is another page.
     pub fn rows(&self) -> i64 {
         i64::try_from(self.limit).unwrap_or(200) + 1
@@ -58,6 +64,11 @@ impl Start {
             .map(|(at, id, _)| format!("{:016x}{:032x}", at.cast_unsigned(), id.as_u128()));
         Page { items: rows.into_iter().map(|(_, _, item)| item).collect(), next }
     }
+}
+
+/// The key of a row in a list whose newest rows come first: it goes the other way, and twice is where it was.
+pub fn mirrored(at: i64, id: Uuid) -> (i64, Uuid) {
+    (!at, Uuid::from_u128(!id.as_u128()))
 }
 
 fn parse(cursor: &str) -> Option<(i64, Uuid)> {
@@ -83,6 +94,17 @@ mod tests {
         let second = Start::of(&PageQuery { after: page.next, limit: 1 }).expect("valid");
         assert_eq!((second.at, second.id), (-5, Uuid::from_u128(7)));
         assert_eq!(second.page(vec![(6, Uuid::from_u128(8), 'b')]).next, None);
+    }
+
+    #[test]
+    fn mirrored_keys_go_the_other_way() {
+        let id = Uuid::from_u128;
+        let keys =
+            [(i64::MIN, id(0)), (-1, id(7)), (0, id(6)), (0, id(8)), (i64::MAX, id(u128::MAX))];
+        assert!(keys.is_sorted());
+        let mirror = keys.map(|(at, id)| mirrored(at, id));
+        assert!(mirror.iter().rev().is_sorted());
+        assert_eq!(mirror.map(|(at, id)| mirrored(at, id)), keys);
     }
 
     #[test]

@@ -177,6 +177,20 @@ async fn guessing_is_slowed_down() {
 }
 
 #[actix_web::test]
+async fn guessing_slows_nobody_else_down_behind_a_trusted_proxy() {
+    let mut scene = Scene::new();
+    scene.behind_proxy = true;
+    let from = |address: &str| {
+        form("eve@example.org", "guess").insert_header((header::X_FORWARDED_FOR, address))
+    };
+    let mut requests: Vec<_> = (0..6).map(|_| from("203.0.113.7")).collect();
+    requests.push(from("203.0.113.8"));
+    let answers = scene.answers(requests).await;
+    assert_eq!(answers[5].status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answers[6].status, StatusCode::UNAUTHORIZED);
+}
+
+#[actix_web::test]
 async fn signing_out_ends_the_session() {
     let mut scene = Scene::new();
     scene

@@ -86,7 +86,7 @@ async fn the_ports_refusals_are_told() {
     answers[2].refused(StatusCode::NOT_FOUND, "not_found");
     assert_eq!(answers[3].json(), serde_json::json!({ "retried": 3 }));
     answers[4].refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
-    assert_eq!(answers[4].header(header::ALLOW), "GET, DELETE");
+    assert_eq!(answers[4].header(header::ALLOW), "GET, HEAD, DELETE");
     answers[5].refused(StatusCode::NOT_FOUND, "not_found");
 }
 
@@ -122,6 +122,6 @@ async fn lists_are_asked_for_by_state() {
     answers[1].refused(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed");
     answers[2].refused(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed");
     answers[3].refused(StatusCode::BAD_REQUEST, "bad_request");
-    answers[4].refused(StatusCode::BAD_REQUEST, "bad_request");
+    answers[4].refused(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed");
     answers[5].refused(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed");
 }

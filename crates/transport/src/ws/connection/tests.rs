@@ -50,6 +50,25 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        let mut scene = Self::set().await;
+        scene.greets(json!({})).await;
+        scene
+    }
+
+    /// She has seen nothing of the conversation yet, and hears of it as the test lets it through.
+    async fn resumed() -> Self {
+        let mut scene = Self::set().await;
+        let cursors = json!({ scene.here.to_string(): 0 });
+        scene.greets(json!({ "resume": { "epoch": "memory", "cursors": cursors } })).await;
+        scene
+    }
+
+    async fn set() -> Self {
+        Self::set_as(None).await
+    }
+
+    /// Where the upgrade's header has named her, with a token that lasts for so long.
+    async fn set_as(header: Option<Duration>) -> Self {
         let store = MemoryStore::new();
         let stage = Stage::new(store.clone());
         let (account, session) = stage.sign_up("ada").await;
@@ -69,14 +88,21 @@ impl Scene {
         let (reading, writing) = ours.into_split();
         let mut inbound = Inbound::new(bytes::BytesMut::new(), reading);
         let outbound = Outbound::new(writing, worker.flusher());
-        let mut connection = Connection::new(app, &worker, None, outbound.clone());
+        let caller = header.map(|lasts| Caller {
+            account,
+            session_id: session,
+            expires_at: node.ambient.now() + lasts,
+        });
+        let mut connection = Connection::new(app, &worker, caller, outbound.clone());
         let life = actix_web::rt::spawn(async move { connection.run(&mut inbound).await });
         let client = Framed::new(theirs.expect("connects"), Codec::new().client_mode());
-        let mut scene = Self { node, store, slow, ada, session, here, client, outbound, life };
-        let token = scene.token(Duration::from_mins(5));
-        scene.says(1, "hello", json!({ "token": token })).await;
-        assert_eq!(scene.answered().await["id"], 1);
-        scene
+        Self { node, store, slow, ada, session, here, client, outbound, life }
+    }
+
+    async fn greets(&mut self, mut hello: Value) {
+        hello["token"] = json!(self.token(Duration::from_mins(5)));
+        self.says(1, "hello", hello).await;
+        assert_eq!(self.answered().await["id"], 1);
     }
 
     fn token(&self, lasts: Duration) -> String {
@@ -168,6 +194,18 @@ async fn pings_and_the_end_do_not_wait_for_a_command() {
 }
 
 #[actix_web::test]
+async fn a_token_that_expired_between_upgrade_and_hello_opens_nothing() {
+    let mut scene = Scene::set_as(Some(Duration::from_secs(5))).await;
+    scene.node.ambient.advance(Duration::from_secs(5));
+    scene.says(1, "hello", json!({})).await;
+    let WsFrame::Text(text) = scene.heard().await else { panic!("no text") };
+    let reply: Value = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(reply["error"]["code"], "unauthenticated", "{reply}");
+    let WsFrame::Close(Some(reason)) = scene.heard().await else { panic!("no end") };
+    assert_eq!(u16::from(reason.code), Close::TokenExpired.code());
+}
+
+#[actix_web::test]
 async fn a_connection_lives_by_its_latest_token() {
     let mut scene = Scene::new().await;
     let token = scene.token(Duration::from_millis(50));
@@ -197,13 +235,26 @@ async fn only_so_much_is_read_ahead_of_a_command() {
 
 #[actix_web::test]
 async fn what_was_said_before_a_goodbye_is_done() {
+    // The replay of the one who resumed is nobody's any more: what it waits for is for the command.
+    for mut scene in [Scene::new().await, Scene::resumed().await] {
+        scene.pause().await;
+        scene.syncs(2).await;
+        scene.says(3, "read.mark", json!({ "conversation_id": scene.here, "seq": 2 })).await;
+        scene.client.send(Message::Close(None)).await.expect("sent");
+        assert!(matches!(scene.heard().await, WsFrame::Close(_)));
+        scene.lets_through(1);
+        let (store, ada, here) = (scene.store.clone(), scene.ada, scene.here);
+        scene.ends().await;
+        assert_eq!(store.summary(ada, here).await.expect("a summary").read.read_seq, 2);
+    }
+}
+
+#[actix_web::test]
+async fn who_has_gone_is_not_worked_for_without_end() {
     let mut scene = Scene::new().await;
     scene.syncs(2).await;
-    scene.says(3, "read.mark", json!({ "conversation_id": scene.here, "seq": 2 })).await;
-    scene.client.send(Message::Close(None)).await.expect("sent");
-    assert!(matches!(scene.heard().await, WsFrame::Close(_)));
-    scene.lets_through(1);
-    let (store, ada, here) = (scene.store.clone(), scene.ada, scene.here);
+    scene.client.close().await.expect("closed");
+    let left = Instant::now();
     scene.ends().await;
-    assert_eq!(store.summary(ada, here).await.expect("a summary").read.read_seq, 2);
+    assert!(left.elapsed() < 2 * LAST_WORDS + 2 * GOODBYE, "{:?}", left.elapsed());
 }
