@@ -149,9 +149,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         sockets.close_all(Close::Draining).await;
     };
     handle.pause().await;
-    refuse(&listening);
     drain.send_replace(true);
     goodbye.await;
+    // By now the thread that accepts has heard of the pause: it would take a shut listener for an error, and say so.
+    refuse(&listening);
     if tokio::time::timeout(SHUTDOWN, tasks.wait()).await.is_err() {
         tracing::warn!("work was still in flight at the end; clients will find it unanswered");
     }
