@@ -34,7 +34,7 @@ pub struct Accounts {
     tokens: Arc<dyn TokenIssuer>,
     ambient: Arc<dyn Ambient>,
     publisher: Publisher,
-    attempts: Option<Arc<Attempts>>,
+    attempts: Arc<Attempts>,
 }
 
 /// Who wants an account.
@@ -102,7 +102,7 @@ impl Accounts {
         tokens: Arc<dyn TokenIssuer>,
         ambient: Arc<dyn Ambient>,
         publisher: Publisher,
-        attempts: Option<Arc<Attempts>>,
+        attempts: Arc<Attempts>,
     ) -> Self {
         Self { store, hasher, tokens, ambient, publisher, attempts }
     }
@@ -231,10 +231,7 @@ impl Accounts {
         new: Password,
     ) -> Result<Account> {
         let change = self.change_verified(caller, current, new);
-        let changed = match &self.attempts {
-            Some(attempts) => attempts.counted(&Guesser::user(caller.id()), change).await,
-            None => change.await,
-        };
+        let changed = self.attempts.counted(&Guesser::user(caller.id()), change).await;
         changed.map_err(|error| match error {
             Error::Unauthenticated(Unauthenticated::Credentials) => {
                 Error::Forbidden("the current password is wrong")

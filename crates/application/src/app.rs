@@ -47,8 +47,8 @@ pub struct App {
     pub live: Live,
     /// Clock, ids, randomness.
     pub ambient: Arc<dyn Ambient>,
-    /// Of those who type passwords, if they are counted.
-    pub attempts: Option<Arc<Attempts>>,
+    /// Of those who type passwords.
+    pub attempts: Arc<Attempts>,
     sequencer: Sequencer,
 }
 
@@ -59,7 +59,8 @@ impl App {
         let limit = rate_limits.then(Arc::<WriteLimit>::default);
         let sequencer = Sequencer::new(store.clone(), live.clone(), tasks.clone(), lanes);
         let publisher = Publisher::new(live.clone(), tasks);
-        let attempts = rate_limits.then(|| Arc::new(Attempts::new(GUESSES)));
+        let attempts =
+            Arc::new(if rate_limits { Attempts::new(GUESSES) } else { Attempts::uncounted() });
         Self {
             accounts: Accounts::new(
                 store.clone(),

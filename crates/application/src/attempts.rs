@@ -41,8 +41,8 @@ enum Who {
 
 /// Slows down the guessing of passwords. Unknown addresses are counted too, so that a pause betrays nobody.
 pub struct Attempts {
-    /// So many wrong ones in a row before a pause.
-    free: u32,
+    /// So many wrong ones in a row before a pause; none where they are not counted.
+    free: Option<u32>,
     known: Mutex<HashMap<Guesser, Tries>>,
 }
 
@@ -83,7 +83,12 @@ fn network(of: IpAddr) -> IpAddr {
 impl Attempts {
     /// With so many wrong ones in a row before a pause of a minute.
     pub fn new(free: u32) -> Self {
-        Self { free, known: Mutex::default() }
+        Self { free: Some(free), known: Mutex::default() }
+    }
+
+    /// Where anybody may try as often as they like.
+    pub fn uncounted() -> Self {
+        Self { free: None, known: Mutex::default() }
     }
 
     /// Lets somebody try, unless they have to pause. Only wrong credentials count: whoever hangs up has learned nothing.
@@ -92,19 +97,22 @@ impl Attempts {
         guesser: &Guesser,
         attempt: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let place = self.place(guesser).await?;
+        let Some(free) = self.free else { return attempt.await };
+        let place = self.place(guesser, free).await?;
         let outcome = attempt.await;
         match &outcome {
             Ok(_) => self.right(guesser),
-            Err(Error::Unauthenticated(Unauthenticated::Credentials)) => self.wrong(guesser, place),
+            Err(Error::Unauthenticated(Unauthenticated::Credentials)) => {
+                self.wrong(guesser, place, free);
+            }
             Err(_) => {}
         }
         outcome
     }
 
     /// Waits a while if only attempts that are not over yet are in the way.
-    async fn place(&self, guesser: &Guesser) -> Result<OwnedSemaphorePermit> {
-        let places = self.places(guesser, Instant::now())?;
+    async fn place(&self, guesser: &Guesser, free: u32) -> Result<OwnedSemaphorePermit> {
+        let places = self.places(guesser, free, Instant::now())?;
         let retry_after = match timeout(PATIENCE, places.acquire_owned()).await {
             Ok(Ok(place)) => return Ok(place),
             // The last of them was wrong, at this moment.
@@ -114,10 +122,10 @@ impl Attempts {
         Err(Error::RateLimited { retry_after })
     }
 
-    fn places(&self, guesser: &Guesser, now: Instant) -> Result<Arc<Semaphore>> {
+    fn places(&self, guesser: &Guesser, free: u32, now: Instant) -> Result<Arc<Semaphore>> {
         let mut known = self.lock();
         if let Some(tries) = known.get_mut(guesser).filter(|tries| tries.lasts(now)) {
-            if tries.wrong >= self.free {
+            if tries.wrong >= free {
                 let retry_after = PAUSE.saturating_sub(now - tries.last);
                 return Err(Error::RateLimited { retry_after });
             }
@@ -133,20 +141,20 @@ impl Attempts {
         {
             known.remove(&oldest);
         }
-        let places = Arc::new(Semaphore::new(self.free as usize));
+        let places = Arc::new(Semaphore::new(free as usize));
         known.insert(guesser.clone(), Tries { places: places.clone(), wrong: 0, last: now });
         Ok(places)
     }
 
     /// Keeps the place of a wrong attempt for good.
-    fn wrong(&self, guesser: &Guesser, place: OwnedSemaphorePermit) {
+    fn wrong(&self, guesser: &Guesser, place: OwnedSemaphorePermit, free: u32) {
         let mut known = self.lock();
         // If its guesser has been forgotten meanwhile, it belongs to no count.
         let mine = |tries: &&mut Tries| Arc::ptr_eq(&tries.places, place.semaphore());
         if let Some(tries) = known.get_mut(guesser).filter(mine) {
             tries.wrong += 1;
             tries.last = Instant::now();
-            if tries.wrong >= self.free {
+            if tries.wrong >= free {
                 tries.places.close();
             }
         }

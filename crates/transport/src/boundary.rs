@@ -78,8 +78,7 @@ pub(crate) async fn boundary(
         None => body,
     });
 
-    secure(response.headers_mut(), docs);
-    name(response.headers_mut(), request_id);
+    mark(response.headers_mut(), request_id, docs);
     let status = response.status().as_u16();
     let took = app.ambient.now().since(began);
     let route = request.as_ref().ok().and_then(HttpRequest::match_pattern);
@@ -103,8 +102,7 @@ pub(crate) async fn refusals(
     if let Some(error) = response.error() {
         let request_id = RequestId(app.ambient.uuid());
         response = problem(&of_actix(error, response.status()), request_id);
-        secure(response.headers_mut(), false);
-        name(response.headers_mut(), request_id);
+        mark(response.headers_mut(), request_id, false);
     }
     Ok(ServiceResponse::new(request, response))
 }
@@ -154,8 +152,9 @@ fn is_bare(response: &HttpResponse<impl MessageBody>) -> bool {
     response.status().is_client_error() && !response.headers().contains_key(header::CONTENT_TYPE)
 }
 
-/// Says which request it was.
-fn name(headers: &mut HeaderMap, request_id: RequestId) {
+/// What every answer carries.
+fn mark(headers: &mut HeaderMap, request_id: RequestId, docs: bool) {
+    secure(headers, docs);
     if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
         headers.insert(REQUEST_ID, value);
     }

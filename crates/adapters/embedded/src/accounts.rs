@@ -8,7 +8,7 @@ use parlance_application::{
         PasswordHash,
         store::{
             Accounts, Credentials, EndedSessions, NewPassword, NewSession, Page, PageQuery,
-            Renamed, RotateRefresh, Rotation, Start, forgotten_before, mirrored,
+            Renamed, RotateRefresh, Rotation, Start, forgotten_before,
         },
     },
 };
@@ -134,11 +134,10 @@ impl Accounts for EmbeddedStore {
                         last_used_at: at(row, 2)?,
                         current: false,
                     };
-                    let (at, id) = mirrored(session.created_at.as_millis(), session.id.0);
-                    Ok((at, id, session))
+                    Ok((session.created_at.as_millis(), session.id.0, session))
                 })?
                 .collect::<Result<_, _>>()?;
-            Ok(start.page(rows))
+            Ok(start.page_back(rows))
         })
         .await
     }

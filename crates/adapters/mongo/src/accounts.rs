@@ -12,7 +12,7 @@ use parlance_application::{
         PasswordHash,
         store::{
             Accounts, Credentials, EndedSessions, NewPassword, NewSession, Page, PageQuery,
-            Renamed, RotateRefresh, Rotation, Start, Subject, forgotten_before, mirrored,
+            Renamed, RotateRefresh, Rotation, Start, Subject, forgotten_before,
         },
     },
 };
@@ -121,10 +121,9 @@ impl Accounts for MongoStore {
                 last_used_at: at(doc.last_used_at),
                 current: false,
             };
-            let (at, id) = mirrored(session.created_at.as_millis(), session.id.0);
-            (at, id, session)
+            (session.created_at.as_millis(), session.id.0, session)
         };
-        Ok(start.page(found.into_iter().map(row).collect()))
+        Ok(start.page_back(found.into_iter().map(row).collect()))
     }
 
     async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64> {

@@ -22,7 +22,7 @@ pub use messages::{
     ReplayQuery, SENT_BEFORE, Write,
 };
 pub use outbox::Outbox;
-pub use paging::{Page, PageQuery, Start, mirrored};
+pub use paging::{Page, PageQuery, Start};
 pub use workspaces::{
     Admission, Departure, Joining, LAST_ADMIN, NewMember, NewWorkspace, Workspaces,
 };

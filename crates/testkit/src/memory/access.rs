@@ -1,5 +1,7 @@
 //! What a person is to a conversation, and what that lets them do and see.
 
+use std::cmp::Reverse;
+
 use parlance_application::{
     Error, Result,
     ports::store::{Page, Start},
@@ -130,4 +132,12 @@ pub(super) fn page<T>(start: &Start, mut rows: Vec<(Timestamp, Uuid, T)>) -> Pag
     rows.retain(|(at, id, _)| (at.as_millis(), *id) > (start.at, start.id));
     rows.sort_by_key(|(at, id, _)| (*at, *id));
     start.page(rows.into_iter().map(|(at, id, row)| (at.as_millis(), id, row)).collect())
+}
+
+/// The same of a list whose newest come first.
+pub(super) fn page_back<T>(start: &Start, mut rows: Vec<(Timestamp, Uuid, T)>) -> Page<T> {
+    let before = start.mirrored();
+    rows.retain(|(at, id, _)| (at.as_millis(), *id) < before);
+    rows.sort_by_key(|(at, id, _)| Reverse((*at, *id)));
+    start.page_back(rows.into_iter().map(|(at, id, row)| (at.as_millis(), id, row)).collect())
 }

@@ -8,7 +8,7 @@ use parlance_application::{
         PasswordHash,
         store::{
             Accounts, Credentials, EndedSessions, NewPassword, NewSession, Page, PageQuery,
-            Renamed, RotateRefresh, Rotation, Start, Subject, mirrored,
+            Renamed, RotateRefresh, Rotation, Start, Subject,
         },
     },
 };
@@ -18,7 +18,7 @@ use parlance_domain::{
 
 use super::{
     MemoryStore,
-    access::page,
+    access::page_back,
     state::{SessionRow, State, UserRow, id_taken},
 };
 
@@ -96,10 +96,9 @@ impl Accounts for MemoryStore {
             let rows = live.map(|(id, row)| {
                 let (created_at, last_used_at) = (row.created_at, row.last_used_at);
                 let session = Session { id: *id, created_at, last_used_at, current: false };
-                let (at, key) = mirrored(created_at.as_millis(), id.0);
-                (Timestamp::from_millis(at), key, session)
+                (created_at, id.0, session)
             });
-            Ok(page(&Start::of(&query)?, rows.collect()))
+            Ok(page_back(&Start::of(&query)?, rows.collect()))
         })
         .await
     }

@@ -127,11 +127,7 @@ pub(crate) async fn signin(
     // An address that could never have signed up is simply unknown.
     let email = Email::parse(&body.email).ok();
     let attempt = app.accounts.sign_in(email, Password::candidate(&body.password));
-    let signed_in = match &app.attempts {
-        Some(attempts) => attempts.counted(&guesser, attempt).await?,
-        None => attempt.await?,
-    };
-    Ok(Json(signed_in.into()))
+    Ok(Json(app.attempts.counted(&guesser, attempt).await?.into()))
 }
 
 /// Exchange a refresh token for its successor

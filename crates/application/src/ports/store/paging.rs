@@ -54,6 +54,15 @@ impl Start {
         i64::try_from(self.limit).unwrap_or(200) + 1
     }
 
+    /// The same of rows whose newest come first.
+    pub fn page_back<T>(&self, rows: Vec<(i64, Uuid, T)>) -> Page<T> {
+        let mirror = |(at, id, item)| {
+            let (at, id) = mirrored(at, id);
+            (at, id, item)
+        };
+        self.page(rows.into_iter().map(mirror).collect())
+    }
+
     /// Makes the page out of rows with their keys.
     pub fn page<T>(&self, mut rows: Vec<(i64, Uuid, T)>) -> Page<T> {
         let more = rows.len() > self.limit;
@@ -67,7 +76,7 @@ impl Start {
 }
 
 /// The key of a row in a list whose newest rows come first: it goes the other way, and twice is where it was.
-pub fn mirrored(at: i64, id: Uuid) -> (i64, Uuid) {
+fn mirrored(at: i64, id: Uuid) -> (i64, Uuid) {
     (!at, Uuid::from_u128(!id.as_u128()))
 }
 
