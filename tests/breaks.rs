@@ -103,9 +103,12 @@ const BREAKS: &[Break] = breaks! {
     "a conversation's live events come before its replay" in "crates/application/src/hello.rs":
         "conversations.retain(|head| !later.contains(&head.conversation_id));"
         => "conversations.retain(|head| later.len() < usize::MAX || head.rev == 0);",
-    "`to_rev` is a head read after the messages" in "crates/adapters/embedded/src/messages.rs":
-        "let to_rev = messages.last().filter(|_| !complete).map_or(head, |last| last.rev);"
-        => "let to_rev = messages.last().filter(|_| !complete).map_or(head + 1, |last| last.rev);",
+    "`to_rev` is a head read after the messages" in "crates/adapters/embedded/src/replay.rs":
+        "to_rev: messages.last().filter(|_| !complete).map_or(head, |last| last.rev),"
+        => "to_rev: messages.last().filter(|_| !complete).map_or(head + 1, |last| last.rev),",
+    "what was sent is left out beside what was changed" in "crates/adapters/embedded/src/replay.rs":
+        "(Some(Ok(sent)), Some(Ok(changed))) => sent.rev < changed.rev,"
+        => "(Some(Ok(sent)), Some(Ok(changed))) => sent.rev > changed.rev,",
     "no dedupe in the store" in "crates/adapters/embedded/src/append.rs":
         "if inserted == 0 {
             let (first"

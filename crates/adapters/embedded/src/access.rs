@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
     error::Tx,
-    rows::{at, conversation, int, maybe_role, num, role},
+    rows::{Shelf, at, conversation, int, maybe_role, num, role},
 };
 
 /// `SELECT` of what [`Seen::of`] reads: a conversation that is not deleted, and what the person `?1` is to it.
@@ -18,7 +18,7 @@ macro_rules! seen {
         concat!(
             "SELECT c.id, c.workspace_id, c.kind, c.name, c.topic, c.private, c.archived_at, c.peer_low, c.peer_high, c.rev, ",
             "c.last_seq, c.last_message_at, c.access_rev, c.general, c.created_by, c.created_at, m.read_seq, w.role, ",
-            "c.kind = 'dm' AND EXISTS (SELECT 1 FROM workspace_members p WHERE p.workspace_id = c.workspace_id ",
+            "c.n, c.kind = 'dm' AND EXISTS (SELECT 1 FROM workspace_members p WHERE p.workspace_id = c.workspace_id ",
             "AND p.user_id = CASE WHEN c.peer_low = ?1 THEN c.peer_high ELSE c.peer_low END) ",
             "FROM conversations c ",
             "LEFT JOIN conversation_members m ON m.conversation_id = c.id AND m.user_id = ?1 ",
@@ -39,6 +39,7 @@ pub(crate) struct Seen {
     /// Of the person, if they are in it.
     pub(crate) read_seq: Option<u64>,
     pub(crate) standing: Standing,
+    pub(crate) shelf: Shelf,
 }
 
 impl Seen {
@@ -52,7 +53,7 @@ impl Seen {
             private: conversation.private,
             joined: read_seq.is_some(),
             creator: viewer == Some(UserId(row.get(14)?)),
-            peer_present: row.get(18)?,
+            peer_present: row.get(19)?,
         });
         Ok(Self {
             conversation,
@@ -61,6 +62,7 @@ impl Seen {
             created_at: at(row, 15)?,
             read_seq: read_seq.map(|n| u64::try_from(n).unwrap_or(0)),
             standing,
+            shelf: Shelf(row.get(18)?),
         })
     }
 
@@ -88,11 +90,16 @@ impl Seen {
             0
         } else {
             conn.prepare_cached(
-                "SELECT count(*) FROM (SELECT 1 FROM messages WHERE conversation_id = ?1 AND seq > ?2 AND author_id <> ?3 \
+                "SELECT count(*) FROM (SELECT 1 FROM messages WHERE n > ?1 AND n <= ?2 AND author_id <> ?3 \
                  AND deleted_at IS NULL LIMIT ?4)",
             )?
             .query_row(
-                params![self.conversation.id.0, int(read_seq), viewer.0, int(ReadState::COUNTED)],
+                params![
+                    self.shelf.key(read_seq),
+                    self.shelf.key(last_seq),
+                    viewer.0,
+                    int(ReadState::COUNTED)
+                ],
                 |row| num(row, 0),
             )?
         };

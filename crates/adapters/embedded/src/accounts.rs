@@ -202,7 +202,7 @@ impl Accounts for EmbeddedStore {
                    WHERE w.user_id = ?1 AND c.deleted_at IS NULL \
                    AND ((c.kind = 'channel' AND c.private = 0) OR EXISTS (SELECT 1 FROM conversation_members j \
                      WHERE j.conversation_id = c.id AND j.user_id = ?1)) \
-                   AND EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = c.id AND m.author_id = ?2)))",
+                   AND EXISTS (SELECT 1 FROM messages m WHERE m.conversation = c.n AND m.author_id = ?2)))",
             )?;
             let mut people: Vec<User> = Vec::with_capacity(ids.len());
             for id in ids {

@@ -3,6 +3,8 @@
 //! The head is read once, advanced in memory, and written once at the end. Each write checks everything before it changes
 //! anything, so that a refused one leaves no trace; trouble of the engine ends the whole batch.
 
+use std::mem;
+
 use parlance_application::{
     Error, Result, Unauthenticated,
     ports::store::{Change, Commit, Committed, Draft, NAME_TAKEN, SENT_BEFORE, Write},
@@ -20,7 +22,7 @@ use crate::{
     conversations::name_taken,
     error::{Fail, Tx},
     reactions,
-    rows::{int, message, message_sql, write_reactions},
+    rows::{Shelf, int, message, message_sql, write_reactions},
 };
 
 /// Runs all writes of a batch.
@@ -55,6 +57,7 @@ struct Head {
     conversation: Conversation,
     access_rev: u64,
     session_rev: u64,
+    shelf: Shelf,
     changed: bool,
 }
 
@@ -158,6 +161,7 @@ impl Batch<'_> {
                 conversation: seen.conversation,
                 access_rev: seen.access_rev,
                 session_rev: session_rev(self.conn)?,
+                shelf: seen.shelf,
                 changed: false,
             });
         }
@@ -177,11 +181,11 @@ impl Batch<'_> {
     }
 
     fn message(&mut self, id: MessageId) -> Tx<Message> {
-        let workspace = self.head()?.conversation.workspace_id;
-        Ok(self
-            .conn
-            .prepare_cached(message_sql!("WHERE id = ?1 AND conversation_id = ?2"))?
-            .query_row(params![id.0, self.id.0], |row| message(row, workspace))
+        let conn = self.conn;
+        let Head { conversation, shelf, .. } = self.head()?;
+        Ok(conn
+            .prepare_cached(message_sql!("WHERE id = ?1 AND conversation = ?2"))?
+            .query_row(params![id.0, shelf.0], |row| message(row, conversation))
             .optional()?
             .ok_or(Error::NotFound("message"))?)
     }
@@ -189,37 +193,36 @@ impl Batch<'_> {
     fn send(&mut self, author: UserId, at: Timestamp, draft: Draft) -> Tx<Outcome> {
         let conn = self.conn;
         let Draft { id, client_msg_id, text } = draft;
-        let digest: [u8; 32] = Sha256::digest(text.as_str().as_bytes()).into();
-        let (workspace_id, seq, rev) = {
-            let conversation = &self.head()?.conversation;
-            (conversation.workspace_id, conversation.last_seq + 1, conversation.rev + 1)
-        };
+        let Head { conversation, shelf, .. } = self.head()?;
+        let (workspace_id, seq, rev) =
+            (conversation.workspace_id, conversation.last_seq + 1, conversation.rev + 1);
         let inserted = conn
             .prepare_cached(
-                "INSERT INTO messages (id, conversation_id, seq, rev, author_id, client_msg_id, digest, text, created_at) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
-                 ON CONFLICT (conversation_id, author_id, client_msg_id) DO NOTHING",
+                "INSERT INTO messages (n, id, sent_rev, author_id, client_msg_id, text, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+                 ON CONFLICT (conversation, author_id, client_msg_id) DO NOTHING",
             )?
             .execute(params![
+                shelf.key(seq),
                 id.0,
-                self.id.0,
-                int(seq),
                 int(rev),
                 author.0,
                 client_msg_id.as_str(),
-                digest.as_slice(),
                 text.as_str(),
                 at.as_millis()
             ])?;
         if inserted == 0 {
             let (first, before) = conn
                 .prepare_cached(message_sql!(
-                    "WHERE conversation_id = ?1 AND author_id = ?2 AND client_msg_id = ?3"
+                    "WHERE conversation = ?1 AND author_id = ?2 AND client_msg_id = ?3"
                 ))?
-                .query_row(params![self.id.0, author.0, client_msg_id.as_str()], |row| {
-                    Ok((row.get::<_, Vec<u8>>(12)?, message(row, workspace_id)?))
+                .query_row(params![shelf.0, author.0, client_msg_id.as_str()], |row| {
+                    Ok((row.get::<_, Option<[u8; 32]>>(11)?, message(row, conversation)?))
                 })?;
-            if first != digest {
+            let same = match first {
+                None => before.text == text.as_str(),
+                Some(first) => first == digest(text.as_str()),
+            };
+            if !same {
                 return Err(
                     Error::Conflict { message: SENT_BEFORE, message_id: Some(before.id) }.into()
                 );
@@ -276,14 +279,20 @@ impl Batch<'_> {
         if message.text == text.as_str() {
             return Ok((Committed::Message(message), None));
         }
-        message.text = text.into();
+        let before = mem::replace(&mut message.text, text.into());
         message.edited_at = Some(at);
         message.rev = self.advance()?;
         self.conn
             .prepare_cached(
-                "UPDATE messages SET rev = ?2, text = ?3, edited_at = ?4 WHERE id = ?1",
+                "UPDATE messages SET changed_rev = ?2, text = ?3, edited_at = ?4, digest = coalesce(digest, ?5) WHERE id = ?1",
             )?
-            .execute(params![message.id.0, int(message.rev), message.text, at.as_millis()])?;
+            .execute(params![
+                message.id.0,
+                int(message.rev),
+                message.text,
+                at.as_millis(),
+                digest(&before)
+            ])?;
         Ok((Committed::Message(message), Some(ChangeKind::Edited)))
     }
 
@@ -294,15 +303,22 @@ impl Batch<'_> {
         if !message.reactions.is_empty() {
             reactions::clear(self.conn, &mut message)?;
         }
-        message.text.clear();
+        let before = mem::take(&mut message.text);
         message.deleted_at = Some(at);
         message.deleted_by = Some(actor);
         message.rev = self.advance()?;
         self.conn
             .prepare_cached(
-                "UPDATE messages SET rev = ?2, text = '', reactions = NULL, deleted_at = ?3, deleted_by = ?4 WHERE id = ?1",
+                "UPDATE messages SET changed_rev = ?2, text = '', reactions = NULL, deleted_at = ?3, deleted_by = ?4, \
+                 digest = coalesce(digest, ?5) WHERE id = ?1",
             )?
-            .execute(params![message.id.0, int(message.rev), at.as_millis(), actor.0])?;
+            .execute(params![
+                message.id.0,
+                int(message.rev),
+                at.as_millis(),
+                actor.0,
+                digest(&before)
+            ])?;
         Ok((Committed::Message(message), Some(ChangeKind::Deleted)))
     }
 
@@ -310,7 +326,9 @@ impl Batch<'_> {
         if kind.is_some() {
             message.rev = self.advance()?;
             self.conn
-                .prepare_cached("UPDATE messages SET rev = ?2, reactions = ?3 WHERE id = ?1")?
+                .prepare_cached(
+                    "UPDATE messages SET changed_rev = ?2, reactions = ?3 WHERE id = ?1",
+                )?
                 .execute(params![
                     message.id.0,
                     int(message.rev),
@@ -363,6 +381,11 @@ impl Batch<'_> {
         }
         Ok(())
     }
+}
+
+/// What tells whether a repeated send has the text that was first sent, once there is another.
+pub(crate) fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
 }
 
 fn deleted() -> Fail {

@@ -269,8 +269,8 @@ pub(crate) fn insert_channel(
     general: bool,
 ) -> Tx<()> {
     conn.prepare_cached(
-        "INSERT INTO conversations (id, workspace_id, kind, name, topic, private, general, created_by, created_at) \
-         VALUES (?1, ?2, 'channel', ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO conversations (n, id, workspace_id, kind, name, topic, private, general, created_by, created_at) \
+         SELECT coalesce(max(n), 0) + 1, ?1, ?2, 'channel', ?3, ?4, ?5, ?6, ?7, ?8 FROM conversations",
     )?
     .execute(params![
         new.id.0,
@@ -348,8 +348,8 @@ fn open_dm(conn: &Connection, actor: UserId, new: &NewDm) -> Tx<OpenedDm> {
     let id = found.map_or(new.id, ConversationId);
     if found.is_none() {
         conn.prepare_cached(
-            "INSERT INTO conversations (id, workspace_id, kind, private, created_by, peer_low, peer_high, created_at, access_rev) \
-             VALUES (?1, ?2, 'dm', 1, ?3, ?4, ?5, ?6, 1)",
+            "INSERT INTO conversations (n, id, workspace_id, kind, private, created_by, peer_low, peer_high, created_at, access_rev) \
+             SELECT coalesce(max(n), 0) + 1, ?1, ?2, 'dm', 1, ?3, ?4, ?5, ?6, 1 FROM conversations",
         )?
         .execute(params![id.0, new.workspace_id.0, actor.0, low.0, high.0, new.at.as_millis()])?;
         insert_member(conn, id, actor, new.at)?;

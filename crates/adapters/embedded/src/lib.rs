@@ -23,6 +23,7 @@ mod migrate;
 mod outbox;
 mod owners;
 mod reactions;
+mod replay;
 mod rows;
 #[cfg(feature = "simulation")]
 pub mod simulation;

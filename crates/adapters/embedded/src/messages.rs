@@ -8,17 +8,18 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    ClientMsgId, ConversationAction, ConversationId, Message, MessageId, UserId, WorkspaceId,
+    ClientMsgId, ConversationAction, ConversationId, Message, MessageId, UserId,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
     EmbeddedStore,
-    access::{authorize, see},
-    accounts::{has_ended, session_rev},
+    access::{Seen, authorize, see},
+    accounts::has_ended,
     append,
     error::Tx,
-    rows::{int, message, message_sql},
+    replay,
+    rows::{message, message_sql},
 };
 
 #[async_trait]
@@ -39,12 +40,13 @@ impl Messages for EmbeddedStore {
     ) -> Result<Option<MessageId>> {
         let client_msg_id = client_msg_id.as_str().to_owned();
         self.read(move |conn| {
-            authorize(conn, author, conversation, ConversationAction::Post, "conversation")?;
+            let post = ConversationAction::Post;
+            let seen = authorize(conn, author, conversation, post, "conversation")?;
             Ok(conn
                 .prepare_cached(
-                    "SELECT id FROM messages WHERE conversation_id = ?1 AND author_id = ?2 AND client_msg_id = ?3",
+                    "SELECT id FROM messages WHERE conversation = ?1 AND author_id = ?2 AND client_msg_id = ?3",
                 )?
-                .query_row(params![conversation.0, author.0, client_msg_id], |row| row.get(0).map(MessageId))
+                .query_row(params![seen.shelf.0, author.0, client_msg_id], |row| row.get(0).map(MessageId))
                 .optional()?)
         })
         .await
@@ -53,14 +55,16 @@ impl Messages for EmbeddedStore {
     async fn message(&self, actor: UserId, id: MessageId) -> Result<Message> {
         self.read(move |conn| {
             let conversation = conn
-                .prepare_cached("SELECT conversation_id FROM messages WHERE id = ?1")?
+                .prepare_cached(
+                    "SELECT c.id FROM messages m JOIN conversations c ON c.n = m.conversation WHERE m.id = ?1",
+                )?
                 .query_row([id.0], |row| row.get(0).map(ConversationId))
                 .optional()?
                 .ok_or(Error::NotFound("message"))?;
             let seen = authorize(conn, actor, conversation, ConversationAction::Read, "message")?;
             Ok(conn
                 .prepare_cached(message_sql!("WHERE id = ?1"))?
-                .query_row([id.0], |row| message(row, seen.conversation.workspace_id))?)
+                .query_row([id.0], |row| message(row, &seen.conversation))?)
         })
         .await
     }
@@ -74,13 +78,7 @@ impl Messages for EmbeddedStore {
         self.read(move |conn| {
             let seen =
                 authorize(conn, actor, conversation, ConversationAction::Read, "conversation")?;
-            history(
-                conn,
-                conversation,
-                seen.conversation.workspace_id,
-                query,
-                seen.conversation.rev,
-            )
+            history(conn, &seen, query)
         })
         .await
     }
@@ -113,115 +111,34 @@ impl Messages for EmbeddedStore {
                     see(conn, None, conversation)?.ok_or(Error::NotFound("conversation"))?
                 }
             };
-            let session_rev = session_rev(conn)?;
-            let conversation = seen.conversation;
-            let head = conversation.rev;
-            if query.from_rev > head {
-                let messages = Vec::new();
-                return Ok(ReplayPage {
-                    from_rev: 0,
-                    to_rev: head,
-                    complete: true,
-                    reset: true,
-                    messages,
-                    conversation,
-                    access_rev: seen.access_rev,
-                    session_rev,
-                });
-            }
-            let (messages, complete) = if query.from_rev == head {
-                (Vec::new(), true)
-            } else {
-                changed(conn, conversation.id, conversation.workspace_id, query)?
-            };
-            let to_rev = messages.last().filter(|_| !complete).map_or(head, |last| last.rev);
-            Ok(ReplayPage {
-                from_rev: query.from_rev,
-                to_rev,
-                complete,
-                reset: false,
-                messages,
-                conversation,
-                access_rev: seen.access_rev,
-                session_rev,
-            })
+            replay::page(conn, seen, query)
         })
         .await
     }
 
     async fn weigh(&self, cursors: Vec<(ConversationId, u64)>, most: usize) -> Result<Vec<usize>> {
         self.read(move |conn| {
-            cursors.iter().map(|(id, from_rev)| weight(conn, *id, *from_rev, most)).collect()
+            cursors.iter().map(|(id, rev)| replay::weight(conn, *id, *rev, most)).collect()
         })
         .await
     }
 }
 
-fn history(
-    conn: &Connection,
-    id: ConversationId,
-    workspace: WorkspaceId,
-    query: HistoryQuery,
-    rev: u64,
-) -> Tx<History> {
+fn history(conn: &Connection, seen: &Seen, query: HistoryQuery) -> Tx<History> {
     let limit = query.limit.clamp(1, 200);
     let mut rows = conn.prepare_cached(if query.after_seq.is_some() {
-        message_sql!("WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq LIMIT ?4")
+        message_sql!("WHERE n > ?1 AND n < ?2 ORDER BY n LIMIT ?3")
     } else {
-        message_sql!(
-            "WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4"
-        )
+        message_sql!("WHERE n > ?1 AND n < ?2 ORDER BY n DESC LIMIT ?3")
     })?;
-    let after = int(query.after_seq.unwrap_or(0));
-    let before = query.before_seq.map_or(i64::MAX, int);
+    let after = seen.shelf.key(query.after_seq.unwrap_or(0));
+    let before = seen.shelf.key(query.before_seq.unwrap_or(u64::MAX));
     let one_more = i64::try_from(limit).unwrap_or(200) + 1;
     let mut items: Vec<Message> = rows
-        .query_map(params![id.0, after, before, one_more], |row| message(row, workspace))?
+        .query_map([after, before, one_more], |row| message(row, &seen.conversation))?
         .collect::<Result<_, _>>()?;
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|last| last.seq);
-    Ok(History { items, next, rev })
-}
-
-/// Messages that changed after a rev, as many as the limits allow, and whether these are all.
-fn changed(
-    conn: &Connection,
-    id: ConversationId,
-    workspace: WorkspaceId,
-    query: ReplayQuery,
-) -> Tx<(Vec<Message>, bool)> {
-    let mut statement =
-        conn.prepare_cached(message_sql!("WHERE conversation_id = ?1 AND rev > ?2 ORDER BY rev"))?;
-    let mut rows = statement.query(params![id.0, int(query.from_rev)])?;
-    let mut messages: Vec<Message> = Vec::new();
-    let mut bytes = 0;
-    while let Some(row) = rows.next()? {
-        let message = message(row, workspace)?;
-        bytes += ReplayQuery::weight(&message);
-        if !messages.is_empty() && (messages.len() >= query.limit || bytes > query.budget) {
-            return Ok((messages, false));
-        }
-        messages.push(message);
-    }
-    Ok((messages, true))
-}
-
-/// How much of a replay the changes after a rev are, counted until it is too much.
-fn weight(conn: &Connection, id: ConversationId, from_rev: u64, most: usize) -> Tx<usize> {
-    let mut statement = conn.prepare_cached(
-        "SELECT client_msg_id, text, octet_length(reactions) FROM messages WHERE conversation_id = ?1 AND rev > ?2 ORDER BY rev",
-    )?;
-    let mut rows = statement.query(params![id.0, int(from_rev)])?;
-    let mut weight = 0;
-    while let Some(row) = rows.next()? {
-        let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
-        let reactions = row.get::<_, Option<u32>>(2)?.unwrap_or(0) as usize;
-        // As they are stored they have no field names.
-        weight += ReplayQuery::weight_of(text(0)?, text(1)?, 3 * reactions);
-        if weight > most {
-            break;
-        }
-    }
-    Ok(weight)
+    Ok(History { items, next, rev: seen.conversation.rev })
 }

@@ -25,19 +25,20 @@ const STEPS: &[Step] = steps! {
     1 "0001_schema"
     2 "0002_job_board"
     3 "0003_outbox_due"
+    4 "0004_messages_side_by_side"
 };
 
 /// Brings the schema up to date, in one transaction. Refuses a database that a newer program has written, or whose steps
 /// are not the ones that this program knows.
 pub(crate) fn run(conn: &mut Connection, now: Timestamp) -> Result<()> {
-    apply(conn, now).map_err(|fail| {
+    apply(conn, STEPS, now).map_err(|fail| {
         let error = Error::from(fail);
         tracing::error!(?error, "the database cannot be used");
         error
     })
 }
 
-fn apply(conn: &mut Connection, now: Timestamp) -> Tx<()> {
+fn apply(conn: &mut Connection, steps: &[Step], now: Timestamp) -> Tx<()> {
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     tx.execute_batch(
         "CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -48,13 +49,13 @@ fn apply(conn: &mut Connection, now: Timestamp) -> Tx<()> {
         tx.query_row("SELECT coalesce(max(version), 0) FROM schema_migrations", [], |row| {
             row.get(0)
         })?;
-    let known = STEPS.last().map_or(0, |step| step.version);
+    let known = steps.last().map_or(0, |step| step.version);
     if found > known {
         return refuse(format!(
             "the database has schema version {found}, but this program knows versions up to {known} only: run a newer program"
         ));
     }
-    for step in STEPS {
+    for step in steps {
         let checksum = checksum(step.sql);
         let stored: Option<String> = tx
             .query_row(
@@ -92,9 +93,25 @@ fn checksum(sql: &str) -> String {
     hex::encode(Sha256::digest(sql.as_bytes()))
 }
 
+/// The schema as it once was.
+#[cfg(test)]
+pub(crate) fn run_first(conn: &mut Connection, steps: usize) -> Tx<()> {
+    apply(conn, &STEPS[..steps], Timestamp::from_millis(1))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use parlance_application::{
+        jobs::Task,
+        ports::{JobBoard, JobQueue, store::Outbox},
+    };
+    use parlance_domain::{JobId, UserId};
+    use uuid::Uuid;
+
     use super::*;
+    use crate::EmbeddedStore;
 
     const NOW: Timestamp = Timestamp::from_millis(1);
 
@@ -141,5 +158,31 @@ mod tests {
             matches!(&changed, Error::Internal { cause } if cause.contains("another form")),
             "{changed:?}"
         );
+    }
+
+    /// What the first schema had lost of dead jobs is made up for.
+    #[tokio::test]
+    async fn the_dead_of_the_first_schema_can_be_retried() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut conn = Connection::open(dir.path().join("parlance.db")).expect("opens");
+        run_first(&mut conn, 1).expect("migrates");
+        let id = JobId(Uuid::from_u128(7));
+        let task = Task::WelcomeMail { user_id: UserId(Uuid::from_u128(1)) };
+        conn.execute(
+            "INSERT INTO jobs (id, task, state, attempt, run_at, error, added_at, finished_at) \
+             VALUES (?1, ?2, 'dead', 3, 0, 'no such mailbox', 0, 1)",
+            params![id.0, serde_json::to_string(&task).expect("encodes")],
+        )
+        .expect("inserts");
+        drop(conn);
+
+        let at = Timestamp::from_millis;
+        let store = EmbeddedStore::open(dir.path(), "first".to_owned(), NOW).expect("opens");
+        let view = store.job(id, at(2)).await.expect("reads");
+        assert_eq!(view.errors, ["no such mailbox"]);
+        assert!(store.is_unfinished(id).await.expect("reads"));
+        store.retry(id, at(3)).await.expect("retries");
+        let claims = store.claim(9, at(3), Duration::from_secs(30)).await.expect("claims");
+        assert_eq!(claims.len(), 1);
     }
 }

@@ -121,33 +121,47 @@ pub(crate) fn conversation(row: &Row<'_>) -> Result<Conversation> {
     })
 }
 
+/// A conversation's place among the messages, by its number: a range of keys, so that its messages lie side by side.
+#[derive(Clone, Copy)]
+pub(crate) struct Shelf(pub(crate) i64);
+
+impl Shelf {
+    /// Where a `seq` is in a key. The schema knows it too.
+    const SEQ_BITS: u32 = 36;
+
+    /// The key of a message.
+    pub(crate) fn key(self, seq: u64) -> i64 {
+        self.0 << Self::SEQ_BITS | int(seq).min((1 << Self::SEQ_BITS) - 1)
+    }
+}
+
 /// `SELECT` of what [`message`] reads.
 macro_rules! message_sql {
     ($tail:literal) => {
         concat!(
-            "SELECT id, conversation_id, seq, rev, author_id, text, reactions, client_msg_id, created_at, edited_at, ",
-            "deleted_at, deleted_by, digest FROM messages ",
+            "SELECT id, seq, rev, author_id, text, reactions, client_msg_id, created_at, edited_at, deleted_at, deleted_by, ",
+            "digest FROM messages ",
             $tail
         )
     };
 }
 pub(crate) use message_sql;
 
-/// A row of [`message_sql!`]; the workspace is the conversation's.
-pub(crate) fn message(row: &Row<'_>, workspace_id: WorkspaceId) -> Result<Message> {
-    let reactions = match row.get_ref(6)?.as_str_or_null().map_err(|e| unreadable(6, e))? {
+/// A row of [`message_sql!`].
+pub(crate) fn message(row: &Row<'_>, conversation: &Conversation) -> Result<Message> {
+    let reactions = match row.get_ref(5)?.as_str_or_null().map_err(|e| unreadable(5, e))? {
         None => Vec::new(),
-        Some(json) => read_reactions(json).map_err(|e| unreadable(6, e))?,
+        Some(json) => read_reactions(json).map_err(|e| unreadable(5, e))?,
     };
     Ok(Message {
         id: MessageId(row.get(0)?),
-        conversation_id: ConversationId(row.get(1)?),
-        workspace_id,
-        seq: num(row, 2)?,
-        rev: num(row, 3)?,
+        conversation_id: conversation.id,
+        workspace_id: conversation.workspace_id,
+        seq: num(row, 1)?,
+        rev: num(row, 2)?,
         kind: MessageKind::User,
-        author_id: maybe_user(row, 4)?,
-        text: row.get(5)?,
+        author_id: maybe_user(row, 3)?,
+        text: row.get(4)?,
         thread_root_id: None,
         reply_count: 0,
         last_reply_at: None,
@@ -157,11 +171,11 @@ pub(crate) fn message(row: &Row<'_>, workspace_id: WorkspaceId) -> Result<Messag
         attachments: [],
         pinned_at: None,
         pinned_by: None,
-        client_msg_id: row.get(7)?,
-        created_at: at(row, 8)?,
-        edited_at: maybe_at(row, 9)?,
-        deleted_at: maybe_at(row, 10)?,
-        deleted_by: maybe_user(row, 11)?,
+        client_msg_id: row.get(6)?,
+        created_at: at(row, 7)?,
+        edited_at: maybe_at(row, 8)?,
+        deleted_at: maybe_at(row, 9)?,
+        deleted_by: maybe_user(row, 10)?,
     })
 }
 

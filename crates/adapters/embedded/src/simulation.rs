@@ -71,9 +71,8 @@ impl EmbeddedStore {
         self.inspect(|conn| {
             let Some(seen) = see(conn, None, conversation)? else { return Ok(vec![]) };
             let mut all =
-                conn.prepare_cached(message_sql!("WHERE conversation_id = ?1 ORDER BY seq"))?;
-            let all = all
-                .query_map([conversation.0], |row| message(row, seen.conversation.workspace_id))?;
+                conn.prepare_cached(message_sql!("WHERE conversation = ?1 ORDER BY n"))?;
+            let all = all.query_map([seen.shelf.0], |row| message(row, &seen.conversation))?;
             Ok(all.collect::<Result<_, _>>()?)
         })
     }

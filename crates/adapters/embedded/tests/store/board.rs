@@ -2,7 +2,6 @@ use std::time::Duration;
 
 use parlance_application::ports::{JobBoard, JobQueue, Verdict, store::Outbox};
 use parlance_domain::Timestamp;
-use parlance_embedded::EmbeddedStore;
 
 use crate::world::*;
 
@@ -72,33 +71,6 @@ async fn a_buried_job_is_not_handed_on_but_may_run() {
     assert!(store.is_unfinished(jobs[0].id).await.expect("reads"));
     store.finish(jobs[0].id).await.expect("finishes");
     assert!(!store.is_unfinished(jobs[0].id).await.expect("reads"));
-}
-
-/// What the first schema had lost of dead jobs is made up for.
-#[tokio::test]
-async fn the_dead_of_the_first_schema_can_be_retried() {
-    let World { store, dir } = world().await;
-    store.add(vec![job(7, ADA)], at(0)).await.expect("adds");
-    let claims = store.claim(1, at(0), LEASE).await.expect("claims");
-    let dead = Verdict::Dead { error: "no such mailbox".to_owned() };
-    store.settle(&claims[0], dead, at(1)).await.expect("settles");
-    drop(store);
-    let conn = rusqlite::Connection::open(dir.path().join("parlance.db")).expect("opens");
-    conn.execute_batch(
-        "DROP INDEX outbox_due; DROP TABLE job_minutes; DROP INDEX jobs_dead; DROP INDEX jobs_done; \
-         ALTER TABLE jobs ADD COLUMN error TEXT; UPDATE jobs SET error = errors ->> 0; \
-         ALTER TABLE jobs DROP COLUMN errors; ALTER TABLE jobs DROP COLUMN started_at; \
-         CREATE INDEX jobs_dead ON jobs (n) WHERE state = 'dead'; \
-         ALTER TABLE outbox DROP COLUMN buried; DELETE FROM schema_migrations WHERE version >= 2",
-    )
-    .expect("goes back");
-    drop(conn);
-    let store = EmbeddedStore::open(dir.path(), "first".to_owned(), NOW).expect("opens");
-    let view = store.job(job(7, ADA).id, at(2)).await.expect("reads");
-    assert_eq!(view.errors, ["no such mailbox"]);
-    assert!(store.is_unfinished(job(7, ADA).id).await.expect("reads"));
-    store.retry(job(7, ADA).id, at(3)).await.expect("retries");
-    assert_eq!(store.claim(9, at(3), LEASE).await.expect("claims").len(), 1);
 }
 
 #[tokio::test]

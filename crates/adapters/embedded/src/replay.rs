@@ -1,0 +1,115 @@
+//! What was changed after a rev, in the order of revs.
+//!
+//! Two streams make it up: messages that nothing has happened to since they were sent, which lie in this order anyway, and those that
+//! were changed, by their index. An index of all messages by rev would cost each that is sent.
+
+use std::iter;
+
+use parlance_application::ports::store::{ReplayPage, ReplayQuery};
+use parlance_domain::{Conversation, ConversationId, Message};
+use rusqlite::{Connection, Row};
+
+use crate::{
+    access::{Seen, see},
+    accounts::session_rev,
+    error::Tx,
+    rows::{int, message, message_sql, num},
+};
+
+/// A page of it, as large as the query allows.
+pub(crate) fn page(conn: &Connection, seen: Seen, query: ReplayQuery) -> Tx<ReplayPage> {
+    let (from_rev, head) = (query.from_rev, seen.conversation.rev);
+    let reset = from_rev > head;
+    let (messages, complete) =
+        if from_rev < head { changed(conn, &seen, query)? } else { (Vec::new(), true) };
+    Ok(ReplayPage {
+        from_rev: if reset { 0 } else { from_rev },
+        to_rev: messages.last().filter(|_| !complete).map_or(head, |last| last.rev),
+        complete,
+        reset,
+        messages,
+        conversation: seen.conversation,
+        access_rev: seen.access_rev,
+        session_rev: session_rev(conn)?,
+    })
+}
+
+/// How much of a replay the changes after a rev are, counted until it is too much.
+pub(crate) fn weight(
+    conn: &Connection,
+    id: ConversationId,
+    from_rev: u64,
+    most: usize,
+) -> Tx<usize> {
+    let Some(seen) = see(conn, None, id)? else { return Ok(0) };
+    let mut statement = conn.prepare_cached(
+        "SELECT client_msg_id, text, octet_length(reactions) FROM messages \
+         WHERE n BETWEEN ?1 AND ?2 AND changed_rev IS NULL UNION ALL \
+         SELECT client_msg_id, text, octet_length(reactions) FROM messages WHERE conversation = ?3 AND changed_rev > ?4",
+    )?;
+    let [first, last] = sent_after(conn, &seen, from_rev)?;
+    let mut rows = statement.query([first, last, seen.shelf.0, int(from_rev)])?;
+    let mut weight = 0;
+    while let Some(row) = rows.next()? {
+        let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+        let reactions = row.get::<_, Option<u32>>(2)?.unwrap_or(0) as usize;
+        // As they are stored they have no field names.
+        weight += ReplayQuery::weight_of(text(0)?, text(1)?, 3 * reactions);
+        if weight > most {
+            break;
+        }
+    }
+    Ok(weight)
+}
+
+/// Messages that changed after a rev, as many as the limits allow, and whether these are all.
+fn changed(conn: &Connection, seen: &Seen, query: ReplayQuery) -> Tx<(Vec<Message>, bool)> {
+    let read = |row: &Row<'_>| message(row, &seen.conversation);
+    let mut as_sent = conn.prepare_cached(message_sql!(
+        "WHERE n BETWEEN ?1 AND ?2 AND changed_rev IS NULL ORDER BY n"
+    ))?;
+    let mut as_sent = as_sent.query_map(sent_after(conn, seen, query.from_rev)?, read)?.peekable();
+    let mut changed = conn.prepare_cached(message_sql!(
+        "WHERE conversation = ?1 AND changed_rev > ?2 ORDER BY changed_rev"
+    ))?;
+    let mut changed = changed.query_map([seen.shelf.0, int(query.from_rev)], read)?.peekable();
+    let in_order = iter::from_fn(|| {
+        let sent_first = match (as_sent.peek(), changed.peek()) {
+            (Some(Ok(sent)), Some(Ok(changed))) => sent.rev < changed.rev,
+            // What cannot be read is not passed over.
+            (sent, changed) => changed.is_none() || matches!(sent, Some(Err(_))),
+        };
+        if sent_first { as_sent.next() } else { changed.next() }
+    });
+    let mut messages: Vec<Message> = Vec::new();
+    let mut bytes = 0;
+    for message in in_order {
+        let message = message?;
+        bytes += ReplayQuery::weight(&message);
+        if !messages.is_empty() && (messages.len() >= query.limit || bytes > query.budget) {
+            return Ok((messages, false));
+        }
+        messages.push(message);
+    }
+    Ok((messages, true))
+}
+
+/// The keys, first and last, of the messages that were sent after a rev: a binary search, for their `sent_rev` never falls.
+fn sent_after(conn: &Connection, seen: &Seen, rev: u64) -> Tx<[i64; 2]> {
+    let Conversation { rev: head, last_seq, .. } = seen.conversation;
+    let mut sent_rev = conn.prepare_cached("SELECT sent_rev FROM messages WHERE n = ?1")?;
+    // No more of them than there were revs since.
+    let (mut before, mut last) = (last_seq.saturating_sub(head.saturating_sub(rev)), last_seq);
+    while before < last {
+        let middle = last - (last - before) / 2;
+        if sent_rev.query_row([seen.shelf.key(middle)], |row| num(row, 0))? > rev {
+            last = middle - 1;
+        } else {
+            before = middle;
+        }
+    }
+    Ok([before + 1, last_seq].map(|seq| seen.shelf.key(seq)))
+}
+
+#[cfg(test)]
+mod tests;
