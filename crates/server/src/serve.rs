@@ -56,14 +56,18 @@ pub(crate) fn run_migrations(settings: Settings) -> anyhow::Result<()> {
 pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     // The web server's workers have a thread for each core; store, jobs and the live node share this pool. It has little to
     // do between its waits, and handing its tasks from thread to thread costs more than they do.
-    let pool = thread::available_parallelism().map_or(1, NonZeroUsize::get).div_ceil(2);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(pool)
+        .worker_threads(half())
         .thread_name("parlance")
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     actix_web::rt::System::with_tokio_rt(|| runtime).block_on(future)
+}
+
+/// Half as many as there are cores.
+fn half() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get).div_ceil(2)
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
@@ -78,7 +82,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let metrics_listener = settings.metrics_listen.map(bind).transpose()?;
     let public_url = public_url(&settings, address);
 
-    let (services, tasks, hub) = (Tasks::default(), Arc::new(Tasks::default()), Hub::default());
+    let (services, tasks, hub) = (Tasks::default(), Arc::new(Tasks::default()), Hub::new(half()));
     let ports = LivePorts {
         node: NodeId(adapters.ambient.uuid()),
         bus: adapters.bus.clone(),
@@ -156,6 +160,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     if tokio::time::timeout(SHUTDOWN, tasks.wait()).await.is_err() {
         tracing::warn!("work was still in flight at the end; clients will find it unanswered");
     }
+    let _ = tokio::time::timeout(SHUTDOWN, sockets.all_over()).await;
     handle.stop(true).await;
     services.abort();
     tracing::info!("stopped");

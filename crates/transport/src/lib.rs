@@ -39,7 +39,7 @@ pub use admin::Admin;
 use http::routes::get_or_head;
 pub use openapi::json as openapi_json;
 pub use ws::Hub;
-use ws::{Takeover, Worker};
+use ws::Takeover;
 
 /// How long a client may take to send the head of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -107,10 +107,9 @@ impl Serve {
         let service = move || {
             // On the worker's own thread.
             let worker = self.hub.add_worker();
-            let flusher = worker.flusher();
-            let (serve, worker) = (self.clone(), Data::new(worker));
+            let serve = self.clone();
             let app = move || {
-                let app = App::new().configure(mount(serve.clone(), worker.clone()));
+                let app = App::new().configure(mount(serve.clone()));
                 map_config(app, |()| AppConfig::default())
             };
             let draining = self.draining.clone();
@@ -123,7 +122,7 @@ impl Serve {
                 .client_request_timeout(REQUEST_TIMEOUT)
                 .client_disconnect_timeout(DISCONNECT_TIMEOUT)
                 .tcp_nodelay(true)
-                .upgrade(Takeover::new(app(), flusher))
+                .upgrade(Takeover::new(app(), worker))
                 .finish(app().map_err(|error: actix_web::Error| error.error_response()))
                 .tcp()
         };
@@ -136,12 +135,11 @@ impl Serve {
 }
 
 /// Adds every route to a worker's app, behind the middleware that all of them share.
-fn mount(serve: Serve, worker: Data<Worker>) -> impl FnOnce(&mut ServiceConfig) {
+fn mount(serve: Serve) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         let Serve { app, admin, node, hub: _, draining: _ } = serve;
         let scope = web::scope("")
             .app_data(app)
-            .app_data(worker)
             .wrap(from_fn(boundary::boundary))
             .wrap(cors(node.clone()))
             .wrap(from_fn(boundary::refusals))

@@ -5,7 +5,7 @@ use actix_web::{
     body::to_bytes,
     http::{StatusCode, header},
     test,
-    web::{Bytes, Data},
+    web::Bytes,
 };
 use parlance_application::Error;
 use serde_json::Value;
@@ -30,8 +30,7 @@ pub(crate) fn node() -> Node {
 
 /// In turn, by the same server.
 pub(crate) async fn answers(serve: Serve, requests: Vec<test::TestRequest>) -> Vec<Answer> {
-    let worker = Data::new(serve.hub.add_worker());
-    let service = test::init_service(App::new().configure(mount(serve, worker))).await;
+    let service = test::init_service(App::new().configure(mount(serve))).await;
     let mut answers = Vec::new();
     for request in requests {
         // As the server does with an error.

@@ -33,8 +33,7 @@ async fn answer(request: TestRequest) -> Answer {
 /// All that a client hears which says this on a connection of its own and then waits.
 async fn heard(says: &[u8]) -> String {
     let serve = empty();
-    let worker = Data::new(serve.hub.add_worker());
-    let app = map_config(App::new().configure(mount(serve, worker)), |()| AppConfig::default());
+    let app = map_config(App::new().configure(mount(serve)), |()| AppConfig::default());
     let factory = HttpService::build()
         .client_disconnect_timeout(Duration::from_millis(20))
         .h1(app.map_err(|error: actix_web::Error| error.error_response()));

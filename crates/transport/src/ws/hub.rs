@@ -1,4 +1,4 @@
-//! Holds this node's sockets and nothing else: one table for each worker thread, fed by one message for each event.
+//! Holds this node's sockets and nothing else: one table for each worker thread that has any, fed by one message for each event.
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,11 +17,11 @@ use parlance_application::{
 };
 use rustc_hash::FxHashMap as HashMap;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::yield_now,
 };
 
-use super::wire::{Flusher, Outbound, append_text_frame, text_frame};
+use super::wire::{Accepted, Flusher, Outbound, append_text_frame, text_frame};
 
 /// Events that may wait for a worker; beyond it the live side waits.
 const INBOX: usize = 1_024;
@@ -33,12 +33,21 @@ const TURN_BYTES: usize = HIGH_WATER / 2;
 const PIECE: usize = 64 * 1024;
 
 /// All workers' sockets. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Hub(Arc<RwLock<Vec<mpsc::Sender<Command>>>>);
+#[derive(Clone)]
+pub struct Hub(Arc<Shared>);
+
+struct Shared {
+    workers: RwLock<Vec<mpsc::Sender<Command>>>,
+    /// So many of the workers have sockets.
+    holders: usize,
+    /// How many connections there are.
+    open: watch::Sender<usize>,
+}
 
 /// The sockets of one worker thread.
 #[derive(Clone)]
 pub(crate) struct Worker {
+    hub: Hub,
     index: u32,
     next: Rc<Cell<u32>>,
     sockets: Rc<RefCell<HashMap<u32, Outbound>>>,
@@ -70,7 +79,12 @@ enum Control {
     CloseAll(Close),
     /// Says when all that came before is in the sockets' queues.
     Flush(oneshot::Sender<()>),
+    /// Has the connection live on this worker's thread.
+    Open(Box<Accepted>, Counted),
 }
+
+/// A connection for as long as it is open.
+struct Counted(Hub);
 
 /// One or several frames.
 #[derive(Clone)]
@@ -87,14 +101,28 @@ struct Run {
     len: usize,
 }
 
+/// With sockets on one of the worker threads.
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new(1)
+    }
+}
+
 impl Hub {
+    /// With sockets on so many of the worker threads, one at least.
+    pub fn new(holders: usize) -> Self {
+        let (holders, open) = (holders.max(1), watch::Sender::new(0));
+        Self(Arc::new(Shared { workers: RwLock::default(), holders, open }))
+    }
+
     /// Adds the calling worker thread.
     pub(crate) fn add_worker(&self) -> Worker {
         let (sender, mut commands) = mpsc::channel(INBOX);
-        let mut workers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut workers = self.0.workers.write().unwrap_or_else(PoisonError::into_inner);
         let index = u32::try_from(workers.len()).unwrap_or(u32::MAX);
         workers.push(sender.clone());
         let worker = Worker {
+            hub: self.clone(),
             index,
             next: Rc::default(),
             sockets: Rc::default(),
@@ -111,17 +139,25 @@ impl Hub {
 
     /// Ends every socket, those too on which nobody has said hello yet.
     pub async fn close_all(&self, close: Close) {
-        for worker in self.workers() {
+        for worker in self.holders() {
             let _ = worker.send(Command::Control(Control::CloseAll(close))).await;
         }
     }
 
-    fn workers(&self) -> Vec<mpsc::Sender<Command>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns when every connection is over, its last bytes included.
+    pub async fn all_over(&self) {
+        // The sender is here.
+        let _ = self.0.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+
+    /// Those who have sockets: the first that live.
+    fn holders(&self) -> Vec<mpsc::Sender<Command>> {
+        let workers = self.0.workers.read().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().filter(|worker| !worker.is_closed()).take(self.0.holders).cloned().collect()
     }
 
     fn worker(&self, index: u32) -> Option<mpsc::Sender<Command>> {
-        let workers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let workers = self.0.workers.read().unwrap_or_else(PoisonError::into_inner);
         workers.get(usize::try_from(index).ok()?).cloned()
     }
 }
@@ -175,10 +211,10 @@ impl Hub {
 
     /// Hands a command to the workers that it is for.
     async fn send(&self, to: &[ConnectionId], command: impl Fn() -> Command) {
-        // Most frames are for one socket, or for so many that every worker has some.
+        // Most frames are for one socket, or for so many that every worker with sockets has some.
         let workers = match to {
             [only] => self.worker(only.worker).into_iter().collect(),
-            _ => self.workers(),
+            _ => self.holders(),
         };
         for worker in workers {
             // A worker that is gone took its sockets with it.
@@ -188,6 +224,15 @@ impl Hub {
 }
 
 impl Worker {
+    /// Gives a connection to one of those who have sockets.
+    pub(super) async fn open(&self, accepted: Accepted) {
+        let holders = self.hub.holders();
+        let Some(holder) = holders.get(self.index as usize % holders.len().max(1)) else { return };
+        let open = Control::Open(Box::new(accepted), Counted::new(&self.hub));
+        // A worker that is gone takes it along.
+        let _ = holder.send(Command::Control(open)).await;
+    }
+
     /// Adds a socket, for as long as the guard lives.
     pub(super) fn insert(&self, outbound: Outbound) -> Socket {
         let number = self.next.get();
@@ -290,7 +335,27 @@ impl Worker {
                     outbound.close(close);
                 }
             }
+            Control::Open(accepted, counted) => {
+                let worker = self.clone();
+                actix_web::rt::spawn(async move {
+                    accepted.live(&worker).await;
+                    drop(counted);
+                });
+            }
         }
+    }
+}
+
+impl Counted {
+    fn new(hub: &Hub) -> Self {
+        hub.0.open.send_modify(|open| *open += 1);
+        Self(hub.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.open.send_modify(|open| *open -= 1);
     }
 }
 
@@ -383,6 +448,20 @@ mod tests {
 
     fn has_heard(theirs: &net::TcpStream) -> bool {
         theirs.peek(&mut [0]).is_ok()
+    }
+
+    #[actix_web::test]
+    async fn a_worker_that_is_gone_is_followed_by_the_next() {
+        let hub = Hub::default();
+        let gone = mpsc::channel(1).0;
+        hub.0.workers.write().expect("not poisoned").push(gone);
+        let worker = hub.add_worker();
+        let sockets = sockets(&worker, 2).await;
+        let to: Arc<[_]> = sockets.iter().map(|(socket, ..)| socket.id).collect();
+        hub.deliver(to, Frame::from_encoded(Bytes::from_static(b"{}")), Urgency::Reliable).await;
+        while !sockets.iter().all(|(.., theirs)| has_heard(theirs)) {
+            yield_now().await;
+        }
     }
 
     /// Who has just been answered may send the next message while others are still told of the last.

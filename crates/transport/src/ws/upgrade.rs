@@ -5,7 +5,7 @@ use actix_web::{
 };
 use parlance_application::{App, Error};
 
-use super::{Worker, connection::Connection, wire};
+use super::{connection::Connection, wire};
 use crate::{
     Node,
     error::{ApiError, Problem},
@@ -19,7 +19,6 @@ pub(crate) async fn upgrade(
     payload: Payload,
     app: Data<App>,
     node: Data<Node>,
-    worker: Data<Worker>,
 ) -> Result<HttpResponse, ActixError> {
     if let Some(origin) = request.headers().get(header::ORIGIN)
         && !origin.to_str().is_ok_and(|origin| node.allows_origin(origin))
@@ -31,9 +30,8 @@ pub(crate) async fn upgrade(
         None => None,
     };
     // A refusal says by a header, too, which version of the protocol is spoken here.
-    let accepted = wire::accept(&request, payload)?;
-    Ok(accepted.then(|mut inbound, outbound| {
-        let mut connection = Connection::new(app, &worker, caller, outbound);
+    wire::accept(&request, payload, |worker, mut inbound, outbound| {
+        let mut connection = Connection::new(app, worker, caller, outbound);
         Box::pin(async move { connection.run(&mut inbound).await })
-    }))
+    })
 }

@@ -10,7 +10,6 @@ mod takeover;
 use actix_http::ws::{OpCode, Parser};
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse,
-    body::BoxBody,
     error::ErrorBadRequest,
     http::{Version, header},
     web::Payload,
@@ -20,7 +19,10 @@ use futures::future::LocalBoxFuture;
 
 pub(super) use inbound::Inbound;
 pub(crate) use outbound::{Flusher, Outbound};
+pub(super) use takeover::Accepted;
 pub(crate) use takeover::Takeover;
+
+use super::Worker;
 
 /// The largest message that is taken in, in bytes.
 pub(super) const INBOUND_LIMIT: usize = 64 * 1024;
@@ -28,21 +30,20 @@ pub(super) const INBOUND_LIMIT: usize = 64 * 1024;
 /// The subprotocol that is selected where it is offered.
 const SUBPROTOCOL: &str = "parlance.v1";
 
-/// An answered handshake.
-pub(super) struct Accepted {
-    response: HttpResponse<BoxBody>,
-    inbound: Inbound,
-    outbound: Outbound,
-}
+/// What happens on a connection once the handshake is answered, on the thread that it is given to; travels with the response.
+struct Life(Box<Begin>);
 
-/// What happens on a connection once the handshake is answered; travels with the response.
-struct Life(LocalBoxFuture<'static, ()>);
+type Begin = dyn FnOnce(&Worker, Inbound, Outbound) -> LocalBoxFuture<'static, ()> + Send;
 
-/// Checks the handshake.
+/// Says of a request that its connection can be taken over.
+struct Takeable;
+
+/// Checks the handshake, and gives the response that is to be returned, after which `life` goes on.
 pub(super) fn accept(
     request: &HttpRequest,
     payload: Payload,
-) -> Result<Accepted, actix_web::Error> {
+    life: impl FnOnce(&Worker, Inbound, Outbound) -> LocalBoxFuture<'static, ()> + Send + 'static,
+) -> Result<HttpResponse, actix_web::Error> {
     // RFC 6455, 4.2.1 and 11.3.1; actix-ws asks for neither.
     if request.version() < Version::HTTP_11 {
         return Err(ErrorBadRequest("a socket is opened by HTTP/1.1"));
@@ -52,24 +53,12 @@ pub(super) fn accept(
     }
     // Of actix-ws's three parts only the answer is wanted: its queue alone costs a connection 1.3 KiB.
     let (response, _, _) = actix_ws::handle_with_protocols(request, payload, &[SUBPROTOCOL])?;
-    let mut left = request.extensions_mut();
-    let (Some(inbound), Some(outbound)) = (left.remove::<Inbound>(), left.remove::<Outbound>())
-    else {
+    if request.extensions_mut().remove::<Takeable>().is_none() {
         return Err(ErrorBadRequest("no connection to take over"));
-    };
-    Ok(Accepted { response: response.drop_body().map_into_boxed_body(), inbound, outbound })
-}
-
-impl Accepted {
-    /// The response to be returned, after which `life` goes on.
-    pub(super) fn then(
-        self,
-        life: impl FnOnce(Inbound, Outbound) -> LocalBoxFuture<'static, ()>,
-    ) -> HttpResponse {
-        let Self { mut response, inbound, outbound } = self;
-        response.extensions_mut().insert(Life(life(inbound, outbound)));
-        response
     }
+    let mut response = response.drop_body().map_into_boxed_body();
+    response.extensions_mut().insert(Life(Box::new(life)));
+    Ok(response)
 }
 
 /// A text frame, ready for any number of sockets.

@@ -181,15 +181,6 @@ impl Outbound {
         self.0.queue.borrow().backlog.has_room()
     }
 
-    /// Queues bytes that are no frame: the answer to the handshake.
-    pub(super) fn raw(&self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            let mut queue = self.0.queue.borrow_mut();
-            queue.backlog.append(bytes);
-            self.mark(&mut queue, Word::Answer);
-        }
-    }
-
     /// Writes what the flusher could not, for the connection's own task. Ready when the connection is gone, or finished and
     /// all written.
     pub(super) fn poll_written(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,6 +1,6 @@
 use std::{
+    net,
     pin::pin,
-    rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,27 +17,32 @@ use actix_web::{
 };
 use bytes::BytesMut;
 use futures::future::{Either, LocalBoxFuture, poll_fn, select};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
-use super::{
-    Life,
-    inbound::Inbound,
-    outbound::{Flusher, Outbound},
-};
+use super::{Life, Takeable, inbound::Inbound, outbound::Outbound};
+use crate::ws::Worker;
 
 /// How long a peer has to take what is left for it at the end.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Takes connections over from the HTTP server. The request goes to the application like any other; where it answers
-/// `101`, the connection lives on by what the handler has left with the response.
+/// `101`, the connection lives on by what the handler has left with the response, on the thread that a worker finds for it.
 pub(crate) struct Takeover<A> {
     app: A,
-    flusher: Rc<Flusher>,
+    worker: Worker,
+}
+
+/// A connection whose handshake is answered.
+pub(in crate::ws) struct Accepted {
+    socket: net::TcpStream,
+    /// What had come with the handshake.
+    early: BytesMut,
+    life: Life,
 }
 
 impl<A> Takeover<A> {
-    pub(crate) fn new(app: A, flusher: Rc<Flusher>) -> Self {
-        Self { app, flusher }
+    pub(crate) fn new(app: A, worker: Worker) -> Self {
+        Self { app, worker }
     }
 }
 
@@ -64,8 +69,8 @@ where
     type Future = LocalBoxFuture<'static, Result<Self::Service, A::InitError>>;
 
     fn new_service(&self, (): ()) -> Self::Future {
-        let (app, flusher) = (self.app.new_service(()), self.flusher.clone());
-        Box::pin(async move { Ok(Takeover { app: app.await?, flusher }) })
+        let (app, worker) = (self.app.new_service(()), self.worker.clone());
+        Box::pin(async move { Ok(Takeover { app: app.await?, worker }) })
     }
 }
 
@@ -85,64 +90,110 @@ where
 
     fn call(&self, (request, framed): Upgrade) -> Self::Future {
         let parts = framed.into_parts();
-        let (reading, writing) = parts.io.into_split();
-        let outbound = Outbound::new(writing, self.flusher.clone());
-        // What answers earlier requests on this connection.
-        outbound.raw(parts.write_buf.freeze());
         // No other method opens a socket.
         if request.method() == Method::GET {
-            let mut left = request.extensions_mut();
-            left.insert(Inbound::new(parts.read_buf, reading));
-            left.insert(outbound.clone());
+            request.extensions_mut().insert(Takeable);
         }
-        let answered = self.app.call(request);
-        let codec = parts.codec;
-        // In a box of its own: what it takes to open a connection is not kept while it lives.
-        let opened = Box::pin({
-            let outbound = outbound.clone();
-            async move {
-                let response = match answered.await {
-                    Ok(response) => response.into_parts().1.map_into_boxed_body(),
-                    Err(error) => error.error_response(),
-                };
-                answer(response, codec, &outbound).await
-            }
-        });
+        let (answered, worker) = (self.app.call(request), self.worker.clone());
         Box::pin(async move {
-            if let Some(Life(life)) = opened.await? {
-                // Writes on while the connection lives, and is gone before it if the socket is.
-                let written = pin!(poll_fn(|cx| outbound.poll_written(cx)));
-                if let Either::Right(((), life)) = select(life, written).await {
-                    life.await;
+            let response = match answered.await {
+                Ok(response) => response.into_parts().1.map_into_boxed_body(),
+                Err(error) => error.error_response(),
+            };
+            // Behind what answers earlier requests on this connection.
+            let (mut socket, mut unwritten) = (parts.io, parts.write_buf);
+            let life = encode(response, parts.codec, &mut unwritten).await?;
+            let Ok(Ok(())) = timeout(LINGER, socket.write_all(&unwritten)).await else {
+                return Ok(());
+            };
+            match life {
+                Some(life) => {
+                    let (socket, early) = (socket.into_std()?, parts.read_buf);
+                    worker.open(Accepted { socket, early, life }).await;
                 }
+                None => drop(socket.shutdown().await),
             }
-            outbound.finish();
-            let _ = timeout(LINGER, poll_fn(|cx| outbound.poll_written(cx))).await;
-            outbound.abandon();
             Ok(())
         })
     }
 }
 
-/// Queues the response, and returns what goes on after it.
-async fn answer(
+impl Accepted {
+    /// Lives as long as the connection, on this worker's thread.
+    pub(in crate::ws) async fn live(self, worker: &Worker) {
+        let Self { socket, early, life: Life(life) } = self;
+        let (reading, writing) = match TcpStream::from_std(socket) {
+            Ok(socket) => socket.into_split(),
+            Err(error) => return tracing::error!(%error, "a socket could not be moved"),
+        };
+        let outbound = Outbound::new(writing, worker.flusher());
+        let life = life(worker, Inbound::new(early, reading), outbound.clone());
+        // Writes on while the connection lives, and is gone before it if the socket is.
+        let written = pin!(poll_fn(|cx| outbound.poll_written(cx)));
+        if let Either::Right(((), life)) = select(life, written).await {
+            life.await;
+        }
+        outbound.finish();
+        let _ = timeout(LINGER, poll_fn(|cx| outbound.poll_written(cx))).await;
+        outbound.abandon();
+    }
+}
+
+/// Puts the response behind what is there, and returns what goes on after it.
+async fn encode(
     mut response: HttpResponse,
     mut codec: h1::Codec,
-    outbound: &Outbound,
+    bytes: &mut BytesMut,
 ) -> Result<Option<Life>, actix_web::Error> {
     let life = response.extensions_mut().remove::<Life>();
-    let mut bytes = BytesMut::new();
     if life.is_some() {
         let head = Response::from(response.into_parts().0);
-        codec.encode(h1::Message::Item((head, BodySize::Stream)), &mut bytes)?;
+        codec.encode(h1::Message::Item((head, BodySize::Stream)), bytes)?;
     } else {
         response.head_mut().set_connection_type(ConnectionType::Close);
         let (head, body) = response.into_parts();
         let body = to_bytes(body).await.map_err(ErrorInternalServerError)?;
         let size = BodySize::Sized(body.len() as u64);
-        codec.encode(h1::Message::Item((Response::from(head), size)), &mut bytes)?;
-        codec.encode(h1::Message::Chunk(Some(body)), &mut bytes)?;
+        codec.encode(h1::Message::Item((Response::from(head), size)), bytes)?;
+        codec.encode(h1::Message::Chunk(Some(body)), bytes)?;
     }
-    outbound.raw(bytes.freeze());
     Ok(life)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt as _, StreamExt as _};
+    use tokio::{io::AsyncReadExt, net::TcpListener, sync::oneshot};
+
+    use super::*;
+    use crate::ws::Hub;
+
+    #[actix_web::test]
+    async fn a_connection_lives_with_a_worker_that_has_sockets() {
+        let hub = Hub::default();
+        let (holder, other) = (hub.add_worker(), hub.add_worker());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let theirs = TcpStream::connect(listener.local_addr().expect("an address"));
+        let (theirs, ours) = tokio::join!(theirs, listener.accept());
+        let mut theirs = theirs.expect("connects");
+        let (at, lives_at) = oneshot::channel();
+        let (end, ended) = oneshot::channel::<()>();
+        let life = Life(Box::new(move |worker, mut inbound, outbound| {
+            let socket = worker.insert(outbound.clone());
+            let _ = at.send(socket.id.worker);
+            Box::pin(async move {
+                let _ = ended.await;
+                outbound.finish();
+                drop((inbound.next().await, socket));
+            })
+        }));
+        let socket = ours.expect("accepts").0.into_std().expect("a socket");
+        other.open(Accepted { socket, early: BytesMut::new(), life }).await;
+        assert_eq!(lives_at.await, Ok(0));
+        assert!(hub.all_over().now_or_never().is_none(), "it is open");
+        drop((end, holder));
+        theirs.shutdown().await.expect("shut");
+        hub.all_over().await;
+        assert_eq!(theirs.read(&mut [0]).await.expect("the end"), 0);
+    }
 }
