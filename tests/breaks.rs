@@ -107,8 +107,8 @@ const BREAKS: &[Break] = breaks! {
         "to_rev: messages.last().filter(|_| !complete).map_or(head, |last| last.rev),"
         => "to_rev: messages.last().filter(|_| !complete).map_or(head + 1, |last| last.rev),",
     "what was sent is left out beside what was changed" in "crates/adapters/embedded/src/replay.rs":
-        "(Some(Ok(sent)), Some(Ok(changed))) => sent.rev < changed.rev,"
-        => "(Some(Ok(sent)), Some(Ok(changed))) => sent.rev > changed.rev,",
+        "=> *sent_rev < changed.rev,"
+        => "=> *sent_rev > changed.rev,",
     "no dedupe in the store" in "crates/adapters/embedded/src/append.rs":
         "if inserted == 0 {
             let (first"

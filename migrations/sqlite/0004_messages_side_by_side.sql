@@ -13,7 +13,8 @@ DROP INDEX messages_by_rev;
 DROP INDEX messages_by_client_id;
 DROP INDEX reactions_by_message;
 
--- `sent_rev` never falls from one seq to the next; `changed_rev` is null until something has happened to the message.
+-- `sent_rev` never falls from one seq to the next, and each seq has its row: a search relies on both. `changed_rev` is null until
+-- something has happened to the message.
 -- `digest` is the SHA-256 of the text as first sent, once there is another: what tells a repeated send from another one.
 -- `reactions` is the read model of the table below: [[emoji, count, [first user ids]], …], null for none.
 CREATE TABLE messages (
@@ -36,12 +37,12 @@ CREATE TABLE messages (
 ) STRICT;
 -- With which rev a message was sent nobody knows any more if it was changed; but not with a higher one than those after it.
 INSERT INTO messages (n, id, sent_rev, changed_rev, author_id, client_msg_id, digest, text, reactions, created_at, edited_at, deleted_at, deleted_by)
-    SELECT n, id, sent_rev, nullif(rev, sent_rev), author_id, client_msg_id, digest, text, reactions, created_at, edited_at, deleted_at, deleted_by
+    SELECT key, id, sent_rev, nullif(rev, sent_rev), author_id, client_msg_id, digest, text, reactions, created_at, edited_at, deleted_at, deleted_by
     FROM (
-        SELECT c.n << 36 | m.seq AS n, m.*, min(m.rev) OVER (PARTITION BY c.n ORDER BY m.seq DESC) AS sent_rev
+        SELECT c.n << 36 | m.seq AS key, m.*, min(m.rev) OVER (PARTITION BY c.n ORDER BY m.seq DESC) AS sent_rev
         FROM messages_before m JOIN conversations c ON c.id = m.conversation_id
     )
-    ORDER BY n;
+    ORDER BY key;
 CREATE UNIQUE INDEX messages_changed ON messages (conversation, changed_rev) WHERE changed_rev IS NOT NULL;
 CREATE UNIQUE INDEX messages_by_client_id ON messages (conversation, author_id, client_msg_id);
 

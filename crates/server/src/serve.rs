@@ -157,10 +157,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     goodbye.await;
     // By now the thread that accepts has heard of the pause: it would take a shut listener for an error, and say so.
     refuse(&listening);
-    if tokio::time::timeout(SHUTDOWN, tasks.wait()).await.is_err() {
+    let finished = async {
+        // Connections first: the last that a client has said is a task, too.
+        sockets.all_over().await;
+        tasks.wait().await;
+    };
+    if tokio::time::timeout(SHUTDOWN, finished).await.is_err() {
         tracing::warn!("work was still in flight at the end; clients will find it unanswered");
     }
-    let _ = tokio::time::timeout(SHUTDOWN, sockets.all_over()).await;
     handle.stop(true).await;
     services.abort();
     tracing::info!("stopped");

@@ -101,8 +101,8 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// Serves on `listener`, with a worker thread for each core. Stopping it gracefully gives connections
-    /// `shutdown_timeout` to end.
+    /// Serves on `listener`, with a worker thread for each core. Stopping it gracefully gives requests
+    /// `shutdown_timeout` to end; of the sockets [`Hub::all_over`] knows.
     pub fn on(self, listener: TcpListener, shutdown_timeout: Duration) -> io::Result<Server> {
         let service = move || {
             // On the worker's own thread.

@@ -84,7 +84,7 @@ mod tests {
         let ports = TestNode::start(MockStore::new()).ports(store);
         let app = Data::new(App::new(Ports { rate_limits: true, ..ports }));
         let (node, draining) = (node(trusted), watch::channel(false).1);
-        let serve = Serve { app, admin: None, node, hub: Hub::default(), draining };
+        let serve = Serve { app, admin: None, node, hub: Hub::new(1), draining };
         // Whatever the guesser writes before it.
         let from = |n: usize, last: &str| {
             TestRequest::post()

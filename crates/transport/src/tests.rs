@@ -23,7 +23,7 @@ use crate::testing::{Answer, answers, node};
 fn empty() -> Serve {
     let app = Data::new(TestNode::start(MockStore::new()).app(MockStore::new()));
     let (node, draining) = (Data::new(node()), watch::channel(false).1);
-    Serve { app, admin: None, node, hub: Hub::default(), draining }
+    Serve { app, admin: None, node, hub: Hub::new(1), draining }
 }
 
 async fn answer(request: TestRequest) -> Answer {

@@ -31,11 +31,18 @@ const STEPS: &[Step] = steps! {
 /// Brings the schema up to date, in one transaction. Refuses a database that a newer program has written, or whose steps
 /// are not the ones that this program knows.
 pub(crate) fn run(conn: &mut Connection, now: Timestamp) -> Result<()> {
-    apply(conn, STEPS, now).map_err(|fail| {
+    migrate(conn, now).map_err(|fail| {
         let error = Error::from(fail);
         tracing::error!(?error, "the database cannot be used");
         error
     })
+}
+
+fn migrate(conn: &mut Connection, now: Timestamp) -> Tx<()> {
+    // A step may sort more than there is memory for, and leave a log as long as the database.
+    conn.execute_batch("PRAGMA temp_store = FILE")?;
+    apply(conn, STEPS, now)?;
+    Ok(conn.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA wal_checkpoint(TRUNCATE)")?)
 }
 
 fn apply(conn: &mut Connection, steps: &[Step], now: Timestamp) -> Tx<()> {

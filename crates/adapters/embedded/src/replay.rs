@@ -3,8 +3,6 @@
 //! Two streams make it up: messages that nothing has happened to since they were sent, which lie in this order anyway, and those that
 //! were changed, by their index. An index of all messages by rev would cost each that is sent.
 
-use std::iter;
-
 use parlance_application::ports::store::{ReplayPage, ReplayQuery};
 use parlance_domain::{Conversation, ConversationId, Message};
 use rusqlite::{Connection, Row};
@@ -42,10 +40,10 @@ pub(crate) fn weight(
     most: usize,
 ) -> Tx<usize> {
     let Some(seen) = see(conn, None, id)? else { return Ok(0) };
+    // The changed first: the other half passes over them, and is to pass over no more than `most` of them.
     let mut statement = conn.prepare_cached(
-        "SELECT client_msg_id, text, octet_length(reactions) FROM messages \
-         WHERE n BETWEEN ?1 AND ?2 AND changed_rev IS NULL UNION ALL \
-         SELECT client_msg_id, text, octet_length(reactions) FROM messages WHERE conversation = ?3 AND changed_rev > ?4",
+        "SELECT client_msg_id, text, octet_length(reactions) FROM messages WHERE conversation = ?3 AND changed_rev > ?4 UNION ALL \
+         SELECT client_msg_id, text, octet_length(reactions) FROM messages WHERE n BETWEEN ?1 AND ?2 AND changed_rev IS NULL",
     )?;
     let [first, last] = sent_after(conn, &seen, from_rev)?;
     let mut rows = statement.query([first, last, seen.shelf.0, int(from_rev)])?;
@@ -65,33 +63,42 @@ pub(crate) fn weight(
 /// Messages that changed after a rev, as many as the limits allow, and whether these are all.
 fn changed(conn: &Connection, seen: &Seen, query: ReplayQuery) -> Tx<(Vec<Message>, bool)> {
     let read = |row: &Row<'_>| message(row, &seen.conversation);
-    let mut as_sent = conn.prepare_cached(message_sql!(
-        "WHERE n BETWEEN ?1 AND ?2 AND changed_rev IS NULL ORDER BY n"
-    ))?;
-    let mut as_sent = as_sent.query_map(sent_after(conn, seen, query.from_rev)?, read)?.peekable();
+    // With the rev that each was sent with; without those that were changed, whose turn comes later.
+    let as_sent = |row: &Row<'_>| {
+        let (rev, sent_rev) = (num(row, 2)?, num(row, 12)?);
+        Ok((sent_rev, if rev == sent_rev { Some(read(row)?) } else { None }))
+    };
+    let mut sent = conn.prepare_cached(message_sql!("WHERE n BETWEEN ?1 AND ?2 ORDER BY n"))?;
+    let mut sent = sent.query_map(sent_after(conn, seen, query.from_rev)?, as_sent)?.peekable();
     let mut changed = conn.prepare_cached(message_sql!(
         "WHERE conversation = ?1 AND changed_rev > ?2 ORDER BY changed_rev"
     ))?;
     let mut changed = changed.query_map([seen.shelf.0, int(query.from_rev)], read)?.peekable();
-    let in_order = iter::from_fn(|| {
-        let sent_first = match (as_sent.peek(), changed.peek()) {
-            (Some(Ok(sent)), Some(Ok(changed))) => sent.rev < changed.rev,
+    let mut messages: Vec<Message> = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let sent_first = match (sent.peek(), changed.peek()) {
+            // Nothing that was sent later comes before it: so no page reads what the ones before it have read.
+            (Some(Ok((sent_rev, _))), Some(Ok(changed))) => *sent_rev < changed.rev,
             // What cannot be read is not passed over.
             (sent, changed) => changed.is_none() || matches!(sent, Some(Err(_))),
         };
-        if sent_first { as_sent.next() } else { changed.next() }
-    });
-    let mut messages: Vec<Message> = Vec::new();
-    let mut bytes = 0;
-    for message in in_order {
-        let message = message?;
+        let next = if sent_first {
+            sent.next().transpose()?.map(|(_, message)| message)
+        } else {
+            changed.next().transpose()?.map(Some)
+        };
+        let message = match next {
+            Some(Some(message)) => message,
+            Some(None) => continue,
+            None => return Ok((messages, true)),
+        };
         bytes += ReplayQuery::weight(&message);
         if !messages.is_empty() && (messages.len() >= query.limit || bytes > query.budget) {
             return Ok((messages, false));
         }
         messages.push(message);
     }
-    Ok((messages, true))
 }
 
 /// The keys, first and last, of the messages that were sent after a rev: a binary search, for their `sent_rev` never falls.

@@ -140,7 +140,7 @@ macro_rules! message_sql {
     ($tail:literal) => {
         concat!(
             "SELECT id, seq, rev, author_id, text, reactions, client_msg_id, created_at, edited_at, deleted_at, deleted_by, ",
-            "digest FROM messages ",
+            "digest, sent_rev FROM messages ",
             $tail
         )
     };

@@ -105,7 +105,7 @@ impl Scene {
             (!self.admins.is_empty()).then(|| Data::new(Admin::new(board, SITE.to_owned())));
         let node = Node { trust_forwarded_for: self.behind_proxy, ..testing::node() };
         let (node, draining) = (Data::new(node), watch::channel(false).1);
-        let serve = Serve { app, admin, node, hub: Hub::default(), draining };
+        let serve = Serve { app, admin, node, hub: Hub::new(1), draining };
         testing::answers(serve, requests).await
     }
 }

@@ -5,7 +5,10 @@ use std::{
     future::{Future as _, poll_fn},
     pin::pin,
     rc::Rc,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -23,7 +26,7 @@ use tokio::{
 
 use super::wire::{Accepted, Flusher, Outbound, append_text_frame, text_frame};
 
-/// Events that may wait for a worker; beyond it the live side waits.
+/// Events, and connections to be opened, that may wait for a worker; beyond it the live side waits, and they.
 const INBOX: usize = 1_024;
 /// Events or commits that a worker takes in before it has written each of its sockets.
 const TURN: usize = 256;
@@ -38,8 +41,9 @@ pub struct Hub(Arc<Shared>);
 
 struct Shared {
     workers: RwLock<Vec<mpsc::Sender<Command>>>,
-    /// So many of the workers have sockets.
+    /// So many of the workers have sockets, each in its turn.
     holders: usize,
+    turn: AtomicUsize,
     /// How many connections there are.
     open: watch::Sender<usize>,
 }
@@ -55,6 +59,8 @@ pub(crate) struct Worker {
     flusher: Rc<Flusher>,
     /// What has been taken in since each socket was written.
     taken: Rc<Cell<Taken>>,
+    /// Those that open now are late.
+    closing: Rc<Cell<Option<Close>>>,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -80,11 +86,11 @@ enum Control {
     /// Says when all that came before is in the sockets' queues.
     Flush(oneshot::Sender<()>),
     /// Has the connection live on this worker's thread.
-    Open(Box<Accepted>, Counted),
+    Open(Box<Accepted>),
 }
 
 /// A connection for as long as it is open.
-struct Counted(Hub);
+pub(super) struct Counted(Hub);
 
 /// One or several frames.
 #[derive(Clone)]
@@ -101,18 +107,15 @@ struct Run {
     len: usize,
 }
 
-/// With sockets on one of the worker threads.
-impl Default for Hub {
-    fn default() -> Self {
-        Self::new(1)
-    }
-}
-
 impl Hub {
     /// With sockets on so many of the worker threads, one at least.
     pub fn new(holders: usize) -> Self {
-        let (holders, open) = (holders.max(1), watch::Sender::new(0));
-        Self(Arc::new(Shared { workers: RwLock::default(), holders, open }))
+        Self(Arc::new(Shared {
+            workers: RwLock::default(),
+            holders: holders.max(1),
+            turn: AtomicUsize::new(0),
+            open: watch::Sender::new(0),
+        }))
     }
 
     /// Adds the calling worker thread.
@@ -129,6 +132,7 @@ impl Hub {
             inbox: sender,
             flusher: Rc::default(),
             taken: Rc::default(),
+            closing: Rc::default(),
         };
         let local = worker.clone();
         actix_web::rt::spawn(async move {
@@ -137,7 +141,7 @@ impl Hub {
         worker
     }
 
-    /// Ends every socket, those too on which nobody has said hello yet.
+    /// Ends every socket, those too on which nobody has said hello yet, and those that are still to open.
     pub async fn close_all(&self, close: Close) {
         for worker in self.holders() {
             let _ = worker.send(Command::Control(Control::CloseAll(close))).await;
@@ -224,19 +228,28 @@ impl Hub {
 }
 
 impl Worker {
+    /// Counts a connection that may become a socket.
+    pub(super) fn counted(&self) -> Counted {
+        self.hub.0.open.send_modify(|open| *open += 1);
+        Counted(self.hub.clone())
+    }
+
     /// Gives a connection to one of those who have sockets.
     pub(super) async fn open(&self, accepted: Accepted) {
         let holders = self.hub.holders();
-        let Some(holder) = holders.get(self.index as usize % holders.len().max(1)) else { return };
-        let open = Control::Open(Box::new(accepted), Counted::new(&self.hub));
+        let turn = self.hub.0.turn.fetch_add(1, Ordering::Relaxed);
+        let Some(holder) = holders.get(turn % holders.len().max(1)) else { return };
         // A worker that is gone takes it along.
-        let _ = holder.send(Command::Control(open)).await;
+        let _ = holder.send(Command::Control(Control::Open(Box::new(accepted)))).await;
     }
 
     /// Adds a socket, for as long as the guard lives.
     pub(super) fn insert(&self, outbound: Outbound) -> Socket {
         let number = self.next.get();
         self.next.set(number.wrapping_add(1));
+        if let Some(close) = self.closing.get() {
+            outbound.close(close);
+        }
         self.sockets.borrow_mut().insert(number, outbound);
         metrics::gauge!("parlance_sockets").increment(1);
         Socket { id: ConnectionId { worker: self.index, number }, worker: self.clone() }
@@ -329,27 +342,20 @@ impl Worker {
             Control::Flush(done) => {
                 let _ = done.send(());
             }
-            Control::CloseAll(close) => sockets.values().for_each(|outbound| outbound.close(close)),
+            Control::CloseAll(close) => {
+                self.closing.set(Some(close));
+                sockets.values().for_each(|outbound| outbound.close(close));
+            }
             Control::Close { connection, close } => {
                 if let Some(outbound) = sockets.get(&connection.number) {
                     outbound.close(close);
                 }
             }
-            Control::Open(accepted, counted) => {
+            Control::Open(accepted) => {
                 let worker = self.clone();
-                actix_web::rt::spawn(async move {
-                    accepted.live(&worker).await;
-                    drop(counted);
-                });
+                actix_web::rt::spawn(async move { accepted.live(&worker).await });
             }
         }
-    }
-}
-
-impl Counted {
-    fn new(hub: &Hub) -> Self {
-        hub.0.open.send_modify(|open| *open += 1);
-        Self(hub.clone())
     }
 }
 
@@ -413,7 +419,7 @@ mod tests {
 
     /// Delivers more than anybody has room for, and watches the queues.
     async fn all_have_room(together: bool) {
-        let hub = Hub::default();
+        let hub = Hub::new(1);
         let worker = hub.add_worker();
         let sockets = sockets(&worker, 300).await;
         let to: Arc<[_]> = sockets.iter().map(|(socket, ..)| socket.id).collect();
@@ -452,7 +458,7 @@ mod tests {
 
     #[actix_web::test]
     async fn a_worker_that_is_gone_is_followed_by_the_next() {
-        let hub = Hub::default();
+        let hub = Hub::new(1);
         let gone = mpsc::channel(1).0;
         hub.0.workers.write().expect("not poisoned").push(gone);
         let worker = hub.add_worker();
@@ -467,7 +473,7 @@ mod tests {
     /// Who has just been answered may send the next message while others are still told of the last.
     #[actix_web::test]
     async fn an_answer_does_not_wait_until_all_are_told() {
-        let hub = Hub::default();
+        let hub = Hub::new(1);
         let worker = hub.add_worker();
         let sockets = sockets(&worker, 300).await;
         let to: Arc<[_]> = sockets.iter().map(|(socket, ..)| socket.id).collect();

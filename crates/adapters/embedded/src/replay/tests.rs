@@ -77,17 +77,28 @@ impl Client {
         )
         .expect("inserts");
         for (&seq, &rev) in &client.revs {
+            let [edited_at, deleted_at] = ended(seq);
+            let (text, reactions) = match (edited_at, deleted_at) {
+                (_, Some(_)) => ("", None),
+                (Some(_), _) => ("edited", Some(format!(r#"[["z",1,["{}"]]]"#, ADA.0))),
+                _ => (FIRST, Some(format!(r#"[["z",1,["{}"]]]"#, ADA.0))),
+            };
             conn.execute(
-                "INSERT INTO messages (id, conversation_id, seq, rev, author_id, client_msg_id, digest, text, created_at) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'edited', 1)",
-                params![message_id(id, seq).0, id.0, int(seq), int(rev), ADA.0, seq.to_string(), append::digest(FIRST)],
+                "INSERT INTO messages (id, conversation_id, seq, rev, author_id, client_msg_id, digest, text, reactions, created_at, \
+                 edited_at, deleted_at, deleted_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?3, ?10, ?11, ?12)",
+                params![
+                    message_id(id, seq).0, id.0, int(seq), int(rev), ADA.0, seq.to_string(), append::digest(FIRST), text, reactions,
+                    edited_at, deleted_at, deleted_at.map(|_| ADA.0)
+                ],
             )
             .expect("inserts");
-            conn.execute(
-                "INSERT INTO reactions (message_id, emoji, user_id) VALUES (?1, 'z', ?2)",
-                params![message_id(id, seq).0, ADA.0],
-            )
-            .expect("inserts");
+            if reactions.is_some() {
+                conn.execute(
+                    "INSERT INTO reactions (message_id, emoji, user_id) VALUES (?1, 'z', ?2)",
+                    params![message_id(id, seq).0, ADA.0],
+                )
+                .expect("inserts");
+            }
         }
         client
     }
@@ -122,6 +133,8 @@ impl Client {
 
     /// Asks from each rev, a few messages at a time.
     fn check(&self, conn: &Connection, id: ConversationId) {
+        let weight = |from| weight(conn, id, from, usize::MAX).expect("reads");
+        assert_eq!(weight(self.head), 0);
         for from in 0..=self.head {
             let mut expected: Vec<_> = self.revs.iter().map(|(seq, rev)| (*rev, *seq)).collect();
             expected.retain(|(rev, _)| *rev > from);
@@ -138,10 +151,37 @@ impl Client {
                 }
             }
             assert_eq!((&told, at), (&expected, self.head), "from {from}");
-            let weight = weight(conn, id, from, usize::MAX).expect("reads");
-            assert_eq!(weight == 0, expected.is_empty(), "from {from}");
+            let begins = expected.first().is_some_and(|(rev, _)| *rev == from + 1);
+            assert_eq!(weight(from) > weight(from + 1), begins, "from {from}");
         }
     }
+}
+
+/// When an older message was edited, or deleted.
+fn ended(seq: u64) -> [Option<i64>; 2] {
+    [(seq % 3 == 1).then_some(1_000 + int(seq)), (seq % 3 == 2).then_some(2_000 + int(seq))]
+}
+
+/// Whether a migrated message is what it was.
+fn is_as_it_was(message: &Message) -> bool {
+    let [edited_at, deleted_at] = ended(message.seq);
+    let millis = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
+    let text = if deleted_at.is_some() {
+        ""
+    } else if edited_at.is_some() {
+        "edited"
+    } else {
+        FIRST
+    };
+    let reactions = usize::from(deleted_at.is_none());
+    let who: Vec<_> = message.reactions.iter().flat_map(|reaction| &reaction.user_ids).collect();
+    (&*message.text, millis(message.edited_at), millis(message.deleted_at))
+        == (text, edited_at, deleted_at)
+        && message.deleted_by == deleted_at.map(|_| ADA)
+        && who == vec![&ADA; reactions]
+        && (message.author_id, message.created_at.as_millis()) == (Some(ADA), int(message.seq))
+        && (message.id, &message.client_msg_id)
+            == (message_id(message.conversation_id, message.seq), &message.seq.to_string())
 }
 
 fn message_id(id: ConversationId, seq: u64) -> MessageId {
@@ -189,6 +229,9 @@ proptest! {
         prop_assert_eq!(reactions(&conn), had);
         for (id, here, client) in &mut clients {
             client.check(&conn, *id);
+            let seen = see(&conn, None, *id).expect("reads").expect("is there");
+            let whole = page(&conn, seen, ReplayQuery::after(0)).expect("reads");
+            prop_assert!(whole.messages.iter().all(is_as_it_was), "{:?}", whole.messages);
             if !client.revs.is_empty() {
                 // What was sent before is known, by the text that it had then.
                 prop_assert_eq!(run(&conn, *id, send(*id, 1, FIRST)).expect("known").change, None);

@@ -76,6 +76,27 @@ async fn sends_are_dense_and_idempotent_and_refusals_leave_no_trace() {
 }
 
 #[tokio::test]
+async fn what_was_first_sent_is_known_however_often_it_changed() {
+    let world = world().await;
+    for (n, client) in [(11, "a"), (12, "b")] {
+        message(world.one(send(ADA, n, client, "one")).await);
+    }
+    for words in ["two", "three"] {
+        message(
+            world.one(write(ADA, Change::Edit { message_id: id(11), text: text(words) })).await,
+        );
+    }
+    message(world.one(write(ADA, Change::Delete { message_id: id(12) })).await);
+    for client in ["a", "b"] {
+        for (words, same) in [("one", true), ("two", false), ("three", false)] {
+            let again = world.one(send(ADA, 13, client, words)).await;
+            assert_eq!(again.is_ok(), same, "{client} {words}");
+            assert!(same || conflict(again));
+        }
+    }
+}
+
+#[tokio::test]
 async fn replay_is_the_current_state_in_rev_order() {
     let world = world().await;
     for n in 11..=14 {

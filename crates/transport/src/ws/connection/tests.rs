@@ -81,7 +81,7 @@ impl Scene {
         let node = TestNode::start(store.clone());
         let slow = Arc::new(Slow(Semaphore::new(0)));
         let app = Data::new(node.app(store.behind(slow.clone())));
-        let worker = Hub::default().add_worker();
+        let worker = Hub::new(1).add_worker();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let theirs = TcpStream::connect(listener.local_addr().expect("an address")).await;
         let (ours, _) = listener.accept().await.expect("a connection");

@@ -20,7 +20,7 @@ use futures::future::{Either, LocalBoxFuture, poll_fn, select};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::{Life, Takeable, inbound::Inbound, outbound::Outbound};
-use crate::ws::Worker;
+use crate::ws::{Counted, Worker};
 
 /// How long a peer has to take what is left for it at the end.
 const LINGER: Duration = Duration::from_secs(5);
@@ -38,6 +38,8 @@ pub(in crate::ws) struct Accepted {
     /// What had come with the handshake.
     early: BytesMut,
     life: Life,
+    /// Until it is over.
+    counted: Counted,
 }
 
 impl<A> Takeover<A> {
@@ -95,6 +97,7 @@ where
             request.extensions_mut().insert(Takeable);
         }
         let (answered, worker) = (self.app.call(request), self.worker.clone());
+        let counted = worker.counted();
         Box::pin(async move {
             let response = match answered.await {
                 Ok(response) => response.into_parts().1.map_into_boxed_body(),
@@ -109,7 +112,7 @@ where
             match life {
                 Some(life) => {
                     let (socket, early) = (socket.into_std()?, parts.read_buf);
-                    worker.open(Accepted { socket, early, life }).await;
+                    worker.open(Accepted { socket, early, life, counted }).await;
                 }
                 None => drop(socket.shutdown().await),
             }
@@ -121,7 +124,7 @@ where
 impl Accepted {
     /// Lives as long as the connection, on this worker's thread.
     pub(in crate::ws) async fn live(self, worker: &Worker) {
-        let Self { socket, early, life: Life(life) } = self;
+        let Self { socket, early, life: Life(life), counted: _counted } = self;
         let (reading, writing) = match TcpStream::from_std(socket) {
             Ok(socket) => socket.into_split(),
             Err(error) => return tracing::error!(%error, "a socket could not be moved"),
@@ -162,38 +165,67 @@ async fn encode(
 
 #[cfg(test)]
 mod tests {
-    use futures::{FutureExt as _, StreamExt as _};
+    use futures::FutureExt as _;
+    use parlance_application::ports::Close;
     use tokio::{io::AsyncReadExt, net::TcpListener, sync::oneshot};
 
     use super::*;
     use crate::ws::Hub;
 
-    #[actix_web::test]
-    async fn a_connection_lives_with_a_worker_that_has_sockets() {
-        let hub = Hub::default();
-        let (holder, other) = (hub.add_worker(), hub.add_worker());
+    /// A connection that says on which worker it lives, until it is told to end, or closed; and its other side.
+    async fn connection(
+        from: &Worker,
+        end: oneshot::Receiver<()>,
+    ) -> (Accepted, oneshot::Receiver<u32>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let theirs = TcpStream::connect(listener.local_addr().expect("an address"));
         let (theirs, ours) = tokio::join!(theirs, listener.accept());
-        let mut theirs = theirs.expect("connects");
+        let socket = ours.expect("accepts").0.into_std().expect("a socket");
         let (at, lives_at) = oneshot::channel();
-        let (end, ended) = oneshot::channel::<()>();
-        let life = Life(Box::new(move |worker, mut inbound, outbound| {
+        let life = Life(Box::new(move |worker: &Worker, _, outbound: Outbound| {
             let socket = worker.insert(outbound.clone());
             let _ = at.send(socket.id.worker);
             Box::pin(async move {
-                let _ = ended.await;
-                outbound.finish();
-                drop((inbound.next().await, socket));
+                select(pin!(end), pin!(outbound.ended())).await;
+                drop(socket);
             })
         }));
-        let socket = ours.expect("accepts").0.into_std().expect("a socket");
-        other.open(Accepted { socket, early: BytesMut::new(), life }).await;
-        assert_eq!(lives_at.await, Ok(0));
-        assert!(hub.all_over().now_or_never().is_none(), "it is open");
-        drop((end, holder));
-        theirs.shutdown().await.expect("shut");
+        let accepted = Accepted { socket, early: BytesMut::new(), life, counted: from.counted() };
+        (accepted, lives_at, theirs.expect("connects"))
+    }
+
+    #[actix_web::test]
+    async fn connections_live_with_the_workers_that_have_sockets_in_turn() {
+        let hub = Hub::new(2);
+        let workers = [(); 4].map(|()| hub.add_worker());
+        let mut open = Vec::new();
+        for (worker, expected) in workers.iter().zip([0, 1, 0, 1]) {
+            let (end, ended) = oneshot::channel();
+            let (accepted, lives_at, theirs) = connection(worker, ended).await;
+            worker.open(accepted).await;
+            assert_eq!(lives_at.await, Ok(expected));
+            open.push((end, theirs));
+        }
+        assert!(hub.all_over().now_or_never().is_none(), "they are open");
+        for (end, mut theirs) in open {
+            drop(end);
+            assert_eq!(theirs.read(&mut [0]).await.expect("the end"), 0);
+        }
         hub.all_over().await;
-        assert_eq!(theirs.read(&mut [0]).await.expect("the end"), 0);
+    }
+
+    /// Nobody who is on the way when all are closed is forgotten.
+    #[actix_web::test]
+    async fn who_opens_when_all_are_closed_is_closed() {
+        let hub = Hub::new(1);
+        let worker = hub.add_worker();
+        let (_end, ended) = oneshot::channel();
+        let (accepted, _, mut theirs) = connection(&worker, ended).await;
+        worker.open(accepted).await;
+        hub.close_all(Close::Draining).await;
+        hub.all_over().await;
+        let mut told = Vec::new();
+        theirs.read_to_end(&mut told).await.expect("reads");
+        assert_eq!(told.get(2..4), Some(&4_000_u16.to_be_bytes()[..]), "{told:?}");
     }
 }
