@@ -106,7 +106,7 @@ impl Serve {
     pub fn on(self, listener: TcpListener, shutdown_timeout: Duration) -> io::Result<Server> {
         let service = move || {
             // On the worker's own thread.
-            let worker = self.hub.add_worker();
+            self.hub.add_worker();
             let serve = self.clone();
             let app = move || {
                 let app = App::new().configure(mount(serve.clone()));
@@ -122,7 +122,7 @@ impl Serve {
                 .client_request_timeout(REQUEST_TIMEOUT)
                 .client_disconnect_timeout(DISCONNECT_TIMEOUT)
                 .tcp_nodelay(true)
-                .upgrade(Takeover::new(app(), worker))
+                .upgrade(Takeover::new(app(), self.hub.clone()))
                 .finish(app().map_err(|error: actix_web::Error| error.error_response()))
                 .tcp()
         };

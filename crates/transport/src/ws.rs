@@ -7,8 +7,7 @@ mod protocol;
 mod upgrade;
 mod wire;
 
-use hub::Counted;
 pub use hub::Hub;
-pub(crate) use hub::Worker;
+use hub::{Counted, Worker};
 pub(crate) use upgrade::{__path_upgrade, upgrade};
 pub(crate) use wire::Takeover;

@@ -1,37 +1,27 @@
 //! Holds this node's sockets and nothing else: one table for each worker thread that has any, fed by one message for each event.
 
-use std::{
-    cell::{Cell, RefCell},
-    future::{Future as _, poll_fn},
-    pin::pin,
-    rc::Rc,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
+mod worker;
+
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use parlance_application::{
-    live::{Frame, HIGH_WATER},
+    live::Frame,
     ports::{Close, ConnectionId, Delivery, Fanout, Urgency},
 };
-use rustc_hash::FxHashMap as HashMap;
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::yield_now,
-};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::wire::{Accepted, Flusher, Outbound, append_text_frame, text_frame};
+use self::worker::TURN_BYTES;
+use super::wire::{Accepted, append_text_frame, text_frame};
+
+pub(super) use self::worker::{Socket, Worker};
 
 /// Events, and connections to be opened, that may wait for a worker; beyond it the live side waits, and they.
 const INBOX: usize = 1_024;
-/// Events or commits that a worker takes in before it has written each of its sockets.
-const TURN: usize = 256;
-/// And bytes for one of them: nobody who reads is to get behind by what is taken in.
-const TURN_BYTES: usize = HIGH_WATER / 2;
 /// Neighbouring frames for the same sockets are put into pieces of up to so many bytes.
 const PIECE: usize = 64 * 1024;
 
@@ -41,32 +31,11 @@ pub struct Hub(Arc<Shared>);
 
 struct Shared {
     workers: RwLock<Vec<mpsc::Sender<Command>>>,
-    /// So many of the workers have sockets, each in its turn.
+    /// So many of the workers have sockets, and get new ones in turn.
     holders: usize,
     turn: AtomicUsize,
     /// How many connections there are.
     open: watch::Sender<usize>,
-}
-
-/// The sockets of one worker thread.
-#[derive(Clone)]
-pub(crate) struct Worker {
-    hub: Hub,
-    index: u32,
-    next: Rc<Cell<u32>>,
-    sockets: Rc<RefCell<HashMap<u32, Outbound>>>,
-    inbox: mpsc::Sender<Command>,
-    flusher: Rc<Flusher>,
-    /// What has been taken in since each socket was written.
-    taken: Rc<Cell<Taken>>,
-    /// Those that open now are late.
-    closing: Rc<Cell<Option<Close>>>,
-}
-
-#[derive(Default, Clone, Copy)]
-struct Taken {
-    commands: usize,
-    bytes: usize,
 }
 
 enum Command {
@@ -99,14 +68,6 @@ struct Piece {
     bytes: Bytes,
 }
 
-/// Neighbouring pieces for the same sockets.
-struct Run {
-    to: Arc<[ConnectionId]>,
-    urgency: Urgency,
-    pieces: Vec<Bytes>,
-    len: usize,
-}
-
 impl Hub {
     /// With sockets on so many of the worker threads, one at least.
     pub fn new(holders: usize) -> Self {
@@ -120,25 +81,11 @@ impl Hub {
 
     /// Adds the calling worker thread.
     pub(crate) fn add_worker(&self) -> Worker {
-        let (sender, mut commands) = mpsc::channel(INBOX);
+        let (sender, commands) = mpsc::channel(INBOX);
         let mut workers = self.0.workers.write().unwrap_or_else(PoisonError::into_inner);
         let index = u32::try_from(workers.len()).unwrap_or(u32::MAX);
         workers.push(sender.clone());
-        let worker = Worker {
-            hub: self.clone(),
-            index,
-            next: Rc::default(),
-            sockets: Rc::default(),
-            inbox: sender,
-            flusher: Rc::default(),
-            taken: Rc::default(),
-            closing: Rc::default(),
-        };
-        let local = worker.clone();
-        actix_web::rt::spawn(async move {
-            poll_fn(|cx| local.poll_turn(&mut commands, cx)).await;
-        });
-        worker
+        Worker::start(index, sender, commands)
     }
 
     /// Ends every socket, those too on which nobody has said hello yet, and those that are still to open.
@@ -152,6 +99,21 @@ impl Hub {
     pub async fn all_over(&self) {
         // The sender is here.
         let _ = self.0.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+
+    /// Counts a connection that may become a socket.
+    pub(super) fn counted(&self) -> Counted {
+        self.0.open.send_modify(|open| *open += 1);
+        Counted(self.clone())
+    }
+
+    /// Gives a connection to one of those who have sockets.
+    pub(super) async fn open(&self, accepted: Accepted) {
+        let holders = self.holders();
+        let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
+        let Some(holder) = holders.get(turn % holders.len().max(1)) else { return };
+        // A worker that is gone takes it along.
+        let _ = holder.send(Command::Control(Control::Open(Box::new(accepted)))).await;
     }
 
     /// Those who have sockets: the first that live.
@@ -227,138 +189,6 @@ impl Hub {
     }
 }
 
-impl Worker {
-    /// Counts a connection that may become a socket.
-    pub(super) fn counted(&self) -> Counted {
-        self.hub.0.open.send_modify(|open| *open += 1);
-        Counted(self.hub.clone())
-    }
-
-    /// Gives a connection to one of those who have sockets.
-    pub(super) async fn open(&self, accepted: Accepted) {
-        let holders = self.hub.holders();
-        let turn = self.hub.0.turn.fetch_add(1, Ordering::Relaxed);
-        let Some(holder) = holders.get(turn % holders.len().max(1)) else { return };
-        // A worker that is gone takes it along.
-        let _ = holder.send(Command::Control(Control::Open(Box::new(accepted)))).await;
-    }
-
-    /// Adds a socket, for as long as the guard lives.
-    pub(super) fn insert(&self, outbound: Outbound) -> Socket {
-        let number = self.next.get();
-        self.next.set(number.wrapping_add(1));
-        if let Some(close) = self.closing.get() {
-            outbound.close(close);
-        }
-        self.sockets.borrow_mut().insert(number, outbound);
-        metrics::gauge!("parlance_sockets").increment(1);
-        Socket { id: ConnectionId { worker: self.index, number }, worker: self.clone() }
-    }
-
-    /// Returns when all that was delivered before is in the sockets' queues.
-    pub(super) async fn flush(&self) {
-        let (done, flushed) = oneshot::channel();
-        let _ = self.inbox.send(Command::Control(Control::Flush(done))).await;
-        let _ = flushed.await;
-    }
-
-    /// What writes the sockets' queues out.
-    pub(crate) fn flusher(&self) -> Rc<Flusher> {
-        self.flusher.clone()
-    }
-
-    /// Takes in what has come, then writes a round. What comes meanwhile is taken in together before the next: who has not
-    /// been written yet gets it with what they wait for. But nobody gets more than has room.
-    fn poll_turn(&self, commands: &mut mpsc::Receiver<Command>, cx: &mut Context<'_>) -> Poll<()> {
-        let (mut run, mut taken) = (None::<Run>, self.taken.get());
-        let mut more = true;
-        self.flusher.begin();
-        while more && taken.commands < TURN && taken.bytes < TURN_BYTES {
-            taken.commands += 1;
-            match commands.poll_recv(cx) {
-                Poll::Ready(Some(Command::Deliver(piece, urgency))) => {
-                    taken.bytes += piece.weight();
-                    self.take_in(&mut run, piece, urgency);
-                }
-                Poll::Ready(Some(Command::Together(pieces))) => {
-                    for piece in &*pieces {
-                        taken.bytes += piece.weight();
-                        self.take_in(&mut run, piece.clone(), Urgency::Reliable);
-                    }
-                }
-                Poll::Ready(Some(Command::Control(control))) => {
-                    self.deliver(run.take());
-                    self.carry_out(control);
-                }
-                Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => more = false,
-            }
-        }
-        self.deliver(run);
-        let flushed = self.flusher.flush(cx);
-        self.taken.set(if flushed.each { Taken::default() } else { taken });
-        if more || !flushed.all {
-            // Goes on behind whatever the thread's sockets have to be read for.
-            let _ = pin!(yield_now()).poll(cx);
-        }
-        Poll::Pending
-    }
-
-    /// Adds to the run what goes the same way, or delivers the run and begins another.
-    fn take_in(&self, run: &mut Option<Run>, piece: Piece, urgency: Urgency) {
-        let Piece { to, bytes } = piece;
-        if let Some(run) = run.as_mut().filter(|run| run.takes(&to, &bytes, urgency)) {
-            run.len += bytes.len();
-            run.pieces.push(bytes);
-        } else {
-            let next = Run { to, urgency, len: bytes.len(), pieces: vec![bytes] };
-            self.deliver(run.replace(next));
-        }
-    }
-
-    fn deliver(&self, run: Option<Run>) {
-        let Some(Run { to, urgency, pieces, len }) = run else { return };
-        let piece = match <[Bytes; 1]>::try_from(pieces) {
-            Ok([only]) => only,
-            Err(pieces) => {
-                let mut piece = BytesMut::with_capacity(len);
-                for bytes in &pieces {
-                    piece.extend_from_slice(bytes);
-                }
-                piece.freeze()
-            }
-        };
-        let sockets = self.sockets.borrow();
-        for connection in to.iter().filter(|connection| connection.worker == self.index) {
-            if let Some(outbound) = sockets.get(&connection.number) {
-                outbound.tell(piece.clone(), urgency);
-            }
-        }
-    }
-
-    fn carry_out(&self, control: Control) {
-        let sockets = self.sockets.borrow();
-        match control {
-            Control::Flush(done) => {
-                let _ = done.send(());
-            }
-            Control::CloseAll(close) => {
-                self.closing.set(Some(close));
-                sockets.values().for_each(|outbound| outbound.close(close));
-            }
-            Control::Close { connection, close } => {
-                if let Some(outbound) = sockets.get(&connection.number) {
-                    outbound.close(close);
-                }
-            }
-            Control::Open(accepted) => {
-                let worker = self.clone();
-                actix_web::rt::spawn(async move { accepted.live(&worker).await });
-            }
-        }
-    }
-}
-
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.0.open.send_modify(|open| *open -= 1);
@@ -369,129 +199,5 @@ impl Piece {
     /// In a turn's bytes. What goes to one socket is mostly a page for which it has room, and is not to hold the others up.
     fn weight(&self) -> usize {
         if self.to.len() > 1 { self.bytes.len() } else { 0 }
-    }
-}
-
-impl Run {
-    /// Whether the next piece goes the same way, and has room in the piece. A feed's list of listeners is the same until one
-    /// comes or goes.
-    fn takes(&self, to: &Arc<[ConnectionId]>, bytes: &Bytes, urgency: Urgency) -> bool {
-        let same = Arc::ptr_eq(&self.to, to) && self.urgency == urgency;
-        same && self.len + bytes.len() <= PIECE
-    }
-}
-
-/// A socket's place in the hub.
-pub(super) struct Socket {
-    pub(super) id: ConnectionId,
-    pub(super) worker: Worker,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        self.worker.sockets.borrow_mut().remove(&self.id.number);
-        metrics::gauge!("parlance_sockets").decrement(1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net;
-
-    use tokio::net::{TcpListener, TcpStream};
-
-    use super::*;
-
-    /// Sockets of the worker, and their other sides.
-    async fn sockets(worker: &Worker, count: usize) -> Vec<(Socket, Outbound, net::TcpStream)> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-        let address = listener.local_addr().expect("bound");
-        let mut sockets = Vec::new();
-        for _ in 0..count {
-            let (theirs, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-            let writing = accepted.expect("accepts").0.into_split().1;
-            let outbound = Outbound::new(writing, worker.flusher());
-            let theirs = theirs.expect("connects").into_std().expect("a socket");
-            sockets.push((worker.insert(outbound.clone()), outbound, theirs));
-        }
-        sockets
-    }
-
-    /// Delivers more than anybody has room for, and watches the queues.
-    async fn all_have_room(together: bool) {
-        let hub = Hub::new(1);
-        let worker = hub.add_worker();
-        let sockets = sockets(&worker, 300).await;
-        let to: Arc<[_]> = sockets.iter().map(|(socket, ..)| socket.id).collect();
-        let frames = vec![Frame::from_encoded(Bytes::from(vec![b'x'; 4_000])); 100];
-        if together {
-            hub.deliver_all(vec![Delivery { to, frames }]).await;
-        } else {
-            for frame in frames {
-                hub.deliver(to.clone(), frame, Urgency::Reliable).await;
-            }
-        }
-        let (done, mut taken_in) = oneshot::channel();
-        let _ = worker.inbox.send(Command::Control(Control::Flush(done))).await;
-        let mut all = false;
-        while !all {
-            all = taken_in.try_recv().is_ok();
-            assert!(sockets.iter().all(|(_, outbound, _)| outbound.has_room()));
-            yield_now().await;
-        }
-    }
-
-    /// What was taken in for many rounds would have no room in anybody's queue.
-    #[actix_web::test]
-    async fn nobody_is_given_more_than_has_room_before_their_turn() {
-        all_have_room(false).await;
-    }
-
-    #[actix_web::test]
-    async fn nor_is_it_given_to_them_at_once_because_it_came_about_together() {
-        all_have_room(true).await;
-    }
-
-    fn has_heard(theirs: &net::TcpStream) -> bool {
-        theirs.peek(&mut [0]).is_ok()
-    }
-
-    #[actix_web::test]
-    async fn a_worker_that_is_gone_is_followed_by_the_next() {
-        let hub = Hub::new(1);
-        let gone = mpsc::channel(1).0;
-        hub.0.workers.write().expect("not poisoned").push(gone);
-        let worker = hub.add_worker();
-        let sockets = sockets(&worker, 2).await;
-        let to: Arc<[_]> = sockets.iter().map(|(socket, ..)| socket.id).collect();
-        hub.deliver(to, Frame::from_encoded(Bytes::from_static(b"{}")), Urgency::Reliable).await;
-        while !sockets.iter().all(|(.., theirs)| has_heard(theirs)) {
-            yield_now().await;
-        }
-    }
-
-    /// Who has just been answered may send the next message while others are still told of the last.
-    #[actix_web::test]
-    async fn an_answer_does_not_wait_until_all_are_told() {
-        let hub = Hub::new(1);
-        let worker = hub.add_worker();
-        let sockets = sockets(&worker, 300).await;
-        let to: Arc<[_]> = sockets.iter().map(|(socket, ..)| socket.id).collect();
-        let told = || sockets.iter().filter(|(.., theirs)| has_heard(theirs)).count();
-        let frame = Frame::from_encoded(Bytes::from_static(b"{}"));
-        hub.deliver(to, frame, Urgency::Reliable).await;
-        while told() == 0 {
-            yield_now().await;
-        }
-        assert!(told() <= 64, "the worker looks up after a part of them");
-        let (_, last, theirs) = sockets.last().expect("a socket");
-        last.answer(text_frame(b"{}"));
-        while !has_heard(theirs) {
-            yield_now().await;
-        }
-        assert!(told() < 299, "it is answered before the others are told");
-        while told() < 300 {
-            yield_now().await;
-        }
     }
 }

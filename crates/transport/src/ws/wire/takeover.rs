@@ -20,16 +20,16 @@ use futures::future::{Either, LocalBoxFuture, poll_fn, select};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::{Life, Takeable, inbound::Inbound, outbound::Outbound};
-use crate::ws::{Counted, Worker};
+use crate::ws::{Counted, Hub, Worker};
 
 /// How long a peer has to take what is left for it at the end.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Takes connections over from the HTTP server. The request goes to the application like any other; where it answers
-/// `101`, the connection lives on by what the handler has left with the response, on the thread that a worker finds for it.
+/// `101`, the connection lives on by what the handler has left with the response, on the thread that the hub finds for it.
 pub(crate) struct Takeover<A> {
     app: A,
-    worker: Worker,
+    hub: Hub,
 }
 
 /// A connection whose handshake is answered.
@@ -43,8 +43,8 @@ pub(in crate::ws) struct Accepted {
 }
 
 impl<A> Takeover<A> {
-    pub(crate) fn new(app: A, worker: Worker) -> Self {
-        Self { app, worker }
+    pub(crate) fn new(app: A, hub: Hub) -> Self {
+        Self { app, hub }
     }
 }
 
@@ -71,8 +71,8 @@ where
     type Future = LocalBoxFuture<'static, Result<Self::Service, A::InitError>>;
 
     fn new_service(&self, (): ()) -> Self::Future {
-        let (app, worker) = (self.app.new_service(()), self.worker.clone());
-        Box::pin(async move { Ok(Takeover { app: app.await?, worker }) })
+        let (app, hub) = (self.app.new_service(()), self.hub.clone());
+        Box::pin(async move { Ok(Takeover { app: app.await?, hub }) })
     }
 }
 
@@ -96,8 +96,8 @@ where
         if request.method() == Method::GET {
             request.extensions_mut().insert(Takeable);
         }
-        let (answered, worker) = (self.app.call(request), self.worker.clone());
-        let counted = worker.counted();
+        let (answered, hub) = (self.app.call(request), self.hub.clone());
+        let counted = hub.counted();
         Box::pin(async move {
             let response = match answered.await {
                 Ok(response) => response.into_parts().1.map_into_boxed_body(),
@@ -112,7 +112,7 @@ where
             match life {
                 Some(life) => {
                     let (socket, early) = (socket.into_std()?, parts.read_buf);
-                    worker.open(Accepted { socket, early, life, counted }).await;
+                    hub.open(Accepted { socket, early, life, counted }).await;
                 }
                 None => drop(socket.shutdown().await),
             }
@@ -170,11 +170,10 @@ mod tests {
     use tokio::{io::AsyncReadExt, net::TcpListener, sync::oneshot};
 
     use super::*;
-    use crate::ws::Hub;
 
     /// A connection that says on which worker it lives, until it is told to end, or closed; and its other side.
     async fn connection(
-        from: &Worker,
+        hub: &Hub,
         end: oneshot::Receiver<()>,
     ) -> (Accepted, oneshot::Receiver<u32>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -190,19 +189,19 @@ mod tests {
                 drop(socket);
             })
         }));
-        let accepted = Accepted { socket, early: BytesMut::new(), life, counted: from.counted() };
+        let accepted = Accepted { socket, early: BytesMut::new(), life, counted: hub.counted() };
         (accepted, lives_at, theirs.expect("connects"))
     }
 
     #[actix_web::test]
     async fn connections_live_with_the_workers_that_have_sockets_in_turn() {
         let hub = Hub::new(2);
-        let workers = [(); 4].map(|()| hub.add_worker());
+        let _workers = [(); 4].map(|()| hub.add_worker());
         let mut open = Vec::new();
-        for (worker, expected) in workers.iter().zip([0, 1, 0, 1]) {
+        for expected in [0, 1, 0, 1] {
             let (end, ended) = oneshot::channel();
-            let (accepted, lives_at, theirs) = connection(worker, ended).await;
-            worker.open(accepted).await;
+            let (accepted, lives_at, theirs) = connection(&hub, ended).await;
+            hub.open(accepted).await;
             assert_eq!(lives_at.await, Ok(expected));
             open.push((end, theirs));
         }
@@ -218,10 +217,10 @@ mod tests {
     #[actix_web::test]
     async fn who_opens_when_all_are_closed_is_closed() {
         let hub = Hub::new(1);
-        let worker = hub.add_worker();
+        let _worker = hub.add_worker();
         let (_end, ended) = oneshot::channel();
-        let (accepted, _, mut theirs) = connection(&worker, ended).await;
-        worker.open(accepted).await;
+        let (accepted, _, mut theirs) = connection(&hub, ended).await;
+        hub.open(accepted).await;
         hub.close_all(Close::Draining).await;
         hub.all_over().await;
         let mut told = Vec::new();
