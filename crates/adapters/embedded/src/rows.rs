@@ -135,7 +135,7 @@ impl Shelf {
     }
 }
 
-/// `SELECT` of what [`message`] reads.
+/// `SELECT` of what [`message`] reads; columns 11 and 12, `digest` and `sent_rev`, are for those who ask how it was sent.
 macro_rules! message_sql {
     ($tail:literal) => {
         concat!(
