@@ -68,6 +68,10 @@ fn name(topic: &Topic) -> String {
 
 #[async_trait]
 impl Bus for SimBus {
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     async fn publish(&self, from: NodeId, event: Arc<Event>) -> Result<()> {
         // So that a node can die between its acknowledgement and its publication.
         self.chance.pause(2).await;

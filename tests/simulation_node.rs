@@ -21,7 +21,10 @@ use parlance_application::{
     ports::{Close, ConnectionId, Fanout, Urgency},
 };
 use parlance_domain::{ConversationId, Emoji, MessageId, MessageText, NodeId};
-use parlance_embedded::{EmbeddedStore, simulation::Weather};
+use parlance_embedded::{
+    EmbeddedStore,
+    simulation::{Weather, Work},
+};
 use parlance_testkit::{PlainHasher, PlainTokens, TestAmbient};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -36,6 +39,8 @@ use crate::{
 /// What the nodes of one run share.
 #[derive(Clone)]
 pub(crate) struct Ground {
+    /// The store is one node's own, which relies on that.
+    pub(crate) alone: bool,
     pub(crate) chance: Chance,
     pub(crate) climate: Climate,
     pub(crate) ambient: TestAmbient,
@@ -63,6 +68,7 @@ pub(crate) struct Node {
 pub(crate) struct StoreLink {
     chance: Chance,
     climate: Climate,
+    alone: bool,
     pub(crate) cut: AtomicBool,
 }
 
@@ -120,6 +126,7 @@ impl Node {
         let store_link = Arc::new(StoreLink {
             chance: ground.chance.clone(),
             climate: ground.climate,
+            alone: ground.alone,
             cut: AtomicBool::new(false),
         });
         let store = Arc::new(ground.store.behind(store_link.clone()));
@@ -130,7 +137,8 @@ impl Node {
             bus: Arc::new(ground.bus.clone()),
             fanout: Arc::new(sockets.clone()),
             store: store.clone(),
-            peers: Some(Peers { changes: store.clone(), conversations: store.clone() }),
+            peers: (!ground.alone)
+                .then(|| Peers { changes: store.clone(), conversations: store.clone() }),
             connections_per_user: None,
         };
         let live = Live::start(live, &services, &tasks);
@@ -142,8 +150,12 @@ impl Node {
             live,
             tasks: tasks.clone(),
             rate_limits: false,
-            // By lot, so that seeds play both.
-            lanes: if id.0.as_u128().is_multiple_of(2) { Lanes::Shared } else { Lanes::Apart },
+            // Where there is a choice it is made by lot, so that seeds play both.
+            lanes: if ground.alone || id.0.as_u128().is_multiple_of(2) {
+                Lanes::Shared
+            } else {
+                Lanes::Apart
+            },
         });
         let (draining, connections) = (AtomicBool::new(false), Tasks::default());
         let app = Arc::new(app);
@@ -182,9 +194,9 @@ impl Node {
     }
 
     /// The network between a node and its clients breaks, for some of them.
-    pub(crate) fn lose_connections(&self, chance: &Chance) {
+    pub(crate) fn lose_connections(&self, chance: &Chance, percent: u64) {
         for socket in self.sockets.all.lock().expect("no panic").values() {
-            if chance.percent(50) {
+            if chance.percent(percent) {
                 socket.cut();
             }
         }
@@ -331,12 +343,18 @@ fn reply(id: u64, outcome: Result<Value>) -> Frame {
 
 #[async_trait]
 impl Weather for StoreLink {
-    async fn before(&self) -> Result<()> {
-        self.chance.pause(self.climate.store_delay).await;
+    async fn before(&self, work: Work) -> Result<()> {
+        if !self.alone || work == Work::Read {
+            self.chance.pause(self.climate.store_delay).await;
+        }
         self.passes("before it began")
     }
 
-    async fn after(&self) -> Result<()> {
+    /// A node's own store takes writes in their order, and says what has become of each.
+    async fn after(&self, work: Work) -> Result<()> {
+        if self.alone && work == Work::Write {
+            return Ok(());
+        }
         self.chance.pause(self.climate.store_delay).await;
         self.passes("after it had committed")
     }
@@ -345,7 +363,12 @@ impl Weather for StoreLink {
 impl StoreLink {
     /// On which nothing is lost.
     pub(crate) fn good(chance: &Chance) -> Self {
-        Self { chance: chance.clone(), climate: Climate::GOOD, cut: AtomicBool::new(false) }
+        Self {
+            chance: chance.clone(),
+            climate: Climate::GOOD,
+            alone: false,
+            cut: AtomicBool::new(false),
+        }
     }
 
     fn passes(&self, when: &str) -> Result<()> {

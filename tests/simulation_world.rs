@@ -8,13 +8,16 @@ use std::{
     time::Duration,
 };
 
-use parlance_application::{Caller, Signup};
+use parlance_application::{Caller, NewMessage, Signup};
 use parlance_domain::{
     ChannelName, ConversationId, DisplayName, JoinCode, Topic, UserId, Workspace, WorkspaceName,
 };
 use parlance_embedded::EmbeddedStore;
 use parlance_testkit::{TestAmbient, email, password};
-use tokio::{runtime::Builder, time::sleep};
+use tokio::{
+    runtime::Builder,
+    time::{sleep, timeout},
+};
 
 use crate::{
     simulation_bus::SimBus,
@@ -24,6 +27,7 @@ use crate::{
     simulation_node::{Ground, Node, StoreLink},
 };
 
+/// But for every fourth run, whose node is alone with a store of its own.
 const NODES: usize = 3;
 const PEOPLE: usize = 5;
 /// For how long things go wrong.
@@ -51,6 +55,7 @@ struct World {
     people: Vec<Person>,
     workspace: Workspace,
     channels: Vec<ConversationId>,
+    dm: ConversationId,
     quiet: Arc<AtomicBool>,
 }
 
@@ -70,7 +75,9 @@ impl World {
         let chance = Chance::of(seed);
         let climate = chance.climate();
         let store = EmbeddedStore::in_memory(Arc::new(StoreLink::good(&chance))).expect("a store");
+        let alone = seed.is_multiple_of(4);
         let ground = Ground {
+            alone,
             chance: chance.clone(),
             climate,
             ambient: TestAmbient::seeded(seed ^ 0x5eed),
@@ -80,15 +87,18 @@ impl World {
             serials: Arc::default(),
         };
         ground.judge.note(format!("seed {seed}: {climate:?}"));
-        let (people, workspace, channels) = Self::people(&ground).await;
-        let nodes = (0..NODES).map(|_| Some(Node::start(&ground))).collect();
+        let (people, workspace, channels, dm) = Self::people(&ground).await;
+        let nodes =
+            (0..if alone { 1 } else { NODES }).map(|_| Some(Node::start(&ground))).collect();
         let cluster = Arc::new(Mutex::new(nodes));
-        Self { ground, cluster, people, workspace, channels, quiet: Arc::default() }
+        Self { ground, cluster, people, workspace, channels, dm, quiet: Arc::default() }
     }
 
     /// Five people, of whom the first is the admin, in `general`, a public, a private channel and a DM; on a node of its own
     /// that nothing happens to.
-    async fn people(ground: &Ground) -> (Vec<Person>, Workspace, Vec<ConversationId>) {
+    async fn people(
+        ground: &Ground,
+    ) -> (Vec<Person>, Workspace, Vec<ConversationId>, ConversationId) {
         let node = Node::start(&ground.in_good_weather());
         let app = &node.app;
         let mut people = Vec::new();
@@ -123,9 +133,9 @@ impl World {
             channels.push(id);
         }
         let peer = people[1].caller().id();
-        app.channels.open_dm(admin, workspace.id, peer).await.expect("is opened");
+        let dm = app.channels.open_dm(admin, workspace.id, peer).await.expect("is opened");
         node.crash(&ground.bus);
-        (people, workspace, channels)
+        (people, workspace, channels, dm.0.conversation.id)
     }
 
     async fn play(self) -> Outcome {
@@ -146,7 +156,7 @@ impl World {
                 tokio::spawn(client.run());
             }
         }
-        let storm = tokio::time::timeout(STORM, self.storm());
+        let storm = timeout(STORM, self.storm());
         let _ = storm.await;
         self.ground.judge.note("the storm is over");
         self.quiet.store(true, Ordering::Relaxed);
@@ -156,8 +166,11 @@ impl World {
         for person in &self.people[1..] {
             self.returning(person.caller.clone()).await;
         }
-        let rested = tokio::time::timeout(CALM, self.rest()).await.is_ok();
+        let rested = timeout(CALM, self.rest()).await.is_ok();
         if rested {
+            if self.ground.alone {
+                self.write_between_connections().await;
+            }
             self.compare().await;
         } else {
             self.ground.judge.break_off(format!("no rest: {}", self.unrest().join("; ")));
@@ -178,7 +191,7 @@ impl World {
 
     async fn fault(&self) {
         let Ground { chance, judge, bus, .. } = &self.ground;
-        let at = chance.index(NODES);
+        let at = chance.index(self.nodes());
         let node = self.cluster.lock().expect("no panic")[at].clone();
         match (chance.below(15), node) {
             (0 | 1, Some(node)) => {
@@ -213,7 +226,7 @@ impl World {
             }
             (6, Some(node)) => {
                 judge.note(format!("node {at} loses its connections"));
-                node.lose_connections(chance);
+                node.lose_connections(chance, 50);
             }
             (7, _) => {
                 let ahead = Duration::from_secs(chance.below(600));
@@ -280,6 +293,7 @@ impl World {
     fn returning(&self, whom: Arc<Mutex<Caller>>) -> impl Future<Output = ()> + use<> {
         let (ground, admin) = (self.ground.clone(), self.people[0].caller());
         let (channels, all) = (self.channels.clone(), self.conversations());
+        let cluster = self.cluster.clone();
         let code = self.workspace.join_code.as_deref().and_then(|code| JoinCode::parse(code).ok());
         async move {
             let whom = whom.lock().expect("no panic").clone();
@@ -288,10 +302,26 @@ impl World {
             for conversation in all {
                 judge.readmitted(user, conversation);
             }
+            let code = code.expect("a code");
+            if ground.alone {
+                // Nobody else may write, and here things fail.
+                let back = || async {
+                    let door = cluster.lock().expect("no panic")[0].clone()?;
+                    door.app.workspaces.join(&whom, code.clone()).await.ok()?;
+                    for channel in &channels {
+                        door.app.channels.add_member(&admin, *channel, user).await.ok()?;
+                    }
+                    Some(())
+                };
+                while back().await.is_none() {
+                    sleep(Duration::from_millis(100)).await;
+                }
+                return judge.note(format!("{user} is back in all of the workspace"));
+            }
             let door = Node::start(&ground.in_good_weather());
             // The trace of this return has a stamp of its own.
             ground.ambient.tick();
-            let back = door.app.workspaces.join(&whom, code.expect("a code")).await;
+            let back = door.app.workspaces.join(&whom, code).await;
             judge.note(format!("{user} is back in the workspace: {:?}", back.err()));
             for channel in channels {
                 let added = door.app.channels.add_member(&admin, channel, user).await;
@@ -299,6 +329,10 @@ impl World {
             }
             door.crash(&ground.bus);
         }
+    }
+
+    fn nodes(&self) -> usize {
+        self.cluster.lock().expect("no panic").len()
     }
 
     /// The workspace gets a name that it never had.
@@ -336,10 +370,30 @@ impl World {
 
     /// Right after an end was acknowledged, at whatever node.
     async fn rename_elsewhere(&self) {
-        let at = self.ground.chance.index(NODES);
+        let at = self.ground.chance.index(self.nodes());
         let node = self.cluster.lock().expect("no panic")[at].clone();
         if let Some(node) = node {
             self.rename(&node).await;
+        }
+    }
+
+    /// Everybody loses their connections, and while they come back something is written without a socket, to which nobody may be
+    /// listening yet: nothing comes after it from which they could see that they have missed it.
+    async fn write_between_connections(&self) {
+        let Ground { chance, judge, .. } = &self.ground;
+        let writer = self.people[0].caller();
+        for n in 0..10 {
+            let Some(node) = self.cluster.lock().expect("no panic")[0].clone() else { return };
+            node.lose_connections(chance, 100);
+            sleep(Duration::from_millis(50) + chance.millis(400)).await;
+            let (key, text) = (format!("between {n}"), "is anybody there?");
+            let new = NewMessage { client_msg_id: &key, text, thread_root_id: None };
+            if let Ok(sent) = node.app.messages.send(&writer, self.dm, new).await {
+                judge.acknowledged(&serde_json::to_value(sent.message).expect("encodes"));
+            }
+            if timeout(Duration::from_secs(5), self.rest()).await.is_err() {
+                return judge.break_off(format!("no rest: {}", self.unrest().join("; ")));
+            }
         }
     }
 

@@ -21,6 +21,7 @@ mod sequencer;
 mod session;
 mod told;
 mod typing;
+mod unheard;
 
 pub use backlog::{BACKLOG_LIMIT, Backlog, HIGH_WATER, Pushed};
 pub use event::Event;

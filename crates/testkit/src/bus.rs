@@ -14,6 +14,10 @@ pub struct SilentBus;
 
 #[async_trait]
 impl Bus for SilentBus {
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     async fn publish(&self, _from: NodeId, _event: Arc<Event>) -> Result<()> {
         Ok(())
     }

@@ -35,6 +35,10 @@ impl InProcessBus {
 
 #[async_trait]
 impl Bus for InProcessBus {
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     async fn publish(&self, from: NodeId, event: Arc<Event>) -> Result<()> {
         for node in self.nodes().iter().filter(|node| node.id != from) {
             // Fails only when the node is gone.

@@ -31,10 +31,18 @@ use crate::{
 #[async_trait]
 pub trait Weather: Send + Sync {
     /// Before the statements run: an error means that they do not.
-    async fn before(&self) -> Result<()>;
+    async fn before(&self, work: Work) -> Result<()>;
 
     /// After they have been committed: an error means that nobody is told.
-    async fn after(&self) -> Result<()>;
+    async fn after(&self, work: Work) -> Result<()>;
+}
+
+/// What a node wants of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Work {
+    Read,
+    Write,
 }
 
 /// An engine that runs everything where it is asked for.
@@ -114,9 +122,9 @@ impl Inline {
     where
         F: FnOnce(&Connection) -> Tx<T>,
     {
-        self.weather.before().await?;
+        self.weather.before(Work::Write).await?;
         let outcome = self.run(job, "COMMIT");
-        self.weather.after().await?;
+        self.weather.after(Work::Write).await?;
         outcome
     }
 
@@ -124,9 +132,9 @@ impl Inline {
     where
         F: FnOnce(&Connection) -> Tx<T>,
     {
-        self.weather.before().await?;
+        self.weather.before(Work::Read).await?;
         let outcome = self.run(job, "ROLLBACK");
-        self.weather.after().await?;
+        self.weather.after(Work::Read).await?;
         outcome
     }
 

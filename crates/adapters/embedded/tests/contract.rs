@@ -31,17 +31,20 @@ mod simulated {
 
     use async_trait::async_trait;
     use parlance_application::Result;
-    use parlance_embedded::{EmbeddedStore, simulation::Weather};
+    use parlance_embedded::{
+        EmbeddedStore,
+        simulation::{Weather, Work},
+    };
 
     struct Fair;
 
     #[async_trait]
     impl Weather for Fair {
-        async fn before(&self) -> Result<()> {
+        async fn before(&self, _: Work) -> Result<()> {
             Ok(())
         }
 
-        async fn after(&self) -> Result<()> {
+        async fn after(&self, _: Work) -> Result<()> {
             Ok(())
         }
     }

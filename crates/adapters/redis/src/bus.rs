@@ -70,6 +70,10 @@ impl Drop for RedisBus {
 
 #[async_trait]
 impl Bus for RedisBus {
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     async fn publish(&self, from: NodeId, event: Arc<Event>) -> Result<()> {
         self.publisher.publish(from, event)
     }

@@ -29,6 +29,7 @@ use super::{
     replay_frame,
     told::Told,
     typing::{TYPING_FOR, Typing},
+    unheard::Unheard,
 };
 use crate::{
     Error, Result, Tasks,
@@ -114,6 +115,7 @@ pub(super) struct Actor {
     workspaces: HashMap<WorkspaceId, HashSet<ConnectionId>>,
     /// Who has been told of a conversation, and joins its feed only after the replay.
     pending: HashMap<ConversationId, HashSet<ConnectionId>>,
+    unheard: Unheard,
     /// Of which workspace conversations are that somebody here listens to.
     homes: HashMap<ConversationId, WorkspaceId>,
     typing: Typing,
@@ -159,6 +161,7 @@ impl Actor {
             sharing: Sharing::default(),
             workspaces: HashMap::default(),
             pending: HashMap::default(),
+            unheard: Unheard::new(Instant::now()),
             homes: HashMap::default(),
             typing: Typing::default(),
             peers,
@@ -201,6 +204,7 @@ impl Actor {
                 // A bus that is away is not waited for.
                 self.unconfirmed.clear();
                 self.connections.forget_shown(now);
+                self.unheard.age(now, |id| self.pending.contains_key(&id));
                 self.ask_sessions();
                 self.gate.retry();
                 self.ask_gate();

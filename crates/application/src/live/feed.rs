@@ -99,6 +99,11 @@ impl Feed {
         self.access_rev
     }
 
+    /// How far the conversation has got, as far as is known here.
+    pub(super) fn head(&self) -> u64 {
+        self.position.max(self.beyond)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.listeners.is_empty() && self.adrift.is_empty()
     }

@@ -258,7 +258,7 @@ impl Live {
         self.bus.ignore(self.node, topics);
     }
 
-    /// Whether the bus carried events when it was last heard of.
+    /// Whether other processes could be heard when the bus was last heard of.
     pub(super) fn hears_bus(&self) -> bool {
         self.bus_heard.load(Ordering::Relaxed)
     }
@@ -267,9 +267,11 @@ impl Live {
         loop {
             match self.bus.subscribe(self.node).await {
                 Ok(mut events) => {
-                    self.bus_heard.store(true, Ordering::Relaxed);
+                    let remote = self.bus.is_remote();
+                    self.bus_heard.store(remote, Ordering::Relaxed);
                     while let Some(heard) = events.next().await {
-                        self.bus_heard.store(!matches!(heard, Heard::Lost), Ordering::Relaxed);
+                        let lost = matches!(heard, Heard::Lost);
+                        self.bus_heard.store(remote && !lost, Ordering::Relaxed);
                         let input = match heard {
                             Heard::Event(event) => Input::Event(event),
                             Heard::Listening(topics) => Input::FromPeers(News::Listening(topics)),

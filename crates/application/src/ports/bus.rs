@@ -10,6 +10,10 @@ use crate::{Result, live::Event};
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Bus: Send + Sync {
+    /// Whether it reaches nodes of other processes. Only such a bus can be away, and is waited for: it confirms what a node listens
+    /// to ([`Heard::Listening`]).
+    fn is_remote(&self) -> bool;
+
     /// Hands an event to every *other* node that listens to its topic. Waits for no network. An error means that others
     /// may not have got it, never that it did not happen.
     async fn publish(&self, from: NodeId, event: Arc<Event>) -> Result<()>;
@@ -17,8 +21,8 @@ pub trait Bus: Send + Sync {
     /// Begins to receive what other nodes publish from now on to everybody, and to the topics that the node listens to.
     async fn subscribe(&self, node: NodeId) -> Result<Box<dyn Subscription>>;
 
-    /// Has a subscribed node hear some topics more. Calls take effect in order. The subscription says
-    /// [`Heard::Listening`] when it is so, unless the bus carries every topic to everybody anyway.
+    /// Has a subscribed node hear some topics more. Calls take effect in order. The subscription of a
+    /// remote bus says [`Heard::Listening`] when it is so.
     fn listen(&self, node: NodeId, topics: Vec<Topic>);
 
     /// Lets a subscribed node miss some topics again. It may go on hearing them.

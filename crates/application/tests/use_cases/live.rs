@@ -106,10 +106,68 @@ async fn what_happens_between_registration_and_attachment_is_held() {
     let scene = scene(MockMessages::new());
     scene.register(1, scene.ada).await;
     scene.joined(scene.ada, 3).await;
-    scene.changed(4, None).await;
     assert_eq!(scene.types(1), Vec::<String>::new());
     scene.attach(1, vec![]).await;
     assert_eq!(scene.types(1), ["conversation.joined"]);
+}
+
+/// A store that says once what has changed after a rev.
+fn store_after(from_rev: u64, to_rev: u64) -> MockMessages {
+    let mut store = MockMessages::new();
+    store
+        .expect_replay()
+        .withf(move |reader, _, query| *reader == Reader::Node && query.from_rev == from_rev)
+        .once()
+        .returning(move |_, id, _| Ok(page(id, from_rev, to_rev)));
+    store
+}
+
+#[tokio::test]
+async fn what_nobody_could_hear_yet_is_read_by_who_attaches_with_an_older_view() {
+    let scene = scene(store_after(3, 4));
+    scene.register(1, scene.ada).await;
+    scene.changed(4, None).await;
+    // The snapshot was read before.
+    scene.attach(1, vec![(scene.here, 3)]).await;
+    scene.node.fanout.heard(socket(1), "replay").await;
+    assert_eq!(scene.types(1), ["replay"]);
+}
+
+#[tokio::test]
+async fn what_nobody_could_hear_yet_is_read_by_who_waited_for_a_replay() {
+    let scene = scene(store_after(3, 4));
+    scene.register(1, scene.ada).await;
+    let attachment = Attachment { pending: vec![head(scene.here, 0)], ..Attachment::default() };
+    scene.node.live.attach(socket(1), attachment).await;
+    scene.changed(4, None).await;
+    let last = Frame::encode(&json!({ "type": "last" }));
+    scene.node.live.replay(socket(1), scene.here, last, Some(head(scene.here, 3))).await;
+    scene.node.fanout.heard(socket(1), "replay").await;
+    assert_eq!(scene.types(1), ["last", "replay"]);
+}
+
+#[tokio::test]
+async fn what_nobody_could_hear_yet_is_read_by_who_is_let_in_with_an_older_view() {
+    let scene = scene(store_after(3, 4));
+    scene.register(1, scene.ada).await;
+    scene.attach(1, vec![]).await;
+    scene.changed(4, None).await;
+    scene.joined(scene.ada, 3).await;
+    scene.node.fanout.heard(socket(1), "replay").await;
+    assert_eq!(scene.types(1), ["conversation.joined", "replay"]);
+}
+
+#[tokio::test]
+async fn what_only_somebody_heard_who_left_is_read_by_who_attaches_with_an_older_view() {
+    let scene = scene(store_after(3, 4));
+    scene.register(1, scene.ada).await;
+    scene.register(2, scene.bob).await;
+    scene.attach(2, vec![(scene.here, 3)]).await;
+    scene.changed(4, None).await;
+    scene.node.live.unregister(socket(2)).await;
+    scene.attach(1, vec![(scene.here, 3)]).await;
+    scene.node.fanout.heard(socket(1), "replay").await;
+    assert_eq!(scene.types(1), ["replay"]);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod jobs;
 mod live;
 mod messages;
 mod order;
+mod no_bus;
 mod peers;
 mod resume;
 mod sequencer;

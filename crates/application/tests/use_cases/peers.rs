@@ -31,6 +31,10 @@ struct Script {
 
 #[async_trait]
 impl Bus for Script {
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     async fn publish(&self, _from: NodeId, _event: Arc<Event>) -> Result<()> {
         Ok(())
     }

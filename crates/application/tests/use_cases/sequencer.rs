@@ -399,6 +399,10 @@ struct NotingBus(Arc<Mutex<Vec<u64>>>);
 
 #[async_trait]
 impl Bus for NotingBus {
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     async fn publish(&self, _from: NodeId, event: Arc<Event>) -> Result<()> {
         if let Event::Changed { rev, .. } = &*event {
             self.0.lock().expect("unpoisoned").push(*rev);

@@ -90,7 +90,10 @@ impl Actor {
         }
         let access_rev = self.access(*access_rev);
         let known = self.knows_sessions(*session_rev);
-        let Some(feed) = self.feeds.get_mut(conversation_id) else { return Vec::new() };
+        let Some(feed) = self.feeds.get_mut(conversation_id) else {
+            self.unheard.note(*conversation_id, *rev);
+            return Vec::new();
+        };
         feed.share(&mut self.sharing);
         if known {
             feed.changed(*rev, access_rev, frame.clone())

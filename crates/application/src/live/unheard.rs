@@ -1,0 +1,96 @@
+//! How far conversations have got that nobody here listens to, for those who are on their way in with an older view: what is
+//! committed after their snapshot and before they join passes no feed that they could hear.
+//!
+//! 1. A rev is known for [`KEPT`] at least, which is longer than a way in takes, and as long as somebody waits for a replay of its
+//!    conversation, however slowly they read (`what_passed_is_known_for_a_while`, `what_is_waited_for_is_kept`).
+//! 2. Of others it is forgotten after twice that, so that what is kept follows the writes of two minutes and not the
+//!    conversations of the store (`what_passed_is_known_for_a_while`).
+
+use std::{mem, time::Duration};
+
+use parlance_domain::ConversationId;
+use rustc_hash::FxHashMap as HashMap;
+use tokio::time::Instant;
+
+/// A `hello` waits a few seconds for a silent store, and then fails.
+const KEPT: Duration = Duration::from_mins(1);
+
+pub(super) struct Unheard {
+    young: HashMap<ConversationId, u64>,
+    old: HashMap<ConversationId, u64>,
+    aged_at: Instant,
+}
+
+impl Unheard {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { young: HashMap::default(), old: HashMap::default(), aged_at: now }
+    }
+
+    /// A conversation without listeners has got as far as this.
+    pub(super) fn note(&mut self, conversation: ConversationId, rev: u64) {
+        let known = self.young.entry(conversation).or_default();
+        *known = rev.max(*known);
+    }
+
+    /// How far it has got, as far as anybody may still need to know; 0 for nothing.
+    pub(super) fn rev(&self, conversation: ConversationId) -> u64 {
+        let of = |some: &HashMap<_, u64>| some.get(&conversation).copied().unwrap_or(0);
+        of(&self.young).max(of(&self.old))
+    }
+
+    /// Forgets what is old, but for those that somebody waits for.
+    pub(super) fn age(&mut self, now: Instant, awaited: impl Fn(ConversationId) -> bool) {
+        if now < self.aged_at + KEPT {
+            return;
+        }
+        self.aged_at = now;
+        let old = mem::replace(&mut self.old, mem::take(&mut self.young));
+        for (conversation, rev) in old.into_iter().filter(|(id, _)| awaited(*id)) {
+            self.note(conversation, rev);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const HERE: ConversationId = ConversationId(Uuid::from_u128(1));
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn what_passed_is_known_for_a_while() {
+        let mut now = Instant::now();
+        let mut unheard = Unheard::new(now);
+        now += 59 * SECOND;
+        unheard.age(now, |_| false);
+        unheard.note(HERE, 8);
+        unheard.note(HERE, 7);
+        for second in 0..60 {
+            now += SECOND;
+            unheard.age(now, |_| false);
+            assert_eq!(unheard.rev(HERE), 8, "after {second} s");
+        }
+        unheard.age(now + KEPT, |_| false);
+        assert_eq!(unheard.rev(HERE), 0);
+    }
+
+    #[test]
+    fn what_is_waited_for_is_kept() {
+        let mut now = Instant::now();
+        let mut unheard = Unheard::new(now);
+        unheard.note(HERE, 8);
+        for _ in 0..5 {
+            now += KEPT;
+            unheard.age(now, |id| id == HERE);
+        }
+        assert_eq!(unheard.rev(HERE), 8);
+        for _ in 0..2 {
+            now += KEPT;
+            unheard.age(now, |_| false);
+        }
+        assert_eq!(unheard.rev(HERE), 0);
+    }
+}
