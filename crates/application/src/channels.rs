@@ -191,7 +191,7 @@ impl Channels {
         topic: Option<Topic>,
     ) -> Result<Summary> {
         let change = Change::UpdateChannel { name, topic };
-        let (session, at) = (Some(caller.session_id), self.ambient.now());
+        let (session, at) = (caller.session_id, self.ambient.now());
         let write = Write { actor: caller.id(), session, at, change };
         self.sequencer.submit(id, write).await?;
         // Who has lost access meanwhile has changed it all the same, and every other error would say that they have not.

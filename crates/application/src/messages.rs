@@ -12,8 +12,8 @@ use crate::{
     ports::{
         Ambient,
         store::{
-            self, Change, Commit, Committed, Draft, History, HistoryQuery, Reader, ReplayPage,
-            ReplayQuery, Write,
+            self, Change, Commit, Committed, Draft, History, HistoryQuery, MessageChange, Reader,
+            ReplayPage, ReplayQuery, Write,
         },
     },
     rate_limit::WriteLimit,
@@ -84,7 +84,7 @@ impl Messages {
         };
         let limited = self.spend(actor).err().map(|limited| (limited, client_msg_id.clone()));
         let draft = Draft { id: MessageId(self.ambient.uuid()), client_msg_id, text };
-        let session = Some(caller.session_id);
+        let session = caller.session_id;
         let at = self.ambient.now();
         let write = Write { actor, session, at, change: Change::Send(draft) };
         if let Some((limited, client_msg_id)) = limited {
@@ -114,32 +114,32 @@ impl Messages {
         message_id: MessageId,
         text: MessageText,
     ) -> Result<Message> {
-        self.change(caller, message_id, Change::Edit { message_id, text }).await
+        self.change(caller, message_id, MessageChange::Edit(text)).await
     }
 
     /// Leaves a tombstone in a message's place.
     pub async fn delete(&self, caller: &Caller, message_id: MessageId) -> Result<Message> {
-        self.change(caller, message_id, Change::Delete { message_id }).await
+        self.change(caller, message_id, MessageChange::Delete).await
     }
 
-    /// Leaves a mark under a message.
+    /// Adds a reaction of the caller's.
     pub async fn react(
         &self,
         caller: &Caller,
         message_id: MessageId,
         emoji: Emoji,
     ) -> Result<Message> {
-        self.change(caller, message_id, Change::React { message_id, emoji }).await
+        self.change(caller, message_id, MessageChange::React(emoji)).await
     }
 
-    /// Takes the caller's mark back.
+    /// Removes a reaction of the caller's.
     pub async fn unreact(
         &self,
         caller: &Caller,
         message_id: MessageId,
         emoji: Emoji,
     ) -> Result<Message> {
-        self.change(caller, message_id, Change::Unreact { message_id, emoji }).await
+        self.change(caller, message_id, MessageChange::Unreact(emoji)).await
     }
 
     /// One message.
@@ -179,12 +179,13 @@ impl Messages {
         &self,
         caller: &Caller,
         message_id: MessageId,
-        change: Change,
+        change: MessageChange,
     ) -> Result<Message> {
         self.spend(caller.id())?;
         // The look tells the conversation, and hides what may not be read; the commit decides.
         let conversation = self.store.message(caller.id(), message_id).await?.conversation_id;
-        let (session, at) = (Some(caller.session_id), self.ambient.now());
+        let (session, at) = (caller.session_id, self.ambient.now());
+        let change = Change::Message(message_id, change);
         let write = Write { actor: caller.id(), session, at, change };
         message_of(self.sequencer.submit(conversation, write).await?.subject)
     }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ConversationKind;
+use crate::{ConversationKind, UserId};
 
 /// A member's role in a workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,21 +68,35 @@ pub enum ConversationAction {
     Delete,
 }
 
+impl WorkspaceAction {
+    /// What the end of a membership is to the one who ends it.
+    pub fn removal(member: UserId, by: UserId) -> Self {
+        if member == by { Self::Leave } else { Self::RemoveMember }
+    }
+}
+
+impl ConversationAction {
+    /// What the end of a membership is to the one who ends it.
+    pub fn removal(member: UserId, by: UserId) -> Self {
+        if member == by { Self::Leave } else { Self::RemoveMember }
+    }
+}
+
 /// How a person stands towards one conversation: everything that a permission can hang on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Not in the workspace.
     Outsider,
     /// A member, outside a public channel.
-    PublicGuest,
+    PublicNonMember,
     /// An admin, outside a public channel.
-    PublicGuestAdmin,
+    PublicNonMemberAdmin,
     /// A member, in a public channel.
     PublicMember,
     /// An admin, in a public channel.
     PublicAdmin,
     /// Anybody, outside a private channel.
-    PrivateGuest,
+    PrivateNonMember,
     /// A member, in a private channel.
     PrivateMember,
     /// A member, in a private channel that they created.
@@ -90,7 +104,7 @@ pub enum Standing {
     /// An admin, in a private channel.
     PrivateAdmin,
     /// Anybody, outside a DM.
-    DmGuest,
+    DmNonMember,
     /// A member, in a DM whose other side is still in the workspace.
     DmMember,
     /// An admin, in such a DM.
@@ -120,15 +134,15 @@ impl Standing {
     /// Every standing, in the order of the table's columns.
     pub const ALL: [Self; 13] = [
         Self::Outsider,
-        Self::PublicGuest,
-        Self::PublicGuestAdmin,
+        Self::PublicNonMember,
+        Self::PublicNonMemberAdmin,
         Self::PublicMember,
         Self::PublicAdmin,
-        Self::PrivateGuest,
+        Self::PrivateNonMember,
         Self::PrivateMember,
         Self::PrivateCreator,
         Self::PrivateAdmin,
-        Self::DmGuest,
+        Self::DmNonMember,
         Self::DmMember,
         Self::DmAdmin,
         Self::DmAlone,
@@ -138,15 +152,15 @@ impl Standing {
     pub const fn of(facts: Facts) -> Self {
         let Some(role) = facts.role else { return Self::Outsider };
         match (facts.kind, facts.private, facts.joined, role) {
-            (ConversationKind::Dm, _, false, _) => Self::DmGuest,
+            (ConversationKind::Dm, _, false, _) => Self::DmNonMember,
             (ConversationKind::Dm, _, true, _) if !facts.peer_present => Self::DmAlone,
             (ConversationKind::Dm, _, true, Role::Admin) => Self::DmAdmin,
             (ConversationKind::Dm, _, true, Role::Member) => Self::DmMember,
-            (ConversationKind::Channel, false, false, Role::Member) => Self::PublicGuest,
-            (ConversationKind::Channel, false, false, Role::Admin) => Self::PublicGuestAdmin,
+            (ConversationKind::Channel, false, false, Role::Member) => Self::PublicNonMember,
+            (ConversationKind::Channel, false, false, Role::Admin) => Self::PublicNonMemberAdmin,
             (ConversationKind::Channel, false, true, Role::Member) => Self::PublicMember,
             (ConversationKind::Channel, false, true, Role::Admin) => Self::PublicAdmin,
-            (ConversationKind::Channel, true, false, _) => Self::PrivateGuest,
+            (ConversationKind::Channel, true, false, _) => Self::PrivateNonMember,
             (ConversationKind::Channel, true, true, Role::Admin) => Self::PrivateAdmin,
             (ConversationKind::Channel, true, true, Role::Member) if facts.creator => {
                 Self::PrivateCreator
@@ -162,6 +176,14 @@ impl Standing {
 }
 
 impl Role {
+    /// How it is stored.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Member => "member",
+        }
+    }
+
     /// Whether a person with this role (or none) may do it, and if not, how much to tell.
     pub fn permits(role: Option<Self>, action: WorkspaceAction) -> Result<(), Denied> {
         let column = match role {
@@ -226,7 +248,7 @@ const WORKSPACE: [(WorkspaceAction, [Cell; 3]); 12] = {
 const CONVERSATION: [(ConversationAction, [Cell; 13]); 11] = {
     use ConversationAction as A;
     [
-        //                        outsider | public: guest, guest admin, member, admin | private: guest, member, creator, admin | dm: guest, member, admin, alone
+        //                        outsider | public: outside, admin outside, member, admin | private: outside, member, creator, admin | dm: outside, member, admin, alone
         (A::Read,                [Hide,      Yes, Yes, Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, Yes, Yes, Yes]),
         (A::Post,                [Hide,      No,  No,  Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, Yes, Yes, No]),
         (A::DeleteOthersMessage, [Hide,      No,  Yes, No,  Yes,                         Hide, No,  No,  Yes,                     Hide, No,  Yes, No]),
@@ -276,7 +298,7 @@ mod tests {
         for (action, cells) in CONVERSATION {
             let _ = writeln!(picture, "\n{action:?}");
             for (standing, cell) in Standing::ALL.iter().zip(cells) {
-                let _ = writeln!(picture, "  {:<16} {cell}", format!("{standing:?}"));
+                let _ = writeln!(picture, "  {:<20} {cell}", format!("{standing:?}"));
             }
         }
         insta::assert_snapshot!(picture);
@@ -291,17 +313,17 @@ mod tests {
             (None, Channel, false, true, true, true, Standing::Outsider),
             (None, Channel, true, true, true, true, Standing::Outsider),
             (None, Dm, true, true, true, true, Standing::Outsider),
-            (member, Channel, false, false, true, false, Standing::PublicGuest),
-            (admin, Channel, false, false, true, false, Standing::PublicGuestAdmin),
+            (member, Channel, false, false, true, false, Standing::PublicNonMember),
+            (admin, Channel, false, false, true, false, Standing::PublicNonMemberAdmin),
             (member, Channel, false, true, true, false, Standing::PublicMember),
             (admin, Channel, false, true, true, false, Standing::PublicAdmin),
-            (member, Channel, true, false, true, false, Standing::PrivateGuest),
-            (admin, Channel, true, false, true, false, Standing::PrivateGuest),
+            (member, Channel, true, false, true, false, Standing::PrivateNonMember),
+            (admin, Channel, true, false, true, false, Standing::PrivateNonMember),
             (member, Channel, true, true, false, false, Standing::PrivateMember),
             (member, Channel, true, true, true, false, Standing::PrivateCreator),
             (admin, Channel, true, true, true, false, Standing::PrivateAdmin),
-            (member, Dm, true, false, false, true, Standing::DmGuest),
-            (admin, Dm, true, false, false, true, Standing::DmGuest),
+            (member, Dm, true, false, false, true, Standing::DmNonMember),
+            (admin, Dm, true, false, false, true, Standing::DmNonMember),
             (member, Dm, true, true, true, true, Standing::DmMember),
             (admin, Dm, true, true, true, true, Standing::DmAdmin),
             (member, Dm, true, true, true, false, Standing::DmAlone),

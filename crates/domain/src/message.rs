@@ -60,6 +60,38 @@ impl Message {
     pub const MAX_EMOJI: usize = 20;
     /// A reaction names this many of its people, the first ones; `count` counts all.
     pub const REACTION_USERS: usize = 50;
+
+    /// What a store fills in: a message that says nothing, and to which nothing has happened.
+    pub const fn blank(
+        id: MessageId,
+        conversation_id: ConversationId,
+        workspace_id: WorkspaceId,
+    ) -> Self {
+        Self {
+            id,
+            conversation_id,
+            workspace_id,
+            seq: 0,
+            rev: 0,
+            kind: MessageKind::User,
+            author_id: None,
+            text: String::new(),
+            thread_root_id: None,
+            reply_count: 0,
+            last_reply_at: None,
+            reply_user_ids: Vec::new(),
+            reactions: Vec::new(),
+            mentions: Mentions { user_ids: Vec::new(), everyone: false },
+            attachments: [],
+            pinned_at: None,
+            pinned_by: None,
+            client_msg_id: String::new(),
+            created_at: Timestamp::from_millis(0),
+            edited_at: None,
+            deleted_at: None,
+            deleted_by: None,
+        }
+    }
 }
 
 /// What wrote a message.
@@ -75,9 +107,9 @@ pub enum MessageKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Reaction {
-    /// The mark.
+    /// Which.
     pub emoji: String,
-    /// How many people left it.
+    /// How many people reacted so.
     pub count: u64,
     /// The first 50 of them.
     pub user_ids: Vec<UserId>,
@@ -104,9 +136,9 @@ pub enum ChangeKind {
     Edited,
     /// A message was deleted.
     Deleted,
-    /// Somebody left a reaction.
+    /// Somebody added a reaction.
     ReactionAdded,
-    /// Somebody took a reaction back.
+    /// Somebody removed a reaction.
     ReactionRemoved,
     /// A channel has another name.
     Renamed,

@@ -5,9 +5,8 @@ use parlance_application::{
     ports::{Ambient, ConnectionId},
 };
 use parlance_domain::{
-    Account, ClientMsgId, Conversation, ConversationId, ConversationKind, Email, Mentions, Message,
+    Account, ClientMsgId, Conversation, ConversationId, ConversationKind, Email, Message,
     MessageId, MessageText, Password, ReadState, SessionId, Summary, UserId, WorkspaceId,
-    message::MessageKind,
 };
 
 use crate::TestAmbient;
@@ -88,27 +87,12 @@ pub fn message(
     text: &str,
 ) -> Message {
     Message {
-        id,
-        conversation_id,
-        workspace_id: WorkspaceId(uuid::Uuid::from_u128(1)),
         seq: rev,
         rev,
-        kind: MessageKind::User,
         author_id: Some(author),
         text: text.to_owned(),
-        thread_root_id: None,
-        reply_count: 0,
-        last_reply_at: None,
-        reply_user_ids: vec![],
-        reactions: vec![],
-        mentions: Mentions::default(),
-        attachments: [],
-        pinned_at: None,
-        pinned_by: None,
         client_msg_id: format!("m-{rev}"),
         created_at: TestAmbient::BEGIN,
-        edited_at: None,
-        deleted_at: None,
-        deleted_by: None,
+        ..Message::blank(id, conversation_id, WorkspaceId(uuid::Uuid::from_u128(1)))
     }
 }

@@ -1,4 +1,8 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use parlance_application::{
     Result,
@@ -6,8 +10,8 @@ use parlance_application::{
     ports::{
         Ambient, PasswordHash, RefreshDigest,
         store::{
-            Admission, Change, Commit, Committed, Draft, Entry, Joining, NewChannel, NewDm,
-            NewSession, NewWorkspace, OpenedDm, Store, Write,
+            Admission, Change, Commit, Committed, Draft, Entry, Joining, MessageChange, NewChannel,
+            NewDm, NewSession, NewWorkspace, OpenedDm, Store, Write,
         },
     },
 };
@@ -25,6 +29,8 @@ pub struct Stage {
     pub store: Arc<dyn Store>,
     /// Clock, ids, randomness.
     pub ambient: TestAmbient,
+    /// With which people signed up.
+    sessions: Mutex<HashMap<UserId, SessionId>>,
 }
 
 /// A workspace to play in.
@@ -41,7 +47,11 @@ pub struct Team {
 impl Stage {
     /// Sets up around a fresh store.
     pub fn new(store: impl Store + 'static) -> Self {
-        Self { store: Arc::new(store), ambient: TestAmbient::seeded(11) }
+        Self {
+            store: Arc::new(store),
+            ambient: TestAmbient::seeded(11),
+            sessions: Mutex::default(),
+        }
     }
 
     /// A moment later than all before.
@@ -83,7 +93,13 @@ impl Stage {
             self.store.create_account(account.clone(), Self::hash(), session.clone(), self.job());
         let created = created.await;
         created.expect("signs up");
+        self.sessions.lock().expect("no panic").insert(account.id, session.id);
         (account, session)
+    }
+
+    /// The session that somebody signed up with.
+    pub fn session_of(&self, user: UserId) -> SessionId {
+        *self.sessions.lock().expect("no panic").get(&user).expect("signed up")
     }
 
     /// The id of somebody new.
@@ -188,7 +204,7 @@ impl Stage {
 
     /// A wish for a change.
     pub fn write(&self, actor: UserId, change: Change) -> Write {
-        Write { actor, session: None, at: self.at(), change }
+        Write { actor, session: self.session_of(actor), at: self.at(), change }
     }
 
     /// A wish to send, under an id of one's own.
@@ -243,8 +259,12 @@ impl Stage {
     /// Reacts.
     pub async fn react(&self, actor: UserId, message: &Message, emoji: &str) -> Result<Commit> {
         let emoji = Emoji::parse(emoji).expect("valid");
-        self.change(actor, message.conversation_id, Change::React { message_id: message.id, emoji })
-            .await
+        self.change(
+            actor,
+            message.conversation_id,
+            Change::Message(message.id, MessageChange::React(emoji)),
+        )
+        .await
     }
 
     /// Takes a reaction back.
@@ -253,20 +273,25 @@ impl Stage {
         self.change(
             actor,
             message.conversation_id,
-            Change::Unreact { message_id: message.id, emoji },
+            Change::Message(message.id, MessageChange::Unreact(emoji)),
         )
         .await
     }
 
     /// Asks for another text.
     pub async fn edit(&self, actor: UserId, message: &Message, says: &str) -> Result<Commit> {
-        let change = Change::Edit { message_id: message.id, text: text(says) };
+        let change = Change::Message(message.id, MessageChange::Edit(text(says)));
         self.change(actor, message.conversation_id, change).await
     }
 
     /// Asks for a tombstone.
     pub async fn delete(&self, actor: UserId, message: &Message) -> Result<Commit> {
-        self.change(actor, message.conversation_id, Change::Delete { message_id: message.id }).await
+        self.change(
+            actor,
+            message.conversation_id,
+            Change::Message(message.id, MessageChange::Delete),
+        )
+        .await
     }
 
     /// The message that a commit was about.

@@ -7,8 +7,8 @@ use parlance_application::{
     ports::{
         PasswordHash,
         store::{
-            Accounts, Credentials, EndedSessions, NewPassword, NewSession, Page, PageQuery,
-            Renamed, RotateRefresh, Rotation, Start, forgotten_before,
+            Accounts, Credentials, EMAIL_TAKEN, EndedSessions, NewPassword, NewSession, Page,
+            PageQuery, Renamed, RotateRefresh, Rotation, Start, forgotten_before,
         },
     },
 };
@@ -47,7 +47,7 @@ impl Accounts for EmbeddedStore {
                     account.created_at.as_millis()
                 ])?;
             if inserted == 0 {
-                return Err(Error::conflict("this e-mail address is already taken").into());
+                return Err(Error::conflict(EMAIL_TAKEN).into());
             }
             open(conn, &session)?;
             outbox::put(conn, &job)

@@ -7,11 +7,14 @@ use std::mem;
 
 use parlance_application::{
     Error, Result, Unauthenticated,
-    ports::store::{Change, Commit, Committed, Draft, NAME_TAKEN, SENT_BEFORE, Write},
+    ports::store::{
+        AUTHOR_EDITS, Change, Commit, Committed, DELETED, Draft, MessageChange, NAME_TAKEN,
+        SENT_BEFORE, Write,
+    },
 };
 use parlance_domain::{
-    ChangeKind, ChannelName, Conversation, ConversationAction, ConversationId, Mentions, Message,
-    MessageId, MessageText, SessionId, Standing, Timestamp, Topic, UserId, message::MessageKind,
+    ChangeKind, ChannelName, Conversation, ConversationAction, ConversationId, Message, MessageId,
+    MessageText, SessionId, Standing, Timestamp, Topic, UserId,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
@@ -75,13 +78,8 @@ type Outcome = (Committed, Option<ChangeKind>);
 impl Batch<'_> {
     fn one(&mut self, write: Write) -> Tx<Commit> {
         let Write { actor, session, at, change } = write;
-        if let Some(session) = session {
-            self.must_live(session)?;
-        }
-        let what = match change {
-            Change::Send(_) | Change::UpdateChannel { .. } => "conversation",
-            _ => "message",
-        };
+        self.must_live(session)?;
+        let what = change.subject();
         let standing = self.standing(actor, what)?;
         let permit =
             |action| standing.permits(action).map_err(|denied| Error::denied(denied, what));
@@ -94,39 +92,11 @@ impl Batch<'_> {
                 permit(ConversationAction::Update)?;
                 self.update_channel(name, topic)?
             }
-            Change::Edit { message_id, text } => {
+            Change::Message(id, change) => {
                 permit(ConversationAction::Read)?;
-                let message = self.message(message_id)?;
-                permit(ConversationAction::Post)?;
-                self.edit(message, actor, at, text)?
-            }
-            Change::Delete { message_id } => {
-                permit(ConversationAction::Read)?;
-                let message = self.message(message_id)?;
-                let own = message.author_id == Some(actor);
-                permit(if own {
-                    ConversationAction::Post
-                } else {
-                    ConversationAction::DeleteOthersMessage
-                })?;
-                self.delete(message, actor, at)?
-            }
-            Change::React { message_id, emoji } => {
-                permit(ConversationAction::Read)?;
-                let mut message = self.message(message_id)?;
-                permit(ConversationAction::Post)?;
-                if message.deleted_at.is_some() {
-                    return Err(deleted());
-                }
-                let changed = reactions::add(self.conn, &mut message, actor, emoji.as_str())?;
-                self.reacted(message, changed.then_some(ChangeKind::ReactionAdded))?
-            }
-            Change::Unreact { message_id, emoji } => {
-                permit(ConversationAction::Read)?;
-                let mut message = self.message(message_id)?;
-                permit(ConversationAction::Post)?;
-                let changed = reactions::remove(self.conn, &mut message, actor, emoji.as_str())?;
-                self.reacted(message, changed.then_some(ChangeKind::ReactionRemoved))?
+                let message = self.message(id)?;
+                permit(change.action(message.author_id == Some(actor)))?;
+                self.change(message, actor, at, change)?
             }
         };
         let head = self.head()?;
@@ -237,30 +207,39 @@ impl Batch<'_> {
             actor.sent = Some(seq);
         }
         let message = Message {
-            id,
-            conversation_id: self.id,
-            workspace_id,
             seq,
             rev,
-            kind: MessageKind::User,
             author_id: Some(author),
             text: text.into(),
-            thread_root_id: None,
-            reply_count: 0,
-            last_reply_at: None,
-            reply_user_ids: Vec::new(),
-            reactions: Vec::new(),
-            mentions: Mentions::default(),
-            attachments: [],
-            pinned_at: None,
-            pinned_by: None,
             client_msg_id: client_msg_id.into(),
             created_at: at,
-            edited_at: None,
-            deleted_at: None,
-            deleted_by: None,
+            ..Message::blank(id, self.id, workspace_id)
         };
         Ok((Committed::Message(message), Some(ChangeKind::Created)))
+    }
+
+    fn change(
+        &mut self,
+        mut message: Message,
+        actor: UserId,
+        at: Timestamp,
+        change: MessageChange,
+    ) -> Tx<Outcome> {
+        match change {
+            MessageChange::Edit(text) => self.edit(message, actor, at, text),
+            MessageChange::Delete => self.delete(message, actor, at),
+            MessageChange::React(emoji) => {
+                if message.deleted_at.is_some() {
+                    return Err(deleted());
+                }
+                let new = reactions::add(self.conn, &mut message, actor, emoji.as_str())?;
+                self.reacted(message, new.then_some(ChangeKind::ReactionAdded))
+            }
+            MessageChange::Unreact(emoji) => {
+                let gone = reactions::remove(self.conn, &mut message, actor, emoji.as_str())?;
+                self.reacted(message, gone.then_some(ChangeKind::ReactionRemoved))
+            }
+        }
     }
 
     fn edit(
@@ -271,7 +250,7 @@ impl Batch<'_> {
         text: MessageText,
     ) -> Tx<Outcome> {
         if message.author_id != Some(actor) {
-            return Err(Error::Forbidden("only its author may edit a message").into());
+            return Err(Error::Forbidden(AUTHOR_EDITS).into());
         }
         if message.deleted_at.is_some() {
             return Err(deleted());
@@ -389,5 +368,5 @@ pub(crate) fn digest(text: &str) -> [u8; 32] {
 }
 
 fn deleted() -> Fail {
-    Error::conflict("the message has been deleted").into()
+    Error::conflict(DELETED).into()
 }

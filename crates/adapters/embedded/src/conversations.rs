@@ -5,7 +5,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{
         Conversations, Entry, GENERAL_STAYS, NAME_TAKEN, NewChannel, NewDm, OpenedDm, Page,
-        PageQuery, ReadMark, Snapshot, SnapshotEntry, Start,
+        PageQuery, ReadMark, Snapshot, SnapshotEntry, Start, dm_with_oneself,
     },
 };
 use parlance_domain::{
@@ -167,11 +167,7 @@ impl Conversations for EmbeddedStore {
         user: UserId,
     ) -> Result<u64> {
         self.write(move |conn| {
-            let action = if actor == user {
-                ConversationAction::Leave
-            } else {
-                ConversationAction::RemoveMember
-            };
+            let action = ConversationAction::removal(user, actor);
             let seen = authorize(conn, actor, id, action, "conversation")?;
             if seen.general {
                 return Err(Error::conflict(GENERAL_STAYS).into());
@@ -334,7 +330,7 @@ pub(crate) fn enter(
 fn open_dm(conn: &Connection, actor: UserId, new: &NewDm) -> Tx<OpenedDm> {
     authorize_workspace(conn, actor, new.workspace_id, WorkspaceAction::OpenDm)?;
     if new.peer == actor {
-        return Err(Error::refused("user_id", "invalid", "must be somebody else").into());
+        return Err(dm_with_oneself().into());
     }
     role_in(conn, new.peer, new.workspace_id)?.ok_or(Error::NotFound("user"))?;
     let (low, high) = (actor.min(new.peer), actor.max(new.peer));

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result, Unauthenticated,
     ports::store::{
-        Commit, History, HistoryQuery, Messages, Reader, ReplayPage, ReplayQuery, Write,
+        Commit, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage, ReplayQuery, Write,
+        one_more,
     },
 };
 use parlance_domain::{
@@ -104,7 +105,7 @@ impl Messages for EmbeddedStore {
                     }
                     seen
                 }
-                Reader::User(user) | Reader::Session(user, _) => {
+                Reader::Session(user, _) => {
                     authorize(conn, user, conversation, ConversationAction::Read, "conversation")?
                 }
                 Reader::Node => {
@@ -125,7 +126,7 @@ impl Messages for EmbeddedStore {
 }
 
 fn history(conn: &Connection, seen: &Seen, query: HistoryQuery) -> Tx<History> {
-    let limit = query.limit.clamp(1, 200);
+    let limit = query.limit.clamp(1, MAX_PAGE);
     let mut rows = conn.prepare_cached(if query.after_seq.is_some() {
         message_sql!("WHERE n > ?1 AND n < ?2 ORDER BY n LIMIT ?3")
     } else {
@@ -133,7 +134,7 @@ fn history(conn: &Connection, seen: &Seen, query: HistoryQuery) -> Tx<History> {
     })?;
     let after = seen.shelf.key(query.after_seq.unwrap_or(0));
     let before = seen.shelf.key(query.before_seq.unwrap_or(u64::MAX));
-    let one_more = i64::try_from(limit).unwrap_or(200) + 1;
+    let one_more = one_more(limit);
     let mut items: Vec<Message> = rows
         .query_map([after, before, one_more], |row| message(row, &seen.conversation))?
         .collect::<Result<_, _>>()?;

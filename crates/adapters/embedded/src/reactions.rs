@@ -1,19 +1,17 @@
-//! Marks under messages. The table is the truth; a message's row carries what the read model shows of it.
+//! Reactions to messages. The table is the truth; a message's row carries what the read model shows of it.
 
-use parlance_application::Error;
+use parlance_application::ports::store::too_many_emoji;
 use parlance_domain::{Message, Reaction, UserId};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use crate::error::Tx;
 
-/// Adds a person's mark; says whether it was new.
+/// Adds a person's reaction; says whether it was new.
 pub(crate) fn add(conn: &Connection, message: &mut Message, user: UserId, emoji: &str) -> Tx<bool> {
     let place = message.reactions.iter().position(|r| r.emoji == emoji);
     if place.is_none() && message.reactions.len() >= Message::MAX_EMOJI {
-        let limit = Message::MAX_EMOJI;
-        let message = format!("would be more than {limit} different ones under this message");
-        return Err(Error::refused("emoji", "too_many", message).into());
+        return Err(too_many_emoji().into());
     }
     let inserted = conn
         .prepare_cached("INSERT INTO reactions (message_id, emoji, user_id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
@@ -37,7 +35,7 @@ pub(crate) fn add(conn: &Connection, message: &mut Message, user: UserId, emoji:
     Ok(true)
 }
 
-/// Takes a person's mark back; says whether there was one.
+/// Removes a person's reaction; says whether there was one.
 pub(crate) fn remove(
     conn: &Connection,
     message: &mut Message,
@@ -68,7 +66,7 @@ pub(crate) fn remove(
     Ok(true)
 }
 
-/// Removes all marks of a message.
+/// Removes all reactions to a message.
 pub(crate) fn clear(conn: &Connection, message: &mut Message) -> Tx<()> {
     conn.prepare_cached("DELETE FROM reactions WHERE message_id = ?1")?.execute([message.id.0])?;
     message.reactions.clear();

@@ -1,8 +1,8 @@
 //! From rows to read models.
 
 use parlance_domain::{
-    Account, ChannelMember, Conversation, ConversationId, ConversationKind, Member, Mentions,
-    Message, MessageId, Reaction, Role, Timestamp, User, UserId, WorkspaceId, message::MessageKind,
+    Account, ChannelMember, Conversation, ConversationId, ConversationKind, Member, Message,
+    MessageId, Reaction, Role, Timestamp, User, UserId, WorkspaceId,
 };
 use rusqlite::{
     Result, Row,
@@ -36,14 +36,6 @@ pub(crate) fn maybe_at(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>
 /// A person, maybe.
 pub(crate) fn maybe_user(row: &Row<'_>, column: usize) -> Result<Option<UserId>> {
     Ok(row.get::<_, Option<Uuid>>(column)?.map(UserId))
-}
-
-/// A role's stored name.
-pub(crate) const fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Admin => "admin",
-        Role::Member => "member",
-    }
 }
 
 /// A role, maybe.
@@ -154,28 +146,17 @@ pub(crate) fn message(row: &Row<'_>, conversation: &Conversation) -> Result<Mess
         Some(json) => read_reactions(json).map_err(|e| unreadable(5, e))?,
     };
     Ok(Message {
-        id: MessageId(row.get(0)?),
-        conversation_id: conversation.id,
-        workspace_id: conversation.workspace_id,
         seq: num(row, 1)?,
         rev: num(row, 2)?,
-        kind: MessageKind::User,
         author_id: maybe_user(row, 3)?,
         text: row.get(4)?,
-        thread_root_id: None,
-        reply_count: 0,
-        last_reply_at: None,
-        reply_user_ids: Vec::new(),
         reactions,
-        mentions: Mentions::default(),
-        attachments: [],
-        pinned_at: None,
-        pinned_by: None,
         client_msg_id: row.get(6)?,
         created_at: at(row, 7)?,
         edited_at: maybe_at(row, 8)?,
         deleted_at: maybe_at(row, 9)?,
         deleted_by: maybe_user(row, 10)?,
+        ..Message::blank(MessageId(row.get(0)?), conversation.id, conversation.workspace_id)
     })
 }
 

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember, NewWorkspace, Page,
-        PageQuery, SnapshotEntry, Start, Workspaces,
+        ALREADY_MEMBER, Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember,
+        NewWorkspace, Page, PageQuery, SnapshotEntry, Start, Workspaces,
     },
 };
 use parlance_domain::{
@@ -20,7 +20,7 @@ use crate::{
     conversations::{bump_access, enter, insert_channel},
     error::Tx,
     outbox,
-    rows::{at, member, role, role_name},
+    rows::{at, member, role},
 };
 
 #[async_trait]
@@ -187,7 +187,7 @@ impl Workspaces for EmbeddedStore {
                 return Err(Error::NotFound("user").into());
             }
             if role_in(conn, new.user_id, id)?.is_some() {
-                return Err(Error::conflict("this person is a member already").into());
+                return Err(Error::conflict(ALREADY_MEMBER).into());
             }
             outbox::put(conn, &new.job)?;
             admit(conn, id, new.user_id, new.role, new.at)
@@ -211,7 +211,7 @@ impl Workspaces for EmbeddedStore {
             conn.prepare_cached(
                 "UPDATE workspace_members SET role = ?3 WHERE workspace_id = ?1 AND user_id = ?2",
             )?
-            .execute(params![id.0, user.0, role_name(role)])?;
+            .execute(params![id.0, user.0, role.name()])?;
             membership(conn, id, user)
         })
         .await
@@ -224,8 +224,7 @@ impl Workspaces for EmbeddedStore {
         user: UserId,
     ) -> Result<Departure> {
         self.write(move |conn| {
-            let action =
-                if actor == user { WorkspaceAction::Leave } else { WorkspaceAction::RemoveMember };
+            let action = WorkspaceAction::removal(user, actor);
             authorize_workspace(conn, actor, id, action)?;
             let role = role_in(conn, user, id)?.ok_or(Error::NotFound("member"))?;
             keep_an_admin(conn, id, role)?;
@@ -334,7 +333,7 @@ fn admit(
     conn.prepare_cached(
         "INSERT INTO workspace_members (workspace_id, user_id, role, joined_at) VALUES (?1, ?2, ?3, ?4)",
     )?
-    .execute(params![id.0, user.0, role_name(role), at.as_millis()])?;
+    .execute(params![id.0, user.0, role.name(), at.as_millis()])?;
     let mut dms = Vec::new();
     for dm in ids(conn, MINE, params![user.0, id.0])? {
         let access_rev = bump_access(conn, dm)?;

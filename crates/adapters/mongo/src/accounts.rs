@@ -11,8 +11,8 @@ use parlance_application::{
     ports::{
         PasswordHash,
         store::{
-            Accounts, Credentials, EndedSessions, NewPassword, NewSession, Page, PageQuery,
-            Renamed, RotateRefresh, Rotation, Start, Subject, forgotten_before,
+            Accounts, Credentials, EMAIL_TAKEN, EndedSessions, NewPassword, NewSession, Page,
+            PageQuery, Renamed, RotateRefresh, Rotation, Start, Subject, forgotten_before,
         },
     },
 };
@@ -55,7 +55,7 @@ impl Accounts for MongoStore {
             created_at: time(account.created_at),
         };
         atomic!(self, |tx| {
-            let taken = |fail: Fail| fail.or_taken("this e-mail address is already taken");
+            let taken = |fail: Fail| fail.or_taken(EMAIL_TAKEN);
             tx.insert(&user).await.map_err(taken)?;
             open(tx, &session).await?;
             outbox::put(tx, &job).await

@@ -7,7 +7,10 @@ use std::collections::HashSet;
 
 use parlance_application::{
     Error, Result, Unauthenticated,
-    ports::store::{Change, Commit, Committed, Draft, NAME_TAKEN, SENT_BEFORE, Write},
+    ports::store::{
+        AUTHOR_EDITS, Change, Commit, Committed, DELETED, Draft, MessageChange, NAME_TAKEN,
+        SENT_BEFORE, Write,
+    },
 };
 use parlance_domain::{
     ChangeKind, ChannelName, ConversationAction, MessageId, MessageText, SessionId, Standing,
@@ -35,7 +38,7 @@ pub(crate) async fn run(tx: &mut Tx, appends: &[Append]) -> Outcome<Vec<Answers>
     let mut all = Vec::with_capacity(appends.len());
     for (batch, (_, writes)) in batches.iter_mut().zip(appends) {
         let Some(batch) = batch else {
-            let missing = |write: &Write| Err(Error::NotFound(subject(&write.change)));
+            let missing = |write: &Write| Err(Error::NotFound(write.change.subject()));
             all.push(writes.iter().map(missing).collect());
             continue;
         };
@@ -69,10 +72,10 @@ impl Batch {
         write: &Write,
     ) -> Outcome<Done> {
         let Write { actor, session, at, change } = write;
-        if session.is_some_and(|session| !live.contains(&session)) {
+        if !live.contains(session) {
             return Err(Error::from(Unauthenticated::Revoked).into());
         }
-        let what = subject(change);
+        let what = change.subject();
         let standing = self.standings.get(actor).copied().unwrap_or(Standing::Outsider);
         let permit =
             |action| standing.permits(action).map_err(|denied| Error::denied(denied, what));
@@ -85,41 +88,11 @@ impl Batch {
                 permit(ConversationAction::Update)?;
                 self.update_channel(tx, name.as_ref(), topic.as_ref()).await
             }
-            Change::Edit { message_id, text } => {
+            Change::Message(message_id, change) => {
                 permit(ConversationAction::Read)?;
                 let message = self.message(*message_id)?;
-                permit(ConversationAction::Post)?;
-                self.edit(message, *actor, *at, text)
-            }
-            Change::Delete { message_id } => {
-                permit(ConversationAction::Read)?;
-                let message = self.message(*message_id)?;
-                let own = message.author_id == id(actor.0);
-                permit(if own {
-                    ConversationAction::Post
-                } else {
-                    ConversationAction::DeleteOthersMessage
-                })?;
-                self.delete(tx, message, *actor, *at).await
-            }
-            Change::React { message_id, emoji } => {
-                permit(ConversationAction::Read)?;
-                let mut message = self.message(*message_id)?;
-                permit(ConversationAction::Post)?;
-                if message.deleted_at.is_some() {
-                    return Err(deleted());
-                }
-                let (user, rev) = (id(actor.0), self.head.rev + 1);
-                let new = reactions::add(tx, &mut message, user, emoji.as_str(), rev).await?;
-                Ok(self.keep(message, new.then_some(ChangeKind::ReactionAdded)))
-            }
-            Change::Unreact { message_id, emoji } => {
-                permit(ConversationAction::Read)?;
-                let mut message = self.message(*message_id)?;
-                permit(ConversationAction::Post)?;
-                let user = id(actor.0);
-                let gone = reactions::remove(tx, &mut message, user, emoji.as_str()).await?;
-                Ok(self.keep(message, gone.then_some(ChangeKind::ReactionRemoved)))
+                permit(change.action(message.author_id == id(actor.0)))?;
+                self.change(tx, message, *actor, *at, change).await
             }
         }
     }
@@ -160,6 +133,33 @@ impl Batch {
         Ok(self.keep(doc, Some(ChangeKind::Created)))
     }
 
+    async fn change(
+        &mut self,
+        tx: &mut Tx,
+        mut message: MessageDoc,
+        actor: UserId,
+        at: Timestamp,
+        change: &MessageChange,
+    ) -> Outcome<Done> {
+        match change {
+            MessageChange::Edit(text) => self.edit(message, actor, at, text),
+            MessageChange::Delete => self.delete(tx, message, actor, at).await,
+            MessageChange::React(emoji) => {
+                if message.deleted_at.is_some() {
+                    return Err(deleted());
+                }
+                let (user, rev) = (id(actor.0), self.head.rev + 1);
+                let new = reactions::add(tx, &mut message, user, emoji.as_str(), rev).await?;
+                Ok(self.keep(message, new.then_some(ChangeKind::ReactionAdded)))
+            }
+            MessageChange::Unreact(emoji) => {
+                let user = id(actor.0);
+                let gone = reactions::remove(tx, &mut message, user, emoji.as_str()).await?;
+                Ok(self.keep(message, gone.then_some(ChangeKind::ReactionRemoved)))
+            }
+        }
+    }
+
     fn edit(
         &mut self,
         mut message: MessageDoc,
@@ -168,7 +168,7 @@ impl Batch {
         text: &MessageText,
     ) -> Outcome<Done> {
         if message.author_id != id(actor.0) {
-            return Err(Error::Forbidden("only its author may edit a message").into());
+            return Err(Error::Forbidden(AUTHOR_EDITS).into());
         }
         if message.deleted_at.is_some() {
             return Err(deleted());
@@ -226,14 +226,6 @@ impl Batch {
     }
 }
 
-/// What a refusal of a write is about.
-const fn subject(change: &Change) -> &'static str {
-    match change {
-        Change::Send(_) | Change::UpdateChannel { .. } => "conversation",
-        _ => "message",
-    }
-}
-
 fn deleted() -> Fail {
-    Error::conflict("the message has been deleted").into()
+    Error::conflict(DELETED).into()
 }

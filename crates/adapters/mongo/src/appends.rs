@@ -209,7 +209,7 @@ fn shares((_, writes): &Append) -> bool {
 #[cfg(test)]
 mod tests {
     use parlance_application::ports::store::Draft;
-    use parlance_domain::{ClientMsgId, MessageId, MessageText, Timestamp, UserId};
+    use parlance_domain::{ClientMsgId, MessageId, MessageText, SessionId, Timestamp, UserId};
     use uuid::Uuid;
 
     use super::*;
@@ -221,7 +221,8 @@ mod tests {
             text: MessageText::parse("hello").expect("valid"),
         };
         let (actor, at) = (UserId(Uuid::nil()), Timestamp::from_millis(0));
-        let write = Write { actor, session: None, at, change: Change::Send(draft) };
+        let session = SessionId(Uuid::nil());
+        let write = Write { actor, session, at, change: Change::Send(draft) };
         let append = (ConversationId(Uuid::from_u128(conversation)), vec![write; writes]);
         Waiting { append, reply: oneshot::channel().0 }
     }

@@ -146,10 +146,7 @@ const fn stand(head: &ConversationDoc) -> Stand {
 /// The messages that writes name.
 pub(crate) fn named(writes: &[Write]) -> impl Iterator<Item = bson::Uuid> {
     writes.iter().filter_map(|write| match &write.change {
-        Change::Edit { message_id, .. }
-        | Change::Delete { message_id }
-        | Change::React { message_id, .. }
-        | Change::Unreact { message_id, .. } => Some(id(message_id.0)),
+        Change::Message(message_id, _) => Some(id(message_id.0)),
         Change::Send(_) | Change::UpdateChannel { .. } => None,
     })
 }

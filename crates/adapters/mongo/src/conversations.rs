@@ -155,11 +155,7 @@ impl Conversations for MongoStore {
         channel: ConversationId,
         user: UserId,
     ) -> Result<u64> {
-        let action = if actor == user {
-            ConversationAction::Leave
-        } else {
-            ConversationAction::RemoveMember
-        };
+        let action = ConversationAction::removal(user, actor);
         let _turn = self.lanes.turn(channel.0).await;
         in_turn!(self, |tx| {
             let seen = lock(tx, actor, channel, action).await?;

@@ -3,7 +3,7 @@
 use bson::doc;
 use parlance_application::{
     Error,
-    ports::store::{NewDm, OpenedDm},
+    ports::store::{NewDm, OpenedDm, dm_with_oneself},
 };
 use parlance_domain::{ConversationId, UserId, WorkspaceAction};
 
@@ -19,7 +19,7 @@ use crate::{
 pub(crate) async fn open(tx: &mut Tx, actor: UserId, new: &NewDm) -> Outcome<OpenedDm> {
     authorize_workspace(tx, actor, new.workspace_id, WorkspaceAction::OpenDm).await?;
     if new.peer == actor {
-        return Err(Error::refused("user_id", "invalid", "must be somebody else").into());
+        return Err(dm_with_oneself().into());
     }
     role_in(tx, new.peer, new.workspace_id).await?.ok_or(Error::NotFound("user"))?;
     let (low, high) = (id(actor.min(new.peer).0), id(actor.max(new.peer).0));

@@ -223,11 +223,3 @@ pub(crate) fn int(n: u64) -> i64 {
 pub(crate) fn num(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
-
-/// A role's stored name.
-pub(crate) const fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Admin => "admin",
-        Role::Member => "member",
-    }
-}

@@ -48,8 +48,8 @@ impl Group {
         }
         hold(tx, &mut batches, appends).await?;
         let writes = appends.iter().flat_map(|(_, writes)| writes);
-        let sessions: HashSet<_> = writes.filter_map(|write| write.session).collect();
-        let live = if sessions.is_empty() || tx.facts.all_live(session_rev, &sessions) {
+        let sessions: HashSet<_> = writes.map(|write| write.session).collect();
+        let live = if tx.facts.all_live(session_rev, &sessions) {
             sessions
         } else {
             let live = live_of(tx, sessions.into_iter()).await?;

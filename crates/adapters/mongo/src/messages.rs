@@ -7,7 +7,8 @@ use bson::{Document, doc};
 use parlance_application::{
     Error, Result, Unauthenticated,
     ports::store::{
-        Commit, History, HistoryQuery, Messages, Reader, ReplayPage, ReplayQuery, Write,
+        Commit, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage, ReplayQuery, Write,
+        one_more,
     },
 };
 use parlance_domain::{
@@ -93,7 +94,7 @@ impl Messages for MongoStore {
     ) -> Result<ReplayPage> {
         let asker = match reader {
             Reader::Node => Asker::Node,
-            Reader::User(_) | Reader::Session(..) | Reader::Listener(..) => Asker::Person,
+            Reader::Session(..) | Reader::Listener(..) => Asker::Person,
         };
         atomic!(self, asker, |tx| {
             let head = match reader {
@@ -110,7 +111,7 @@ impl Messages for MongoStore {
                     }
                     seen.head
                 }
-                Reader::User(user) | Reader::Session(user, _) => {
+                Reader::Session(user, _) => {
                     let read = ConversationAction::Read;
                     authorize(tx, user, conversation, read, "conversation").await?.head
                 }
@@ -187,8 +188,8 @@ struct Span {
 
 impl Span {
     fn of(head: &ConversationDoc, query: HistoryQuery) -> Self {
-        let limit = query.limit.clamp(1, 200);
-        let one_more = i64::try_from(limit).unwrap_or(200) + 1;
+        let limit = query.limit.clamp(1, MAX_PAGE);
+        let one_more = one_more(limit);
         let end = query.before_seq.map_or(head.last_seq + 1, int).min(head.last_seq + 1);
         let between = match query.after_seq.map(int) {
             Some(after) => (after, end.min(after.saturating_add(one_more + 1))),

@@ -1,7 +1,7 @@
-//! Marks under messages. The collection is the truth; a message carries what the read model shows of it.
+//! Reactions to messages. The collection is the truth; a message carries what the read model shows of it.
 
 use bson::doc;
-use parlance_application::Error;
+use parlance_application::ports::store::too_many_emoji;
 use parlance_domain::Message;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     tx::Tx,
 };
 
-/// Adds a person's mark, as the change `rev`; says whether it was new.
+/// Adds a person's reaction, as the change `rev`; says whether it was new.
 pub(crate) async fn add(
     tx: &mut Tx,
     message: &mut MessageDoc,
@@ -20,15 +20,13 @@ pub(crate) async fn add(
 ) -> Outcome<bool> {
     let place = message.reactions.iter().position(|part| part.emoji == emoji);
     if place.is_none() && message.reactions.len() >= Message::MAX_EMOJI {
-        let limit = Message::MAX_EMOJI;
-        let message = format!("would be more than {limit} different ones under this message");
-        return Err(Error::refused("emoji", "too_many", message).into());
+        return Err(too_many_emoji().into());
     }
     if has(tx, message, user, emoji).await? {
         return Ok(false);
     }
-    let mark = ReactionDoc { message_id: message.id, emoji: emoji.to_owned(), user_id: user, rev };
-    tx.insert(&mark).await?;
+    let own = ReactionDoc { message_id: message.id, emoji: emoji.to_owned(), user_id: user, rev };
+    tx.insert(&own).await?;
     match place.and_then(|place| message.reactions.get_mut(place)) {
         Some(part) => {
             part.count += 1;
@@ -37,7 +35,7 @@ pub(crate) async fn add(
             }
         }
         None => message.reactions.push(ReactionPart {
-            emoji: mark.emoji,
+            emoji: own.emoji,
             count: 1,
             user_ids: vec![user],
         }),
@@ -45,7 +43,7 @@ pub(crate) async fn add(
     Ok(true)
 }
 
-/// Takes a person's mark back; says whether there was one.
+/// Removes a person's reaction; says whether there was one.
 pub(crate) async fn remove(
     tx: &mut Tx,
     message: &mut MessageDoc,
@@ -66,7 +64,7 @@ pub(crate) async fn remove(
                 let first = i64::try_from(Message::REACTION_USERS).unwrap_or(50);
                 let all = doc! { "message_id": id, "emoji": emoji };
                 let all = tx.first::<ReactionDoc>(all, doc! { "rev": 1 }, first).await?;
-                part.user_ids = all.into_iter().map(|mark| mark.user_id).collect();
+                part.user_ids = all.into_iter().map(|one| one.user_id).collect();
             }
         }
     }
@@ -74,7 +72,7 @@ pub(crate) async fn remove(
     Ok(true)
 }
 
-/// Removes all marks of a message.
+/// Removes all reactions to a message.
 pub(crate) async fn clear(tx: &mut Tx, message: &mut MessageDoc) -> Outcome<()> {
     if !message.reactions.is_empty() {
         tx.delete::<ReactionDoc>(doc! { "message_id": message.id }).await?;
@@ -83,7 +81,7 @@ pub(crate) async fn clear(tx: &mut Tx, message: &mut MessageDoc) -> Outcome<()> 
     Ok(())
 }
 
-/// Whether the person left this mark. Asks the store only where the message does not name everybody.
+/// Whether the person has reacted so. Asks the store only where the message does not name everybody.
 async fn has(tx: &mut Tx, message: &MessageDoc, user: bson::Uuid, emoji: &str) -> Outcome<bool> {
     let Some(part) = message.reactions.iter().find(|part| part.emoji == emoji) else {
         return Ok(false);
@@ -94,6 +92,6 @@ async fn has(tx: &mut Tx, message: &MessageDoc, user: bson::Uuid, emoji: &str) -
     if part.user_ids.len() >= usize::try_from(part.count).unwrap_or_default() {
         return Ok(false);
     }
-    let mark = doc! { "message_id": message.id, "emoji": emoji, "user_id": user };
-    Ok(tx.one::<ReactionDoc>(mark).await?.is_some())
+    let own = doc! { "message_id": message.id, "emoji": emoji, "user_id": user };
+    Ok(tx.one::<ReactionDoc>(own).await?.is_some())
 }

@@ -1,8 +1,8 @@
 //! From documents to read models.
 
 use parlance_domain::{
-    Account, ChannelMember, Conversation, ConversationId, ConversationKind, Member, Mentions,
-    Message, MessageId, Reaction, User, UserId, WorkspaceId, message::MessageKind,
+    Account, ChannelMember, Conversation, ConversationId, ConversationKind, Member, Message,
+    MessageId, Reaction, User, UserId, WorkspaceId,
 };
 
 use crate::documents::{ConversationDoc, MemberDoc, MessageDoc, RoleDoc, UserDoc, at, num, uuid};
@@ -81,28 +81,21 @@ impl MessageDoc {
             user_ids: part.user_ids.into_iter().map(|id| UserId(uuid(id))).collect(),
         });
         Message {
-            id: MessageId(uuid(self.id)),
-            conversation_id: ConversationId(uuid(self.conversation_id)),
-            workspace_id,
             seq: num(self.seq),
             rev: num(self.rev),
-            kind: MessageKind::User,
             author_id: Some(UserId(uuid(self.author_id))),
             text: self.text,
-            thread_root_id: None,
-            reply_count: 0,
-            last_reply_at: None,
-            reply_user_ids: Vec::new(),
             reactions: reactions.collect(),
-            mentions: Mentions::default(),
-            attachments: [],
-            pinned_at: None,
-            pinned_by: None,
             client_msg_id: self.client_msg_id,
             created_at: at(self.created_at),
             edited_at: self.edited_at.map(at),
             deleted_at: self.deleted_at.map(at),
             deleted_by: self.deleted_by.map(|id| UserId(uuid(id))),
+            ..Message::blank(
+                MessageId(uuid(self.id)),
+                ConversationId(uuid(self.conversation_id)),
+                workspace_id,
+            )
         }
     }
 }

@@ -6,8 +6,8 @@ use bson::{Document, doc};
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember, NewWorkspace, Page,
-        PageQuery, Start, Subject, Workspaces,
+        ALREADY_MEMBER, Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember,
+        NewWorkspace, Page, PageQuery, Start, Subject, Workspaces,
     },
 };
 use parlance_domain::{
@@ -19,9 +19,7 @@ use crate::{
     MongoStore,
     access::{authorize_workspace, role_in},
     admission::admit,
-    documents::{
-        ConversationDoc, MemberDoc, RoleDoc, UserDoc, WorkspaceDoc, id, role_name, time, uuid,
-    },
+    documents::{ConversationDoc, MemberDoc, RoleDoc, UserDoc, WorkspaceDoc, id, time, uuid},
     error::Outcome,
     members::{CHANGED, bump, counted, insert_channel, lock_all, mine, stamped},
     outbox,
@@ -195,7 +193,7 @@ impl Workspaces for MongoStore {
             let known = tx.one::<UserDoc>(doc! { "_id": id(new.user_id.0) }).await?;
             known.ok_or(Error::NotFound("user"))?;
             if role_in(tx, new.user_id, workspace).await?.is_some() {
-                return Err(Error::conflict("this person is a member already").into());
+                return Err(Error::conflict(ALREADY_MEMBER).into());
             }
             let found = change(tx, workspace, doc! {}).await?;
             outbox::put(tx, &new.job).await?;
@@ -219,7 +217,7 @@ impl Workspaces for MongoStore {
                 keep_an_admin(tx, workspace, before.role).await?;
             }
             let key = doc! { "workspace_id": id(workspace.0), "user_id": id(user.0) };
-            let set = doc! { "$set": { "role": role_name(role) } };
+            let set = doc! { "$set": { "role": role.name() } };
             tx.update::<RoleDoc>(key, set).await?;
             leave_trace(tx, Subject::Role(workspace, user)).await?;
             membership(tx, &RoleDoc { role, ..before }).await
@@ -232,8 +230,7 @@ impl Workspaces for MongoStore {
         workspace: WorkspaceId,
         user: UserId,
     ) -> Result<Departure> {
-        let action =
-            if actor == user { WorkspaceAction::Leave } else { WorkspaceAction::RemoveMember };
+        let action = WorkspaceAction::removal(user, actor);
         let heads = self.heads_in(user, workspace).await?;
         let _turns = self.turns(workspace.0, &heads).await;
         in_turn!(self, |tx| {

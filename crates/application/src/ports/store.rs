@@ -9,22 +9,22 @@ mod paging;
 mod workspaces;
 
 pub use accounts::{
-    Accounts, Credentials, EndedSessions, KEPT_TOKENS, NewPassword, NewSession, Renamed,
-    RotateRefresh, Rotation, forgotten_before,
+    Accounts, Credentials, EMAIL_TAKEN, EndedSessions, KEPT_TOKENS, NewPassword, NewSession,
+    Renamed, RotateRefresh, Rotation, forgotten_before,
 };
 pub use changes::{Changes, Head, Look, Mark, Readers, State, Subject};
 pub use conversations::{
     Conversations, Entry, GENERAL_STAYS, NAME_TAKEN, NewChannel, NewDm, OpenedDm, ReadMark,
-    Snapshot, SnapshotEntry,
+    Snapshot, SnapshotEntry, dm_with_oneself,
 };
 pub use messages::{
-    Change, Commit, Committed, Draft, History, HistoryQuery, Messages, Reader, ReplayPage,
-    ReplayQuery, SENT_BEFORE, Write,
+    AUTHOR_EDITS, Change, Commit, Committed, DELETED, Draft, History, HistoryQuery, MessageChange,
+    Messages, Reader, ReplayPage, ReplayQuery, SENT_BEFORE, Write, too_many_emoji,
 };
 pub use outbox::Outbox;
-pub use paging::{Page, PageQuery, Start};
+pub use paging::{MAX_PAGE, Page, PageQuery, Start, one_more};
 pub use workspaces::{
-    Admission, Departure, Joining, LAST_ADMIN, NewMember, NewWorkspace, Workspaces,
+    ALREADY_MEMBER, Admission, Departure, Joining, LAST_ADMIN, NewMember, NewWorkspace, Workspaces,
 };
 
 #[cfg(feature = "mocks")]

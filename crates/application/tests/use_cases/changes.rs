@@ -58,7 +58,7 @@ async fn every_change_names_the_session_that_makes_it() {
     app.channels.update(&ada, here, None, topic).await.expect("updates");
     for change in ["edit", "delete", "react", "unreact", "update"] {
         let write = writes.recv().await.expect("a write");
-        assert_eq!((write.actor, write.session), (ada.id(), Some(ada.session_id)), "{change}");
+        assert_eq!((write.actor, write.session), (ada.id(), ada.session_id), "{change}");
     }
 }
 

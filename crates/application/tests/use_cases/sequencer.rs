@@ -15,7 +15,7 @@ use parlance_application::{
         store::{Change, Commit, Committed, Draft, Messages, Write},
     },
 };
-use parlance_domain::{ChangeKind, ConversationId, MessageId, NodeId, UserId};
+use parlance_domain::{ChangeKind, ConversationId, MessageId, NodeId, SessionId, UserId};
 use parlance_testkit::{
     GatedMessages, SilentBus, TestNode, client_msg_id, message,
     mocks::{MockChanges, MockConversations, MockMessages},
@@ -29,7 +29,8 @@ type Batches = Arc<Mutex<Vec<Vec<String>>>>;
 fn write(node: &TestNode, actor: UserId, says: &str) -> Write {
     let id = MessageId(node.ambient.next_uuid());
     let draft = Draft { id, client_msg_id: client_msg_id(says), text: text(says) };
-    Write { actor, session: None, at: node.ambient.tick(), change: Change::Send(draft) }
+    let session = SessionId(actor.0);
+    Write { actor, session, at: node.ambient.tick(), change: Change::Send(draft) }
 }
 
 /// Commits every send, refuses those that say `no`, and notes the batches.

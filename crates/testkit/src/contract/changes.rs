@@ -215,10 +215,10 @@ pub async fn ended_sessions_are_counted_and_found(shared: &SharedStage) {
     assert_eq!(ended(vec![stolen.id]).await, [stolen.id]);
 
     let team = stage.team_of(eve.id, []).await;
-    let draft = stage.draft(eve.id, "1", "hello");
-    let commits = store.append(team.general, vec![draft]).await.expect("appends");
-    assert!(commits.iter().all(|c| c.as_ref().is_ok_and(|commit| commit.session_rev == 3)));
     let live = open(password).await;
+    let write = Write { session: live.id, ..stage.draft(eve.id, "1", "hello") };
+    let commits = store.append(team.general, vec![write]).await.expect("appends");
+    assert!(commits.iter().all(|c| c.as_ref().is_ok_and(|commit| commit.session_rev == 3)));
     let query = ReplayQuery::after(0);
     let page = store.replay(Reader::Session(eve.id, live.id), team.general, query).await;
     assert_eq!(page.map(|page| page.session_rev).ok(), Some(3));
@@ -234,23 +234,23 @@ pub async fn a_write_of_an_ended_session_is_refused(shared: &SharedStage) {
     for session in [&ended, &live] {
         store.open_session(session.clone(), &Stage::hash()).await.expect("opens");
     }
-    let of = |session: Option<SessionId>, actor, id| {
+    let of = |session: SessionId, actor, id| {
         let write = stage.draft(actor, id, "hello");
         Write { session, ..write }
     };
-    let before = stage.append(team.general, vec![of(Some(ended.id), bob, "1")]).await;
+    let before = stage.append(team.general, vec![of(ended.id, bob, "1")]).await;
     assert!(before[0].is_ok(), "while it lived: {before:?}");
     store.revoke_session(bob, ended.id, stage.at()).await.expect("ends");
     // Alone, so that the store has no other reason to look.
-    let alone = stage.append(team.general, vec![of(Some(ended.id), bob, "alone")]).await;
+    let alone = stage.append(team.general, vec![of(ended.id, bob, "alone")]).await;
     assert!(matches!(&alone[..], [Err(Error::Unauthenticated(_))]), "{alone:?}");
     let writes = vec![
-        of(Some(live.id), bob, "2"),
-        of(Some(ended.id), bob, "3"),
+        of(live.id, bob, "2"),
+        of(ended.id, bob, "3"),
         // What it has sent before is no business of its any more.
-        of(Some(ended.id), bob, "1"),
-        of(Some(SessionId(Uuid::nil())), ada, "4"),
-        of(None, ada, "5"),
+        of(ended.id, bob, "1"),
+        of(SessionId(Uuid::nil()), ada, "4"),
+        of(stage.session_of(ada), ada, "5"),
     ];
     let answers = stage.append(team.general, writes).await;
     let refused = |answer: &Result<_>| {

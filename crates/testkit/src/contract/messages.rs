@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use parlance_application::{
     Error,
-    ports::store::{Change, Committed},
+    ports::store::{Change, Committed, MessageChange},
 };
 use parlance_domain::{ChangeKind, ChannelName, ConversationId, Message, MessageId, Topic, UserId};
 
@@ -140,7 +140,7 @@ pub async fn a_refused_write_leaves_its_neighbours(stage: &Stage) {
     let writes = vec![
         stage.draft(ada, "1", "one"),
         stage.draft(eve, "1", "not in here"),
-        stage.write(ada, Change::Delete { message_id }),
+        stage.write(ada, Change::Message(message_id, MessageChange::Delete)),
         stage.draft(bob, "1", "two"),
     ];
     let mut outcomes = stage.append(team.general, writes).await.into_iter();
@@ -209,8 +209,8 @@ pub async fn appends_to_many_conversations_at_once(stage: &Stage) {
     }
     // A repeat, nobody's conversation, an outsider, an edit, a name that is taken, and plain ones, all at once.
     let nowhere = ConversationId(stage.ambient.next_uuid());
-    let edit = Change::Edit { message_id: first_of_all[3].id, text: text("edited") };
-    let elsewhere = Change::Delete { message_id: first_of_all[5].id };
+    let edit = Change::Message(first_of_all[3].id, MessageChange::Edit(text("edited")));
+    let elsewhere = Change::Message(first_of_all[5].id, MessageChange::Delete);
     let appends = vec![
         (channels[0], stage.draft(ada, "1", "0 of ada")),
         (nowhere, stage.draft(ada, "2", "nowhere")),

@@ -2,7 +2,7 @@
 
 use parlance_application::{
     Result,
-    ports::store::{Change, Commit, Reader, ReplayQuery},
+    ports::store::{Change, Commit, MessageChange, Reader, ReplayQuery},
 };
 use parlance_domain::{ConversationId, ReadState, UserId};
 
@@ -147,7 +147,7 @@ pub async fn a_snapshot_counts_what_is_unread(stage: &Stage) {
         stage.append(channel, drafts(before + deleted, after)).await;
         let delete = |commit: Result<Commit>| {
             let message_id = Stage::message(&commit.expect("sends")).id;
-            stage.write(bob, Change::Delete { message_id })
+            stage.write(bob, Change::Message(message_id, MessageChange::Delete))
         };
         stage.append(channel, sent.into_iter().map(delete).collect()).await;
         expected.push((channel, (before + after).min(100) as u64));
@@ -254,7 +254,10 @@ pub async fn every_change_of_access_counts(stage: &Stage) {
     assert_eq!(commit.access_rev, joined, "a message changes no access");
     let left = stage.store.remove_channel_member(bob, news, bob).await.expect("leaves");
     assert_eq!((left, stage.access_rev(ada, news).await), (joined + 1, left), "somebody left");
-    let replay = stage.store.replay(Reader::User(ada), news, ReplayQuery::after(0)).await;
+    let replay = stage
+        .store
+        .replay(Reader::Session(ada, stage.session_of(ada)), news, ReplayQuery::after(0))
+        .await;
     assert_eq!(replay.map(|page| page.access_rev).ok(), Some(left), "a replay says how far");
     let added =
         stage.store.add_channel_member(ada, news, bob, stage.at()).await.expect("adds").access_rev;

@@ -252,12 +252,14 @@ pub async fn replay_is_for_readers(stage: &Stage) {
     let secret = stage.private(ada, &team, "secret").await;
     let message = stage.send(ada, secret, "hello").await;
     let query = ReplayQuery { from_rev: 0, limit: 10, budget: 10_000 };
-    for reader in [Reader::User(ada), Reader::Node] {
+    for reader in [Reader::Session(ada, stage.session_of(ada)), Reader::Node] {
         let page = stage.store.replay(reader, secret, query).await.expect("reads");
         assert_eq!(page.messages, std::slice::from_ref(&message));
     }
     for user in [bob, eve] {
-        not_found(stage.store.replay(Reader::User(user), secret, query).await);
+        not_found(
+            stage.store.replay(Reader::Session(user, stage.session_of(user)), secret, query).await,
+        );
     }
     let session = stage.session(bob);
     stage.store.open_session(session.clone(), &Stage::hash()).await.expect("opens");

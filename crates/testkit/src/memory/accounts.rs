@@ -7,8 +7,8 @@ use parlance_application::{
     ports::{
         PasswordHash,
         store::{
-            Accounts, Credentials, EndedSessions, NewPassword, NewSession, Page, PageQuery,
-            Renamed, RotateRefresh, Rotation, Start, Subject,
+            Accounts, Credentials, EMAIL_TAKEN, EndedSessions, NewPassword, NewSession, Page,
+            PageQuery, Renamed, RotateRefresh, Rotation, Start, Subject,
         },
     },
 };
@@ -33,7 +33,7 @@ impl Accounts for MemoryStore {
     ) -> Result<()> {
         self.write("create_account", |state| {
             if state.addresses.contains_key(&account.email) {
-                return Err(Error::conflict("this e-mail address is already taken"));
+                return Err(Error::conflict(EMAIL_TAKEN));
             }
             if state.users.contains_key(&account.id) || state.sessions.contains_key(&session.id) {
                 return Err(id_taken());

@@ -2,11 +2,14 @@
 
 use parlance_application::{
     Error, Result, Unauthenticated,
-    ports::store::{Change, Commit, Committed, Draft, NAME_TAKEN, SENT_BEFORE, Write},
+    ports::store::{
+        AUTHOR_EDITS, Change, Commit, Committed, DELETED, Draft, MessageChange, NAME_TAKEN,
+        SENT_BEFORE, Write,
+    },
 };
 use parlance_domain::{
-    ChangeKind, ChannelName, ConversationAction, ConversationId, Mentions, Message, MessageId,
-    MessageText, Timestamp, Topic, UserId, message::MessageKind,
+    ChangeKind, ChannelName, ConversationAction, ConversationId, Message, MessageId, MessageText,
+    Timestamp, Topic, UserId,
 };
 
 use super::state::{MessageRow, State, id_taken};
@@ -17,13 +20,10 @@ type Outcome = (Committed, Option<ChangeKind>);
 /// Runs one write of a batch.
 pub(super) fn one(state: &mut State, id: ConversationId, write: Write) -> Result<Commit> {
     let Write { actor, session, at, change } = write;
-    if session.is_some_and(|session| state.has_ended(session)) {
+    if state.has_ended(session) {
         return Err(Unauthenticated::Revoked.into());
     }
-    let what = match change {
-        Change::Send(_) | Change::UpdateChannel { .. } => "conversation",
-        _ => "message",
-    };
+    let what = change.subject();
     let standing = state.see(Some(actor), id).ok_or(Error::NotFound(what))?.standing;
     let permit = |action| standing.permits(action).map_err(|denied| Error::denied(denied, what));
     let mut scene = Scene { state, id, actor, at };
@@ -36,40 +36,11 @@ pub(super) fn one(state: &mut State, id: ConversationId, write: Write) -> Result
             permit(ConversationAction::Update)?;
             scene.update_channel(name, topic)?
         }
-        Change::Edit { message_id, text } => {
-            permit(ConversationAction::Read)?;
-            scene.message(message_id)?;
-            permit(ConversationAction::Post)?;
-            scene.edit(message_id, text)?
-        }
-        Change::Delete { message_id } => {
+        Change::Message(message_id, change) => {
             permit(ConversationAction::Read)?;
             let own = scene.message(message_id)?.message.author_id == Some(actor);
-            permit(if own {
-                ConversationAction::Post
-            } else {
-                ConversationAction::DeleteOthersMessage
-            })?;
-            scene.delete(message_id)?
-        }
-        Change::React { message_id, emoji } => {
-            permit(ConversationAction::Read)?;
-            scene.message(message_id)?;
-            permit(ConversationAction::Post)?;
-            scene.revise(message_id, |row| {
-                if row.message.deleted_at.is_some() {
-                    return Err(deleted());
-                }
-                Ok(row.mark(actor, emoji.as_str())?.then_some(ChangeKind::ReactionAdded))
-            })?
-        }
-        Change::Unreact { message_id, emoji } => {
-            permit(ConversationAction::Read)?;
-            scene.message(message_id)?;
-            permit(ConversationAction::Post)?;
-            scene.revise(message_id, |row| {
-                Ok(row.unmark(actor, emoji.as_str()).then_some(ChangeKind::ReactionRemoved))
-            })?
+            permit(change.action(own))?;
+            scene.change(message_id, change)?
         }
     };
     let session_rev = state.session_rev;
@@ -140,44 +111,46 @@ impl Scene<'_> {
             member.read_seq = seq;
         }
         let message = Message {
-            id,
-            conversation_id: self.id,
-            workspace_id: head.conversation.workspace_id,
             seq,
             rev,
-            kind: MessageKind::User,
             author_id: Some(self.actor),
             text: text.as_str().to_owned(),
-            thread_root_id: None,
-            reply_count: 0,
-            last_reply_at: None,
-            reply_user_ids: Vec::new(),
-            reactions: Vec::new(),
-            mentions: Mentions::default(),
-            attachments: [],
-            pinned_at: None,
-            pinned_by: None,
             client_msg_id: client_msg_id.into(),
             created_at: self.at,
-            edited_at: None,
-            deleted_at: None,
-            deleted_by: None,
+            ..Message::blank(id, self.id, head.conversation.workspace_id)
         };
         head.sends.insert(own, (seq, text.into()));
         head.revs.insert(rev, seq);
-        head.messages.push(MessageRow { message: message.clone(), marks: Vec::new() });
+        head.messages.push(MessageRow { message: message.clone(), reactions: Vec::new() });
         self.state.places.insert(id, (self.id, seq));
         Ok((Committed::Message(message), Some(ChangeKind::Created)))
+    }
+
+    fn change(&mut self, id: MessageId, change: MessageChange) -> Result<Outcome> {
+        let actor = self.actor;
+        match change {
+            MessageChange::Edit(text) => self.edit(id, text),
+            MessageChange::Delete => self.delete(id),
+            MessageChange::React(emoji) => self.revise(id, |row| {
+                if row.message.deleted_at.is_some() {
+                    return Err(Error::conflict(DELETED));
+                }
+                Ok(row.react(actor, emoji.as_str())?.then_some(ChangeKind::ReactionAdded))
+            }),
+            MessageChange::Unreact(emoji) => self.revise(id, |row| {
+                Ok(row.unreact(actor, emoji.as_str()).then_some(ChangeKind::ReactionRemoved))
+            }),
+        }
     }
 
     fn edit(&mut self, id: MessageId, text: MessageText) -> Result<Outcome> {
         let (actor, at) = (self.actor, self.at);
         self.revise(id, |MessageRow { message, .. }| {
             if message.author_id != Some(actor) {
-                return Err(Error::Forbidden("only its author may edit a message"));
+                return Err(Error::Forbidden(AUTHOR_EDITS));
             }
             if message.deleted_at.is_some() {
-                return Err(deleted());
+                return Err(Error::conflict(DELETED));
             }
             if message.text == text.as_str() {
                 return Ok(None);
@@ -194,7 +167,7 @@ impl Scene<'_> {
             if row.message.deleted_at.is_some() {
                 return Ok(None);
             }
-            row.clear_marks();
+            row.clear_reactions();
             row.message.text.clear();
             row.message.deleted_at = Some(at);
             row.message.deleted_by = Some(actor);
@@ -228,8 +201,4 @@ impl Scene<'_> {
         conversation.topic = topic.or(conversation.topic.take());
         Ok((Committed::Conversation(conversation.clone()), Some(kind)))
     }
-}
-
-fn deleted() -> Error {
-    Error::conflict("the message has been deleted")
 }

@@ -7,7 +7,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{
         Conversations, Entry, GENERAL_STAYS, NAME_TAKEN, NewChannel, NewDm, OpenedDm, Page,
-        PageQuery, ReadMark, Snapshot, SnapshotEntry, Start, Subject,
+        PageQuery, ReadMark, Snapshot, SnapshotEntry, Start, Subject, dm_with_oneself,
     },
 };
 use parlance_domain::{
@@ -151,11 +151,7 @@ impl Conversations for MemoryStore {
         user: UserId,
     ) -> Result<u64> {
         self.write("remove_channel_member", |state| {
-            let action = if actor == user {
-                ConversationAction::Leave
-            } else {
-                ConversationAction::RemoveMember
-            };
+            let action = ConversationAction::removal(user, actor);
             if state.authorize(actor, id, action, "conversation")?.row.general {
                 return Err(Error::conflict(GENERAL_STAYS));
             }
@@ -262,7 +258,7 @@ impl State {
     fn open_dm(&mut self, actor: UserId, new: &NewDm) -> Result<OpenedDm> {
         self.authorize_workspace(actor, new.workspace_id, WorkspaceAction::OpenDm)?;
         if new.peer == actor {
-            return Err(Error::refused("user_id", "invalid", "must be somebody else"));
+            return Err(dm_with_oneself());
         }
         self.role_in(new.peer, new.workspace_id).ok_or(Error::NotFound("user"))?;
         let pair = [actor.min(new.peer), actor.max(new.peer)];

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result, Unauthenticated,
     ports::store::{
-        Commit, History, HistoryQuery, Messages, Reader, ReplayPage, ReplayQuery, Write,
+        Commit, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage, ReplayQuery, Write,
     },
 };
 use parlance_domain::{
@@ -88,7 +88,7 @@ impl Messages for MemoryStore {
                     }
                     seen
                 }
-                Reader::User(user) | Reader::Session(user, _) => {
+                Reader::Session(user, _) => {
                     let read = ConversationAction::Read;
                     state.authorize(user, conversation, read, "conversation")?
                 }
@@ -116,7 +116,7 @@ impl Messages for MemoryStore {
 }
 
 fn history(row: &ConversationRow, query: HistoryQuery) -> History {
-    let limit = query.limit.clamp(1, 200);
+    let limit = query.limit.clamp(1, MAX_PAGE);
     let (after, before) = (query.after_seq.unwrap_or(0), query.before_seq.unwrap_or(u64::MAX));
     let within = row.messages.iter().map(|row| &row.message);
     let within = within.filter(|message| message.seq > after && message.seq < before);

@@ -107,8 +107,8 @@ pub(super) struct MemberRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MessageRow {
     pub(super) message: Message,
-    /// All who left a mark, of which the message names some: each emoji with its people, in order of use.
-    pub(super) marks: Vec<(String, Vec<UserId>)>,
+    /// All who have reacted, of which the message names some: each emoji with its people, in order of use.
+    pub(super) reactions: Vec<(String, Vec<UserId>)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

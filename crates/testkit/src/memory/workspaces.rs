@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember, NewWorkspace, Page,
-        PageQuery, Start, Subject, Workspaces,
+        ALREADY_MEMBER, Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember,
+        NewWorkspace, Page, PageQuery, Start, Subject, Workspaces,
     },
 };
 use parlance_domain::{
@@ -167,7 +167,7 @@ impl Workspaces for MemoryStore {
             state.authorize_workspace(actor, id, WorkspaceAction::AddMember)?;
             state.user(new.user_id)?;
             if state.role_in(new.user_id, id).is_some() {
-                return Err(Error::conflict("this person is a member already"));
+                return Err(Error::conflict(ALREADY_MEMBER));
             }
             state.put_job(new.job);
             state.admit(id, new.user_id, new.role, new.at)
@@ -204,8 +204,7 @@ impl Workspaces for MemoryStore {
         user: UserId,
     ) -> Result<Departure> {
         self.write("remove_member", |state| {
-            let action =
-                if actor == user { WorkspaceAction::Leave } else { WorkspaceAction::RemoveMember };
+            let action = WorkspaceAction::removal(user, actor);
             state.authorize_workspace(actor, id, action)?;
             let role = state.role_in(user, id).ok_or(Error::NotFound("member"))?;
             state.keep_an_admin(id, role)?;

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use parlance_application::{
     Result,
-    ports::store::{Change, Commit, Committed, Draft, Write},
+    ports::store::{Change, Commit, Committed, Draft, MessageChange, Write},
 };
-use parlance_domain::{ClientMsgId, Emoji, MessageId, MessageText, Timestamp, Topic, UserId};
+use parlance_domain::{
+    ClientMsgId, Emoji, MessageId, MessageText, SessionId, Timestamp, Topic, UserId,
+};
 use proptest::prelude::*;
 use rusqlite::params;
 use uuid::Uuid;
@@ -106,15 +108,19 @@ impl Client {
     fn act(&mut self, act: Act, conn: &Connection, id: ConversationId) {
         let change = match act {
             Act::Send => send(id, self.revs.len() as u64 + 1, FIRST),
-            Act::Edit(at, n) => Change::Edit {
-                message_id: message_id(id, self.subject(at)),
-                text: MessageText::parse(&n.to_string()).expect("valid"),
-            },
-            Act::Delete(at) => Change::Delete { message_id: message_id(id, self.subject(at)) },
-            Act::React(at, one) => Change::React {
-                message_id: message_id(id, self.subject(at)),
-                emoji: Emoji::parse(if one { ":one:" } else { ":two:" }).expect("valid"),
-            },
+            Act::Edit(at, n) => Change::Message(
+                message_id(id, self.subject(at)),
+                MessageChange::Edit(MessageText::parse(&n.to_string()).expect("valid")),
+            ),
+            Act::Delete(at) => {
+                Change::Message(message_id(id, self.subject(at)), MessageChange::Delete)
+            }
+            Act::React(at, one) => Change::Message(
+                message_id(id, self.subject(at)),
+                MessageChange::React(
+                    Emoji::parse(if one { ":one:" } else { ":two:" }).expect("valid"),
+                ),
+            ),
             Act::Topic(n) => Change::UpdateChannel {
                 name: None,
                 topic: Some(Topic::parse(&n.to_string()).expect("valid")),
@@ -197,7 +203,7 @@ fn send(id: ConversationId, seq: u64, text: &str) -> Change {
 }
 
 fn run(conn: &Connection, id: ConversationId, change: Change) -> Result<Commit> {
-    let write = Write { actor: ADA, session: None, at: NOW, change };
+    let write = Write { actor: ADA, session: SessionId(ADA.0), at: NOW, change };
     append::run(conn, id, vec![write]).expect("commits").remove(0)
 }
 
@@ -212,6 +218,7 @@ proptest! {
         conn.execute_batch("PRAGMA foreign_keys = ON").expect("sets");
         migrate::run_first(&mut conn, OLDER).expect("migrates");
         conn.execute("INSERT INTO users VALUES (?1, 'a@x.org', 'Ada', '', 1)", [ADA.0]).expect("inserts");
+        conn.execute("INSERT INTO sessions VALUES (?1, ?1, 1, 1, 9, NULL, 0, 1)", [ADA.0]).expect("inserts");
         conn.execute("INSERT INTO workspaces VALUES (?1, 'Team', 'code', 1, NULL)", [ADA.0]).expect("inserts");
         conn.execute("INSERT INTO workspace_members VALUES (?1, ?1, 'admin', 1)", [ADA.0]).expect("inserts");
         let mut clients = [(HERE, true), (THERE, false)].map(|(id, here)| {

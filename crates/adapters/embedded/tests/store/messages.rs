@@ -1,7 +1,8 @@
 use parlance_application::{
     Error,
     ports::store::{
-        Accounts, Change, Committed, Conversations, HistoryQuery, Messages, Reader, ReplayQuery,
+        Accounts, Change, Committed, Conversations, HistoryQuery, MessageChange, Messages, Reader,
+        ReplayQuery,
     },
 };
 use parlance_domain::{ChangeKind, ChannelName, ClientMsgId, Emoji, Message, Topic};
@@ -9,7 +10,7 @@ use parlance_domain::{ChangeKind, ChannelName, ClientMsgId, Emoji, Message, Topi
 use crate::world::*;
 
 fn react(n: u128, emoji: &str) -> Change {
-    Change::React { message_id: id(n), emoji: Emoji::parse(emoji).expect("valid") }
+    Change::Message(id(n), MessageChange::React(Emoji::parse(emoji).expect("valid")))
 }
 
 fn query(from_rev: u64) -> ReplayQuery {
@@ -25,9 +26,9 @@ async fn sends_are_dense_and_idempotent_and_refusals_leave_no_trace() {
             send(BOB, 12, "a", "two"),
             send(ADA, 13, "a", "one"),
             send(ADA, 14, "a", "other"),
-            write(BOB, Change::Edit { message_id: id(11), text: text("mine") }),
-            write(BOB, Change::Delete { message_id: id(11) }),
-            write(ADA, Change::Edit { message_id: id(99), text: text("what") }),
+            write(BOB, Change::Message(id(11), MessageChange::Edit(text("mine")))),
+            write(BOB, Change::Message(id(11), MessageChange::Delete)),
+            write(ADA, Change::Message(id(99), MessageChange::Edit(text("what")))),
             send(ADA, 15, "b", "three"),
         ])
         .await
@@ -51,14 +52,16 @@ async fn sends_are_dense_and_idempotent_and_refusals_leave_no_trace() {
     assert_eq!(message(next()).seq, 3);
 
     // In another transaction too, after edits, and for a tombstone: the first text counts.
-    message(world.one(write(ADA, Change::Edit { message_id: id(11), text: text("one!") })).await);
+    message(
+        world.one(write(ADA, Change::Message(id(11), MessageChange::Edit(text("one!"))))).await,
+    );
     let again = world.one(send(ADA, 16, "a", "one")).await.expect("a duplicate");
     assert!(
         matches!(&again.subject, Committed::Message(m) if m.text == "one!" && m.id == id(11))
             && again.change.is_none()
     );
     assert!(conflict(world.one(send(ADA, 16, "a", "one!")).await));
-    message(world.one(write(ADA, Change::Delete { message_id: id(11) })).await);
+    message(world.one(write(ADA, Change::Message(id(11), MessageChange::Delete))).await);
     assert!(message(world.one(send(ADA, 16, "a", "one")).await).deleted_at.is_some());
 
     let sent = world
@@ -83,10 +86,10 @@ async fn what_was_first_sent_is_known_however_often_it_changed() {
     }
     for words in ["two", "three"] {
         message(
-            world.one(write(ADA, Change::Edit { message_id: id(11), text: text(words) })).await,
+            world.one(write(ADA, Change::Message(id(11), MessageChange::Edit(text(words))))).await,
         );
     }
-    message(world.one(write(ADA, Change::Delete { message_id: id(12) })).await);
+    message(world.one(write(ADA, Change::Message(id(12), MessageChange::Delete))).await);
     for client in ["a", "b"] {
         for (words, same) in [("one", true), ("two", false), ("three", false)] {
             let again = world.one(send(ADA, 13, client, words)).await;
@@ -102,14 +105,18 @@ async fn replay_is_the_current_state_in_rev_order() {
     for n in 11..=14 {
         message(world.one(send(ADA, n, &n.to_string(), "words")).await);
     }
-    let edit = Change::Edit { message_id: id(12), text: text("edited") };
+    let edit = Change::Message(id(12), MessageChange::Edit(text("edited")));
     message(world.one(write(ADA, edit.clone())).await);
     assert_eq!(world.one(write(ADA, edit)).await.expect("fine").change, None);
     message(world.one(write(BOB, react(11, "👍"))).await);
     message(world.one(write(ADA, react(13, "👍"))).await);
-    message(world.one(write(ADA, Change::Delete { message_id: id(13) })).await);
+    message(world.one(write(ADA, Change::Message(id(13), MessageChange::Delete))).await);
     assert_eq!(
-        world.one(write(ADA, Change::Delete { message_id: id(13) })).await.expect("fine").change,
+        world
+            .one(write(ADA, Change::Message(id(13), MessageChange::Delete)))
+            .await
+            .expect("fine")
+            .change,
         None
     );
     assert!(conflict(world.one(write(ADA, react(13, "👍"))).await));
@@ -120,7 +127,11 @@ async fn replay_is_the_current_state_in_rev_order() {
         Some((ChangeKind::TopicChanged, 9))
     );
 
-    let page = world.store.replay(Reader::User(BOB), GENERAL, query(1)).await.expect("reads");
+    let page = world
+        .store
+        .replay(Reader::Session(BOB, session_of(BOB)), GENERAL, query(1))
+        .await
+        .expect("reads");
     let shape: Vec<_> = page.messages.iter().map(|m| (m.id, m.rev)).collect();
     assert_eq!(shape, [(id(14), 4), (id(12), 5), (id(11), 6), (id(13), 8)]);
     assert!(page.complete && !page.reset && (page.from_rev, page.to_rev) == (1, 9));
@@ -168,7 +179,7 @@ async fn reactions_keep_their_order_and_their_bounds() {
     assert_eq!(message(world.one(write(BOB, react(11, ":3:"))).await).reactions[3].count, 2);
     assert_eq!(world.one(write(BOB, react(11, ":3:"))).await.expect("fine").change, None);
     let undo =
-        |n: &str| Change::Unreact { message_id: id(11), emoji: Emoji::parse(n).expect("valid") };
+        |n: &str| Change::Message(id(11), MessageChange::Unreact(Emoji::parse(n).expect("valid")));
     let left = message(world.one(write(ADA, undo(":3:"))).await);
     assert_eq!((left.reactions[3].count, &left.reactions[3].user_ids[..]), (1, &[BOB][..]));
     assert_eq!(world.one(write(ADA, undo(":3:"))).await.expect("fine").change, None);

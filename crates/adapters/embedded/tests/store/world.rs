@@ -110,7 +110,12 @@ impl World {
 }
 
 pub(crate) fn write(actor: UserId, change: Change) -> Write {
-    Write { actor, session: None, at: NOW, change }
+    Write { actor, session: session_of(actor), at: NOW, change }
+}
+
+/// The session that [`World::person`] has opened.
+pub(crate) fn session_of(user: UserId) -> SessionId {
+    SessionId(user.0)
 }
 
 pub(crate) fn text(text: &str) -> MessageText {

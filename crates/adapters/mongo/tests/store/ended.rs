@@ -85,7 +85,7 @@ async fn an_end_beside_an_append_is_known_to_the_next() {
     let stage = Stage::new(other.clone());
     let (ada, session) = stage.sign_up("ada").await;
     let team = stage.team(ada.id).await;
-    let write = |id| Write { session: Some(session.id), ..stage.draft(ada.id, id, "hello") };
+    let write = |id| Write { session: session.id, ..stage.draft(ada.id, id, "hello") };
 
     gate.open.send_replace(false);
     let append = node.append(team.general, vec![write("1")]);

@@ -12,6 +12,9 @@ use crate::{
     ports::{PasswordHash, RefreshDigest},
 };
 
+/// The words of the conflict over an e-mail address.
+pub const EMAIL_TAKEN: &str = "this e-mail address is already taken";
+
 /// People, their passwords and their sessions.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]

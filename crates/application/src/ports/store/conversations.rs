@@ -5,12 +5,17 @@ use parlance_domain::{
 };
 
 use super::{Head, Page, PageQuery};
-use crate::Result;
+use crate::{Error, Result};
 
 /// The words of the conflict over a channel's name.
 pub const NAME_TAKEN: &str = "a channel of that name exists already";
 /// The words of the conflict over `general`.
 pub const GENERAL_STAYS: &str = "general can be neither left nor deleted";
+
+/// The refusal of a DM with oneself.
+pub fn dm_with_oneself() -> Error {
+    Error::refused("user_id", "invalid", "must be somebody else")
+}
 
 /// Channels, DMs, who is in them and how far they have read. `NotFound` for what the actor may not read.
 ///

@@ -1,10 +1,10 @@
 use async_trait::async_trait;
 use parlance_domain::{
-    ChangeKind, ChannelName, ClientMsgId, Conversation, ConversationId, Emoji, Message, MessageId,
-    MessageText, SessionId, Timestamp, Topic, UserId,
+    ChangeKind, ChannelName, ClientMsgId, Conversation, ConversationAction, ConversationId, Emoji,
+    Message, MessageId, MessageText, SessionId, Timestamp, Topic, UserId,
 };
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Messages and all other durable changes of a conversation.
 #[cfg_attr(feature = "mocks", mockall::automock)]
@@ -55,6 +55,17 @@ pub trait Messages: Send + Sync {
 
 /// The words of the conflict over a `client_msg_id`.
 pub const SENT_BEFORE: &str = "this client_msg_id has been used for another message";
+/// The words of the conflict over a tombstone.
+pub const DELETED: &str = "the message has been deleted";
+/// Why an edit is forbidden to everybody else.
+pub const AUTHOR_EDITS: &str = "only its author may edit a message";
+
+/// The refusal of one more emoji than a message may have under it.
+pub fn too_many_emoji() -> Error {
+    let limit = Message::MAX_EMOJI;
+    let message = format!("would be more than {limit} different ones under this message");
+    Error::refused("emoji", "too_many", message)
+}
 
 /// One change that somebody wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +74,7 @@ pub struct Write {
     pub actor: UserId,
     /// In which session. If it has ended before the commit, the write is refused as `Unauthenticated`; a store that belongs to
     /// one process need not look, because its node lets no ended session begin a write.
-    pub session: Option<SessionId>,
+    pub session: SessionId,
     /// When it was accepted for writing.
     pub at: Timestamp,
     /// What.
@@ -75,32 +86,8 @@ pub struct Write {
 pub enum Change {
     /// A new message.
     Send(Draft),
-    /// Another text for one's own message. The same text again changes nothing.
-    Edit {
-        /// Which.
-        message_id: MessageId,
-        /// The new text.
-        text: MessageText,
-    },
-    /// A tombstone for a message. A second one changes nothing.
-    Delete {
-        /// Which.
-        message_id: MessageId,
-    },
-    /// A mark under a message. The same again changes nothing; `Validation` beyond 20 different ones.
-    React {
-        /// Which.
-        message_id: MessageId,
-        /// The mark.
-        emoji: Emoji,
-    },
-    /// One's own mark taken back. A missing one changes nothing.
-    Unreact {
-        /// Which.
-        message_id: MessageId,
-        /// The mark.
-        emoji: Emoji,
-    },
+    /// Another state of a message that is there.
+    Message(MessageId, MessageChange),
     /// A channel's name and topic. `Conflict` if the name is taken.
     UpdateChannel {
         /// The new name, if it is to change.
@@ -108,6 +95,39 @@ pub enum Change {
         /// The new topic, if it is to change.
         topic: Option<Topic>,
     },
+}
+
+impl Change {
+    /// What a refusal says was not found.
+    pub const fn subject(&self) -> &'static str {
+        match self {
+            Self::Send(_) | Self::UpdateChannel { .. } => "conversation",
+            Self::Message(..) => "message",
+        }
+    }
+}
+
+/// What somebody wants done to a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MessageChange {
+    /// Another text for one's own message. The same text again changes nothing.
+    Edit(MessageText),
+    /// A tombstone in its place. A second one changes nothing.
+    Delete,
+    /// A reaction. The same again changes nothing; `Validation` beyond 20 different ones.
+    React(Emoji),
+    /// One's own reaction removed. A missing one changes nothing.
+    Unreact(Emoji),
+}
+
+impl MessageChange {
+    /// What the person must be permitted to do, who may read the message; `own` says that they have written it.
+    pub const fn action(&self, own: bool) -> ConversationAction {
+        match self {
+            Self::Delete if !own => ConversationAction::DeleteOthersMessage,
+            _ => ConversationAction::Post,
+        }
+    }
 }
 
 /// A message to be.
@@ -151,7 +171,7 @@ pub struct HistoryQuery {
     pub before_seq: Option<u64>,
     /// Messages after this one, oldest first.
     pub after_seq: Option<u64>,
-    /// 1–200.
+    /// 1 to [`MAX_PAGE`](super::MAX_PAGE).
     pub limit: usize,
 }
 
@@ -169,12 +189,10 @@ pub struct History {
 /// Who reads a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
-    /// A person, whose access is checked.
-    User(UserId),
-    /// The same, by a session: `Revoked` once it has ended.
+    /// A person's session: whoever may read the conversation, in it or not; `Revoked` once the session has ended.
     Session(UserId, SessionId),
-    /// A connection that listens: `NotFound` once the person is not in it any more, though they may read it as a guest;
-    /// `Revoked` once the session has ended.
+    /// A connection that listens: `NotFound` once the person is not in the conversation any more, even if they may still read
+    /// it; `Revoked` once the session has ended.
     Listener(UserId, SessionId),
     /// A node that fills a hole for people whose access it knows.
     Node,

@@ -4,12 +4,15 @@ use uuid::Uuid;
 
 use crate::{Error, Result};
 
+/// The most items on a page.
+pub const MAX_PAGE: usize = 200;
+
 /// Which part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageQuery {
     /// Where the page before ended: the `next` that came with it.
     pub after: Option<String>,
-    /// 1–200.
+    /// 1 to [`MAX_PAGE`].
     pub limit: usize,
 }
 
@@ -40,7 +43,7 @@ impl Start {
             Some(cursor) => parse(cursor)
                 .ok_or_else(|| Error::BadRequest("the cursor is not one of ours".to_owned()))?,
         };
-        Ok(Self { at, id, limit: query.limit.clamp(1, 200) })
+        Ok(Self { at, id, limit: query.limit.clamp(1, MAX_PAGE) })
     }
 
     /// The same place in a list whose newest rows come first: rows before this time, or of the same and before this id. The first
@@ -51,7 +54,7 @@ impl Start {
 
     /// How many rows to ask for: one more than the page holds, to know whether there is another page.
     pub fn rows(&self) -> i64 {
-        i64::try_from(self.limit).unwrap_or(200) + 1
+        one_more(self.limit)
     }
 
     /// The same of rows whose newest come first.
@@ -73,6 +76,11 @@ impl Start {
             .map(|(at, id, _)| format!("{:016x}{:032x}", at.cast_unsigned(), id.as_u128()));
         Page { items: rows.into_iter().map(|(_, _, item)| item).collect(), next }
     }
+}
+
+/// How many rows to ask for to fill a page and to know whether there is another.
+pub fn one_more(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
 }
 
 /// The key of a row in a list whose newest rows come first: it goes the other way, and twice is where it was.

@@ -9,6 +9,8 @@ use crate::{Result, jobs::Job};
 
 /// The words of the conflict over a workspace without an admin.
 pub const LAST_ADMIN: &str = "the last admin can neither leave nor be demoted";
+/// The words of the conflict over who is to be let in.
+pub const ALREADY_MEMBER: &str = "this person is a member already";
 
 /// Teams and who is in them. `NotFound` for a workspace that the actor is not in.
 #[cfg_attr(feature = "mocks", mockall::automock)]
