@@ -17,7 +17,6 @@ use crate::{
         },
     },
     publisher::Publisher,
-    workspaces::member_updated,
 };
 
 /// How long an access token lasts.
@@ -217,7 +216,7 @@ impl Accounts {
         let (store, user) = (self.store.clone(), caller.id());
         let renamed = async move {
             let Renamed { account, memberships } = store.rename(user, &name).await?;
-            Ok((account, memberships.iter().map(member_updated).collect()))
+            Ok((account, memberships.iter().map(Event::workspace_member_updated).collect()))
         };
         self.publisher.change(renamed).await
     }

@@ -24,7 +24,7 @@ mod typing;
 
 pub use backlog::{BACKLOG_LIMIT, Backlog, HIGH_WATER, Pushed};
 pub use event::Event;
-pub use frame::{Frame, ReplayData, replay_frame};
+pub use frame::{Frame, replay_frame};
 pub use node::{Attachment, Live, LivePorts, Peers};
 pub use resume::{Asked, CatchUp, Next, Page, Resume};
 pub use sequencer::{Lanes, Sequencer};

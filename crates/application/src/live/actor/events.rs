@@ -6,10 +6,7 @@ use tokio::sync::oneshot;
 use super::{Actor, forget};
 use crate::{
     live::{Event, Frame, attaching::Scope, connections::Connection, feed::Step},
-    ports::{
-        Close, ConnectionId,
-        store::{Head, Subject},
-    },
+    ports::{Close, ConnectionId, store::Head},
 };
 
 impl Actor {
@@ -48,7 +45,7 @@ impl Actor {
     /// Notes what connections up to this number need not be told again.
     pub(super) fn note(&mut self, event: &Event, upto: u64) {
         if self.peers.is_some()
-            && let (Some(subject), Some(frame)) = (about(event), event.frame())
+            && let (Some(subject), Some(frame)) = (event.about(), event.frame())
         {
             self.told.note(subject, frame, upto);
         }
@@ -56,7 +53,7 @@ impl Actor {
 
     /// To connections after which number it is news.
     pub(super) fn news_after(&self, event: &Event) -> u64 {
-        let news = about(event).zip(event.frame());
+        let news = event.about().zip(event.frame());
         news.map_or(0, |(subject, frame)| self.told.news_after(subject, frame))
     }
 
@@ -215,14 +212,5 @@ impl Actor {
             }
             _ => {}
         }
-    }
-}
-
-/// What an event tells the state of, to all whom that concerns.
-const fn about(event: &Event) -> Option<Subject> {
-    match event {
-        Event::Workspace { about, .. } | Event::Conversation { about, .. } => *about,
-        Event::WorkspaceDeleted { workspace_id, .. } => Some(Subject::Workspace(*workspace_id)),
-        _ => None,
     }
 }

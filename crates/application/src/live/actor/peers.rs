@@ -118,8 +118,7 @@ impl Actor {
         let readers = match readers {
             Ok(Some(readers)) => readers,
             Ok(None) => {
-                let frame = Frame::deleted(conversation_id);
-                return self.event(&Event::Deleted { conversation_id, frame }.into()).await;
+                return self.event(&Event::deleted(conversation_id).into()).await;
             }
             Err(error) => {
                 tracing::warn!(%error, conversation = %conversation_id, "who may read could not be checked yet");
@@ -171,15 +170,7 @@ impl Actor {
                 self.wait(Waiting::Subject(Subject::Member(workspace, user)));
                 // The count is the conversation's, and not that of this person's way in: others may have gone.
                 self.heads(vec![Head { rev: 0, ..head }]).await;
-                let joined = Event::Joined {
-                    conversation_id: head.conversation_id,
-                    user_id: user,
-                    rev: summary.conversation.rev,
-                    access_rev: head.access_rev,
-                    read_seq: summary.read.read_seq,
-                    workspace_id: Some(workspace),
-                    frame: Frame::joined(&summary),
-                };
+                let joined = Event::joined(user, &summary, head.access_rev);
                 self.wait(Waiting::Event(joined.into()));
             }
             News::CutOff => {

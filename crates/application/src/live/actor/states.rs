@@ -36,7 +36,7 @@ impl Actor {
     pub(super) async fn state_event(&mut self, event: &Arc<Event>) {
         if self.peers.is_none() {
             self.tell_state(event, &Hearers::Everybody).await;
-        } else if let Some(subject) = hint(event) {
+        } else if let Some(subject) = event.hint() {
             self.wait(Waiting::Subject(subject));
         } else {
             self.wait(Waiting::Event(event.clone()));
@@ -339,9 +339,7 @@ impl Actor {
                 let Mark { conversation_id, user_id, .. } = mark;
                 match peers.conversations.summary(user_id, conversation_id).await {
                     Ok(summary) if summary.joined => {
-                        let frame = Frame::read_updated(conversation_id, summary.read);
-                        let read_seq = summary.read.read_seq;
-                        let read = Event::Read { user_id, conversation_id, read_seq, frame };
+                        let read = Event::read(user_id, conversation_id, summary.read);
                         live.input(Input::Event(read.into())).await;
                     }
                     // Whoever has left needs no mark, even of a channel that they can still read.
@@ -356,58 +354,31 @@ impl Actor {
     }
 }
 
-/// What an event may have changed that the store can be asked for.
-const fn hint(event: &Event) -> Option<Subject> {
-    match event {
-        Event::Workspace { about, .. } | Event::Conversation { about, .. } => *about,
-        Event::WorkspaceJoined { workspace_id, user_id, .. }
-        | Event::WorkspaceLeft { workspace_id, user_id } => {
-            Some(Subject::Member(*workspace_id, *user_id))
-        }
-        _ => None,
-    }
-}
-
 /// What tells that a subject is in this state.
 fn events(subject: Subject, state: State) -> Vec<Event> {
-    let about = Some(subject);
     match (subject, state) {
-        (Subject::Workspace(workspace_id), State::Workspace(workspace)) => {
-            let frame = Frame::workspace_updated(&(&workspace).into());
-            vec![Event::Workspace { workspace_id, about, frame }]
+        (Subject::Workspace(_), State::Workspace(workspace)) => {
+            vec![Event::workspace_updated(&workspace)]
         }
-        (Subject::Workspace(workspace_id), State::Gone) => {
-            let frame = Frame::workspace_deleted(workspace_id);
-            vec![Event::WorkspaceDeleted { workspace_id, frame }]
-        }
-        (Subject::Member(workspace_id, user_id), State::Member(found)) => {
+        (Subject::Workspace(id), State::Gone) => vec![Event::workspace_deleted(id)],
+        (Subject::Member(..), State::Member(found)) => {
             let (member, workspace) = *found;
-            let own = Frame::workspace_updated(&(&workspace).into());
-            let frame = Frame::workspace_member_joined(&member);
             vec![
-                Event::WorkspaceJoined { workspace_id, user_id, frame: own },
-                Event::Workspace { workspace_id, about, frame },
+                Event::workspace_joined(member.user_id, &workspace),
+                Event::workspace_member_joined(&member),
             ]
         }
         (Subject::Member(workspace_id, user_id), State::Gone) => {
-            let frame = Frame::workspace_member_left(workspace_id, user_id);
             vec![
                 Event::WorkspaceLeft { workspace_id, user_id },
-                Event::Workspace { workspace_id, about, frame },
+                Event::workspace_member_left(workspace_id, user_id),
             ]
         }
-        (Subject::Role(workspace_id, _), State::Member(found)) => {
-            let frame = Frame::workspace_member_updated(&found.0);
-            vec![Event::Workspace { workspace_id, about, frame }]
+        (Subject::Role(..), State::Member(found)) => {
+            vec![Event::workspace_member_updated(&found.0)]
         }
-        (Subject::Participant(conversation_id, user), State::Inside) => {
-            let frame = Frame::member_joined(conversation_id, user);
-            vec![Event::Conversation { conversation_id, about, frame }]
-        }
-        (Subject::Participant(conversation_id, user), State::Gone) => {
-            let frame = Frame::member_left(conversation_id, user);
-            vec![Event::Conversation { conversation_id, about, frame }]
-        }
+        (Subject::Participant(id, user), State::Inside) => vec![Event::member_joined(id, user)],
+        (Subject::Participant(id, user), State::Gone) => vec![Event::member_left(id, user)],
         // Whose role it was has gone, which is told by itself.
         _ => vec![],
     }
