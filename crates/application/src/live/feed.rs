@@ -12,7 +12,8 @@
 //!    `a_replay_waits_for_a_check_too`, `who_joins_with_an_older_view_is_checked`,
 //!    `who_joins_with_an_older_view_is_told_nothing_before_the_check`).
 //! 5. Whoever has left is told nothing more (`who_left_hears_nothing_more`).
-//! 6. It holds [`RECENT`] frames at most, whatever the bus does: what is beyond a hole is not kept.
+//! 6. It holds [`RECENT`] frames at most, whatever the bus does: what is beyond a hole is not kept
+//!    (`the_last_frames_are_kept_and_none_beyond_a_hole`).
 
 use std::{collections::VecDeque, sync::Arc};
 

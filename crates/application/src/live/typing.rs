@@ -1,4 +1,9 @@
-//! Who is typing where, without I/O. Everybody stops by themselves after [`TYPING_FOR`].
+//! Who is typing where, without I/O.
+//!
+//! 1. Everybody stops by themselves [`TYPING_FOR`] after they last said that they type
+//!    (`ends_by_itself_and_later_when_renewed`).
+//! 2. What is renewed is told once in [`RENEWED_AFTER`] at most (`what_is_renewed_with_every_key_is_told_every_other_second`).
+//! 3. It ends with the connection that said it last, and only once (`ends_with_its_connection_and_only_once`).
 
 use std::{collections::BTreeSet, time::Duration};
 
