@@ -280,7 +280,7 @@ impl Accounts {
     ) -> Result<T> {
         let told = async move {
             let (output, EndedSessions { sessions, session_rev }) = write.await?;
-            // Counted in the order in which they are told.
+            // Each end has raised the count by one. They are numbered in the order in which they are told.
             let before = session_rev.saturating_sub(sessions.len() as u64);
             let ends = sessions.into_iter().zip(before + 1..).map(|(session_id, session_rev)| {
                 let frame = Frame::session_revoked(session_id);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 /// Changes that one user may make on one node.
 const WRITES: Quota = Quota { every: Duration::from_millis(10), burst: 1_000 };
-/// People whose spending is remembered before those who have not spent of late are forgotten.
+/// How many people are remembered before those are forgotten who have a whole share again.
 const REMEMBERED: usize = 1_024;
 
 /// One each so often, and so many at once of whoever has taken none for a while.

@@ -150,7 +150,7 @@ mod tests {
         deadlines
     }
 
-    /// Clients count with them.
+    /// Clients rely on them.
     #[test]
     fn times_are_the_contracts() {
         assert_eq!([HELLO_WITHIN, HEARTBEAT, SILENCE].map(|time| time.as_secs()), [10, 25, 60]);

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::Frame;
 use crate::ports::{Topic, store::Subject};
 
-/// What nodes tell each other after a commit. Carries the frame for the sockets ready-made, so that no node encodes it again:
-/// serialised is all but the frame, which a bus carries beside it as it is.
+/// What nodes tell each other after a commit. Carries the frame for the sockets ready-made, so that no node encodes it again;
+/// it is left out when the event is serialised, because a bus carries it beside the event as it is.
 ///
 /// Nodes of two versions may share a bus: add variants and fields, never rename them.
 #[derive(Debug, Clone, Serialize, Deserialize)]

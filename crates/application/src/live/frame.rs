@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::ports::store::{Committed, ReplayPage};
 
-/// Bytes to begin a frame with: a message of some sentences fits.
+/// The room that a frame is given at first, in bytes: a message of some sentences fits.
 const USUAL: usize = 1024;
 
 /// One JSON object, ready for any number of sockets. Cloning it copies nothing.

@@ -41,7 +41,7 @@ pub struct Resume {
 /// See the module's description.
 #[derive(Debug)]
 pub struct CatchUp {
-    /// Those of which it is not known yet whether they fit.
+    /// Conversations that changed, and of which it is not known yet whether they fit the budget.
     moved: VecDeque<Replay>,
     replays: VecDeque<Replay>,
     behind: Vec<ConversationId>,

@@ -15,7 +15,7 @@ use crate::ports::ConnectionId;
 
 /// How long a `typing.start` lasts unless it is renewed.
 pub(super) const TYPING_FOR: Duration = Duration::from_secs(6);
-/// What is renewed sooner than this is told to nobody: a client that said it with every key would be told on to all.
+/// What is renewed sooner than this after it was told is told to nobody: a client may say it with every key.
 const RENEWED_AFTER: Duration = Duration::from_secs(2);
 
 type Key = (ConversationId, UserId);
@@ -23,7 +23,7 @@ type Key = (ConversationId, UserId);
 #[derive(Default)]
 pub(super) struct Typing {
     by: HashMap<Key, Typist>,
-    /// One for each.
+    /// One for each typist.
     deadlines: BTreeSet<(Instant, Key)>,
 }
 

@@ -51,7 +51,7 @@ impl Actor {
         }
     }
 
-    /// To connections after which number it is news.
+    /// Connections with a higher number have not been told lately that this is the state; 0 if none has.
     pub(super) fn news_after(&self, event: &Event) -> u64 {
         let news = event.about().zip(event.frame());
         news.map_or(0, |(subject, frame)| self.told.news_after(subject, frame))
@@ -96,7 +96,8 @@ impl Actor {
         }
     }
 
-    /// Joins somebody's connections to a conversation in which they are as of this head, and have read so far.
+    /// Joins somebody's connections to a conversation, from this head on. They have read up to `read_seq`; `home` is its
+    /// workspace.
     pub(super) async fn let_in(
         &mut self,
         user: UserId,
@@ -110,7 +111,7 @@ impl Actor {
         let scope = Scope::Joined(have, read_seq, home);
         for connection in self.tell_user(user, scope, frame, outside).await {
             self.join(connection, have).await;
-            // Told by the frame: a mark from before they were out may still come.
+            // The frame has shown this mark. The bus may still bring one from before they were out.
             self.connections.reads_on(user, conversation, read_seq);
         }
         if self.peers.is_some() && self.is_listened_to(conversation) {
@@ -146,8 +147,9 @@ impl Actor {
         }
     }
 
-    /// Puts somebody out of a workspace, with their connections up to this number, and tells those that were in it: of its
-    /// conversations first, which a bus may have failed to tell, for a client that is told of the workspace forgets them all.
+    /// Puts somebody's connections up to this number out of a workspace, and tells those that were in it. They leave its
+    /// conversations first, because the bus may have lost those ends, and a client that has left a workspace forgets all of
+    /// its conversations.
     pub(super) async fn put_out(&mut self, workspace: WorkspaceId, user: UserId, upto: u64) {
         let frame = Frame::workspace_member_left(workspace, user);
         let scope = if self.peers.is_some() {

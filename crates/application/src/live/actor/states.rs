@@ -53,7 +53,7 @@ impl Actor {
         }
     }
 
-    /// It is not told; a look finds it again.
+    /// Leaves something untold, for a look to find again.
     fn give_up(&mut self, waiting: &Waiting) {
         match waiting {
             Waiting::Subject(subject) => self.told.untold(*subject),
@@ -73,7 +73,7 @@ impl Actor {
         let question = self.question(&waiting);
         let live = self.live.clone();
         self.tasks.spawn(async move {
-            // Not dropped: a driver's question is best left to end by itself.
+            // Not dropped when it is late: a database driver's question is best left to end by itself.
             let mut answer = pin!(question.answer(&*peers.changes));
             let present = timeout(PATIENCE, &mut answer).await;
             let late = present.is_err();
@@ -125,7 +125,7 @@ impl Actor {
         }
     }
 
-    /// Puts those out who listen and are found to be in no more: they could not be let in again by their return otherwise.
+    /// Puts those out who listen and are found to be no longer in: who comes back can be let in only if they are out.
     async fn put_out_gone(&mut self, present: &Present) {
         for workspace in &present.ended {
             self.wait(Waiting::Subject(Subject::Workspace(*workspace)));
@@ -238,7 +238,8 @@ impl Actor {
     pub(super) fn look_into(&mut self, look: &mut Look) {
         let mut subjects = self.told.unseen(&look.traces);
         let marks = self.told.unseen_marks(std::mem::take(&mut look.marks));
-        // Who has left is asked about at each look that shows the workspace: whoever was being attached is no listener yet.
+        // Who has left is asked about at each look that shows the workspace, and not only at the first: whoever was being
+        // attached then was no listener yet.
         let mut workspaces: HashSet<WorkspaceId> = look.workspaces.iter().copied().collect();
         workspaces.extend(subjects.iter().filter_map(|subject| match subject {
             Subject::Workspace(id) | Subject::Member(id, _) | Subject::Role(id, _) => Some(*id),
