@@ -82,8 +82,8 @@ const BREAKS: &[Break] = breaks! {
         "if !self.knows_sessions(session_rev) {"
         => "if session_rev == u64::MAX {",
     "a state event is told as it came" in "crates/application/src/live/actor/states.rs":
-        "} else if let Some(subject) = hint(event) {"
-        => "} else if let Some(subject) = hint(event).filter(|_| false) {",
+        "} else if let Some(subject) = event.hint() {"
+        => "} else if let Some(subject) = event.hint().filter(|_| false) {",
     "who leaves a workspace stays in its conversations" in "crates/application/src/live/actor/events.rs":
         "let home = |of: &ConversationId| self.homes.get(of) == Some(&workspace);"
         => "let home = |_: &ConversationId| user.0.is_nil();",

@@ -17,7 +17,6 @@ use crate::{
         },
     },
     publisher::Publisher,
-    workspaces::member_updated,
 };
 
 /// How long an access token lasts.
@@ -217,7 +216,7 @@ impl Accounts {
         let (store, user) = (self.store.clone(), caller.id());
         let renamed = async move {
             let Renamed { account, memberships } = store.rename(user, &name).await?;
-            Ok((account, memberships.iter().map(member_updated).collect()))
+            Ok((account, memberships.iter().map(Event::workspace_member_updated).collect()))
         };
         self.publisher.change(renamed).await
     }
@@ -281,7 +280,7 @@ impl Accounts {
     ) -> Result<T> {
         let told = async move {
             let (output, EndedSessions { sessions, session_rev }) = write.await?;
-            // Counted in the order in which they are told.
+            // Each end has raised the count by one. They are numbered in the order in which they are told.
             let before = session_rev.saturating_sub(sessions.len() as u64);
             let ends = sessions.into_iter().zip(before + 1..).map(|(session_id, session_rev)| {
                 let frame = Frame::session_revoked(session_id);

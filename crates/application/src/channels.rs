@@ -7,12 +7,10 @@ use parlance_domain::{
 
 use crate::{
     Caller, Error, Result,
-    live::{Event, Frame, Sequencer},
+    live::{Event, Sequencer},
     ports::{
         Ambient,
-        store::{
-            self, Change, Entry, NewChannel, NewDm, Page, PageQuery, Snapshot, Subject, Write,
-        },
+        store::{self, Change, Entry, NewChannel, NewDm, Page, PageQuery, Write},
     },
     publisher::Publisher,
 };
@@ -73,8 +71,8 @@ impl Channels {
                 let created = opened.theirs.is_some();
                 let mut events = Vec::new();
                 if let Some(theirs) = &opened.theirs {
-                    events.push(joined(actor, &opened.mine, opened.access_rev));
-                    events.push(joined(peer, theirs, opened.access_rev));
+                    events.push(Event::joined(actor, &opened.mine, opened.access_rev));
+                    events.push(Event::joined(peer, theirs, opened.access_rev));
                 }
                 Ok(((opened.mine, created), events))
             })
@@ -109,11 +107,6 @@ impl Channels {
     /// One conversation as the caller sees it.
     pub async fn get(&self, caller: &Caller, id: ConversationId) -> Result<Summary> {
         self.store.summary(caller.id(), id).await
-    }
-
-    /// Everything that a `hello` tells.
-    pub async fn snapshot(&self, caller: &Caller) -> Result<Snapshot> {
-        self.store.snapshot(caller.id()).await
     }
 
     /// Lets the caller into a channel.
@@ -156,18 +149,7 @@ impl Channels {
         self.publisher
             .change(async move {
                 let access_rev = store.remove_channel_member(actor, id, user).await?;
-                let left = Event::Left {
-                    conversation_id: id,
-                    user_id: user,
-                    access_rev,
-                    frame: Frame::left(id),
-                };
-                let told = Event::Conversation {
-                    conversation_id: id,
-                    about: Some(Subject::Participant(id, user)),
-                    frame: Frame::member_left(id, user),
-                };
-                Ok(((), vec![left, told]))
+                Ok(((), went_out(id, user, access_rev).into()))
             })
             .await
     }
@@ -208,7 +190,7 @@ impl Channels {
         self.publisher
             .change(async move {
                 store.delete_channel(actor, id, at).await?;
-                Ok(((), vec![Event::Deleted { conversation_id: id, frame: Frame::deleted(id) }]))
+                Ok(((), vec![Event::deleted(id)]))
             })
             .await
     }
@@ -224,13 +206,8 @@ impl Channels {
         self.publisher
             .advance(async move {
                 let mark = store.mark_read(actor, id, seq).await?;
-                let told = Event::Read {
-                    user_id: actor,
-                    conversation_id: id,
-                    read_seq: mark.read.read_seq,
-                    frame: Frame::read_updated(id, mark.read),
-                };
-                Ok((mark.read, if mark.advanced { vec![told] } else { vec![] }))
+                let told = mark.advanced.then(|| Event::read(actor, id, mark.read));
+                Ok((mark.read, told.into_iter().collect()))
             })
             .await
     }
@@ -256,24 +233,14 @@ pub(crate) fn entered(entry: &Entry) -> Vec<Event> {
 
 /// What it tells that somebody is in a conversation from now on.
 pub(crate) fn came_in(user_id: UserId, summary: &Summary, access_rev: u64) -> [Event; 2] {
-    let conversation_id = summary.conversation.id;
-    let told = Event::Conversation {
-        conversation_id,
-        about: Some(Subject::Participant(conversation_id, user_id)),
-        frame: Frame::member_joined(conversation_id, user_id),
-    };
     // The others first: the newcomer has just been told by `conversation.joined`.
-    [told, joined(user_id, summary, access_rev)]
+    [
+        Event::member_joined(summary.conversation.id, user_id),
+        Event::joined(user_id, summary, access_rev),
+    ]
 }
 
-fn joined(user_id: UserId, summary: &Summary, access_rev: u64) -> Event {
-    Event::Joined {
-        conversation_id: summary.conversation.id,
-        user_id,
-        rev: summary.conversation.rev,
-        access_rev,
-        read_seq: summary.read.read_seq,
-        workspace_id: Some(summary.conversation.workspace_id),
-        frame: Frame::joined(summary),
-    }
+/// What it tells that somebody is no longer in a conversation.
+pub(crate) fn went_out(id: ConversationId, user: UserId, access_rev: u64) -> [Event; 2] {
+    [Event::left(id, user, access_rev), Event::member_left(id, user)]
 }

@@ -48,7 +48,7 @@ pub enum Error {
         /// In bytes.
         limit: usize,
     },
-    /// A body that is no JSON by its own account.
+    /// A body whose own content type is not that of JSON.
     #[error("the body must be application/json")]
     UnsupportedMediaType,
     /// Too much from one user.

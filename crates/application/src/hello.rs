@@ -11,12 +11,12 @@ use tokio::{
 
 use crate::{
     Caller, Error, Result,
+    hello_queue::HelloQueue,
     live::{Asked, Attachment, CatchUp, Live, Next, Page, Resume},
     ports::{
         Ambient, Claims, ConnectionId,
         store::{self, Reader, ReplayQuery, Snapshot, SnapshotEntry},
     },
-    rate_limit::Admission,
 };
 
 /// How long a silent store is left alone before a page is asked for again.
@@ -30,7 +30,7 @@ pub struct Hello {
     messages: Arc<dyn store::Messages>,
     ambient: Arc<dyn Ambient>,
     live: Live,
-    admission: Option<Admission>,
+    queue: Option<HelloQueue>,
 }
 
 /// What an opened connection is told.
@@ -57,7 +57,7 @@ impl Hello {
             messages: store.clone(),
             ambient,
             live,
-            admission: rate_limits.then(|| Admission::new(Instant::now())),
+            queue: rate_limits.then(|| HelloQueue::new(Instant::now())),
         }
     }
 
@@ -70,8 +70,8 @@ impl Hello {
         heard_at: Arc<AtomicI64>,
         resume: Option<&Resume>,
     ) -> Result<Opened> {
-        let _entered = match &self.admission {
-            Some(admission) => Some(self.enter(admission).await?),
+        let _entered = match &self.queue {
+            Some(queue) => Some(self.enter(queue).await?),
             None => None,
         };
         self.live.register(connection, claims.user_id, claims.session_id, heard_at).await;
@@ -145,9 +145,9 @@ impl Hello {
         }
     }
 
-    async fn enter<'a>(&self, admission: &'a Admission) -> Result<SemaphorePermit<'a>> {
+    async fn enter<'a>(&self, queue: &'a HelloQueue) -> Result<SemaphorePermit<'a>> {
         let jitter = f64::from(self.ambient.random()[0]) / 255.0;
-        admission.enter(jitter).await.map_err(|retry_after| Error::Unavailable {
+        queue.enter(jitter).await.map_err(|retry_after| Error::Unavailable {
             retry_after,
             cause: "too many connections open at once".into(),
         })

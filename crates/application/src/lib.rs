@@ -15,6 +15,7 @@ mod board;
 mod channels;
 mod error;
 mod hello;
+mod hello_queue;
 mod messages;
 mod publisher;
 mod rate_limit;

@@ -31,7 +31,7 @@ pub struct Messages {
     earlier: Earlier,
 }
 
-/// A send as it came. Nothing of it is looked at before access, and all but its id only if it is no second one.
+/// A send as it came. Access is checked first, then whether the id was used before, and only then text and thread.
 #[derive(Debug, Clone, Copy)]
 pub struct NewMessage<'a> {
     /// The client's own id of it.
@@ -90,7 +90,7 @@ impl Messages {
         if let Some((limited, client_msg_id)) = limited {
             let (earlier, sequencer) = (self.earlier.clone(), self.sequencer.clone());
             return Either::Left(Either::Right(async move {
-                // Only what has been sent before goes on: it takes nothing.
+                // Only what has been sent before goes on: a duplicate takes nothing of the share.
                 match earlier.send(actor, conversation, &client_msg_id).await? {
                     Some(_) => sent(sequencer.submit(conversation, write).await),
                     None => Err(limited),
@@ -182,7 +182,7 @@ impl Messages {
         change: MessageChange,
     ) -> Result<Message> {
         self.spend(caller.id())?;
-        // The look tells the conversation, and hides what may not be read; the commit decides.
+        // This finds the conversation, and hides what may not be read; whether it may be changed is decided by the commit.
         let conversation = self.store.message(caller.id(), message_id).await?.conversation_id;
         let (session, at) = (caller.session_id, self.ambient.now());
         let change = Change::Message(message_id, change);
@@ -191,8 +191,8 @@ impl Messages {
     }
 }
 
-/// What has been sent before, asked by those who are to be refused if it was not: they wait for each other, so that a flood of
-/// them leaves the store to those who are not.
+/// Looks for an earlier send with the same id, for sends that are refused if there is none. They wait for each other, so that a
+/// flood of them leaves the store to the others.
 #[derive(Clone)]
 struct Earlier {
     store: Arc<dyn store::Messages>,

@@ -20,9 +20,9 @@ use crate::{
 pub(crate) struct Publisher {
     live: Live,
     tasks: Arc<Tasks>,
-    /// On a store of this node's own, whose events carry no count that is looked at: who was let in and then put out must not
-    /// be told of it the other way round, and tasks of two threads could overtake each other between commit and publication.
-    /// Where a store is shared counts tell, and it is asked.
+    /// On a store of this node's own, where nobody looks at the counts that events carry: who was let in and then put out must
+    /// not be told of it the other way round, and tasks of two threads could overtake each other between commit and publication.
+    /// Where a store is shared, its counts and its answers tell what came last.
     order: Option<Arc<Order>>,
 }
 

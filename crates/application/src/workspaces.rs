@@ -7,12 +7,12 @@ use parlance_domain::{
 
 use crate::{
     Caller, Error, Result,
-    channels::{came_in, entered},
+    channels::{came_in, entered, went_out},
     jobs::{Job, Task},
-    live::{Event, Frame},
+    live::Event,
     ports::{
         Ambient,
-        store::{self, Admission, Joining, NewMember, NewWorkspace, Page, PageQuery, Subject},
+        store::{self, Admission, Joining, NewMember, NewWorkspace, Page, PageQuery},
     },
     publisher::Publisher,
 };
@@ -97,9 +97,8 @@ impl Workspaces {
         self.publisher
             .change(async move {
                 let workspace = store.rename_workspace(actor, id, &name).await?;
-                let frame = Frame::workspace_updated(&(&workspace).into());
-                let about = Some(Subject::Workspace(id));
-                Ok((workspace, vec![Event::Workspace { workspace_id: id, about, frame }]))
+                let event = Event::workspace_updated(&workspace);
+                Ok((workspace, vec![event]))
             })
             .await
     }
@@ -110,15 +109,8 @@ impl Workspaces {
         self.publisher
             .change(async move {
                 let conversations = store.delete_workspace(actor, id, at).await?;
-                let gone = |conversation_id| Event::Deleted {
-                    conversation_id,
-                    frame: Frame::deleted(conversation_id),
-                };
-                let mut events: Vec<Event> = conversations.into_iter().map(gone).collect();
-                events.push(Event::WorkspaceDeleted {
-                    workspace_id: id,
-                    frame: Frame::workspace_deleted(id),
-                });
+                let mut events: Vec<_> = conversations.into_iter().map(Event::deleted).collect();
+                events.push(Event::workspace_deleted(id));
                 Ok(((), events))
             })
             .await
@@ -184,7 +176,7 @@ impl Workspaces {
         self.publisher
             .change(async move {
                 let member = store.set_role(actor, id, user, role).await?;
-                let event = member_updated(&member);
+                let event = Event::workspace_member_updated(&member);
                 Ok((member, vec![event]))
             })
             .await
@@ -202,17 +194,11 @@ impl Workspaces {
             .change(async move {
                 let departure = store.remove_member(actor, id, user).await?;
                 let mut events = Vec::new();
-                for (conversation_id, access_rev) in departure.conversations {
-                    let frame = Frame::left(conversation_id);
-                    events.push(Event::Left { conversation_id, user_id: user, access_rev, frame });
-                    let frame = Frame::member_left(conversation_id, user);
-                    let about = Some(Subject::Participant(conversation_id, user));
-                    events.push(Event::Conversation { conversation_id, about, frame });
+                for (conversation, access_rev) in departure.conversations {
+                    events.extend(went_out(conversation, user, access_rev));
                 }
                 events.push(Event::WorkspaceLeft { workspace_id: id, user_id: user });
-                let frame = Frame::workspace_member_left(id, user);
-                let about = Some(Subject::Member(id, user));
-                events.push(Event::Workspace { workspace_id: id, about, frame });
+                events.push(Event::workspace_member_left(id, user));
                 Ok(((), events))
             })
             .await
@@ -224,28 +210,12 @@ impl Workspaces {
     }
 }
 
-/// What a membership that shows something else tells its workspace.
-pub(crate) fn member_updated(member: &Member) -> Event {
-    let workspace_id = member.workspace_id;
-    let about = Some(Subject::Role(workspace_id, member.user_id));
-    Event::Workspace { workspace_id, about, frame: Frame::workspace_member_updated(member) }
-}
-
 /// What somebody's way into a workspace tells: them, the workspace, `general`, and those whom they had DMs with.
 fn admitted(admission: &Admission) -> Vec<Event> {
     let Admission { workspace, member, general, dms } = admission;
-    let workspace_id = workspace.id;
     let mut events = vec![
-        Event::WorkspaceJoined {
-            workspace_id,
-            user_id: member.user_id,
-            frame: Frame::workspace_updated(&workspace.into()),
-        },
-        Event::Workspace {
-            workspace_id,
-            about: Some(Subject::Member(workspace_id, member.user_id)),
-            frame: Frame::workspace_member_joined(member),
-        },
+        Event::workspace_joined(member.user_id, workspace),
+        Event::workspace_member_joined(member),
     ];
     events.extend(entered(general));
     // Their peers, too, who may write again.

@@ -47,7 +47,8 @@ pub struct Runner {
     pub public_url: String,
 }
 
-/// The queue's memory, and since when what is handed on goes there. All that was handed on before has to be again.
+/// Which memory the queue has, and since when rows have been handed on to it. Those that were handed on earlier have to be handed
+/// on again.
 struct Filled {
     memory: String,
     since: Timestamp,
@@ -147,7 +148,8 @@ impl Runner {
         if !unfinished.is_empty() {
             self.queue.add(unfinished, now).await?;
         }
-        // Not before: what could not be added counts as handed on all the same.
+        // Only now: rows that could not be added count as handed on all the same. As this is unset then, the next round hands
+        // all of them on again.
         *filled = Some(Filled { memory, since });
         Ok(more)
     }

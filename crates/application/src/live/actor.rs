@@ -116,7 +116,7 @@ pub(super) struct Actor {
     /// Who has been told of a conversation, and joins its feed only after the replay.
     pending: HashMap<ConversationId, HashSet<ConnectionId>>,
     unheard: Unheard,
-    /// Of which workspace conversations are that somebody here listens to.
+    /// The workspaces of conversations that somebody here listens to.
     homes: HashMap<ConversationId, WorkspaceId>,
     typing: Typing,
     peers: Option<Peers>,
@@ -124,7 +124,7 @@ pub(super) struct Actor {
     gate: Gate,
     /// How many connections have been registered.
     registered: u64,
-    /// What the store has said of what waits, until all sessions are known that had ended by then.
+    /// The store's answer about what waits, kept until all sessions are known that had ended by then.
     present: Option<Present>,
     /// The node goes away, and takes nobody in any more.
     draining: bool,
@@ -311,14 +311,14 @@ impl Actor {
         let known = self.knows_sessions(session_rev);
         let Some(feed) = self.feeds.get_mut(&conversation) else { return };
         match page {
-            // Asked for again when it is known whom it must not be told.
+            // Read again when all ended sessions are known: their connections must not be told.
             Ok(_) if !known => feed.unread(),
             Ok(page) => {
                 let frame = replay_frame(&page);
                 let steps = feed.bridged(page.from_rev, page.to_rev, access_rev, &frame);
                 self.carry_out(conversation, steps).await;
             }
-            // The event that says so is on its way.
+            // The conversation is gone; the event that says so is on its way.
             Err(Error::NotFound(_)) => {}
             Err(error) => {
                 tracing::warn!(%error, %conversation, "a hole could not be bridged yet");

@@ -51,11 +51,11 @@ pub(super) struct Attached {
     /// What it is to be told first.
     pub(super) told: Vec<Frame>,
     pub(super) workspaces: HashSet<WorkspaceId>,
-    /// How it is told that the user has left some.
+    /// Workspaces that the user has left, with the frames that say so.
     pub(super) left: HashMap<WorkspaceId, Option<Frame>>,
-    /// Those that they may be in no more.
+    /// Workspaces that they may be in no more.
     pub(super) doubted: HashSet<WorkspaceId>,
-    /// Of which workspace conversations are.
+    /// The workspaces of conversations.
     pub(super) homes: Vec<(ConversationId, WorkspaceId)>,
     pub(super) joined: Vec<Head>,
     /// What it joins after a replay.
@@ -74,7 +74,7 @@ impl Attaching {
         }
     }
 
-    /// Goes through what was held, from what the snapshot shows on. Nothing if more came than is held.
+    /// Goes through what was held, beginning with what the snapshot shows. None if more came than is held.
     pub(super) fn attach(self, to: Attachment) -> Option<Attached> {
         if self.overflowed {
             return None;

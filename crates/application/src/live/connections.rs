@@ -16,7 +16,7 @@ use super::{
 };
 use crate::ports::{ConnectionId, store::Mark};
 
-/// For how long after a snapshot a bus may bring a mark that it has overtaken. Buses give up sooner.
+/// For how long after a snapshot a bus may still bring an older read mark than it shows. Buses give up sooner.
 const LATE: Duration = Duration::from_mins(1);
 
 #[derive(Default)]
@@ -33,7 +33,7 @@ pub(super) struct Connections {
 }
 
 pub(super) struct Connection {
-    /// The how many-th that was registered.
+    /// Its number in the order of registration.
     pub(super) number: u64,
     pub(super) user_id: UserId,
     pub(super) session_id: SessionId,
@@ -108,7 +108,7 @@ impl Connections {
         }
     }
 
-    /// Notes how far a connection has been shown that its user has read, where nobody has been told so.
+    /// Notes how far a connection's snapshot has shown that its user has read, where that is further than they have been told.
     pub(super) fn set_read(&mut self, id: ConnectionId, read: HashMap<ConversationId, u64>) {
         let Some(connection) = self.all.get_mut(&id) else { return };
         let told = self.read.get(&connection.user_id);

@@ -1,11 +1,13 @@
-use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
+use parlance_domain::{
+    ConversationId, Member, ReadState, SessionId, Summary, UserId, Workspace, WorkspaceId,
+};
 use serde::{Deserialize, Serialize};
 
 use super::Frame;
 use crate::ports::{Topic, store::Subject};
 
-/// What nodes tell each other after a commit. Carries the frame for the sockets ready-made, so that no node encodes it again:
-/// serialised is all but the frame, which a bus carries beside it as it is.
+/// What nodes tell each other after a commit. Carries the frame for the sockets ready-made, so that no node encodes it again;
+/// it is left out when the event is serialised, because a bus carries it beside the event as it is.
 ///
 /// Nodes of two versions may share a bus: add variants and fields, never rename them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -150,6 +152,99 @@ pub enum Event {
     },
 }
 
+/// How the same thing is told wherever it is found out. What two nodes, or an event and a look, tell of one state has to be equal
+/// to the byte: `Told` compares frames.
+impl Event {
+    /// Somebody can read a conversation, as the summary shows it to them.
+    pub(crate) fn joined(user_id: UserId, summary: &Summary, access_rev: u64) -> Self {
+        Self::Joined {
+            conversation_id: summary.conversation.id,
+            user_id,
+            rev: summary.conversation.rev,
+            access_rev,
+            read_seq: summary.read.read_seq,
+            workspace_id: Some(summary.conversation.workspace_id),
+            frame: Frame::joined(summary),
+        }
+    }
+
+    /// Somebody can no longer read a conversation.
+    pub(crate) fn left(conversation_id: ConversationId, user_id: UserId, access_rev: u64) -> Self {
+        Self::Left { conversation_id, user_id, access_rev, frame: Frame::left(conversation_id) }
+    }
+
+    /// A conversation is gone.
+    pub(crate) fn deleted(conversation_id: ConversationId) -> Self {
+        Self::Deleted { conversation_id, frame: Frame::deleted(conversation_id) }
+    }
+
+    /// For the others in a conversation: somebody is in it.
+    pub(crate) fn member_joined(conversation_id: ConversationId, user_id: UserId) -> Self {
+        let frame = Frame::member_joined(conversation_id, user_id);
+        Self::of_participant(conversation_id, user_id, frame)
+    }
+
+    /// For the others in a conversation: somebody is no longer in it.
+    pub(crate) fn member_left(conversation_id: ConversationId, user_id: UserId) -> Self {
+        let frame = Frame::member_left(conversation_id, user_id);
+        Self::of_participant(conversation_id, user_id, frame)
+    }
+
+    /// Somebody is in a workspace.
+    pub(crate) fn workspace_joined(user_id: UserId, workspace: &Workspace) -> Self {
+        let frame = Frame::workspace_updated(workspace);
+        Self::WorkspaceJoined { workspace_id: workspace.id, user_id, frame }
+    }
+
+    /// A workspace's own fields.
+    pub(crate) fn workspace_updated(workspace: &Workspace) -> Self {
+        let about = Subject::Workspace(workspace.id);
+        Self::of_workspace(workspace.id, about, Frame::workspace_updated(workspace))
+    }
+
+    /// A workspace is gone.
+    pub(crate) fn workspace_deleted(workspace_id: WorkspaceId) -> Self {
+        Self::WorkspaceDeleted { workspace_id, frame: Frame::workspace_deleted(workspace_id) }
+    }
+
+    /// For a workspace: somebody is in it.
+    pub(crate) fn workspace_member_joined(member: &Member) -> Self {
+        let about = Subject::Member(member.workspace_id, member.user_id);
+        Self::of_workspace(member.workspace_id, about, Frame::workspace_member_joined(member))
+    }
+
+    /// For a workspace: somebody's membership shows something else, a role or a name.
+    pub(crate) fn workspace_member_updated(member: &Member) -> Self {
+        let about = Subject::Role(member.workspace_id, member.user_id);
+        Self::of_workspace(member.workspace_id, about, Frame::workspace_member_updated(member))
+    }
+
+    /// For a workspace: somebody is no longer in it.
+    pub(crate) fn workspace_member_left(workspace_id: WorkspaceId, user_id: UserId) -> Self {
+        let frame = Frame::workspace_member_left(workspace_id, user_id);
+        Self::of_workspace(workspace_id, Subject::Member(workspace_id, user_id), frame)
+    }
+
+    /// How far somebody has read.
+    pub(crate) fn read(user_id: UserId, conversation_id: ConversationId, read: ReadState) -> Self {
+        let frame = Frame::read_updated(conversation_id, read);
+        Self::Read { user_id, conversation_id, read_seq: read.read_seq, frame }
+    }
+
+    const fn of_participant(
+        conversation_id: ConversationId,
+        user_id: UserId,
+        frame: Frame,
+    ) -> Self {
+        let about = Some(Subject::Participant(conversation_id, user_id));
+        Self::Conversation { conversation_id, about, frame }
+    }
+
+    const fn of_workspace(workspace_id: WorkspaceId, about: Subject, frame: Frame) -> Self {
+        Self::Workspace { workspace_id, about: Some(about), frame }
+    }
+}
+
 impl Event {
     /// Which nodes it concerns. What decides who may listen goes to all of them.
     pub fn topic(&self) -> Topic {
@@ -159,6 +254,27 @@ impl Event {
             | Self::Typing { conversation_id, .. } => Topic::Conversation(*conversation_id),
             Self::Read { user_id, .. } => Topic::User(*user_id),
             _ => Topic::Everybody,
+        }
+    }
+
+    /// The subject whose state it shows, to all whom that concerns.
+    pub(super) const fn about(&self) -> Option<Subject> {
+        match self {
+            Self::Workspace { about, .. } | Self::Conversation { about, .. } => *about,
+            Self::WorkspaceDeleted { workspace_id, .. } => Some(Subject::Workspace(*workspace_id)),
+            _ => None,
+        }
+    }
+
+    /// The subject that it may have changed, if the store can be asked how that is now.
+    pub(super) const fn hint(&self) -> Option<Subject> {
+        match self {
+            Self::Workspace { about, .. } | Self::Conversation { about, .. } => *about,
+            Self::WorkspaceJoined { workspace_id, user_id, .. }
+            | Self::WorkspaceLeft { workspace_id, user_id } => {
+                Some(Subject::Member(*workspace_id, *user_id))
+            }
+            _ => None,
         }
     }
 

@@ -12,7 +12,8 @@
 //!    `a_replay_waits_for_a_check_too`, `who_joins_with_an_older_view_is_checked`,
 //!    `who_joins_with_an_older_view_is_told_nothing_before_the_check`).
 //! 5. Whoever has left is told nothing more (`who_left_hears_nothing_more`).
-//! 6. It holds [`RECENT`] frames at most, whatever the bus does: what is beyond a hole is not kept.
+//! 6. It holds [`RECENT`] frames at most, whatever the bus does: what is beyond a hole is not kept
+//!    (`the_last_frames_are_kept_and_none_beyond_a_hole`).
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -40,7 +41,8 @@ pub(super) enum Step {
 }
 
 pub(super) struct Feed {
-    /// The how many-th of its node: answers to questions of an earlier one of its conversation are none to its own.
+    /// Numbers this node's feeds, so that an answer meant for an earlier feed of the same conversation is not taken for this
+    /// one's.
     number: u64,
     /// All listeners have been told everything up to this rev.
     position: u64,
@@ -55,8 +57,8 @@ pub(super) struct Feed {
     reading: bool,
     /// The members may all read as of this count of changes of access.
     access_rev: u64,
-    /// The count at which the feed began, or of the last check. What came after it came by its event, which has reached those
-    /// who were on their way in, too.
+    /// The count at which the feed began, or that the last check found. Of later ones it knows by events, which have reached
+    /// those on their way in, too: so only who joins with a count before this one has to be checked.
     sure: u64,
     /// A later count that was seen.
     access_beyond: u64,

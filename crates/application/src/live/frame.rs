@@ -9,21 +9,12 @@ use serde::Serialize;
 
 use crate::ports::store::{Committed, ReplayPage};
 
-/// Bytes to begin a frame with: a message of some sentences fits.
+/// The room that a frame is given at first, in bytes: a message of some sentences fits.
 const USUAL: usize = 1024;
 
 /// One JSON object, ready for any number of sockets. Cloning it copies nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frame(Bytes);
-
-/// What a replay frame, and the answer to `sync`, carries beside its range.
-#[derive(Debug, Serialize)]
-pub struct ReplayData<'a> {
-    /// Those that changed, in rev order.
-    pub messages: &'a [Message],
-    /// As it is now.
-    pub conversation: &'a Conversation,
-}
 
 impl Frame {
     /// The object's bytes.
@@ -163,12 +154,20 @@ impl Frame {
         Self::of_conversation("typing.stopped", conversation_id, Data { user_id })
     }
 
-    /// `workspace.updated`.
-    pub fn workspace_updated(workspace: &SharedWorkspace<'_>) -> Self {
+    /// `workspace.updated`, for all members: without the role and the join code, which are not everybody's.
+    pub fn workspace_updated(workspace: &Workspace) -> Self {
         #[derive(Serialize)]
         struct Data<'a> {
-            workspace: &'a SharedWorkspace<'a>,
+            workspace: Shared<'a>,
         }
+        #[derive(Serialize)]
+        struct Shared<'a> {
+            id: WorkspaceId,
+            name: &'a str,
+            created_at: Timestamp,
+        }
+        let Workspace { id, name, created_at, .. } = workspace;
+        let workspace = Shared { id: *id, name, created_at: *created_at };
         Self::state("workspace.updated", Data { workspace })
     }
 
@@ -227,20 +226,6 @@ impl Frame {
     }
 }
 
-/// A workspace as all its members may see it: without the role and the join code, which are not everybody's.
-#[derive(Debug, Serialize)]
-pub struct SharedWorkspace<'a> {
-    id: WorkspaceId,
-    name: &'a str,
-    created_at: Timestamp,
-}
-
-impl<'a> From<&'a Workspace> for SharedWorkspace<'a> {
-    fn from(workspace: &'a Workspace) -> Self {
-        Self { id: workspace.id, name: &workspace.name, created_at: workspace.created_at }
-    }
-}
-
 /// A replay page as its own frame.
 pub fn replay_frame(page: &ReplayPage) -> Frame {
     #[derive(Serialize)]
@@ -253,7 +238,15 @@ pub fn replay_frame(page: &ReplayPage) -> Frame {
         complete: bool,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         reset: bool,
-        data: ReplayData<'a>,
+        data: Data<'a>,
+    }
+    /// What a replay frame carries beside its range.
+    #[derive(Serialize)]
+    struct Data<'a> {
+        /// Those that changed, in rev order.
+        messages: &'a [Message],
+        /// As it is now.
+        conversation: &'a Conversation,
     }
     Frame::encode(&Replay {
         kind: "replay",
@@ -262,7 +255,7 @@ pub fn replay_frame(page: &ReplayPage) -> Frame {
         to_rev: page.to_rev,
         complete: page.complete,
         reset: page.reset,
-        data: ReplayData { messages: &page.messages, conversation: &page.conversation },
+        data: Data { messages: &page.messages, conversation: &page.conversation },
     })
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Gate {
     some: usize,
     /// How often the first was asked about by itself.
     tries: u32,
-    /// It did not answer, and is left alone for a while.
+    /// The store did not answer, and is left alone for a while.
     silent: bool,
 }
 
@@ -41,7 +41,8 @@ pub(super) struct Gate {
 pub(super) enum Waiting {
     /// Something may have changed here: it is told as the store has it.
     Subject(Subject),
-    /// What the store keeps no trace of, or tells by a count; told as it is.
+    /// Anything else, told as it came: a way into a conversation, a read mark, or what a node of an earlier version says without
+    /// its subject.
     Event(Arc<Event>),
 }
 

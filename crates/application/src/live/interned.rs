@@ -4,13 +4,13 @@ use std::sync::{Arc, Weak};
 
 use rustc_hash::FxHashMap as HashMap;
 
-/// So many values are remembered at least before those that are gone are looked for.
+/// So many values are remembered before those that are gone are looked for at all.
 pub(super) const LEAST: usize = 64;
 
 /// Finds them by a hash that the caller makes. Of two with the same hash only the later is found.
 pub(super) struct Interned<T: ?Sized> {
     values: HashMap<u64, Weak<T>>,
-    /// How many may be remembered before it is looked whether they are still there.
+    /// How many may be remembered before those that are gone are looked for.
     room: usize,
 }
 

@@ -49,7 +49,7 @@ pub struct LivePorts {
     pub bus: Arc<dyn Bus>,
     /// To this node's sockets.
     pub fanout: Arc<dyn Fanout>,
-    /// What bridges holes.
+    /// Read from to bridge holes.
     pub store: Arc<dyn Messages>,
     /// For a node that shares its store with others. One whose store is its own relies on it to take writes in the order in which
     /// they are first polled.
@@ -58,12 +58,12 @@ pub struct LivePorts {
     pub connections_per_user: Option<usize>,
 }
 
-/// What a node asks the store about the others' deeds.
+/// Where a node asks what the other nodes have done.
 #[derive(Clone)]
 pub struct Peers {
     /// What has changed.
     pub changes: Arc<dyn Changes>,
-    /// What somebody has come into.
+    /// The conversations that people have come into.
     pub conversations: Arc<dyn Conversations>,
 }
 
@@ -72,7 +72,7 @@ pub struct Peers {
 pub struct Attachment {
     /// Workspaces of the user.
     pub workspaces: Vec<WorkspaceId>,
-    /// Conversations, each as far as the client has been told everything, at the access that it was told by.
+    /// Conversations: up to which rev the client has been told everything, and at which count of changes of access.
     pub conversations: Vec<Head>,
     /// Conversations that [`Live::replay`] attaches, after their replay; as the snapshot has them.
     pub pending: Vec<Head>,
@@ -100,7 +100,7 @@ impl Live {
         };
         services.spawn(async move {
             while let Some(event) = to_bus.recv().await {
-                // Others see it end by its own `expires_in_ms`.
+                // Where it is lost, clients see the typing end by `expires_in_ms`.
                 let _ = bus.publish(node, event).await;
             }
         });
@@ -149,8 +149,8 @@ impl Live {
         }
     }
 
-    /// Returns when everything published before has taken effect on this node's sockets, or waits for what a store that is
-    /// shared says of it: ends of access do not wait. Awaited before they are acknowledged.
+    /// Returns when everything published before has taken effect on this node's sockets or, where the store is shared, waits for
+    /// what it says. Ends of access never wait for that: this is awaited before they are acknowledged.
     pub async fn settle(&self) {
         let (done, settled) = oneshot::channel();
         self.input(Input::Settle(done)).await;
@@ -158,8 +158,8 @@ impl Live {
     }
 
     /// Announces a connection that has said who it is. When this returns, nothing that concerns its user is missed any more:
-    /// call it before reading the snapshot. Waits for the bus to confirm, for a second at most. `heard_at` is the connection's own note, in milliseconds of [`Live::uptime`], of when it last
-    /// heard its client.
+    /// call it before reading the snapshot. Waits for the bus to confirm, for a second at most. `heard_at` is the connection's
+    /// own note, in milliseconds of [`Live::uptime`], of when it last heard its client.
     pub async fn register(
         &self,
         connection: ConnectionId,

@@ -7,7 +7,8 @@
 //! 3. A cursor of another epoch, or beyond the head, gets a reset (`another_history_is_reset`).
 //! 4. A conversation whose access has ended is passed over (`who_lost_access_is_told_nothing_more_of_it`), and a silent
 //!    store is asked again (`a_silent_store_is_asked_again`).
-//! 5. Nothing is held for it but its place: no page is kept, neither before it is asked for nor after it was told.
+//! 5. Nothing is held for it but its place: no page is kept, neither before it is asked for nor after it was told
+//!    (`no_page_is_kept`).
 
 use std::collections::{HashMap, VecDeque};
 
@@ -40,7 +41,7 @@ pub struct Resume {
 /// See the module's description.
 #[derive(Debug)]
 pub struct CatchUp {
-    /// Those of which it is not known yet whether they fit.
+    /// Conversations that changed, and of which it is not known yet whether they fit the budget.
     moved: VecDeque<Replay>,
     replays: VecDeque<Replay>,
     behind: Vec<ConversationId>,

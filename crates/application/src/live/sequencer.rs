@@ -43,7 +43,7 @@ pub struct Sequencer {
 struct Running {
     /// A lane stands here exactly while a task drains it.
     lanes: HashMap<Key, Lane>,
-    /// What the lane of all had learnt when it last ran empty.
+    /// What the shared lane had learnt when it last ran empty.
     learnt: Gathering,
     closed: bool,
 }
@@ -60,7 +60,7 @@ pub enum Lanes {
 /// An outcome, and who waits for it.
 type Answer = (oneshot::Sender<Result<Commit>>, Result<Commit>);
 
-/// A lane's conversation; none for the lane of all.
+/// A lane's conversation; none for the lane that all share.
 type Key = Option<ConversationId>;
 
 impl Sequencer {

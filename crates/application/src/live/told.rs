@@ -29,8 +29,8 @@ const SHOWN: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 pub(super) struct Told {
-    /// The last state told of each, as a hash of its frame, and the last connection that was told: since the last look, before
-    /// it, and before the one before. The third is for answers that are on their way.
+    /// The last state told of each, as a hash of its frame, and the number of the last connection that was told. Three
+    /// generations: since the last look, before it, and before the one before. The third is for answers that are on their way.
     frames: [HashMap<Subject, (u64, u64)>; 3],
     /// The stamps that looks have shown.
     shown: HashMap<Subject, Timestamp>,
@@ -38,7 +38,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Something has been told, whoever was there to hear it, of connections up to this number.
+    /// Something has been told to connections up to this number, whoever of them was to hear it.
     pub(super) fn note(&mut self, subject: Subject, frame: &Frame, upto: u64) {
         let [newest, ..] = &mut self.frames;
         if newest.len() >= BOUND && !newest.contains_key(&subject) {
@@ -49,7 +49,7 @@ impl Told {
         newest.insert(subject, (hash(frame), upto));
     }
 
-    /// To connections after which number it is news: to all, unless it was told lately, in this state.
+    /// Connections with a higher number have not been told lately that this is the state; 0 if none has.
     pub(super) fn news_after(&self, subject: Subject, frame: &Frame) -> u64 {
         match self.frames.iter().find_map(|notes| notes.get(&subject)) {
             Some((last, upto)) if *last == hash(frame) => *upto,
@@ -82,7 +82,7 @@ impl Told {
             }
             shown.insert(key, mark.read_seq);
         }
-        // What a look does not show any more no later one does, but for a look in parts.
+        // What a look does not show any more no later one does, unless there was more than fits one look.
         self.marks = shown;
         unseen
     }

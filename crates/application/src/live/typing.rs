@@ -1,4 +1,9 @@
-//! Who is typing where, without I/O. Everybody stops by themselves after [`TYPING_FOR`].
+//! Who is typing where, without I/O.
+//!
+//! 1. Everybody stops by themselves [`TYPING_FOR`] after they last said that they type
+//!    (`ends_by_itself_and_later_when_renewed`).
+//! 2. What is renewed is told once in [`RENEWED_AFTER`] at most (`what_is_renewed_with_every_key_is_told_every_other_second`).
+//! 3. It ends with the connection that said it last, and only once (`ends_with_its_connection_and_only_once`).
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,7 +15,7 @@ use crate::ports::ConnectionId;
 
 /// How long a `typing.start` lasts unless it is renewed.
 pub(super) const TYPING_FOR: Duration = Duration::from_secs(6);
-/// What is renewed sooner than this is told to nobody: a client that said it with every key would be told on to all.
+/// What is renewed sooner than this after it was told is told to nobody: a client may say it with every key.
 const RENEWED_AFTER: Duration = Duration::from_secs(2);
 
 type Key = (ConversationId, UserId);
@@ -18,7 +23,7 @@ type Key = (ConversationId, UserId);
 #[derive(Default)]
 pub(super) struct Typing {
     by: HashMap<Key, Typist>,
-    /// One for each.
+    /// One for each typist.
     deadlines: BTreeSet<(Instant, Key)>,
 }
 

@@ -91,12 +91,13 @@ pub(super) fn member(workspace_id: WorkspaceId, user_id: UserId) -> (Subject, St
     let at = Timestamp::from_millis(0);
     let user = User { id: user_id, display_name: "eve".to_owned(), created_at: at };
     let member = Member { workspace_id, user_id, role: Role::Member, joined_at: at, user };
-    (Subject::Member(workspace_id, user_id), State::Member(Box::new((member, named("Acme")))))
+    let workspace = Workspace { id: workspace_id, ..named("Acme") };
+    (Subject::Member(workspace_id, user_id), State::Member(Box::new((member, workspace))))
 }
 
 /// The workspace has changed somehow.
 fn renamed(name: &str) -> Event {
-    let frame = Frame::workspace_updated(&(&named(name)).into());
+    let frame = Frame::workspace_updated(&named(name));
     Event::Workspace { workspace_id: TEAM, about: Some(Subject::Workspace(TEAM)), frame }
 }
 

@@ -93,6 +93,17 @@ fn is_told_page_by_page() {
 }
 
 #[test]
+fn no_page_is_kept() {
+    let mut catch_up = weighed(&snapshot(1), &resume("one", &[(1, 4)]), |_| 1);
+    for (from_rev, to_rev) in [(4, 7), (7, 10)] {
+        assert_eq!(catch_up.next(), Some(Next::Read(id(1), from_rev)), "before it is asked for");
+        let page = page(channel(id(1), 10), from_rev, to_rev, to_rev == 10);
+        let Ok(Asked::Tell(page)) = catch_up.page(Ok(page)) else { unreachable!("not told") };
+        assert!(page.frame.bytes().is_unique(), "after it was told");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_left_behind() {
     let snapshot = snapshot(4);
     let everything = resume("one", &[(1, 0), (2, 0), (3, 0), (4, 0)]);

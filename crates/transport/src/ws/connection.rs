@@ -1,6 +1,6 @@
 //! One connection: `hello`, then commands, heartbeats and the end. Sends are pipelined; all else is taken one after another,
 //! beside everything that goes on.
-//! What is due when is decided by the application's `Session`; here it is carried out on a socket.
+//! What is due when is decided by the application's `Deadlines`; here it is carried out on a socket.
 
 use std::{
     collections::VecDeque,
@@ -20,7 +20,7 @@ use futures::{
 };
 use parlance_application::{
     App, Caller, Error, Opened, Result, Unauthenticated,
-    live::{CatchUp, Due, Frame, HEARTBEAT, Resume, SENDS_IN_FLIGHT, Session},
+    live::{CatchUp, Deadlines, Due, Frame, HEARTBEAT, Resume, SENDS_IN_FLIGHT},
     ports::Close,
 };
 use parlance_domain::MessageText;
@@ -53,7 +53,7 @@ pub(super) struct Connection {
     outbound: Outbound,
     /// By the upgrade's header, and then by `hello`.
     pub(super) caller: Option<Caller>,
-    session: Session,
+    deadlines: Deadlines,
     heard_at: Arc<AtomicI64>,
 }
 
@@ -81,7 +81,7 @@ impl Connection {
         Self {
             socket: worker.insert(outbound.clone()),
             heard_at: Arc::new(AtomicI64::new(millis(app.live.uptime()).cast_signed())),
-            session: Session::new(Instant::now()),
+            deadlines: Deadlines::new(Instant::now()),
             app,
             outbound,
             caller,
@@ -111,7 +111,7 @@ impl Connection {
         loop {
             let command = tokio::select! {
                 () = self.outbound.ended() => return None,
-                () = sleep_until(self.session.deadline()) => {
+                () = sleep_until(self.deadlines.deadline()) => {
                     self.carry_out_due()?;
                     continue;
                 }
@@ -158,7 +158,7 @@ impl Connection {
         let opened = self.app.hello.open(&claims, id, heard_at, resume.as_ref()).await?;
         self.outbound.welcome(text_frame(self.welcome(&command.id, &opened).bytes()));
         self.app.hello.attach(id, &opened).await;
-        self.session.opened(Instant::now(), lasts(&self.app, &opened.caller));
+        self.deadlines.opened(Instant::now(), lasts(&self.app, &opened.caller));
         self.caller = Some(opened.caller);
         Ok(opened.catch_up)
     }
@@ -208,18 +208,18 @@ impl Connection {
             }
             tokio::select! {
                 () = self.outbound.ended() => return None,
-                () = sleep_until(self.session.deadline()) => self.carry_out_due()?,
+                () = sleep_until(self.deadlines.deadline()) => self.carry_out_due()?,
                 () = &mut catch_up, if !catch_up.is_terminated() => {}
                 reply = &mut *running, if !running.is_terminated() => self.settle(reply),
                 Some(reply) = sends.next(), if !sends.is_empty() => {
-                    self.session.send_answered(reply.weight);
+                    self.deadlines.send_answered(reply.weight);
                     self.settle(reply);
                 }
                 () = self.outbound.drained(), if !room => {}
-                message = inbound.next(), if room && held.len() < HELD && self.session.may_read() => {
+                message = inbound.next(), if room && held.len() < HELD && self.deadlines.may_read() => {
                     match self.read(message) {
                         Incoming::Command(command) if command.kind == Kind::Send => {
-                            self.session.send_begun(command.weight());
+                            self.deadlines.send_begun(command.weight());
                             sends.push(self.send(command));
                         }
                         Incoming::Command(command) => held.push_back(command),
@@ -248,7 +248,7 @@ impl Connection {
 
     fn settle(&mut self, reply: Reply) {
         if let Some(caller) = reply.renewed {
-            self.session.renewed(Instant::now(), lasts(&self.app, &caller));
+            self.deadlines.renewed(Instant::now(), lasts(&self.app, &caller));
             self.caller = Some(caller);
         }
         self.answer(&reply.id, reply.answer);
@@ -272,7 +272,7 @@ impl Connection {
 
     /// None where the connection is at its end.
     fn carry_out_due(&mut self) -> Option<()> {
-        match self.session.due(Instant::now()) {
+        match self.deadlines.due(Instant::now()) {
             Due::Nothing => {}
             Due::Ping => self.outbound.ping(),
             Due::Close(close) => {
@@ -284,20 +284,20 @@ impl Connection {
     }
 
     fn read(&mut self, message: Option<Result<AggregatedMessage, ProtocolError>>) -> Incoming {
-        self.session.heard(Instant::now());
+        self.deadlines.heard(Instant::now());
         self.heard_at.store(millis(self.app.live.uptime()).cast_signed(), Ordering::Relaxed);
         let Some(message) = message else { return Incoming::End };
         match message {
             Ok(AggregatedMessage::Text(text)) => match Command::read(text.as_bytes()) {
                 Ok(command) => {
-                    self.session.readable();
+                    self.deadlines.readable();
                     return Incoming::Command(command);
                 }
                 Err(Unreadable { id, error, garbage }) => {
                     self.push(&protocol::error(id.as_ref(), &error));
                     if !garbage {
-                        self.session.readable();
-                    } else if let Due::Close(close) = self.session.unreadable() {
+                        self.deadlines.readable();
+                    } else if let Due::Close(close) = self.deadlines.unreadable() {
                         self.outbound.close(close);
                         return Incoming::End;
                     }

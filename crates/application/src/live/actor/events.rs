@@ -6,10 +6,7 @@ use tokio::sync::oneshot;
 use super::{Actor, forget};
 use crate::{
     live::{Event, Frame, attaching::Scope, connections::Connection, feed::Step},
-    ports::{
-        Close, ConnectionId,
-        store::{Head, Subject},
-    },
+    ports::{Close, ConnectionId, store::Head},
 };
 
 impl Actor {
@@ -48,15 +45,15 @@ impl Actor {
     /// Notes what connections up to this number need not be told again.
     pub(super) fn note(&mut self, event: &Event, upto: u64) {
         if self.peers.is_some()
-            && let (Some(subject), Some(frame)) = (about(event), event.frame())
+            && let (Some(subject), Some(frame)) = (event.about(), event.frame())
         {
             self.told.note(subject, frame, upto);
         }
     }
 
-    /// To connections after which number it is news.
+    /// Connections with a higher number have not been told lately that this is the state; 0 if none has.
     pub(super) fn news_after(&self, event: &Event) -> u64 {
-        let news = about(event).zip(event.frame());
+        let news = event.about().zip(event.frame());
         news.map_or(0, |(subject, frame)| self.told.news_after(subject, frame))
     }
 
@@ -102,7 +99,8 @@ impl Actor {
         }
     }
 
-    /// Joins somebody's connections to a conversation in which they are as of this head, and have read so far.
+    /// Joins somebody's connections to a conversation, from this head on. They have read up to `read_seq`; `home` is its
+    /// workspace.
     pub(super) async fn let_in(
         &mut self,
         user: UserId,
@@ -116,7 +114,7 @@ impl Actor {
         let scope = Scope::Joined(have, read_seq, home);
         for connection in self.tell_user(user, scope, frame, outside).await {
             self.join(connection, have).await;
-            // Told by the frame: a mark from before they were out may still come.
+            // The frame has shown this mark. The bus may still bring one from before they were out.
             self.connections.reads_on(user, conversation, read_seq);
         }
         if self.peers.is_some() && self.is_listened_to(conversation) {
@@ -152,8 +150,9 @@ impl Actor {
         }
     }
 
-    /// Puts somebody out of a workspace, with their connections up to this number, and tells those that were in it: of its
-    /// conversations first, which a bus may have failed to tell, for a client that is told of the workspace forgets them all.
+    /// Puts somebody's connections up to this number out of a workspace, and tells those that were in it. They leave its
+    /// conversations first, because the bus may have lost those ends, and a client that has left a workspace forgets all of
+    /// its conversations.
     pub(super) async fn put_out(&mut self, workspace: WorkspaceId, user: UserId, upto: u64) {
         let frame = Frame::workspace_member_left(workspace, user);
         let scope = if self.peers.is_some() {
@@ -218,14 +217,5 @@ impl Actor {
             }
             _ => {}
         }
-    }
-}
-
-/// What an event tells the state of, to all whom that concerns.
-const fn about(event: &Event) -> Option<Subject> {
-    match event {
-        Event::Workspace { about, .. } | Event::Conversation { about, .. } => *about,
-        Event::WorkspaceDeleted { workspace_id, .. } => Some(Subject::Workspace(*workspace_id)),
-        _ => None,
     }
 }

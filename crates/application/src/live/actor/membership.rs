@@ -78,7 +78,7 @@ impl Actor {
         let all = pending.iter().chain(&joined).map(|head| head.conversation_id);
         self.connections.set_joined(id, all);
         self.connections.set_read(id, read);
-        // Where the store is this node's own, nobody leaves a workspace before its conversations.
+        // Not needed where the store is this node's own: there nobody leaves a workspace before its conversations.
         if self.peers.is_some()
             && let Some(connection) = self.connections.get(id)
         {

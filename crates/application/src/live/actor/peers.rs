@@ -23,13 +23,13 @@ pub(in crate::live) enum News {
     Look(Look),
     /// Where conversations stand.
     Heads(Vec<Head>),
-    /// Who is in a workspace no more of those who listen to it.
+    /// Listeners of a workspace who are no longer members.
     Gone(WorkspaceId, Vec<UserId>),
     /// How what waits is now, and who may hear it.
     Present(Result<Present>),
     /// The store did not say how far somebody has read.
     Unmarked(Mark),
-    /// From here on the bus tells of these; it may not have told before.
+    /// From here on the bus tells of these; it may have left something out before.
     Listening(Vec<Topic>),
     /// The bus has lost events.
     Lost,
@@ -61,7 +61,7 @@ impl Actor {
         }
     }
 
-    /// Tells the bus what to bring, as the last input has left it.
+    /// Tells the bus which topics to bring, as they are after the last input.
     pub(super) fn choose_topics(&mut self) {
         let (wanted, unwanted) =
             (std::mem::take(&mut self.wanted), std::mem::take(&mut self.unwanted));
@@ -113,13 +113,12 @@ impl Actor {
         readers: Result<Option<Readers>>,
     ) {
         let feed = self.feeds.get_mut(&conversation_id);
-        // Of whoever listens by now it may say nothing. They ask for themselves.
+        // An answer to an earlier feed may say nothing of those who listen now: their feed asks for itself.
         let Some(feed) = feed.filter(|feed| feed.number() == asking) else { return };
         let readers = match readers {
             Ok(Some(readers)) => readers,
             Ok(None) => {
-                let frame = Frame::deleted(conversation_id);
-                return self.event(&Event::Deleted { conversation_id, frame }.into()).await;
+                return self.event(&Event::deleted(conversation_id).into()).await;
             }
             Err(error) => {
                 tracing::warn!(%error, conversation = %conversation_id, "who may read could not be checked yet");
@@ -154,7 +153,7 @@ impl Actor {
             News::Listening(topics) => {
                 for topic in &topics {
                     if let Topic::User(user) = topic {
-                        // To drop it is to say so.
+                        // Dropping the senders lets the waiting registrations go on.
                         self.unconfirmed.remove(user);
                     }
                 }
@@ -169,17 +168,10 @@ impl Actor {
                 // Who is in a channel is in its workspace.
                 let workspace = summary.conversation.workspace_id;
                 self.wait(Waiting::Subject(Subject::Member(workspace, user)));
-                // The count is the conversation's, and not that of this person's way in: others may have gone.
+                // The count is the conversation's by now, and may be later than this person's way in: others may have gone,
+                // which the feed has to find out.
                 self.heads(vec![Head { rev: 0, ..head }]).await;
-                let joined = Event::Joined {
-                    conversation_id: head.conversation_id,
-                    user_id: user,
-                    rev: summary.conversation.rev,
-                    access_rev: head.access_rev,
-                    read_seq: summary.read.read_seq,
-                    workspace_id: Some(workspace),
-                    frame: Frame::joined(&summary),
-                };
+                let joined = Event::joined(user, &summary, head.access_rev);
                 self.wait(Waiting::Event(joined.into()));
             }
             News::CutOff => {

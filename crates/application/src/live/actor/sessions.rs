@@ -1,6 +1,6 @@
 //! Ended sessions that the bus did not tell of. The store counts all that end, and every durable change carries the count at
 //! its commit: a node that sees a later count than its own delivers nothing until the store has said which of its sessions
-//! have ended. What state events carry no count for waits until the store has said it (`states.rs`).
+//! have ended. State events carry no such count, and wait until the store has said it (`states.rs`).
 
 use parlance_domain::SessionId;
 
@@ -22,7 +22,7 @@ impl Actor {
         session_rev <= self.session_rev
     }
 
-    /// The bus has told of the end that made the count this.
+    /// The event has come of the end that raised the count to this.
     pub(super) async fn session_ended(&mut self, session_rev: u64) {
         let held = self.session_beyond > self.session_rev;
         if session_rev == self.session_rev + 1 {

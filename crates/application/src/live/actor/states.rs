@@ -36,7 +36,7 @@ impl Actor {
     pub(super) async fn state_event(&mut self, event: &Arc<Event>) {
         if self.peers.is_none() {
             self.tell_state(event, &Hearers::Everybody).await;
-        } else if let Some(subject) = hint(event) {
+        } else if let Some(subject) = event.hint() {
             self.wait(Waiting::Subject(subject));
         } else {
             self.wait(Waiting::Event(event.clone()));
@@ -53,7 +53,7 @@ impl Actor {
         }
     }
 
-    /// It is not told; a look finds it again.
+    /// Leaves something untold, for a look to find again.
     fn give_up(&mut self, waiting: &Waiting) {
         match waiting {
             Waiting::Subject(subject) => self.told.untold(*subject),
@@ -73,7 +73,7 @@ impl Actor {
         let question = self.question(&waiting);
         let live = self.live.clone();
         self.tasks.spawn(async move {
-            // Not dropped: a driver's question is best left to end by itself.
+            // Not dropped when it is late: a database driver's question is best left to end by itself.
             let mut answer = pin!(question.answer(&*peers.changes));
             let present = timeout(PATIENCE, &mut answer).await;
             let late = present.is_err();
@@ -125,7 +125,7 @@ impl Actor {
         }
     }
 
-    /// Puts those out who listen and are found to be in no more: they could not be let in again by their return otherwise.
+    /// Puts those out who listen and are found to be no longer in: who comes back can be let in only if they are out.
     async fn put_out_gone(&mut self, present: &Present) {
         for workspace in &present.ended {
             self.wait(Waiting::Subject(Subject::Workspace(*workspace)));
@@ -238,7 +238,8 @@ impl Actor {
     pub(super) fn look_into(&mut self, look: &mut Look) {
         let mut subjects = self.told.unseen(&look.traces);
         let marks = self.told.unseen_marks(std::mem::take(&mut look.marks));
-        // Who has left is asked about at each look that shows the workspace: whoever was being attached is no listener yet.
+        // Who has left is asked about at each look that shows the workspace, and not only at the first: whoever was being
+        // attached then was no listener yet.
         let mut workspaces: HashSet<WorkspaceId> = look.workspaces.iter().copied().collect();
         workspaces.extend(subjects.iter().filter_map(|subject| match subject {
             Subject::Workspace(id) | Subject::Member(id, _) | Subject::Role(id, _) => Some(*id),
@@ -339,9 +340,7 @@ impl Actor {
                 let Mark { conversation_id, user_id, .. } = mark;
                 match peers.conversations.summary(user_id, conversation_id).await {
                     Ok(summary) if summary.joined => {
-                        let frame = Frame::read_updated(conversation_id, summary.read);
-                        let read_seq = summary.read.read_seq;
-                        let read = Event::Read { user_id, conversation_id, read_seq, frame };
+                        let read = Event::read(user_id, conversation_id, summary.read);
                         live.input(Input::Event(read.into())).await;
                     }
                     // Whoever has left needs no mark, even of a channel that they can still read.
@@ -356,58 +355,31 @@ impl Actor {
     }
 }
 
-/// What an event may have changed that the store can be asked for.
-const fn hint(event: &Event) -> Option<Subject> {
-    match event {
-        Event::Workspace { about, .. } | Event::Conversation { about, .. } => *about,
-        Event::WorkspaceJoined { workspace_id, user_id, .. }
-        | Event::WorkspaceLeft { workspace_id, user_id } => {
-            Some(Subject::Member(*workspace_id, *user_id))
-        }
-        _ => None,
-    }
-}
-
 /// What tells that a subject is in this state.
 fn events(subject: Subject, state: State) -> Vec<Event> {
-    let about = Some(subject);
     match (subject, state) {
-        (Subject::Workspace(workspace_id), State::Workspace(workspace)) => {
-            let frame = Frame::workspace_updated(&(&workspace).into());
-            vec![Event::Workspace { workspace_id, about, frame }]
+        (Subject::Workspace(_), State::Workspace(workspace)) => {
+            vec![Event::workspace_updated(&workspace)]
         }
-        (Subject::Workspace(workspace_id), State::Gone) => {
-            let frame = Frame::workspace_deleted(workspace_id);
-            vec![Event::WorkspaceDeleted { workspace_id, frame }]
-        }
-        (Subject::Member(workspace_id, user_id), State::Member(found)) => {
+        (Subject::Workspace(id), State::Gone) => vec![Event::workspace_deleted(id)],
+        (Subject::Member(..), State::Member(found)) => {
             let (member, workspace) = *found;
-            let own = Frame::workspace_updated(&(&workspace).into());
-            let frame = Frame::workspace_member_joined(&member);
             vec![
-                Event::WorkspaceJoined { workspace_id, user_id, frame: own },
-                Event::Workspace { workspace_id, about, frame },
+                Event::workspace_joined(member.user_id, &workspace),
+                Event::workspace_member_joined(&member),
             ]
         }
         (Subject::Member(workspace_id, user_id), State::Gone) => {
-            let frame = Frame::workspace_member_left(workspace_id, user_id);
             vec![
                 Event::WorkspaceLeft { workspace_id, user_id },
-                Event::Workspace { workspace_id, about, frame },
+                Event::workspace_member_left(workspace_id, user_id),
             ]
         }
-        (Subject::Role(workspace_id, _), State::Member(found)) => {
-            let frame = Frame::workspace_member_updated(&found.0);
-            vec![Event::Workspace { workspace_id, about, frame }]
+        (Subject::Role(..), State::Member(found)) => {
+            vec![Event::workspace_member_updated(&found.0)]
         }
-        (Subject::Participant(conversation_id, user), State::Inside) => {
-            let frame = Frame::member_joined(conversation_id, user);
-            vec![Event::Conversation { conversation_id, about, frame }]
-        }
-        (Subject::Participant(conversation_id, user), State::Gone) => {
-            let frame = Frame::member_left(conversation_id, user);
-            vec![Event::Conversation { conversation_id, about, frame }]
-        }
+        (Subject::Participant(id, user), State::Inside) => vec![Event::member_joined(id, user)],
+        (Subject::Participant(id, user), State::Gone) => vec![Event::member_left(id, user)],
         // Whose role it was has gone, which is told by itself.
         _ => vec![],
     }

@@ -182,6 +182,17 @@ fn ways_in_that_were_heard_of_need_no_check() {
     assert_eq!(all(&feed.changed(5, 3, frame(5))), [(vec![1, 2, 3], "5".into())]);
 }
 
+#[test]
+fn the_last_frames_are_kept_and_none_beyond_a_hole() {
+    let mut feed = Feed::new(0, 1, Listeners::default());
+    feed.join(socket(1), 0, 1);
+    for rev in (1..=100).chain(102..=300) {
+        feed.changed(rev, 1, frame(rev));
+    }
+    assert_eq!(RECENT, 64);
+    assert!(feed.recent.iter().map(|(rev, _)| *rev).eq(37..=100));
+}
+
 /// What happens around a feed.
 #[derive(Debug, Clone, Copy)]
 enum Act {

@@ -2,12 +2,12 @@ use std::time::Duration;
 
 /// How long a lane waits for those who have just been answered.
 pub(super) const GATHER: Duration = Duration::from_millis(1);
-/// And a millisecond longer for so many sockets that were told of what they wrote: it takes about as long, another batch
-/// would take it again, and until then nobody would hear of it.
+/// One millisecond more for each 250 sockets told: telling them takes about that long, and another batch meanwhile would only
+/// queue behind it.
 const TOLD_IN_A_MILLISECOND: usize = 250;
-/// But so many milliseconds longer at most.
+/// The most milliseconds more.
 const LONGER: usize = 4;
-/// After so many waits in vain, it is waited after one batch of `1 << PATIENCE` only.
+/// After this many waits in vain, one after the other, it waits after every 64th batch only.
 const PATIENCE: u32 = 6;
 
 /// Whether it pays to wait, before the next batch, for those whom the last one has answered.
@@ -15,12 +15,12 @@ const PATIENCE: u32 = 6;
 /// Whoever has just been answered often writes again at once. Taking the first of them alone commits twice where once is
 /// enough, and goes on so: half of them always wait for the commit of the other half. But where those who were answered do
 /// not come back, the wait is for nothing: then it is tried after ever fewer batches. (The `commit_delay` of Postgres has the
-/// same end; its `commit_siblings` asks who is there, not who was.)
+/// same purpose; its `commit_siblings` asks who is there, not who was.)
 #[derive(Default)]
 pub(super) struct Gathering {
-    /// How often it was waited in vain, one time after the other.
+    /// Waits in vain, one after the other.
     in_vain: u32,
-    /// So many batches go by before it is waited again.
+    /// How many batches go by before the next wait.
     skip: u32,
 }
 

@@ -48,7 +48,7 @@ impl Lane {
         Self { gathering, ..Self::default() }
     }
 
-    /// What is to be known when it stands again.
+    /// What the next lane in its place is to begin with.
     pub(super) fn learnt(self) -> Gathering {
         self.gathering
     }
@@ -97,15 +97,15 @@ impl Lane {
         batches
     }
 
-    /// Lets go of all that waits; who does hears that nobody answers.
+    /// Drops all that waits; whoever submitted it hears that nobody answers.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
         self.turns.clear();
         self.count = 0;
     }
 
-    /// Before a batch is answered: resolves when those whom it answers, each as often as given, have written again, if they
-    /// are to be waited for.
+    /// To be called before a batch is answered. Gives what resolves when those whom it answers have written again, each as often
+    /// as they are named; nothing if they are not to be waited for.
     pub(super) fn gather(&mut self, answered: Vec<UserId>) -> Option<oneshot::Receiver<()>> {
         // Who writes alone waits for nobody.
         let others = answered.len() + self.count > 1;

@@ -48,12 +48,12 @@ struct Answer {
 pub(super) enum Hearers<'a> {
     /// The store is this node's own: to all whom it concerns.
     Everybody,
-    /// To those of whom the store says so, and of their connections to those after a number, which were told before.
+    /// To those of whom the store says so, on connections with a higher number than this: the others were told before.
     Present(&'a Present, u64),
 }
 
 impl Actor {
-    /// About all who listen, who are being attached, and whose way in goes through at the same time. Who registers later
+    /// Asks about all who listen, who are being attached, and whose way in goes through at the same time. Who registers later
     /// reads a snapshot that shows what waits.
     pub(super) fn question(&mut self, waiting: &[Waiting]) -> Question {
         let mut question = Question { asked_at: self.registered, ..Question::default() };
@@ -137,7 +137,7 @@ impl Question {
     }
 }
 
-/// Which workspaces are gone that nobody may be in for that reason only.
+/// Which workspaces have ended: in those nobody is found, and not because they left.
 async fn ended(
     changes: &dyn Changes,
     workspaces: &HashMap<WorkspaceId, Answer>,
@@ -163,7 +163,7 @@ impl Answer {
 }
 
 impl Hearers<'_> {
-    /// Up to which number connections have been told then; `all` are registered.
+    /// Up to which number connections have been told once the hearers have; `all` are registered.
     pub(super) const fn upto(&self, all: u64) -> u64 {
         match self {
             Self::Everybody => all,

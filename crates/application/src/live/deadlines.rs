@@ -32,7 +32,7 @@ const GARBAGE: u32 = 5;
 
 /// See the module's description.
 #[derive(Debug)]
-pub struct Session {
+pub struct Deadlines {
     heard_at: Instant,
     garbage: u32,
     sends: usize,
@@ -58,7 +58,7 @@ enum Phase {
     Open { expires_at: Instant, ping_at: Instant },
 }
 
-impl Session {
+impl Deadlines {
     /// A connection that has just been made.
     pub fn new(now: Instant) -> Self {
         let hello_by = now + HELLO_WITHIN;
@@ -110,7 +110,7 @@ impl Session {
         self.sends < SENDS_IN_FLIGHT && self.sent < SENT_IN_FLIGHT
     }
 
-    /// When [`Session::due`] is to be asked at the latest.
+    /// When [`Deadlines::due`] is to be asked at the latest.
     pub fn deadline(&self) -> Instant {
         match self.phase {
             Phase::Silent { hello_by } => hello_by,
@@ -144,13 +144,13 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    fn open(now: Instant) -> Session {
-        let mut session = Session::new(now);
-        session.opened(now, HOUR);
-        session
+    fn open(now: Instant) -> Deadlines {
+        let mut deadlines = Deadlines::new(now);
+        deadlines.opened(now, HOUR);
+        deadlines
     }
 
-    /// Clients count with them.
+    /// Clients rely on them.
     #[test]
     fn times_are_the_contracts() {
         assert_eq!([HELLO_WITHIN, HEARTBEAT, SILENCE].map(|time| time.as_secs()), [10, 25, 60]);
@@ -159,66 +159,66 @@ mod tests {
     #[test]
     fn no_hello_in_time() {
         let now = Instant::now();
-        let mut session = Session::new(now);
-        session.heard(now + HELLO_WITHIN / 2);
-        assert_eq!(session.deadline(), now + HELLO_WITHIN);
-        assert_eq!(session.due(now + HELLO_WITHIN / 2), Due::Nothing);
-        assert_eq!(session.due(now + HELLO_WITHIN), Due::Close(Close::NoHello));
+        let mut deadlines = Deadlines::new(now);
+        deadlines.heard(now + HELLO_WITHIN / 2);
+        assert_eq!(deadlines.deadline(), now + HELLO_WITHIN);
+        assert_eq!(deadlines.due(now + HELLO_WITHIN / 2), Due::Nothing);
+        assert_eq!(deadlines.due(now + HELLO_WITHIN), Due::Close(Close::NoHello));
     }
 
     #[test]
     fn silence_ends_a_connection() {
         let now = Instant::now();
-        let mut session = open(now);
-        assert_eq!(session.due(session.deadline()), Due::Ping);
-        assert_eq!(session.due(session.deadline()), Due::Ping);
-        assert_eq!(session.deadline(), now + SILENCE);
-        assert_eq!(session.due(now + SILENCE), Due::Close(Close::HeartbeatLost));
-        session.heard(now + HEARTBEAT);
-        assert_eq!(session.due(now + SILENCE), Due::Nothing, "heard in between");
+        let mut deadlines = open(now);
+        assert_eq!(deadlines.due(deadlines.deadline()), Due::Ping);
+        assert_eq!(deadlines.due(deadlines.deadline()), Due::Ping);
+        assert_eq!(deadlines.deadline(), now + SILENCE);
+        assert_eq!(deadlines.due(now + SILENCE), Due::Close(Close::HeartbeatLost));
+        deadlines.heard(now + HEARTBEAT);
+        assert_eq!(deadlines.due(now + SILENCE), Due::Nothing, "heard in between");
     }
 
     #[test]
     fn a_token_that_expires_ends_a_connection() {
         let now = Instant::now();
-        let mut session = Session::new(now);
-        session.opened(now, HEARTBEAT / 2);
-        assert_eq!(session.deadline(), now + HEARTBEAT / 2);
-        session.renewed(now, HEARTBEAT * 2);
-        assert_eq!(session.due(now + HEARTBEAT / 2), Due::Nothing);
-        assert_eq!(session.due(now + HEARTBEAT * 2), Due::Close(Close::TokenExpired));
+        let mut deadlines = Deadlines::new(now);
+        deadlines.opened(now, HEARTBEAT / 2);
+        assert_eq!(deadlines.deadline(), now + HEARTBEAT / 2);
+        deadlines.renewed(now, HEARTBEAT * 2);
+        assert_eq!(deadlines.due(now + HEARTBEAT / 2), Due::Nothing);
+        assert_eq!(deadlines.due(now + HEARTBEAT * 2), Due::Close(Close::TokenExpired));
     }
 
     #[test]
     fn garbage_ends_a_connection() {
-        let mut session = open(Instant::now());
+        let mut deadlines = open(Instant::now());
         for _ in 1..GARBAGE {
-            assert_eq!(session.unreadable(), Due::Nothing);
+            assert_eq!(deadlines.unreadable(), Due::Nothing);
         }
-        session.readable();
+        deadlines.readable();
         for _ in 1..GARBAGE {
-            assert_eq!(session.unreadable(), Due::Nothing);
+            assert_eq!(deadlines.unreadable(), Due::Nothing);
         }
-        assert_eq!(session.unreadable(), Due::Close(Close::ProtocolError));
+        assert_eq!(deadlines.unreadable(), Due::Close(Close::ProtocolError));
     }
 
     #[test]
     fn a_sender_is_read_no_faster_than_it_is_answered() {
-        let mut session = open(Instant::now());
+        let mut deadlines = open(Instant::now());
         for _ in 0..SENDS_IN_FLIGHT {
-            assert!(session.may_read());
-            session.send_begun(100);
+            assert!(deadlines.may_read());
+            deadlines.send_begun(100);
         }
-        assert!(!session.may_read());
-        session.send_answered(100);
-        assert!(session.may_read());
+        assert!(!deadlines.may_read());
+        deadlines.send_answered(100);
+        assert!(deadlines.may_read());
 
-        let mut session = open(Instant::now());
-        session.send_begun(SENT_IN_FLIGHT - 1);
-        assert!(session.may_read());
-        session.send_begun(16 * 1024);
-        assert!(!session.may_read());
-        session.send_answered(16 * 1024);
-        assert!(session.may_read());
+        let mut deadlines = open(Instant::now());
+        deadlines.send_begun(SENT_IN_FLIGHT - 1);
+        assert!(deadlines.may_read());
+        deadlines.send_begun(16 * 1024);
+        assert!(!deadlines.may_read());
+        deadlines.send_answered(16 * 1024);
+        assert!(deadlines.may_read());
     }
 }
