@@ -60,6 +60,18 @@ async fn what_is_malformed_or_out_of_bounds_is_refused() {
         let method = if body.is_null() { Method::GET } else { Method::POST };
         refused(&ada, (method, path), body, (400, "bad_request")).await;
     }
+    let members = format!("/workspaces/{workspace}/members");
+    let member = format!("{members}/{}", ada.id);
+    let views = format!("{here}/messages?view=some");
+    for (method, path, body, field) in [
+        (Method::POST, &members, json!({ "user_id": ada.id, "role": "owner" }), "role"),
+        (Method::PATCH, &member, json!({ "role": "owner" }), "role"),
+        (Method::GET, &views, Value::Null, "view"),
+    ] {
+        let problem = refused(&ada, (method, path), body, (422, "validation_failed")).await;
+        assert_eq!(problem["errors"][0]["field"], field, "{problem}");
+    }
+    refused(&ada, (Method::PATCH, &member), json!({ "role": 7 }), (400, "bad_request")).await;
     let channels = format!("/workspaces/{workspace}/channels");
     ada.post(&channels, json!({ "name": "a".repeat(80), "topic": "b".repeat(250) })).await;
     let body = json!({ "name": "a".repeat(81), "topic": "b".repeat(251) });
@@ -78,6 +90,8 @@ async fn what_is_not_built_or_not_a_channel_is_refused() {
     assert_eq!(ada.get(&format!("/conversations/{dm}")).await["kind"], "dm");
     let as_channel = format!("/channels/{dm}");
     refused(&ada, (Method::GET, &as_channel), Value::Null, (404, "not_found")).await;
+    let members = format!("{as_channel}/members");
+    refused(&ada, (Method::GET, &members), Value::Null, (404, "not_found")).await;
 
     let body = json!({ "client_msg_id": "1", "text": "a reply", "thread_root_id": dm });
     let path = format!("/conversations/{general}/messages");

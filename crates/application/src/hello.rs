@@ -160,8 +160,15 @@ impl Hello {
         let snapshot = self.conversations.snapshot(caller.id()).await?;
         let mut catch_up = CatchUp::new(&snapshot, resume);
         while let Some((cursors, most)) = catch_up.to_weigh() {
-            let weights = self.messages.weigh(cursors, most).await?;
-            catch_up.weighed(&weights);
+            match self.messages.weigh(cursors, most).await {
+                Ok(weights) => catch_up.weighed(&weights),
+                // As many that are as far behind would be asked for at the next try: they are named, and the client asks for each.
+                Err(error @ Error::Unavailable { .. }) => {
+                    tracing::warn!(%error, "what was missed could not be weighed");
+                    catch_up.weighed(&[]);
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(Opened { caller, snapshot, catch_up })
     }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ConversationKind, UserId};
+use crate::{ConversationKind, Invalid, UserId};
 
 /// A member's role in a workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -176,7 +176,14 @@ impl Standing {
 }
 
 impl Role {
-    /// How it is stored.
+    /// The one of that name.
+    pub fn parse(name: &str) -> Result<Self, Invalid> {
+        [Self::Admin, Self::Member].into_iter().find(|role| role.name() == name).ok_or_else(|| {
+            Invalid { code: "unknown", message: "must be admin or member".to_owned() }
+        })
+    }
+
+    /// How it is stored, and called on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -255,7 +262,8 @@ const CONVERSATION: [(ConversationAction, [Cell; 13]); 11] = {
         (A::MarkRead,            [Hide,      No,  No,  Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, Yes, Yes, Yes]),
         (A::Join,                [Hide,      Yes, Yes, Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, No,  No,  No]),
         (A::Leave,               [Hide,      No,  No,  Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, No,  No,  No]),
-        (A::ListMembers,         [Hide,      Yes, Yes, Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, Yes, Yes, Yes]),
+        // A DM names its two itself, and is no channel to those who ask for one's members.
+        (A::ListMembers,         [Hide,      Yes, Yes, Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, Hide, Hide, Hide]),
         // A member's own private channel would stay empty for ever if nobody in it could bring others in.
         (A::AddMember,           [Hide,      No,  Yes, No,  Yes,                         Hide, No,  Yes, Yes,                     Hide, No,  No,  No]),
         (A::RemoveMember,        [Hide,      No,  Yes, No,  Yes,                         Hide, No,  No,  Yes,                     Hide, No,  No,  No]),

@@ -141,6 +141,7 @@ macro_rules! store_contract {
                 only_the_author_edits
                 the_same_text_changes_nothing
                 author_and_admin_delete
+                who_has_left_a_channel_deletes_as_an_admin_only
                 a_second_deletion_changes_nothing
                 a_tombstone_is_not_changed
                 messages_of_other_conversations_are_not_found

@@ -81,8 +81,8 @@ impl Batch<'_> {
         self.must_live(session)?;
         let what = change.subject();
         let standing = self.standing(actor, what)?;
-        let permit =
-            |action| standing.permits(action).map_err(|denied| Error::denied(denied, what));
+        let denied = |denied| Error::denied(denied, what);
+        let permit = |action| standing.permits(action).map_err(denied);
         let (subject, kind) = match change {
             Change::Send(draft) => {
                 permit(ConversationAction::Post)?;
@@ -95,7 +95,7 @@ impl Batch<'_> {
             Change::Message(id, change) => {
                 permit(ConversationAction::Read)?;
                 let message = self.message(id)?;
-                permit(change.action(message.author_id == Some(actor)))?;
+                change.check(standing, message.author_id == Some(actor)).map_err(denied)?;
                 self.change(message, actor, at, change)?
             }
         };

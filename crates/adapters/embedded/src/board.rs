@@ -147,7 +147,7 @@ impl JobBoard for EmbeddedStore {
                 return Err(Error::conflict("only a dead job can be retried").into());
             }
             conn.prepare_cached(
-                "UPDATE jobs SET state = 'waiting', attempt = 0, run_at = ?2, finished_at = NULL WHERE id = ?1",
+                "UPDATE jobs SET state = 'waiting', attempt = 0, run_at = ?2, started_at = NULL, finished_at = NULL WHERE id = ?1",
             )?
             .execute(params![id.0, at.as_millis()])?;
             Ok(())
@@ -159,7 +159,7 @@ impl JobBoard for EmbeddedStore {
         self.write(move |conn| {
             let retried = conn
                 .prepare_cached(
-                    "UPDATE jobs SET state = 'waiting', attempt = 0, run_at = ?1, finished_at = NULL \
+                    "UPDATE jobs SET state = 'waiting', attempt = 0, run_at = ?1, started_at = NULL, finished_at = NULL \
                      WHERE state = 'dead'",
                 )?
                 .execute([at.as_millis()])?;

@@ -77,8 +77,8 @@ impl Batch {
         }
         let what = change.subject();
         let standing = self.standings.get(actor).copied().unwrap_or(Standing::Outsider);
-        let permit =
-            |action| standing.permits(action).map_err(|denied| Error::denied(denied, what));
+        let denied = |denied| Error::denied(denied, what);
+        let permit = |action| standing.permits(action).map_err(denied);
         match change {
             Change::Send(draft) => {
                 permit(ConversationAction::Post)?;
@@ -91,7 +91,7 @@ impl Batch {
             Change::Message(message_id, change) => {
                 permit(ConversationAction::Read)?;
                 let message = self.message(*message_id)?;
-                permit(change.action(message.author_id == id(actor.0)))?;
+                change.check(standing, message.author_id == id(actor.0)).map_err(denied)?;
                 self.change(tx, message, *actor, *at, change).await
             }
         }

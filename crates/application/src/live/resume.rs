@@ -22,7 +22,7 @@ use crate::{
 
 /// The most that one `hello` replays, in bytes.
 pub(super) const BUDGET: usize = 2 * 1024 * 1024;
-/// Conversations that are weighed in one question to the store.
+/// The most conversations that are weighed in one question to the store.
 const ASKED: usize = 64;
 /// After so many that did not fit, the rest is not weighed: it would cost more than it brings.
 const MISSES: usize = 8;
@@ -47,6 +47,8 @@ pub struct CatchUp {
     behind: Vec<ConversationId>,
     budget: usize,
     misses: usize,
+    /// How many the next question is about: few where each may be long.
+    asked: usize,
 }
 
 /// What is to be done next.
@@ -97,6 +99,7 @@ impl CatchUp {
             behind: Vec::new(),
             budget: BUDGET,
             misses: 0,
+            asked: MISSES,
         };
         for entry in &snapshot.conversations {
             let head = entry.head();
@@ -117,7 +120,7 @@ impl CatchUp {
         let asked: Vec<_> = self
             .moved
             .iter()
-            .take(ASKED)
+            .take(self.asked)
             .map(|replay| (replay.head.conversation_id, replay.from_rev))
             .collect();
         (!asked.is_empty()).then_some((asked, self.budget))
@@ -125,6 +128,7 @@ impl CatchUp {
 
     /// How many bytes the conversations that were asked for take, in that order.
     pub fn weighed(&mut self, weights: &[usize]) {
+        let before = self.misses;
         for weight in weights {
             let Some(replay) = self.moved.pop_front() else { return };
             let pages = weight / ReplayQuery::BUDGET + 1;
@@ -136,6 +140,7 @@ impl CatchUp {
                 self.behind.push(replay.head.conversation_id);
             }
         }
+        self.asked = if self.misses == before { ASKED.min(2 * self.asked) } else { MISSES };
         // A store that answered nothing would be asked for ever.
         if self.misses >= MISSES || weights.is_empty() {
             self.behind.extend(self.moved.drain(..).map(|replay| replay.head.conversation_id));
@@ -243,6 +248,7 @@ mod tests {
             behind: Vec::new(),
             budget: BUDGET,
             misses: 0,
+            asked: MISSES,
         };
         while let Some((asked, _)) = catch_up.to_weigh() {
             catch_up.weighed(&vec![WEIGHT; asked.len()]);

@@ -39,6 +39,11 @@ impl Scene {
     /// A store whose one conversation is at rev 400.
     fn store(&self) -> MockStore {
         let mut store = MockStore::new();
+        store.expect_weigh().returning(|cursors, _| Ok(vec![1_000; cursors.len()]));
+        self.store_over(store)
+    }
+
+    fn store_over(&self, mut store: MockStore) -> MockStore {
         let (account, here) = (self.ada.account.clone(), self.here);
         store.expect_session_owner().returning(move |_, _| Ok(Some(account.clone())));
         store.expect_snapshot().returning(move |_| {
@@ -46,7 +51,6 @@ impl Scene {
             let epoch = "one".to_owned();
             Ok(Snapshot { epoch, workspaces: vec![], conversations: vec![entry] })
         });
-        store.expect_weigh().returning(|cursors, _| Ok(vec![1_000; cursors.len()]));
         store
     }
 
@@ -212,4 +216,17 @@ async fn a_session_that_ends_just_after_it_was_looked_at_takes_its_connection_al
     let opened = app.hello.open(&caller.claims(), socket(1), heard_at, None).await;
     assert!(opened.is_ok(), "{opened:?}");
     assert_eq!(scene.node.fanout.closed(socket(1)), Some(Close::SessionRevoked));
+    assert_eq!(scene.node.fanout.types(socket(1)), Vec::<String>::new(), "before the reply");
+}
+
+/// As far behind it would come back, and be refused again.
+#[tokio::test]
+async fn whose_absence_takes_too_long_to_weigh_is_let_in_and_told_of_what() {
+    let (scene, mut store) = (Scene::new(), MockStore::new());
+    store.expect_weigh().once().returning(|_, _| Err(Error::unavailable("too long")));
+    let store = scene.store_over(store);
+    let app = scene.node.app(store);
+    let opened = scene.open(&app, 1, 7).await.expect("is let in");
+    assert_eq!(opened.catch_up.behind(), [scene.here]);
+    assert_eq!(opened.catch_up.pending().count(), 0);
 }

@@ -116,6 +116,23 @@ fn what_does_not_fit_is_left_behind() {
     assert_eq!(catch_up.behind(), [id(3), id(4)]);
 }
 
+/// A question to the store is only as long as what it can cost.
+#[test]
+fn more_are_weighed_at_once_while_all_fit() {
+    let snapshot = snapshot(1_000);
+    let cursors: Vec<_> = (1..=1_000).map(|n| (n, 0)).collect();
+    let mut catch_up = CatchUp::new(&snapshot, Some(&resume("one", &cursors)));
+    let mut asked = vec![];
+    for heavy in [false, false, false, false, true, false] {
+        let (of, _) = catch_up.to_weigh().expect("a question");
+        asked.push(of.len());
+        let mut weights = vec![1; of.len()];
+        weights[0] = if heavy { 3 * MIB } else { 1 };
+        catch_up.weighed(&weights);
+    }
+    assert_eq!(asked, [8, 16, 32, 64, 64, 8]);
+}
+
 #[test]
 fn the_search_for_what_still_fits_ends() {
     let snapshot = snapshot(1_000);
@@ -123,7 +140,7 @@ fn the_search_for_what_still_fits_ends() {
     let resume = resume("one", &cursors);
     let mut catch_up = CatchUp::new(&snapshot, Some(&resume));
     let (asked, most) = catch_up.to_weigh().expect("a question");
-    assert!(asked.len() <= 64 && most == 2 * MIB);
+    assert!(asked.len() == 8 && most == 2 * MIB);
     catch_up.weighed(&vec![3 * MIB; asked.len()]);
     assert_eq!((catch_up.to_weigh(), catch_up.behind().len()), (None, 1_000));
 }

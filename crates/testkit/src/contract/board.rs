@@ -72,7 +72,8 @@ pub async fn a_dead_job_is_retried_with_all_its_attempts(stage: &BoardStage) {
 
     stage.board.retry(job.id, stage.now()).await.expect("is dead");
     let view = stage.view(&job).await;
-    assert_eq!((view.state, view.finished_at), (JobState::Waiting, None));
+    let times = (view.started_at, view.finished_at);
+    assert_eq!((view.state, times), (JobState::Waiting, (None, None)));
     let claim = stage.claim(LEASE).await;
     assert_eq!((&claim.job, claim.attempt), (&job, 1));
     conflict(stage.board.retry(job.id, stage.now()).await);

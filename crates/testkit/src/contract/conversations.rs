@@ -225,6 +225,7 @@ pub async fn a_dm_alone_can_be_read_only(stage: &Stage) {
     forbidden(stage.try_send(ada, dm, "1", "are you there").await);
     forbidden(stage.react(ada, &message, "+1").await);
     forbidden(stage.store.permit(ada, dm, Action::Post).await);
+    not_found(stage.store.permit(ada, dm, Action::ListMembers).await);
     stage.store.permit(ada, dm, Action::Read).await.expect("may read");
     assert!(stage.store.mark_read(ada, dm, 1).await.expect("may mark").advanced);
     assert!(stage.store.snapshot(ada).await.expect("reads").conversations.iter().any(

@@ -311,6 +311,20 @@ pub async fn author_and_admin_delete(stage: &Stage) {
     stage.delete(bob, &own).await.expect("deletes");
 }
 
+/// An admin still deletes all, others not even their own.
+pub async fn who_has_left_a_channel_deletes_as_an_admin_only(stage: &Stage) {
+    let (team, [ada, bob, _]) = scene(stage).await;
+    let news = stage.channel(ada, &team, "news").await;
+    stage.join(bob, news).await;
+    let (adas, bobs) = (stage.send(ada, news, "mine").await, stage.send(bob, news, "mine").await);
+    for user in [ada, bob] {
+        stage.store.remove_channel_member(user, news, user).await.expect("leaves");
+    }
+    forbidden(stage.delete(bob, &bobs).await);
+    stage.delete(ada, &bobs).await.expect("deletes another's");
+    stage.delete(ada, &adas).await.expect("deletes her own");
+}
+
 /// Whoever asks.
 pub async fn a_second_deletion_changes_nothing(stage: &Stage) {
     let (team, [ada, bob, _]) = scene(stage).await;

@@ -25,7 +25,8 @@ pub(super) fn one(state: &mut State, id: ConversationId, write: Write) -> Result
     }
     let what = change.subject();
     let standing = state.see(Some(actor), id).ok_or(Error::NotFound(what))?.standing;
-    let permit = |action| standing.permits(action).map_err(|denied| Error::denied(denied, what));
+    let denied = |denied| Error::denied(denied, what);
+    let permit = |action| standing.permits(action).map_err(denied);
     let mut scene = Scene { state, id, actor, at };
     let (subject, kind) = match change {
         Change::Send(draft) => {
@@ -39,7 +40,7 @@ pub(super) fn one(state: &mut State, id: ConversationId, write: Write) -> Result
         Change::Message(message_id, change) => {
             permit(ConversationAction::Read)?;
             let own = scene.message(message_id)?.message.author_id == Some(actor);
-            permit(change.action(own))?;
+            change.check(standing, own).map_err(denied)?;
             scene.change(message_id, change)?
         }
     };

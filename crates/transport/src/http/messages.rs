@@ -56,17 +56,24 @@ pub(crate) struct HistoryParams {
     #[serde(default, deserialize_with = "count_in_query")]
     limit: Option<i64>,
     /// The same as long as there are no threads.
-    #[garde(skip)]
-    #[serde(rename = "view")]
-    #[expect(dead_code, reason = "parsed for its form: without threads both views are one")]
-    view: Option<View>,
+    #[garde(inner(custom(is_view)))]
+    #[param(value_type = Option<View>)]
+    view: Option<String>,
 }
 
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+/// Without threads both are one.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "for the document")]
 pub(crate) enum View {
     Timeline,
     All,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as garde calls it")]
+fn is_view(name: &str, (): &()) -> garde::Result {
+    let known = ["timeline", "all"].contains(&name);
+    if known { Ok(()) } else { Err(garde::Error::new("must be timeline or all")) }
 }
 
 #[derive(Deserialize, garde::Validate, IntoParams)]

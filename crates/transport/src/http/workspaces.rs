@@ -39,14 +39,20 @@ pub(crate) struct NewMember {
     #[garde(skip)]
     email: Option<String>,
     #[garde(skip)]
-    role: Option<Role>,
+    #[schema(value_type = Option<Role>)]
+    role: Option<String>,
 }
 
 #[derive(Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewRole {
     #[garde(skip)]
-    role: Role,
+    #[schema(value_type = Role)]
+    role: String,
+}
+
+fn role(name: &str) -> Result<Role, Error> {
+    Role::parse(name).map_err(|e| Error::invalid("role", e))
 }
 
 impl NewWorkspace {
@@ -158,7 +164,7 @@ pub(crate) async fn add_member(
     Path(id): Path<WorkspaceId>,
     Body(body): Body<NewMember>,
 ) -> Result<HttpResponse, ApiError> {
-    let role = body.role.unwrap_or(Role::Member);
+    let role = body.role.as_deref().map_or(Ok(Role::Member), role)?;
     let member = match (body.user_id, body.email) {
         (Some(user), None) => app.workspaces.add_member(&caller, id, user, role).await?,
         (None, Some(email)) => {
@@ -182,7 +188,7 @@ pub(crate) async fn set_role(
     Path((id, user)): Path<(WorkspaceId, UserId)>,
     Body(body): Body<NewRole>,
 ) -> Result<Json<Member>, ApiError> {
-    Ok(Json(app.workspaces.set_role(&caller, id, user, body.role).await?))
+    Ok(Json(app.workspaces.set_role(&caller, id, user, role(&body.role)?).await?))
 }
 
 /// Remove a member, from the workspace and all its channels

@@ -222,6 +222,11 @@ impl Connection {
                             self.deadlines.send_begun(command.weight());
                             sends.push(self.send(command));
                         }
+                        // A token ends by the clock, however long the replay takes.
+                        Incoming::Command(command) if command.kind == Kind::Renew => {
+                            self.deadlines.send_begun(command.weight());
+                            sends.push(self.carry_out(command));
+                        }
                         Incoming::Command(command) => held.push_back(command),
                         Incoming::Nothing => {}
                         Incoming::End => return Some(commands),

@@ -124,7 +124,11 @@ impl Actor {
 
     pub(super) async fn end_session(&mut self, session: SessionId, frame: &Frame) {
         let connections = self.connections.of_session(session);
-        self.tell(connections.clone(), frame).await;
+        // No event comes before the reply to `hello`: who waits for it sees the closing code only.
+        let attached = |id: &ConnectionId| {
+            self.connections.get(*id).is_some_and(|connection| connection.attaching.is_none())
+        };
+        self.tell(connections.iter().copied().filter(attached).collect(), frame).await;
         for connection in connections {
             self.unregister(connection).await;
             self.fanout.close(connection, Close::SessionRevoked).await;

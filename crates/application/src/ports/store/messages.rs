@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use parlance_domain::{
-    ChangeKind, ChannelName, ClientMsgId, Conversation, ConversationAction, ConversationId, Emoji,
-    Message, MessageId, MessageText, SessionId, Timestamp, Topic, UserId,
+    ChangeKind, ChannelName, ClientMsgId, Conversation, ConversationAction, ConversationId, Denied,
+    Emoji, Message, MessageId, MessageText, SessionId, Standing, Timestamp, Topic, UserId,
 };
 
 use crate::{Error, Result};
@@ -121,11 +121,14 @@ pub enum MessageChange {
 }
 
 impl MessageChange {
-    /// What the person must be permitted to do, who may read the message; `own` says that they have written it.
-    pub const fn action(&self, own: bool) -> ConversationAction {
+    /// Whether somebody of this standing may do it; `own` says that they have written the message. Whoever may delete the
+    /// messages of others may delete their own, too, in a channel that they have left.
+    pub fn check(&self, standing: Standing, own: bool) -> std::result::Result<(), Denied> {
+        let post = standing.permits(ConversationAction::Post);
         match self {
-            Self::Delete if !own => ConversationAction::DeleteOthersMessage,
-            _ => ConversationAction::Post,
+            Self::Delete if own && post.is_ok() => post,
+            Self::Delete => standing.permits(ConversationAction::DeleteOthersMessage),
+            _ => post,
         }
     }
 }
