@@ -6,9 +6,9 @@ use crate::random::{Randomness, up_to};
 
 /// The first wait is no longer than this.
 const BASE: Duration = Duration::from_millis(250);
-/// And no later one than this, unless the server asks for more.
+/// No wait is longer than this, unless the server asks for more.
 const CAP: Duration = Duration::from_secs(15);
-/// A connection that lived for so long was a good one.
+/// After a connection that lived for so long, the waits begin anew.
 const LIVED: Duration = Duration::from_secs(10);
 
 /// Exponential backoff with full jitter: each wait is anything up to a window that doubles. After a hint of the server the
@@ -37,7 +37,7 @@ impl Backoff {
         after(hint, window, random)
     }
 
-    /// A connection that was welcomed has ended after so long.
+    /// Takes note that a connection has ended which the server had welcomed, and how long it lived.
     pub fn lived(&mut self, time: Duration) {
         if time >= LIVED {
             self.attempts = 0;

@@ -27,7 +27,7 @@ const ROOM: usize = 10_000;
 /// See the module's description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
-    /// Of the last welcome.
+    /// The name of the store's history, from the last welcome.
     epoch: Option<String>,
     user_id: String,
     workspaces: BTreeMap<String, Value>,
@@ -54,8 +54,8 @@ impl Cache {
         }
     }
 
-    /// What to say in `hello`; nothing before the first welcome. The most recently active conversations come in first, if
-    /// there are more than one `hello` may name.
+    /// What to say in `hello`; nothing before the first welcome. If there are more conversations than one `hello` may name, it
+    /// names those that were active last.
     pub fn resume(&self) -> Option<Resume> {
         let epoch = self.epoch.clone()?;
         let mut active: Vec<_> = self.conversations.iter().collect();
@@ -72,7 +72,7 @@ impl Cache {
         let epoch = text(reply, "epoch")?;
         let user_id = text(&reply["user"], "id")?;
         let same = self.epoch.as_deref() == Some(epoch) && self.user_id == user_id;
-        // Nothing has changed since the resume was made.
+        // As they were told in `hello`: nothing has changed since.
         let named = self.resume().map(|resume| resume.cursors).unwrap_or_default();
         let behind: Vec<_> = array(reply, "behind")?.iter().filter_map(Value::as_str).collect();
         let fresh = array(reply, "conversations")?
@@ -142,7 +142,7 @@ impl Cache {
                 out.reconnect_after =
                     Some(Duration::from_millis(number(data, "reconnect_after_ms")?));
             }
-            // Durable, of a known type or not: the type is a hint.
+            // A durable event, even of an unknown type: what it brings counts, not what it is called.
             _ if id.is_some() && !frame["rev"].is_null() => {
                 let rev = number(frame, "rev")?;
                 let message = data.get("message").map(Message::read).transpose()?;
@@ -173,7 +173,7 @@ impl Cache {
         }
     }
 
-    /// The outstanding `sync` of a conversation as it reads now, to be sent (again).
+    /// The outstanding `sync` of a conversation with the present cursor, to be sent, or sent again.
     pub fn sync_of(&self, conversation_id: &str) -> Option<SyncRequest> {
         let conversation = self.conversations.get(conversation_id)?;
         conversation.syncing().then(|| request(conversation_id, conversation))
@@ -188,7 +188,7 @@ impl Cache {
         Ok(())
     }
 
-    /// The store's history of the last welcome.
+    /// The name of the store's history, from the last welcome.
     pub fn epoch(&self) -> Option<&str> {
         self.epoch.as_deref()
     }
@@ -270,7 +270,7 @@ impl Cache {
     fn workspace(&mut self, told: &Value) -> Result<(), Unreadable> {
         let held = self.workspaces.entry(text(told, "id")?.to_owned()).or_insert(Value::Null);
         match (held.as_object_mut(), told.as_object()) {
-            // What all see leaves out the user's own role.
+            // What is told to all members leaves out the user's own role.
             (Some(held), Some(told)) => held.extend(told.clone()),
             _ => *held = told.clone(),
         }

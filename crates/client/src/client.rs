@@ -1,4 +1,4 @@
-//! The handle.
+//! A client, as its user sees it.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ impl Client {
         async move { queued?.await.unwrap_or(Err(SendError::Stopped(Stopped::Closed))) }
     }
 
-    /// Gives any other command on the present connection, once; answers with the `ok`'s data.
+    /// Sends any other command, once, on the present connection; answers with the `ok`'s data.
     pub async fn command(&self, kind: &str, data: Value) -> Result<Value, CommandError> {
         let (reply, answer) = oneshot::channel();
         let order = Order::Command { kind: kind.to_owned(), data, reply };
@@ -81,7 +81,7 @@ impl Client {
 
     /// Waits until the cache is as wanted.
     pub async fn until(&self, wanted: impl FnMut(&Cache) -> bool) {
-        // Its sender is held here, so that there is no end to wait for.
+        // Fails only without a sender, and that one is held here.
         let _ = self.shared.cache.subscribe().wait_for(wanted).await;
     }
 

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::http::Uri;
 
 use crate::random::{Randomness, SystemRandomness};
 
-/// What a [`Client`](crate::Client) is to do. `..` with [`Config::new`] for what is not special.
+/// How a [`Client`](crate::Client) is set up. [`Config::new`] has the usual values, for `..` as well.
 #[derive(Clone)]
 pub struct Config {
     /// The nodes, `ws://host:port` each, tried in turn.
@@ -33,7 +33,7 @@ pub struct Config {
 /// Gives access tokens.
 pub trait TokenSource: Send + Sync {
     /// A token. `stale` is one that was refused or that ends soon: another is wanted. If there is none yet, the same may be
-    /// given again: a living connection then goes on to its end, a refused client stops.
+    /// given again: then a living connection goes on until the token ends, and a client whose token was refused stops.
     fn token(&self, stale: Option<String>) -> BoxFuture<'static, Result<String, NoToken>>;
 }
 

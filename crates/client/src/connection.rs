@@ -32,7 +32,7 @@ use crate::{
 
 /// A connection that was lost without a close frame.
 const LOST: u16 = 1006;
-/// Commands of callers on their way at a time; beyond it no more are taken, so that reading is never starved.
+/// The most commands of callers on their way at a time. Beyond it no more are taken, so that reading is never starved.
 const COMMANDS: usize = 64;
 /// How long the server may take to answer a close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -47,18 +47,18 @@ pub(crate) struct Connection {
     pending: BTreeMap<u64, Pending>,
     heartbeat: Duration,
     heard_at: Instant,
-    /// Whether the silence was broken with a `ping` of one's own.
+    /// Whether a `ping` has been sent since the server was heard last.
     pinged: bool,
     renewal: Renewal,
     syncs: Syncs,
-    /// The server's wish as to when to come back.
+    /// When to come back, if the server has said so.
     hint: Option<Duration>,
 }
 
 /// How a connection ended.
 pub(crate) struct End {
     pub(crate) code: u16,
-    /// Not to come back before.
+    /// How long to wait at least before coming back.
     pub(crate) hint: Option<Duration>,
     /// The token that was used last.
     pub(crate) token: String,
@@ -91,13 +91,13 @@ impl Connection {
         }
     }
 
-    /// Ends it because the server is not to be understood.
+    /// Ends it because the server cannot be understood.
     pub(crate) async fn give_up(&mut self) -> End {
         let _ = timeout(GOODBYE, self.say_goodbye(CloseCode::Protocol)).await;
         self.end(LOST)
     }
 
-    /// Does the next thing; whether to go on.
+    /// Does the next thing; says whether to go on.
     async fn step(&mut self, orders: &mut mpsc::Receiver<Order>) -> Result<bool, Over> {
         let wake = self.transmit().await?;
         let shared = self.shared.clone();
@@ -123,7 +123,7 @@ impl Connection {
         Ok(true)
     }
 
-    /// Writes all that is due; when to look again.
+    /// Writes all that is due; says when to look again.
     async fn transmit(&mut self) -> Result<Instant, Over> {
         let now = Instant::now();
         let (sends, next_send) = self.shared.due(now);
@@ -136,7 +136,7 @@ impl Connection {
             self.command("message.send", &data, Pending::Send(send)).await?;
         }
         while let Some(conversation_id) = self.syncs.next(now) {
-            // With the cursor of now. Nothing if the conversation is gone.
+            // With the present cursor. Nothing if the conversation is gone.
             let request = self.shared.cache.borrow().sync_of(&conversation_id);
             let Some(request) = request else {
                 self.syncs.done();
@@ -149,7 +149,7 @@ impl Connection {
         Ok([next_send, self.syncs.next_due()].into_iter().flatten().fold(silence, Instant::min))
     }
 
-    /// The network may be gone without a word.
+    /// The network may be gone without a word: asks a silent server for a sign of life, and gives up if none comes.
     async fn mind_the_silence(&mut self) -> Result<(), Over> {
         let silence = self.heard_at.elapsed();
         if silence >= self.heartbeat * 2 {
@@ -180,7 +180,7 @@ impl Connection {
                 Ok(())
             }
             Some(Ok(Message::Close(frame))) => {
-                // Its answer is on its way when the stream has ended.
+                // By the end of the stream, the library has sent the answer to it.
                 let _ =
                     timeout(GOODBYE, async { while self.socket.next().await.is_some() {} }).await;
                 Err(Over(code_of(frame.as_ref())))
@@ -207,7 +207,7 @@ impl Connection {
             Some(Pending::Sync { conversation_id }) => self.synced(conversation_id, reply)?,
             Some(Pending::Send(send)) => self.sent(send, reply),
             Some(Pending::Command(waiter)) => {
-                // Nobody may wait any more.
+                // Perhaps nobody waits any more.
                 let _ = waiter.send(reply.map_err(Into::into));
             }
             Some(Pending::Renewal { token }) => self.renewal.answered(token, reply.ok().as_ref()),
@@ -267,9 +267,9 @@ impl Connection {
         self.next_id += 1;
         self.pending.insert(id, pending);
         let frame = json!({ "type": kind, "id": id, "data": data }).to_string();
-        // While a write is stuck nothing is read: it must not be for long.
+        // While a write is stuck nothing is read: that must not last.
         match timeout(self.heartbeat, self.socket.send(Message::text(frame))).await {
-            // The reason for the failure, a close frame perhaps, is there to be read.
+            // A failure is seen when reading, perhaps with its reason in a close frame.
             Ok(_) => Ok(()),
             Err(_) => Err(Over(LOST)),
         }

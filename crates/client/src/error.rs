@@ -78,7 +78,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the same command may do better later: of a write, the outcome is unknown.
+    /// Whether the same command may succeed later. If it was a write, it may have been done all the same.
     pub fn passing(&self) -> bool {
         matches!(self.code.as_str(), "unavailable" | "internal" | "rate_limited")
     }

@@ -101,7 +101,7 @@ impl Keeper {
     }
 }
 
-/// Does something while there is no connection; unless the client is closed.
+/// Does something while there is no connection. Commands are refused meanwhile; closing the client ends it.
 async fn meanwhile<T>(
     orders: &mut mpsc::Receiver<Order>,
     work: impl Future<Output = T>,
@@ -121,7 +121,7 @@ async fn meanwhile<T>(
 
 fn refuse(order: Order, why: &CommandError) {
     if let Order::Command { reply, .. } = order {
-        // Nobody may wait any more.
+        // Perhaps nobody waits any more.
         let _ = reply.send(Err(why.clone()));
     }
 }

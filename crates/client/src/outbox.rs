@@ -8,13 +8,13 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The server reads no more while so many sends of a connection wait.
+/// The server stops reading a connection while so many of its sends wait.
 const IN_FLIGHT: usize = 64;
 
 /// See the module's description.
 #[derive(Debug)]
 pub struct Outbox {
-    /// By conversation, never empty.
+    /// The sends of each conversation that has any.
     lanes: BTreeMap<String, VecDeque<Entry>>,
     len: usize,
     capacity: usize,
@@ -24,7 +24,7 @@ pub struct Outbox {
 
 #[derive(Debug)]
 struct Entry {
-    /// Earlier sends have lower ones.
+    /// Grows from one send to the next.
     ticket: u64,
     client_msg_id: String,
     text: String,
@@ -56,7 +56,7 @@ pub struct Send {
 pub enum Outcome {
     /// It is committed.
     Acknowledged,
-    /// Outcome unknown, or not now: again, with the same id, no earlier than after this.
+    /// The outcome is unknown, or the server cannot do it now: to be sent again, with the same id, no earlier than after this.
     Retry {
         /// How long to wait.
         after: Duration,
@@ -135,7 +135,7 @@ impl Outbox {
         heads.into_iter().map(transmit).collect()
     }
 
-    /// When a send that was put off is due. Nothing while as many as may be are in flight: an answer comes first.
+    /// When a send that was put off is due. Nothing while no more may be in flight: an answer has to come first.
     pub fn next_due(&self) -> Option<Instant> {
         if self.in_flight >= IN_FLIGHT {
             return None;
@@ -147,7 +147,7 @@ impl Outbox {
         self.lanes.values().filter_map(until).min()
     }
 
-    /// Takes the answer to a send that is in flight. Whether it was one.
+    /// Takes the answer to a send that is in flight; says whether there was such a send.
     pub fn answered(
         &mut self,
         conversation_id: &str,

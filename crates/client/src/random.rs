@@ -15,8 +15,8 @@ pub trait Randomness: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemRandomness;
 
-/// The same numbers for the same seed (`SplitMix64`). Ids of sends are unique for ever: against a store that lives on, a seed
-/// serves once.
+/// The same numbers for the same seed (`SplitMix64`). Ids of sends must never come twice, so use each seed only once with a
+/// store that is kept.
 #[derive(Debug)]
 pub struct Seeded(AtomicU64);
 

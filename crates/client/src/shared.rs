@@ -135,7 +135,7 @@ impl Shared {
             && let Some(waiter) =
                 sending.waiters.remove(&(send.conversation_id, send.client_msg_id))
         {
-            // Nobody may wait any more.
+            // Perhaps nobody waits any more.
             let _ = waiter.send(answer);
         }
     }
@@ -155,7 +155,7 @@ impl Shared {
         lock(&self.sending).stopped.clone()
     }
 
-    /// No more comes after this.
+    /// Fails all sends that wait, and takes no more.
     pub(crate) fn stop(&self, why: &Stopped) {
         let mut sending = lock(&self.sending);
         sending.stopped = Some(why.clone());
@@ -167,7 +167,7 @@ impl Shared {
     }
 
     pub(crate) fn tell(&self, update: Update) {
-        // Nobody may listen.
+        // Perhaps nobody listens.
         let _ = self.updates.send(update);
     }
 

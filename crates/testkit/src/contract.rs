@@ -1,5 +1,6 @@
 //! What every adapter of a port must do. Each case is an async function over a fresh [`Stage`](crate::Stage) (or a bus);
-//! the macros make a test of each.
+//! the macros make a test of each. A case's name is a promise, and its comment goes on where the name ends:
+//! `only_the_author_edits`, "not even an admin".
 
 pub mod accounts;
 pub mod board;

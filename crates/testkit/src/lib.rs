@@ -19,12 +19,13 @@
 //! * [`mocks`]: mockall mocks; [`mocks::MockStore`] is all five store ports in one.
 //! * [`TestAmbient`]: the clock, ids and randomness, all set by the test.
 //! * [`RecordingFanout`], [`RecordingMailer`], [`PlainHasher`], [`PlainTokens`], [`SilentBus`], [`GatedMessages`]: fakes.
-//! * [`MemoryStore`]: a whole store in memory, for several nodes too, with [`Weather`] between it and each of them.
+//! * [`MemoryStore`]: a whole store in memory, for several nodes too, with [`Weather`] (delays, failures) between it and each of
+//!   them.
 //! * [`TestNode`]: a live node with those fakes around it.
 //! * [`contract`]: what every adapter must do, as [`store_contract!`], [`changes_contract!`], [`state_events_contract!`],
 //!   [`bus_contract!`], [`job_contract!`] and [`board_contract!`]. A new port method gets its cases there before its first adapter.
 //!
-//! No test sleeps: every wait is on a condition, and ends with a panic after [`PATIENCE`].
+//! No test sleeps and hopes: every wait is on a condition, and ends with a panic after [`PATIENCE`].
 
 #![expect(
     clippy::expect_used,

@@ -29,8 +29,8 @@ use state::State;
 /// A store that implements every port, [`Changes`](parlance_application::ports::store::Changes) too. Clones share the
 /// state, as nodes share a database.
 ///
-/// The inspections look past every permission and weather. [`MemoryStore::members`] hides the port's method of that name
-/// on this type: ask a `dyn Store`, or by `Workspaces::members`.
+/// The inspections, which are this type's own methods, heed neither permissions nor weather. [`MemoryStore::members`] hides
+/// the port's method of that name on this type: ask a `dyn Store`, or by `Workspaces::members`.
 #[derive(Clone)]
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,

@@ -21,9 +21,9 @@ const DUMMY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAA
 /// is bounded by `concurrency` × 19 MiB.
 pub struct Argon2Hasher {
     ambient: Arc<dyn Ambient>,
-    /// Running and waiting.
+    /// One permit for each that runs or waits.
     admitted: Arc<Semaphore>,
-    /// Running.
+    /// One permit for each that runs.
     running: Arc<Semaphore>,
 }
 

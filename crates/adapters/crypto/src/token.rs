@@ -8,7 +8,7 @@ use parlance_domain::{SessionId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// Who signs, and for whom: only ourselves.
+/// The issuer and the audience of tokens: in both cases Parlance.
 const NAME: &str = "parlance";
 
 /// Access tokens as HS256 JWTs; refresh tokens as a chain in which each token yields the next.
@@ -91,7 +91,7 @@ impl TokenIssuer for JwtIssuer {
 }
 
 fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    // HMAC's own first step (RFC 2104), done here because a key of exactly one block can't be refused.
+    // HMAC's own first step (RFC 2104). It is done here because `new`, which takes exactly one block, cannot fail.
     let mut block = [0; 64];
     if let Some(head) = block.get_mut(..key.len()) {
         head.copy_from_slice(key);

@@ -25,7 +25,7 @@ use crate::{
     conversations::name_taken,
     error::{Fail, Tx},
     reactions,
-    rows::{Shelf, int, message, message_sql, write_reactions},
+    rows::{DIGEST, Shelf, int, message, message_sql, write_reactions},
 };
 
 /// Runs all writes of a batch.
@@ -186,7 +186,7 @@ impl Batch<'_> {
                     "WHERE conversation = ?1 AND author_id = ?2 AND client_msg_id = ?3"
                 ))?
                 .query_row(params![shelf.0, author.0, client_msg_id.as_str()], |row| {
-                    Ok((row.get::<_, Option<[u8; 32]>>(11)?, message(row, conversation)?))
+                    Ok((row.get::<_, Option<[u8; 32]>>(DIGEST)?, message(row, conversation)?))
                 })?;
             let same = match first {
                 None => before.text == text.as_str(),

@@ -29,6 +29,8 @@ const QUEUE: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections for reading.
 const READERS: usize = 4;
+/// Where a connection sorts, and keeps what it needs for one statement.
+pub(crate) const TEMP_STORE: &str = "PRAGMA temp_store = MEMORY";
 
 /// Opens a connection with everything set that a connection needs.
 pub(crate) fn connect(path: &Path) -> Result<Connection> {
@@ -40,8 +42,9 @@ pub(crate) fn connect(path: &Path) -> Result<Connection> {
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         conn.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-             PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;",
+             PRAGMA cache_size = -16384;",
         )?;
+        conn.execute_batch(TEMP_STORE)?;
         Ok(conn)
     };
     open().map_err(|e: rusqlite::Error| sql(&e))
@@ -254,12 +257,14 @@ mod tests {
         let db = db(dir.path());
         // Holds the writer, so that the next jobs become one group.
         let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (runs, begun) = oneshot::channel();
         let holder = db.write(move |_| {
+            let _ = runs.send(());
             let _ = wait.recv();
             Ok(())
         });
         let rest = async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            begun.await.expect("the holder runs");
             let all = async {
                 tokio::join!(
                     db.write(insert(1)),

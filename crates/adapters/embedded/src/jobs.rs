@@ -12,7 +12,7 @@ use parlance_domain::{JobId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use crate::{EmbeddedStore, board, error::Tx, rows::num};
+use crate::{EmbeddedStore, board, error::Tx};
 
 /// Errors of a job that are kept.
 const ERRORS: usize = 20;
@@ -109,18 +109,6 @@ impl JobQueue for EmbeddedStore {
     /// The jobs are where the outbox is: neither is lost without the other.
     async fn memory(&self) -> Result<String> {
         Ok("this store".to_owned())
-    }
-
-    async fn depth(&self) -> Result<(u64, u64)> {
-        self.read(|conn| {
-            Ok(conn
-                .prepare_cached(
-                    "SELECT (SELECT count(*) FROM jobs WHERE state IN ('waiting', 'active')), \
-                     (SELECT count(*) FROM jobs WHERE state = 'dead')",
-                )?
-                .query_row([], |row| Ok((num(row, 0)?, num(row, 1)?)))?)
-        })
-        .await
     }
 }
 

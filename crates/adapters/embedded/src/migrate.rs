@@ -7,7 +7,10 @@ use parlance_domain::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use sha2::{Digest, Sha256};
 
-use crate::error::{Fail, Tx};
+use crate::{
+    db::TEMP_STORE,
+    error::{Fail, Tx},
+};
 
 struct Step {
     version: i64,
@@ -31,18 +34,11 @@ const STEPS: &[Step] = steps! {
 /// Brings the schema up to date, in one transaction. Refuses a database that a newer program has written, or whose steps
 /// are not the ones that this program knows.
 pub(crate) fn run(conn: &mut Connection, now: Timestamp) -> Result<()> {
-    migrate(conn, now).map_err(|fail| {
+    apply(conn, STEPS, now).map_err(|fail| {
         let error = Error::from(fail);
         tracing::error!(?error, "the database cannot be used");
         error
     })
-}
-
-fn migrate(conn: &mut Connection, now: Timestamp) -> Tx<()> {
-    // A step may sort more than there is memory for, and leave a log as long as the database.
-    conn.execute_batch("PRAGMA temp_store = FILE")?;
-    apply(conn, STEPS, now)?;
-    Ok(conn.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA wal_checkpoint(TRUNCATE)")?)
 }
 
 fn apply(conn: &mut Connection, steps: &[Step], now: Timestamp) -> Tx<()> {
@@ -52,8 +48,30 @@ fn apply(conn: &mut Connection, steps: &[Step], now: Timestamp) -> Tx<()> {
              version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL
          ) STRICT",
     )?;
+    let pending = pending(&tx, steps)?;
+    if pending.is_empty() {
+        return Ok(());
+    }
+    // A step may sort more than there is memory for.
+    tx.execute_batch("PRAGMA temp_store = FILE")?;
+    for step in pending {
+        tx.execute_batch(step.sql)?;
+        tx.execute(
+            "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)",
+            params![step.version, step.name, checksum(step.sql), now.as_millis()],
+        )?;
+        tracing::info!(step = step.name, "migrated the database");
+    }
+    tx.commit()?;
+    conn.execute_batch(TEMP_STORE)?;
+    // What the steps have written may have made the log as long as the database.
+    Ok(conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?)
+}
+
+/// The steps that the database lacks.
+fn pending<'a>(conn: &Connection, steps: &'a [Step]) -> Tx<Vec<&'a Step>> {
     let found: i64 =
-        tx.query_row("SELECT coalesce(max(version), 0) FROM schema_migrations", [], |row| {
+        conn.query_row("SELECT coalesce(max(version), 0) FROM schema_migrations", [], |row| {
             row.get(0)
         })?;
     let known = steps.last().map_or(0, |step| step.version);
@@ -62,9 +80,9 @@ fn apply(conn: &mut Connection, steps: &[Step], now: Timestamp) -> Tx<()> {
             "the database has schema version {found}, but this program knows versions up to {known} only: run a newer program"
         ));
     }
+    let mut pending = Vec::new();
     for step in steps {
-        let checksum = checksum(step.sql);
-        let stored: Option<String> = tx
+        let stored: Option<String> = conn
             .query_row(
                 "SELECT checksum FROM schema_migrations WHERE version = ?1",
                 [step.version],
@@ -72,24 +90,17 @@ fn apply(conn: &mut Connection, steps: &[Step], now: Timestamp) -> Tx<()> {
             )
             .optional()?;
         match stored {
-            Some(stored) if stored == checksum => {}
+            Some(stored) if stored == checksum(step.sql) => {}
             Some(_) => {
                 return refuse(format!(
                     "migration {} was applied to the database in another form than this program has",
                     step.name
                 ));
             }
-            None => {
-                tx.execute_batch(step.sql)?;
-                tx.execute(
-                    "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)",
-                    params![step.version, step.name, checksum, now.as_millis()],
-                )?;
-                tracing::info!(step = step.name, "migrated the database");
-            }
+            None => pending.push(step),
         }
     }
-    Ok(tx.commit()?)
+    Ok(pending)
 }
 
 fn refuse<T>(why: String) -> Tx<T> {
@@ -118,7 +129,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::EmbeddedStore;
+    use crate::{EmbeddedStore, db::connect};
 
     const NOW: Timestamp = Timestamp::from_millis(1);
 
@@ -143,6 +154,21 @@ mod tests {
         let mut conn = Connection::open_in_memory().expect("opens");
         run(&mut conn, NOW).expect("migrates");
         run(&mut conn, NOW).expect("has nothing to do");
+    }
+
+    #[test]
+    fn only_steps_empty_the_log() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut conn = connect(&dir.path().join("test.db")).expect("opens");
+        let log = || std::fs::metadata(dir.path().join("test.db-wal")).expect("a log").len();
+        run(&mut conn, NOW).expect("migrates");
+        assert_eq!(log(), 0);
+        let temp_store = conn.query_row("PRAGMA temp_store", [], |row| row.get::<_, i64>(0));
+        assert_eq!(temp_store, Ok(2), "in memory again");
+
+        conn.execute("INSERT INTO meta (key, value) VALUES ('x', '1')", []).expect("inserts");
+        run(&mut conn, NOW).expect("has nothing to do");
+        assert!(log() > 0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     access::{Seen, see},
     accounts::session_rev,
     error::Tx,
-    rows::{int, message, message_sql, num},
+    rows::{REV, SENT_REV, int, message, message_sql, num},
 };
 
 /// A page of it, as large as the query allows.
@@ -65,7 +65,7 @@ fn changed(conn: &Connection, seen: &Seen, query: ReplayQuery) -> Tx<(Vec<Messag
     let read = |row: &Row<'_>| message(row, &seen.conversation);
     // With the rev that each was sent with; without those that were changed, whose turn comes later.
     let as_sent = |row: &Row<'_>| {
-        let (rev, sent_rev) = (num(row, 2)?, num(row, 12)?);
+        let (rev, sent_rev) = (num(row, REV)?, num(row, SENT_REV)?);
         Ok((sent_rev, if rev == sent_rev { Some(read(row)?) } else { None }))
     };
     let mut sent = conn.prepare_cached(message_sql!("WHERE n BETWEEN ?1 AND ?2 ORDER BY n"))?;

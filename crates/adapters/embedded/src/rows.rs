@@ -127,7 +127,14 @@ impl Shelf {
     }
 }
 
-/// `SELECT` of what [`message`] reads; columns 11 and 12, `digest` and `sent_rev`, are for those who ask how it was sent.
+/// The column of a [`message_sql!`] row with the rev of the message's last change.
+pub(crate) const REV: usize = 2;
+/// The column with the digest of the text that was sent, where another text has taken its place.
+pub(crate) const DIGEST: usize = 11;
+/// The column with the rev that the message was sent with.
+pub(crate) const SENT_REV: usize = DIGEST + 1;
+
+/// `SELECT` of what [`message`] reads, and of [`DIGEST`] and [`SENT_REV`] for those who ask how it was sent.
 macro_rules! message_sql {
     ($tail:literal) => {
         concat!(
@@ -147,7 +154,7 @@ pub(crate) fn message(row: &Row<'_>, conversation: &Conversation) -> Result<Mess
     };
     Ok(Message {
         seq: num(row, 1)?,
-        rev: num(row, 2)?,
+        rev: num(row, REV)?,
         author_id: maybe_user(row, 3)?,
         text: row.get(4)?,
         reactions,

@@ -21,13 +21,13 @@ use crate::{
 /// A conversation in somebody's eyes.
 pub(crate) struct Seen {
     pub(crate) head: ConversationDoc,
-    /// Of the person, if they are in it.
+    /// How far the person has read, if they are in it.
     pub(crate) read_seq: Option<u64>,
     pub(crate) standing: Standing,
 }
 
 impl Seen {
-    /// Asks the matrix.
+    /// Asks the domain's matrix of permissions.
     pub(crate) fn permits(&self, action: ConversationAction, what: &'static str) -> Result<()> {
         self.standing.permits(action).map_err(|denied| Error::denied(denied, what))
     }

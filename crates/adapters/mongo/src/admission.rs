@@ -22,7 +22,7 @@ use crate::{
 
 impl MongoStore {
     /// The heads that change when somebody comes into a workspace or goes: `general` and what they are in. Read before the
-    /// transaction, so that it can begin with them; one that comes up in between is written when it is found.
+    /// transaction, so that it can begin by locking them; one that is added in between is written when it is found.
     pub(crate) async fn heads_in(
         &self,
         user: UserId,
@@ -59,7 +59,7 @@ pub(crate) async fn admit(
     let dms = mine(tx, user, WorkspaceId(uuid(workspace.id))).await?;
     bump(tx, &dms).await?;
     tx.insert(&role).await?;
-    // Whoever gets another name at the same time has to look again where it is shown.
+    // A change of their name at the same time is refused by this, and looks again where the name is shown.
     tx.update::<UserDoc>(doc! { "_id": role.user_id }, doc! { "$inc": { "entries": 1_i64 } })
         .await?;
     leave_trace(tx, Subject::Member(WorkspaceId(uuid(workspace.id)), user)).await?;

@@ -2,9 +2,9 @@
 //!
 //! 1. An append that finds nothing in progress begins at once; so one that is alone waits for nobody.
 //! 2. What comes while [`AT_ONCE`] transactions are in progress is in the next one, all of it that fits.
-//! 3. A group is tried a few times. If somebody else has written one of its heads each time, or one of its sends is a second
-//!    one, then its halves go on apart, and so on: a conversation that is stuck is soon alone, and the others are not.
-//! 4. An append whose conversation somebody else of this node is writing, or that renames a channel, goes alone.
+//! 3. A group is tried a few times. If another node has written one of its heads each time, or one of its sends is a repeat,
+//!    its two halves are tried apart, and so on: a conversation that is stuck is soon alone, and holds no other up.
+//! 4. An append goes alone if another task of this node is writing its conversation, or if it renames a channel.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -28,11 +28,11 @@ use crate::{
     tx::{Tx, in_turn},
 };
 
-/// Most transactions of groups in progress. More of them would have more heads in common with those of other nodes.
+/// The most transactions of groups in progress. More of them would meet those of other nodes at the same heads more often.
 const AT_ONCE: usize = 2;
-/// How often a group is tried before it is halved; whoever was before it at another node is done in a moment.
+/// How often a group is tried before it is halved: another node that was faster is usually done in a moment.
 const TRIES: u32 = 4;
-/// Most writes of a group.
+/// The most writes in a group.
 const MOST: usize = 256;
 
 /// The appends that wait, and how many transactions are in progress.
@@ -51,7 +51,7 @@ struct Waiting {
 }
 
 impl MongoStore {
-    /// Appends, together with others if there are any. It goes on if the future is dropped.
+    /// Appends, together with others if there are any. It goes on even if the future is dropped.
     pub(crate) async fn append_in_group(
         &self,
         conversation: ConversationId,
@@ -66,7 +66,7 @@ impl MongoStore {
 }
 
 impl Appends {
-    /// Whether somebody has to begin with what waits.
+    /// Adds an append to those that wait; says whether the caller has to start a task for them.
     fn push(&self, waiting: Waiting) -> bool {
         let mut state = self.lock();
         state.waiting.push_back(waiting);
@@ -75,7 +75,7 @@ impl Appends {
         begin
     }
 
-    /// What is to be tried together, oldest first; nothing if nothing waits, and then one less is in progress.
+    /// What is to be tried together, oldest first. Empty if nothing waits: then the caller's task counts as ended.
     fn take(&self) -> Vec<Waiting> {
         let mut state = self.lock();
         let (mut room, mut group, mut there) = (MOST, Vec::new(), HashSet::new());
@@ -105,12 +105,12 @@ async fn drain(store: MongoStore) {
         if group.is_empty() {
             return;
         }
-        // Should it panic, then the next has its turn all the same.
+        // A task of its own: should it panic, the next group has its turn all the same.
         let _ = tokio::spawn(together(store.clone(), group, false)).await;
     }
 }
 
-/// Tries a group, and begins with what is to be tried apart.
+/// Tries a group. Appends that have to go alone, and the halves of a group that fails, go on in tasks of their own.
 async fn together(store: MongoStore, group: Vec<Waiting>, is_part: bool) {
     let (mut appends, mut replies, mut turns) = (Vec::new(), Vec::new(), Vec::new());
     for waiting in group {
@@ -184,7 +184,7 @@ async fn attempt(store: &MongoStore, appends: &[Append], is_part: bool) -> Outco
     tx.end(outcome).await
 }
 
-/// In its turn, and as often as it takes.
+/// Tries one append, in its turn, as often as it takes.
 async fn alone(store: MongoStore, waiting: Waiting) {
     let Waiting { append, reply } = waiting;
     let _turn = store.lanes.turns(lanes(&append).collect()).await;
@@ -195,13 +195,14 @@ async fn alone(store: MongoStore, waiting: Waiting) {
     let _ = reply.send(answers.and_then(only));
 }
 
-/// What it writes that others may write, too.
+/// What an append writes that others may want to write too.
 fn lanes((conversation, writes): &Append) -> impl Iterator<Item = Lane> {
     let marks = writes.iter().map(|write| Lane::Mark(conversation.0, write.actor.0));
     std::iter::once(Lane::Head(conversation.0)).chain(marks)
 }
 
-/// Whether others may be in the same transaction: a name is looked for where it is written, at the end.
+/// Whether others may be in the same transaction. Not with a rename: a group writes its heads at the end, so that of two
+/// renames to the same name neither would find the other's.
 fn shares((_, writes): &Append) -> bool {
     !writes.iter().any(|write| matches!(write.change, Change::UpdateChannel { .. }))
 }

@@ -17,13 +17,13 @@ use crate::{
 
 pub(crate) struct Batch {
     pub(crate) head: ConversationDoc,
-    /// What the head's own document says by now.
+    /// What the head's document says in the database since it was locked.
     stands: Stand,
     pub(crate) standings: HashMap<UserId, Standing>,
     pub(crate) messages: HashMap<bson::Uuid, Held>,
-    /// By author and their own id of the send.
+    /// Messages by their author and `client_msg_id`.
     pub(crate) known: HashMap<(bson::Uuid, String), bson::Uuid>,
-    /// Of each sender the last message in this batch.
+    /// The `seq` of each sender's last message in this batch.
     pub(crate) sent: HashMap<bson::Uuid, i64>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum Fate {
 pub(crate) type Done = (Committed, Option<ChangeKind>);
 
 impl Batch {
-    /// Of a head as it was before it was locked for these writes.
+    /// Begins with the head as it was before it was locked for these writes.
     pub(crate) fn new(head: ConversationDoc, writes: &[Write]) -> Self {
         let count = int(writes.len() as u64);
         let stands = match last_of_sends(writes) {
@@ -75,7 +75,7 @@ impl Batch {
         Ok(held.doc.clone())
     }
 
-    /// Takes a message's new state, if it has one.
+    /// Keeps a message's new state under the next rev, if something has happened to it.
     pub(crate) fn keep(&mut self, mut message: MessageDoc, kind: Option<ChangeKind>) -> Done {
         if kind.is_some() {
             self.head.rev += 1;
@@ -94,7 +94,7 @@ impl Batch {
         WorkspaceId(uuid(self.head.workspace_id))
     }
 
-    /// The update of the head, unless it is by now what it was locked by.
+    /// The update of the head, unless the one that locked it has made it what it is.
     pub(crate) fn correction(&self) -> Option<(Document, Document)> {
         let head = &self.head;
         if stand(head) == self.stands {
@@ -113,7 +113,7 @@ impl Batch {
         Some((doc! { "_id": head.id }, update))
     }
 
-    /// The updates of how far those who have sent something have read.
+    /// The updates that move the senders' read marks to what they have sent.
     pub(crate) fn marks(&self) -> impl Iterator<Item = (Document, Document)> + Send {
         self.sent.iter().map(|(author, seq)| {
             let key = doc! { "conversation_id": self.head.id, "user_id": author };
@@ -122,7 +122,7 @@ impl Batch {
     }
 }
 
-/// The update that locks a head: that of sends by what it will be if all of them are accepted.
+/// The update that locks a head. Where all writes are sends, it makes the head what it will be if all are accepted.
 pub(crate) fn lock_for(writes: &[Write]) -> Document {
     let mut update = stamped();
     if let Some(last) = last_of_sends(writes) {
@@ -151,7 +151,7 @@ pub(crate) fn named(writes: &[Write]) -> impl Iterator<Item = bson::Uuid> {
     })
 }
 
-/// What matches the messages that were sent under the same ids as these, for each author.
+/// Filters for the messages that were sent under the same `client_msg_id`s as these, one for each author.
 pub(crate) fn repeated(conversation: bson::Uuid, writes: &[Write]) -> Vec<Document> {
     let mut sent: HashMap<bson::Uuid, Vec<&str>> = HashMap::new();
     for write in writes {

@@ -1,7 +1,8 @@
 //! What has changed since another look, by stamps of the server's clock.
 //!
-//! A stamp is made when a document is written and seen when its transaction is committed, which a later stamp's may be
-//! before. So a look begins [`OVERLAP`] before the end of the one before: longer than a transaction may take.
+//! A stamp is made when a document is written, but can be seen only when the transaction is committed, and one with a later
+//! stamp may have been committed before. So a look begins [`OVERLAP`] before the end of the last one, which is longer than a
+//! transaction may take.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -32,8 +33,8 @@ use crate::{
 
 /// How far a look goes back before the end of the one before.
 pub(crate) const OVERLAP: Duration = Duration::from_secs(10);
-/// The most of each kind in one look, but for those of one and the same stamp, and for those that are younger than the
-/// overlap: the next look begins before them in any case.
+/// The most of each kind in one look. It is exceeded to tell all that have the same stamp, and all that are younger than the
+/// overlap, for the next look would begin before them once more.
 const BOUND: usize = 5_000;
 
 #[async_trait]
@@ -108,8 +109,8 @@ impl Changes for MongoStore {
 impl MongoStore {
     async fn look(&self, since: Option<Timestamp>) -> Result<Look> {
         let reads = self.own_reads().await?;
-        // Before the queries: what is written while they run belongs to the next look too. What no majority has yet cannot
-        // be read, so the next look begins before it.
+        // Asked before the queries, so that what is written while they run is in the next look too. What has not reached a
+        // majority cannot be read yet: the next look has to begin before that as well.
         let now = at(majority_time(&self.db).await?);
         let session_rev = ended_sessions(self.db.clone()).await?;
         let Some(since) = since else {
@@ -142,7 +143,8 @@ impl MongoStore {
     }
 }
 
-/// Documents by their stamp. At the bound it reads on, to the end of the last stamp or of all that are young.
+/// Reads documents in the order of their stamps. At the bound it goes on to the last with the same stamp; or, where that is
+/// young, to the last of all.
 async fn stamped<D: Stored>(
     reads: &Reads<'_>,
     field: &str,
@@ -168,7 +170,7 @@ async fn stamped<D: Stored>(
 /// What one look reads.
 struct Pass {
     from: DateTime,
-    /// What is stamped from here on the next look reads again.
+    /// What is stamped from here on is read again by the next look.
     young: DateTime,
     /// The earliest stamp at which the bound was reached.
     stop: Option<DateTime>,
@@ -180,7 +182,7 @@ struct Stamped<D> {
     document: D,
 }
 
-/// How far a look goes back that begins where another has ended.
+/// Where a look begins that follows one which ended here.
 fn before(end: Timestamp) -> DateTime {
     let overlap = i64::try_from(OVERLAP.as_millis()).unwrap_or_default();
     DateTime::from_millis(end.as_millis().saturating_sub(overlap))

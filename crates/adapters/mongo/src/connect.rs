@@ -27,12 +27,12 @@ use crate::{
 
 /// How long to look for a server that can do what is asked.
 const SELECTION: Duration = Duration::from_secs(5);
-/// How often the driver looks whether a server is there. One that says nothing more is given up after that and the time that
-/// a connection may take; until then a write waits for its answer.
+/// How often the driver looks whether a server is there. A server that goes silent is given up after this time and the one
+/// that connecting may take; until then a write waits for its answer.
 const LOOK: Duration = Duration::from_secs(2);
 /// The most connections, unless the URI says otherwise. Each transaction in progress needs one.
 const CONNECTIONS: u32 = 64;
-/// Where the URI names no database.
+/// The database where the URI names none.
 const DATABASE: &str = "parlance";
 
 /// The store. Clones share its connections.
@@ -57,8 +57,8 @@ impl fmt::Debug for MongoStore {
 }
 
 impl MongoStore {
-    /// Connects to the database that the URI's path names. Brings its schema up to date, or refuses one that is not. A new
-    /// database gets `epoch_if_new` as the name of its history.
+    /// Connects to the database that the URI's path names. Brings its schema up to date with `migrate`, and refuses one that
+    /// is out of date without. A new database gets `epoch_if_new` as the name of its history.
     pub async fn connect(
         uri: &str,
         epoch_if_new: String,
@@ -78,7 +78,7 @@ impl MongoStore {
         Ok(Self { db, epoch: epoch.into(), lanes, appends, sessions, facts, pings })
     }
 
-    /// Gives the store's history another name: what clients hold of it is out of date. Nodes know it from their start.
+    /// Gives the store's history another name: what clients hold of it is out of date. Nodes read the name at their start.
     pub async fn renew_epoch(&mut self, epoch: String, now: Timestamp) -> Result<()> {
         let meta: Collection<Document> = self.db.collection("meta");
         let new = doc! { "$set": { "value": &epoch, "created_at": time(now) } };
@@ -103,7 +103,7 @@ impl MongoStore {
     }
 }
 
-/// Questions outside of transactions, one after the other: they are answered by what a majority has.
+/// Queries outside of transactions, one after the other. They see what a majority has.
 pub(crate) struct Reads<'a> {
     store: &'a MongoStore,
     _share: SemaphorePermit<'a>,
@@ -155,7 +155,7 @@ pub(crate) async fn open(uri: &str) -> Result<(Database, usize)> {
     options.connect_timeout.get_or_insert(SELECTION);
     options.heartbeat_freq.get_or_insert(LOOK);
     let connections = *options.max_pool_size.get_or_insert(CONNECTIONS);
-    // To the driver, none is any number.
+    // To the driver, zero means no limit.
     let connections = if connections == 0 { CONNECTIONS } else { connections };
     options.app_name.get_or_insert_with(|| DATABASE.to_owned());
     let name = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());
@@ -186,7 +186,7 @@ fn transactional(hello: &Document) -> Result<()> {
     ))
 }
 
-/// What the server says of itself, its clock among it.
+/// What the server says of itself, and what its clock says.
 pub(crate) async fn hello(db: &Database) -> Result<Document> {
     db.run_command(doc! { "hello": 1 })
         .selection_criteria(primary())
@@ -199,7 +199,8 @@ pub(crate) async fn server_time(db: &Database) -> Result<DateTime> {
     hello(db).await?.get_datetime("localTime").copied().map_err(Error::internal)
 }
 
-/// Up to when, by the server's clock, a majority has what was written. A router does not say; then the present time.
+/// Up to when, by the server's clock, a majority has what was written. A router does not say that: then it is the present
+/// time.
 pub(crate) async fn majority_time(db: &Database) -> Result<DateTime> {
     let hello = hello(db).await?;
     let now = hello.get_datetime("localTime").copied().map_err(Error::internal)?;

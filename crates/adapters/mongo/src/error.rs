@@ -12,7 +12,7 @@ pub(crate) type Outcome<T> = Result<T, Fail>;
 /// Why a transaction was taken back.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fail {
-    /// A refusal with a meaning.
+    /// A refusal that the caller is told as it is.
     #[error(transparent)]
     Refused(#[from] Error),
     /// The driver's or the server's trouble.
@@ -21,42 +21,42 @@ pub(crate) enum Fail {
     /// The server refused one of several updates: its code and its words.
     #[error("{1} ({0})")]
     Write(i32, String),
-    /// A task that cannot be written down.
+    /// A job's task that cannot be written as JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
 }
 
 const DUPLICATE_KEY: i32 = 11_000;
 const WRITE_CONFLICT: i32 = 112;
-/// What another node does to the sessions of one that it takes for dead (`orphans`).
+/// What a transaction hears whose session another node has ended, because it took this node for dead (`orphans`).
 const INTERRUPTED: i32 = 11_601;
 
-/// What ends a transaction that may succeed the next time, beside what the driver's labels say.
+/// Codes of a transaction that may succeed the next time, beside those that the driver labels so.
 const AGAIN: [i32; 3] = [DUPLICATE_KEY, WRITE_CONFLICT, INTERRUPTED];
 
-/// A primary that stepped down, a limit of time, a network that broke, a server that does not know itself what has happened
-/// to it (1): trouble that may pass.
+/// Codes of trouble that may pass: a primary that stepped down, a time limit, a broken network, a server that does not know
+/// itself what has happened to it. Named as MongoDB's `error_codes.yml` names them.
 const PASSING: [i32; 20] = [
-    1,
-    6,
-    7,
-    50,
-    64,
-    89,
-    91,
-    134,
-    189,
+    1,  // InternalError
+    6,  // HostUnreachable
+    7,  // HostNotFound
+    50, // MaxTimeMSExpired
+    64, // WriteConcernTimeout
+    89, // NetworkTimeout
+    91, // ShutdownInProgress
     WRITE_CONFLICT,
-    246,
-    251,
-    262,
-    9_001,
-    10_107,
-    11_600,
+    134,    // ReadConcernMajorityNotAvailableYet
+    189,    // PrimarySteppedDown
+    246,    // SnapshotUnavailable
+    251,    // NoSuchTransaction
+    262,    // ExceededTimeLimit
+    9_001,  // SocketException
+    10_107, // NotWritablePrimary
+    11_600, // InterruptedAtShutdown
     INTERRUPTED,
-    11_602,
-    13_435,
-    13_436,
+    11_602, // InterruptedDueToReplStateChange
+    13_435, // NotPrimaryNoSecondaryOk
+    13_436, // NotPrimaryOrSecondary
 ];
 
 impl Fail {
@@ -82,17 +82,17 @@ impl Fail {
         }
     }
 
-    /// Whether the commit may or may not have happened. Committing again is safe.
+    /// Whether it is unknown if the commit has happened. Committing again is safe.
     pub(crate) fn is_unknown_commit(&self) -> bool {
         matches!(self, Self::Driver(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT))
     }
 
-    /// Whether the server may not know that the transaction is over.
+    /// Whether no answer came from the server, for which the transaction may still be open.
     pub(crate) fn is_unanswered(&self) -> bool {
         matches!(self, Self::Driver(error) if code(error).is_none())
     }
 
-    /// What is told of one that did not succeed however often it was tried.
+    /// The error of a transaction that failed however often it was tried.
     pub(crate) fn given_up(self) -> Error {
         match self {
             Self::Driver(error) => Error::unavailable(&error.kind),
@@ -114,14 +114,14 @@ impl From<Fail> for Error {
         match fail {
             Fail::Refused(error) => error,
             Fail::Driver(error) => driver(&error),
-            Fail::Write(WRITE_CONFLICT, words) => Self::unavailable(words),
+            Fail::Write(code, words) if PASSING.contains(&code) => Self::unavailable(words),
             Fail::Write(..) => Self::internal(fail),
             Fail::Json(error) => Self::internal(error),
         }
     }
 }
 
-/// Trouble that may pass is `Unavailable`; the rest is a defect, what is stored and cannot be read included.
+/// Trouble that may pass is `Unavailable`. All else is a defect, as is a stored document that cannot be read.
 pub(crate) fn driver(error: &DriverError) -> Error {
     let passing = match &*error.kind {
         ErrorKind::Io(_)
@@ -156,5 +156,34 @@ pub(crate) fn code(error: &DriverError) -> Option<i32> {
             many.write_errors.as_ref().and_then(|errors| errors.first()).map(|first| first.code)
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+    use mongodb::error::CommandError;
+
+    use super::*;
+
+    const SHUTDOWN_IN_PROGRESS: i32 = 91;
+    const DOCUMENT_VALIDATION_FAILURE: i32 = 121;
+
+    /// However the driver hands the server's code on.
+    #[test]
+    fn a_code_means_the_same_for_a_command_and_for_one_of_several_updates() {
+        for (code, passes) in [
+            (WRITE_CONFLICT, true),
+            (SHUTDOWN_IN_PROGRESS, true),
+            (DOCUMENT_VALIDATION_FAILURE, false),
+        ] {
+            let command = doc! { "code": code, "codeName": "", "errmsg": "x" };
+            let command: CommandError = bson::deserialize_from_document(command).expect("an error");
+            let command = Fail::Driver(ErrorKind::Command(command).into());
+            for fail in [command, Fail::Write(code, "x".to_owned())] {
+                let error = Error::from(fail);
+                assert_eq!(matches!(error, Error::Unavailable { .. }), passes, "{code}: {error:?}");
+            }
+        }
     }
 }

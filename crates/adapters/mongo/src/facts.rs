@@ -1,10 +1,13 @@
-//! What this node has read of the store and need not ask again, as long as a count has not changed: who may post to a
-//! conversation, by its `access_rev`, which is read with the head; which sessions live, by the count of those that have
-//! ended, which an append asks for beside its first write. Whatever ends either of them moves its count in the same
-//! transaction; but for a session whose time is over, which its token says by itself.
+//! What this node has read of the store and need not ask again as long as a count has not changed:
 //!
-//! So what holds at a count has to be read together with that count, in one transaction ([`Learnt`]). And it is known once
-//! that is committed: until then the server may take back what it has shown, and give the same count to something else.
+//! * who may post to a conversation: by its `access_rev`, which is read with the head;
+//! * which sessions live: by the count of those that have ended, which an append asks for beside its first write.
+//!
+//! Whatever takes access away or ends a session changes the count in the same transaction. Only a session whose time is over
+//! changes none, because its token says so itself.
+//!
+//! So such a fact has to be read together with its count, in one transaction ([`Learnt`]), and holds only once that is
+//! committed: until then the server may take back what it has shown, and give the same count to something else.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,12 +21,12 @@ use parlance_domain::{ConversationAction, ConversationId, SessionId, Standing, U
 
 use crate::documents::{ConversationDoc, id};
 
-/// The most people of one conversation, and the most conversations, that are remembered; then it begins anew.
+/// The most people of one conversation, and the most conversations, that are remembered. Beyond it, all are forgotten.
 const MOST: usize = 1_024;
 /// The most sessions.
 const MOST_SESSIONS: usize = 65_536;
-/// After a send that had been made before, so many batches are looked up first: whoever comes back with unanswered sends does
-/// not come alone, and a batch that an index refuses is written twice.
+/// After a repeated send, so many batches are first looked up for more of them: clients that come back with unanswered sends
+/// do not come alone, and a batch that an index refuses has to be written twice.
 const WARY: u32 = 64;
 
 #[derive(Default)]
@@ -54,7 +57,7 @@ struct Sessions {
 }
 
 impl Learnt {
-    /// Those among them who may post. The head and they have been read in the transaction.
+    /// Notes those among them who may post. The head and they have been read in the transaction.
     pub(crate) fn posters(
         &mut self,
         head: &ConversationDoc,
@@ -66,14 +69,14 @@ impl Learnt {
         self.posters.push((head.id, Posters { access_rev: head.access_rev, standings }));
     }
 
-    /// Sessions that live. They and the count of ended ones have been read in the transaction.
+    /// Notes sessions that live. They and the count of ended ones have been read in the transaction.
     pub(crate) fn live(&mut self, session_rev: u64, live: HashSet<SessionId>) {
         self.sessions = Some(Sessions { session_rev, live });
     }
 }
 
 impl Facts {
-    /// What a transaction has read that is committed now.
+    /// Takes over what a transaction has read, now that it is committed.
     pub(crate) fn note(&self, learnt: Learnt) {
         for (head, new) in learnt.posters {
             let mut posters = lock(&self.posters);
@@ -96,8 +99,8 @@ impl Facts {
         }
     }
 
-    /// What all of these are to a conversation, if all are known to be allowed to post. Good for that question only. The
-    /// head is as the transaction has read it.
+    /// What all of these are to a conversation, if all are known to be allowed to post. It answers no other question, since
+    /// their roles may have changed. The head is as the transaction has read it.
     pub(crate) fn posters(
         &self,
         head: &ConversationDoc,
@@ -115,12 +118,12 @@ impl Facts {
         known.is_some_and(|known| known.standings.contains_key(&user))
     }
 
-    /// A send had been made before.
+    /// Notes that a send was a repeat.
     pub(crate) fn note_repeat(&self) {
         self.wary.store(WARY, Ordering::Relaxed);
     }
 
-    /// Whether the next batch is likely to have sends that have been made before. Asked once for each.
+    /// Whether the next batch is likely to have repeated sends. To be asked once for each batch, for it counts them.
     pub(crate) fn expects_repeats(&self) -> bool {
         self.wary.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
     }

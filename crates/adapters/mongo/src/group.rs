@@ -22,7 +22,7 @@ use crate::{
 pub(crate) type Append = (ConversationId, Vec<Write>);
 
 pub(crate) struct Group {
-    /// Where there is such a conversation.
+    /// One for each append; none where there is no such conversation.
     pub(crate) batches: Vec<Option<Batch>>,
     pub(crate) session_rev: u64,
     /// Those of the writes' sessions that have not ended.
@@ -32,8 +32,8 @@ pub(crate) struct Group {
 impl Group {
     /// Locks the heads and reads what the writes are about. No conversation may be there twice.
     pub(crate) async fn begin(tx: &mut Tx, appends: &[Append]) -> Outcome<Self> {
-        // Whose end was acknowledged before the group was begun is counted by now, so this need not be asked in the transaction:
-        // it is on its way together with the first write.
+        // Outside of the transaction, so that it is on its way together with the first write: all the same it counts each
+        // session whose end was acknowledged before the group was begun.
         let ended = ended_sessions(tx.database());
         let (heads, ended) = join(lock(tx, appends), ended).await;
         let (mut heads, session_rev) = (heads?, ended?);
@@ -53,7 +53,8 @@ impl Group {
             sessions
         } else {
             let live = live_of(tx, sessions.into_iter()).await?;
-            // Not the count from beside the first write: it may have one more that lives at this transaction's point in time.
+            // Not the count from beside the first write: it may include a session that still lives at this transaction's
+            // point in time.
             let counted = accounts::session_rev(tx).await?;
             tx.learnt.live(counted, live.clone());
             live
@@ -82,7 +83,7 @@ impl Group {
     }
 }
 
-/// The heads as they were; each is locked now.
+/// Locks the heads; tells what they were before.
 async fn lock(tx: &mut Tx, appends: &[Append]) -> Outcome<HashMap<bson::Uuid, ConversationDoc>> {
     let by_id = |head: ConversationDoc| (head.id, head);
     if let [(conversation, writes)] = appends {
@@ -93,7 +94,7 @@ async fn lock(tx: &mut Tx, appends: &[Append]) -> Outcome<HashMap<bson::Uuid, Co
     let ids: Vec<_> = appends.iter().map(|(conversation, _)| id(conversation.0)).collect();
     let heads = tx.find(doc! { "_id": { "$in": ids }, "deleted": false }).await?;
     let heads: HashMap<_, _> = heads.into_iter().map(by_id).collect();
-    // Who has written one of them since they were read makes the server refuse the update.
+    // If somebody has written one of them since they were read, the server refuses the update.
     let locks = appends.iter().filter_map(|(conversation, writes)| {
         let head = heads.get(&id(conversation.0))?;
         Some((doc! { "_id": head.id }, batch::lock_for(writes)))
@@ -102,7 +103,7 @@ async fn lock(tx: &mut Tx, appends: &[Append]) -> Outcome<HashMap<bson::Uuid, Co
     Ok(heads)
 }
 
-/// What the writers are to the conversation.
+/// Finds out what the writers are to the conversation.
 async fn stand(tx: &mut Tx, batch: &mut Batch, writes: &[Write]) -> Outcome<()> {
     let actors: Vec<UserId> = writes.iter().map(|write| write.actor).collect();
     let only_sends = batch::last_of_sends(writes).is_some();
@@ -117,14 +118,14 @@ async fn stand(tx: &mut Tx, batch: &mut Batch, writes: &[Write]) -> Outcome<()> 
     Ok(())
 }
 
-/// The messages that writes name or repeat.
+/// Reads the messages that writes name or repeat.
 async fn hold(tx: &mut Tx, batches: &mut [Option<Batch>], appends: &[Append]) -> Outcome<()> {
     let mut filters = Vec::new();
     let named: Vec<_> = appends.iter().flat_map(|(_, writes)| batch::named(writes)).collect();
     if !named.is_empty() {
         filters.push(doc! { "_id": { "$in": named } });
     }
-    // Nearly no send is a second one. If one is, an index refuses it, and the next try looks.
+    // Hardly any send is a repeat. If one is, an index refuses it, and the next try looks first.
     let look = !tx.is_first || tx.facts.expects_repeats();
     if look {
         let repeated =
@@ -140,7 +141,7 @@ async fn hold(tx: &mut Tx, batches: &mut [Option<Batch>], appends: &[Append]) ->
         batches.iter_mut().flatten().map(|batch| (batch.head.id, batch)).collect();
     for filter in filters {
         for doc in tx.find::<MessageDoc>(filter).await? {
-            // What a write names in another conversation is not there for it.
+            // A message of another conversation than the one that the write is for is not found.
             if let Some(batch) = places.get_mut(&doc.conversation_id) {
                 batch.hold(doc);
             }

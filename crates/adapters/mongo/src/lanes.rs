@@ -1,10 +1,13 @@
-//! Who waits for whom in this node, before the server has to refuse one of two. The server is not fair; these queues are.
+//! Who waits for whom in this node, so that the server need not refuse one of two. The server is not fair; these queues are.
 //!
-//! A transaction asks the server several times, and waits for a connection each time. Were all begun at once that are
-//! asked for, each would be open for as long as all together take. So those who hold nobody up get their share of the
-//! connections, and then wait for a turn if they need one; those who hold a turn find a connection soon. Nobody waits for a
-//! share who holds a share or a turn. What the node asks for itself has a share of its own, and so it is with what deliveries
-//! wait for: behind all that people read, it would take the store for away, and withhold what has been written.
+//! A transaction asks the server several times, and waits for a connection each time. If all began at once, each would be
+//! open for as long as all together take. So there are shares of the connections:
+//!
+//! * Whoever holds nobody up first waits for a share, and then for a turn if they need one. Whoever has the turn of a head
+//!   waits for one of the writers' connections, and finds it soon. Nobody waits for a share while they hold a share or a
+//!   turn.
+//! * What the node asks for itself has a share of its own, and so has what deliveries wait for. If they came behind all that
+//!   people read, the node would think that the store is gone, and not deliver what has been written.
 
 use std::{
     collections::HashMap,
@@ -29,12 +32,12 @@ pub(crate) enum Asker {
     Person,
     /// This node: without the answer it delivers nothing.
     Node,
-    /// A person, or the node for one: the question does not say which. It waits with people, and for a few connections
-    /// besides: so no flood of what people alone ask holds it up, and no flood of it holds up what the node alone asks.
+    /// A person, or the node for one: the question does not say which. It takes one of people's connections, or one of a few
+    /// besides: so a flood of people's questions does not hold it up, and a flood of it does not hold up the node's own.
     Either,
 }
 
-/// What one at a time of this node writes.
+/// What only one task of this node writes at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Lane {
     /// The head of a conversation, or a workspace.
@@ -46,7 +49,7 @@ pub(crate) enum Lane {
 /// See the module's description.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    /// Those in which somebody is, or waits.
+    /// The lanes in which somebody is or waits.
     queues: std::sync::Mutex<HashMap<Lane, Arc<Mutex<()>>>>,
     writers: Semaphore,
     people: Semaphore,
@@ -72,7 +75,7 @@ pub(crate) struct Turns<'a> {
 }
 
 impl Lanes {
-    /// For as many connections.
+    /// Shares out so many connections.
     pub(crate) fn over(connections: usize) -> Self {
         let Shares { writers, people, node, either } = Shares::of(connections);
         Self {
@@ -125,7 +128,7 @@ impl Lanes {
         self.writers.acquire().await.ok()
     }
 
-    /// The turn of a writer of several, if nobody else is there.
+    /// The turn of a writer of several, unless somebody else is in one of the lanes. Does not wait.
     pub(crate) fn free(&self, of: impl IntoIterator<Item = Lane>) -> Option<Turns<'_>> {
         let mut turns = self.none();
         for lane in of {
@@ -148,8 +151,8 @@ impl Lanes {
 }
 
 impl Shares {
-    /// Of so many connections. Some are left for groups of appends, and what else waits for no share. Of fewer than four,
-    /// each has one all the same: it is held only while a command is on its way.
+    /// Divides so many connections. Some are left over for groups of appends, and for whatever else waits for no share. Even
+    /// of fewer than four, each has one: a connection is used only while a command is on its way.
     fn of(connections: usize) -> Self {
         let part = |of: usize| (connections / of).max(1);
         let (writers, node, either, left) = (part(4), part(8), part(32), part(10));
@@ -159,7 +162,7 @@ impl Shares {
 }
 
 impl Turns<'_> {
-    /// Joins a lane's queue; whoever does leaves it again.
+    /// Joins a lane's queue; it is left when the turns are dropped.
     fn queue(&mut self, lane: Lane) -> Arc<Mutex<()>> {
         self.lanes.push(lane);
         self.of.lock().entry(lane).or_default().clone()
@@ -171,7 +174,7 @@ impl Drop for Turns<'_> {
         self.guards.clear();
         let mut queues = self.of.lock();
         for lane in &self.lanes {
-            // The map's own is left: nobody is in it, and nobody waits.
+            // Only the map still has it: nobody is in the lane, and nobody waits.
             if queues.get(lane).is_some_and(|queue| Arc::strong_count(queue) == 1) {
                 queues.remove(lane);
             }

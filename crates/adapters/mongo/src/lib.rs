@@ -1,8 +1,9 @@
 //! The MongoDB store, for a team that outgrows one machine: several nodes on one replica set.
 //!
 //! * Each method of a port is one transaction over several documents (`tx`), run again where the server says so.
-//! * Whoever changes a conversation, or who may read it, writes its head first: so commits are in the order of revs,
-//!   however many nodes write. In one node, those who want the same head wait for each other (`lanes`), not for a refusal.
+//! * Whoever changes a conversation, or who may read it, first writes its head, its document in `conversations`: so commits
+//!   are in the order of revs, however many nodes write. Within a node, those who want the same head wait for each other
+//!   (`lanes`), so that the server need not refuse them.
 //! * Appends that come at the same time share a transaction, whatever conversations they are of (`appends`).
 //! * The schema is the numbered files of `migrations/mongo/` (`migrate`).
 //! * What a node that dies leaves open, another one ends (`orphans`).

@@ -16,11 +16,11 @@ use crate::{
     tx::Tx,
 };
 
-/// The field of a head's stamp of the server's clock, of a workspace's and of a trace's.
+/// The field of a head, a workspace or a trace with the stamp of its last change, by the server's clock.
 pub(crate) const CHANGED: &str = "changed_at";
-/// The field of a membership's.
+/// The field of a membership with the stamp of its beginning.
 pub(crate) const JOINED: &str = "joined_stamp";
-/// The field of a membership's stamp of the last time its person said how far they have read.
+/// The field of a membership with the stamp of the last time that the person said how far they have read.
 pub(crate) const READ: &str = "read_stamp";
 
 /// The update that counts a change of access.
@@ -30,12 +30,13 @@ pub(crate) fn counted() -> Document {
     update
 }
 
-/// The update that changes nothing but the stamp, and keeps others from the head.
+/// The update that changes nothing but the stamp: it locks the head against other transactions.
 pub(crate) fn stamped() -> Document {
     doc! { "$currentDate": { CHANGED: true } }
 }
 
-/// Writes heads that are about to change before anything is read: a busy one would have changed since.
+/// Writes heads that are about to change, before anything is read. Later, others would have changed a busy one since the
+/// transaction began, and the server would refuse it.
 pub(crate) async fn lock_all(tx: &mut Tx, heads: &[bson::Uuid]) -> Outcome<()> {
     if heads.is_empty() {
         return Ok(());
@@ -110,8 +111,8 @@ pub(crate) async fn insert_channel(
     tx.insert_stamped(doc! { "_id": head.id }, &head, CHANGED).await
 }
 
-/// Adds a person who has read everything so far and is not in yet. Writes their membership of the workspace too, so that
-/// whoever ends it at the same time has to look again.
+/// Adds a person who has read everything so far and is not in yet. Writes their membership of the workspace too, so that a
+/// transaction that ends it at the same time is refused and has to look again.
 pub(crate) async fn insert_member(
     tx: &mut Tx,
     head: &ConversationDoc,

@@ -152,8 +152,8 @@ impl Messages for MongoStore {
 }
 
 impl MongoStore {
-    /// The same in two questions, for whom this node has known to be allowed to post since the last change of access. What has
-    /// changed since the head was read is not the conversation that the head tells of: then there is no page.
+    /// The same in two queries and without a transaction, for somebody of whom this node knows that they may post. There is no
+    /// page if a message has changed since the head was read: head and messages would not be of one moment.
     async fn page_of_poster(
         &self,
         actor: UserId,
@@ -226,7 +226,7 @@ async fn changed(
     let workspace = WorkspaceId(uuid(head.workspace_id));
     let one_more = i64::try_from(query.limit.max(1)).unwrap_or(i64::MAX).saturating_add(1);
     let from = int(query.from_rev);
-    // Most changes are new messages: then as many revs as messages are the whole page, and both ends are known.
+    // Most changes are new messages, with one rev each: then a page is as many revs as messages, and both its ends are known.
     let near = from.saturating_add(one_more).min(head.rev);
     let mut found = window(tx, head, from, near, one_more).await?;
     let missing = one_more - i64::try_from(found.len()).unwrap_or(one_more);
@@ -258,7 +258,7 @@ async fn window(
     tx.first(filter, doc! { "rev": 1 }, limit).await
 }
 
-/// How much of a replay the changes after a rev are, counted until it is too much.
+/// How much a replay of the changes after a rev weighs, counted until it is more than `most`.
 async fn weight(
     tx: &mut Tx,
     conversation: ConversationId,

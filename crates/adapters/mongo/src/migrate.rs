@@ -3,8 +3,8 @@
 //! To add a step: put `NNNN_name.json` into `migrations/mongo/` and its line into [`STEPS`]; a test compares the two. The
 //! server has no transactions over its catalogue, so a step's commands must be such that they can be run again.
 //!
-//! Nodes that start at once take turns: a lock document with a number that grows with every holder, and an end by the
-//! server's clock that its holder moves on.
+//! Nodes that start at once take turns, by a lock: a document with a number that grows with every holder, and with the time
+//! of the server's clock at which the lock ends, which the holder keeps moving on.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -34,6 +34,7 @@ macro_rules! steps {
 const STEPS: &[Step] = steps! {
     "0001_schema"
     "0002_traces"
+    "0003_no_index_of_ended_sessions"
 };
 
 const LOCK: &str = "lock";
@@ -43,8 +44,10 @@ const LEASE: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_mins(10);
 /// How long to wait before the lock is looked at again.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The server's code for a collection that is there already.
-const EXISTS: i32 = 48;
+/// The server's code for a collection that a step creates and that is there already.
+const NAMESPACE_EXISTS: i32 = 48;
+/// The server's code for an index that a step drops and that is gone already.
+const INDEX_NOT_FOUND: i32 = 27;
 
 /// Brings the schema of the database that the URI names up to date; tells the steps that it took.
 pub async fn migrate(uri: &str) -> Result<Vec<String>> {
@@ -144,7 +147,8 @@ async fn run_command(db: &Database, mut command: Document) -> Result<()> {
     command.insert("writeConcern", doc! { "w": "majority" });
     match db.run_command(command).await {
         Ok(_) => Ok(()),
-        Err(error) if code(&error) == Some(EXISTS) => Ok(()),
+        // The step was begun before, by a node that did not come to its end.
+        Err(error) if matches!(code(&error), Some(NAMESPACE_EXISTS | INDEX_NOT_FOUND)) => Ok(()),
         Err(error) => Err(driver(&error)),
     }
 }
@@ -245,7 +249,10 @@ mod tests {
             let commands: Vec<Document> = serde_json::from_str(step.commands).expect("commands");
             for command in commands {
                 let name = command.keys().next().map(String::as_str);
-                assert!(matches!(name, Some("create" | "createIndexes" | "collMod")), "{name:?}");
+                assert!(
+                    matches!(name, Some("create" | "createIndexes" | "dropIndexes" | "collMod")),
+                    "{name:?}"
+                );
             }
         }
     }

@@ -1,10 +1,11 @@
 //! What a node leaves behind that dies in the middle of a transaction.
 //!
 //! MongoDB keeps the transaction open, and what it has written locked, until `transactionLifetimeLimitSeconds` have passed:
-//! a minute, unless it is set. So each node keeps a list of its sessions in `nodes` and renews it every [`BEAT`]; whoever
-//! sees a list unchanged for [`SILENT`], in looks none of which failed or was slow, ends its sessions, and with them what
-//! they have open. A node that was only slow runs its transactions again. A transaction of one's own whose end the server
-//! did not answer is ended the same way, at the next beat that it does answer.
+//! a minute, unless it is set. So each node keeps a list of its sessions in `nodes` and renews it every [`BEAT`]. A node
+//! that sees another's list unchanged for [`SILENT`], in looks none of which failed or was slow, ends the sessions on it,
+//! and with them the transactions that they have open. If the other was only slow, it runs those transactions again. A
+//! transaction of a node's own whose end the server has not confirmed is ended in the same way, at the first beat that the
+//! server answers.
 
 use std::{
     collections::HashMap,
@@ -22,7 +23,7 @@ use crate::error::{Outcome, code};
 
 /// How often a node renews its list, and looks at the others'.
 const BEAT: Duration = Duration::from_secs(1);
-/// Whose list does not change for so long is dead.
+/// A node whose list does not change for so long is taken for dead.
 const SILENT: Duration = Duration::from_secs(5);
 /// A beat that takes longer says nothing about others: it is this node that hears badly.
 const SLOW: Duration = Duration::from_secs(2);
@@ -52,11 +53,11 @@ struct Known {
     listed: bool,
 }
 
-/// Of each list what it was when it was first seen so, and when that was.
+/// For each list, the `seen_at` that it had at the last look, and since when it has had it.
 type Looks = HashMap<bson::Uuid, (Option<DateTime>, Instant)>;
 
 impl Sessions {
-    /// Has none yet. Its task ends a beat after it.
+    /// An empty list, and a task that beats for it. The task ends within a beat after the list is dropped.
     pub(crate) fn start(db: &Database) -> Arc<Self> {
         let this = Arc::new(Self {
             lists: db.collection("nodes"),
@@ -69,7 +70,7 @@ impl Sessions {
         this
     }
 
-    /// Before a transaction begins in a session: it is on the list when this returns.
+    /// Puts a session on the list, before a transaction begins in it.
     pub(crate) async fn enlist(&self, session: &ClientSession) -> Outcome<()> {
         let Some(id) = id_of(session) else { return Ok(()) };
         let now = Instant::now();
@@ -93,13 +94,13 @@ impl Sessions {
         .await
     }
 
-    /// A transaction in this session has ended, for all that is known here; the server may think otherwise. Nobody gets the
-    /// session before it has been ended there.
+    /// Keeps a session whose transaction may still be open for the server until it has been ended there: if it were dropped,
+    /// the driver would use it for another transaction.
     pub(crate) fn abandon(&self, session: ClientSession) {
         self.abandoned().push(session);
     }
 
-    /// One beat that fails keeps no other part of it from being done.
+    /// Renews the list, ends what was abandoned, looks at other lists: each of them even if another fails.
     async fn beat(&self, db: &Database, looks: &mut Looks) -> Outcome<()> {
         let renewed = in_time(self.renew()).await;
         let ended = in_time(self.end_abandoned(db)).await;
@@ -151,7 +152,7 @@ impl Sessions {
     }
 }
 
-/// Beats as long as the sessions are anybody's.
+/// Beats for as long as somebody holds the sessions.
 async fn keep(sessions: Weak<Sessions>, db: Database) {
     let (mut looks, mut pace) = (Looks::new(), interval(BEAT));
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -187,13 +188,13 @@ async fn bury(db: &Database, lists: &Collection<Document>, looks: &mut Looks) ->
             "a node has gone or is silent; its sessions are ended"
         );
         end(db, &sessions).await?;
-        // Unless it lives after all.
+        // Unless the node lives after all, and has renewed it.
         lists.delete_one(doc! { "_id": key, "seen_at": seen_at }).await?;
     }
     Ok(())
 }
 
-/// Ends sessions and what is open in them. What the server refuses is left to its own limit.
+/// Ends sessions and what is open in them. If the server refuses that, its own time limit will end them.
 async fn end(db: &Database, sessions: &[bson::Uuid]) -> Outcome<()> {
     for sessions in sessions.chunks(TOGETHER) {
         let sessions: Vec<Document> = sessions.iter().map(|id| doc! { "id": id }).collect();

@@ -12,7 +12,7 @@ use crate::{
     tx::{Tx, atomic},
 };
 
-/// The most rows that are marked at a time and cannot be read: a transaction has to end in time.
+/// The most rows that one transaction passes over because they cannot be read: it has to end in time.
 const MOST_STRANGE: usize = 1_024;
 
 /// Adds a job to the transaction.

@@ -1,5 +1,5 @@
-//! Traces of what changed and of which no count tells: what another node finds where the bus did not tell. A trace is
-//! written with its change, and is still there when a membership is not.
+//! Traces of changes that no count tells of, so that another node finds them if the bus did not bring them. A trace is
+//! written in the transaction of its change, and stays when the membership that it is about is gone.
 
 use std::collections::{HashMap, HashSet};
 
@@ -37,7 +37,7 @@ pub(crate) async fn leave_traces(
 }
 
 impl TraceDoc {
-    /// What it is of; nothing where its kind has a person and it names none.
+    /// What it is a trace of; nothing if its kind needs a person and it names none.
     pub(crate) fn subject(&self) -> Option<Subject> {
         let place = uuid(self.place);
         let user = self.user_id.map(|user| UserId(uuid(user)));
@@ -51,7 +51,7 @@ impl TraceDoc {
 }
 
 impl MongoStore {
-    /// How these are now.
+    /// The present states of these.
     pub(crate) async fn present(&self, of: Vec<Subject>) -> Result<Vec<(Subject, State)>> {
         let (mut users, mut workspaces) = (HashSet::new(), HashSet::new());
         let mut conversations = HashSet::new();

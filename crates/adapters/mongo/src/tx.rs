@@ -39,7 +39,7 @@ const BODY: Duration = Duration::from_secs(4);
 /// How long a commit may take.
 const COMMIT: Duration = Duration::from_secs(4);
 
-/// What took longer to be taken back may still be open.
+/// A transaction that took longer to be taken back may still be open.
 const ABORT: Duration = Duration::from_secs(1);
 
 /// How long a majority is waited for outside of transactions.
@@ -65,8 +65,8 @@ fn settings() -> TransactionOptions {
         .build()
 }
 
-/// Runs `$body`, an expression with `?` and `.await` over the transaction `$tx`, until it is committed or refused, once it
-/// has its share of the connections: of those for people, unless it says who asks.
+/// Runs `$body`, an expression with `?` and `.await` over the transaction `$tx`, until it is committed or refused. First it
+/// waits for a share of the connections: of those for people, unless `$asker` says otherwise.
 macro_rules! atomic {
     ($store:expr, |$tx:ident| $body:expr) => {
         $crate::tx::atomic!($store, $crate::lanes::Asker::Person, |$tx| $body)
@@ -80,8 +80,8 @@ macro_rules! atomic {
 }
 pub(crate) use atomic;
 
-/// The same for writers whose turn it is in their lane, with a writer's connection for each try: who is refused again and
-/// again holds no other lane up.
+/// The same for writers whose turn it is in their lane. Each try waits for a writer's connection anew, so that a writer that is
+/// refused again and again holds up no other lane.
 macro_rules! in_turn {
     ($store:expr, |$tx:ident| $body:expr) => {
         $crate::tx::tries!($store, $store.lanes.writer().await, |$tx| $body)
@@ -89,7 +89,7 @@ macro_rules! in_turn {
 }
 pub(crate) use in_turn;
 
-/// The same with `$held` for each try.
+/// The same with the value of `$held` held during each try.
 macro_rules! tries {
     ($store:expr, $held:expr, |$tx:ident| $body:expr) => {{
         let mut tries = $crate::tx::Tries::begin();
@@ -152,11 +152,11 @@ impl Tries {
 pub(crate) struct Tx {
     session: ClientSession,
     sessions: Arc<Sessions>,
-    /// What need not be asked again.
+    /// What this node knows and need not ask again.
     pub(crate) facts: Arc<Facts>,
-    /// What need not be asked again from its commit on.
+    /// What it will know once this is committed.
     pub(crate) learnt: Learnt,
-    /// Whether it has not been tried before: then it may hope for what is usual, and find it refused.
+    /// Whether this is the first try: it may skip a check that hardly ever fails, and be refused by an index instead.
     pub(crate) is_first: bool,
     db: Database,
     begun: Instant,
@@ -190,7 +190,7 @@ impl Tx {
                 done
             }),
             Err(fail) => {
-                // The driver keeps its errors to itself; but one that was not answered took long.
+                // The driver does not tell errors of an abort; but one that was not answered took long.
                 let begun = Instant::now();
                 let _ = self.session.abort_transaction().await;
                 answered = begun.elapsed() < ABORT;
@@ -214,7 +214,7 @@ impl Tx {
         }
     }
 
-    /// For what is read outside of it.
+    /// The database, for what is read outside of the transaction.
     pub(crate) fn database(&self) -> Database {
         self.db.clone()
     }
@@ -388,7 +388,7 @@ impl Tx {
         }
         let command = doc! { "update": D::COLLECTION, "updates": updates };
         let reply = self.db.run_command(command).session(&mut self.session).await?;
-        // Of commands that are given as documents the driver reads no errors of single writes.
+        // The driver does not look for errors of single updates in the reply to a command that is given as a document.
         let Ok(errors) = reply.get_array("writeErrors") else { return Ok(()) };
         let first = errors.first().and_then(bson::Bson::as_document);
         let code = first.and_then(|error| error.get_i32("code").ok()).unwrap_or_default();

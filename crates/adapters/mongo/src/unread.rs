@@ -1,4 +1,4 @@
-//! Counts of what is unread in many conversations, in few questions.
+//! Counts of what is unread in many conversations, in few queries.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use crate::{
     tx::Tx,
 };
 
-/// How far beyond a read mark the one question looks: as far as it counts, and somewhat further, because own messages and
-/// deleted ones do not count. So it reads no more of a conversation that nobody has opened for long.
+/// How far beyond each read mark the query for many conversations looks: as far as it counts, and somewhat further, because
+/// own messages and deleted ones do not count. So one that was not opened for long does not make it read all that came since.
 const WINDOW: u64 = ReadState::COUNTED + 28;
-/// The most conversations in one question.
+/// The most conversations in one query.
 const ASKED: usize = 100;
 
 /// What matches somebody's unread messages of a conversation, up to a seq.

@@ -115,7 +115,7 @@ impl JobBoard for RedisJobs {
             JobState::Dead => "failed",
         };
         let ids = self.server.ids(name, first, last).await?;
-        // Whoever else puts jobs into this queue: they are not ours to show.
+        // Jobs that another program has put into this queue are not ours to show.
         Ok(self.server.raw(&ids).await?.iter().filter_map(|job| job.view(state)).collect())
     }
 
@@ -145,7 +145,7 @@ impl JobBoard for RedisJobs {
     async fn retry_all(&self, _: Timestamp) -> Result<u64> {
         let mut revived = 0;
         loop {
-            // Each round takes the list's head away, so an id that stays is one that cannot be revived.
+            // A job that is revived leaves the list: a round that revives none has seen only those that cannot be.
             let dead = self.server.ids("failed", 0, RETRIES - 1).await?;
             let before = revived;
             for id in &dead {
@@ -191,14 +191,14 @@ impl Server {
         self.ask(&queue, queue.get_job_state(&id.to_string())).await
     }
 
-    /// Ids of a state: what comes next first, of the ended ones what ended last.
+    /// Ids of the jobs in a state: those that run next come first; of ended jobs, those that ended last.
     async fn ids(&self, state: &str, first: i64, last: i64) -> Result<Vec<String>> {
         let queue = self.queue().await?;
         let ended = matches!(state, "completed" | "failed");
         self.ask(&queue, queue.get_ranges(&[state], first, last, !ended)).await
     }
 
-    /// Those of the jobs that exist.
+    /// The hashes of these jobs; those that do not exist are left out.
     async fn raw(&self, ids: &[String]) -> Result<Vec<Raw>> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -236,7 +236,7 @@ impl Server {
     }
 }
 
-/// A refusal of the script is an answer: somebody else was faster.
+/// Whether the action was done. A refusal by the script is an answer, not an error: somebody else was faster.
 async fn refusable(
     action: impl Future<Output = Result<(), bullmq::Error>>,
 ) -> Result<bool, bullmq::Error> {

@@ -30,7 +30,7 @@ pub struct RedisBus {
     client: Client,
     channels: Channels,
     publisher: Publisher,
-    /// The nodes of this process: one, but in tests.
+    /// The nodes of this process: only tests have more than one.
     nodes: Mutex<HashMap<NodeId, Arc<Ears>>>,
     pool: Pool,
 }
@@ -41,7 +41,7 @@ impl RedisBus {
         Self::connect_with_prefix(url, PREFIX)
     }
 
-    /// The same on channels of one's own, whose names begin with `prefix` and the number of the database.
+    /// The same on other channels, whose names begin with `prefix` and the number of the database.
     pub fn connect_with_prefix(url: &str, prefix: &str) -> Result<Self> {
         let client = connection::client(url)?;
         let channels = Channels::new(prefix, client.get_connection_info().redis_settings().db());

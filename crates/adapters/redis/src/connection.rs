@@ -56,7 +56,7 @@ pub(crate) async fn ping(pool: &Pool) -> Result<()> {
     answer.map_err(|error| unavailable(&error))
 }
 
-/// Waits between attempts: doubling, and never long.
+/// The waits between attempts to connect: each is twice as long as the last, up to a limit.
 pub(crate) struct Backoff(Duration);
 
 impl Backoff {

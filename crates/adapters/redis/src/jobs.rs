@@ -2,7 +2,7 @@
 
 mod held;
 mod options;
-mod session;
+mod server;
 mod verdict;
 
 use std::{
@@ -28,23 +28,24 @@ use parlance_domain::{JobId, Timestamp};
 use tokio::time::Instant;
 
 pub use self::options::RedisJobsOptions;
-pub(crate) use self::session::{Server, WATCHER};
+pub(crate) use self::server::{Server, WATCHER};
 use self::{
     held::{Held, HeldJob, Keeper},
-    session::Workers,
+    server::Workers,
 };
 
-/// Done jobs that are kept, for operators and against being added again.
+/// How many done jobs are kept: operators can see them, and none of them can be added a second time.
 const KEEP_DONE: usize = 1000;
 /// The most jobs that a process holds at a time.
 const MOST_HELD: usize = 1024;
 
 /// Runs jobs through Redis, on `BullMQ`'s keys: job name = the task's, data = our [`Job`] as JSON, id = its id.
 ///
-/// Time is Redis's and the machine's: a lease of one minute lasts one real minute, and of an `at` only its distance from
-/// another is taken (how long a retry waits), or the minute that something is counted in. A live process renews the
-/// short locks of what it holds until the lease ends; what a dead one held is taken over a little after its lock has run
-/// out.
+/// Time is real time, by the clocks of Redis and of this machine: a lease of one minute lasts one real minute. An `at` says
+/// only how long a retry waits, by its distance from another `at`, and in which minute an end is counted.
+///
+/// Locks are short. A process that lives renews those of its jobs until the lease ends; the jobs of one that has died are
+/// taken over soon after their locks have run out.
 pub struct RedisJobs {
     pub(crate) server: Arc<Server>,
     held: Arc<Held>,
@@ -162,12 +163,13 @@ impl JobQueue for RedisJobs {
             match self.fetch(&workers, lease, until).await {
                 Ok(Some(job)) => fetched.push(job),
                 Ok(None) => break,
-                // What has been fetched is not given up for it: it may well be run.
+                // What has been fetched can be run all the same.
                 Err(_) if !fetched.is_empty() => break,
                 Err(error) => return Err(error),
             }
         }
-        // Only now, when nothing is awaited any more: a dropped claim is nobody's, so its locks are not to be renewed.
+        // Only here, where nothing is awaited any more: had this future been dropped before, nobody would have the claims,
+        // and their locks must not be renewed.
         Ok(fetched.into_iter().map(|(claim, job)| self.held.take(claim, job)).collect())
     }
 
@@ -178,8 +180,8 @@ impl JobQueue for RedisJobs {
         self.server.settle(job, &verdict, at).await
     }
 
-    /// Each start of a Redis has an id of its own, each replica too. One that does not tell it, or not to this user, is
-    /// taken for the same always.
+    /// The id of the server's run: each start of a Redis has its own, and so has each replica. A server that does not tell
+    /// it, or not to this user, is always taken for the same.
     async fn memory(&self) -> Result<String> {
         let queue = self.server.queue().await?;
         let mut connection = queue.connection().connection();
@@ -192,12 +194,5 @@ impl JobQueue for RedisJobs {
             }
         };
         self.server.ask(&queue, asked).await
-    }
-
-    async fn depth(&self) -> Result<(u64, u64)> {
-        let queue = self.server.queue().await?;
-        let counts = self.server.ask(&queue, queue.get_job_counts()).await?;
-        let waiting = counts.waiting + counts.paused + counts.prioritized;
-        Ok((waiting + counts.delayed + counts.active, counts.failed))
     }
 }

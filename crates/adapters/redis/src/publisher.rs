@@ -32,7 +32,7 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(crate) fn start(client: Client, channels: Channels) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
-        // Until the contrary is known.
+        // Taken for granted until it turns out otherwise.
         let up = Arc::new(AtomicBool::new(true));
         let sender = Sender { client, channels, waiting, up: Arc::clone(&up), batch: Vec::new() };
         let task = tokio::spawn(sender.run()).abort_handle();
@@ -70,7 +70,7 @@ impl Sender {
             let error =
                 match self.client.get_multiplexed_async_connection_with_config(&config).await {
                     Ok(connection) => match self.send_all(connection, &mut backoff).await {
-                        // A connection that idled and broke shows only now: the batch goes once more, over a new one.
+                        // That an idle connection broke is noticed only now: the batch is sent once more, over a new one.
                         Err(error) if self.up.load(Ordering::Relaxed) => {
                             tracing::info!(%error, "the bus lost its connection");
                             self.up.store(false, Ordering::Relaxed);
@@ -87,7 +87,7 @@ impl Sender {
         }
     }
 
-    /// Ends well when the queue does.
+    /// Returns well only when the queue has been closed.
     async fn send_all(
         &mut self,
         mut connection: MultiplexedConnection,
@@ -122,7 +122,8 @@ impl Sender {
         pipeline
     }
 
-    /// Old news is no use when the bus comes back: whoever missed it reads the store.
+    /// Drops what waits, and tells how much it was: old news is of no use when the bus comes back, since whoever missed it
+    /// reads the store.
     fn forget(&mut self) -> usize {
         let mut lost = self.batch.len();
         self.batch.clear();

@@ -36,7 +36,7 @@ const PING: Duration = Duration::from_secs(3);
 /// How long subscribing waits for Redis, before it goes on without.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a node wants to hear. Its size is that of the node's interest, however often that changes.
+/// What a node wants to hear: the topics as they are now, however often they have changed.
 #[derive(Default)]
 pub(crate) struct Ears {
     wanted: Mutex<Wanted>,
@@ -74,7 +74,7 @@ impl Ears {
         for topic in topics {
             wanted.topics.remove(topic);
             wanted.asked.remove(topic);
-            // That one is heard without listening.
+            // That topic stays subscribed: every node hears it without asking.
             if *topic != Topic::Everybody {
                 wanted.dropped.insert(*topic);
             }
@@ -98,7 +98,7 @@ impl Ears {
         wanted.topics.iter().copied().collect()
     }
 
-    /// What has changed: asked for, dropped.
+    /// What has changed since the last call: topics asked for, and topics dropped.
     fn news(&self) -> (Vec<Topic>, Vec<Topic>) {
         let mut wanted = lock(&self.wanted);
         (wanted.asked.drain().collect(), wanted.dropped.drain().collect())
@@ -152,7 +152,7 @@ impl Listener {
                         tracing::info!(topics = topics.len(), "the bus is back");
                         self.say_lost(&mut lost).await;
                     }
-                    // Without a topic too: it is the sign that the bus is heard again.
+                    // Even without topics: it tells the node that the bus is heard again.
                     if late || !topics.is_empty() {
                         self.say(Heard::Listening(topics)).await;
                     }
@@ -169,7 +169,7 @@ impl Listener {
                     ready = None;
                 }
             }
-            // At once: a node that reaches its store no more either has to know.
+            // At once: a node that cannot reach its store either has to know.
             self.say_lost(&mut lost).await;
             late = true;
             backoff.wait().await;
@@ -183,7 +183,7 @@ impl Listener {
         }
     }
 
-    /// A connection on which all that is wanted is subscribed, and what tells of its end.
+    /// A connection that is subscribed to all wanted topics, what tells of its end, and these topics.
     async fn connect(&self) -> RedisResult<(MultiplexedConnection, Arc<Notify>, Vec<Topic>)> {
         let gone = Arc::new(Notify::new());
         let config = connection::config().set_push_sender(self.receiver(Arc::clone(&gone)));
@@ -291,7 +291,7 @@ impl Drop for Inbox {
 #[async_trait]
 impl Subscription for Inbox {
     async fn next(&mut self) -> Option<Heard> {
-        // An overflow leaves a full queue behind, so somebody comes by here soon after.
+        // At an overflow the queue is full, so this is called again soon and tells of it.
         if self.overflow.swap(false, Ordering::Relaxed) {
             return Some(Heard::Lost);
         }

@@ -1,4 +1,5 @@
-//! Where mails are handed in, as a URL says it. The same URLs as lettre's `from_url`, which hands out nothing but its own pool.
+//! The mail server, as a URL names it. The URLs are those of lettre's `from_url`, which cannot be used itself: it makes a
+//! pool of connections, and no single one.
 
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ impl Relay {
 
         let mut tls = None;
         for (name, value) in url.query_pairs() {
-            // A misspelt wish for encryption must not end in none.
+            // A misspelt parameter must not end in a connection without encryption.
             if name != "tls" || tls.replace(value).is_some() {
                 return Err(format!("its parameter {name:?} is unknown or there twice"));
             }
@@ -111,7 +112,8 @@ fn decoded(part: &str) -> Result<String, String> {
     text.map(Into::into).map_err(|_| "its user or password is not UTF-8".into())
 }
 
-/// What may be shown of a URL that perhaps is none: nothing between the scheme and the last `@`, or else the first colon.
+/// What may be shown of a URL, malformed or not, that may hold a password: nothing between the scheme and the last `@`; without
+/// an `@`, and unless it is a proper URL, nothing after the first colon.
 fn redacted(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let rest = match rest.rsplit_once('@') {

@@ -26,8 +26,8 @@ const IDLE: usize = 8;
 
 /// Hands mails to an SMTP server, over connections that it keeps.
 ///
-/// The pool is its own: lettre's has no time limit but for connecting, and it takes back a connection whose mail was given up half-way, so that
-/// the next mail reads the answers to that one.
+/// It does not use lettre's pool, which limits only the time that connecting takes, and which keeps a connection whose mail was
+/// given up half-way: the next mail would read the answers to that one.
 pub struct SmtpMailer {
     relay: Relay,
     from: Mailbox,
@@ -54,7 +54,8 @@ impl SmtpMailer {
         self
     }
 
-    /// Whoever is dropped in here takes its connection along, so that nothing half-said is kept.
+    /// Sends over a connection, and keeps it afterwards. If this future is dropped the connection is too, so that none is kept in
+    /// the middle of a dialogue.
     async fn hand_in(&self, message: &Message) -> Result<(), MailError> {
         let mut connection = self.connection().await?;
         connection.send(message.envelope(), &message.formatted()).await.map_err(verdict)?;
@@ -69,12 +70,13 @@ impl SmtpMailer {
         loop {
             let kept = self.idle().pop();
             let Some(mut connection) = kept else { break };
-            // Servers close what was quiet for some minutes.
+            // Servers close connections that were idle for some minutes.
             if connection.test_connected().await {
                 return Ok(connection);
             }
         }
-        // A refusal before there is a mail is about the server or our account there, which somebody can put right.
+        // Never permanent: what is refused before there is a mail is about the server or our account there, which somebody
+        // can put right.
         self.relay.connect(self.patience).await.map_err(temporary)
     }
 
@@ -92,7 +94,7 @@ impl Mailer for SmtpMailer {
             .unwrap_or_else(|_| Err(temporary("the mail server took too long")));
         match &outcome {
             Ok(()) => tracing::info!(message_id = mail.message_id, "mail handed to the server"),
-            // What hangs may be all that was kept.
+            // The other connections may hang as this one did.
             Err(MailError::Temporary(_)) => drop(mem::take(&mut *self.idle())),
             Err(MailError::Permanent(_)) => {}
         }
@@ -104,9 +106,9 @@ fn temporary(error: impl Display) -> MailError {
     MailError::Temporary(error.to_string())
 }
 
-/// `error` is an answer to a mail, or what was there instead of an answer.
+/// What the server's answer to a mail means, or the error that came instead of an answer.
 fn verdict(error: Error) -> MailError {
-    // The client's own errors: the mail needs what the server cannot do.
+    // An error of the client's own: the mail needs something that the server cannot do.
     if error.is_permanent() || error.is_client() {
         MailError::Permanent(error.to_string())
     } else {

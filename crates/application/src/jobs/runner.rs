@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use futures::{Future, FutureExt, StreamExt, stream::FuturesUnordered};
+use futures::{Future, FutureExt};
 
 use parlance_domain::Timestamp;
 use tokio::task::{JoinError, JoinSet};
@@ -117,19 +117,6 @@ impl Runner {
         while let Some(ended) = held.join_next().await {
             Self::note(ended);
         }
-    }
-
-    /// One round: relays, claims, runs. Returns how many jobs it ran.
-    pub async fn work(&self) -> Result<usize> {
-        self.relay(&mut None).await?;
-        let claims = self.claim(CONCURRENCY).await?;
-        let count = claims.len();
-        let mut held: FuturesUnordered<_> =
-            claims.into_iter().map(|claim| self.attempt(claim)).collect();
-        while let Some(ended) = held.next().await {
-            ended?;
-        }
-        Ok(count)
     }
 
     /// Hands on what the outbox has; says whether there is more at once.

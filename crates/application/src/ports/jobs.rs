@@ -24,9 +24,6 @@ pub trait JobQueue: Send + Sync {
     /// What the memory that holds the jobs is known by. Once the answer is another than before, jobs that were added may be
     /// gone: the memory is new, or an older copy.
     async fn memory(&self) -> Result<String>;
-
-    /// How many jobs are waiting (delayed and running ones included) and how many are dead.
-    async fn depth(&self) -> Result<(u64, u64)>;
 }
 
 /// A job in a worker's hands.

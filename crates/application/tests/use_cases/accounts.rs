@@ -53,8 +53,10 @@ async fn a_reused_refresh_token_closes_the_sessions_sockets() {
     let node = TestNode::start(MockMessages::new());
     let ada = caller(&node.ambient, "ada");
     let other = SessionId(node.ambient.next_uuid());
-    node.register(socket(1), ada.id(), ada.session_id, 0).await;
-    node.register(socket(2), ada.id(), other, 0).await;
+    for (number, session) in [(1, ada.session_id), (2, other)] {
+        node.register(socket(number), ada.id(), session, 0).await;
+        node.live.attach(socket(number), Attachment::default()).await;
+    }
     let mut store = MockStore::new();
     let session_id = ada.session_id;
     store
@@ -170,7 +172,8 @@ async fn a_socket_of_an_ended_session_hears_nothing_more() {
     let attachment = Attachment { conversations, ..Attachment::default() };
     node.live.attach(socket(1), attachment).await;
     node.live.drain().await;
-    assert_eq!(node.fanout.types(socket(1)), ["session.revoked"]);
+    assert_eq!(node.fanout.closed(socket(1)), Some(Close::SessionRevoked));
+    assert_eq!(node.fanout.types(socket(1)), Vec::<String>::new(), "before the reply to `hello`");
 }
 
 #[tokio::test]

@@ -7,22 +7,33 @@ use std::{
 
 use async_trait::async_trait;
 use parlance_application::{
-    Error,
+    Error, Result,
     jobs::{Job, RetryPolicy, Runner, Task},
     ports::{Ambient, Claim, Mail, MailError, Mailer, PasswordHash, Verdict, store::Credentials},
 };
 use parlance_domain::{Account, JobId};
 use parlance_testkit::{
-    RecordingMailer, TestAmbient, account,
+    PATIENCE, RecordingMailer, TestAmbient, account,
     mocks::{MockAccounts, MockJobQueue, MockOutbox, MockWorkspaces},
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
+
+/// What the outbox and the queue are told at the end of an attempt.
+#[derive(Debug, Clone, PartialEq)]
+enum End {
+    Finished,
+    Buried,
+    Settled(Verdict),
+}
 
 struct Scene {
     ambient: TestAmbient,
     ada: Account,
     job: Job,
-    verdicts: Arc<Mutex<Vec<Verdict>>>,
+    /// In the order in which they were told.
+    ends: Arc<Mutex<Vec<End>>>,
+    /// Once the queue has been asked for more than it has.
+    empty: Arc<Notify>,
 }
 
 impl Scene {
@@ -30,11 +41,24 @@ impl Scene {
         let ambient = TestAmbient::seeded(5);
         let ada = account(&ambient, "ada");
         let job = Job { id: JobId(ambient.uuid()), task: Task::WelcomeMail { user_id: ada.id } };
-        Self { ambient, ada, job, verdicts: Arc::default() }
+        Self { ambient, ada, job, ends: Arc::default(), empty: Arc::default() }
     }
 
-    /// A runner whose queue hands out the same job each round, one attempt further. The job is finished so often, else buried.
-    fn runner(&self, mailer: &RecordingMailer, unfinished: bool, finishes: usize) -> Runner {
+    /// A runner to whom the queue hands out the same job so many times, one attempt further each time.
+    fn runner(&self, mailer: &RecordingMailer, attempts: u32) -> Runner {
+        self.runner_of(mailer, self.outbox(true), self.queue(attempts))
+    }
+
+    /// What the outbox does when it is told of an end.
+    fn told(&self, end: End) -> impl Fn(JobId) -> Result<()> + Send + use<> {
+        let ends = self.ends.clone();
+        move |_| {
+            ends.lock().expect("unpoisoned").push(end.clone());
+            Ok(())
+        }
+    }
+
+    fn outbox(&self, unfinished: bool) -> MockOutbox {
         let id = self.job.id;
         let mut outbox = MockOutbox::new();
         outbox.expect_take_unfinished().returning(|_, _, _| Ok(vec![]));
@@ -42,21 +66,31 @@ impl Scene {
             .expect_is_unfinished()
             .withf(move |job| *job == id)
             .returning(move |_| Ok(unfinished));
-        outbox.expect_bury().withf(move |job| *job == id).times(1 - finishes).returning(|_| Ok(()));
-        outbox.expect_finish().withf(move |job| *job == id).times(finishes).returning(|_| Ok(()));
+        let finished = self.told(End::Finished);
+        outbox.expect_finish().withf(move |job| *job == id).returning(finished);
+        let buried = self.told(End::Buried);
+        outbox.expect_bury().withf(move |job| *job == id).returning(buried);
+        outbox
+    }
+
+    fn queue(&self, attempts: u32) -> MockJobQueue {
         let mut queue = MockJobQueue::new();
         queue.expect_memory().returning(|| Ok("one".to_owned()));
-        let (job, mut attempt) = (self.job.clone(), 0);
+        let (job, empty, mut attempt) = (self.job.clone(), self.empty.clone(), 0);
         queue.expect_claim().returning(move |_, _, _| {
             attempt += 1;
+            if attempt > attempts {
+                empty.notify_one();
+                return Ok(vec![]);
+            }
             Ok(vec![Claim { job: job.clone(), attempt }])
         });
-        let verdicts = self.verdicts.clone();
+        let ends = self.ends.clone();
         queue.expect_settle().returning(move |_, verdict, _| {
-            verdicts.lock().expect("unpoisoned").push(verdict);
+            ends.lock().expect("unpoisoned").push(End::Settled(verdict));
             Ok(())
         });
-        self.runner_of(mailer, outbox, queue)
+        queue
     }
 
     fn runner_of(
@@ -81,65 +115,66 @@ impl Scene {
         }
     }
 
-    fn verdicts(&self) -> Vec<Verdict> {
-        self.verdicts.lock().expect("unpoisoned").clone()
+    /// Runs until the queue is empty and what it has handed out is over.
+    async fn run(&self, runner: Runner) -> Vec<End> {
+        let empty = self.empty.clone();
+        let run = Arc::new(runner).run(async move { empty.notified().await });
+        timeout(PATIENCE * 10, run).await.expect("runs out of jobs");
+        self.ends.lock().expect("unpoisoned").clone()
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_mail_is_sent_once_and_says_who_it_is_for() {
     let (scene, mailer) = (Scene::new(), RecordingMailer::default());
-    assert_eq!(scene.runner(&mailer, true, 1).work().await.ok(), Some(1));
+    let ends = scene.run(scene.runner(&mailer, 1)).await;
     let mail = mailer.accepted().remove(0);
     assert_eq!(
         (mail.to.as_str(), mail.message_id),
         ("ada@example.org", format!("<{}@parlance>", scene.job.id))
     );
     assert!(mail.text.contains("Hello ada") && mail.text.contains("https://parlance.example"));
-    assert_eq!(scene.verdicts(), [Verdict::Done]);
+    assert_eq!((ends, mailer.attempts()), (vec![End::Finished, End::Settled(Verdict::Done)], 1));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_temporary_failure_is_tried_three_times_and_then_dead() {
     let (scene, mailer) = (Scene::new(), RecordingMailer::default().failing(3));
-    let runner = scene.runner(&mailer, true, 0);
-    for _ in 0..3 {
-        runner.work().await.expect("works");
-    }
-    let verdicts = scene.verdicts();
+    let ends = scene.run(scene.runner(&mailer, 3)).await;
     let now = scene.ambient.now();
-    let delay = |verdict: &Verdict| match verdict {
-        Verdict::Retry { at, .. } => Some(at.since(now).as_millis()),
+    let delay = |end: &End| match end {
+        End::Settled(Verdict::Retry { at, .. }) => Some(at.since(now).as_millis()),
         _ => None,
     };
-    assert!(delay(&verdicts[0]).is_some_and(|ms| (1_000..=2_000).contains(&ms)), "{verdicts:?}");
-    assert!(delay(&verdicts[1]).is_some_and(|ms| (2_000..=4_000).contains(&ms)), "{verdicts:?}");
-    assert_eq!(verdicts[2], Verdict::Dead { error: "the server is busy".to_owned() });
+    assert!(delay(&ends[0]).is_some_and(|ms| (1_000..=2_000).contains(&ms)), "{ends:?}");
+    assert!(delay(&ends[1]).is_some_and(|ms| (2_000..=4_000).contains(&ms)), "{ends:?}");
+    let dead = Verdict::Dead { error: "the server is busy".to_owned() };
+    assert_eq!(ends[2..], [End::Buried, End::Settled(dead)]);
     assert_eq!((mailer.attempts(), mailer.accepted().len()), (3, 0));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_failure_that_passes_is_forgotten() {
     let (scene, mailer) = (Scene::new(), RecordingMailer::default().failing(2));
-    let runner = scene.runner(&mailer, true, 1);
-    for _ in 0..3 {
-        runner.work().await.expect("works");
-    }
-    assert_eq!((scene.verdicts().pop(), mailer.accepted().len()), (Some(Verdict::Done), 1));
+    let ends = scene.run(scene.runner(&mailer, 3)).await;
+    assert_eq!(ends[2..], [End::Finished, End::Settled(Verdict::Done)]);
+    assert_eq!(mailer.accepted().len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_permanent_failure_is_dead_at_once() {
     let (scene, mailer) = (Scene::new(), RecordingMailer::default().rejecting());
-    scene.runner(&mailer, true, 0).work().await.expect("works");
-    assert_eq!(scene.verdicts(), [Verdict::Dead { error: "no such mailbox".to_owned() }]);
+    let ends = scene.run(scene.runner(&mailer, 1)).await;
+    let dead = Verdict::Dead { error: "no such mailbox".to_owned() };
+    assert_eq!(ends, [End::Buried, End::Settled(dead)]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_has_ended_already_is_skipped() {
     let (scene, mailer) = (Scene::new(), RecordingMailer::default());
-    scene.runner(&mailer, false, 1).work().await.expect("works");
-    assert_eq!((scene.verdicts(), mailer.attempts()), (vec![Verdict::Done], 0));
+    let runner = scene.runner_of(&mailer, scene.outbox(false), scene.queue(1));
+    let ends = scene.run(runner).await;
+    assert_eq!((ends, mailer.attempts()), (vec![End::Finished, End::Settled(Verdict::Done)], 0));
 }
 
 /// When a row must have been handed on before, to be handed on in each of the rounds; the clock goes on by a minute each.
@@ -193,22 +228,16 @@ async fn what_does_not_end_is_handed_on_again_after_five_minutes() {
 }
 
 /// Whoever takes a job over from a worker that dies in between finds it done, and sends no second mail.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_end_is_recorded_before_the_queue_lets_the_job_go() {
-    let scene = Scene::new();
-    let (mut queue, mut outbox) = (MockJobQueue::new(), MockOutbox::new());
+    let (scene, mailer) = (Scene::new(), RecordingMailer::default());
+    let mut outbox = MockOutbox::new();
     outbox.expect_take_unfinished().returning(|_, _, _| Ok(vec![]));
     outbox.expect_is_unfinished().returning(|_| Ok(true));
-    queue.expect_memory().returning(|| Ok("one".to_owned()));
-    let job = scene.job.clone();
-    queue.expect_claim().returning(move |_, _, _| Ok(vec![Claim { job: job.clone(), attempt: 1 }]));
     // A store that is away at this moment: the queue keeps the job.
     outbox.expect_finish().once().returning(|_| Err(Error::unavailable("away")));
-    queue.expect_settle().never();
-    let mailer = RecordingMailer::default();
-    let ended = scene.runner_of(&mailer, outbox, queue).work().await;
-    assert!(ended.is_err(), "{ended:?}");
-    assert_eq!(mailer.accepted().len(), 1);
+    let ends = scene.run(scene.runner_of(&mailer, outbox, scene.queue(1))).await;
+    assert_eq!((ends, mailer.accepted().len()), (vec![], 1));
 }
 
 /// A mailer that does not answer.
@@ -225,36 +254,25 @@ impl Mailer for Silent {
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_does_not_end_is_given_up() {
     let scene = Scene::new();
-    let (mut queue, mut outbox) = (MockJobQueue::new(), MockOutbox::new());
-    outbox.expect_take_unfinished().returning(|_, _, _| Ok(vec![]));
-    outbox.expect_is_unfinished().returning(|_| Ok(true));
-    queue.expect_memory().returning(|| Ok("one".to_owned()));
-    let (job, verdicts) = (scene.job.clone(), scene.verdicts.clone());
-    queue.expect_claim().returning(move |_, _, _| Ok(vec![Claim { job: job.clone(), attempt: 1 }]));
-    queue.expect_settle().once().returning(move |_, verdict, _| {
-        verdicts.lock().expect("unpoisoned").push(verdict);
-        Ok(())
-    });
-    let runner = scene.runner_of(&RecordingMailer::default(), outbox, queue);
+    let runner = scene.runner(&RecordingMailer::default(), 1);
     let runner = Runner { mailer: Arc::new(Silent), ..runner };
     let begun = tokio::time::Instant::now();
-    runner.work().await.expect("works");
+    let ends = scene.run(runner).await;
     assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
-    let verdicts = scene.verdicts();
     assert!(
-        matches!(&verdicts[..], [Verdict::Retry { error, .. }] if error.contains("too long")),
-        "{verdicts:?}"
+        matches!(&ends[..], [End::Settled(Verdict::Retry { error, .. })] if error.contains("too long")),
+        "{ends:?}"
     );
 }
 
 /// The reason to write has gone with them.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nobody_is_written_to_who_is_gone() {
     let (scene, mailer) = (Scene::new(), RecordingMailer::default());
     let mut accounts = MockAccounts::new();
     accounts.expect_credentials_of().once().returning(|_| Err(Error::NotFound("user")));
-    let runner = scene.runner(&mailer, true, 1);
+    let runner = scene.runner(&mailer, 1);
     let runner = Runner { accounts: Arc::new(accounts), ..runner };
-    runner.work().await.expect("works");
-    assert_eq!((scene.verdicts(), mailer.attempts()), (vec![Verdict::Done], 0));
+    let ends = scene.run(runner).await;
+    assert_eq!((ends, mailer.attempts()), (vec![End::Finished, End::Settled(Verdict::Done)], 0));
 }

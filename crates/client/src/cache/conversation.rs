@@ -15,20 +15,20 @@ const COUNTED: u64 = 100;
 /// One conversation of a [`Cache`](super::Cache).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
-    /// What all see, and `can_post`; without the read state.
+    /// What all see of it, and `can_post`; but not the read state.
     facts: Map<String, Value>,
     cursor: u64,
     read: ReadState,
     /// Messages up to this `seq` were in the unread counts when the server last stated them.
     counted: u64,
-    /// The oldest place that is loaded: older messages that are not held are none of the cache's business.
+    /// From this `seq` on messages are loaded. Of older ones, only changes to those that are held count.
     oldest: u64,
     messages: BTreeMap<u64, Message>,
     places: BTreeMap<Arc<str>, u64>,
     gap: Gap,
 }
 
-/// Many changes as state: a `replay` frame or the answer to `sync`.
+/// Many changes, told as the state that they led to: a `replay` frame or the answer to `sync`.
 pub(super) struct Page<'a> {
     from_rev: u64,
     to_rev: u64,
@@ -39,7 +39,7 @@ pub(super) struct Page<'a> {
 }
 
 impl Conversation {
-    /// Without a cache: starts at the summary's rev, with nothing loaded.
+    /// One of which nothing was held: it begins at the summary's rev, with nothing loaded.
     pub(super) fn new(summary: &Value) -> Result<Self, Unreadable> {
         let last_seq = number(summary, "last_seq")?;
         let mut new = Self {
@@ -121,7 +121,7 @@ impl Conversation {
         self.facts.get("workspace_id")?.as_str()
     }
 
-    /// A live event.
+    /// A live event. Says whether to `sync` now.
     pub(super) fn event(
         &mut self,
         rev: u64,
@@ -148,7 +148,7 @@ impl Conversation {
         false
     }
 
-    /// A replay page. Whether to `sync` now.
+    /// A replay page. Says whether to `sync` now.
     pub(super) fn replay(&mut self, page: Page<'_>, user: &str, out: &mut Applied) -> bool {
         if page.reset {
             self.reset(&page);
@@ -168,23 +168,23 @@ impl Conversation {
         false
     }
 
-    /// The answer to `sync`. Whether to ask on.
+    /// The answer to `sync`. Says whether to ask on.
     pub(super) fn synced(&mut self, page: Page<'_>, user: &str, out: &mut Applied) -> bool {
         let asked = self.gap.take();
         let (before, more) = (self.cursor, !page.complete && page.to_rev > page.from_rev);
         let reset = page.reset;
         let ask = self.replay(page, user, out);
-        // Asked for by oneself, and so nothing that came twice.
+        // It was asked for, and so is nothing that came twice.
         out.duplicates = 0;
         if ask {
             return true;
         }
-        // A reset's answer may have overtaken events that were taken for old ones.
+        // Before a reset, events of the new history may have been taken for old ones: so they are asked for.
         let more = more || reset;
         self.gap.answered(asked, more, self.cursor > before, self.cursor)
     }
 
-    /// Something at `rev` is not held. Whether to `sync` now: one at a time is enough.
+    /// Something at `rev` is not held. Says whether to `sync` now: one at a time is enough.
     pub(super) fn missing(&mut self, rev: u64) -> bool {
         self.gap.missing(rev)
     }
@@ -223,8 +223,8 @@ impl Conversation {
         }
     }
 
-    /// By id, if the rev is greater. A message that is not held is new, unless it is older than the oldest that is loaded:
-    /// a replay is in rev order, so that a new message may come after one with a later `seq`.
+    /// Takes a message over by its id, if its rev is greater. One that is not held is new, unless it is older than the oldest
+    /// that is loaded: a replay is in the order of revs, so a new message may come after one with a later `seq`.
     fn upsert(&mut self, message: Message, user: &str, out: &mut Applied) {
         match self.message(&message.id) {
             Some(held) if message.rev > held.rev => {
@@ -245,7 +245,7 @@ impl Conversation {
         self.messages.insert(message.seq, message);
     }
 
-    /// Moves what the server will not say of its own accord when a message comes.
+    /// Brings up to date what the server does not tell along with a new message: the last message, the unread counts.
     fn count(&mut self, message: &Message, user: &str) {
         if message.seq >= self.last_seq() {
             self.facts.insert("last_seq".into(), message.seq.into());

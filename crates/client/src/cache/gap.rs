@@ -14,7 +14,7 @@ impl Gap {
         self.asked.is_some()
     }
 
-    /// Something at `rev` is not held. Whether to `sync` now: one at a time is enough.
+    /// Something at `rev` is not held. Says whether to `sync` now: one at a time is enough.
     pub(super) fn missing(&mut self, rev: u64) -> bool {
         self.beyond = self.beyond.max(rev);
         let ask = self.asked.is_none();
@@ -24,12 +24,12 @@ impl Gap {
         ask
     }
 
-    /// The answer is here; what was known when it was asked for.
+    /// The answer is here. Tells what was known when it was asked for.
     pub(super) fn take(&mut self) -> Option<u64> {
         self.asked.take()
     }
 
-    /// The answer is applied. Whether to ask on.
+    /// The answer is applied. Says whether to ask on.
     ///
     /// Events that came while it was on its way were not applied, and nobody sends them again: they are asked for. But a server
     /// that has said that there is nothing more is believed.

@@ -13,13 +13,13 @@ use tokio_tungstenite::{
 use super::{Connection, End, GOODBYE, LOST, Renewal, Socket, Syncs, code_of};
 use crate::{config::Config, error::Refusal, shared::Shared};
 
-/// How long it may take to be connected.
+/// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long the server may take to answer `hello`.
 const WELCOME: Duration = Duration::from_secs(10);
 /// The code for a token that was refused without a close frame.
 const BAD_TOKEN: u16 = 4500;
-/// A client has one of these for each connection, and a benchmark has many clients.
+/// Bytes. Less than the library would take, because a benchmark has many clients.
 const READ_BUFFER: usize = 8 * 1024;
 
 /// Why there is no connection.
@@ -96,7 +96,7 @@ async fn open(
     }
     let frame = json!({ "type": "hello", "id": 1, "data": hello });
     let asked = async {
-        // A failure to write is a failure to read, perhaps with a close frame.
+        // A failure is seen when reading, perhaps with its reason in a close frame.
         let _ = socket.send(Message::text(frame.to_string())).await;
         reply(&mut socket).await
     };
@@ -142,7 +142,7 @@ async fn reply(socket: &mut Socket) -> Result<Result<Value, Refusal>, Failed> {
     }
 }
 
-/// The server has refused `hello`, and closes with a code that says how to go on; or it does not.
+/// The server has refused `hello`. It closes with a code that says how to go on; if it does not, the refusal says it.
 async fn refused(socket: &mut Socket, refusal: &Refusal) -> Failed {
     let closed = async {
         while let Some(Ok(message)) = socket.next().await {

@@ -10,7 +10,7 @@ use crate::config::{NoToken, TokenSource};
 
 /// A new token is asked for when a fifth of the old one's time is left, and no earlier than this before its end.
 const AHEAD: Duration = Duration::from_mins(1);
-/// No more often than this is a source asked.
+/// The shortest time after which a source that had no token is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Renewal {

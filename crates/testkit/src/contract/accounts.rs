@@ -136,7 +136,7 @@ pub async fn the_preceding_token_works_within_its_grace(stage: &Stage) {
     let (ada, session) = stage.sign_up("ada").await;
     let rotated = Rotation::Rotated { account: ada, session_id: session.id };
     assert_eq!(rotate(stage, session.refresh, token(1)).await, rotated);
-    // A step comes a millisecond after what was before it.
+    // Each step of the stage takes a millisecond.
     stage.ambient.advance(GRACE.saturating_sub(Duration::from_millis(1)));
     assert_eq!(rotate(stage, session.refresh, token(1)).await, rotated);
     assert_eq!(rotate(stage, token(1), token(2)).await, rotated);
@@ -181,7 +181,7 @@ pub async fn a_new_password_ends_the_other_sessions(stage: &Stage) {
     stage.store.open_session(second.clone(), &Stage::hash()).await.expect("opens");
     stage.store.open_session(revoked.clone(), &Stage::hash()).await.expect("opens");
     stage.store.revoke_session(ada.id, revoked.id, stage.at()).await.expect("revokes");
-    // A store may remember what it was asked.
+    // Asked before the change too: a store may remember what it has answered.
     assert!(lives(stage, first.id).await && lives(stage, second.id).await);
     let change = new_password(stage, ada.id, second.id);
     let ended = stage.store.change_password(change).await;

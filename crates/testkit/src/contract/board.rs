@@ -1,5 +1,5 @@
-//! Cases of [`parlance_application::ports::JobBoard`], for queues whose time is set and for those whose time is real: what
-//! takes time is waited for.
+//! Cases of [`parlance_application::ports::JobBoard`], for queues that run by the times that they are told and for those with a
+//! clock of their own: so what takes time is waited for.
 
 mod stage;
 
@@ -9,7 +9,7 @@ use parlance_application::ports::{JobCounts, JobState, MinuteView, Verdict};
 
 pub use self::stage::BoardStage;
 
-use self::stage::{AGAIN, LEASE};
+use self::stage::LEASE;
 use super::{conflict, not_found};
 
 /// From waiting to done.
@@ -58,7 +58,7 @@ pub async fn a_delayed_job_can_be_run_now(stage: &BoardStage) {
     conflict(stage.board.promote(job.id, stage.now()).await);
 }
 
-/// And keeps what is known of its failures.
+/// And what is known of its failures is kept.
 pub async fn a_dead_job_is_retried_with_all_its_attempts(stage: &BoardStage) {
     let job = stage.dead().await;
     assert_eq!(stage.counts().await, JobCounts { dead: 1, ..JobCounts::default() });
@@ -98,7 +98,7 @@ pub async fn all_the_dead_are_retried(stage: &BoardStage) {
     assert_eq!(stage.board.retry_all(stage.now()).await.ok(), Some(0));
 }
 
-/// Which its worker would miss.
+/// An active one would be missed by its worker.
 pub async fn every_job_but_an_active_one_can_be_removed(stage: &BoardStage) {
     let mut gone =
         vec![stage.ended(Verdict::Done).await, stage.dead().await, stage.delayed().await];
@@ -130,9 +130,11 @@ pub async fn an_unknown_job_is_not_found(stage: &BoardStage) {
 pub async fn lists_are_in_order(stage: &BoardStage) {
     let mut done = vec![];
     for _ in 0..3 {
-        done.push(stage.ended(Verdict::Done).await);
+        let job = stage.ended(Verdict::Done).await;
+        let ended = stage.view(&job).await.finished_at;
         // So that no two end at once.
-        tokio::time::sleep(AGAIN).await;
+        stage.until("time goes on", || async { (Some(stage.now()) > ended).then_some(()) }).await;
+        done.push(job);
     }
     done.reverse();
     assert_eq!(stage.list(JobState::Done, 0, 10).await, done);
@@ -143,14 +145,13 @@ pub async fn lists_are_in_order(stage: &BoardStage) {
     let mut waiting = vec![];
     for _ in 0..3 {
         waiting.push(stage.add().await);
-        tokio::time::sleep(AGAIN).await;
     }
     assert_eq!(stage.list(JobState::Waiting, 0, 2).await, waiting[..2]);
     assert_eq!(stage.list(JobState::Waiting, 2, 2).await, waiting[2..]);
     assert_eq!(stage.claim(LEASE).await.job, waiting[0]);
 }
 
-/// As long as it is at it.
+/// Until it has settled it.
 pub async fn a_worker_holds_what_it_has_claimed(stage: &BoardStage) {
     let job = stage.add().await;
     let claim = stage.claim(LEASE).await;

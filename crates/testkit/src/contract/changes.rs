@@ -247,7 +247,7 @@ pub async fn a_write_of_an_ended_session_is_refused(shared: &SharedStage) {
     let writes = vec![
         of(live.id, bob, "2"),
         of(ended.id, bob, "3"),
-        // What it has sent before is no business of its any more.
+        // Not even a repeat of what it has sent before is answered.
         of(ended.id, bob, "1"),
         of(SessionId(Uuid::nil()), ada, "4"),
         of(stage.session_of(ada), ada, "5"),

@@ -143,7 +143,7 @@ pub async fn members_do_not_administer(stage: &Stage) {
     assert_eq!((seen.name.as_str(), seen.join_code.as_deref()), ("Team", Some(team.code.as_str())));
 }
 
-/// In their own light.
+/// Each member is shown it as they may see it.
 pub async fn a_rename_is_seen_by_all(stage: &Stage) {
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team_of(ada, [bob]).await;

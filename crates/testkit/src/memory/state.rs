@@ -17,7 +17,7 @@ use parlance_domain::{
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct State {
-    /// Milliseconds: how many writes there have been.
+    /// How many writes there have been, taken for milliseconds.
     clock: i64,
     pub(super) users: BTreeMap<UserId, UserRow>,
     pub(super) addresses: BTreeMap<String, UserId>,
@@ -52,7 +52,7 @@ pub(super) struct SessionRow {
     /// Of the refresh token that is the present one.
     pub(super) generation: u64,
     pub(super) rotated_at: Timestamp,
-    /// The stamp of its end, if it did not just expire.
+    /// Whether it was ended; one that has just expired was not.
     pub(super) ended: bool,
 }
 

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use parlance_application::ports::{JobBoard, JobQueue, JobState, Verdict, store::Outbox};
+use parlance_application::ports::{
+    JobBoard, JobCounts, JobQueue, JobState, Verdict, store::Outbox,
+};
 use parlance_domain::{JobId, Timestamp};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
@@ -18,7 +20,8 @@ async fn a_lost_lease_goes_to_another_worker() {
     let world = world().await;
     let store = &world.store;
     store.add(vec![job(1, ADA), job(2, BOB), job(1, BOB)], at(0)).await.expect("adds");
-    assert_eq!(store.depth().await.expect("counts"), (2, 0));
+    let counts = async |ms| store.counts(at(ms)).await.expect("counts");
+    assert_eq!(counts(0).await, JobCounts { waiting: 2, ..JobCounts::default() });
     let first = store.claim(1, at(0), LEASE).await.expect("claims");
     assert_eq!((first.len(), &first[0].job, first[0].attempt), (1, &job(1, ADA), 1));
     let second = store.claim(9, at(1), LEASE).await.expect("claims");
@@ -29,20 +32,20 @@ async fn a_lost_lease_goes_to_another_worker() {
     assert_eq!((&taken[0].job, taken[0].attempt), (&job(1, ADA), 2));
     // The first worker comes back too late.
     store.settle(&first[0], Verdict::Done, at(30_001)).await.expect("changes nothing");
-    assert_eq!(store.depth().await.expect("counts"), (2, 0));
+    assert_eq!(counts(30_000).await, JobCounts { active: 2, ..JobCounts::default() });
     let retry = Verdict::Retry { error: "later".to_owned(), at: at(100_000) };
     store.settle(&taken[0], retry, at(30_002)).await.expect("settles");
     store
         .settle(&second[0], Verdict::Dead { error: "never".to_owned() }, at(30_002))
         .await
         .expect("settles");
-    assert_eq!(store.depth().await.expect("counts"), (1, 1));
+    assert_eq!(counts(30_002).await, JobCounts { delayed: 1, dead: 1, ..JobCounts::default() });
     assert!(store.claim(9, at(99_999), LEASE).await.expect("claims").is_empty());
     let third = store.claim(9, at(100_000), LEASE).await.expect("claims");
     assert_eq!(third[0].attempt, 3);
     store.settle(&third[0], Verdict::Done, at(100_001)).await.expect("settles");
     store.add(vec![job(1, ADA), job(2, BOB)], at(100_002)).await.expect("adds nothing");
-    assert_eq!(store.depth().await.expect("counts"), (0, 1));
+    assert_eq!(counts(100_002).await, JobCounts { done: 1, dead: 1, ..JobCounts::default() });
 }
 
 #[tokio::test]
@@ -106,10 +109,10 @@ async fn a_job_that_cannot_be_read_waits_a_minute_and_holds_no_other_up() {
     assert_eq!(claims[0].job, all[2]);
     let claims = store.claim(9, at(30_000), LEASE).await.expect("claims");
     assert_eq!(claims[0].job, all[3]);
-    assert_eq!(store.depth().await.expect("counts"), (4, 0));
     let shown = store.jobs(JobState::Delayed, 0, 9, at(30_000)).await.expect("lists");
     assert!(shown.is_empty() && not_found(store.job(all[1].id, at(30_000)).await), "{shown:?}");
-    assert_eq!(store.counts(at(30_000)).await.expect("counts").delayed, 1);
+    let expected = JobCounts { delayed: 1, active: 3, stalled: 1, ..JobCounts::default() };
+    assert_eq!(store.counts(at(30_000)).await.expect("counts"), expected);
 
     for (n, known) in [(1, &all[0]), (2, &all[1])] {
         let task = serde_json::to_string(&known.task).expect("JSON");

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bson::{DateTime, Document, doc};
 use parlance_application::ports::store::Changes;
-use parlance_domain::Timestamp;
-use parlance_testkit::Stage;
+use parlance_domain::{ConversationId, Timestamp};
+use parlance_testkit::{PATIENCE, Stage};
+use tokio::time::timeout;
 
 use crate::world::{Database, fresh};
 
@@ -14,17 +15,36 @@ const OVERLAP: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_look_goes_back_and_tells_nothing_from_before_that() {
-    let (store, _database) = fresh().await;
+    let (store, database) = fresh().await;
     let stage = Stage::new(store.clone());
     let ada = stage.person("ada").await;
     let team = stage.team_of(ada, []).await;
     stage.send(ada, team.general, "hello").await;
-    tokio::time::sleep(Duration::from_millis(3)).await;
-    let until = store.changes(None).await.expect("looks").until;
+    let stamp = stamp_of(&database, team.general).await;
+    // The time up to which a look sees goes on with each write, of whatever it is.
+    let elsewhere = database.raw().await.collection::<Document>("elsewhere");
+    let later = async {
+        loop {
+            let until = store.changes(None).await.expect("looks").until;
+            if until > stamp {
+                return until;
+            }
+            elsewhere.insert_one(doc! {}).await.expect("inserts");
+        }
+    };
+    let until = timeout(PATIENCE, later).await.expect("the server's clock goes on");
     let again = store.changes(Some(until)).await.expect("looks");
     assert!(!again.heads.is_empty(), "what was just before is told");
     let look = store.changes(Some(until + OVERLAP)).await.expect("looks");
     assert!(look.heads.is_empty() && look.admitted.is_empty() && look.workspaces.is_empty());
+}
+
+/// When a conversation's head was written last, by the server's clock.
+async fn stamp_of(database: &Database, conversation: ConversationId) -> Timestamp {
+    let heads = database.raw().await.collection::<Document>("conversations");
+    let key = doc! { "_id": bson::Uuid::from_bytes(conversation.0.into_bytes()) };
+    let head = heads.find_one(key).await.expect("reads").expect("is there");
+    Timestamp::from_millis(head.get_datetime("changed_at").expect("a time").timestamp_millis())
 }
 
 /// Adds somebody to a conversation at each of these times, in milliseconds by the server's clock.

@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 use crate::world::Database;
 
+const STEPS: [&str; 3] = ["0001_schema", "0002_traces", "0003_no_index_of_ended_sessions"];
+
 async fn applied(database: &Database) -> Collection<Document> {
     database.raw().await.collection("migrations")
 }
@@ -27,7 +29,10 @@ async fn ten_nodes_that_start_at_once_migrate_once() {
     let database = Database::new();
     let epochs: Vec<String> = (0..10).map(|n| format!("epoch {n}")).collect();
     let stores = join_all(epochs.iter().map(|epoch| database.connect(epoch, true))).await;
-    assert_eq!(applied(&database).await.count_documents(doc! {}).await.ok(), Some(2));
+    assert_eq!(
+        applied(&database).await.count_documents(doc! {}).await.ok(),
+        Some(STEPS.len() as u64)
+    );
     let mut found = Vec::new();
     for store in stores {
         let snapshot = store.expect("connects").snapshot(UserId(Uuid::nil())).await;
@@ -42,7 +47,7 @@ async fn of_ten_commands_one_takes_the_steps() {
     let database = Database::new();
     let taken = join_all((0..10).map(|_| migrate(&database.uri))).await;
     let taken: Vec<String> = taken.into_iter().flat_map(|taken| taken.expect("migrates")).collect();
-    assert_eq!(taken, ["0001_schema", "0002_traces"]);
+    assert_eq!(taken, STEPS);
     database.connect("epoch", false).await.expect("has nothing to do");
 }
 
@@ -52,7 +57,7 @@ async fn a_dead_nodes_lock_ends() {
     let locks = database.raw().await.collection::<Document>("migration_lock");
     let dead = doc! { "_id": "lock", "number": 7_i64, "until": DateTime::from_millis(1) };
     locks.insert_one(dead).await.expect("inserts");
-    assert_eq!(migrate(&database.uri).await.map(|taken| taken.len()).ok(), Some(2));
+    assert_eq!(migrate(&database.uri).await.map(|taken| taken.len()).ok(), Some(STEPS.len()));
     let after = locks.find_one(doc! {}).await.expect("reads").expect("is there");
     assert_eq!(after.get_i64("number").ok(), Some(8));
 }
@@ -61,8 +66,23 @@ async fn a_dead_nodes_lock_ends() {
 async fn a_step_that_ended_half_way_is_taken_again() {
     let database = Database::new();
     migrate(&database.uri).await.expect("migrates");
-    applied(&database).await.delete_many(doc! {}).await.expect("deletes");
-    assert_eq!(migrate(&database.uri).await.map(|taken| taken.len()).ok(), Some(2));
+    let applied = applied(&database).await;
+    // All of them; and the last one alone, whose work is done by then.
+    for forgotten in [doc! {}, doc! { "_id": STEPS[STEPS.len() - 1] }] {
+        let count = applied.delete_many(forgotten).await.expect("deletes").deleted_count;
+        let taken = migrate(&database.uri).await.expect("migrates");
+        assert_eq!((count > 0, taken.len() as u64), (true, count), "{taken:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_nothing_uses_goes() {
+    let database = Database::new();
+    migrate(&database.uri).await.expect("migrates");
+    let sessions = database.raw().await.collection::<Document>("sessions");
+    let indexes = sessions.list_index_names().await.expect("lists");
+    assert!(indexes.contains(&"by_user".to_owned()), "{indexes:?}");
+    assert!(!indexes.contains(&"ended".to_owned()), "{indexes:?}");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use parlance_application::{
 };
 use parlance_domain::{ConversationId, Role};
 use parlance_testkit::Stage;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::world::Database;
 
@@ -276,12 +276,16 @@ async fn an_end_of_access_ends_the_sends() {
     let stage = Stage::new(nodes[0].clone());
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team_of(ada, [bob]).await;
+    let has_sent = Notify::new();
     let sends = async {
         let mut counts = Vec::new();
         for n in 0..500 {
             let write = stage.draft(bob, &n.to_string(), "hello");
             match nodes[0].append(team.general, vec![write]).await.expect("appends").remove(0) {
-                Ok(commit) => counts.push(commit.access_rev),
+                Ok(commit) => {
+                    counts.push(commit.access_rev);
+                    has_sent.notify_one();
+                }
                 Err(Error::NotFound(_)) => return counts,
                 Err(other) => panic!("{other:?}"),
             }
@@ -289,7 +293,7 @@ async fn an_end_of_access_ends_the_sends() {
         panic!("the access has not ended");
     };
     let removal = async {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        has_sent.notified().await;
         nodes[1].remove_member(ada, team.id, bob).await.expect("removes")
     };
     let (counts, departure) = tokio::join!(sends, removal);

@@ -15,7 +15,7 @@ pub(super) struct Raw {
     id: String,
     fields: HashMap<String, String>,
     locked: bool,
-    /// Of a delayed one.
+    /// When it is due, if it is delayed: see [`SCORE`].
     score: Option<f64>,
 }
 
@@ -33,7 +33,7 @@ impl Raw {
         self.id.parse().ok()
     }
 
-    /// Nobody holds it; of an active job: its worker has gone silent.
+    /// Whether nobody holds it. If it is active all the same, its worker has gone silent.
     pub(super) const fn is_unlocked(&self) -> bool {
         !self.locked
     }

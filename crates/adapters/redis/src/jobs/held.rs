@@ -11,12 +11,12 @@ use parlance_application::ports::Claim;
 use parlance_domain::JobId;
 use tokio::{task::AbortHandle, time::Instant};
 
-use super::{Server, millis, session::Workers};
+use super::{Server, millis, server::Workers};
 
 /// How long after its lease a claim may still be settled, unless somebody else has taken it.
 const GRACE: Duration = Duration::from_mins(1);
 
-/// By id and attempt: the same process may take over what it has lost.
+/// A job and its attempt: a process may take over a job that it has lost itself, and then has it twice.
 type Key = (JobId, u32);
 
 #[derive(Clone)]
@@ -24,12 +24,12 @@ pub(super) struct HeldJob {
     pub(super) inner: bullmq::Job,
     token: String,
     until: Instant,
-    /// Its way to Redis, which heals by itself even when others use a new one.
+    /// The connection that it was fetched over. It reconnects by itself, even when newer jobs use another one.
     pub(super) workers: Arc<Workers>,
 }
 
 impl HeldJob {
-    /// Of a lock that was taken with `token`.
+    /// A job whose lock was taken with `token`.
     pub(super) fn new(
         inner: bullmq::Job,
         token: String,
@@ -78,7 +78,7 @@ impl Held {
     }
 }
 
-/// Renews locks from the first claim on. Ends with its owner.
+/// The task that renews locks, from the first claim until this is dropped.
 #[derive(Default)]
 pub(super) struct Keeper(OnceLock<AbortHandle>);
 
@@ -105,13 +105,13 @@ async fn keep(server: Arc<Server>, held: Arc<Held>) {
     loop {
         pace.tick().await;
         let renewals = held.current().into_iter().map(|(key, job)| renew(&server, &held, key, job));
-        // One whose connection is slow to heal keeps the others waiting no longer than that.
+        // A renewal that waits for a broken connection holds the others up for no longer than a round.
         let _ = tokio::time::timeout(round, join_all(renewals)).await;
     }
 }
 
 async fn renew(server: &Server, held: &Held, key: Key, job: HeldJob) {
-    // Nothing longer than the lease.
+    // No lock outlasts the lease.
     let lock = server.options.lock.min(job.until.saturating_duration_since(Instant::now()));
     let renewal = job.inner.extend_lock(&job.token, millis(lock).max(1));
     match server.try_worker(&job.workers, renewal).await {

@@ -7,11 +7,11 @@ pub struct RedisJobsOptions {
     pub prefix: String,
     /// The queue's name.
     pub queue: String,
-    /// Of this process and of no other before or after it: a job's lock is known by it. `BullMQ`'s tools show it.
+    /// A name that no other process has or had: locks are told apart by it. `BullMQ`'s tools show it.
     pub worker: String,
     /// How long a lock lasts that nobody renews.
     pub lock: Duration,
-    /// How often jobs without a lock are looked for. The second look that finds one has it run again.
+    /// How often active jobs without a lock are looked for. A job that two looks in a row have found is run again.
     pub stalled_check: Duration,
 }
 

@@ -10,7 +10,7 @@ use deadpool_redis::redis::{self, Script};
 use parlance_application::{Result, ports::Verdict};
 use parlance_domain::Timestamp;
 
-use super::{KEEP_DONE, Server, held::HeldJob, session::port_error};
+use super::{KEEP_DONE, Server, held::HeldJob, server::port_error};
 
 /// Errors that are kept of a job.
 const ERRORS: usize = 20;
@@ -18,7 +18,7 @@ const ERRORS: usize = 20;
 const LONGEST: usize = 1000;
 /// How long a minute's counts are kept: more than the board shows.
 const COUNTS_SECS: u64 = 5 * 3600;
-/// Before a verdict is given once more, when the connection broke.
+/// How long to wait before a verdict is sent again, when the connection broke.
 const PAUSES: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_millis(800), Duration::from_secs(2)];
 /// The answers to a worker that has lost the job.
@@ -28,7 +28,7 @@ const LOST: [i64; 4] = [
     error_code::JOB_LOCK_MISMATCH,
     error_code::JOB_NOT_IN_STATE,
 ];
-/// The most old jobs that go at a time.
+/// The most old jobs that are removed at a time.
 const TRIM: usize = 100;
 
 /// How long a job is put off that this program does not know.
@@ -56,7 +56,7 @@ return now[1] * 1000 + math.floor(now[2] / 1000)
     )
 });
 
-/// What noting an attempt changes of a job: attempts that are over, or attempts begun.
+/// A number in the job's hash, and what is added to it: `atm` counts the attempts that are over, `ats` those begun.
 type Change = (&'static str, i8);
 const ATTEMPTED: Change = ("atm", 1);
 /// The move to the failed jobs counts the attempt itself.
@@ -79,7 +79,7 @@ impl Server {
         let mut pauses = PAUSES.into_iter();
         let outcome = loop {
             let outcome = self.record(&mut job, verdict, at).await;
-            // A second try cannot end a job twice: by then the first has taken its lock away.
+            // A second try cannot end a job twice: if the first has ended it, its lock is gone.
             match (&outcome, pauses.next()) {
                 (Err(BullError::Redis(_)), Some(pause)) => tokio::time::sleep(pause).await,
                 _ => break outcome,
@@ -127,8 +127,8 @@ impl Server {
         }
     }
 
-    /// Leaves a job that this program does not know to one that does. It was no attempt: the errors of those that were some
-    /// would be gone in minutes.
+    /// Puts off a job that this program does not know, for a program that does. That counts as no attempt and leaves no
+    /// error: one each minute would soon push out the errors of real attempts.
     pub(super) async fn put_off(&self, job: &HeldJob) -> Result<()> {
         match self.delay(job, None, NOT_BEGUN, STRANGE).await {
             Err(BullError::Script { code, .. }) if LOST.contains(&code) => Ok(()),
@@ -136,7 +136,7 @@ impl Server {
         }
     }
 
-    /// Does nothing to a job that is no longer this worker's.
+    /// Has a job run again after a while; does nothing to one that is no longer this worker's.
     async fn delay(
         &self,
         held: &HeldJob,
@@ -189,7 +189,7 @@ impl Server {
         Ok(())
     }
 
-    /// Counts of a minute since the epoch. Not under `BullMQ`'s prefix, which is `BullMQ`'s.
+    /// The key of a minute's counts; minutes are numbered from 1970. No key of `BullMQ`'s begins like it.
     pub(crate) fn minute_key(&self, minute: i64) -> String {
         format!("parlance:jobs:{}:{}:{minute}", self.options.prefix, self.options.queue)
     }

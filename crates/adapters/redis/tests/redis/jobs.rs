@@ -6,7 +6,7 @@ use bullmq::{Queue, options::QueueOptions, options::RedisConnectionOptions};
 use parlance_application::{
     Error,
     jobs::{Job, Task},
-    ports::{Claim, JobBoard, JobQueue, JobState, Verdict},
+    ports::{Claim, JobBoard, JobCounts, JobQueue, JobState, Verdict},
 };
 use parlance_domain::{JobId, Timestamp, UserId};
 use parlance_redis::{RedisJobs, RedisJobsOptions};
@@ -66,7 +66,8 @@ async fn a_killed_workers_job_is_taken_over() {
     let taken = claim(&two).await;
     assert_eq!(taken, Claim { job: job(1), attempt: 2 });
     two.settle(&taken, Verdict::Done, AT).await.expect("settles");
-    assert_eq!(two.depth().await.expect("answers"), (0, 0));
+    let counts = two.counts(AT).await.expect("answers");
+    assert_eq!(counts, JobCounts { done: 1, ..JobCounts::default() });
 }
 
 #[tokio::test]
@@ -91,7 +92,7 @@ async fn a_restart_of_redis_is_survived() {
     let begun = Instant::now();
     let refused = jobs.claim(1, AT, LEASE).await;
     assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
-    assert!(matches!(jobs.depth().await, Err(Error::Unavailable { .. })));
+    assert!(matches!(jobs.counts(AT).await, Err(Error::Unavailable { .. })));
     assert!(jobs.add(vec![job(4)], AT).await.is_err());
     assert!(begun.elapsed() < PATIENCE, "a call hung");
     server.start().await;
@@ -136,7 +137,8 @@ async fn a_verdict_waits_out_a_restart() {
     jobs.settle(&held, Verdict::Dead { error: "no such mailbox".to_owned() }, AT)
         .await
         .expect("settles");
-    assert_eq!(jobs.depth().await.expect("answers"), (0, 1));
+    let counts = jobs.counts(AT).await.expect("answers");
+    assert_eq!(counts, JobCounts { dead: 1, ..JobCounts::default() });
 }
 
 #[tokio::test]
@@ -148,7 +150,7 @@ async fn a_hanging_redis_is_noticed() {
     server.signal("STOP");
     let begun = Instant::now();
     assert!(jobs.claim(1, AT, LEASE).await.is_err());
-    assert!(jobs.depth().await.is_err());
+    assert!(jobs.counts(AT).await.is_err());
     assert!(begun.elapsed() < PATIENCE, "a call hung");
     server.signal("CONT");
     // Its lock ran out meanwhile, so the first may be first again.
@@ -163,7 +165,7 @@ async fn without_redis_calls_fail_and_do_not_hang() {
     let begun = Instant::now();
     assert!(jobs.claim(1, AT, LEASE).await.is_err());
     assert!(jobs.add(vec![job(1)], AT).await.is_err());
-    assert!(jobs.depth().await.is_err());
+    assert!(jobs.counts(AT).await.is_err());
     assert!(begun.elapsed() < Duration::from_secs(10), "a call hung");
 }
 
@@ -192,7 +194,8 @@ async fn what_is_no_job_of_ours_is_dead() {
     bull(&prefix).await.add("greet", serde_json::json!({ "who": "me" })).await.expect("adds");
     jobs.add(vec![job(1)], AT).await.expect("adds");
     assert_eq!(claim(&jobs).await.job, job(1));
-    assert_eq!(jobs.depth().await.expect("answers"), (1, 1));
+    let counts = jobs.counts(AT).await.expect("answers");
+    assert_eq!(counts, JobCounts { active: 1, dead: 1, ..JobCounts::default() });
     let shown = jobs.jobs(JobState::Dead, 0, 10, AT).await.expect("answers");
     assert_eq!(shown, [], "it is not ours to show");
 }

@@ -31,6 +31,15 @@ fn unique() -> String {
     format!("test{}", name.expect("a name").replace('.', "-"))
 }
 
+/// The shared server's clock.
+async fn server_time() -> Timestamp {
+    let client = redis::Client::open(url()).expect("a URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("connects");
+    let (secs, micros): (u64, u64) =
+        redis::cmd("TIME").query_async(&mut connection).await.expect("answers");
+    Timestamp::from_millis(0) + Duration::new(secs, 0) + Duration::from_micros(micros)
+}
+
 fn contract_bus() -> RedisBus {
     RedisBus::connect_with_prefix(&url(), &format!("{}:", unique())).expect("a URL")
 }
@@ -48,11 +57,7 @@ async fn contract_board() -> (BoardStage, ()) {
     let mut options = jobs::quick(&unique(), "one");
     options.stalled_check = Duration::from_secs(5);
     let queue = RedisJobs::connect(&url(), options).expect("a URL");
-    let client = redis::Client::open(url()).expect("a URL");
-    let mut connection = client.get_multiplexed_async_connection().await.expect("connects");
-    let (secs, micros): (u64, u64) =
-        redis::cmd("TIME").query_async(&mut connection).await.expect("answers");
-    let began = Timestamp::from_millis(0) + Duration::new(secs, 0) + Duration::from_micros(micros);
+    let began = server_time().await;
     let start = Instant::now();
     (BoardStage::new(queue, move || began + start.elapsed()), ())
 }

@@ -69,7 +69,7 @@ fn a_reset_drops_the_cache_of_the_conversation() {
         assert!(applied.reset);
         assert_eq!((cache.cursor("c"), held(&cache)), (Some(6), vec![]));
         assert_eq!(cache.conversation("c").unwrap().facts()["name"], "c at 6");
-        // Events that came before the answer may have been taken for old ones.
+        // Events of the new history that came before the answer may have been taken for old ones.
         assert_eq!(applied.syncs, if answer { sync(6) } else { vec![] });
         if answer {
             assert_eq!(cache.synced(&page(6, 6, &[])).unwrap().syncs, []);

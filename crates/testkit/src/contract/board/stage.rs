@@ -11,7 +11,7 @@ use crate::{PATIENCE, TestAmbient};
 /// Long enough for any case.
 pub(super) const LEASE: Duration = Duration::from_mins(1);
 /// Between two looks.
-pub(super) const AGAIN: Duration = Duration::from_millis(20);
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// An empty queue and its board.
 pub struct BoardStage {

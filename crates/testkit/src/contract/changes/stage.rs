@@ -8,7 +8,7 @@ use crate::{Stage, Team};
 
 /// A store that several nodes share, and a node that looks at it.
 pub struct SharedStage {
-    /// The store's other side.
+    /// A stage on the same store.
     pub stage: Stage,
     /// What is looked at.
     pub changes: Arc<dyn Changes>,
@@ -18,11 +18,11 @@ pub struct SharedStage {
 /// Where a store is, for as long as this is held.
 #[async_trait]
 pub trait Place: Send + Sync {
-    /// Puts all stamps that looks go by far back: what has one now that a look finds got it by what happens next.
+    /// Puts all stamps that looks go by far back, so that a look finds only what is stamped after this.
     async fn age(&self);
 }
 
-/// Of a store that is nowhere else, and whose looks go by counts.
+/// For a store that is in memory alone, and whose looks go by counts: no stamp has to be put back.
 #[async_trait]
 impl Place for () {
     async fn age(&self) {}

@@ -104,7 +104,7 @@ pub async fn what_belongs_to_something_deleted_is_left_out(shared: &SharedStage)
     assert_eq!(shared.changes.states(vec![]).await.ok(), Some(vec![]));
 }
 
-/// Said, and not only moved by a message of one's own, which is told by itself.
+/// Only what they say: the mark that a message of one's own moves is told by that message.
 pub async fn how_far_somebody_says_to_have_read_is_found_by_the_next_look(shared: &SharedStage) {
     let (team, [ada, bob]) = shared.scene().await;
     let stage = &shared.stage;

@@ -1,4 +1,4 @@
-//! Connections to the queue: made when needed, thrown away when they fail, so that what comes next makes new ones.
+//! Connections to the queue: made when needed, and thrown away when they fail, so that the next caller makes new ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,13 +17,13 @@ use crate::connection;
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
-/// The shortest time that an option may be.
+/// The shortest time that an option may ask for.
 const SHORTEST: Duration = Duration::from_millis(10);
-/// After a failed connection others fail without trying for so long.
+/// For how long after a failed attempt to connect others fail without trying.
 const REST: Duration = Duration::from_millis(500);
 /// How often a job may lose its worker before it is given up: it may be the job that kills them.
 const STALLS: u32 = 50;
-/// What the names of connections end with that only look for stalled jobs.
+/// How the name of a connection ends that only looks for stalled jobs.
 pub(crate) const WATCHER: &str = "-stalled-check";
 
 /// The queue in Redis.
@@ -45,7 +45,7 @@ impl Server {
         {
             return Err(Error::internal("the options of the job queue are not valid"));
         }
-        // A client's name in Redis has no spaces, and a token no colon of the worker's.
+        // A client's name in Redis must have no spaces; and in a token, the colon is what ends the worker's name.
         options.worker = options.worker.replace(|c: char| !c.is_ascii_graphic() || c == ':', "-");
         Ok(Self {
             options,
@@ -66,7 +66,7 @@ impl Server {
         self.workers.get(Workers::connect(&self.options, &self.connection)).await
     }
 
-    /// The connections are given up if no answer comes.
+    /// Waits for an answer of the queue. If none comes, its connections are given up.
     pub(crate) async fn ask<T>(
         &self,
         queue: &Arc<Queue>,
@@ -75,7 +75,7 @@ impl Server {
         self.try_queue(queue, question).await.map_err(|error| port_error(&error))
     }
 
-    /// The same, for callers to whom an error means something.
+    /// The same with `BullMQ`'s own error, for callers who tell errors apart.
     pub(super) async fn try_queue<T>(
         &self,
         queue: &Arc<Queue>,
@@ -90,6 +90,7 @@ impl Server {
         answer
     }
 
+    /// Waits for an answer of a worker. If none comes, the connections of the workers are given up.
     pub(super) async fn ask_worker<T>(
         &self,
         workers: &Arc<Workers>,
@@ -98,7 +99,7 @@ impl Server {
         self.try_worker(workers, question).await.map_err(|error| port_error(&error))
     }
 
-    /// The same, for callers to whom an error means something.
+    /// The same with `BullMQ`'s own error, for callers who tell errors apart.
     pub(super) async fn try_worker<T>(
         &self,
         workers: &Arc<Workers>,
@@ -144,9 +145,9 @@ pub(super) fn port_error(error: &BullError) -> Error {
     }
 }
 
-/// What is needed to take jobs; having it makes this process a worker for all to see.
+/// What is needed to take jobs. While there is one, this process is shown as a worker.
 pub(crate) struct Workers {
-    /// Takes jobs one by one; its loop does not run.
+    /// Takes jobs one by one, when it is asked to; its own loop never runs.
     pub(super) fetcher: Arc<Worker>,
     /// Paused for good: only its look for stalled jobs runs.
     watcher: Arc<Worker>,
@@ -189,7 +190,7 @@ impl Drop for Workers {
     }
 }
 
-/// The channel of events has no bound.
+/// Reads a worker's events: their channel has no bound, and would grow for ever.
 async fn drain(worker: Arc<Worker>) {
     while let Some(event) = worker.next_event().await {
         if let WorkerEvent::Stalled { job_id } = event {
