@@ -215,6 +215,16 @@ async fn a_connection_lives_by_its_latest_token() {
     assert_eq!(u16::from(reason.code), Close::TokenExpired.code());
 }
 
+/// It ends by the clock, and must not end because a replay takes long.
+#[actix_web::test]
+async fn a_token_is_renewed_beside_a_replay() {
+    let mut scene = Scene::resumed().await;
+    scene.says(2, "ping", json!({})).await;
+    let token = scene.token(Duration::from_mins(9));
+    scene.says(3, "auth.refresh", json!({ "token": token })).await;
+    assert_eq!(scene.order(1).await, [3], "and the other waits");
+}
+
 /// Whoever sends commands without end has no more than a handful of them kept while the first is carried out.
 #[actix_web::test]
 async fn only_so_much_is_read_ahead_of_a_command() {
