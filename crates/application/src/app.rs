@@ -31,7 +31,7 @@ pub struct Ports {
     pub lanes: Lanes,
 }
 
-/// All use cases, for one `web::Data`.
+/// All use cases of a node.
 pub struct App {
     /// Sign-up, sign-in, sessions, profiles.
     pub accounts: Accounts,
@@ -47,7 +47,7 @@ pub struct App {
     pub live: Live,
     /// Clock, ids, randomness.
     pub ambient: Arc<dyn Ambient>,
-    /// Of those who type passwords.
+    /// Limits the guessing of passwords at sign-in.
     pub attempts: Arc<Attempts>,
     sequencer: Sequencer,
 }

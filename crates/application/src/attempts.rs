@@ -17,8 +17,8 @@ use crate::{Error, Result, Unauthenticated};
 const PAUSE: Duration = Duration::from_mins(1);
 /// How long an attempt may wait for those before it.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Guessers that are remembered at a time: more than can try within a pause, because each try costs a hash, or whoever has to
-/// pause would be forgotten for the sake of others.
+/// The most guessers remembered. More than can try within a pause, since each try costs a hash; with fewer, a paused one could
+/// be pushed out by others.
 const REMEMBERED: usize = 65_536;
 /// With so many, and again with twice as many, those are forgotten who have not tried of late.
 const SWEPT: usize = 1_024;

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use parlance_domain::{Email, JobId};
+use parlance_domain::{Email, JobId, Timestamp};
 
 use crate::{
     Caller, Error, Result, Tasks,
@@ -44,6 +44,15 @@ impl Board {
         self.admins.iter().any(|admin| admin.as_str() == email)
     }
 
+    /// Refuses whoever may not use the board.
+    pub fn permit(&self, caller: &Caller) -> Result<()> {
+        if self.may(&caller.account.email) {
+            Ok(())
+        } else {
+            Err(Error::Forbidden("only the server's admins may use the job board"))
+        }
+    }
+
     /// The queue at a glance, with what ended in the last `minutes` minutes.
     pub async fn overview(&self, caller: &Caller, minutes: usize) -> Result<Overview> {
         self.permit(caller)?;
@@ -73,36 +82,45 @@ impl Board {
         self.board.job(id, self.ambient.now()).await
     }
 
-    /// Has a dead job run again, with all its attempts.
+    /// Has a dead job run again, with all its attempts. Goes on if the caller hangs up.
     pub async fn retry(&self, caller: &Caller, id: JobId) -> Result<()> {
         self.permit(caller)?;
-        let at = self.ambient.now();
-        let dead = self.board.job(id, at).await?.state == JobState::Dead;
-        // Without its outbox row a job would be taken for done and not be run.
-        if dead && !self.outbox.is_unfinished(id).await? {
-            return Err(Error::conflict("the outbox no longer has this job"));
-        }
-        if dead {
-            // First: from here on the job is not lost even if the queue is.
-            self.outbox.revive(vec![id]).await?;
-        }
-        self.board.retry(id, at).await?;
+        let (board, outbox, at) = (self.board.clone(), self.outbox.clone(), self.ambient.now());
+        self.tasks
+            .complete(async move {
+                let dead = board.job(id, at).await?.state == JobState::Dead;
+                // Without its outbox row a job would be taken for done and not be run.
+                if dead && !outbox.is_unfinished(id).await? {
+                    return Err(Error::conflict("the outbox no longer has this job"));
+                }
+                if dead {
+                    // First: from here on the job is not lost even if the queue is.
+                    outbox.revive(vec![id]).await?;
+                }
+                board.retry(id, at).await
+            })
+            .await?;
         tracing::info!(job = %id, by = %caller.id(), "a dead job is retried");
         Ok(())
     }
 
-    /// Has every dead job run again; returns how many.
+    /// Has every dead job run again that [`Board::retry`] would; returns how many. Goes on if the caller hangs up.
     pub async fn retry_all(&self, caller: &Caller) -> Result<u64> {
         self.permit(caller)?;
-        let (at, mut dead) = (self.ambient.now(), Vec::new());
-        let count = usize::try_from(self.board.counts(at).await?.dead).unwrap_or(usize::MAX);
-        // By the count, not by the length of a page: a page leaves out what others have put into the queue.
-        for offset in (0..count).step_by(PAGE) {
-            let page = self.board.jobs(JobState::Dead, offset, PAGE, at).await?;
-            dead.extend(page.into_iter().map(|job| job.job.id));
-        }
-        self.outbox.revive(dead).await?;
-        let retried = self.board.retry_all(at).await?;
+        let (board, outbox, at) = (self.board.clone(), self.outbox.clone(), self.ambient.now());
+        let retried = self
+            .tasks
+            .complete(async move {
+                let mut jobs = Vec::new();
+                for id in dead_jobs(&*board, at).await? {
+                    if outbox.is_unfinished(id).await? {
+                        jobs.push(id);
+                    }
+                }
+                outbox.revive(jobs.clone()).await?;
+                board.retry_all(jobs, at).await
+            })
+            .await?;
         tracing::info!(retried, by = %caller.id(), "all dead jobs are retried");
         Ok(retried)
     }
@@ -129,12 +147,15 @@ impl Board {
         tracing::info!(job = %id, by = %caller.id(), "a job is removed");
         Ok(())
     }
+}
 
-    fn permit(&self, caller: &Caller) -> Result<()> {
-        if self.may(&caller.account.email) {
-            Ok(())
-        } else {
-            Err(Error::Forbidden("only the server's admins may use the job board"))
-        }
+async fn dead_jobs(board: &dyn JobBoard, at: Timestamp) -> Result<Vec<JobId>> {
+    let mut dead = Vec::new();
+    let count = usize::try_from(board.counts(at).await?.dead).unwrap_or(usize::MAX);
+    // By the count, not by the length of a page: a page leaves out what others have put into the queue.
+    for offset in (0..count).step_by(PAGE) {
+        let page = board.jobs(JobState::Dead, offset, PAGE, at).await?;
+        dead.extend(page.into_iter().map(|job| job.job.id));
     }
+    Ok(dead)
 }

@@ -14,7 +14,10 @@ pub mod store;
 mod token;
 
 pub use ambient::Ambient;
-pub use board::{JobBoard, JobCounts, JobState, JobView, MinuteView, WorkerView};
+pub use board::{
+    JobBoard, JobCounts, JobState, JobView, KEPT_DONE, KEPT_ERRORS, KEPT_MINUTES, MinuteView,
+    WorkerView,
+};
 pub use bus::{Bus, Heard, Subscription, Topic};
 pub use fanout::{Close, ConnectionId, Delivery, Fanout, Urgency};
 pub use jobs::{Claim, JobQueue, Verdict};

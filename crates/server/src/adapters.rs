@@ -1,9 +1,8 @@
 //! Which adapter stands behind which port: what is set decides what is used.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
-use futures::future::BoxFuture;
 use parlance_application::{
     Error,
     jobs::{RetryPolicy, Runner},
@@ -15,16 +14,13 @@ use parlance_embedded::{EmbeddedStore, InProcessBus};
 use parlance_mongo::MongoStore;
 use parlance_redis::{RedisBus, RedisJobs, RedisJobsOptions};
 use parlance_smtp::{FileOutbox, SmtpMailer};
-use parlance_transport::Readiness;
 
 use crate::{
     ambient::SystemAmbient,
     config::{Secret, Settings},
     data_dir::DataDir,
+    readiness::{Question, readiness},
 };
-
-/// How long an answer to `/readyz` waits for a service.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// All adapters of a process.
 pub(crate) struct Adapters {
@@ -40,13 +36,13 @@ pub(crate) struct Adapters {
     mailer: Arc<dyn Mailer>,
     database: Database,
     redis: Option<Arc<RedisBus>>,
-    /// Held while the process lives, by whoever keeps anything in it.
+    /// Keeps other processes out of the data directory while this one lives; none where nothing is kept in it.
     _data: Option<DataDir>,
 }
 
-/// The store as what it is, for what only wiring asks of it.
+/// The store by its own type, for what no port asks of it.
 #[derive(Clone)]
-enum Database {
+pub(crate) enum Database {
     Embedded(EmbeddedStore),
     Mongo(MongoStore),
 }
@@ -172,40 +168,23 @@ impl Adapters {
         }
     }
 
-    /// What `/readyz` asks: the store must answer; without Redis the node serves on, degraded.
-    pub(crate) fn readiness(
-        &self,
-    ) -> Box<dyn Fn() -> BoxFuture<'static, parlance_application::Result<Readiness>> + Send + Sync>
-    {
-        let (database, redis) = (self.database.clone(), self.redis.clone());
-        Box::new(move || {
-            let (database, redis) = (database.clone(), redis.clone());
-            Box::pin(async move {
-                // Spawned: a driver's future is not to be dropped half-way.
-                let store = tokio::spawn(async move {
-                    match database {
-                        Database::Embedded(store) => store.ping().await,
-                        Database::Mongo(store) => store.ping().await,
-                    }
-                });
-                match tokio::time::timeout(PATIENCE, store).await {
-                    Ok(Ok(answer)) => answer?,
-                    Ok(Err(_)) => return Err(Error::internal("the store's check panicked")),
-                    Err(_) => return Err(Error::unavailable("the store did not answer in time")),
-                }
-                let away = match redis {
-                    None => false,
-                    Some(redis) => {
-                        !matches!(tokio::time::timeout(PATIENCE, redis.ping()).await, Ok(Ok(())))
-                    }
-                };
-                Ok(if away { Readiness::Degraded("redis") } else { Readiness::Ok })
-            })
-        })
+    /// What `/readyz` asks.
+    pub(crate) fn readiness(&self) -> Question {
+        readiness(self.database.clone(), self.redis.clone())
     }
 }
 
-/// What stands between the nodes, or within the only one.
+impl Database {
+    /// Proves that the store takes a write.
+    pub(crate) async fn ping(self) -> parlance_application::Result<()> {
+        match self {
+            Self::Embedded(store) => store.ping().await,
+            Self::Mongo(store) => store.ping().await,
+        }
+    }
+}
+
+/// The bus and the job queue: between the nodes, or within the only one.
 struct Between {
     bus: Arc<dyn Bus>,
     queue: Arc<dyn JobQueue>,
@@ -248,7 +227,7 @@ async fn mongo(
         .context("cannot use PARLANCE_MONGODB_URI")
 }
 
-/// Here an error's cause is for the operator.
+/// An error for the operator, who is to see its cause.
 fn explained(error: Error) -> anyhow::Error {
     match error {
         Error::Internal { cause } | Error::Unavailable { cause, .. } => anyhow!("{cause}"),

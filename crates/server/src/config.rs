@@ -49,7 +49,7 @@ const SECRET_MIN: usize = 16;
 /// HS256 gains nothing from a longer one.
 const SECRET_GOOD: usize = 32;
 
-/// What was decided, checked.
+/// All settings, read and checked.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
@@ -97,7 +97,7 @@ impl Default for Settings {
     }
 }
 
-/// The command line's share. Secrets have no flag: other users of the machine can read the command line.
+/// The settings that the command line may give. Secrets have no flag: other users of the machine can read the command line.
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct Flags {
     /// A TOML file with settings [env: `PARLANCE_CONFIG`]
@@ -209,7 +209,7 @@ pub(crate) fn check_secret(secret: &Secret, source: &str) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The library passes over a file that is missing; a file that somebody named must be there.
+/// A file that somebody named must be there; the library would pass over a missing one.
 fn check_readable(file: &Path) -> anyhow::Result<()> {
     std::fs::File::open(file)
         .map(drop)

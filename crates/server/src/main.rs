@@ -5,6 +5,7 @@ mod admin;
 mod ambient;
 mod config;
 mod data_dir;
+mod readiness;
 mod serve;
 mod telemetry;
 
@@ -14,7 +15,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Flags, Settings};
 
-/// The system's own keeps what a burst of sign-ups has used.
+/// mimalloc: the system's allocator does not give back what a burst of sign-ups has used.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The last word is for the person who started it, whatever the log filter says.
+            // For the person who started it, whatever the log filter says.
             let _ = writeln!(std::io::stderr(), "parlance: {error:#}");
             ExitCode::FAILURE
         }

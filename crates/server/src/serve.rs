@@ -1,7 +1,6 @@
 //! The life of a server process: start in the order of dependence, announce, serve, and end in the reverse order.
 
 use std::{
-    io::Write as _,
     net::{Shutdown, SocketAddr, TcpListener},
     num::NonZeroUsize,
     sync::Arc,
@@ -30,7 +29,7 @@ use crate::{adapters::Adapters, config::Settings, telemetry};
 
 /// How often histograms are drained when nobody scrapes them.
 const UPKEEP: Duration = Duration::from_secs(5);
-/// How long what waits to be written may still be begun once the process is to end.
+/// How long changes that wait for the store may still begin once the process is to end.
 const QUEUED: Duration = Duration::from_secs(2);
 /// How long connections and work in flight may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -76,7 +75,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let metrics = telemetry::metrics()?;
     let adapters = Adapters::open(&settings).await?;
 
-    // Taken before anything runs: a port in use is the commonest failure, and should cost no job its turn.
+    // Bound before anything runs: a port in use is the commonest failure, and must not interrupt jobs.
     let (listener, address) = bind(settings.listen)?;
     let listening = listener.try_clone().context("cannot share the listener")?;
     let metrics_listener = settings.metrics_listen.map(bind).transpose()?;
@@ -135,7 +134,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         ended = &mut serving => {
             ended.context("the web server was interrupted")?.context("the web server failed")?;
         }
-        // Its sockets would stay open and be told nothing: a supervisor starts another.
+        // Without it the sockets would stay open and be told nothing. A supervisor starts another process.
         () = live.failed() => anyhow::bail!("the live side has failed"),
     }
 
@@ -155,10 +154,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     handle.pause().await;
     drain.send_replace(true);
     goodbye.await;
-    // By now the thread that accepts has heard of the pause: it would take a shut listener for an error, and say so.
+    // Only now: the thread that accepts would take a shut listener for an error and log it, had it not heard of the pause.
     refuse(&listening);
     let finished = async {
-        // Connections first: the last that a client has said is a task, too.
+        // Connections first: a client's last command may begin a task.
         sockets.all_over().await;
         tasks.wait().await;
     };
@@ -171,7 +170,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The figures, at an address of their own.
+/// Serves the metrics at an address of their own.
 fn serve_metrics(
     listener: TcpListener,
     metrics: Metrics,
@@ -222,11 +221,11 @@ async fn board(
 async fn work(settings: Settings) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let adapters = Adapters::open(&settings).await?;
-    let public_url = public_url(&settings, settings.listen);
+    let public_url = public_url_of_servers(&settings);
     let (stop_jobs, mut jobs_stopped) = watch::channel(());
     let runner = Arc::new(adapters.runner(public_url));
     let mut working = tokio::spawn(runner.run(async move { drop(jobs_stopped.changed().await) }));
-    say("parlance worker running")?;
+    crate::print("parlance worker running")?;
     tokio::select! {
         why = stop.wait() => tracing::info!(signal = why, "stopping"),
         ended = &mut working => {
@@ -258,7 +257,7 @@ fn own_origins(public_url: &str, address: SocketAddr) -> [String; 4] {
     own.map(|url| origin(&url))
 }
 
-/// What a browser sends as `Origin` from there: no path, and no port that goes without saying.
+/// What a browser sends as `Origin` from there: no path, and no default port.
 fn origin(of: &str) -> String {
     let origin = Url::parse(of).map(|url| url.origin().ascii_serialization());
     origin.unwrap_or_else(|_| of.to_owned())
@@ -276,6 +275,18 @@ fn public_url(settings: &Settings, address: SocketAddr) -> String {
         );
     }
     local
+}
+
+/// The same for a worker, which listens nowhere.
+fn public_url_of_servers(settings: &Settings) -> String {
+    settings.public_url.clone().unwrap_or_else(|| {
+        let local = local_url(settings.listen);
+        tracing::warn!(
+            "PARLANCE_PUBLIC_URL is not set: mails will link to {local}, and a worker does not listen there; \
+             set it to where browsers find your servers"
+        );
+        local
+    })
 }
 
 /// Where a browser on this machine finds what listens there.
@@ -304,13 +315,7 @@ fn refuse(listening: &TcpListener) {
 
 /// The first line on stdout, for people and for programs that chose port 0.
 fn announce(address: SocketAddr) -> anyhow::Result<()> {
-    say(&format!("parlance listening on http://{address}"))
-}
-
-fn say(line: &str) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}")?;
-    Ok(stdout.flush()?)
+    crate::print(&format!("parlance listening on http://{address}"))
 }
 
 async fn upkeep(metrics: PrometheusHandle) {

@@ -6,14 +6,11 @@ use anyhow::Context as _;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging: JSON lines, or text when a person watches. `PARLANCE_LOG`, else `RUST_LOG`, filters; `info` by default.
+/// Starts logging: JSON lines, or text when a person watches. `RUST_LOG` filters; `info` by default.
 pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
-    let filter = ["PARLANCE_LOG", "RUST_LOG"]
-        .into_iter()
-        .find_map(|name| env(name).filter(|text| !text.is_empty()).map(|text| (name, text)));
-    let filter = match filter {
-        Some((name, text)) => EnvFilter::try_new(&text)
-            .with_context(|| format!("{name}={text:?} is no log filter"))?,
+    let filter = match env("RUST_LOG").filter(|text| !text.is_empty()) {
+        Some(text) => EnvFilter::try_new(&text)
+            .with_context(|| format!("RUST_LOG={text:?} is no log filter"))?,
         None => EnvFilter::new("info"),
     };
     let terminal = std::io::stderr().is_terminal();

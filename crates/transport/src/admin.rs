@@ -23,13 +23,13 @@ use crate::{
     http::routes::{get_or_head, unknown},
 };
 
-/// Wrong passwords in a row that one may type for an address before a pause.
+/// Wrong passwords in a row, for an e-mail address and from a network, before a pause.
 const GUESSES: u32 = 5;
 
 /// The job board, and what guards it.
 pub struct Admin {
     board: Board,
-    /// Scheme and authority that browsers reach this server by.
+    /// Scheme, host and port by which browsers reach this server.
     origin: String,
     attempts: Attempts,
 }
@@ -45,7 +45,7 @@ impl Admin {
     }
 }
 
-/// Mounts the board; without one, nothing answers.
+/// Mounts the board; without one, its paths answer 404.
 pub(crate) fn configure(config: &mut ServiceConfig, admin: Option<Data<Admin>>) {
     let Some(admin) = admin else { return };
     let pages = web::scope("/admin")

@@ -27,7 +27,7 @@ use crate::{
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The outermost middleware but CORS.
+/// The outermost middleware, CORS apart.
 pub(crate) async fn boundary(
     app: Data<App>,
     mut request: ServiceRequest,
@@ -43,18 +43,18 @@ pub(crate) async fn boundary(
 
     let outcome =
         AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone()).await;
-    // The request is gone with what failed: for its route there is its path in the log.
+    // An error leaves no request, and so no route, to the metrics; the log has the path.
     let (request, response) = span.in_scope(|| match outcome {
         Ok(Ok(response)) => {
             let (request, response) = response.into_parts();
             let response = match response.error() {
                 Some(error) => {
                     let mut problem = problem(&of_actix(error, response.status()), request_id);
-                    // A cookie, say, or which version of a protocol is spoken.
+                    // The answer's own headers: a cookie, say, or the version of a protocol that is spoken here.
                     add(problem.headers_mut(), response.headers().clone());
                     problem
                 }
-                // A library's, with nothing in it.
+                // A library's refusal, without a body.
                 None if is_bare(&response) => {
                     problem(&of_status(response.status(), "refused"), request_id)
                 }
@@ -92,7 +92,7 @@ pub(crate) async fn boundary(
     }
 }
 
-/// Around CORS, whose refusals are of its own kind.
+/// Wraps CORS, to make problems of its refusals.
 pub(crate) async fn refusals(
     app: Data<App>,
     request: ServiceRequest,
@@ -107,7 +107,7 @@ pub(crate) async fn refusals(
     Ok(ServiceResponse::new(request, response))
 }
 
-/// Wraps the routes that need a caller, so that nothing else of a request is looked at before.
+/// Wraps the routes that need a caller, so that nothing else of a request is looked at before the caller is known.
 pub(crate) async fn authenticate(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -147,12 +147,12 @@ fn of_status(status: StatusCode, why: impl Display) -> Error {
     }
 }
 
-/// Whether it refuses, and does not say what.
+/// Whether it refuses without a body that says why.
 fn is_bare(response: &HttpResponse<impl MessageBody>) -> bool {
     response.status().is_client_error() && !response.headers().contains_key(header::CONTENT_TYPE)
 }
 
-/// What every answer carries.
+/// Adds the headers that every answer has.
 fn mark(headers: &mut HeaderMap, request_id: RequestId, docs: bool) {
     secure(headers, docs);
     if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
@@ -160,7 +160,7 @@ fn mark(headers: &mut HeaderMap, request_id: RequestId, docs: bool) {
     }
 }
 
-/// A client may invent any number of methods.
+/// The method's name in the metrics: clients may invent any number of methods, and each would be a series of its own.
 fn label(method: &str) -> &'static str {
     let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
     known.into_iter().find(|known| *known == method).unwrap_or("other")
@@ -184,7 +184,7 @@ fn secure(headers: &mut HeaderMap, docs: bool) {
     add(headers, protecting.map(|(name, value)| (name, HeaderValue::from_static(value))));
 }
 
-/// Adds what is not there yet.
+/// Adds the headers that are not there yet.
 fn add(headers: &mut HeaderMap, more: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
     for (name, value) in more {
         if !headers.contains_key(&name) {

@@ -17,11 +17,11 @@ use utoipa::ToSchema;
 #[error(transparent)]
 pub(crate) struct ApiError(#[from] pub(crate) Error);
 
-/// An error's public face.
+/// What clients see of an error.
 pub(crate) struct Face {
     pub(crate) code: &'static str,
     status: StatusCode,
-    /// What the socket is closed with if `hello` fails so.
+    /// What the socket is closed with if `hello` fails by it.
     pub(crate) close: Option<Close>,
     retry_after: Option<Duration>,
 }
@@ -166,12 +166,12 @@ pub(crate) fn problem(error: &Error, request_id: RequestId) -> HttpResponse {
     response.body(serde_json::to_string(&body).unwrap_or_default())
 }
 
-/// A wait as `Retry-After` tells it: never shorter than it is, and never none.
+/// A wait as `Retry-After` tells it: rounded up, and at least 1.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// The same as `retry_after_ms` tells it.
+/// The same in milliseconds, as `retry_after_ms` tells it.
 fn whole_millis(wait: Duration) -> u64 {
     u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1)
 }
@@ -181,7 +181,7 @@ impl ResponseError for ApiError {
         face(&self.0).status
     }
 
-    /// Only a status: the body is the middleware's.
+    /// Only a status: the middleware writes the body.
     fn error_response(&self) -> HttpResponse<BoxBody> {
         HttpResponse::new(self.status_code())
     }
@@ -201,7 +201,7 @@ fn message_id(error: &Error) -> Option<MessageId> {
     }
 }
 
-/// Causes are for the log alone.
+/// Logs what clients are not told: the cause.
 fn log(error: &Error) {
     match error {
         Error::Internal { cause } => tracing::error!(%cause, "internal error"),

@@ -24,13 +24,13 @@ use crate::{error::ApiError, number::count_in_query};
 
 /// The largest body, in bytes.
 pub(crate) const BODY_LIMIT: usize = 64 * 1024;
-/// How long a body may take to come whole. The largest does over 18 kbit/s, and who is slower than that holds a connection for nothing.
+/// How long a body may take to arrive. At 18 kbit/s the largest just does; anybody slower would only hold a connection.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// A JSON body of known fields, within the bounds that its type states.
 pub(crate) struct Body<T>(pub(crate) T);
 
-/// What a page's form sends.
+/// The fields that an HTML form sends.
 pub(crate) struct Form<T>(pub(crate) T);
 
 /// A query of known parameters, within the bounds that its type states.
@@ -39,10 +39,10 @@ pub(crate) struct Params<T>(pub(crate) T);
 /// The parameters of a path.
 pub(crate) struct Path<T>(pub(crate) T);
 
-/// Who asks.
+/// The caller, who has proved who they are.
 pub(crate) struct Authenticated(pub(crate) Caller);
 
-/// Which part of a list.
+/// Which page of a list.
 #[derive(Debug, Deserialize, garde::Validate, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -57,17 +57,17 @@ pub(crate) struct PageParams {
     limit: Option<i64>,
 }
 
-/// Items of a page unless told.
+/// Items of a page if no limit is given.
 const PAGE: usize = 50;
 
-/// How many items a limit means that is within its bounds.
+/// How many items a page has, by a limit that is within its bounds.
 pub(crate) fn page_size(limit: Option<i64>) -> usize {
-    many(limit, PAGE)
+    count_or(limit, PAGE)
 }
 
-/// A count that is within its bounds, or as many as where it is missing.
-pub(crate) fn many(count: Option<i64>, unless: usize) -> usize {
-    count.and_then(|count| usize::try_from(count).ok()).unwrap_or(unless)
+/// The count, or the default if there is none.
+pub(crate) fn count_or(count: Option<i64>, default: usize) -> usize {
+    count.and_then(|count| usize::try_from(count).ok()).unwrap_or(default)
 }
 
 impl From<PageParams> for PageQuery {
@@ -112,7 +112,7 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let path = actix_web::dev::Path::clone(request.match_info());
-        // The router would put a replacement character where a letter cannot be read.
+        // The router would put replacement characters in place of what is not UTF-8.
         let readable = percent_decode_str(request.uri().path()).decode_utf8().is_ok();
         let parameters = path.load().ok().filter(|_| readable);
         let malformed = || ApiError(Error::BadRequest("the path is malformed".into()));
@@ -124,7 +124,7 @@ impl FromRequest for Authenticated {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 
-    /// Takes what the route's middleware has found out: it comes before every other check of the request.
+    /// Takes the caller that the middleware `authenticate` has found, before anything else of the request was checked.
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let caller = request.extensions().get::<Caller>().cloned();
         ready(caller.map(Self).ok_or_else(|| ApiError(Unauthenticated::Missing.into())))
@@ -148,7 +148,7 @@ pub(crate) fn bearer(
     })
 }
 
-/// A body of this type, whole, bounded and in time.
+/// Reads the whole body, which must be of this media type, not too large and not too slow.
 fn body(
     request: &HttpRequest,
     payload: &mut Payload,
@@ -200,7 +200,7 @@ fn parse_pairs<T: DeserializeOwned>(pairs: &str) -> Result<T, Error> {
 
 /// Strict JSON, for bodies and for the socket's frames.
 pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
-    // Derived types would also take an array of their fields' values.
+    // What serde derives would also take an array of the fields' values.
     if json.trim_ascii_start().first() != Some(&b'{') {
         return Err(Error::BadRequest("malformed request: a JSON object is expected".into()));
     }

@@ -50,24 +50,24 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Node {
     /// Whether the store answers, and what else is away.
     pub ready: Box<dyn Fn() -> BoxFuture<'static, Result<Readiness>> + Send + Sync>,
-    /// The figures, in Prometheus' text form; none where they have an address of their own.
+    /// The metrics, in Prometheus' text format; none where they have an address of their own.
     pub metrics: Option<Metrics>,
-    /// Origins of browsers that are let in, as they send them.
+    /// Whose pages may call the API from a browser: values of the `Origin` header.
     pub allowed_origins: Vec<String>,
-    /// Whether clients are where `X-Forwarded-For` says: a proxy in front adds to it.
+    /// Whether to take a client's address from `X-Forwarded-For`: a proxy in front adds it there.
     pub trust_forwarded_for: bool,
 }
 
-/// How well a node that serves can serve.
+/// How well a node can serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
-    /// Wholly.
+    /// It has all that it needs.
     Ok,
-    /// Without this service: what others do is seen late.
+    /// This service is away: what happens on other nodes is seen late.
     Degraded(&'static str),
 }
 
-/// Renders the process's figures.
+/// Renders the process's metrics.
 pub type Metrics = Box<dyn Fn() -> String + Send + Sync>;
 
 /// Adds `/metrics` alone, for an address of its own.
@@ -89,20 +89,20 @@ impl Node {
 pub struct Serve {
     /// The use cases.
     pub app: Data<parlance_application::App>,
-    /// The job board, where it has somebody to let in.
+    /// The job board; none where the server has no admins.
     pub admin: Option<Data<Admin>>,
     /// The process.
     pub node: Data<Node>,
-    /// Where the sockets are to be found.
+    /// This node's sockets.
     pub hub: Hub,
-    /// Becomes true when the process is to end: a request that is being served is the last of its connection then, and a
-    /// connection that serves none is closed, so that a proxy looks for another node.
+    /// Becomes true when the process is to end. Then a connection is closed after the request that it is serving, or at once
+    /// if it serves none, so that a proxy looks for another node.
     pub draining: watch::Receiver<bool>,
 }
 
 impl Serve {
-    /// Serves on `listener`, with a worker thread for each core. Stopping it gracefully gives requests
-    /// `shutdown_timeout` to end; of the sockets [`Hub::all_over`] knows.
+    /// Serves on `listener`, with a worker thread for each core. Stopping it gracefully gives requests `shutdown_timeout` to
+    /// end. It does not wait for sockets: [`Hub::all_over`] does.
     pub fn on(self, listener: TcpListener, shutdown_timeout: Duration) -> io::Result<Server> {
         let service = move || {
             // On the worker's own thread.
@@ -116,7 +116,7 @@ impl Serve {
             HttpService::build()
                 .graceful_shutdown_signal(move || {
                     let mut draining = draining.clone();
-                    // Who could say so no more has ended.
+                    // An error means that the sender is gone: the process has ended.
                     async move { drop(draining.wait_for(|is| *is).await) }
                 })
                 .client_request_timeout(REQUEST_TIMEOUT)
@@ -146,7 +146,7 @@ fn mount(serve: Serve) -> impl FnOnce(&mut ServiceConfig) {
             .app_data(node)
             .configure(http::routes::configure)
             .configure(|config| admin::configure(config, admin))
-            // With a configuration of its own it reads the document from the route of the table.
+            // Given no document of its own, it reads the one that our route serves.
             .service(SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json")))
             .route("/docs", get_or_head().to(|| async { web::Redirect::to("/docs/") }))
             .default_service(web::to(http::routes::unknown));

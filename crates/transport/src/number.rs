@@ -8,14 +8,14 @@ use serde::{
     de::{self, Unexpected, Visitor},
 };
 
-/// An integer of a request, of any size: one that is out of bounds is well typed all the same, and refused by its field's name.
+/// An integer of a request, however large. One that is out of bounds is not malformed: it is refused under its field's name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Number(u64);
 
 impl Number {
-    /// What every client can hold exactly.
+    /// The largest that every client can hold exactly: JavaScript's numbers are floats.
     const MAX: u64 = (1 << 53) - 1;
-    /// What stands for every number that is out of bounds, a negative one too.
+    /// Stands for every number that is out of bounds, negative ones included.
     const OUT: Self = Self(u64::MAX);
 
     /// The number, if it is one of the contract's.
@@ -34,7 +34,7 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// The same in a query, whose every value is text.
+/// The same from a query, where every value is text.
 pub(crate) fn in_query<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Number, D::Error> {
     Ok(digits(deserializer)?.parse().map_or(Number::OUT, Number))
 }
@@ -46,7 +46,7 @@ pub(crate) fn maybe_in_query<'de, D: Deserializer<'de>>(
     in_query(deserializer).map(Some)
 }
 
-/// How many, in a query, where it may be missing: beyond what a number holds it is the nearest that one does.
+/// An optional count in a query; one too large for `i64` becomes the nearest `i64`, so that it is refused as out of bounds.
 pub(crate) fn count_in_query<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<i64>, D::Error> {
@@ -82,7 +82,7 @@ impl Visitor<'_> for Integer {
         Ok(u64::try_from(number).map_or(Number::OUT, Number))
     }
 
-    /// As which JSON's integers come that have no room in the others.
+    /// `serde_json` passes integers beyond 64 bits as floats.
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<Number, E> {
         const WHOLE: f64 = 9_007_199_254_740_992.0;
         if number.abs() >= WHOLE {

@@ -17,7 +17,7 @@ pub(crate) fn address(request: &HttpRequest) -> Option<IpAddr> {
     told.or_else(|| request.peer_addr().map(|peer| peer.ip()))
 }
 
-/// The last address of the last header. The nearest proxy has added it; all before it may be the client's own.
+/// The last address of the last header. The nearest proxy has added it; the client may have made up all before it.
 fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all(X_FORWARDED_FOR).last()?.to_str().ok()?;
     let last = last.rsplit(',').next()?.trim();

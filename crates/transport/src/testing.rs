@@ -18,7 +18,7 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
-/// A process of which nothing is asked.
+/// For tests that do not ask whether the node is ready.
 pub(crate) fn node() -> Node {
     Node {
         ready: Box::new(|| Box::pin(async { Err(Error::internal("not asked")) })),

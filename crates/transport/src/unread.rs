@@ -1,8 +1,8 @@
-//! Bodies in chunks that nobody reads to their end.
+//! Chunked request bodies that no handler reads to their end.
 //!
-//! Once nobody holds such a body, actix-http throws away what still comes of it, for as long as the client likes: no time-out
-//! ends that. Where somebody does, it hangs up after the answer, as it does for a body of a declared length. So the answer
-//! holds it.
+//! If such a body is dropped before the answer, actix-http reads on and throws away what comes, for as long as the client
+//! likes: no timeout ends that. If it is still held, actix-http hangs up after the answer, as it does for a body of a declared
+//! length. So the answer holds it.
 
 use std::{
     cell::RefCell,
@@ -21,7 +21,7 @@ use actix_web::{
 use bytes::Bytes;
 use futures::Stream;
 
-/// A body in chunks, whoever else reads it.
+/// A chunked body, which a handler may read while the answer holds it.
 #[derive(Clone)]
 pub(crate) struct Unread(Rc<RefCell<Payload>>);
 
@@ -31,7 +31,7 @@ struct Answer {
 }
 
 impl Unread {
-    /// The request's, if it has one.
+    /// The request's body, if it is chunked.
     pub(crate) fn of(request: &mut ServiceRequest) -> Option<Self> {
         request.chunked().is_ok_and(|chunked| chunked).then(|| {
             let unread = Self(Rc::new(RefCell::new(request.take_payload())));
@@ -40,7 +40,7 @@ impl Unread {
         })
     }
 
-    /// An answer that keeps it until it is written.
+    /// The body of an answer, which holds this one until it is written.
     pub(crate) fn held_by(self, body: BoxBody) -> BoxBody {
         BoxBody::new(Answer { body, _unread: self })
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
     jobs::Job,
-    ports::{JobBoard, JobCounts, JobState, JobView, MinuteView, WorkerView},
+    ports::{JobBoard, JobCounts, JobState, JobView, KEPT_MINUTES, MinuteView, WorkerView},
 };
 use parlance_domain::{JobId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -20,8 +20,6 @@ use crate::{
 /// How long the worker may be busy without asking for more.
 const SILENT: Duration = Duration::from_mins(1);
 const MINUTE: i64 = 60_000;
-/// Minutes whose counts are kept.
-const KEPT: i64 = 240;
 
 /// `SELECT` of what [`stored`] reads; the present is `?1`.
 macro_rules! job_sql {
@@ -83,7 +81,8 @@ impl JobBoard for EmbeddedStore {
 
     async fn throughput(&self, minutes: usize, at: Timestamp) -> Result<Vec<MinuteView>> {
         let last = at.as_millis().div_euclid(MINUTE);
-        let first = last + 1 - i64::try_from(minutes).unwrap_or(KEPT).clamp(1, KEPT);
+        let count = i64::try_from(minutes).unwrap_or(KEPT_MINUTES).clamp(1, KEPT_MINUTES);
+        let first = last + 1 - count;
         self.read(move |conn| {
             let mut look =
                 conn.prepare_cached("SELECT done, failed FROM job_minutes WHERE minute = ?1")?;
@@ -155,14 +154,16 @@ impl JobBoard for EmbeddedStore {
         .await
     }
 
-    async fn retry_all(&self, at: Timestamp) -> Result<u64> {
+    async fn retry_all(&self, jobs: Vec<JobId>, at: Timestamp) -> Result<u64> {
         self.write(move |conn| {
-            let retried = conn
-                .prepare_cached(
-                    "UPDATE jobs SET state = 'waiting', attempt = 0, run_at = ?1, started_at = NULL, finished_at = NULL \
-                     WHERE state = 'dead'",
-                )?
-                .execute([at.as_millis()])?;
+            let mut retry = conn.prepare_cached(
+                "UPDATE jobs SET state = 'waiting', attempt = 0, run_at = ?2, started_at = NULL, finished_at = NULL \
+                 WHERE id = ?1 AND state = 'dead'",
+            )?;
+            let mut retried = 0;
+            for id in &jobs {
+                retried += retry.execute(params![id.0, at.as_millis()])?;
+            }
             Ok(u64::try_from(retried).unwrap_or(u64::MAX))
         })
         .await
@@ -207,7 +208,8 @@ pub(crate) fn count(conn: &Connection, done: bool, at: Timestamp) -> Tx<()> {
          ON CONFLICT (minute) DO UPDATE SET done = done + excluded.done, failed = failed + excluded.failed",
     )?
     .execute(params![minute, done])?;
-    conn.prepare_cached("DELETE FROM job_minutes WHERE minute <= ?1")?.execute([minute - KEPT])?;
+    conn.prepare_cached("DELETE FROM job_minutes WHERE minute <= ?1")?
+        .execute([minute - KEPT_MINUTES])?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use parlance_application::{
     Result,
     jobs::Job,
-    ports::{Claim, JobQueue, Verdict},
+    ports::{Claim, JobQueue, KEPT_DONE, KEPT_ERRORS, Verdict},
 };
 use parlance_domain::{JobId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -14,10 +14,6 @@ use uuid::Uuid;
 
 use crate::{EmbeddedStore, board, error::Tx};
 
-/// Errors of a job that are kept.
-const ERRORS: usize = 20;
-/// Done jobs that are kept.
-const DONE: i64 = 1_000;
 /// How long a job waits that this program cannot read: until it is met again, by a program that may.
 const STRANGE: Duration = Duration::from_mins(1);
 /// What is noted of an attempt whose lease has passed.
@@ -130,7 +126,7 @@ fn note(conn: &Connection, n: i64, error: &str) -> Tx<()> {
         .query_row([n], |row| row.get(0))?;
     let mut errors: VecDeque<String> = serde_json::from_str(&errors)?;
     errors.push_back(error.to_owned());
-    while errors.len() > ERRORS {
+    while errors.len() > KEPT_ERRORS {
         errors.pop_front();
     }
     conn.prepare_cached("UPDATE jobs SET errors = ?2 WHERE n = ?1")?
@@ -149,6 +145,6 @@ fn end(conn: &Connection, n: i64, state: &str, at: Timestamp) -> Tx<()> {
         "DELETE FROM jobs WHERE n IN \
          (SELECT n FROM jobs WHERE state = 'done' ORDER BY finished_at DESC, n DESC LIMIT -1 OFFSET ?1)",
     )?
-    .execute([DONE])?;
+    .execute([i64::try_from(KEPT_DONE).unwrap_or(i64::MAX)])?;
     Ok(())
 }

@@ -21,7 +21,6 @@ use crate::{
     lanes::{Asker, Lanes},
     migrate,
     orphans::Sessions,
-    ping::Pings,
     tx::{durable, primary},
 };
 
@@ -44,7 +43,6 @@ pub struct MongoStore {
     pub(crate) appends: Arc<Appends>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) facts: Arc<Facts>,
-    pub(crate) pings: Arc<Pings>,
 }
 
 impl fmt::Debug for MongoStore {
@@ -74,8 +72,8 @@ impl MongoStore {
         let epoch = epoch(&db, epoch_if_new, now).await?;
         let sessions = Sessions::start(&db);
         let lanes = Arc::new(Lanes::over(connections));
-        let (appends, facts, pings) = (Arc::default(), Arc::default(), Arc::default());
-        Ok(Self { db, epoch: epoch.into(), lanes, appends, sessions, facts, pings })
+        let (appends, facts) = (Arc::default(), Arc::default());
+        Ok(Self { db, epoch: epoch.into(), lanes, appends, sessions, facts })
     }
 
     /// Gives the store's history another name: what clients hold of it is out of date. Nodes read the name at their start.

@@ -9,7 +9,7 @@ use bullmq::{RetryOptions, types::JobState as BullState};
 use deadpool_redis::redis;
 use parlance_application::{
     Error, Result,
-    ports::{JobBoard, JobCounts, JobState, JobView, MinuteView, WorkerView},
+    ports::{JobBoard, JobCounts, JobState, JobView, KEPT_MINUTES, MinuteView, WorkerView},
 };
 use parlance_domain::{JobId, Timestamp};
 
@@ -21,10 +21,6 @@ use view::Raw;
 
 /// The most active jobs that are looked at one by one.
 const ACTIVE: i64 = 1000;
-/// Dead jobs that are retried in one go.
-const RETRIES: i64 = 100;
-/// The longest stretch of minutes that is counted.
-const MINUTES: usize = 240;
 
 /// A job's hash, whether it is locked, and its score among the delayed ones.
 type Parts = (HashMap<String, String>, bool, Option<f64>);
@@ -78,7 +74,7 @@ impl JobBoard for RedisJobs {
         let server = &self.server;
         let queue = server.queue().await?;
         let end = at.as_millis().div_euclid(60_000);
-        let count = i64::try_from(minutes.clamp(1, MINUTES)).unwrap_or(1);
+        let count = i64::try_from(minutes).unwrap_or(KEPT_MINUTES).clamp(1, KEPT_MINUTES);
         let numbers = || (end - count + 1)..=end;
         let mut pipeline = redis::pipe();
         for minute in numbers() {
@@ -142,19 +138,12 @@ impl JobBoard for RedisJobs {
         }
     }
 
-    async fn retry_all(&self, _: Timestamp) -> Result<u64> {
+    async fn retry_all(&self, jobs: Vec<JobId>, _: Timestamp) -> Result<u64> {
         let mut revived = 0;
-        loop {
-            // A job that is revived leaves the list: a round that revives none has seen only those that cannot be.
-            let dead = self.server.ids("failed", 0, RETRIES - 1).await?;
-            let before = revived;
-            for id in &dead {
-                revived += u64::from(self.server.revive(id).await?);
-            }
-            if revived == before {
-                return Ok(revived);
-            }
+        for id in jobs {
+            revived += u64::from(self.server.revive(&id.to_string()).await?);
         }
+        Ok(revived)
     }
 
     async fn promote(&self, id: JobId, _: Timestamp) -> Result<()> {

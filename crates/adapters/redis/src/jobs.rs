@@ -22,7 +22,7 @@ use deadpool_redis::redis::{self, InfoDict};
 use parlance_application::{
     Error, Result,
     jobs::{Job, RetryPolicy},
-    ports::{Claim, JobQueue, Verdict},
+    ports::{Claim, JobQueue, KEPT_DONE, Verdict},
 };
 use parlance_domain::{JobId, Timestamp};
 use tokio::time::Instant;
@@ -34,8 +34,6 @@ use self::{
     server::Workers,
 };
 
-/// How many done jobs are kept: operators can see them, and none of them can be added a second time.
-const KEEP_DONE: usize = 1000;
 /// The most jobs that a process holds at a time.
 const MOST_HELD: usize = 1024;
 
@@ -133,7 +131,7 @@ fn job_options(id: JobId) -> JobOptions {
         backoff: Some(BackoffStrategy::Exponential(millis(base))),
         remove_on_complete: Some(RemoveOnFinish::Options(KeepJobs {
             age: None,
-            count: Some(KEEP_DONE),
+            count: Some(KEPT_DONE),
             limit: None,
         })),
         ..JobOptions::default()

@@ -1,7 +1,15 @@
 use async_trait::async_trait;
 use parlance_domain::{JobId, Timestamp};
+use serde::Serialize;
 
 use crate::{Result, jobs::Job};
+
+/// Minutes whose counts are kept.
+pub const KEPT_MINUTES: i64 = 240;
+/// Done jobs that are kept, the last ones, for operators and against being added again.
+pub const KEPT_DONE: usize = 1_000;
+/// Errors that are kept of a job, the last ones.
+pub const KEPT_ERRORS: usize = 20;
 
 /// What operators see of the job queue and do to it. `NotFound` for a job that the queue does not have.
 #[cfg_attr(feature = "mocks", mockall::automock)]
@@ -13,7 +21,7 @@ pub trait JobBoard: Send + Sync {
     /// Workers that live, and the jobs that they hold.
     async fn workers(&self, at: Timestamp) -> Result<Vec<WorkerView>>;
 
-    /// What ended in each of the last `minutes` (1–240) minutes before `at`, oldest first, without gaps.
+    /// What ended in each of the last `minutes` (1 to [`KEPT_MINUTES`]) minutes before `at`, oldest first, without gaps.
     async fn throughput(&self, minutes: usize, at: Timestamp) -> Result<Vec<MinuteView>>;
 
     /// Jobs of one state: those that run next first, those that ended last first.
@@ -31,8 +39,8 @@ pub trait JobBoard: Send + Sync {
     /// Has a dead job run again, with all its attempts. `Conflict` unless it is dead.
     async fn retry(&self, id: JobId, at: Timestamp) -> Result<()>;
 
-    /// Has every dead job run again; returns how many.
-    async fn retry_all(&self, at: Timestamp) -> Result<u64>;
+    /// Has those of the jobs that are dead run again, with all their attempts; returns how many they were.
+    async fn retry_all(&self, jobs: Vec<JobId>, at: Timestamp) -> Result<u64>;
 
     /// Has a delayed job run now. `Conflict` unless it is delayed.
     async fn promote(&self, id: JobId, at: Timestamp) -> Result<()>;
@@ -50,7 +58,7 @@ pub enum JobState {
     Delayed,
     /// In a worker's hands.
     Active,
-    /// Done; the last thousand are kept.
+    /// Done; the last [`KEPT_DONE`] are kept.
     Done,
     /// Failed for good.
     Dead,
@@ -73,7 +81,7 @@ impl JobState {
 }
 
 /// Jobs by state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct JobCounts {
     /// Due.
     pub waiting: u64,
@@ -90,7 +98,7 @@ pub struct JobCounts {
 }
 
 /// A process that runs jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WorkerView {
     /// Its name.
     pub name: String,
@@ -99,7 +107,7 @@ pub struct WorkerView {
 }
 
 /// A minute of the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MinuteView {
     /// When it began.
     pub at: Timestamp,
@@ -128,6 +136,6 @@ pub struct JobView {
     pub finished_at: Option<Timestamp>,
     /// Whether its worker has gone silent.
     pub stalled: bool,
-    /// Why each failed attempt failed, oldest first; the last twenty.
+    /// Why each failed attempt failed, oldest first; the last [`KEPT_ERRORS`].
     pub errors: Vec<String>,
 }

@@ -4,6 +4,7 @@
 mod access;
 mod accounts;
 mod attachment;
+mod board;
 mod changes;
 mod checks;
 mod gate;

@@ -82,20 +82,23 @@ pub async fn a_dead_job_is_retried_with_all_its_attempts(stage: &BoardStage) {
     assert_eq!(stage.counts().await, JobCounts { done: 1, ..JobCounts::default() });
 }
 
-/// The others stay as they are.
-pub async fn all_the_dead_are_retried(stage: &BoardStage) {
-    stage.ended(Verdict::Done).await;
-    stage.delayed().await;
+/// All others stay as they are, dead ones too.
+pub async fn the_dead_among_some_jobs_are_retried(stage: &BoardStage) {
+    let (done, delayed) = (stage.ended(Verdict::Done).await, stage.delayed().await);
     let dead = [stage.dead().await, stage.dead().await];
-    assert_eq!(stage.board.retry_all(stage.now()).await.ok(), Some(2));
-    assert_eq!(
-        stage.counts().await,
-        JobCounts { waiting: 2, delayed: 1, done: 1, ..JobCounts::default() }
-    );
-    let mut again = vec![stage.claim(LEASE).await.job, stage.claim(LEASE).await.job];
+    let other = stage.dead().await;
+    let mut some = vec![done.id, delayed.id, stage.unknown()];
+    some.extend(dead.iter().map(|job| job.id));
+    assert_eq!(stage.board.retry_all(some.clone(), stage.now()).await.ok(), Some(2));
+    let counts = JobCounts { waiting: 2, delayed: 1, done: 1, dead: 1, ..JobCounts::default() };
+    assert_eq!(stage.counts().await, counts);
+    assert_eq!(stage.list(JobState::Dead, 0, 10).await, [other]);
+    let claims = [stage.claim(LEASE).await, stage.claim(LEASE).await];
+    assert_eq!(claims.each_ref().map(|claim| claim.attempt), [1, 1]);
+    let mut again = claims.map(|claim| claim.job);
     again.sort_by_key(|job| job.id);
     assert_eq!(again, dead);
-    assert_eq!(stage.board.retry_all(stage.now()).await.ok(), Some(0));
+    assert_eq!(stage.board.retry_all(some, stage.now()).await.ok(), Some(0));
 }
 
 /// An active one would be missed by its worker.
@@ -224,7 +227,7 @@ macro_rules! board_contract {
             a_job_is_seen_in_each_state
             a_delayed_job_can_be_run_now
             a_dead_job_is_retried_with_all_its_attempts
-            all_the_dead_are_retried
+            the_dead_among_some_jobs_are_retried
             every_job_but_an_active_one_can_be_removed
             an_unknown_job_is_not_found
             lists_are_in_order

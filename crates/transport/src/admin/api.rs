@@ -7,7 +7,7 @@ use actix_web::{
 use parlance_application::{
     App, Error, Overview,
     jobs::Task,
-    ports::{JobCounts, JobState, JobView, MinuteView, WorkerView},
+    ports::{JobCounts, JobState, JobView, KEPT_MINUTES, MinuteView, WorkerView},
 };
 use parlance_domain::{JobId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::Admin;
 use crate::{
     error::ApiError,
-    extract::{Authenticated, Params, Path, many},
+    extract::{Authenticated, Params, Path, count_or},
     number::count_in_query,
 };
 
@@ -25,7 +25,7 @@ const LIMIT: usize = 25;
 #[derive(Deserialize, garde::Validate)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Span {
-    #[garde(range(min = 1, max = 240))]
+    #[garde(range(min = 1, max = KEPT_MINUTES))]
     #[serde(default, deserialize_with = "count_in_query")]
     minutes: Option<i64>,
 }
@@ -46,32 +46,9 @@ pub(super) struct Page {
 #[derive(Serialize)]
 pub(super) struct Glance {
     at: Timestamp,
-    counts: Counts,
-    workers: Vec<Worker>,
-    throughput: Vec<Minute>,
-}
-
-#[derive(Serialize)]
-struct Counts {
-    waiting: u64,
-    delayed: u64,
-    active: u64,
-    stalled: u64,
-    done: u64,
-    dead: u64,
-}
-
-#[derive(Serialize)]
-struct Worker {
-    name: String,
-    holds: Vec<JobId>,
-}
-
-#[derive(Serialize)]
-struct Minute {
-    at: Timestamp,
-    done: u64,
-    failed: u64,
+    counts: JobCounts,
+    workers: Vec<WorkerView>,
+    throughput: Vec<MinuteView>,
 }
 
 #[derive(Serialize)]
@@ -105,8 +82,9 @@ pub(super) async fn overview(
     Authenticated(caller): Authenticated,
     Params(span): Params<Span>,
 ) -> Result<Json<Glance>, ApiError> {
-    let overview = admin.board.overview(&caller, many(span.minutes, MINUTES)).await?;
-    Ok(Json(Glance::new(app.ambient.now(), overview)))
+    let minutes = count_or(span.minutes, MINUTES);
+    let Overview { counts, workers, throughput } = admin.board.overview(&caller, minutes).await?;
+    Ok(Json(Glance { at: app.ambient.now(), counts, workers, throughput }))
 }
 
 pub(super) async fn jobs(
@@ -118,7 +96,7 @@ pub(super) async fn jobs(
     let state = state.ok_or_else(|| {
         Error::refused("state", "unknown", "must be waiting, delayed, active, done or dead")
     })?;
-    let (offset, limit) = (many(page.offset, 0), many(page.limit, LIMIT));
+    let (offset, limit) = (count_or(page.offset, 0), count_or(page.limit, LIMIT));
     let jobs = admin.board.jobs(&caller, state, offset, limit).await?;
     Ok(Json(Jobs { items: jobs.into_iter().map(Job::from).collect() }))
 }
@@ -163,20 +141,6 @@ pub(super) async fn retry_all(
     Authenticated(caller): Authenticated,
 ) -> Result<Json<Retried>, ApiError> {
     Ok(Json(Retried { retried: admin.board.retry_all(&caller).await? }))
-}
-
-impl Glance {
-    fn new(at: Timestamp, overview: Overview) -> Self {
-        let JobCounts { waiting, delayed, active, stalled, done, dead } = overview.counts;
-        let worker = |WorkerView { name, holds }| Worker { name, holds };
-        let minute = |MinuteView { at, done, failed }| Minute { at, done, failed };
-        Self {
-            at,
-            counts: Counts { waiting, delayed, active, stalled, done, dead },
-            workers: overview.workers.into_iter().map(worker).collect(),
-            throughput: overview.throughput.into_iter().map(minute).collect(),
-        }
-    }
 }
 
 impl From<JobView> for Job {

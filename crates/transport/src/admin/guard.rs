@@ -16,17 +16,17 @@ use super::Admin;
 use crate::error::ApiError;
 
 const COOKIE: &str = "parlance_board";
-/// Only a script of this server's own pages can send it along.
+/// A header that only scripts of this server's own pages can send: other sites' scripts would need CORS to allow it.
 const REQUESTED_WITH: (&str, &str) = ("X-Requested-With", "parlance-board");
 
 /// Somebody whose session lives.
 pub(super) struct Visitor {
     pub(super) caller: Caller,
-    /// What their cookie has to become: the access token had expired.
+    /// Their new cookie, if the access token had expired.
     pub(super) cookie: Option<HeaderValue>,
 }
 
-/// Wraps the JSON: for admins alone, and changes only from the board's own page.
+/// Wraps the JSON: it is for admins alone, and changes must come from the board's own page.
 pub(super) async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -55,11 +55,8 @@ async fn entered(request: &HttpRequest) -> Result<Visitor> {
 /// Somebody who may use the board.
 pub(super) async fn admitted(request: &HttpRequest) -> Result<Visitor> {
     let visitor = visitor(request).await?;
-    if admin(request)?.board.may(&visitor.caller.account.email) {
-        Ok(visitor)
-    } else {
-        Err(Error::Forbidden("only the server's admins may use the job board"))
-    }
+    admin(request)?.board.permit(&visitor.caller)?;
+    Ok(visitor)
 }
 
 /// Somebody with a cookie of ours, whose session is looked up in the store.
@@ -78,7 +75,7 @@ pub(super) async fn visitor(request: &HttpRequest) -> Result<Visitor> {
     }
 }
 
-/// Refuses a change that another site's page has made the browser ask for. `SameSite` alone lets siblings through.
+/// Refuses a change that another site's page has made the browser ask for. `SameSite` alone lets those of sibling domains through.
 pub(super) fn from_own_script(request: &HttpRequest) -> Result<()> {
     let (name, value) = REQUESTED_WITH;
     if request.headers().get(name).is_none_or(|sent| sent != value) {
@@ -87,13 +84,13 @@ pub(super) fn from_own_script(request: &HttpRequest) -> Result<()> {
     from_own_page(request)
 }
 
-/// The same for a form, which can send no header. Browsers always say where a form comes from.
+/// The same for a form, which cannot send that header. Browsers always say by `Origin` where a form comes from.
 pub(super) fn from_own_page(request: &HttpRequest) -> Result<()> {
     let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().unwrap_or("null");
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = origin.split_once("://").map(|(_, authority)| authority);
-    // A proxy may have changed one of them.
+    // Either is enough: a proxy may have changed `Host`, and the origin in the settings may not be the only one.
     if origin == admin(request)?.origin || (authority.is_some() && authority == host) {
         Ok(())
     } else {
@@ -101,7 +98,7 @@ pub(super) fn from_own_page(request: &HttpRequest) -> Result<()> {
     }
 }
 
-/// The cookie of a session, or the end of it.
+/// The cookie of a session; without a session, one that removes it.
 pub(super) fn cookie(admin: &Admin, signed_in: Option<&SignedIn>) -> Result<HeaderValue> {
     let secure = if admin.is_https() { "; Secure" } else { "" };
     let value = match signed_in {

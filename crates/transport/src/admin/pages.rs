@@ -15,7 +15,7 @@ use crate::error::ApiError;
 
 const QUEUES: &str = include_str!("../../web/admin/queues.html");
 const SIGN_IN: &str = include_str!("../../web/admin/sign-in.html");
-/// Where the sign-in page tells why it is there again.
+/// Where the sign-in page tells why an attempt was refused.
 const REFUSAL: &str = "<!-- refusal -->";
 
 /// Name, type, text.
@@ -34,7 +34,8 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
-/// Everything comes from here, nothing is inline, nothing is kept; a form tells its origin, which `no-referrer` would hide.
+/// Pages load nothing from elsewhere, have nothing inline, and are not cached. Under `no-referrer`, as elsewhere, a form would not
+/// tell its origin.
 const HEADERS: [(header::HeaderName, &str); 3] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -44,7 +45,7 @@ const HEADERS: [(header::HeaderName, &str); 3] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// Adds the headers that differ from those of the rest.
+/// Adds the headers that differ from those of all other answers.
 pub(super) async fn secure(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -60,7 +61,7 @@ pub(super) async fn home() -> HttpResponse {
     see("/admin/queues")
 }
 
-/// The board, or the way in.
+/// The board, or a redirect to the sign-in.
 pub(super) async fn queues(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     match admitted(&request).await {
         Ok(Visitor { cookie, .. }) => {
@@ -83,14 +84,14 @@ pub(super) async fn asset(name: web::Path<String>) -> Result<HttpResponse, ApiEr
     Ok(HttpResponse::Ok().content_type(content_type).body(text))
 }
 
-/// The way in, and why the last attempt led nowhere.
+/// The sign-in page, and why the last attempt was refused.
 pub(super) fn sign_in(refusal: Option<&'static str>) -> HttpResponse {
     let told = refusal
         .map_or(String::new(), |why| format!("<p class=\"refusal\" role=\"alert\">{why}</p>"));
     HttpResponse::Ok().content_type(HTML).body(SIGN_IN.replace(REFUSAL, &told))
 }
 
-/// Sends the browser on.
+/// Redirects the browser.
 pub(super) fn see(path: &'static str) -> HttpResponse {
     HttpResponse::SeeOther().insert_header((header::LOCATION, path)).finish()
 }

@@ -28,7 +28,7 @@ pub(super) struct Credentials {
     password: String,
 }
 
-/// The form; whoever is in already needs none.
+/// The form, or a redirect to the board for whoever is signed in.
 pub(super) async fn page(request: HttpRequest) -> HttpResponse {
     match admitted(&request).await {
         Ok(_) => pages::see("/admin/queues"),
@@ -36,7 +36,7 @@ pub(super) async fn page(request: HttpRequest) -> HttpResponse {
     }
 }
 
-/// Takes the form: a page again if it was refused.
+/// Takes the form; who is refused gets the page again.
 pub(super) async fn sign_in(
     request: HttpRequest,
     app: Data<App>,
@@ -85,7 +85,7 @@ pub(super) async fn sign_out(
     Ok(HttpResponse::NoContent().insert_header(gone).finish())
 }
 
-/// Whoever is no admin is refused in the words and the time of an unknown address, and gets no session.
+/// Signs an admin in. All others are refused in the same words, and as late, as an unknown address, and get no session.
 async fn attempt(
     request: &HttpRequest,
     app: &App,

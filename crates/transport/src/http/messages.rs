@@ -191,7 +191,7 @@ pub(crate) async fn delete(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Leave a mark under a message
+/// Add a reaction to a message
 #[utoipa::path(put, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages", params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 200, body = Message), (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn react(
     app: Data<App>,
@@ -202,7 +202,7 @@ pub(crate) async fn react(
     Ok(Json(app.messages.react(&caller, id, emoji).await?))
 }
 
-/// Take one's mark back
+/// Remove one's reaction
 #[utoipa::path(delete, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages", params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn unreact(
     app: Data<App>,

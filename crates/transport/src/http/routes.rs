@@ -10,8 +10,8 @@ use parlance_application::Error;
 use super::{accounts, channels, messages, system, workspaces};
 use crate::{boundary::authenticate, error::ApiError, ws};
 
-/// Builds one resource for each path. `open` routes take anybody, the others a caller. What answers GET answers HEAD, whose
-/// answer the server sends without its body.
+/// Builds one resource for each path. `open` routes take anybody, the others need a caller. What answers GET answers HEAD, too:
+/// the server sends that answer without its body.
 macro_rules! routes {
     ($($path:literal { $($access:ident $method:ident $handler:path),+ $(,)? })+) => {
         /// Method and path of every route.
@@ -88,7 +88,7 @@ routes! {
     "/openapi.json" { open get system::openapi }
 }
 
-/// Whatever no route answers.
+/// Answers whatever no route does.
 pub(crate) async fn unknown() -> Result<&'static str, ApiError> {
     Err(Error::NotFound("resource").into())
 }

@@ -21,9 +21,9 @@ use crate::{http::messages::Sent as SentReply, sync::SyncPage};
 pub(super) struct Reply {
     pub(super) id: CommandId,
     pub(super) answer: Result<Frame>,
-    /// Who the connection's caller is from here on.
+    /// The connection's caller from here on, if the command has changed it.
     pub(super) renewed: Option<Caller>,
-    /// The command's.
+    /// The command's weight.
     pub(super) weight: usize,
 }
 

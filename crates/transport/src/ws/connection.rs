@@ -39,7 +39,7 @@ use crate::{error::face, number::Number};
 
 /// How long the peer may take to answer a close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// How long what a client has said before it went may take.
+/// How long the commands of a client that has gone may still take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Commands that wait for the replay, or for the one before them.
 const HELD: usize = 64;
@@ -51,13 +51,13 @@ pub(super) struct Connection {
     pub(super) app: Data<App>,
     pub(super) socket: Socket,
     outbound: Outbound,
-    /// By the upgrade's header, and then by `hello`.
+    /// Whom the token of the upgrade's header names, and from `hello` on the one of `hello`.
     pub(super) caller: Option<Caller>,
     deadlines: Deadlines,
     heard_at: Arc<AtomicI64>,
 }
 
-/// What is done one after another, and behind the replay: all but sends.
+/// Commands that are carried out one after another, once the replay is done: all but sends.
 struct Commands {
     running: Fuse<LocalBoxFuture<'static, Reply>>,
     held: VecDeque<Command>,
@@ -66,7 +66,7 @@ struct Commands {
 /// What came in.
 enum Incoming {
     Command(Command),
-    /// Nothing that is left to do.
+    /// Nothing that is to be done.
     Nothing,
     End,
 }
@@ -90,7 +90,7 @@ impl Connection {
 
     /// Lives as long as the connection.
     pub(super) async fn run(&mut self, inbound: &mut Inbound) {
-        // An idle connection is to keep nothing of what it takes to open one, nor of the commands that it has sent.
+        // Boxed: an idle connection keeps no memory for what it takes to open one, nor for the commands that it has sent.
         if let Some(catch_up) = Box::pin(self.open(inbound)).await
             && let Some(said) = self.serve(inbound, catch_up).await
         {
@@ -100,7 +100,7 @@ impl Connection {
         // The peer may answer the close frame; what it still sends is read, so that the close frame is not lost to a reset.
         let goodbye = async { while inbound.next().await.is_some() {} };
         if timeout(GOODBYE, goodbye).await.is_ok() {
-            // An inbound side that has failed cannot show that the close frame arrived.
+            // It may have ended by an error, which does not show that the close frame has arrived.
             sleep(GOODBYE / 10).await;
         }
         self.outbound.finish();
@@ -146,7 +146,7 @@ impl Connection {
         }
         let claims = match (hello.token, &self.caller) {
             (Some(token), _) => self.app.accounts.claims(&token)?,
-            // The header's token was good when the socket was opened.
+            // The header's token was good when the socket was opened, and may have expired since.
             (None, Some(caller)) if caller.expires_at <= self.app.ambient.now() => {
                 return Err(Unauthenticated::Expired.into());
             }
@@ -189,15 +189,15 @@ impl Connection {
         protocol::ok(id, &welcome)
     }
 
-    /// Until one side ends it; where the client has, what it has said is handed back. What else was on its way ends here: a
-    /// question that nobody asks any more would keep its place among those who read the store.
+    /// Serves until one side ends the connection. If the client has, returns those of its commands that are not done yet. The
+    /// replay ends here: if it went on, it would take the store's time for nobody.
     async fn serve(&mut self, inbound: &mut Inbound, catch_up: CatchUp) -> Option<Commands> {
         let mut sends: FuturesUnordered<LocalBoxFuture<'static, Reply>> = FuturesUnordered::new();
         let mut catch_up = Box::pin(self.catch_up(catch_up)).fuse();
         let mut commands = Commands { running: Fuse::terminated(), held: VecDeque::new() };
         loop {
             let Commands { running, held } = &mut commands;
-            // Whoever does not take the answers is not asked for more questions.
+            // A client that does not take its answers is not asked for more commands.
             let room = self.outbound.has_room();
             if room && catch_up.is_terminated() && running.is_terminated() {
                 match held.pop_front() {
@@ -236,7 +236,7 @@ impl Connection {
         }
     }
 
-    /// What a client has said before it went is done all the same: its last words may be how far it has read.
+    /// Carries out what a client has said before it went: its last command may be a read mark.
     async fn finish(&self, Commands { running, held }: Commands) {
         let done = async {
             if !running.is_terminated() {
@@ -275,7 +275,7 @@ impl Connection {
         }
     }
 
-    /// None where the connection is at its end.
+    /// `None` if the connection ends by it.
     fn carry_out_due(&mut self) -> Option<()> {
         match self.deadlines.due(Instant::now()) {
             Due::Nothing => {}
@@ -335,7 +335,7 @@ impl Connection {
     }
 }
 
-/// Which of what it has missed a client says that it holds.
+/// What a client says that it holds already.
 fn resumed(resume: protocol::Resume) -> Result<Resume> {
     let cursor = |(id, rev): (_, Number)| Ok((id, rev.within("resume.cursors")?));
     let cursors = resume.cursors.into_iter().map(cursor).collect::<Result<_>>()?;

@@ -20,9 +20,9 @@ use super::wire::{Accepted, append_text_frame, text_frame};
 
 pub(super) use self::worker::{Socket, Worker};
 
-/// Events, and connections to be opened, that may wait for a worker; beyond it the live side waits, and they.
+/// Events, and connections to be opened, that may wait for a worker; beyond that, whoever has another one waits.
 const INBOX: usize = 1_024;
-/// Neighbouring frames for the same sockets are put into pieces of up to so many bytes.
+/// The most bytes of a piece that neighbouring frames for the same sockets are joined into.
 const PIECE: usize = 64 * 1024;
 
 /// All workers' sockets. Cheap to clone.
@@ -31,7 +31,7 @@ pub struct Hub(Arc<Shared>);
 
 struct Shared {
     workers: RwLock<Vec<mpsc::Sender<Command>>>,
-    /// So many of the workers have sockets, and get new ones in turn.
+    /// How many of the workers have sockets. They get new ones in turn.
     holders: usize,
     turn: AtomicUsize,
     /// How many connections there are.
@@ -40,9 +40,9 @@ struct Shared {
 
 enum Command {
     Deliver(Piece, Urgency),
-    /// Reliably, and in one turn.
+    /// Several pieces, told reliably and in one turn.
     Together(Arc<[Piece]>),
-    /// Comes behind what was delivered before.
+    /// Carried out after what was delivered before.
     Control(Control),
 }
 
@@ -58,7 +58,7 @@ enum Control {
     Open(Box<Accepted>),
 }
 
-/// A connection for as long as it is open.
+/// Counts a connection for as long as it is open.
 pub(super) struct Counted(Hub);
 
 /// One or several frames.
@@ -69,7 +69,7 @@ struct Piece {
 }
 
 impl Hub {
-    /// With sockets on so many of the worker threads, one at least.
+    /// With sockets on as many of the worker threads as `holders` says, at least one.
     pub fn new(holders: usize) -> Self {
         Self(Arc::new(Shared {
             workers: RwLock::default(),
@@ -97,7 +97,7 @@ impl Hub {
 
     /// Returns when every connection is over, its last bytes included.
     pub async fn all_over(&self) {
-        // The sender is here.
+        // It cannot fail: the sender is in `self`.
         let _ = self.0.open.subscribe().wait_for(|open| *open == 0).await;
     }
 
@@ -107,16 +107,16 @@ impl Hub {
         Counted(self.clone())
     }
 
-    /// Gives a connection to one of those who have sockets.
+    /// Gives a connection to one of the workers that have sockets.
     pub(super) async fn open(&self, accepted: Accepted) {
         let holders = self.holders();
         let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
         let Some(holder) = holders.get(turn % holders.len().max(1)) else { return };
-        // A worker that is gone takes it along.
+        // If the worker is gone, the connection ends with it.
         let _ = holder.send(Command::Control(Control::Open(Box::new(accepted)))).await;
     }
 
-    /// Those who have sockets: the first that live.
+    /// The workers that have sockets: the first ones that still run.
     fn holders(&self) -> Vec<mpsc::Sender<Command>> {
         let workers = self.0.workers.read().unwrap_or_else(PoisonError::into_inner);
         workers.iter().filter(|worker| !worker.is_closed()).take(self.0.holders).cloned().collect()
@@ -146,7 +146,7 @@ impl Fanout for Hub {
                     weight += bytes.len();
                     pieces.push(Piece { to: to.clone(), bytes });
                 }
-                // More than a worker takes in at a time does not come to it at a time.
+                // A worker is sent no more at a time than it takes in at a time.
                 if weight + piece.len() > TURN_BYTES {
                     self.send_together(std::mem::take(&mut pieces)).await;
                     weight = 0;
@@ -196,7 +196,8 @@ impl Drop for Counted {
 }
 
 impl Piece {
-    /// In a turn's bytes. What goes to one socket is mostly a page for which it has room, and is not to hold the others up.
+    /// How much it counts in a turn's bytes. What goes to one socket is mostly a page that it has room for: it counts nothing, so
+    /// that it does not hold the others up.
     fn weight(&self) -> usize {
         if self.to.len() > 1 { self.bytes.len() } else { 0 }
     }

@@ -213,7 +213,7 @@ impl Command {
             let id = glimpse.id.and_then(|id| serde_json::from_value(id).ok());
             let kind = glimpse.r#type.as_ref().and_then(serde_json::Value::as_str);
             let garbage = kind.is_none();
-            // What a command that is not known here has in its envelope is not known either.
+            // The envelope of an unknown command may have unknown fields: it is refused for its type.
             let unknown = kind.filter(|kind| Kind::of(kind).is_none());
             let error = unknown.map_or(error, unknown_type);
             Unreadable { id, error, garbage }

@@ -29,7 +29,7 @@ pub(crate) async fn upgrade(
         Some(caller) => Some(caller.await.map_err(ApiError)?),
         None => None,
     };
-    // A refusal says by a header, too, which version of the protocol is spoken here.
+    // Its refusals are passed on as they are: one has a header that says which version of the protocol is spoken here.
     wire::accept(&request, payload, |worker, mut inbound, outbound| {
         let mut connection = Connection::new(app, worker, caller, outbound);
         Box::pin(async move { connection.run(&mut inbound).await })

@@ -1,6 +1,6 @@
 //! All socket I/O: the handshake, what comes in as bounded messages, what goes out as a bounded queue of ready-made frames.
 //!
-//! The handshake is a route like any other, and actix-ws's to check. actix-web never sees what follows: [`takeover`] takes the
+//! The handshake is a route like any other, and actix-ws checks it. actix-web never sees what follows: [`takeover`] takes the
 //! TCP connection from it, [`inbound`] reads from it, and [`outbound`] writes to it from wherever a worker has something to say.
 
 mod inbound;
@@ -30,12 +30,12 @@ pub(super) const INBOUND_LIMIT: usize = 64 * 1024;
 /// The subprotocol that is selected where it is offered.
 const SUBPROTOCOL: &str = "parlance.v1";
 
-/// What happens on a connection once the handshake is answered, on the thread that it is given to; travels with the response.
+/// Begins a connection's life once its handshake is answered, on the thread that it is given to. Travels with the response.
 struct Life(Box<Begin>);
 
 type Begin = dyn FnOnce(&Worker, Inbound, Outbound) -> LocalBoxFuture<'static, ()> + Send;
 
-/// Says of a request that its connection can be taken over.
+/// Marks a request whose connection can be taken over.
 struct Takeable;
 
 /// Checks the handshake, and gives the response that is to be returned, after which `life` goes on.
@@ -68,7 +68,7 @@ pub(super) fn text_frame(json: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// The same, behind what is there.
+/// The same, appended to a piece.
 pub(super) fn append_text_frame(piece: &mut BytesMut, json: &[u8]) {
     Parser::write_message(piece, json, OpCode::Text, true, false);
 }

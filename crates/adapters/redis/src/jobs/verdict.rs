@@ -7,13 +7,14 @@ use std::{
 
 use bullmq::{Error as BullError, error::error_code};
 use deadpool_redis::redis::{self, Script};
-use parlance_application::{Result, ports::Verdict};
+use parlance_application::{
+    Result,
+    ports::{KEPT_DONE, KEPT_ERRORS, Verdict},
+};
 use parlance_domain::Timestamp;
 
-use super::{KEEP_DONE, Server, held::HeldJob, server::port_error};
+use super::{Server, held::HeldJob, server::port_error};
 
-/// Errors that are kept of a job.
-const ERRORS: usize = 20;
 /// The longest error that is kept, in characters.
 const LONGEST: usize = 1000;
 /// How long a minute's counts are kept: more than the board shows.
@@ -161,7 +162,7 @@ impl Server {
         let queue = self.queue().await.map_err(|_| BullError::ConnectionClosed)?;
         let mut connection = queue.connection().connection();
         let mut script = NOTE.key(queue.keys().job_key(held.inner.id()));
-        script.arg(held.token()).arg(number).arg(by).arg(ERRORS).arg(error);
+        script.arg(held.token()).arg(number).arg(by).arg(KEPT_ERRORS).arg(error);
         let noted = async { Ok(script.invoke_async(&mut connection).await?) };
         self.try_queue(&queue, noted).await
     }
@@ -180,8 +181,8 @@ impl Server {
         pipeline
             .cmd("ZREVRANGE")
             .arg(queue.keys().completed())
-            .arg(KEEP_DONE)
-            .arg(KEEP_DONE + TRIM - 1);
+            .arg(KEPT_DONE)
+            .arg(KEPT_DONE + TRIM - 1);
         let (old,): (Vec<String>,) = self.run(&queue, pipeline).await?;
         for id in old {
             self.ask(&queue, queue.remove(&id)).await?;

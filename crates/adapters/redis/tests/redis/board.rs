@@ -104,23 +104,6 @@ async fn a_job_shows_its_history() {
 }
 
 #[tokio::test]
-async fn all_the_dead_are_retried() {
-    let jobs = board();
-    assert_eq!(jobs.retry_all(AT).await.expect("retries"), 0);
-    jobs.add((1..=150).map(job).collect(), AT).await.expect("adds");
-    for _ in 0..150 {
-        let claim = claim(&jobs).await;
-        settle(&jobs, &claim, dead("x")).await;
-    }
-    let counts = jobs.counts(AT).await.expect("answers");
-    assert_eq!(counts, JobCounts { dead: 150, ..JobCounts::default() });
-    assert_eq!(jobs.retry_all(AT).await.expect("retries"), 150);
-    let counts = jobs.counts(AT).await.expect("answers");
-    assert_eq!(counts, JobCounts { waiting: 150, ..JobCounts::default() });
-    assert_eq!(claim(&jobs).await.attempt, 1);
-}
-
-#[tokio::test]
 async fn the_last_thousand_done_are_kept() {
     let jobs = board();
     jobs.add((1..=1050).map(job).collect(), AT).await.expect("adds");

@@ -70,7 +70,8 @@ async fn the_ports_refusals_are_told() {
         Ok(if offset == 0 { vec![] } else { vec![view(JobState::Dead)] })
     });
     scene.outbox.expect_revive().times(1).withf(|ids| *ids == [JOB]).return_once(|_| Ok(()));
-    scene.board.expect_retry_all().return_once(|_| Ok(3));
+    scene.outbox.expect_is_unfinished().return_once(|_| Ok(true));
+    scene.board.expect_retry_all().withf(|ids, _| *ids == [JOB]).return_once(|_, _| Ok(3));
     let path = format!("/admin/api/jobs/{JOB}");
     let requests = [
         scene.change(Method::POST, &format!("{path}/promote")),

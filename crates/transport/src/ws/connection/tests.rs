@@ -15,20 +15,26 @@ use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    task::{JoinHandle, yield_now},
+    task::JoinHandle,
 };
 
 use super::*;
 use crate::Hub;
 
 /// Keeps every `sync` waiting until the test lets it through.
-struct Slow(Semaphore);
+struct Slow {
+    /// One for each that has come.
+    come: Semaphore,
+    /// One for each that may go on.
+    let_through: Semaphore,
+}
 
 #[async_trait]
 impl Weather for Slow {
     async fn before(&self, method: &'static str) -> Result<()> {
         if method == "replay" {
-            self.0.acquire().await.expect("open").forget();
+            self.come.add_permits(1);
+            self.let_through.acquire().await.expect("open").forget();
         }
         Ok(())
     }
@@ -55,11 +61,13 @@ impl Scene {
         scene
     }
 
-    /// She has seen nothing of the conversation yet, and hears of it as the test lets it through.
+    /// She has seen nothing of the conversation yet; her replay waits until the test lets it through.
     async fn resumed() -> Self {
         let mut scene = Self::set().await;
         let cursors = json!({ scene.here.to_string(): 0 });
         scene.greets(json!({ "resume": { "epoch": "memory", "cursors": cursors } })).await;
+        let come = timeout(PATIENCE, scene.slow.come.acquire()).await;
+        come.expect("in time").expect("open").forget();
         scene
     }
 
@@ -79,7 +87,8 @@ impl Scene {
             stage.send(bob, here, text).await;
         }
         let node = TestNode::start(store.clone());
-        let slow = Arc::new(Slow(Semaphore::new(0)));
+        let slow = Slow { come: Semaphore::new(0), let_through: Semaphore::new(0) };
+        let slow = Arc::new(slow);
         let app = Data::new(node.app(store.behind(slow.clone())));
         let worker = Hub::new(1).add_worker();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -112,15 +121,22 @@ impl Scene {
     }
 
     async fn says(&mut self, id: usize, kind: &str, data: Value) {
+        self.prepares(id, kind, data).await;
+        self.client.flush().await.expect("sent");
+    }
+
+    /// Says it with what is said next, in one piece.
+    async fn prepares(&mut self, id: usize, kind: &str, data: Value) {
         let frame = json!({ "type": kind, "id": id, "data": data }).to_string();
-        self.client.send(Message::Text(frame.into())).await.expect("sent");
+        self.client.feed(Message::Text(frame.into())).await.expect("prepared");
     }
 
     async fn sends(&mut self, id: usize) {
-        let client_msg_id = id.to_string();
-        let data =
-            json!({ "conversation_id": self.here, "client_msg_id": client_msg_id, "text": "x" });
-        self.says(id, "message.send", data).await;
+        self.says(id, "message.send", self.message(id)).await;
+    }
+
+    fn message(&self, id: usize) -> Value {
+        json!({ "conversation_id": self.here, "client_msg_id": id.to_string(), "text": "x" })
     }
 
     async fn syncs(&mut self, id: usize) {
@@ -149,15 +165,14 @@ impl Scene {
         order
     }
 
-    /// Gives whatever can go on its turn to.
-    async fn pause(&self) {
-        for _ in 0..1_000 {
-            yield_now().await;
-        }
+    /// Returns when all that was said has been read.
+    async fn is_read(&mut self) {
+        self.client.send(Message::Ping("read?".into())).await.expect("sent");
+        assert!(matches!(self.heard().await, WsFrame::Pong(_)));
     }
 
     fn lets_through(&self, syncs: usize) {
-        self.slow.0.add_permits(syncs);
+        self.slow.let_through.add_permits(syncs);
     }
 
     async fn ends(self) {
@@ -185,8 +200,7 @@ async fn a_send_is_answered_while_another_command_waits_and_the_others_keep_thei
 async fn pings_and_the_end_do_not_wait_for_a_command() {
     let mut scene = Scene::new().await;
     scene.syncs(2).await;
-    scene.client.send(Message::Ping("still there".into())).await.expect("sent");
-    assert!(matches!(scene.heard().await, WsFrame::Pong(_)));
+    scene.is_read().await;
     scene.outbound.close(Close::Draining);
     let WsFrame::Close(Some(reason)) = scene.heard().await else { panic!("no end") };
     assert_eq!(u16::from(reason.code), Close::Draining.code());
@@ -233,11 +247,15 @@ async fn only_so_much_is_read_ahead_of_a_command() {
     for id in 1..HELD {
         scene.says(100 + id, "ping", json!({})).await;
     }
-    scene.sends(3).await;
-    scene.says(4, "ping", json!({})).await;
+    scene.is_read().await;
+    let before = scene.store.messages(scene.here).len();
+    // In one piece: whatever is read of it is read at once, before anything of it is answered, and both sends would be committed
+    // together.
+    scene.prepares(3, "message.send", scene.message(3)).await;
+    scene.prepares(4, "ping", json!({})).await;
     scene.sends(5).await;
     assert_eq!(scene.order(1).await, [3]);
-    scene.pause().await;
+    assert_eq!(scene.store.messages(scene.here).len(), before + 1, "the other waits");
     scene.lets_through(1);
     assert_eq!(scene.order(1).await, [2]);
     assert!(scene.order(HELD + 1).await.contains(&5));
@@ -247,7 +265,6 @@ async fn only_so_much_is_read_ahead_of_a_command() {
 async fn what_was_said_before_a_goodbye_is_done() {
     // The replay of the one who resumed is nobody's any more: what it waits for is for the command.
     for mut scene in [Scene::new().await, Scene::resumed().await] {
-        scene.pause().await;
         scene.syncs(2).await;
         scene.says(3, "read.mark", json!({ "conversation_id": scene.here, "seq": 2 })).await;
         scene.client.send(Message::Close(None)).await.expect("sent");

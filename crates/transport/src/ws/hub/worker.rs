@@ -25,7 +25,7 @@ use crate::ws::wire::{Flusher, Outbound};
 
 /// Events or commits that a worker takes in before it has written each of its sockets.
 const TURN: usize = 256;
-/// And bytes for one of them: nobody who reads is to get behind by what is taken in.
+/// The same in bytes for one socket: taking in more could overflow the queue of a client that does read.
 pub(super) const TURN_BYTES: usize = HIGH_WATER / 2;
 
 /// The sockets of one worker thread.
@@ -38,7 +38,7 @@ pub(crate) struct Worker {
     flusher: Rc<Flusher>,
     /// What has been taken in since each socket was written.
     taken: Rc<Cell<Taken>>,
-    /// Those that open now are late.
+    /// Set once all sockets were closed: those that open later are closed, too.
     closing: Rc<Cell<Option<Close>>>,
 }
 
@@ -103,8 +103,8 @@ impl Worker {
         self.flusher.clone()
     }
 
-    /// Takes in what has come, then writes a round. What comes meanwhile is taken in together before the next: who has not
-    /// been written yet gets it with what they wait for. But nobody gets more than has room.
+    /// Takes in what has come, then writes a round of sockets. What comes meanwhile is taken in before the next round: sockets
+    /// that were not written yet get it in the same write. But none is given more than its queue has room for.
     fn poll_turn(&self, commands: &mut mpsc::Receiver<Command>, cx: &mut Context<'_>) -> Poll<()> {
         let (mut run, mut taken) = (None::<Run>, self.taken.get());
         let mut more = true;
@@ -134,7 +134,7 @@ impl Worker {
         let flushed = self.flusher.flush(cx);
         self.taken.set(if flushed.each { Taken::default() } else { taken });
         if more || !flushed.all {
-            // Goes on behind whatever the thread's sockets have to be read for.
+            // Goes on after the thread has read from its sockets.
             let _ = pin!(yield_now()).poll(cx);
         }
         Poll::Pending
@@ -196,8 +196,8 @@ impl Worker {
 }
 
 impl Run {
-    /// Whether the next piece goes the same way, and has room in the piece. A feed's list of listeners is the same until one
-    /// comes or goes.
+    /// Whether the next piece goes the same way, and there is room for it. Lists of receivers are compared by their address: a
+    /// feed keeps its list until a listener comes or goes.
     fn takes(&self, to: &Arc<[ConnectionId]>, bytes: &Bytes, urgency: Urgency) -> bool {
         let same = Arc::ptr_eq(&self.to, to) && self.urgency == urgency;
         same && self.len + bytes.len() <= PIECE

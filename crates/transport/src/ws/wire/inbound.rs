@@ -23,7 +23,7 @@ use super::INBOUND_LIMIT;
 const CHUNK: usize = 16 * 1024;
 
 thread_local! {
-    /// What a worker reads into, whichever the connection.
+    /// What a worker reads into, from all its connections.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into());
 }
 
@@ -31,11 +31,11 @@ thread_local! {
 pub(in crate::ws) struct Inbound {
     socket: OwnedReadHalf,
     codec: Codec,
-    /// What has come, and is not taken yet.
+    /// What has come, and is not decoded yet.
     unread: BytesMut,
     /// What has come of a message in fragments.
     fragments: Option<Fragments>,
-    /// There is more to read, and it is somebody else's turn.
+    /// There may be more to read, but first it is the turn of others.
     more: bool,
     ended: bool,
 }
@@ -62,7 +62,7 @@ impl Inbound {
                     return Poll::Ready(Ok(Some(message)));
                 }
             }
-            // The codec refuses a long frame once it is there; by then it would have been kept.
+            // The codec would refuse it, too, but only when it has come whole, and been kept.
             if announced(&self.unread) > INBOUND_LIMIT as u64 {
                 return Poll::Ready(Err(ProtocolError::Overflow));
             }
@@ -131,8 +131,8 @@ impl Stream for Inbound {
     }
 }
 
-/// How long the payload is going to be of the frame that begins here, if it says so in 64 bits and they have come (RFC 6455,
-/// section 5.2). In fewer none is too long.
+/// The length of the payload of the frame that begins here, if it is given in 64 bits and they have come (RFC 6455, section
+/// 5.2). One that is given in fewer bits is never too long.
 fn announced(unread: &[u8]) -> u64 {
     const { assert!(INBOUND_LIMIT >= u16::MAX as usize) };
     match unread {

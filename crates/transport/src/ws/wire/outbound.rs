@@ -21,9 +21,9 @@ use tokio::{io::AsyncWrite, net::tcp::OwnedWriteHalf};
 
 /// The most frames in one write.
 const GATHERED: usize = 64;
-/// So many sockets are written before the worker looks at what has come in: some 150 µs.
+/// How many sockets are written before the worker looks at what has come in: it takes some 150 µs.
 const ROUND: usize = 64;
-/// Or one in so many of those that wait, so that those who are told keep their share of a worker with much to read.
+/// Or one in so many of those that wait, if that is more: so they keep their share of a worker that has much to read.
 const SHARE: usize = 8;
 
 /// The outbound queue of one socket. Belongs to one worker thread.
@@ -33,9 +33,9 @@ pub(crate) struct Outbound(Rc<Socket>);
 /// The sockets of a worker that have something to write, each once for all that is queued when its turn comes.
 #[derive(Default)]
 pub(crate) struct Flusher {
-    /// By what they have to write.
+    /// A list for each [`Word`].
     dirty: RefCell<[VecDeque<Outbound>; 2]>,
-    /// How many are left of those that had something to be told when the last of them had been written.
+    /// How many are still to be written of those that waited to be told when all before them had been written.
     left: Cell<usize>,
     worker: RefCell<Option<Waker>>,
 }
@@ -44,7 +44,7 @@ pub(crate) struct Flusher {
 pub(in crate::ws) struct Flushed {
     /// Nothing is left.
     pub(in crate::ws) all: bool,
-    /// Everybody has been written once since this was last so.
+    /// Every socket that waited has been written once since this was last true.
     pub(in crate::ws) each: bool,
 }
 
@@ -72,7 +72,7 @@ struct Queue {
 enum Word {
     /// What its own client waits for: it may send the next message while others are still told of the last.
     Answer,
-    /// What it is told.
+    /// What others have done.
     Event,
 }
 
@@ -107,7 +107,7 @@ impl Outbound {
         self.push(frames, urgency, Word::Event);
     }
 
-    /// Queues what this connection's client waits for.
+    /// Queues an answer, which this connection's client waits for.
     pub(in crate::ws) fn answer(&self, frame: Bytes) {
         self.push(frame, Urgency::Reliable, Word::Answer);
     }
@@ -171,12 +171,12 @@ impl Outbound {
         self.until(|queue| queue.state != State::Open).await;
     }
 
-    /// Returns when the queue has room for more that can wait, or the connection ends.
+    /// Returns when the queue has room for what can be held back, or the connection ends.
     pub(in crate::ws) async fn drained(&self) {
         self.until(|queue| queue.backlog.has_room() || queue.state != State::Open).await;
     }
 
-    /// Whether the queue has room for more that can wait.
+    /// Whether the queue has room for what can be held back, such as replays.
     pub(in crate::ws) fn has_room(&self) -> bool {
         self.0.queue.borrow().backlog.has_room()
     }
@@ -223,7 +223,7 @@ impl Outbound {
     fn control(&self, payload: &[u8], opcode: OpCode) {
         let mut frame = BytesMut::new();
         Parser::write_message(&mut frame, payload, opcode, true, false);
-        // A reader that does not read, but pings, must not fill the queue either.
+        // Ephemeral: a client that pings, but reads nothing, must not fill the queue either.
         self.push(frame.freeze(), Urgency::Ephemeral, Word::Answer);
     }
 
@@ -240,7 +240,7 @@ impl Outbound {
 
     fn mark(&self, queue: &mut Queue, word: Word) {
         let dirty = &mut queue.dirty[word as usize];
-        // Who is blocked is written by its own task.
+        // A blocked socket is written by its connection's own task.
         if !*dirty && !queue.blocked {
             *dirty = true;
             self.0.flusher.add(self.clone(), word);
@@ -254,8 +254,8 @@ impl Flusher {
         self.worker.take();
     }
 
-    /// Writes a round of what is queued; called by the worker at the end of its turns, and woken for one when there is
-    /// something. Neither list holds the other up.
+    /// Writes a round of what is queued. The worker calls it at the end of each of its turns, and is woken for a turn when
+    /// something is queued. Neither list holds the other up.
     pub(in crate::ws) fn flush(&self, cx: &Context<'_>) -> Flushed {
         self.round(Word::Answer, ROUND);
         let waiting = self.dirty.borrow()[Word::Event as usize].len();

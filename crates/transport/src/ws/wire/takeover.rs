@@ -22,11 +22,11 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use super::{Life, Takeable, inbound::Inbound, outbound::Outbound};
 use crate::ws::{Counted, Hub, Worker};
 
-/// How long a peer has to take what is left for it at the end.
+/// How long a peer may take to read what is left for it at the end.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Takes connections over from the HTTP server. The request goes to the application like any other; where it answers
-/// `101`, the connection lives on by what the handler has left with the response, on the thread that the hub finds for it.
+/// Takes connections over from the HTTP server. The request goes to the application like any other. If it answers `101`, the
+/// connection goes on with the [`Life`] that the handler has put into the response, on the thread that the hub finds for it.
 pub(crate) struct Takeover<A> {
     app: A,
     hub: Hub,
@@ -38,7 +38,7 @@ pub(in crate::ws) struct Accepted {
     /// What had come with the handshake.
     early: BytesMut,
     life: Life,
-    /// Until it is over.
+    /// Counts it until it is over.
     counted: Counted,
 }
 
@@ -103,7 +103,7 @@ where
                 Ok(response) => response.into_parts().1.map_into_boxed_body(),
                 Err(error) => error.error_response(),
             };
-            // Behind what answers earlier requests on this connection.
+            // Written behind the answers to earlier requests on this connection.
             let (mut socket, mut unwritten) = (parts.io, parts.write_buf);
             let life = encode(response, parts.codec, &mut unwritten).await?;
             let Ok(Ok(())) = timeout(LINGER, socket.write_all(&unwritten)).await else {
@@ -131,7 +131,7 @@ impl Accepted {
         };
         let outbound = Outbound::new(writing, worker.flusher());
         let life = life(worker, Inbound::new(early, reading), outbound.clone());
-        // Writes on while the connection lives, and is gone before it if the socket is.
+        // Writes while the connection lives, and ends before it if the socket is gone.
         let written = pin!(poll_fn(|cx| outbound.poll_written(cx)));
         if let Either::Right(((), life)) = select(life, written).await {
             life.await;
@@ -142,7 +142,7 @@ impl Accepted {
     }
 }
 
-/// Puts the response behind what is there, and returns what goes on after it.
+/// Appends the response to `bytes`, and returns what goes on after it.
 async fn encode(
     mut response: HttpResponse,
     mut codec: h1::Codec,

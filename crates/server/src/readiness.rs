@@ -1,0 +1,134 @@
+//! What `/readyz` asks: the store must take a write; without Redis the node serves on, degraded.
+//!
+//! Anybody may ask, and as often as they like, and the store answers by a write that reaches its disks. So one question at a
+//! time is on its way to the store, and its answer is given to all who ask within a second.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use parlance_application::{Error, Result};
+use parlance_redis::RedisBus;
+use parlance_transport::Readiness;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+
+use crate::adapters::Database;
+
+/// Asks whether this node can serve.
+pub(crate) type Question = Box<dyn Fn() -> BoxFuture<'static, Result<Readiness>> + Send + Sync>;
+
+/// How long an answer waits for a service.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// For how long a store's answer is given again.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What `/readyz` asks of these services.
+pub(crate) fn readiness(database: Database, redis: Option<Arc<RedisBus>>) -> Question {
+    let last = LastAnswer::default();
+    Box::new(move || {
+        let (store, redis) = (last.or_ask(database.clone().ping()), redis.clone());
+        Box::pin(async move {
+            match timeout(PATIENCE, store).await {
+                Ok(answer) => answer?,
+                Err(_) => return Err(Error::unavailable("the store did not answer in time")),
+            }
+            let away = match redis {
+                None => false,
+                Some(redis) => !matches!(timeout(PATIENCE, redis.ping()).await, Ok(Ok(()))),
+            };
+            Ok(if away { Readiness::Degraded("redis") } else { Readiness::Ok })
+        })
+    })
+}
+
+/// When the store answered, and what.
+type Answer = (Instant, Result<()>);
+
+/// The store's last answer. Locked while it is asked.
+#[derive(Default)]
+struct LastAnswer(Arc<Mutex<Option<Answer>>>);
+
+impl LastAnswer {
+    /// The last answer if it is fresh, or else what `ask` answers. Whoever comes while somebody asks waits for that answer.
+    fn or_ask<F>(&self, ask: F) -> impl Future<Output = Result<()>> + Send + use<F>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let last = self.0.clone();
+        async move {
+            let mut last = last.lock_owned().await;
+            if let Some((at, answer)) = &*last
+                && at.elapsed() < FRESH
+            {
+                return answer.clone();
+            }
+            // Spawned, so that a client that hangs up interrupts nothing, and does not make the next one ask again.
+            let asking = tokio::spawn(async move {
+                let answer = ask.await;
+                *last = Some((Instant::now(), answer.clone()));
+                answer
+            });
+            asking.await.unwrap_or_else(|_| Err(Error::internal("the store's check panicked")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::{FutureExt as _, future::join_all};
+    use parlance_domain::Timestamp;
+    use parlance_embedded::EmbeddedStore;
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_meanwhile_or_a_moment_later_has_the_same_answer() {
+        let (last, asked) = (LastAnswer::default(), Arc::new(AtomicUsize::new(0)));
+        // Slower than an answer is fresh; and every other one is a failure.
+        let ask = || {
+            let asked = asked.clone();
+            last.or_ask(async move {
+                let n = asked.fetch_add(1, Ordering::Relaxed);
+                sleep(FRESH * 3).await;
+                if n % 2 == 0 { Ok(()) } else { Err(Error::unavailable("away")) }
+            })
+        };
+        let count = || asked.load(Ordering::Relaxed);
+        let answers = join_all((0..100).map(|_| ask())).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        advance(Duration::from_millis(999)).await;
+        assert!(ask().await.is_ok());
+        assert_eq!(count(), 1);
+
+        advance(Duration::from_millis(1)).await;
+        let answers = join_all((0..100).map(|_| ask())).await;
+        assert!(answers.iter().all(Result::is_err), "{answers:?}");
+        assert_eq!(count(), 2);
+        advance(FRESH).await;
+
+        // Whoever hangs up leaves the answer to the next.
+        assert!(ask().now_or_never().is_none());
+        assert!(ask().await.is_ok());
+        assert_eq!(count(), 3);
+    }
+
+    #[tokio::test]
+    async fn however_many_ask_the_embedded_store_writes_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let begin = Timestamp::from_millis(0);
+        let store = EmbeddedStore::open(dir.path(), "epoch".to_owned(), begin).unwrap();
+        let ready = readiness(Database::Embedded(store), None);
+        let answers = join_all((0..200).map(|_| ready())).await;
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(Readiness::Ok))), "{answers:?}");
+
+        let database = rusqlite::Connection::open(dir.path().join("parlance.db")).unwrap();
+        let pings = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'pings'";
+        let pings: i64 = database.query_row(pings, [], |row| row.get(0)).unwrap();
+        assert_eq!(pings, 1);
+    }
+}
