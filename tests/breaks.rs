@@ -57,6 +57,9 @@ const BREAKS: &[Break] = breaks! {
             return self.behind(to_rev, access_rev);"
         => "if access_rev > u64::MAX - 1 {
             return self.behind(to_rev, access_rev);",
+    "what nobody listened to is forgotten" in "crates/application/src/live/actor/events.rs":
+        "self.unheard.note(*conversation_id, *rev);"
+        => "",
     "stale membership: a check removes nobody" in "crates/application/src/live/actor/peers.rs":
         "self.expel(conversation_id, user_id, readers.access_rev, &frame).await;"
         => "drop((user_id, frame));",
