@@ -89,13 +89,10 @@ impl Board {
         self.tasks
             .complete(async move {
                 let dead = board.job(id, at).await?.state == JobState::Dead;
-                // Without its outbox row a job would be taken for done and not be run.
-                if dead && !outbox.is_unfinished(id).await? {
+                // First: from here on the job is not lost even if the queue is. Without its outbox row it would be taken for
+                // done and not be run.
+                if dead && outbox.revive(vec![id]).await?.is_empty() {
                     return Err(Error::conflict("the outbox no longer has this job"));
-                }
-                if dead {
-                    // First: from here on the job is not lost even if the queue is.
-                    outbox.revive(vec![id]).await?;
                 }
                 board.retry(id, at).await
             })
@@ -111,13 +108,7 @@ impl Board {
         let retried = self
             .tasks
             .complete(async move {
-                let mut jobs = Vec::new();
-                for id in dead_jobs(&*board, at).await? {
-                    if outbox.is_unfinished(id).await? {
-                        jobs.push(id);
-                    }
-                }
-                outbox.revive(jobs.clone()).await?;
+                let jobs = outbox.revive(dead_jobs(&*board, at).await?).await?;
                 board.retry_all(jobs, at).await
             })
             .await?;

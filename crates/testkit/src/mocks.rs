@@ -96,6 +96,6 @@ mockall::mock! {
         async fn is_unfinished(&self, job: JobId) -> Result<bool>;
         async fn finish(&self, job: JobId) -> Result<()>;
         async fn bury(&self, job: JobId) -> Result<()>;
-        async fn revive(&self, jobs: Vec<JobId>) -> Result<()>;
+        async fn revive(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>>;
     }
 }

@@ -145,28 +145,13 @@ impl JobBoard for EmbeddedStore {
             if find(conn, id, at)?.state != JobState::Dead {
                 return Err(Error::conflict("only a dead job can be retried").into());
             }
-            conn.prepare_cached(
-                "UPDATE jobs SET state = 'waiting', attempt = 0, run_at = ?2, started_at = NULL, finished_at = NULL WHERE id = ?1",
-            )?
-            .execute(params![id.0, at.as_millis()])?;
-            Ok(())
+            run_again(conn, &[id], at).map(drop)
         })
         .await
     }
 
     async fn retry_all(&self, jobs: Vec<JobId>, at: Timestamp) -> Result<u64> {
-        self.write(move |conn| {
-            let mut retry = conn.prepare_cached(
-                "UPDATE jobs SET state = 'waiting', attempt = 0, run_at = ?2, started_at = NULL, finished_at = NULL \
-                 WHERE id = ?1 AND state = 'dead'",
-            )?;
-            let mut retried = 0;
-            for id in &jobs {
-                retried += retry.execute(params![id.0, at.as_millis()])?;
-            }
-            Ok(u64::try_from(retried).unwrap_or(u64::MAX))
-        })
-        .await
+        self.write(move |conn| run_again(conn, &jobs, at)).await
     }
 
     async fn promote(&self, id: JobId, at: Timestamp) -> Result<()> {
@@ -211,6 +196,19 @@ pub(crate) fn count(conn: &Connection, done: bool, at: Timestamp) -> Tx<()> {
     conn.prepare_cached("DELETE FROM job_minutes WHERE minute <= ?1")?
         .execute([minute - KEPT_MINUTES])?;
     Ok(())
+}
+
+/// Has those of these jobs that are dead wait again, with all their attempts; returns how many.
+fn run_again(conn: &Connection, jobs: &[JobId], at: Timestamp) -> Tx<u64> {
+    let mut retry = conn.prepare_cached(
+        "UPDATE jobs SET state = 'waiting', attempt = 0, run_at = ?2, started_at = NULL, finished_at = NULL \
+         WHERE id = ?1 AND state = 'dead'",
+    )?;
+    let mut retried = 0;
+    for id in jobs {
+        retried += retry.execute(params![id.0, at.as_millis()])?;
+    }
+    Ok(u64::try_from(retried).unwrap_or(u64::MAX))
 }
 
 fn find(conn: &Connection, id: JobId, at: Timestamp) -> Tx<JobView> {

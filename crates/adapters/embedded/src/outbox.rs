@@ -70,13 +70,16 @@ impl Outbox for EmbeddedStore {
         .await
     }
 
-    async fn revive(&self, jobs: Vec<JobId>) -> Result<()> {
+    async fn revive(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>> {
         self.write(move |conn| {
             let mut revive = conn.prepare_cached("UPDATE outbox SET buried = 0 WHERE id = ?1")?;
+            let mut revived = Vec::with_capacity(jobs.len());
             for job in jobs {
-                revive.execute([job.0])?;
+                if revive.execute([job.0])? > 0 {
+                    revived.push(job);
+                }
             }
-            Ok(())
+            Ok(revived)
         })
         .await
     }

@@ -1,5 +1,7 @@
 //! Jobs that were committed with the write they follow.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use bson::doc;
 use parlance_application::{Result, jobs::Job, ports::store::Outbox};
@@ -80,10 +82,16 @@ impl Outbox for MongoStore {
         done.map(drop).map_err(|error| driver(&error))
     }
 
-    async fn revive(&self, jobs: Vec<JobId>) -> Result<()> {
+    async fn revive(&self, mut jobs: Vec<JobId>) -> Result<Vec<JobId>> {
         let ids: Vec<_> = jobs.iter().map(|job| id(job.0)).collect();
+        let these = doc! { "_id": { "$in": ids } };
         let alive = doc! { "$set": { "dead": false } };
-        let done = self.of::<JobDoc>().update_many(doc! { "_id": { "$in": ids } }, alive).await;
-        done.map(drop).map_err(|error| driver(&error))
+        let done = self.of::<JobDoc>().update_many(these.clone(), alive).await;
+        done.map_err(|error| driver(&error))?;
+        // A job that has become done meanwhile is not found, and need not be run again.
+        let found = self.reads().await?.all::<JobDoc>(these).await?;
+        let known: HashSet<_> = found.iter().map(|row| row.id).collect();
+        jobs.retain(|job| known.contains(&id(job.0)));
+        Ok(jobs)
     }
 }

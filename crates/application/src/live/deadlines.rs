@@ -93,7 +93,7 @@ impl Deadlines {
         if self.garbage >= GARBAGE { Due::Close(Close::ProtocolError) } else { Due::Nothing }
     }
 
-    /// A send of so many bytes waits for its answer.
+    /// A send, or another command that is carried out beside the rest, of so many bytes waits for its answer.
     pub fn send_begun(&mut self, bytes: usize) {
         self.sends += 1;
         self.sent += bytes;

@@ -65,7 +65,8 @@ pub async fn a_revived_job_is_handed_on_again(stage: &Stage) {
     let jobs = take(stage, 10, stage.ambient.now()).await;
     stage.store.bury(jobs[0].id).await.expect("buries");
     let unknown = stage.job().id;
-    stage.store.revive(vec![jobs[0].id, unknown]).await.expect("revives");
+    let revived = stage.store.revive(vec![unknown, jobs[0].id]).await.expect("revives");
+    assert_eq!(revived, [jobs[0].id]);
     let later = stage.ambient.advance(Duration::from_mins(5));
     assert_eq!(take(stage, 10, later).await, jobs);
     assert_eq!(stage.store.is_unfinished(unknown).await.ok(), Some(false));

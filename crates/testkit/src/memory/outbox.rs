@@ -50,12 +50,13 @@ impl Outbox for MemoryStore {
         .await
     }
 
-    async fn revive(&self, jobs: Vec<JobId>) -> Result<()> {
+    async fn revive(&self, mut jobs: Vec<JobId>) -> Result<Vec<JobId>> {
         self.write("revive", |state| {
             for row in state.outbox.iter_mut().filter(|row| jobs.contains(&row.job.id)) {
                 row.buried = false;
             }
-            Ok(())
+            jobs.retain(|id| state.outbox.iter().any(|row| row.job.id == *id));
+            Ok(jobs)
         })
         .await
     }

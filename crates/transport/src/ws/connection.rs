@@ -1,4 +1,4 @@
-//! One connection: `hello`, then commands, heartbeats and the end. Sends are pipelined; all else is taken one after another,
+//! One connection: `hello`, then commands, heartbeats and the end. Sends and `auth.refresh` are pipelined; all else is taken one after another,
 //! beside everything that goes on.
 //! What is due when is decided by the application's `Deadlines`; here it is carried out on a socket.
 
@@ -57,7 +57,7 @@ pub(super) struct Connection {
     heard_at: Arc<AtomicI64>,
 }
 
-/// Commands that are carried out one after another, once the replay is done: all but sends.
+/// Commands that are carried out one after another, once the replay is done: all but sends and `auth.refresh`.
 struct Commands {
     running: Fuse<LocalBoxFuture<'static, Reply>>,
     held: VecDeque<Command>,
@@ -192,7 +192,8 @@ impl Connection {
     /// Serves until one side ends the connection. If the client has, returns those of its commands that are not done yet. The
     /// replay ends here: if it went on, it would take the store's time for nobody.
     async fn serve(&mut self, inbound: &mut Inbound, catch_up: CatchUp) -> Option<Commands> {
-        let mut sends: FuturesUnordered<LocalBoxFuture<'static, Reply>> = FuturesUnordered::new();
+        let mut pipelined: FuturesUnordered<LocalBoxFuture<'static, Reply>> =
+            FuturesUnordered::new();
         let mut catch_up = Box::pin(self.catch_up(catch_up)).fuse();
         let mut commands = Commands { running: Fuse::terminated(), held: VecDeque::new() };
         loop {
@@ -211,21 +212,18 @@ impl Connection {
                 () = sleep_until(self.deadlines.deadline()) => self.carry_out_due()?,
                 () = &mut catch_up, if !catch_up.is_terminated() => {}
                 reply = &mut *running, if !running.is_terminated() => self.settle(reply),
-                Some(reply) = sends.next(), if !sends.is_empty() => {
+                Some(reply) = pipelined.next(), if !pipelined.is_empty() => {
                     self.deadlines.send_answered(reply.weight);
                     self.settle(reply);
                 }
                 () = self.outbound.drained(), if !room => {}
                 message = inbound.next(), if room && held.len() < HELD && self.deadlines.may_read() => {
                     match self.read(message) {
-                        Incoming::Command(command) if command.kind == Kind::Send => {
-                            self.deadlines.send_begun(command.weight());
-                            sends.push(self.send(command));
-                        }
                         // A token ends by the clock, however long the replay takes.
-                        Incoming::Command(command) if command.kind == Kind::Renew => {
+                        Incoming::Command(command) if matches!(command.kind, Kind::Send | Kind::Renew) => {
                             self.deadlines.send_begun(command.weight());
-                            sends.push(self.carry_out(command));
+                            let sends = command.kind == Kind::Send;
+                            pipelined.push(if sends { self.send(command) } else { self.carry_out(command) });
                         }
                         Incoming::Command(command) => held.push_back(command),
                         Incoming::Nothing => {}

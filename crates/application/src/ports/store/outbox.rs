@@ -26,6 +26,7 @@ pub trait Outbox: Send + Sync {
     /// A job is dead: it is not handed on again, but may still be run.
     async fn bury(&self, job: JobId) -> Result<()>;
 
-    /// Dead jobs are to be run again: they are handed on like any other. Those that are unknown are passed over.
-    async fn revive(&self, jobs: Vec<JobId>) -> Result<()>;
+    /// Dead jobs are to be run again: they are handed on like any other. Returns those of them that are unfinished, in the order
+    /// given; the others are passed over.
+    async fn revive(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>>;
 }

@@ -34,8 +34,7 @@ async fn a_dead_job_is_retried() {
     let mut scene = Scene::new();
     scene.board.expect_job().returning(|_, _| Ok(view(JobState::Dead)));
     scene.board.expect_retry().times(1).withf(|id, _| *id == JOB).return_once(|_, _| Ok(()));
-    scene.outbox.expect_is_unfinished().return_once(|_| Ok(true));
-    scene.outbox.expect_revive().times(1).withf(|ids| *ids == [JOB]).return_once(|_| Ok(()));
+    scene.outbox.expect_revive().times(1).withf(|ids| *ids == [JOB]).return_once(Ok);
     let request = scene.change(Method::POST, &format!("/admin/api/jobs/{JOB}/retry"));
     assert_eq!(scene.answer(request).await.status, StatusCode::NO_CONTENT);
 }
@@ -44,7 +43,7 @@ async fn a_dead_job_is_retried() {
 async fn a_dead_job_that_the_outbox_has_lost_is_not_retried() {
     let mut scene = Scene::new();
     scene.board.expect_job().returning(|_, _| Ok(view(JobState::Dead)));
-    scene.outbox.expect_is_unfinished().return_once(|_| Ok(false));
+    scene.outbox.expect_revive().return_once(|_| Ok(vec![]));
     let request = scene.change(Method::POST, &format!("/admin/api/jobs/{JOB}/retry"));
     scene.answer(request).await.refused(StatusCode::CONFLICT, "conflict");
 }
@@ -69,8 +68,7 @@ async fn the_ports_refusals_are_told() {
     scene.board.expect_jobs().times(2).returning(|_, offset, _, _| {
         Ok(if offset == 0 { vec![] } else { vec![view(JobState::Dead)] })
     });
-    scene.outbox.expect_revive().times(1).withf(|ids| *ids == [JOB]).return_once(|_| Ok(()));
-    scene.outbox.expect_is_unfinished().return_once(|_| Ok(true));
+    scene.outbox.expect_revive().times(1).withf(|ids| *ids == [JOB]).return_once(Ok);
     scene.board.expect_retry_all().withf(|ids, _| *ids == [JOB]).return_once(|_, _| Ok(3));
     let path = format!("/admin/api/jobs/{JOB}");
     let requests = [
