@@ -15,7 +15,7 @@ use std::{
 use parlance_application::{Error, Result};
 use rusqlite::{Connection, config::DbConfig};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{self, Semaphore, mpsc, oneshot},
     time::timeout,
 };
 
@@ -53,6 +53,9 @@ pub(crate) fn connect(path: &Path) -> Result<Connection> {
 /// The running database.
 pub(crate) struct Db {
     queue: mpsc::Sender<Box<dyn Job>>,
+    /// Held while a job gets its place in the queue. The queue alone lets a newcomer pass those who have been given a place that
+    /// has become free, and have not run since.
+    turn: sync::Mutex<()>,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
 }
@@ -73,6 +76,7 @@ impl Db {
             .map_err(Error::unavailable)?;
         Ok(Self {
             queue,
+            turn: sync::Mutex::default(),
             idle: Arc::new(Mutex::new(idle)),
             permits: Arc::new(Semaphore::new(READERS)),
         })
@@ -86,10 +90,13 @@ impl Db {
     {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Typed { job: Some(job), result: None, reply });
-        self.queue
-            .send_timeout(job, PATIENCE)
-            .await
-            .map_err(|_| Error::unavailable("the writer is overloaded or gone"))?;
+        let place = async {
+            let _turn = self.turn.lock().await;
+            self.queue.send(job).await
+        };
+        let Ok(Ok(())) = timeout(PATIENCE, place).await else {
+            return Err(Error::unavailable("the writer is overloaded or gone"));
+        };
         answer.await.map_err(|_| Error::unavailable("the writer is gone"))?
     }
 
