@@ -332,7 +332,6 @@ fn open_dm(conn: &Connection, actor: UserId, new: &NewDm) -> Tx<OpenedDm> {
     if new.peer == actor {
         return Err(dm_with_oneself().into());
     }
-    role_in(conn, new.peer, new.workspace_id)?.ok_or(Error::NotFound("user"))?;
     let (low, high) = (actor.min(new.peer), actor.max(new.peer));
     let found: Option<Uuid> = conn
         .prepare_cached(
@@ -343,6 +342,7 @@ fn open_dm(conn: &Connection, actor: UserId, new: &NewDm) -> Tx<OpenedDm> {
         .optional()?;
     let id = found.map_or(new.id, ConversationId);
     if found.is_none() {
+        role_in(conn, new.peer, new.workspace_id)?.ok_or(Error::NotFound("user"))?;
         conn.prepare_cached(
             "INSERT INTO conversations (n, id, workspace_id, kind, private, created_by, peer_low, peer_high, created_at, access_rev) \
              SELECT coalesce(max(n), 0) + 1, ?1, ?2, 'dm', 1, ?3, ?4, ?5, ?6, 1 FROM conversations",

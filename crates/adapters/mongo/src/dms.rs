@@ -21,7 +21,6 @@ pub(crate) async fn open(tx: &mut Tx, actor: UserId, new: &NewDm) -> Outcome<Ope
     if new.peer == actor {
         return Err(dm_with_oneself().into());
     }
-    role_in(tx, new.peer, new.workspace_id).await?.ok_or(Error::NotFound("user"))?;
     let (low, high) = (id(actor.min(new.peer).0), id(actor.max(new.peer).0));
     let pair = doc! {
         "workspace_id": id(new.workspace_id.0),
@@ -34,6 +33,7 @@ pub(crate) async fn open(tx: &mut Tx, actor: UserId, new: &NewDm) -> Outcome<Ope
     let created = found.is_none();
     let dm = found.map_or(new.id, |found| ConversationId(uuid(found.id)));
     if created {
+        role_in(tx, new.peer, new.workspace_id).await?.ok_or(Error::NotFound("user"))?;
         let head = ConversationDoc {
             id: id(new.id.0),
             workspace_id: id(new.workspace_id.0),

@@ -2,7 +2,8 @@
 //! `backlog.rs`.
 //!
 //! 1. A client that has not said hello after [`HELLO_WITHIN`] is closed, whatever else it says (`no_hello_in_time`).
-//! 2. A client is pinged every [`HEARTBEAT`]; one that is silent for [`SILENCE`] is closed (`silence_ends_a_connection`).
+//! 2. A client is pinged every [`HEARTBEAT`]; one that says nothing, and takes nothing of what has long waited for it, for
+//!    [`SILENCE`] is closed (`silence_ends_a_connection`).
 //! 3. A connection ends with its token, unless the token is renewed before (`a_token_that_expires_ends_a_connection`).
 //! 4. A handful of unreadable frames in a row end it, and a readable one in between does not (`garbage_ends_a_connection`).
 //! 5. At most [`SENDS_IN_FLIGHT`] sends, or some [`SENT_IN_FLIGHT`] bytes of them, wait for their answer; nothing more is read until
@@ -77,9 +78,9 @@ impl Deadlines {
         }
     }
 
-    /// The client has said something, if only a pong.
-    pub fn heard(&mut self, now: Instant) {
-        self.heard_at = now;
+    /// The client said something then, if only a pong, or took what had long waited for it.
+    pub fn heard(&mut self, at: Instant) {
+        self.heard_at = self.heard_at.max(at);
     }
 
     /// That was a command.
@@ -175,6 +176,7 @@ mod tests {
         assert_eq!(deadlines.deadline(), now + SILENCE);
         assert_eq!(deadlines.due(now + SILENCE), Due::Close(Close::HeartbeatLost));
         deadlines.heard(now + HEARTBEAT);
+        deadlines.heard(now);
         assert_eq!(deadlines.due(now + SILENCE), Due::Nothing, "heard in between");
     }
 

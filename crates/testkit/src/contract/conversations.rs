@@ -221,6 +221,8 @@ pub async fn a_dm_alone_can_be_read_only(stage: &Stage) {
     stage.store.remove_member(ada, team.id, bob).await.expect("removes");
     let summary = stage.store.summary(ada, dm).await.expect("reads");
     assert!(summary.joined && !summary.can_post);
+    assert_eq!(stage.dm(ada, &team, bob).await.expect("finds").mine, summary);
+    not_found(stage.dm(bob, &team, ada).await);
     assert_eq!(stage.store.message(ada, message.id).await.ok(), Some(message.clone()));
     forbidden(stage.try_send(ada, dm, "1", "are you there").await);
     forbidden(stage.react(ada, &message, "+1").await);

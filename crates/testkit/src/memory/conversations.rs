@@ -260,13 +260,13 @@ impl State {
         if new.peer == actor {
             return Err(dm_with_oneself());
         }
-        self.role_in(new.peer, new.workspace_id).ok_or(Error::NotFound("user"))?;
         let pair = [actor.min(new.peer), actor.max(new.peer)];
         let found = self
             .seen_by(actor, Some(new.workspace_id))
             .find(|seen| seen.row.conversation.member_ids.as_deref() == Some(&pair))
             .map(|seen| seen.row.conversation.id);
         if found.is_none() {
+            self.role_in(new.peer, new.workspace_id).ok_or(Error::NotFound("user"))?;
             if self.conversations.contains_key(&new.id) {
                 return Err(id_taken());
             }

@@ -275,6 +275,9 @@ impl Connection {
 
     /// `None` if the connection ends by it.
     fn carry_out_due(&mut self) -> Option<()> {
+        if let Some(taken_at) = self.outbound.taken_at() {
+            self.deadlines.heard(taken_at);
+        }
         match self.deadlines.due(Instant::now()) {
             Due::Nothing => {}
             Due::Ping => self.outbound.ping(),

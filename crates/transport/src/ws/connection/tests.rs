@@ -1,13 +1,13 @@
 //! What goes on beside a command that a slow store keeps waiting.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use actix_codec::Framed;
 use actix_http::ws::{Codec, Frame as WsFrame, Message};
 use async_trait::async_trait;
 use futures::SinkExt as _;
 use parlance_application::ports::{
-    Ambient as _, Claims, TokenIssuer as _, store::Conversations as _,
+    Ambient as _, Claims, TokenIssuer as _, Urgency, store::Conversations as _,
 };
 use parlance_domain::{ConversationId, SessionId, UserId};
 use parlance_testkit::{MemoryStore, PATIENCE, PlainTokens, Stage, TestNode, Weather};
@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    task::JoinHandle,
+    task::{JoinHandle, spawn_blocking, yield_now},
+    time,
 };
 
 use super::*;
@@ -104,6 +105,8 @@ impl Scene {
         });
         let mut connection = Connection::new(app, &worker, caller, outbound.clone());
         let life = actix_web::rt::spawn(async move { connection.run(&mut inbound).await });
+        let ours = outbound.clone();
+        actix_web::rt::spawn(async move { ours.written().await });
         let client = Framed::new(theirs.expect("connects"), Codec::new().client_mode());
         Self { node, store, slow, ada, session, here, client, outbound, life }
     }
@@ -177,6 +180,19 @@ impl Scene {
 
     async fn ends(self) {
         timeout(PATIENCE, self.life).await.expect("in time").expect("no panic");
+    }
+}
+
+/// Time that passes when the test says so.
+struct StoppedClock(#[expect(dead_code, reason = "it is dropped")] mpsc::Sender<()>);
+
+impl StoppedClock {
+    fn new() -> Self {
+        time::pause();
+        // Time would go on by itself where nothing else is left to do, as when all wait for a socket.
+        let (busy, idle) = mpsc::channel();
+        spawn_blocking(move || idle.recv());
+        Self(busy)
     }
 }
 
@@ -284,4 +300,26 @@ async fn who_has_gone_is_not_worked_for_without_end() {
     let left = Instant::now();
     scene.ends().await;
     assert!(left.elapsed() < 2 * LAST_WORDS + 2 * GOODBYE, "{:?}", left.elapsed());
+}
+
+/// Its pongs lie behind what it has not read yet.
+#[actix_web::test]
+async fn who_takes_what_waits_for_them_is_not_silent() {
+    let mut scene = Scene::new().await;
+    let _clock = StoppedClock::new();
+    let frame = text_frame(&vec![b'x'; 32 * 1024]);
+    for _ in 0..6 {
+        while scene.outbound.has_room() {
+            scene.outbound.tell(frame.clone(), Urgency::Reliable);
+            yield_now().await;
+        }
+        time::advance(HEARTBEAT).await;
+        let now = Some(Instant::now());
+        while scene.outbound.taken_at() != now {
+            scene.heard().await;
+        }
+        assert!(scene.outbound.ended().now_or_never().is_none(), "open");
+    }
+    time::advance(Duration::from_mins(1)).await;
+    scene.outbound.ended().await;
 }

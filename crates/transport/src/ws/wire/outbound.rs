@@ -5,6 +5,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
@@ -17,7 +18,7 @@ use parlance_application::{
     live::{Backlog, Pushed},
     ports::{Close, Urgency},
 };
-use tokio::{io::AsyncWrite, net::tcp::OwnedWriteHalf};
+use tokio::{io::AsyncWrite, net::tcp::OwnedWriteHalf, time::Instant};
 
 /// The most frames in one write.
 const GATHERED: usize = 64;
@@ -61,6 +62,8 @@ struct Queue {
     dirty: [bool; 2],
     /// The system takes no more at present; the connection's own task waits until it does.
     blocked: bool,
+    /// When the system last took more of what had been blocked.
+    taken_at: Option<Instant>,
     /// The connection's own task.
     driver: Option<Waker>,
     /// Who waits for the queue to drain, or for the connection to end.
@@ -96,6 +99,7 @@ impl Outbound {
             state: State::Open,
             dirty: [false; 2],
             blocked: false,
+            taken_at: None,
             driver: None,
             waiting: Vec::new(),
         });
@@ -181,9 +185,24 @@ impl Outbound {
         self.0.queue.borrow().backlog.has_room()
     }
 
-    /// Writes what the flusher could not, for the connection's own task. Ready when the connection is gone, or finished and
+    /// When the peer last made room for more, if the connection has been full. This shows that it reads, while its pongs wait
+    /// behind all that is queued for it.
+    pub(in crate::ws) fn taken_at(&self) -> Option<Instant> {
+        self.0.queue.borrow().taken_at
+    }
+
+    /// Writes what the flusher could not, for the connection's own task. Returns when the connection is gone, or finished and
     /// all written.
-    pub(super) fn poll_written(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::ws) async fn written(&self) {
+        poll_fn(|cx| self.poll_written(cx)).await;
+    }
+
+    /// Gives up what is still queued.
+    pub(super) fn abandon(&self) {
+        self.0.queue.borrow_mut().gone();
+    }
+
+    fn poll_written(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut queue = self.0.queue.borrow_mut();
         while queue.blocked {
             match queue.write(|socket, frames| Pin::new(socket).poll_write_vectored(cx, frames)) {
@@ -201,13 +220,8 @@ impl Outbound {
         Poll::Pending
     }
 
-    /// Gives up what is still queued.
-    pub(super) fn abandon(&self) {
-        self.0.queue.borrow_mut().gone();
-    }
-
     async fn until(&self, condition: impl Fn(&Queue) -> bool) {
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             let mut queue = self.0.queue.borrow_mut();
             if condition(&queue) {
                 return Poll::Ready(());
@@ -325,6 +339,9 @@ impl Queue {
         match outcome {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(bytes)) if bytes > 0 => {
+                if self.blocked {
+                    self.taken_at = Some(Instant::now());
+                }
                 let had_room = self.backlog.has_room();
                 self.backlog.written(bytes);
                 self.blocked &= !self.backlog.is_empty();

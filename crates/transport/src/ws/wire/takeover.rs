@@ -16,7 +16,7 @@ use actix_web::{
     http::{ConnectionType, Method},
 };
 use bytes::BytesMut;
-use futures::future::{Either, LocalBoxFuture, poll_fn, select};
+use futures::future::{Either, LocalBoxFuture, select};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::{Life, Takeable, inbound::Inbound, outbound::Outbound};
@@ -132,12 +132,12 @@ impl Accepted {
         let outbound = Outbound::new(writing, worker.flusher());
         let life = life(worker, Inbound::new(early, reading), outbound.clone());
         // Writes while the connection lives, and ends before it if the socket is gone.
-        let written = pin!(poll_fn(|cx| outbound.poll_written(cx)));
+        let written = pin!(outbound.written());
         if let Either::Right(((), life)) = select(life, written).await {
             life.await;
         }
         outbound.finish();
-        let _ = timeout(LINGER, poll_fn(|cx| outbound.poll_written(cx))).await;
+        let _ = timeout(LINGER, outbound.written()).await;
         outbound.abandon();
     }
 }
