@@ -17,32 +17,37 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod unread;
+mod watchdog;
 mod ws;
 
 use std::{io, net::TcpListener, time::Duration};
 
 use actix_cors::Cors;
-use actix_http::HttpService;
-use actix_service::{ServiceFactoryExt, map_config};
+use actix_http::{HttpService, Protocol, error::DispatchError};
+use actix_service::{ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::{
     App,
     dev::{AppConfig, Server},
     middleware::from_fn,
     web::{self, Data, ServiceConfig},
 };
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, pending};
 use parlance_application::Result;
-use tokio::sync::watch;
+use tokio::{net::TcpStream, sync::watch};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 pub use admin::Admin;
 use http::routes::get_or_head;
 pub use openapi::json as openapi_json;
+use watchdog::Watchdog;
 pub use ws::Hub;
 use ws::Takeover;
 
-/// How long a client may take to send the head of a request.
+/// How long a client may take to send the head of its first request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take from the first byte of any request to the first of the answer, and then from one piece of the answer
+/// to the next.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a client may take to go away once it has been answered for the last time.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -107,30 +112,51 @@ impl Serve {
         let service = move || {
             // On the worker's own thread.
             self.hub.add_worker();
-            let serve = self.clone();
-            let app = move || {
-                let app = App::new().configure(mount(serve.clone()));
-                map_config(app, |()| AppConfig::default())
-            };
-            let draining = self.draining.clone();
-            HttpService::build()
-                .graceful_shutdown_signal(move || {
-                    let mut draining = draining.clone();
-                    // An error means that the sender is gone: the process has ended.
-                    async move { drop(draining.wait_for(|is| *is).await) }
-                })
-                .client_request_timeout(REQUEST_TIMEOUT)
-                .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-                .tcp_nodelay(true)
-                .upgrade(Takeover::new(app(), self.hub.clone()))
-                .finish(app().map_err(|error: actix_web::Error| error.error_response()))
-                .tcp()
+            self.connections()
         };
         let server = actix_server::Server::build()
             .disable_signals()
             .shutdown_timeout(shutdown_timeout.as_secs())
             .listen("parlance", listener, service)?;
         Ok(server.run())
+    }
+
+    /// Serves a connection on the thread that accepted it, until its handshake if it becomes a socket.
+    fn connections(
+        &self,
+    ) -> impl ServiceFactory<
+        TcpStream,
+        Config = (),
+        Response = (),
+        Error = DispatchError,
+        InitError = (),
+    > + use<> {
+        let app = || {
+            let app = App::new().configure(mount(self.clone()));
+            map_config(app, |()| AppConfig::default())
+        };
+        let draining = self.draining.clone();
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let mut draining = draining.clone();
+                async move {
+                    if draining.wait_for(|is| *is).await.is_err() {
+                        // Nobody is left to say so.
+                        pending::<()>().await;
+                    }
+                }
+            })
+            .client_request_timeout(REQUEST_TIMEOUT)
+            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+            .upgrade(Takeover::new(app(), self.hub.clone()))
+            .finish(app().map_err(|error: actix_web::Error| error.error_response()));
+        fn_service(|socket: TcpStream| async {
+            // It fails where the peer has gone already, which the first read finds out.
+            let _ = socket.set_nodelay(true);
+            let peer = socket.peer_addr().ok();
+            Ok((Watchdog::new(socket, PATIENCE), Protocol::Http1, peer))
+        })
+        .and_then(http)
     }
 }
 

@@ -1,5 +1,7 @@
 //! A whole service for tests: requests go in, answers come out, and no port is opened.
 
+use std::sync::mpsc;
+
 use actix_web::{
     App,
     body::to_bytes,
@@ -9,8 +11,22 @@ use actix_web::{
 };
 use parlance_application::Error;
 use serde_json::Value;
+use tokio::task::spawn_blocking;
 
 use crate::{Node, Serve, mount};
+
+/// Time that passes when the test says so.
+pub(crate) struct StoppedClock(#[expect(dead_code, reason = "it is dropped")] mpsc::Sender<()>);
+
+impl StoppedClock {
+    pub(crate) fn new() -> Self {
+        tokio::time::pause();
+        // Time would go on by itself where nothing else is left to do, as when all wait for a socket.
+        let (busy, idle) = mpsc::channel();
+        spawn_blocking(move || idle.recv());
+        Self(busy)
+    }
+}
 
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,

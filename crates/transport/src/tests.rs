@@ -1,7 +1,8 @@
 //! What every answer is like, whatever answers.
 
-use actix_http::HttpService;
-use actix_service::{Service as _, ServiceFactory as _, map_config};
+use std::io::ErrorKind;
+
+use actix_service::Service as _;
 use actix_web::{
     http::{Method, StatusCode, Version, header},
     test::TestRequest,
@@ -10,14 +11,14 @@ use parlance_application::ports::{Ambient as _, Claims, TokenIssuer as _};
 use parlance_domain::ConversationId;
 use parlance_testkit::{MemoryStore, PATIENCE, PlainTokens, Stage, TestNode, mocks::MockStore};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
-    net::TcpStream,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{self, TcpStream},
     sync::watch,
-    time::timeout,
+    time::{self, Instant, timeout},
 };
 
 use super::*;
-use crate::testing::{Answer, answers, node};
+use crate::testing::{Answer, StoppedClock, answers, node};
 
 /// A server that nobody has signed up at.
 fn empty() -> Serve {
@@ -30,22 +31,61 @@ async fn answer(request: TestRequest) -> Answer {
     answers(empty(), vec![request]).await.remove(0)
 }
 
+/// A client's end of a connection that the server serves on this thread.
+async fn connected() -> TcpStream {
+    let service = empty().connections().new_service(()).await.expect("a service");
+    let listener = net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let theirs = TcpStream::connect(listener.local_addr().expect("an address")).await;
+    let (ours, _) = listener.accept().await.expect("a connection");
+    actix_web::rt::spawn(service.call(ours));
+    theirs.expect("connects")
+}
+
 /// All that a client hears which says this on a connection of its own and then waits.
 async fn heard(says: &[u8]) -> String {
-    let serve = empty();
-    let app = map_config(App::new().configure(mount(serve)), |()| AppConfig::default());
-    let factory = HttpService::build()
-        .client_disconnect_timeout(Duration::from_millis(20))
-        .h1(app.map_err(|error: actix_web::Error| error.error_response()));
-    let service = factory.new_service(()).await.expect("a service");
-    let (mut theirs, ours) = duplex(64 * 1024);
-    let connection = actix_web::rt::spawn(service.call((ours, None)));
-    theirs.write_all(says).await.expect("written");
+    let mut client = connected().await;
+    client.write_all(says).await.expect("written");
     let mut heard = String::new();
-    let whole = timeout(PATIENCE, theirs.read_to_string(&mut heard)).await;
+    let whole = timeout(PATIENCE, client.read_to_string(&mut heard)).await;
     whole.unwrap_or_else(|_| panic!("no end after {heard:?}")).expect("read");
-    connection.abort();
     heard
+}
+
+/// How long a client is served that has sent so many whole requests and then lets another drip in.
+async fn drips(requests: usize) -> Duration {
+    let mut client = connected().await;
+    for _ in 0..requests {
+        client.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("written");
+        let read = timeout(PATIENCE, client.read(&mut [0; 4096])).await;
+        assert!(read.expect("in time").expect("read") > 0);
+    }
+    let _clock = StoppedClock::new();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_mins(5) {
+        match client.try_read(&mut [0; 4096]) {
+            Ok(0) => break,
+            Err(error) if error.kind() != ErrorKind::WouldBlock => break,
+            _ => {}
+        }
+        // The server may have closed it, which the next read finds.
+        let _ = client.try_write(b"G");
+        // In small steps: the runtime looks at its sockets only now and then.
+        time::advance(Duration::from_millis(10)).await;
+    }
+    begun.elapsed()
+}
+
+/// Whoever keeps connections busy with requests that never become whole would use up the server's.
+#[actix_web::test]
+async fn a_first_request_that_drips_in_ends_its_connection() {
+    let lasted = drips(0).await;
+    assert!(lasted.abs_diff(REQUEST_TIMEOUT) < Duration::from_secs(2), "{lasted:?}");
+}
+
+#[actix_web::test]
+async fn a_later_request_that_drips_in_ends_its_connection() {
+    let lasted = drips(2).await;
+    assert!(lasted.abs_diff(super::PATIENCE) < Duration::from_secs(2), "{lasted:?}");
 }
 
 /// A proxy that keeps its connections would go on asking a node that is to end.

@@ -1,6 +1,6 @@
 //! What goes on beside a command that a slow store keeps waiting.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use actix_codec::Framed;
 use actix_http::ws::{Codec, Frame as WsFrame, Message};
@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    task::{JoinHandle, spawn_blocking, yield_now},
+    task::{JoinHandle, yield_now},
     time,
 };
 
 use super::*;
-use crate::Hub;
+use crate::{Hub, testing::StoppedClock};
 
 /// Keeps every `sync` waiting until the test lets it through.
 struct Slow {
@@ -180,19 +180,6 @@ impl Scene {
 
     async fn ends(self) {
         timeout(PATIENCE, self.life).await.expect("in time").expect("no panic");
-    }
-}
-
-/// Time that passes when the test says so.
-struct StoppedClock(#[expect(dead_code, reason = "it is dropped")] mpsc::Sender<()>);
-
-impl StoppedClock {
-    fn new() -> Self {
-        time::pause();
-        // Time would go on by itself where nothing else is left to do, as when all wait for a socket.
-        let (busy, idle) = mpsc::channel();
-        spawn_blocking(move || idle.recv());
-        Self(busy)
     }
 }
 

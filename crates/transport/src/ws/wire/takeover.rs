@@ -20,7 +20,10 @@ use futures::future::{Either, LocalBoxFuture, select};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::{Life, Takeable, inbound::Inbound, outbound::Outbound};
-use crate::ws::{Counted, Hub, Worker};
+use crate::{
+    watchdog::Watchdog,
+    ws::{Counted, Hub, Worker},
+};
 
 /// How long a peer may take to read what is left for it at the end.
 const LINGER: Duration = Duration::from_secs(5);
@@ -48,7 +51,7 @@ impl<A> Takeover<A> {
     }
 }
 
-type Upgrade = (Request, Framed<TcpStream, h1::Codec>);
+type Upgrade = (Request, Framed<Watchdog<TcpStream>, h1::Codec>);
 
 impl<A, B> ServiceFactory<Upgrade> for Takeover<A>
 where
@@ -104,7 +107,7 @@ where
                 Err(error) => error.error_response(),
             };
             // Written behind the answers to earlier requests on this connection.
-            let (mut socket, mut unwritten) = (parts.io, parts.write_buf);
+            let (mut socket, mut unwritten) = (parts.io.into_inner(), parts.write_buf);
             let life = encode(response, parts.codec, &mut unwritten).await?;
             let Ok(Ok(())) = timeout(LINGER, socket.write_all(&unwritten)).await else {
                 return Ok(());
