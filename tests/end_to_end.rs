@@ -8,6 +8,7 @@ mod backup;
 mod board;
 mod conversations;
 mod durability;
+mod ending;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod home;
 mod readers;

@@ -5,6 +5,7 @@ mod admin;
 mod ambient;
 mod config;
 mod data_dir;
+mod open_files;
 mod readiness;
 mod serve;
 mod telemetry;

@@ -30,15 +30,16 @@ pub(crate) fn readiness(database: Database, redis: Option<Arc<RedisBus>>) -> Que
     Box::new(move || {
         let (store, redis) = (last.or_ask(database.clone().ping()), redis.clone());
         Box::pin(async move {
-            match timeout(PATIENCE, store).await {
-                Ok(answer) => answer?,
-                Err(_) => return Err(Error::unavailable("the store did not answer in time")),
-            }
-            let away = match redis {
-                None => false,
-                Some(redis) => !matches!(timeout(PATIENCE, redis.ping()).await, Ok(Ok(()))),
+            let redis = async {
+                match redis {
+                    None => true,
+                    Some(redis) => matches!(timeout(PATIENCE, redis.ping()).await, Ok(Ok(()))),
+                }
             };
-            Ok(if away { Readiness::Degraded("redis") } else { Readiness::Ok })
+            // Together: who asks may wait hardly longer for the answer than for one of them.
+            let (store, redis) = tokio::join!(timeout(PATIENCE, store), redis);
+            store.map_err(|_| Error::unavailable("the store did not answer in time"))??;
+            Ok(if redis { Readiness::Ok } else { Readiness::Degraded("redis") })
         })
     })
 }

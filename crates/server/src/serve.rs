@@ -25,13 +25,13 @@ use tokio::{
 };
 use url::Url;
 
-use crate::{adapters::Adapters, config::Settings, telemetry};
+use crate::{adapters::Adapters, config::Settings, open_files, telemetry};
 
 /// How often histograms are drained when nobody scrapes them.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How long changes that wait for the store may still begin once the process is to end.
 const QUEUED: Duration = Duration::from_secs(2);
-/// How long connections and work in flight may take to end.
+/// How long all that is in flight may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 /// Sockets that one user may have open at a time.
 const CONNECTIONS_PER_USER: usize = 100;
@@ -72,6 +72,7 @@ fn half() -> usize {
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     // First, so that a signal during the start is not lost.
     let mut stop = Stop::listen()?;
+    open_files::allow_most();
     let metrics = telemetry::metrics()?;
     let adapters = Adapters::open(&settings).await?;
 
@@ -146,25 +147,26 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         // Behind a slow store the queue would take longer than a supervisor waits.
         writes.refuse_writes();
     });
-    let goodbye = async {
+    let orderly = async {
+        handle.pause().await;
+        drain.send_replace(true);
         live.drain().await;
         // And those that have not said hello.
         sockets.close_all(Close::Draining).await;
-    };
-    handle.pause().await;
-    drain.send_replace(true);
-    goodbye.await;
-    // Only now: the thread that accepts would take a shut listener for an error and log it, had it not heard of the pause.
-    refuse(&listening);
-    let finished = async {
-        // Connections first: a client's last command may begin a task.
+        // Only now: the thread that accepts would take a shut listener for an error and log it, had it not heard of the pause.
+        refuse(&listening);
+        // Connections before tasks: a client's last command may begin one.
         sockets.all_over().await;
         tasks.wait().await;
+        handle.stop(true).await;
     };
-    if tokio::time::timeout(SHUTDOWN, finished).await.is_err() {
-        tracing::warn!("work was still in flight at the end; clients will find it unanswered");
+    tokio::select! {
+        () = orderly => {}
+        () = tokio::time::sleep(SHUTDOWN) => {
+            tracing::warn!("work was still in flight at the end; clients will find it unanswered");
+        }
+        why = stop.wait() => anyhow::bail!("ended at once by a second {why}; work was in flight"),
     }
-    handle.stop(true).await;
     services.abort();
     tracing::info!("stopped");
     Ok(())
