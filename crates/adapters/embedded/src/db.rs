@@ -19,7 +19,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::error::{Tx, sql};
+use crate::{
+    error::{Tx, sql},
+    files::Files,
+};
 
 /// The most jobs in one commit.
 const GROUP: usize = 256;
@@ -58,6 +61,7 @@ pub(crate) struct Db {
     turn: sync::Mutex<()>,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
+    files: Files,
 }
 
 impl Db {
@@ -79,6 +83,7 @@ impl Db {
             turn: sync::Mutex::default(),
             idle: Arc::new(Mutex::new(idle)),
             permits: Arc::new(Semaphore::new(READERS)),
+            files: Files::of(path)?,
         })
     }
 
@@ -98,6 +103,23 @@ impl Db {
             return Err(Error::unavailable("the writer is overloaded or gone"));
         };
         answer.await.map_err(|_| Error::unavailable("the writer is gone"))?
+    }
+
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Copies the log into the database and empties it. Waits for readers as long as for a lock.
+    pub(crate) async fn empty_log(&self) -> Result<()> {
+        let path = self.files.database().to_owned();
+        let empty = move || {
+            let conn = connect(&path)?;
+            let busy = conn
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
+                .map_err(|error| sql(&error))?;
+            if busy { Err(Error::unavailable("the database is in use")) } else { Ok(()) }
+        };
+        tokio::task::spawn_blocking(empty).await.map_err(Error::unavailable)?
     }
 
     /// Runs `job` on a reader, in a snapshot.
@@ -180,6 +202,7 @@ pub(crate) fn guarded<T>(job: impl FnOnce() -> Tx<T>) -> Result<T> {
 /// The writer thread's life.
 fn serve(conn: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
     let mut group = Vec::with_capacity(GROUP);
+    let mut failing = false;
     while let Some(first) = jobs.blocking_recv() {
         group.push(first);
         while group.len() < GROUP
@@ -188,9 +211,13 @@ fn serve(conn: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
             group.push(next);
         }
         let commit = commit(conn, &mut group);
-        if let Err(error) = &commit {
-            tracing::error!(?error, jobs = group.len(), "a group of writes was not committed");
+        // Once, however many fail: a full disk may be the log's, too.
+        match &commit {
+            Err(error) if !failing => tracing::error!(?error, "writes are not committed"),
+            Ok(()) if failing => tracing::info!("writes are committed again"),
+            _ => {}
         }
+        failing = commit.is_err();
         for job in group.drain(..) {
             job.answer(&commit);
         }

@@ -5,31 +5,32 @@
 //!
 //! * `file`: the database file's inode number and time of birth. A copy in the file's place has others. (The number alone would
 //!   not do: a file system gives that of a removed file to the next one.)
-//! * `opened`: what [`OPENED`], a file that each opening writes, says, and when it was last changed by the file system's own
+//! * `opened`: what `parlance.opened`, a file that each opening writes, says, and when it was last changed by the file system's own
 //!   account, which no copying keeps. A copy that was written *into* the files, as `cp` does, has another.
 //!
 //! What neither tells is a snapshot of the whole file system, and a copy made of a running database and written into its file
 //! before the next start: for them there is `parlance admin renew-epoch`. A directory that was moved to another file system, or
 //! given another owner, is taken for a copy; that costs every client one reload.
 
-use std::{os::unix::fs::MetadataExt as _, path::Path, time::UNIX_EPOCH};
+use std::path::Path;
 
 use parlance_application::{Error, Result};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::error::sql;
-
-/// Written at each opening, beside the database.
-const OPENED: &str = "parlance.opened";
+use crate::{error::sql, files};
 
 /// The name of the history of the database at `path`; it is `new` for a new one and for a copy.
 pub(crate) fn open(conn: &Connection, path: &Path, new: String) -> Result<String> {
-    let (file, beside) = (identity(path)?, path.with_file_name(OPENED));
+    let file = files::identity(path)?;
+    let last = || files::last_opening(path).map(|opening| opening.mark);
     let replaced = note(conn, "file")?.is_some_and(|then| then != file);
-    let overwritten = note(conn, "opened")?.is_some_and(|then| Some(then) != last_opening(&beside));
+    let overwritten = note(conn, "opened")?.is_some_and(|then| Some(then) != last());
     let before = note(conn, "epoch")?;
     let kept = before.clone().filter(|_| !replaced && !overwritten);
     if kept.is_none() {
+        if before.is_some() {
+            check(conn)?;
+        }
         renew(conn, &new)?;
     }
     if let (Some(before), None) = (before, &kept) {
@@ -44,8 +45,8 @@ pub(crate) fn open(conn: &Connection, path: &Path, new: String) -> Result<String
     }
     keep(conn, "file", &file)?;
     // Should this end in between, a history is renewed for nothing, and none is kept wrongly.
-    std::fs::write(&beside, &new).map_err(|error| unavailable(&beside, &error))?;
-    if let Some(opening) = last_opening(&beside) {
+    files::note_opening(path, &new)?;
+    if let Some(opening) = last() {
         keep(conn, "opened", &opening)?;
     }
     Ok(kept.unwrap_or(new))
@@ -71,22 +72,18 @@ fn keep(conn: &Connection, key: &str, value: &str) -> Result<()> {
     .map_err(|error| sql(&error))
 }
 
-/// What tells a file from another one at the same path.
-fn identity(path: &Path) -> Result<String> {
-    let found = std::fs::metadata(path).map_err(|error| unavailable(path, &error))?;
-    // Not every file system knows it; then the number has to do.
-    let born = found.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    Ok(format!("{} {}", found.ino(), born.map_or(0, |at| at.as_nanos())))
-}
-
-/// What the last opening wrote, and when the file system says that it did.
-fn last_opening(beside: &Path) -> Option<String> {
-    let (says, found) = (std::fs::read_to_string(beside).ok()?, std::fs::metadata(beside).ok()?);
-    Some(format!("{says} {}.{:09}", found.ctime(), found.ctime_nsec()))
-}
-
-fn unavailable(path: &Path, error: &std::io::Error) -> Error {
-    Error::unavailable(format_args!("{}: {error}", path.display()))
+/// Refuses a copy that is not whole.
+fn check(conn: &Connection) -> Result<()> {
+    let found: String = conn
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|error| sql(&error))?;
+    if found == "ok" {
+        return Ok(());
+    }
+    Err(Error::internal(format_args!(
+        "the database was replaced, and the copy is damaged ({found}): was it copied without its log, or into the files of \
+         another?"
+    )))
 }
 
 #[cfg(test)]
@@ -96,7 +93,7 @@ mod tests {
     use parlance_domain::Timestamp;
 
     use super::*;
-    use crate::{db, migrate};
+    use crate::{db, files::identity, migrate};
 
     /// A directory with a database in it, and a place for copies of it.
     struct Scene {
@@ -165,12 +162,29 @@ mod tests {
     fn a_copy_of_both_files_written_into_them_has_another_history() {
         let scene = Scene::new();
         scene.opened("first");
-        for name in ["parlance.db", OPENED] {
+        for name in ["parlance.db", "parlance.opened"] {
             let backup = scene.path("backup");
             fs::copy(scene.path(name), &backup).expect("copies");
             fs::copy(&backup, scene.path(name)).expect("copies");
         }
         assert_eq!(scene.opened("second"), "second");
+    }
+
+    /// As when only a part of it has come.
+    #[test]
+    fn a_copy_that_is_not_whole_is_refused() {
+        let scene = Scene::new();
+        scene.opened("first");
+        let (path, backup) = (scene.path("parlance.db"), scene.path("backup"));
+        let mut bytes = fs::read(&path).expect("reads");
+        let whole = bytes.len();
+        bytes.truncate(whole - 8 * 4096);
+        bytes.resize(whole, 0);
+        fs::write(&backup, bytes).expect("writes");
+        fs::rename(&backup, &path).expect("renames");
+        let conn = db::connect(&path).expect("opens");
+        let refused = open(&conn, &path, "second".to_owned());
+        assert!(matches!(&refused, Err(Error::Internal { .. })), "{refused:?}");
     }
 
     #[test]
@@ -180,7 +194,7 @@ mod tests {
         let conn = db::connect(&scene.path("parlance.db")).expect("opens");
         conn.execute("DELETE FROM meta WHERE key IN ('file', 'opened')", []).expect("deletes");
         drop(conn);
-        fs::remove_file(scene.path(OPENED)).expect("removes");
+        fs::remove_file(scene.path("parlance.opened")).expect("removes");
         assert_eq!(scene.opened("second"), "first");
     }
 }

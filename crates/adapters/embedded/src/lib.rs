@@ -3,7 +3,8 @@
 //! * All writes go through one thread, which commits what waits as one group (`db`): each write is a savepoint, the disk
 //!   is waited for once. Reads run on a small pool, each in a snapshot of its own.
 //! * The schema is the numbered files of `migrations/sqlite/` (`migrate`).
-//! * A database that is a copy of an earlier one has another history (`history`).
+//! * A database that is a copy of an earlier one has another history (`history`); one that is missing, or stands beside
+//!   another one's log, is refused (`files`).
 //! * One `SELECT` loads a conversation together with what a person is to it (`access`); the domain's matrix decides.
 //!
 //! No clock, no ids and no randomness in here: all come in by argument.
@@ -16,6 +17,7 @@ mod bus;
 mod conversations;
 mod db;
 mod error;
+mod files;
 mod history;
 mod jobs;
 mod messages;
@@ -74,6 +76,7 @@ impl EmbeddedStore {
             parlance_application::Error::unavailable(format_args!("{}: {e}", dir.display()))
         })?;
         let path = dir.join("parlance.db");
+        files::check_before_opening(&path)?;
         let mut conn = db::connect(&path)?;
         migrate::run(&mut conn, now)?;
         let epoch = history::open(&conn, &path, new_epoch)?;
@@ -93,9 +96,25 @@ impl EmbeddedStore {
         Ok(())
     }
 
-    /// Proves that a write reaches the disk.
+    /// Writes what is left in the log into the database, which is whole without the log then. To be called when nothing is
+    /// written any more.
+    pub async fn close(&self) -> Result<()> {
+        match &self.engine {
+            Engine::Threads(db) => db.empty_log().await,
+            #[cfg(feature = "simulation")]
+            Engine::Inline(_) => Ok(()),
+        }
+    }
+
+    /// Proves that a write reaches the disk, and the file that the next start will open.
     pub async fn ping(&self) -> Result<()> {
-        self.write(|conn| {
+        let files = match &self.engine {
+            Engine::Threads(db) => Some(db.files().clone()),
+            #[cfg(feature = "simulation")]
+            Engine::Inline(_) => None,
+        };
+        self.write(move |conn| {
+            files.map_or(Ok(()), |files| files.check())?;
             conn.prepare_cached(
                 "INSERT INTO meta (key, value) VALUES ('pings', '1') \
                  ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1",

@@ -2,6 +2,8 @@
 //!
 //! To add a step: put `NNNN_name.sql` into `migrations/sqlite/` and its line, number and name, into [`STEPS`]; a test compares the two.
 
+use std::path::Path;
+
 use parlance_application::{Error, Result};
 use parlance_domain::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -52,7 +54,11 @@ fn apply(conn: &mut Connection, steps: &[Step], now: Timestamp) -> Tx<()> {
     if pending.is_empty() {
         return Ok(());
     }
-    // A step may sort more than there is memory for.
+    // A step may sort more than there is memory for, and where there is room for the database there is some for that; the
+    // system's own place for such files may be read-only.
+    if let Some(dir) = tx.path().map(Path::new).and_then(Path::parent).and_then(Path::to_str) {
+        tx.pragma_update(None, "temp_store_directory", dir)?;
+    }
     tx.execute_batch("PRAGMA temp_store = FILE")?;
     for step in pending {
         tx.execute_batch(step.sql)?;
@@ -165,6 +171,9 @@ mod tests {
         assert_eq!(log(), 0);
         let temp_store = conn.query_row("PRAGMA temp_store", [], |row| row.get::<_, i64>(0));
         assert_eq!(temp_store, Ok(2), "in memory again");
+        let place =
+            conn.query_row("PRAGMA temp_store_directory", [], |row| row.get::<_, String>(0));
+        assert_eq!(place.ok().as_deref(), dir.path().to_str());
 
         conn.execute("INSERT INTO meta (key, value) VALUES ('x', '1')", []).expect("inserts");
         run(&mut conn, NOW).expect("has nothing to do");

@@ -1,0 +1,212 @@
+//! The files of the database, and what may have been done to them behind its back.
+
+use std::{
+    fs::metadata,
+    io::ErrorKind,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use parlance_application::{Error, Result};
+
+/// Written at each opening, beside the database.
+const OPENED: &str = "parlance.opened";
+/// With less room than this on the disk, in bytes, commits are about to fail.
+const ROOM: u64 = 8 * 1024 * 1024;
+
+/// Where the database is, and which file it was when it was opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    database: PathBuf,
+    identity: String,
+}
+
+impl Files {
+    /// Those of an opened database.
+    pub(crate) fn of(database: &Path) -> Result<Self> {
+        Ok(Self { database: database.to_owned(), identity: identity(database)? })
+    }
+
+    pub(crate) fn database(&self) -> &Path {
+        &self.database
+    }
+
+    /// Whether what is written now will be found at the next start, and has room.
+    pub(crate) fn check(&self) -> Result<()> {
+        let shown = self.database.display();
+        if identity(&self.database).ok().as_ref() != Some(&self.identity) {
+            return Err(Error::unavailable(format_args!(
+                "{shown} was removed or replaced under the running server: what is written now is lost with it"
+            )));
+        }
+        let disk = rustix::fs::statvfs(&self.database).map_err(Error::unavailable)?;
+        let room = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if room < ROOM {
+            return Err(Error::unavailable(format_args!("{room} bytes are left for {shown}")));
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what SQLite would take without a word: no database where there has been one, which it would begin anew, and a log
+/// that belongs to another database than the one that was put in its place, which it would write into that.
+pub(crate) fn check_before_opening(database: &Path) -> Result<()> {
+    let Some(opened) = last_opening(database) else { return Ok(()) };
+    let shown = database.display();
+    let length = match metadata(database) {
+        Ok(found) => found.len(),
+        Err(error) if error.kind() == ErrorKind::NotFound => 0,
+        Err(error) => return Err(unavailable(database, &error)),
+    };
+    if length == 0 {
+        return Err(Error::unavailable(format_args!(
+            "{shown} is missing or empty, and there has been a database: put it back; or, to begin with an empty one, \
+             remove {}",
+            beside(database).display()
+        )));
+    }
+    let log = log_of(database);
+    let its = |then: Option<String>, path: &Path| then.is_some() && then == identity(path).ok();
+    let left_over = metadata(&log).is_ok_and(|log| log.len() > 0) && its(opened.log, &log);
+    if left_over && !its(opened.database, database) {
+        return Err(Error::unavailable(format_args!(
+            "{shown} was replaced, and the log of the database before is still there: remove {} (and the -shm file beside it)",
+            log.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Notes which files were opened.
+pub(crate) fn note_opening(database: &Path, name: &str) -> Result<()> {
+    let log = identity(&log_of(database)).unwrap_or_default();
+    let text = format!("{name}\n{}\n{log}\n", identity(database)?);
+    let beside = beside(database);
+    std::fs::write(&beside, text).map_err(|error| unavailable(&beside, &error))
+}
+
+/// What the last opening left beside the database.
+pub(crate) struct Opening {
+    /// Tells it from every other: what was written, and when the file system says that it was.
+    pub(crate) mark: String,
+    /// Which files they were; none where an earlier program has not noted it.
+    database: Option<String>,
+    log: Option<String>,
+}
+
+/// The last opening of the database at this path.
+pub(crate) fn last_opening(database: &Path) -> Option<Opening> {
+    let beside = beside(database);
+    let (says, found) = (std::fs::read_to_string(&beside).ok()?, metadata(&beside).ok()?);
+    let mut lines = says.lines();
+    let name = lines.next().unwrap_or_default();
+    Some(Opening {
+        mark: format!("{name} {}.{:09}", found.ctime(), found.ctime_nsec()),
+        database: lines.next().map(str::to_owned),
+        log: lines.next().map(str::to_owned),
+    })
+}
+
+/// What tells a file from another one at the same path: its number, and its time of birth. (The number alone would not do: a
+/// file system gives that of a removed file to the next one.)
+pub(crate) fn identity(path: &Path) -> Result<String> {
+    let found = metadata(path).map_err(|error| unavailable(path, &error))?;
+    // Not every file system knows it; then the number has to do.
+    let born = found.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    Ok(format!("{} {}", found.ino(), born.map_or(0, |at| at.as_nanos())))
+}
+
+fn beside(database: &Path) -> PathBuf {
+    database.with_file_name(OPENED)
+}
+
+fn log_of(database: &Path) -> PathBuf {
+    database.with_extension("db-wal")
+}
+
+fn unavailable(path: &Path, error: &std::io::Error) -> Error {
+    Error::unavailable(format_args!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use parlance_domain::Timestamp;
+
+    use super::*;
+    use crate::EmbeddedStore;
+
+    fn open(dir: &Path) -> Result<EmbeddedStore> {
+        EmbeddedStore::open(dir, "epoch".to_owned(), Timestamp::from_millis(1))
+    }
+
+    #[track_caller]
+    fn refused(opened: Result<EmbeddedStore>, why: &str) {
+        match opened.map(drop) {
+            Err(Error::Unavailable { cause, .. }) if cause.contains(why) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_database_that_is_missing_is_not_begun_anew() {
+        let dir = tempfile::tempdir().expect("a directory");
+        drop(open(dir.path()).expect("a new one opens"));
+        let database = dir.path().join("parlance.db");
+        for damage in [|path: &Path| fs::write(path, ""), |path: &Path| fs::remove_file(path)] {
+            damage(&database).expect("done");
+            refused(open(dir.path()), "is missing or empty");
+        }
+        fs::remove_file(dir.path().join(OPENED)).expect("removes");
+        open(dir.path()).expect("begins anew");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_a_restore_has_left_over_is_not_written_into_the_copy() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (database, log) = (dir.path().join("parlance.db"), dir.path().join("parlance.db-wal"));
+        let running = open(dir.path()).expect("opens");
+        running.ping().await.expect("writes");
+        let (backup, old_log) = (dir.path().join("backup"), dir.path().join("log"));
+        let copy = rusqlite::Connection::open(&database).expect("opens");
+        copy.execute("VACUUM INTO ?1", [backup.to_str()]).expect("copies");
+        drop(copy);
+        // As after a kill: SQLite would empty the log as it closes it.
+        fs::hard_link(&log, &old_log).expect("keeps it");
+        running.ping().await.expect("writes");
+        fs::rename(&backup, &database).expect("replaces");
+        refused(open(dir.path()), "was replaced");
+        drop(running);
+
+        fs::remove_file(&log)
+            .or_else(|error| match error.kind() {
+                ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            })
+            .expect("removes");
+        open(dir.path()).expect("opens the copy");
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_database_was_removed_is_not_ready() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(dir.path()).expect("opens");
+        store.ping().await.expect("writes");
+        fs::remove_file(dir.path().join("parlance.db")).expect("removes");
+        let answer = store.ping().await;
+        assert!(matches!(answer, Err(Error::Unavailable { .. })), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn who_closes_it_leaves_no_log() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(dir.path()).expect("opens");
+        store.ping().await.expect("writes");
+        let log = || metadata(dir.path().join("parlance.db-wal")).map_or(0, |log| log.len());
+        assert!(log() > 0);
+        store.close().await.expect("closes");
+        assert_eq!(log(), 0);
+    }
+}
