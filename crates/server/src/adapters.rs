@@ -94,6 +94,15 @@ impl Adapters {
             (None, None) => bail!("PARLANCE_SMTP_URL is not set"),
         };
 
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            store = if settings.mongodb_uri.is_some() { "mongodb" } else { "embedded" },
+            queue = if settings.redis_url.is_some() { "redis" } else { "embedded" },
+            mail = if settings.smtp_url.is_some() { "smtp" } else { "files" },
+            data_dir = data.as_ref().map(|data| data.path().display().to_string()),
+            "starting"
+        );
+
         // Hashing is all CPU: more at once than cores would only make each slower.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
@@ -143,8 +152,15 @@ impl Adapters {
         let epoch = ambient.uuid().to_string();
         let renewed = match &settings.mongodb_uri {
             None => {
+                EmbeddedStore::find(&settings.data_dir)
+                    .map_err(explained)
+                    .context("there is no store whose history could have another name")?;
                 let data = DataDir::open(&settings.data_dir)?;
-                embedded(&data, &ambient)?.renew_epoch(epoch.clone()).await
+                let mut store = embedded(&data, &ambient)?;
+                match store.renew_epoch(epoch.clone()).await {
+                    Ok(()) => store.close().await,
+                    refused => refused,
+                }
             }
             Some(uri) => {
                 let mut store = mongo(uri, settings, &ambient).await?;
@@ -168,6 +184,11 @@ impl Adapters {
         }
     }
 
+    /// The store by its own type.
+    pub(crate) fn database(&self) -> Database {
+        self.database.clone()
+    }
+
     /// What `/readyz` asks.
     pub(crate) fn readiness(&self) -> Question {
         readiness(self.database.clone(), self.redis.clone())
@@ -180,6 +201,20 @@ impl Database {
         match self {
             Self::Embedded(store) => store.ping().await,
             Self::Mongo(store) => store.ping().await,
+        }
+    }
+}
+
+impl Database {
+    /// When nothing is written any more: leaves the store as whole as a backup wants it.
+    pub(crate) async fn close(self) {
+        if let Self::Embedded(store) = self
+            && let Err(error) = store.close().await
+        {
+            tracing::warn!(
+                ?error,
+                "the database's log could not be emptied; it belongs to the database"
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Settings: flags over environment over file over defaults. `parlance.default.toml` documents each of them.
 
+mod doubts;
 mod values;
 
 #[cfg(test)]
@@ -20,12 +21,17 @@ use figment::{
 use parlance_domain::Email;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::values::{Secret, Switch};
+pub(crate) use self::{
+    doubts::unknown,
+    values::{Secret, Switch},
+};
 
 /// The reference of all settings, as `parlance config` prints it.
 pub(crate) const DEFAULT_FILE: &str = include_str!("../parlance.default.toml");
 
-/// The settings that the environment may give, as `PARLANCE_` and the name in capitals.
+/// What the name of a variable that gives a setting begins with; the setting's name in capitals follows.
+const PREFIX: &str = "PARLANCE_";
+/// The settings that the environment may give.
 const NAMES: [&str; 15] = [
     "listen",
     "data_dir",
@@ -155,7 +161,7 @@ impl Settings {
             figment = figment.merge(Toml::file_exact(file));
         }
         for name in NAMES {
-            let variable = format!("PARLANCE_{}", name.to_uppercase());
+            let variable = format!("{PREFIX}{}", name.to_uppercase());
             if let Some(value) = env(&variable) {
                 figment = figment.merge(Source::new(variable, name, value));
             }
@@ -189,7 +195,8 @@ impl Settings {
         {
             if set.is_none() {
                 bail!(
-                    "{name} is not set: the embedded store and queue belong to one process, whose server runs their jobs"
+                    "{name} is not set: a worker needs the store and the queue that its servers share; a server without them \
+                     runs its jobs itself"
                 );
             }
         }
@@ -211,7 +218,7 @@ pub(crate) fn check_secret(secret: &Secret, source: &str) -> anyhow::Result<()> 
 
 /// A file that somebody named must be there; the library would pass over a missing one.
 fn check_readable(file: &Path) -> anyhow::Result<()> {
-    std::fs::File::open(file)
+    std::fs::read_to_string(file)
         .map(drop)
         .with_context(|| format!("cannot read the configuration file {}", file.display()))
 }

@@ -26,13 +26,14 @@ impl DataDir {
             .mode(0o700)
             .create(path)
             .with_context(|| format!("cannot create the data directory {shown}"))?;
+        let file = path.join("lock");
         let lock = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(path.join("lock"))
-            .with_context(|| format!("cannot write to the data directory {shown}"))?;
+            .open(&file)
+            .with_context(|| format!("cannot write to {}", file.display()))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => bail!(

@@ -13,6 +13,7 @@ mod telemetry;
 use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use rustix::{fs::Mode, process::umask};
 
 use crate::config::{Flags, Settings};
 
@@ -50,6 +51,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // What it writes is for its own account: password hashes, mails, a secret.
+    umask(Mode::RWXG | Mode::RWXO);
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -64,12 +67,11 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(flags) => {
             telemetry::logs(env)?;
-            let settings = Settings::load(&flags, env)?;
-            serve::run(settings)
+            serve::run(checked(&flags)?)
         }
         Command::Worker(flags) => {
             telemetry::logs(env)?;
-            let settings = Settings::load(&flags, env)?;
+            let settings = checked(&flags)?;
             settings.check_worker()?;
             serve::run_worker(settings)
         }
@@ -84,6 +86,19 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Openapi => print(&parlance_transport::openapi_json()),
         Command::Config => print(config::DEFAULT_FILE),
     }
+}
+
+/// The settings of a process that stays, whose operator is told what is odd about them.
+fn checked(flags: &Flags) -> anyhow::Result<Settings> {
+    let settings = Settings::load(flags, env)?;
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for variable in config::unknown(names) {
+        tracing::warn!(variable, "there is no such setting; `parlance config` prints all of them");
+    }
+    for doubt in settings.doubts() {
+        tracing::warn!("{doubt}");
+    }
+    Ok(settings)
 }
 
 /// Writes to stdout, which may be a pipe that somebody closed.

@@ -77,9 +77,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let adapters = Adapters::open(&settings).await?;
 
     // Bound before anything runs: a port in use is the commonest failure, and must not interrupt jobs.
-    let (listener, address) = bind(settings.listen)?;
+    let (listener, address) = bind(settings.listen, "--listen")?;
     let listening = listener.try_clone().context("cannot share the listener")?;
-    let metrics_listener = settings.metrics_listen.map(bind).transpose()?;
+    let metrics_listener =
+        settings.metrics_listen.map(|address| bind(address, "--metrics-listen")).transpose()?;
     let public_url = public_url(&settings, address);
 
     let (services, tasks, hub) = (Tasks::default(), Arc::new(Tasks::default()), Hub::new(half()));
@@ -111,6 +112,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     if let Some((listener, _)) = metrics_listener {
         services.spawn(serve_metrics(listener, render(metrics))?);
     }
+    let database = adapters.database();
     let admin = board(&settings, &adapters, &tasks, &public_url).await;
     let app = Data::new(App::new(Ports {
         lanes: adapters.lanes(),
@@ -129,7 +131,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let handle = server.handle();
     let mut serving = tokio::spawn(server);
 
-    announce(address)?;
+    announce(&format!("parlance listening on http://{address}"));
     tokio::select! {
         why = stop.wait() => tracing::info!(signal = why, "stopping"),
         ended = &mut serving => {
@@ -168,6 +170,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         why = stop.wait() => anyhow::bail!("ended at once by a second {why}; work was in flight"),
     }
     services.abort();
+    database.close().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -227,7 +230,7 @@ async fn work(settings: Settings) -> anyhow::Result<()> {
     let (stop_jobs, mut jobs_stopped) = watch::channel(());
     let runner = Arc::new(adapters.runner(public_url));
     let mut working = tokio::spawn(runner.run(async move { drop(jobs_stopped.changed().await) }));
-    crate::print("parlance worker running")?;
+    announce("parlance worker running");
     tokio::select! {
         why = stop.wait() => tracing::info!(signal = why, "stopping"),
         ended = &mut working => {
@@ -249,7 +252,12 @@ fn render(metrics: PrometheusHandle) -> Metrics {
 
 /// Browsers at the server's own address are let in whatever is configured.
 fn allowed_origins(settings: &Settings, public_url: &str, address: SocketAddr) -> Vec<String> {
-    settings.allowed_origins.iter().cloned().chain(own_origins(public_url, address)).collect()
+    settings
+        .allowed_origins
+        .iter()
+        .map(|allowed| origin(allowed))
+        .chain(own_origins(public_url, address))
+        .collect()
 }
 
 fn own_origins(public_url: &str, address: SocketAddr) -> [String; 4] {
@@ -300,9 +308,9 @@ fn local_url(address: SocketAddr) -> String {
     }
 }
 
-fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address).with_context(|| {
-        format!("cannot listen on {address}; choose another address with --listen")
+        format!("cannot listen on {address}; choose another address with {setting}")
     })?;
     let bound = listener.local_addr()?;
     Ok((listener, bound))
@@ -316,8 +324,11 @@ fn refuse(listening: &TcpListener) {
 }
 
 /// The first line on stdout, for people and for programs that chose port 0.
-fn announce(address: SocketAddr) -> anyhow::Result<()> {
-    crate::print(&format!("parlance listening on http://{address}"))
+fn announce(what: &str) {
+    tracing::info!("{what}");
+    if let Err(error) = crate::print(what) {
+        tracing::debug!(%error, "nobody reads stdout");
+    }
 }
 
 async fn upkeep(metrics: PrometheusHandle) {
@@ -332,6 +343,7 @@ async fn upkeep(metrics: PrometheusHandle) {
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Stop {
@@ -340,6 +352,7 @@ impl Stop {
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
         })
     }
 
@@ -347,6 +360,8 @@ impl Stop {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            // Of a terminal that is closed. There is nothing that could be read anew.
+            _ = self.hangup.recv() => "SIGHUP",
         }
     }
 }

@@ -17,6 +17,9 @@ pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A reader of the log that has gone, or a full disk, is no reason to stop: the library would report it on stderr, and
+        // panic as that fails, too.
+        .log_internal_errors(false)
         .with_ansi(terminal);
     let started = if terminal {
         logs.try_init()

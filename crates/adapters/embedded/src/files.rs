@@ -49,6 +49,11 @@ impl Files {
     }
 }
 
+/// Whether there is a database.
+pub(crate) fn find(database: &Path) -> Result<()> {
+    metadata(database).map(drop).map_err(|error| unavailable(database, &error))
+}
+
 /// Refuses what SQLite would take without a word: no database where there has been one, which it would begin anew, and a log
 /// that belongs to another database than the one that was put in its place, which it would write into that.
 pub(crate) fn check_before_opening(database: &Path) -> Result<()> {

@@ -88,6 +88,11 @@ impl EmbeddedStore {
         })
     }
 
+    /// Fails where [`Self::open`] would begin a new store.
+    pub fn find(dir: &Path) -> Result<()> {
+        files::find(&dir.join("parlance.db"))
+    }
+
     /// Gives the store's history another name: what clients hold of it is out of date.
     pub async fn renew_epoch(&mut self, epoch: String) -> Result<()> {
         let new = epoch.clone();

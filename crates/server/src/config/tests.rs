@@ -9,7 +9,11 @@ struct Cli {
 }
 
 /// Loads with flags, variables and a file's text.
-fn load(flags: &[&str], env: &[(&str, &str)], file: Option<&str>) -> anyhow::Result<Settings> {
+pub(super) fn load(
+    flags: &[&str],
+    env: &[(&str, &str)],
+    file: Option<&str>,
+) -> anyhow::Result<Settings> {
     let mut flags = Cli::try_parse_from([&["parlance"], flags].concat())?.flags;
     let dir = tempfile::tempdir()?;
     if let Some(text) = file {

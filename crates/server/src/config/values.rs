@@ -75,8 +75,10 @@ pub(super) fn optional_address<'de, D: Deserializer<'de>>(
 pub(super) fn base_url<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
     let url = String::deserialize(input)?;
     let url = url.trim_end_matches('/');
-    if !is_web(url) {
-        return Err(D::Error::custom(format!("{url:?} is not an http:// or https:// address")));
+    if !is_web(url) || url.contains(['?', '#']) {
+        return Err(D::Error::custom(format!(
+            "{url:?} is not an http:// or https:// address to which paths can be added"
+        )));
     }
     Ok(Some(url.to_owned()))
 }
