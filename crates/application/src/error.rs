@@ -48,9 +48,12 @@ pub enum Error {
         /// In bytes.
         limit: usize,
     },
-    /// A body whose own content type is not that of JSON.
-    #[error("the body must be application/json")]
-    UnsupportedMediaType,
+    /// A body of another media type.
+    #[error("the body must be {expected}")]
+    UnsupportedMediaType {
+        /// The one that would do.
+        expected: &'static str,
+    },
     /// Too much from one user.
     #[error("too many requests")]
     RateLimited {

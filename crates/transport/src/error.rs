@@ -101,7 +101,7 @@ pub(crate) fn face(error: &Error) -> Face {
         }
         Error::Conflict { .. } => face("conflict", StatusCode::CONFLICT),
         Error::PayloadTooLarge { .. } => face("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE),
-        Error::UnsupportedMediaType => {
+        Error::UnsupportedMediaType { .. } => {
             face("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE)
         }
         Error::RateLimited { retry_after } => Face {

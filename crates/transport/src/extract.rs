@@ -152,7 +152,7 @@ pub(crate) fn bearer(
 fn body(
     request: &HttpRequest,
     payload: &mut Payload,
-    media_type: &str,
+    media_type: &'static str,
 ) -> impl Future<Output = Result<Vec<u8>, Error>> + use<> {
     let of_type = request.content_type().eq_ignore_ascii_case(media_type);
     let declared = request
@@ -162,7 +162,7 @@ fn body(
     let payload = payload.take();
     async move {
         if !of_type {
-            return Err(Error::UnsupportedMediaType);
+            return Err(Error::UnsupportedMediaType { expected: media_type });
         }
         if declared.is_some_and(|length| length > BODY_LIMIT) {
             return Err(Error::PayloadTooLarge { limit: BODY_LIMIT });

@@ -2,6 +2,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod channels;
+mod docs;
 mod list;
 pub(crate) mod messages;
 pub(crate) mod system;

@@ -34,10 +34,8 @@ use actix_web::{
 use futures::future::{BoxFuture, pending};
 use parlance_application::Result;
 use tokio::{net::TcpStream, sync::watch};
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
 pub use admin::Admin;
-use http::routes::get_or_head;
 pub use openapi::json as openapi_json;
 use watchdog::Watchdog;
 pub use ws::Hub;
@@ -172,9 +170,6 @@ fn mount(serve: Serve) -> impl FnOnce(&mut ServiceConfig) {
             .app_data(node)
             .configure(http::routes::configure)
             .configure(|config| admin::configure(config, admin))
-            // Given no document of its own, it reads the one that our route serves.
-            .service(SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json")))
-            .route("/docs", get_or_head().to(|| async { web::Redirect::to("/docs/") }))
             .default_service(web::to(http::routes::unknown));
         config.service(scope);
     }

@@ -192,6 +192,21 @@ async fn every_refusal_is_a_problem() {
     let (ours, foreign) = ("https://other.example.org", "https://evil.example.org");
     for (request, status, code) in [
         (TestRequest::with_uri("/docs/nope"), StatusCode::NOT_FOUND, "not_found"),
+        (
+            TestRequest::with_uri("/docs/").method(Method::POST),
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+        ),
+        (
+            TestRequest::with_uri("/docs").method(Method::POST),
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+        ),
+        (
+            TestRequest::with_uri("/api/v1/ws").method(Method::HEAD),
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+        ),
         (preflight(foreign, "GET"), StatusCode::BAD_REQUEST, "bad_request"),
         (preflight(ours, "FOO"), StatusCode::BAD_REQUEST, "bad_request"),
     ] {

@@ -45,11 +45,11 @@ pub(super) async fn guard(
 }
 
 async fn entered(request: &HttpRequest) -> Result<Visitor> {
-    let visitor = admitted(request).await?;
+    // First: the session may be renewed on the way in, and whoever is refused then would lose it with their new cookie.
     if !request.method().is_safe() {
         from_own_script(request)?;
     }
-    Ok(visitor)
+    admitted(request).await
 }
 
 /// Somebody who may use the board.

@@ -31,7 +31,13 @@ pub(super) struct Credentials {
 /// The form, or a redirect to the board for whoever is signed in.
 pub(super) async fn page(request: HttpRequest) -> HttpResponse {
     match admitted(&request).await {
-        Ok(_) => pages::see("/admin/queues"),
+        Ok(visitor) => {
+            let mut response = pages::see("/admin/queues");
+            if let Some(cookie) = visitor.cookie {
+                response.headers_mut().insert(header::SET_COOKIE, cookie);
+            }
+            response
+        }
         Err(_) => pages::sign_in(None),
     }
 }

@@ -1,22 +1,22 @@
 //! Every route, as a table. From it come the routing, the `Allow` headers, and the test that the OpenAPI document is whole.
 
 use actix_web::{
-    HttpRequest, Route, guard,
+    FromRequest, Handler, HttpRequest, Resource, Responder, Route, guard,
     middleware::from_fn,
     web::{self, ServiceConfig},
 };
 use parlance_application::Error;
 
-use super::{accounts, channels, messages, system, workspaces};
+use super::{accounts, channels, docs, messages, system, workspaces};
 use crate::{boundary::authenticate, error::ApiError, ws};
 
-/// Builds one resource for each path. `open` routes take anybody, the others need a caller. What answers GET answers HEAD, too:
+/// Builds one resource for each path. `socket` is a GET that HEAD cannot stand for. `open` routes take anybody, the others need a caller. What answers GET answers HEAD, too:
 /// the server sends that answer without its body.
 macro_rules! routes {
     ($($path:literal { $($access:ident $method:ident $handler:path),+ $(,)? })+) => {
         /// Method and path of every route.
         #[cfg(test)]
-        pub(crate) const ROUTES: &[(&str, &str)] = &[$($((stringify!($method), $path)),+),+];
+        pub(crate) const ROUTES: &[(&str, &str)] = &[$($((routes!(@method $method), $path)),+),+];
 
         /// Mounts them.
         pub(crate) fn configure(config: &mut ServiceConfig) {
@@ -24,12 +24,11 @@ macro_rules! routes {
                 config.service({
                     let resource = web::resource($path);
                     $(let resource = resource.route($access(routes!(@route $method).to($handler)));)+
-                    resource.default_service(web::to(|request: HttpRequest| async move {
-                        let pattern = request.match_pattern();
-                        Err::<&str, _>(ApiError(not_allowed(pattern.as_deref())))
-                    }))
+                    resource.default_service(web::to(refused))
                 });
             )+
+            // For people, and so no part of the API's description.
+            config.service(page("/docs", docs::front)).service(page("/docs/{file:.*}", docs::file));
         }
 
         fn not_allowed(pattern: Option<&str>) -> Error {
@@ -40,9 +39,13 @@ macro_rules! routes {
             Error::MethodNotAllowed { allow }
         }
     };
+    (@method socket) => { "get" };
+    (@method $method:ident) => { stringify!($method) };
     (@route get) => { get_or_head() };
+    (@route socket) => { web::get() };
     (@route $method:ident) => { web::$method() };
     (@name get) => { "GET, HEAD" };
+    (@name socket) => { "GET" };
     (@name post) => { "POST" };
     (@name put) => { "PUT" };
     (@name patch) => { "PATCH" };
@@ -81,7 +84,7 @@ routes! {
     "/api/v1/conversations/{id}/messages" { caller get messages::history, caller post messages::send }
     "/api/v1/messages/{id}" { caller get messages::get, caller patch messages::edit, caller delete messages::delete }
     "/api/v1/messages/{id}/reactions/{emoji}" { caller put messages::react, caller delete messages::unreact }
-    "/api/v1/ws" { open get ws::upgrade }
+    "/api/v1/ws" { open socket ws::upgrade }
     "/livez" { open get system::livez }
     "/readyz" { open get system::readyz }
     "/metrics" { open get system::metrics }
@@ -91,6 +94,20 @@ routes! {
 /// Answers whatever no route does.
 pub(crate) async fn unknown() -> Result<&'static str, ApiError> {
     Err(Error::NotFound("resource").into())
+}
+
+/// Answers a method that a path does not know.
+async fn refused(request: HttpRequest) -> Result<&'static str, ApiError> {
+    Err(not_allowed(request.match_pattern().as_deref()).into())
+}
+
+fn page<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path).route(get_or_head().to(handler)).default_service(web::to(refused))
 }
 
 /// What answers GET answers HEAD: the server sends the answer without its body.

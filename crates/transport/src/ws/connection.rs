@@ -4,6 +4,7 @@
 
 use std::{
     collections::VecDeque,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -24,7 +25,10 @@ use parlance_application::{
     ports::Close,
 };
 use parlance_domain::MessageText;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 
 use super::{
     Worker,
@@ -43,6 +47,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Commands that wait for the replay, or for the one before them.
 const HELD: usize = 64;
+/// Bytes of them before no more is read.
+const HELD_BYTES: usize = 128 * 1024;
 /// The most cursors in one `hello`.
 const CURSORS: usize = 1_000;
 
@@ -54,6 +60,8 @@ pub(super) struct Connection {
     /// Whom the token of the upgrade's header names, and from `hello` on the one of `hello`.
     pub(super) caller: Option<Caller>,
     deadlines: Deadlines,
+    /// Held by the `auth.refresh` that is carried out, so that the last one said is the last one done.
+    renewing: Rc<Mutex<()>>,
     heard_at: Arc<AtomicI64>,
 }
 
@@ -61,6 +69,8 @@ pub(super) struct Connection {
 struct Commands {
     running: Fuse<LocalBoxFuture<'static, Reply>>,
     held: VecDeque<Command>,
+    /// Bytes of them.
+    weight: usize,
 }
 
 /// What came in.
@@ -82,6 +92,7 @@ impl Connection {
             socket: worker.insert(outbound.clone()),
             heard_at: Arc::new(AtomicI64::new(millis(app.live.uptime()).cast_signed())),
             deadlines: Deadlines::new(Instant::now()),
+            renewing: Rc::default(),
             app,
             outbound,
             caller,
@@ -109,13 +120,15 @@ impl Connection {
     /// Waits for a good `hello`.
     async fn open(&mut self, inbound: &mut Inbound) -> Option<CatchUp> {
         loop {
+            let room = self.outbound.has_room();
             let command = tokio::select! {
                 () = self.outbound.ended() => return None,
                 () = sleep_until(self.deadlines.deadline()) => {
                     self.carry_out_due()?;
                     continue;
                 }
-                message = inbound.next() => match self.read(message) {
+                () = self.outbound.drained(), if !room => continue,
+                message = inbound.next(), if room => match self.read(message) {
                     Incoming::Command(command) => command,
                     Incoming::Nothing => continue,
                     Incoming::End => return None,
@@ -195,14 +208,18 @@ impl Connection {
         let mut pipelined: FuturesUnordered<LocalBoxFuture<'static, Reply>> =
             FuturesUnordered::new();
         let mut catch_up = Box::pin(self.catch_up(catch_up)).fuse();
-        let mut commands = Commands { running: Fuse::terminated(), held: VecDeque::new() };
+        let mut commands =
+            Commands { running: Fuse::terminated(), held: VecDeque::new(), weight: 0 };
         loop {
-            let Commands { running, held } = &mut commands;
+            let Commands { running, held, weight } = &mut commands;
             // A client that does not take its answers is not asked for more commands.
             let room = self.outbound.has_room();
             if room && catch_up.is_terminated() && running.is_terminated() {
                 match held.pop_front() {
-                    Some(command) => *running = self.carry_out(command).fuse(),
+                    Some(command) => {
+                        *weight -= command.weight();
+                        *running = self.carry_out(command).fuse();
+                    }
                     // An idle connection keeps no room for them.
                     None => *held = VecDeque::new(),
                 }
@@ -217,15 +234,18 @@ impl Connection {
                     self.settle(reply);
                 }
                 () = self.outbound.drained(), if !room => {}
-                message = inbound.next(), if room && held.len() < HELD && self.deadlines.may_read() => {
+                message = inbound.next(), if room && held.len() < HELD && *weight < HELD_BYTES && self.deadlines.may_read() => {
                     match self.read(message) {
                         // A token ends by the clock, however long the replay takes.
                         Incoming::Command(command) if matches!(command.kind, Kind::Send | Kind::Renew) => {
                             self.deadlines.send_begun(command.weight());
                             let sends = command.kind == Kind::Send;
-                            pipelined.push(if sends { self.send(command) } else { self.carry_out(command) });
+                            pipelined.push(if sends { self.send(command) } else { self.renew(command) });
                         }
-                        Incoming::Command(command) => held.push_back(command),
+                        Incoming::Command(command) => {
+                            *weight += command.weight();
+                            held.push_back(command);
+                        }
                         Incoming::Nothing => {}
                         Incoming::End => return Some(commands),
                     }
@@ -235,7 +255,7 @@ impl Connection {
     }
 
     /// Carries out what a client has said before it went: its last command may be a read mark.
-    async fn finish(&self, Commands { running, held }: Commands) {
+    async fn finish(&self, Commands { running, held, .. }: Commands) {
         let done = async {
             if !running.is_terminated() {
                 running.await;
@@ -247,6 +267,14 @@ impl Connection {
         if timeout(LAST_WORDS, done).await.is_err() {
             tracing::debug!("a client has gone, and what it said last took too long");
         }
+    }
+
+    fn renew(&self, command: Command) -> LocalBoxFuture<'static, Reply> {
+        let (renewing, renewal) = (self.renewing.clone(), self.carry_out(command));
+        Box::pin(async move {
+            let _turn = renewing.lock().await;
+            renewal.await
+        })
     }
 
     fn settle(&mut self, reply: Reply) {

@@ -220,9 +220,13 @@ impl Command {
         })
     }
 
-    /// The data's length in bytes.
+    /// Its length in bytes, but for the envelope. Its id comes back with the answer.
     pub(super) fn weight(&self) -> usize {
-        self.data.as_ref().map_or(0, |data| data.get().len())
+        let id = match &self.id {
+            CommandId::Text(text) => text.len(),
+            CommandId::Number(_) => 0,
+        };
+        id + self.data.as_ref().map_or(0, |data| data.get().len())
     }
 
     /// Reads the data. Absent data is an empty object.

@@ -310,3 +310,24 @@ async fn who_takes_what_waits_for_them_is_not_silent() {
     time::advance(Duration::from_mins(1)).await;
     scene.outbound.ended().await;
 }
+
+/// An answer repeats the command's id, however long that is.
+#[actix_web::test]
+async fn long_ids_are_read_no_faster_than_they_are_answered() {
+    let mut scene = Scene::new().await;
+    scene.syncs(2).await;
+    let id = "x".repeat(32 * 1024);
+    for n in 0..6 {
+        let frame = json!({ "type": "ping", "id": format!("{n}{id}") }).to_string();
+        scene.client.feed(Message::Text(frame.into())).await.expect("prepared");
+    }
+    scene.sends(3).await;
+    let before = scene.store.messages(scene.here).len();
+    // Time enough for all that comes to be read; then the send would be carried out.
+    for _ in 0..5_000 {
+        yield_now().await;
+    }
+    assert_eq!(scene.store.messages(scene.here).len(), before);
+    scene.lets_through(1);
+    while scene.answered().await["id"] != 3 {}
+}

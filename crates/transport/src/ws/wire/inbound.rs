@@ -37,7 +37,17 @@ pub(in crate::ws) struct Inbound {
     fragments: Option<Fragments>,
     /// There may be more to read, but first it is the turn of others.
     more: bool,
-    ended: bool,
+    end: Option<End>,
+}
+
+/// Why there are no more messages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The peer has said its last.
+    Said,
+    /// It has broken the protocol. What it still sends is read and thrown away: a system that closes a socket with something
+    /// unread resets the connection, and the peer would not see why it was closed.
+    Broken,
 }
 
 struct Fragments {
@@ -49,7 +59,7 @@ impl Inbound {
     /// `early` is what had come with the handshake.
     pub(in crate::ws) fn new(early: BytesMut, socket: OwnedReadHalf) -> Self {
         let codec = Codec::new().max_size(INBOUND_LIMIT);
-        Self { socket, codec, unread: early, fragments: None, more: false, ended: false }
+        Self { socket, codec, unread: early, fragments: None, more: false, end: None }
     }
 
     fn poll_message(
@@ -73,16 +83,35 @@ impl Inbound {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let read = SCRATCH.with_borrow_mut(|scratch| {
-                let mut chunk = ReadBuf::new(scratch);
-                ready!(Pin::new(&mut self.socket).poll_read(cx, &mut chunk))?;
-                self.more = chunk.remaining() == 0;
-                self.unread.extend_from_slice(chunk.filled());
-                Poll::Ready(io::Result::Ok(chunk.filled().len()))
-            });
-            if ready!(read)? == 0 {
+            if ready!(self.poll_chunk(cx))? == 0 {
                 return Poll::Ready(Ok(None));
             }
+        }
+    }
+
+    /// Reads once, and says how much has come.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut chunk = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut chunk))?;
+            self.more = chunk.remaining() == 0;
+            self.unread.extend_from_slice(chunk.filled());
+            Poll::Ready(Ok(chunk.filled().len()))
+        })
+    }
+
+    /// Reads on and keeps nothing, until the peer ends the connection.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.unread = BytesMut::new();
+            if std::mem::take(&mut self.more) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if ready!(self.poll_chunk(cx)).is_ok_and(|read| read > 0) {
+                continue;
+            }
+            return Poll::Ready(());
         }
     }
 
@@ -122,11 +151,17 @@ impl Stream for Inbound {
     type Item = Result<AggregatedMessage, ProtocolError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.ended {
-            return Poll::Ready(None);
+        match self.end {
+            None => {}
+            Some(End::Said) => return Poll::Ready(None),
+            Some(End::Broken) => return self.poll_rest(cx).map(|()| None),
         }
         let message = ready!(self.poll_message(cx)).transpose();
-        self.ended = matches!(message, None | Some(Ok(AggregatedMessage::Close(_)) | Err(_)));
+        self.end = match message {
+            None | Some(Ok(AggregatedMessage::Close(_))) => Some(End::Said),
+            Some(Err(_)) => Some(End::Broken),
+            Some(Ok(_)) => None,
+        };
         Poll::Ready(message)
     }
 }

@@ -151,3 +151,24 @@ async fn a_frame_that_is_too_long_is_refused_by_its_head() {
     client.write_all(&vec![b'x'; INBOUND_LIMIT]).await.unwrap();
     assert!(matches!(inbound.next().await, Some(Ok(AggregatedMessage::Text(_)))));
 }
+
+/// Or the system would reset the connection, and the peer not see why it was closed.
+#[tokio::test]
+async fn what_comes_behind_a_broken_frame_is_read_and_thrown_away() {
+    let (mut client, mut inbound) = pair(b"").await;
+    let oversize = frame(OpCode::Text, true, &vec![b'x'; 8 * INBOUND_LIMIT]);
+    let all = tokio::spawn(async move {
+        client.write_all(&oversize).await.unwrap();
+        client
+    });
+    assert!(matches!(inbound.next().await, Some(Err(ProtocolError::Overflow))));
+    let rest = tokio::spawn(async move {
+        let rest = inbound.next().await;
+        (rest.is_none(), inbound.unread.capacity())
+    });
+    // More than the system keeps for a reader who does not read.
+    let mut client = all.await.unwrap();
+    client.write_all(&vec![0; 16 * 1024 * 1024]).await.unwrap();
+    drop(client);
+    assert_eq!(rest.await.unwrap(), (true, 0));
+}
