@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
@@ -80,4 +81,29 @@ async fn a_log_that_nobody_takes_ends_nothing() {
     assert!(killed.success());
     let ended = timeout(PATIENCE, child.wait()).await.expect("in time").expect("ends");
     assert_eq!(ended.code(), Some(0));
+}
+
+/// A restart leaves nobody to ask again for what is committed.
+#[tokio::test]
+async fn what_is_committed_at_the_end_is_answered() {
+    const SENDS: usize = 40;
+    let mut server = Server::start();
+    let ada = server.sign_up("ada").await;
+    let (_, general, _) = ada.workspace().await;
+    let mut socket = ada.connect().await;
+    for n in 0..SENDS {
+        let data =
+            json!({ "conversation_id": general, "client_msg_id": n.to_string(), "text": "x" });
+        socket.begin("message.send", data).await;
+    }
+    server.terminate();
+    let (frames, code) = socket.rest().await;
+    assert_eq!(code, 4000);
+    let answered = frames.iter().filter(|frame| frame["type"] == "ok").count();
+    assert_eq!(server.exit().await.code(), Some(0));
+
+    let server = Server::start_in(server.home.clone(), 0, &[]);
+    let ada = ada.at(&server);
+    let page = ada.get(&format!("/conversations/{general}/messages?limit=200")).await;
+    assert_eq!(page["items"].as_array().map(Vec::len), Some(answered));
 }

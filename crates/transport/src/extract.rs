@@ -155,6 +155,8 @@ fn body(
     media_type: &'static str,
 ) -> impl Future<Output = Result<Vec<u8>, Error>> + use<> {
     let of_type = request.content_type().eq_ignore_ascii_case(media_type);
+    let encoding = request.headers().get(header::CONTENT_ENCODING);
+    let encoded = encoding.is_some_and(|encoding| encoding != "identity");
     let declared = request
         .headers()
         .get(header::CONTENT_LENGTH)
@@ -163,6 +165,9 @@ fn body(
     async move {
         if !of_type {
             return Err(Error::UnsupportedMediaType { expected: media_type });
+        }
+        if encoded {
+            return Err(Error::UnsupportedMediaType { expected: "without a Content-Encoding" });
         }
         if declared.is_some_and(|length| length > BODY_LIMIT) {
             return Err(Error::PayloadTooLarge { limit: BODY_LIMIT });

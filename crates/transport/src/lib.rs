@@ -45,7 +45,8 @@ use ws::Takeover;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take from the first byte of any request to the first of the answer, and then from one piece of the answer
 /// to the next.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than a body may take, so that who is late with that is told.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a client may take to go away once it has been answered for the last time.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 

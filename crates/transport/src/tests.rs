@@ -51,41 +51,57 @@ async fn heard(says: &[u8]) -> String {
     heard
 }
 
-/// How long a client is served that has sent so many whole requests and then lets another drip in.
-async fn drips(requests: usize) -> Duration {
+/// How long a client is served that has sent so many whole requests and then lets another drip in, which begins so, and what
+/// it hears.
+async fn drips(requests: usize, begins: &str) -> (Duration, String) {
     let mut client = connected().await;
     for _ in 0..requests {
         client.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("written");
         let read = timeout(PATIENCE, client.read(&mut [0; 4096])).await;
         assert!(read.expect("in time").expect("read") > 0);
     }
+    client.write_all(begins.as_bytes()).await.expect("written");
     let _clock = StoppedClock::new();
-    let begun = Instant::now();
+    let (begun, mut heard, mut chunk) = (Instant::now(), Vec::new(), [0; 4096]);
     while begun.elapsed() < Duration::from_mins(5) {
-        match client.try_read(&mut [0; 4096]) {
+        match client.try_read(&mut chunk) {
             Ok(0) => break,
+            Ok(read) => heard.extend_from_slice(&chunk[..read]),
             Err(error) if error.kind() != ErrorKind::WouldBlock => break,
-            _ => {}
+            Err(_) => {}
         }
         // The server may have closed it, which the next read finds.
         let _ = client.try_write(b"G");
         // In small steps: the runtime looks at its sockets only now and then.
         time::advance(Duration::from_millis(10)).await;
     }
-    begun.elapsed()
+    (begun.elapsed(), String::from_utf8(heard).expect("text"))
 }
 
 /// Whoever keeps connections busy with requests that never become whole would use up the server's.
 #[actix_web::test]
 async fn a_first_request_that_drips_in_ends_its_connection() {
-    let lasted = drips(0).await;
+    let (lasted, _) = drips(0, "").await;
     assert!(lasted.abs_diff(REQUEST_TIMEOUT) < Duration::from_secs(2), "{lasted:?}");
 }
 
 #[actix_web::test]
 async fn a_later_request_that_drips_in_ends_its_connection() {
-    let lasted = drips(2).await;
+    let (lasted, _) = drips(2, "").await;
     assert!(lasted.abs_diff(super::PATIENCE) < Duration::from_secs(2), "{lasted:?}");
+}
+
+/// As the contract says, before the connection ends.
+#[actix_web::test]
+async fn a_body_that_drips_in_is_refused() {
+    let head = "POST /api/v1/auth/signin HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        content-length: 60000\r\n\r\n";
+    let (lasted, heard) = drips(1, head).await;
+    assert!(
+        heard.starts_with("HTTP/1.1 400 ") && heard.contains("did not come in time"),
+        "{heard}"
+    );
+    assert!(lasted < super::PATIENCE, "{lasted:?}");
 }
 
 /// A proxy that keeps its connections would go on asking a node that is to end.

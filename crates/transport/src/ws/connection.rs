@@ -43,7 +43,7 @@ use crate::{error::face, number::Number};
 
 /// How long the peer may take to answer a close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// How long the commands of a client that has gone may still take.
+/// How long the commands of a client that has gone, or is sent away, may still take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Commands that wait for the replay, or for the one before them.
 const HELD: usize = 64;
@@ -122,7 +122,10 @@ impl Connection {
         loop {
             let room = self.outbound.has_room();
             let command = tokio::select! {
-                () = self.outbound.ended() => return None,
+                () = self.outbound.to_end() => {
+                    self.outbound.close(Close::Draining);
+                    return None;
+                }
                 () = sleep_until(self.deadlines.deadline()) => {
                     self.carry_out_due()?;
                     continue;
@@ -210,8 +213,14 @@ impl Connection {
         let mut catch_up = Box::pin(self.catch_up(catch_up)).fuse();
         let mut commands =
             Commands { running: Fuse::terminated(), held: VecDeque::new(), weight: 0 };
+        let mut leave_by = None::<Instant>;
         loop {
             let Commands { running, held, weight } = &mut commands;
+            let idle = pipelined.is_empty() && running.is_terminated() && held.is_empty();
+            if leave_by.is_some_and(|leave_by| idle || leave_by <= Instant::now()) {
+                self.outbound.close(Close::Draining);
+                return None;
+            }
             // A client that does not take its answers is not asked for more commands.
             let room = self.outbound.has_room();
             if room && catch_up.is_terminated() && running.is_terminated() {
@@ -226,6 +235,8 @@ impl Connection {
             }
             tokio::select! {
                 () = self.outbound.ended() => return None,
+                () = self.outbound.to_end(), if leave_by.is_none() => leave_by = Some(Instant::now() + LAST_WORDS),
+                () = sleep_until(leave_by.unwrap_or_else(Instant::now)), if leave_by.is_some() => {}
                 () = sleep_until(self.deadlines.deadline()) => self.carry_out_due()?,
                 () = &mut catch_up, if !catch_up.is_terminated() => {}
                 reply = &mut *running, if !running.is_terminated() => self.settle(reply),
@@ -234,7 +245,7 @@ impl Connection {
                     self.settle(reply);
                 }
                 () = self.outbound.drained(), if !room => {}
-                message = inbound.next(), if room && held.len() < HELD && *weight < HELD_BYTES && self.deadlines.may_read() => {
+                message = inbound.next(), if leave_by.is_none() && room && held.len() < HELD && *weight < HELD_BYTES && self.deadlines.may_read() => {
                     match self.read(message) {
                         // A token ends by the clock, however long the replay takes.
                         Incoming::Command(command) if matches!(command.kind, Kind::Send | Kind::Renew) => {

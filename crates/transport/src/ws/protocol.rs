@@ -14,7 +14,7 @@ use crate::{error::SocketError, extract::parse, number::Number};
 
 /// The client's own id of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "an id is an integer below 2^63 or a string")]
 pub(super) enum CommandId {
     Number(i64),
     Text(String),
@@ -278,6 +278,16 @@ mod tests {
         let id = |frame: &str| Command::read(frame.as_bytes()).ok().map(|command| command.id);
         assert_eq!(id(r#"{"type":"ping","id":7}"#), Some(CommandId::Number(7)));
         assert_eq!(id(r#"{"type":"ping","id":"a","data":{}}"#), Some(CommandId::Text("a".into())));
+    }
+
+    #[test]
+    fn what_is_no_id_is_told_in_words() {
+        for frame in [r#"{"type":"ping","id":1.5}"#, r#"{"type":"ping","id":9223372036854775808}"#]
+        {
+            let refused = Command::read(frame.as_bytes()).map_err(|e| e.error).err();
+            let told = refused.map(|error| error.to_string()).unwrap_or_default();
+            assert!(told.contains("an integer below 2^63 or a string"), "{told}");
+        }
     }
 
     #[test]

@@ -331,3 +331,33 @@ async fn long_ids_are_read_no_faster_than_they_are_answered() {
     scene.lets_through(1);
     while scene.answered().await["id"] != 3 {}
 }
+
+/// Or every restart would leave its clients to ask again for what they were about to be told.
+#[actix_web::test]
+async fn who_is_sent_away_is_answered_first() {
+    let mut scene = Scene::new().await;
+    scene.syncs(2).await;
+    scene.sends(3).await;
+    scene.is_read().await;
+    scene.outbound.leave();
+    scene.sends(4).await;
+    let before = scene.store.messages(scene.here).len();
+    scene.lets_through(1);
+    let mut answered = scene.order(2).await;
+    answered.sort_unstable();
+    assert_eq!(answered, [2, 3]);
+    let WsFrame::Close(Some(reason)) = scene.heard().await else { panic!("no end") };
+    assert_eq!(u16::from(reason.code), Close::Draining.code());
+    assert_eq!(scene.store.messages(scene.here).len(), before, "nothing new is begun");
+}
+
+#[actix_web::test]
+async fn who_is_sent_away_is_not_waited_for_without_end() {
+    let mut scene = Scene::new().await;
+    scene.syncs(2).await;
+    scene.is_read().await;
+    let asked = Instant::now();
+    scene.outbound.leave();
+    let WsFrame::Close(Some(_)) = scene.heard().await else { panic!("no end") };
+    assert!(asked.elapsed() < 2 * LAST_WORDS, "{:?}", asked.elapsed());
+}

@@ -180,11 +180,11 @@ impl Worker {
             }
             Control::CloseAll(close) => {
                 self.closing.set(Some(close));
-                sockets.values().for_each(|outbound| outbound.close(close));
+                sockets.values().for_each(|outbound| end(outbound, close));
             }
             Control::Close { connection, close } => {
                 if let Some(outbound) = sockets.get(&connection.number) {
-                    outbound.close(close);
+                    end(outbound, close);
                 }
             }
             Control::Open(accepted) => {
@@ -192,6 +192,14 @@ impl Worker {
                 actix_web::rt::spawn(async move { accepted.live(&worker).await });
             }
         }
+    }
+}
+
+/// Who is sent away because the node ends is answered first; who has lost their right to be here is told nothing more.
+fn end(outbound: &Outbound, close: Close) {
+    match close {
+        Close::Draining => outbound.leave(),
+        close => outbound.close(close),
     }
 }
 

@@ -58,6 +58,8 @@ struct Queue {
     backlog: Backlog,
     socket: OwnedWriteHalf,
     state: State,
+    /// The node is to end, and so is the connection, once what its client has said is answered.
+    leaving: bool,
     /// In which of the flusher's lists it is.
     dirty: [bool; 2],
     /// The system takes no more at present; the connection's own task waits until it does.
@@ -97,6 +99,7 @@ impl Outbound {
             backlog: Backlog::default(),
             socket,
             state: State::Open,
+            leaving: false,
             dirty: [false; 2],
             blocked: false,
             taken_at: None,
@@ -168,6 +171,18 @@ impl Outbound {
             queue.state = State::Finished;
             queue.wake();
         }
+    }
+
+    /// Asks the connection to end.
+    pub(in crate::ws) fn leave(&self) {
+        let mut queue = self.0.queue.borrow_mut();
+        queue.leaving = true;
+        queue.wake();
+    }
+
+    /// Returns when the connection is asked to end, or ends already.
+    pub(in crate::ws) async fn to_end(&self) {
+        self.until(|queue| queue.leaving || queue.state != State::Open).await;
     }
 
     /// Returns when the connection is closing or gone.

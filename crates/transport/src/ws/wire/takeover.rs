@@ -188,7 +188,9 @@ mod tests {
             let socket = worker.insert(outbound.clone());
             let _ = at.send(socket.id.worker);
             Box::pin(async move {
-                select(pin!(end), pin!(outbound.ended())).await;
+                if let Either::Right(_) = select(pin!(end), pin!(outbound.to_end())).await {
+                    outbound.close(Close::Draining);
+                }
                 drop(socket);
             })
         }));
