@@ -9,6 +9,7 @@ mod board;
 mod conversations;
 mod durability;
 mod ending;
+mod figures;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod home;
 mod readers;

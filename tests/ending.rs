@@ -16,9 +16,9 @@ use crate::support::{PATIENCE, Server, until};
 async fn begin(server: &Server) -> TcpStream {
     let address = server.url.trim_start_matches("http://");
     let mut client = TcpStream::connect(address).await.expect("connects");
-    let head = "POST /api/v1/auth/signin HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+    let request = "POST /api/v1/auth/signin HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
          content-length: 2\r\nexpect: 100-continue\r\n\r\n";
-    client.write_all(head.as_bytes()).await.expect("written");
+    client.write_all(request.as_bytes()).await.expect("written");
     let mut heard = [0; 25];
     timeout(PATIENCE, client.read_exact(&mut heard)).await.expect("in time").expect("read");
     assert_eq!(&heard, b"HTTP/1.1 100 Continue\r\n\r\n");

@@ -102,6 +102,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         });
     }
     services.spawn(upkeep(metrics.clone()));
+    services.spawn(telemetry::watch_jobs(adapters.board.clone(), adapters.ambient.clone()));
 
     let node = Data::new(Node {
         ready: adapters.readiness(),

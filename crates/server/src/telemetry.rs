@@ -1,10 +1,21 @@
 //! Logs to stderr (stdout belongs to the address line), metrics to a recorder that `/metrics` renders.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics::{describe_gauge, gauge};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use parlance_application::ports::{Ambient, JobBoard, JobCounts, JobState};
+use parlance_transport::describe_figures;
 use tracing_subscriber::EnvFilter;
+
+const BUILD: &str = "parlance_build_info";
+const JOBS: &str = "parlance_jobs";
+/// The bounds of the histograms' buckets: from an embedded store's commit to what no client waits for.
+const SECONDS: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// How often the job queue is looked at.
+const WATCHED: Duration = Duration::from_secs(15);
 
 /// Starts logging: JSON lines, or text when a person watches. `RUST_LOG` filters; `info` by default.
 pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
@@ -31,5 +42,32 @@ pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
 
 /// Installs the process's recorder of metrics. Call `run_upkeep` on the handle now and then: histograms grow until drained.
 pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
-    PrometheusBuilder::new().install_recorder().context("cannot start the recorder of metrics")
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .context("cannot start the recorder of metrics")?;
+    describe_figures();
+    describe_gauge!(BUILD, "Always 1; the program's version is its label");
+    gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1);
+    describe_gauge!(JOBS, "Jobs in the queue, by state; the whole queue's, whichever node says so");
+    Ok(handle)
+}
+
+/// Tells now and then how the job queue does. With the queue away the last figures stay: `/readyz` says that it is.
+pub(crate) async fn watch_jobs(board: Arc<dyn JobBoard>, ambient: Arc<dyn Ambient>) {
+    let mut tick = tokio::time::interval(WATCHED);
+    loop {
+        tick.tick().await;
+        let Ok(counts) = board.counts(ambient.now()).await else { continue };
+        let JobCounts { waiting, delayed, active, dead, .. } = counts;
+        let states = [
+            (JobState::Waiting, waiting),
+            (JobState::Delayed, delayed),
+            (JobState::Active, active),
+            (JobState::Dead, dead),
+        ];
+        for (state, count) in states {
+            gauge!(JOBS, "state" => state.name()).set(u32::try_from(count).unwrap_or(u32::MAX));
+        }
+    }
 }

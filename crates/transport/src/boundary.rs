@@ -17,11 +17,13 @@ use actix_web::{
 use futures::FutureExt;
 use parlance_application::{App, Error, Unauthenticated};
 use parlance_domain::RequestId;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::{
     error::{ApiError, problem},
     extract::bearer,
+    figures,
     unread::Unread,
 };
 
@@ -36,7 +38,7 @@ pub(crate) async fn boundary(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, ActixError> {
     let request_id = RequestId(app.ambient.uuid());
-    let began = app.ambient.now();
+    let began = Instant::now();
     let method = request.method().clone();
     let path = request.path().to_owned();
     let docs = path.starts_with("/docs/");
@@ -82,11 +84,10 @@ pub(crate) async fn boundary(
 
     mark(response.headers_mut(), request_id, docs);
     let status = response.status().as_u16();
-    let took = app.ambient.now().since(began);
+    let took = began.elapsed();
     let route = request.as_ref().ok().and_then(HttpRequest::match_pattern);
     let route = route.unwrap_or_else(|| "unmatched".to_owned());
-    metrics::counter!("parlance_http_requests_total", "method" => label(method.as_str()), "route" => route, "status" => status.to_string()).increment(1);
-    metrics::histogram!("parlance_http_request_seconds").record(took.as_secs_f64());
+    figures::request_answered(label(method.as_str()), route, status, took);
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| {
         // A machine asks every other second.

@@ -12,6 +12,8 @@ use parlance_domain::{MessageId, RequestId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::figures;
+
 /// What a handler fails with. The middleware renders it, with the request's id.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
@@ -122,8 +124,8 @@ pub(crate) fn face(error: &Error) -> Face {
 
 impl<'a> SocketError<'a> {
     pub(crate) fn new(error: &'a Error) -> Self {
-        log(error);
         let face = face(error);
+        log(error, face.code);
         Self {
             code: face.code,
             message: error.to_string(),
@@ -136,8 +138,8 @@ impl<'a> SocketError<'a> {
 
 /// A whole problem response.
 pub(crate) fn problem(error: &Error, request_id: RequestId) -> HttpResponse {
-    log(error);
     let Face { code, status, retry_after, .. } = face(error);
+    log(error, code);
     let mut response = HttpResponse::build(status);
     response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
     if let Some(after) = retry_after {
@@ -202,7 +204,8 @@ fn message_id(error: &Error) -> Option<MessageId> {
 }
 
 /// Logs what clients are not told: the cause.
-fn log(error: &Error) {
+fn log(error: &Error, code: &'static str) {
+    figures::refused(code);
     match error {
         Error::Internal { cause } => tracing::error!(%cause, "internal error"),
         Error::Unavailable { cause, .. } => tracing::warn!(%cause, "unavailable"),

@@ -7,6 +7,7 @@ mod admin;
 mod boundary;
 mod error;
 mod extract;
+mod figures;
 mod http;
 mod number;
 mod openapi;
@@ -36,6 +37,7 @@ use parlance_application::Result;
 use tokio::{net::TcpStream, sync::watch};
 
 pub use admin::Admin;
+pub use figures::describe_figures;
 pub use openapi::json as openapi_json;
 use watchdog::Watchdog;
 pub use ws::Hub;

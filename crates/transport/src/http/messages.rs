@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     error::{ApiError, Problem},
     extract::{Authenticated, Body, Params, Path, page_size},
+    figures,
     number::{Number, count_in_query, in_query, maybe_in_query},
     sync::SyncPage,
 };
@@ -107,6 +108,9 @@ pub(crate) struct HistoryPage {
 
 impl From<parlance_application::Sent> for Sent {
     fn from(sent: parlance_application::Sent) -> Self {
+        if !sent.duplicate {
+            figures::message_sent();
+        }
         Self { message: sent.message, duplicate: sent.duplicate }
     }
 }

@@ -7,6 +7,7 @@ use parlance_application::{
 use parlance_domain::{ConversationAction, Emoji, Message, MessageId, MessageText};
 use serde::Serialize;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{
     connection::{Connection, lasts, millis},
@@ -15,7 +16,7 @@ use super::{
         Target, Token,
     },
 };
-use crate::{http::messages::Sent as SentReply, sync::SyncPage};
+use crate::{figures, http::messages::Sent as SentReply, sync::SyncPage};
 
 /// How a command ended.
 pub(super) struct Reply {
@@ -34,11 +35,13 @@ impl Connection {
             Some(caller) => begin_send(&self.app, caller, &command),
             None => Err(Unauthenticated::Missing.into()),
         };
+        let begun_at = Instant::now();
         Box::pin(async move {
             let outcome = match begun {
                 Ok(sent) => sent.await,
                 Err(error) => Err(error),
             };
+            figures::send_answered(begun_at.elapsed());
             let answer = outcome.map(|outcome| sent(&command.id, outcome));
             Reply { weight: command.weight(), id: command.id, answer, renewed: None }
         })

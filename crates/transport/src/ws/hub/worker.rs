@@ -21,7 +21,10 @@ use tokio::{
 };
 
 use super::{Command, Control, PIECE, Piece};
-use crate::ws::wire::{Flusher, Outbound};
+use crate::{
+    figures,
+    ws::wire::{Flusher, Outbound},
+};
 
 /// Events or commits that a worker takes in before it has written each of its sockets.
 const TURN: usize = 256;
@@ -87,7 +90,7 @@ impl Worker {
             outbound.close(close);
         }
         self.sockets.borrow_mut().insert(number, outbound);
-        metrics::gauge!("parlance_sockets").increment(1);
+        figures::socket_opened();
         Socket { id: ConnectionId { worker: self.index, number }, worker: self.clone() }
     }
 
@@ -221,7 +224,7 @@ pub(in crate::ws) struct Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         self.worker.sockets.borrow_mut().remove(&self.id.number);
-        metrics::gauge!("parlance_sockets").decrement(1);
+        figures::socket_ended();
     }
 }
 

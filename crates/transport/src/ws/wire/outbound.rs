@@ -20,6 +20,8 @@ use parlance_application::{
 };
 use tokio::{io::AsyncWrite, net::tcp::OwnedWriteHalf, time::Instant};
 
+use crate::figures;
+
 /// The most frames in one write.
 const GATHERED: usize = 64;
 /// How many sockets are written before the worker looks at what has come in: it takes some 150 µs.
@@ -126,9 +128,9 @@ impl Outbound {
         }
         match queue.backlog.push(frame, urgency) {
             Pushed::Queued => self.mark(&mut queue, word),
-            Pushed::Dropped => metrics::counter!("parlance_dropped_frames_total").increment(1),
+            Pushed::Dropped => figures::frame_dropped(),
             Pushed::Overflowed => {
-                metrics::counter!("parlance_slow_consumers_total").increment(1);
+                figures::slow_consumer();
                 self.end(&mut queue, of(Close::SlowConsumer));
             }
         }
