@@ -3,7 +3,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help run test bench bench-quick soak simulate breaks mutants check fmt lint docs deny image spec
+.PHONY: help run test release bench bench-quick soak simulate breaks mutants check fmt lint docs deny image spec
 
 help:
 	@echo "make run        the server on http://127.0.0.1:8080, data in ./data"
@@ -16,6 +16,7 @@ help:
 	@echo "make mutants    breaks the use cases and the live side in a thousand ways, MUTANTS='-f FILE' in fewer, against their own tests"
 	@echo "make soak       the fault tests, for PARLANCE_SOAK=10m each, with a report"
 	@echo "make deny       licences and bans of dependencies"
+	@echo "make spec       the checked-in OpenAPI document, anew"
 	@echo "make image      the container image parlance:latest"
 
 run:
@@ -44,7 +45,6 @@ bench-quick:
 	$(CARGO) build --profile quick -p parlance-bench
 	$${CARGO_TARGET_DIR:-target}/quick/parlance-bench quick
 
-.PHONY: release
 release:
 	$(CARGO) build --release -p parlance-server
 	$(CARGO) build --release -p parlance-bench
@@ -78,8 +78,12 @@ deny:
 	$(CARGO) deny check licenses bans sources
 
 # Writes the checked-in OpenAPI document anew; a test fails while it is stale.
+SPEC = crates/transport/spec/openapi.json
+
+# Only once it is whole: the build reads the old one.
 spec:
-	$(CARGO) run -p parlance-server -- openapi > crates/transport/spec/openapi.json
+	$(CARGO) run -p parlance-server -- openapi > $(SPEC).new
+	mv $(SPEC).new $(SPEC)
 
 image:
 	docker build --file docker/Dockerfile --tag parlance:latest .
