@@ -1,6 +1,5 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{Server, until};
 
@@ -78,67 +77,10 @@ async fn whoever_guesses_on_has_to_pause_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn bad_frames_are_answered_and_a_handful_ends_the_connection() {
-    let server = Server::start();
-    let ada = server.sign_up("ada").await;
-    let mut socket = ada.connect().await;
-    assert_eq!(socket.command("no.such", json!({})).await["error"]["code"], "unknown_type");
-    for _ in 0..5 {
-        socket.send_raw(Message::text("no json")).await;
-    }
-    assert_eq!(socket.closed().await, 4503);
-    let mut socket = ada.connect().await;
-    socket.send_raw(Message::binary(vec![1, 2, 3])).await;
-    assert_eq!(socket.closed().await, 4503);
-}
-
-#[tokio::test]
-async fn errors_are_problems_everywhere() {
-    let server = Server::start();
-    let ada = server.sign_up("ada").await;
-    for (method, path, body, status, code) in [
-        (Method::GET, "/nowhere", Value::Null, 404, "not_found"),
-        (Method::DELETE, "/users/me", Value::Null, 405, "method_not_allowed"),
-        (Method::POST, "/workspaces", json!({}), 400, "bad_request"),
-        (Method::POST, "/workspaces", json!({ "name": "x", "more": 1 }), 400, "bad_request"),
-        (Method::POST, "/workspaces", json!({ "name": " " }), 422, "validation_failed"),
-        (
-            Method::POST,
-            "/workspaces",
-            json!({ "name": "x".repeat(70_000) }),
-            413,
-            "payload_too_large",
-        ),
-        (Method::GET, "/workspaces/7", Value::Null, 400, "bad_request"),
-        (Method::GET, "/workspaces?limit=0", Value::Null, 422, "validation_failed"),
-    ] {
-        let (got, problem) = ada.call(method, path, body).await;
-        assert_eq!((got.as_u16(), &problem["code"]), (status, &json!(code)), "{path}: {problem}");
-        assert!(problem["request_id"].is_string(), "{problem}");
-    }
-}
-
-#[tokio::test]
 async fn a_welcome_mail_is_written_for_who_signs_up() {
     let server = Server::start();
     server.sign_up("ada").await;
     until("a mail", async || !server.home.mails().is_empty()).await;
     let mail = server.home.mails().remove(0);
     assert!(mail.contains("To: ada@example.org") && mail.contains("Hello ada"), "{mail}");
-}
-
-#[tokio::test]
-async fn a_refusal_has_the_headers_of_every_answer() {
-    let server = Server::start();
-    let answer = reqwest::get(format!("{}/api/v1/users/me", server.url)).await.expect("an answer");
-    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
-    let header = |name: &str| {
-        let value = answer.headers().get(name).unwrap_or_else(|| panic!("{name} is missing"));
-        value.to_str().expect("text").to_owned()
-    };
-    assert_eq!(header("x-content-type-options"), "nosniff");
-    assert!(header("www-authenticate").starts_with("Bearer"));
-    let id = header("x-request-id");
-    let problem: Value = answer.json().await.expect("JSON");
-    assert_eq!(problem["request_id"], id.as_str());
 }

@@ -1,23 +1,24 @@
-use std::sync::Arc;
-
 use reqwest::{Client, Method, StatusCode, header};
 use serde_json::Value;
 
-use crate::{
-    home::Home,
-    support::{Server, until},
-};
+use crate::support::{Server, until};
 
 /// An admin's browser, as far as it matters.
-struct Browser {
+pub(crate) struct Browser {
     http: Client,
     url: String,
     cookie: String,
 }
 
+/// A server whose admin is Ada.
+pub(crate) fn server_of_ada() -> Server {
+    Server::start_with(&[("PARLANCE_SERVER_ADMINS", "ada@example.org")])
+}
+
 /// Signs in by the form; the answer's status and the cookie.
 async fn sign_in(server: &Server, email: &str) -> (StatusCode, Option<Browser>) {
-    let http = Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("http");
+    let http =
+        Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
     let form = format!("email={email}&password=correct%20horse").replace('@', "%40");
     let answer = http
         .post(format!("{}/admin/sign-in", server.url))
@@ -28,7 +29,7 @@ async fn sign_in(server: &Server, email: &str) -> (StatusCode, Option<Browser>) 
         .await
         .expect("an answer");
     let cookie = answer.headers().get(header::SET_COOKIE).map(|cookie| {
-        let whole = cookie.to_str().expect("text");
+        let whole = cookie.to_str().expect("a cookie of ASCII");
         assert!(whole.contains("HttpOnly") && whole.contains("SameSite=Strict"), "{whole}");
         whole.split(';').next().unwrap_or_default().to_owned()
     });
@@ -37,7 +38,19 @@ async fn sign_in(server: &Server, email: &str) -> (StatusCode, Option<Browser>) 
 }
 
 impl Browser {
-    async fn call(&self, method: Method, path: &str, by_script: bool) -> (StatusCode, Value) {
+    /// Ada's.
+    pub(crate) async fn at(server: &Server) -> Self {
+        let (status, browser) = sign_in(server, "ada@example.org").await;
+        assert_eq!(status, StatusCode::SEE_OTHER);
+        browser.expect("a cookie for the admin")
+    }
+
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        by_script: bool,
+    ) -> (StatusCode, Value) {
         let url = format!("{}/admin/api{path}", self.url);
         let mut request = self.http.request(method, url).header(header::COOKIE, &self.cookie);
         if by_script {
@@ -47,13 +60,13 @@ impl Browser {
         (answer.status(), answer.json().await.unwrap_or_default())
     }
 
-    async fn counts(&self, state: &str) -> u64 {
+    pub(crate) async fn counts(&self, state: &str) -> u64 {
         let (status, overview) = self.call(Method::GET, "/overview", false).await;
         assert_eq!(status, StatusCode::OK, "{overview}");
         overview["counts"][state].as_u64().expect("a count")
     }
 
-    async fn only(&self, state: &str) -> Value {
+    pub(crate) async fn only(&self, state: &str) -> Value {
         let path = format!("/jobs?state={state}&offset=0&limit=10");
         let (_, list) = self.call(Method::GET, &path, false).await;
         list["items"][0].clone()
@@ -62,15 +75,11 @@ impl Browser {
 
 #[tokio::test]
 async fn the_board_is_for_admins_and_shows_what_was_done() {
-    let home = Arc::new(Home::new(crate::ON));
-    let admins = ("PARLANCE_SERVER_ADMINS", "ada@example.org");
-    let server = Server::start_in(home, 0, &[admins]);
+    let server = server_of_ada();
     server.sign_up("ada").await;
     server.sign_up("bob").await;
     assert_eq!(sign_in(&server, "bob@example.org").await.0, StatusCode::UNAUTHORIZED);
-    let (status, browser) = sign_in(&server, "ada@example.org").await;
-    assert_eq!(status, StatusCode::SEE_OTHER);
-    let board = browser.expect("a cookie");
+    let board = Browser::at(&server).await;
     until("both mails", async || board.counts("done").await == 2).await;
     let job = board.only("done").await;
     assert_eq!((&job["kind"], &job["attempts"]), (&"welcome_mail".into(), &1.into()), "{job}");
@@ -95,24 +104,4 @@ async fn without_admins_there_is_no_board() {
         let answer = reqwest::get(format!("{}{path}", server.url)).await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
     }
-}
-
-/// For the suite on services: the embedded outbox refuses nothing.
-pub(crate) async fn a_dead_mail_is_delivered_once_it_is_retried() {
-    let home = Arc::new(Home::new(crate::ON));
-    let admins = ("PARLANCE_SERVER_ADMINS", "ada@example.org");
-    let server = Server::start_in(home, 0, &[admins]);
-    let mail = &server.home.services().mail;
-    mail.answer("550");
-    server.sign_up("ada").await;
-    let board = sign_in(&server, "ada@example.org").await.1.expect("a cookie");
-    until("a dead job", async || board.counts("dead").await == 1).await;
-    let job = board.only("dead").await;
-    assert!(job["errors"].to_string().contains("no such mailbox"), "{job}");
-    mail.answer("ok");
-    let path = format!("/jobs/{}/retry", job["id"].as_str().expect("an id"));
-    assert_eq!(board.call(Method::POST, &path, true).await.0, StatusCode::NO_CONTENT);
-    until("the mail", async || server.home.mails().len() == 1).await;
-    until("the job's end", async || board.counts("done").await == 1).await;
-    assert_eq!(board.counts("dead").await, 0);
 }

@@ -156,12 +156,12 @@ fn broken(root: &Path, it: &Break) -> String {
 /// The tracked files of the workspace, somewhere else.
 fn copy(root: &Path, to: &Path) {
     let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output();
-    let listed = listed.expect("git").stdout;
+    let listed = listed.expect("git runs").stdout;
     for file in listed.split(|byte| *byte == 0).filter(|file| !file.is_empty()) {
         let file = std::str::from_utf8(file).expect("a path");
         let copy = to.join(file);
-        fs::create_dir_all(copy.parent().expect("a directory")).expect("made");
-        fs::copy(root.join(file), copy).expect("copied");
+        fs::create_dir_all(copy.parent().expect("a directory")).expect("a directory is made");
+        fs::copy(root.join(file), copy).expect("a file is copied");
     }
 }
 
@@ -186,7 +186,7 @@ fn main() {
     let mut missed = Vec::new();
     for it in BREAKS.iter().filter(|it| it.name.contains(&which)) {
         let whole = fs::read_to_string(root.join(it.file)).expect("a source file");
-        fs::write(place.join(it.file), broken(&root, it)).expect("broken");
+        fs::write(place.join(it.file), broken(&root, it)).expect("a file is broken");
         let built = simulate(&root, &place, &["--no-run"]);
         let said = String::from_utf8_lossy(&built.stderr).into_owned();
         assert!(built.status.success(), "{} does not compile:\n{said}", it.name);
@@ -202,7 +202,7 @@ fn main() {
         } else {
             println!("found: {}: {}", it.name, how.unwrap_or("it does not run"));
         }
-        fs::write(place.join(it.file), whole).expect("mended");
+        fs::write(place.join(it.file), whole).expect("a file is mended");
     }
     assert!(missed.is_empty(), "not found: {missed:#?}");
 }

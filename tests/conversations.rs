@@ -27,7 +27,7 @@ async fn three_people_talk_in_general_and_see_one_order() {
             let event = socket.event("message.created").await;
             let message = &event["data"]["message"];
             assert_eq!(event["rev"], message["rev"]);
-            mine.push((message["seq"].as_u64().expect("seq"), text(&message["text"])));
+            mine.push((message["seq"].as_u64().expect("a seq"), text(&message["text"])));
         }
         seen.push(mine);
     }
@@ -171,7 +171,7 @@ async fn who_was_away_gets_the_current_state_of_what_changed() {
     let cursor = loop {
         let event = bobs.event("message.created").await;
         if event["data"]["message"]["id"] == gone["id"] {
-            break event["rev"].as_u64().expect("rev");
+            break event["rev"].as_u64().expect("a rev");
         }
     };
     let epoch = bobs.hello["epoch"].clone();

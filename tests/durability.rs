@@ -35,7 +35,8 @@ async fn a_terminated_server_says_so_and_exits_cleanly() {
     let (mut socket, mut silent) = (ada.connect().await, ada.open().await);
     server.terminate();
     assert_eq!(silent.closed().await, 4000, "though it has not said hello");
-    assert!(socket.event("server.draining").await["data"]["reconnect_after_ms"].is_u64());
+    let draining = socket.event("server.draining").await;
+    assert_eq!(draining["data"]["reconnect_after_ms"], 1_000, "{draining}");
     assert_eq!(socket.closed().await, 4000);
     assert_eq!(server.exit().await.code(), Some(0));
 }

@@ -4,7 +4,6 @@
 
 mod accounts;
 mod backup;
-#[expect(dead_code, reason = "some of it is for the suite on services")]
 mod board;
 mod conversations;
 mod durability;

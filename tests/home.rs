@@ -1,6 +1,7 @@
 //! Where a server of a test lives: a directory of its own, and on services a database, a Redis and a mail catcher of its own.
 
 use std::{
+    io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -88,8 +89,8 @@ impl Home {
 
 impl Redis {
     fn start() -> Self {
-        let port = free_port();
-        Self { port, process: Mutex::new(Self::spawn(port)) }
+        let (port, process) = on_a_free_port("redis-server", Self::spawn);
+        Self { port, process: Mutex::new(process) }
     }
 
     /// `kill -9`: all that it knew is gone.
@@ -98,26 +99,28 @@ impl Redis {
     }
 
     pub(crate) fn start_again(&self) {
-        *self.process.lock().expect("unpoisoned") = Self::spawn(self.port);
+        let process = Self::spawn(self.port).expect("redis-server has its port back");
+        *self.process.lock().expect("unpoisoned") = process;
     }
 
-    fn spawn(port: u16) -> Child {
+    fn spawn(port: u16) -> Option<Child> {
         let child = Command::new(needed("PARLANCE_TEST_REDIS_SERVER"))
             .args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"])
             .args(["--bind", "127.0.0.1"])
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server starts");
-        answers(port);
-        child
+        let own = format!("process_id:{}\r\n", child.id());
+        answering(child, port, ("INFO server\r\n", &own))
     }
 }
 
 impl Catcher {
     fn start() -> Self {
-        let (port, dir) = (free_port(), TempDir::new().expect("a directory"));
+        let dir = TempDir::new().expect("a directory");
         std::fs::create_dir(dir.path().join("mails")).expect("a directory");
-        Self { port, process: Mutex::new(Self::spawn(port, &dir)), dir }
+        let (port, process) = on_a_free_port("the mail catcher", |port| Self::spawn(port, &dir));
+        Self { port, process: Mutex::new(process), dir }
     }
 
     /// How it answers from now on: `ok`, `451`, `550` or `hang`.
@@ -136,17 +139,18 @@ impl Catcher {
     }
 
     pub(crate) fn start_again(&self) {
-        *self.process.lock().expect("unpoisoned") = Self::spawn(self.port, &self.dir);
+        let process = Self::spawn(self.port, &self.dir).expect("the catcher has its port back");
+        *self.process.lock().expect("unpoisoned") = process;
     }
 
-    fn spawn(port: u16, dir: &TempDir) -> Child {
+    fn spawn(port: u16, dir: &TempDir) -> Option<Child> {
         let child = Command::new(needed("PARLANCE_TEST_PYTHON"))
             .args(["-c", CATCHER, &port.to_string()])
             .arg(dir.path())
             .spawn()
             .expect("python starts");
-        answers(port);
-        child
+        let own = format!("catcher {}\r\n", child.id());
+        answering(child, port, ("", &own))
     }
 }
 
@@ -184,7 +188,8 @@ class Handler:
         return "250 accepted"
 
 loop = asyncio.new_event_loop()
-UnthreadedController(Handler(), hostname="127.0.0.1", port=port, loop=loop).begin()
+ident = f"catcher {os.getpid()}"
+UnthreadedController(Handler(), hostname="127.0.0.1", port=port, loop=loop, ident=ident).begin()
 loop.run_forever()
 "#;
 
@@ -210,13 +215,47 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
+/// Whoever asks the system for a port next may get the same one before the child has bound it: then the next is tried.
+fn on_a_free_port(what: &str, spawn: impl Fn(u16) -> Option<Child>) -> (u16, Child) {
+    let tries = std::iter::repeat_with(free_port).take(10);
+    let mut started = tries.filter_map(|port| Some((port, spawn(port)?)));
+    started.next().unwrap_or_else(|| panic!("{what} ends at once, on whatever port"))
+}
+
+/// The child, once it answers on its port; none if it has ended instead. What it is asked, and what only it would answer: on
+/// a port that was taken somebody else does.
 #[expect(clippy::disallowed_methods, reason = "a process is waited for, off any clock of a test")]
-fn answers(port: u16) {
+fn answering(mut child: Child, port: u16, (ask, own): (&str, &str)) -> Option<Child> {
     let begin = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(begin.elapsed() < PATIENCE, "nothing listens on port {port}");
+    loop {
+        if matches!(answer(port, ask, own), Ok(true)) {
+            return Some(child);
+        }
+        if child.try_wait().expect("a child to ask about").is_some() {
+            return None;
+        }
+        if begin.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("nothing says {own:?} on port {port}");
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Whether who listens there answers so.
+fn answer(port: u16, ask: &str, own: &str) -> std::io::Result<bool> {
+    let mut link = TcpStream::connect(("127.0.0.1", port))?;
+    // A stranger may have nothing to say.
+    link.set_read_timeout(Some(Duration::from_secs(5)))?;
+    link.write_all(ask.as_bytes())?;
+    let (mut said, mut some) = (vec![], [0; 4096]);
+    while !String::from_utf8_lossy(&said).contains(own) {
+        match link.read(&mut some)? {
+            0 => return Ok(false),
+            count => said.extend_from_slice(&some[..count]),
+        }
+    }
+    Ok(true)
 }
 
 fn end(process: &Mutex<Child>) {

@@ -1,6 +1,11 @@
 use std::collections::HashSet;
 
-use crate::support::{Server, Worker, until};
+use reqwest::{Method, StatusCode};
+
+use crate::{
+    board::{Browser, server_of_ada},
+    support::{Server, Worker, until},
+};
 
 /// Ids of all mails that were delivered, each as often as it came.
 fn message_ids(server: &Server) -> Vec<String> {
@@ -48,10 +53,15 @@ async fn a_mail_that_is_refused_is_not_tried_again() {
 
 #[tokio::test]
 async fn a_mail_server_that_was_away_gets_every_mail() {
-    let server = Server::start();
+    let server = server_of_ada();
     let mail = &server.home.services().mail;
     mail.kill();
     server.sign_up("ada").await;
+    let board = Browser::at(&server).await;
+    until("an attempt in vain", async || {
+        board.only("delayed").await["attempts"].as_u64() >= Some(1)
+    })
+    .await;
     mail.start_again();
     until("the mail", async || server.home.mails().len() == 1).await;
 }
@@ -110,5 +120,18 @@ async fn workers_that_are_killed_lose_no_mail() {
 
 #[tokio::test]
 async fn a_dead_mail_is_delivered_once_it_is_retried() {
-    crate::board::a_dead_mail_is_delivered_once_it_is_retried().await;
+    let server = server_of_ada();
+    let mail = &server.home.services().mail;
+    mail.answer("550");
+    server.sign_up("ada").await;
+    let board = Browser::at(&server).await;
+    until("a dead job", async || board.counts("dead").await == 1).await;
+    let job = board.only("dead").await;
+    assert!(job["errors"].to_string().contains("no such mailbox"), "{job}");
+    mail.answer("ok");
+    let path = format!("/jobs/{}/retry", job["id"].as_str().expect("an id"));
+    assert_eq!(board.call(Method::POST, &path, true).await.0, StatusCode::NO_CONTENT);
+    until("the mail", async || server.home.mails().len() == 1).await;
+    until("the job's end", async || board.counts("done").await == 1).await;
+    assert_eq!(board.counts("dead").await, 0);
 }

@@ -114,7 +114,7 @@ async fn marks_of_many_connections_end_at_the_furthest() {
 async fn counts_agree_with_a_recount_after_marks_among_sends() {
     let scene = scene().await;
     let (mut ada, mut bob) =
-        (scene.ada[0].connect().await, scene.bob.last().expect("one").connect().await);
+        (scene.ada[0].connect().await, scene.bob.last().expect("a node of Bob's").connect().await);
     let mut other = scene.bob[0].connect().await;
     let sends = async {
         for n in 1..=20 {

@@ -5,17 +5,55 @@ use std::{
     net::TcpStream,
 };
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::support::{PATIENCE, Person, Server, text};
 
-/// Asserts a refusal; returns it.
+/// Asserts a refusal, and that it is a problem as RFC 9457 has it; returns it.
 async fn refused(person: &Person, to: (Method, &str), body: Value, with: (u16, &str)) -> Value {
     let (method, path) = to;
-    let (status, problem) = person.call(method, path, body).await;
+    let answer = person.ask(method, path, body).await;
+    let status = answer.status();
+    let [kind, id] = ["content-type", "x-request-id"].map(|name| header(&answer, name));
+    let problem: Value = answer.json().await.expect("a body of JSON");
     assert_eq!((status.as_u16(), &problem["code"]), (with.0, &json!(with.1)), "{path}: {problem}");
+    assert_eq!(
+        (&*kind, &problem["request_id"]),
+        ("application/problem+json", &json!(id)),
+        "{path}"
+    );
     problem
+}
+
+/// Empty if it is missing.
+fn header(answer: &Response, name: &str) -> String {
+    let value = answer.headers().get(name).map(|value| value.to_str().expect("a header of ASCII"));
+    value.unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn errors_are_problems_everywhere() {
+    let server = Server::start();
+    let ada = server.sign_up("ada").await;
+    for (method, path, body, status, code) in [
+        (Method::GET, "/nowhere", Value::Null, 404, "not_found"),
+        (Method::DELETE, "/users/me", Value::Null, 405, "method_not_allowed"),
+        (Method::POST, "/workspaces", json!({}), 400, "bad_request"),
+        (Method::POST, "/workspaces", json!({ "name": "x", "more": 1 }), 400, "bad_request"),
+        (Method::POST, "/workspaces", json!({ "name": " " }), 422, "validation_failed"),
+        (
+            Method::POST,
+            "/workspaces",
+            json!({ "name": "x".repeat(70_000) }),
+            413,
+            "payload_too_large",
+        ),
+        (Method::GET, "/workspaces/7", Value::Null, 400, "bad_request"),
+        (Method::GET, "/workspaces?limit=0", Value::Null, 422, "validation_failed"),
+    ] {
+        refused(&ada, (method, path), body, (status, code)).await;
+    }
 }
 
 #[tokio::test]
@@ -36,21 +74,6 @@ async fn what_is_malformed_or_out_of_bounds_is_refused() {
         }
     }
     let here = format!("/conversations/{general}");
-    for (page, field) in [
-        ("messages?before_seq=-1", "before_seq"),
-        ("messages?after_seq=9007199254740992", "after_seq"),
-        ("sync?from_rev=-1", "from_rev"),
-    ] {
-        let path = format!("{here}/{page}");
-        let problem =
-            refused(&ada, (Method::GET, &path), Value::Null, (422, "validation_failed")).await;
-        assert_eq!(problem["errors"][0]["field"], field, "{problem}");
-    }
-    for (seq, with) in [(json!(-1), (422, "validation_failed")), (json!(1.5), (400, "bad_request"))]
-    {
-        let body = json!({ "seq": seq });
-        refused(&ada, (Method::PUT, &format!("{here}/read")), body, with).await;
-    }
     for (path, body) in [
         ("/workspaces?colour=red", Value::Null),
         ("/workspaces?cursor=7", Value::Null),
@@ -136,12 +159,29 @@ async fn a_body_is_json_and_of_a_bounded_length() {
 }
 
 #[tokio::test]
-async fn every_answer_has_the_headers_that_protect_it() {
+async fn every_answer_has_what_protects_it_and_a_refusal_says_how_to_do_better() {
     let server = Server::start();
     let ada = server.sign_up("ada").await;
-    for path in ["/api/v1/users/me", "/api/v1/nowhere", "/livez"] {
-        let request = reqwest::Client::new().get(format!("{}{path}", server.url));
-        let answer = request.bearer_auth(&ada.token).send().await.expect("an answer");
+    for (method, path, token, status, better) in [
+        (Method::GET, "/api/v1/users/me", &*ada.token, 200, None),
+        (Method::GET, "/livez", "", 200, None),
+        (Method::GET, "/api/v1/nowhere", &ada.token, 404, None),
+        (Method::DELETE, "/api/v1/users/me", &ada.token, 405, Some(("allow", "GET, HEAD, PATCH"))),
+        (Method::GET, "/api/v1/users/me", "", 401, Some(("www-authenticate", "Bearer"))),
+        (
+            Method::GET,
+            "/api/v1/users/me",
+            "nonsense",
+            401,
+            Some(("www-authenticate", r#"error="invalid_token""#)),
+        ),
+    ] {
+        let mut request = reqwest::Client::new().request(method, format!("{}{path}", server.url));
+        if !token.is_empty() {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), status, "{path}");
         for (name, value) in [
             ("cache-control", "no-store"),
             ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -149,27 +189,45 @@ async fn every_answer_has_the_headers_that_protect_it() {
             ("x-content-type-options", "nosniff"),
             ("x-frame-options", "DENY"),
         ] {
-            let got = answer.headers().get(name).and_then(|value| value.to_str().ok());
-            assert_eq!(got, Some(value), "{name} of {path}");
+            assert_eq!(header(&answer, name), value, "{name} of {path}, {status}");
+        }
+        assert_ne!(header(&answer, "x-request-id"), "", "{path}, {status}");
+        if let Some((name, hint)) = better {
+            let said = header(&answer, name);
+            assert!(said.contains(hint), "{name} of {path}, {status}: {said}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_refusal_says_how_to_do_better() {
+async fn who_sends_too_much_is_told_when_to_go_on() {
     let server = Server::start();
-    let answer = |method: Method, path: &str, token: &str| {
-        let url = format!("{}/api/v1{path}", server.url);
-        reqwest::Client::new().request(method, url).bearer_auth(token).send()
-    };
     let ada = server.sign_up("ada").await;
-    let other = answer(Method::DELETE, "/users/me", &ada.token).await.expect("an answer");
-    assert_eq!(other.status(), StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(other.headers()["allow"], "GET, HEAD, PATCH");
-    let bad = answer(Method::GET, "/users/me", "nonsense").await.expect("an answer");
-    assert_eq!(bad.status(), StatusCode::UNAUTHORIZED);
-    let challenge = bad.headers()["www-authenticate"].to_str().expect("text");
-    assert!(challenge.contains(r#"error="invalid_token""#), "{challenge}");
+    let (_, general, _) = ada.workspace().await;
+    let mut socket = ada.connect().await;
+    let (mut sent, mut taken, mut refused) = (0, 0, vec![]);
+    while refused.is_empty() && sent < 5_000 {
+        for _ in 0..50 {
+            sent += 1;
+            let key = sent.to_string();
+            let data = json!({ "conversation_id": general, "client_msg_id": key, "text": "x" });
+            socket.begin("message.send", data).await;
+        }
+        // A refusal overtakes what is still written.
+        while taken + refused.len() < sent {
+            let frame = socket.frame().await;
+            match frame["type"].as_str() {
+                Some("ok") => taken += 1,
+                Some("error") => refused.push(frame["error"].clone()),
+                _ => {}
+            }
+        }
+    }
+    assert!(taken >= 1_000, "only {taken}, then: {refused:?}");
+    let told = |error: &Value| {
+        error["code"] == "rate_limited" && error["retry_after_ms"].as_u64() > Some(0)
+    };
+    assert!(!refused.is_empty() && refused.iter().all(told), "{taken}, then: {refused:?}");
 }
 
 #[tokio::test]
@@ -184,13 +242,9 @@ async fn only_listed_origins_may_read_answers() {
     ] {
         let request = reqwest::Client::new().get(format!("{}/api/v1/users/me", server.url));
         let answer = request.header("origin", origin).send().await.expect("an answer");
-        let header = |name: &str| {
-            let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
-            value.unwrap_or_default().to_lowercase()
-        };
-        let told = header("access-control-allow-origin");
+        let told = header(&answer, "access-control-allow-origin");
         assert_eq!(told == origin, allowed, "{origin}: {told}");
-        let exposed = header("access-control-expose-headers");
+        let exposed = header(&answer, "access-control-expose-headers").to_lowercase();
         for name in ["retry-after", "x-request-id", "ratelimit-remaining"] {
             assert!(!allowed || exposed.contains(name), "{name} is not in {exposed}");
         }

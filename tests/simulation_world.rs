@@ -235,7 +235,7 @@ impl World {
                     now + ahead
                 } else {
                     parlance_domain::Timestamp::from_millis(
-                        now.as_millis() - i64::try_from(ahead.as_millis()).expect("small"),
+                        now.as_millis() - i64::try_from(ahead.as_millis()).expect("a short time"),
                     )
                 });
                 judge.note("the wall clock jumps");

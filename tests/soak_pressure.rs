@@ -1,6 +1,6 @@
 //! (d): who does not read, and who sends more than can be kept, harms neither the node nor the others.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{cell::Cell, collections::BTreeSet, time::Duration};
 
 use futures::{SinkExt, StreamExt, future::join_all};
 use serde_json::json;
@@ -16,11 +16,11 @@ use crate::{
     soak_judge::judge,
     soak_raw::{Stream, answer, open},
     soak_stage::{Node, Stage},
-    support::PATIENCE,
+    support::{PATIENCE, until},
 };
 
-/// What the others' messages may take beside those who do not read.
-const BEARABLE: Duration = Duration::from_secs(2);
+/// What the others' messages may take beside those who do not read, in a debug build on a busy machine.
+const BEARABLE: Duration = Duration::from_secs(5);
 /// A queue of 1 MiB a socket, in the contract's words a bounded one, and what a debug build and its allocator put on top.
 const ALLOWANCE: u64 = 64 * 1024;
 
@@ -77,38 +77,50 @@ async fn who_does_not_read_is_closed_and_the_others_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_sends_more_than_can_be_kept_is_told_to_come_again() {
-    // Together more than wait for one conversation.
+    // Together more than wait for one conversation. With rate limits they would be refused long before.
     const SOCKETS: usize = 40;
     const EACH: usize = 60;
-    let stage = Stage::set(On::Services, 1, seed(), &[]).await;
+    // Who finds no room is told at once. Much later those are, too, whose transaction takes too long: that would show nothing.
+    const FULL: Duration = Duration::from_secs(4);
+    let stage = Stage::set(On::Services, 1, seed(), &[NO_LIMITS]).await;
     let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
     let (node, member) = (&stage.nodes[0], &crew.members[0]);
     let (place, client) = (member.places[1].as_str(), &member.client);
     let token = client.session.token().await;
     let before = node.resident().expect("a running node");
+    // All have said hello before the store is slow: that takes the store, too.
+    let streams = join_all((0..SOCKETS).map(|_| open(node, &token, false))).await;
     let store = node.store.as_ref().expect("a store");
     store.set(Way::Both, Mode::Slow(20_000));
-    let flooding = join_all((0..SOCKETS).map(async |n| {
+    let refused = Cell::new(0);
+    let flooding = join_all(streams.into_iter().enumerate().map(async |(n, stream)| {
         let keys: Vec<_> = (0..EACH).map(|m| format!("flood{n}-{m}")).collect();
         for key in &keys {
             crew.ledger.book().begin(&client.id, place, key, &text_of(SHORT));
         }
-        flood(node, place, &keys, &crew, &token).await
+        flood(node, stream, place, &keys, (&crew, &token), &refused).await;
     }));
     let watching = async {
-        sleep(Duration::from_secs(4)).await;
-        let most = node.resident();
+        let (mut most, begun) = (before, Instant::now());
+        until("somebody is told to come again", async || {
+            most = most.max(node.resident().expect("a running node"));
+            refused.get() > 0
+        })
+        .await;
+        let took = begun.elapsed();
         store.set(Way::Both, Mode::Pass);
-        most.expect("a running node")
+        (took, most)
     };
-    let (refused, most) = tokio::join!(flooding, watching);
-    let refused: usize = refused.into_iter().sum();
+    let (_, (took, most)) = tokio::join!(flooding, watching);
+    let most = most.max(node.resident().expect("a running node"));
+    let refused = refused.get();
     let notes = [
         format!("{SOCKETS} sockets sent {EACH} messages each, {refused} times told to come again"),
+        format!("the first time after {took:?}"),
         format!("resident before {before} KiB, under the flood {most} KiB"),
     ];
     judge("a flood", &stage, &crew, &notes).await;
-    assert!(refused > 0, "{notes:?}");
+    assert!(took < FULL, "{notes:?}");
     assert!(most < before + ALLOWANCE, "{notes:?}");
 }
 
@@ -130,12 +142,17 @@ async fn say(stream: &mut Stream, place: &str, key: &str) -> (String, u64) {
     (id, message["seq"].as_u64().expect("a seq"))
 }
 
-/// Sends all at once, and again what was refused or not answered, until all have been kept. Returns how many refusals there
-/// were.
-async fn flood(node: &Node, place: &str, keys: &[String], crew: &Crew, token: &str) -> usize {
-    let (mut left, mut refused): (BTreeSet<usize>, _) = ((0..keys.len()).collect(), 0);
+/// Sends all at once, and again what was refused or not answered, until all have been kept. Counts the refusals.
+async fn flood(
+    node: &Node,
+    mut stream: Stream,
+    place: &str,
+    keys: &[String],
+    (crew, token): (&Crew, &str),
+    refused: &Cell<usize>,
+) {
+    let mut left: BTreeSet<usize> = (0..keys.len()).collect();
     let begun = Instant::now();
-    let mut stream = open(node, token, false).await;
     while !left.is_empty() {
         assert!(begun.elapsed() < PATIENCE, "{} are not kept", left.len());
         let asked = left.clone();
@@ -152,7 +169,8 @@ async fn flood(node: &Node, place: &str, keys: &[String], crew: &Crew, token: &s
             let mut wait = 0;
             for _ in 0..asked.len() {
                 let reply = answer(&mut source).await?;
-                let id = usize::try_from(reply["id"].as_u64().expect("an id")).expect("small");
+                let id =
+                    usize::try_from(reply["id"].as_u64().expect("an id")).expect("an id of ours");
                 if reply["type"] == "ok" {
                     left.remove(&id);
                     let message = &reply["data"]["message"];
@@ -160,9 +178,9 @@ async fn flood(node: &Node, place: &str, keys: &[String], crew: &Crew, token: &s
                     let (message_id, seq) = (message_id.expect("an id"), seq.expect("a seq"));
                     crew.ledger.book().acknowledged(&keys[id], message_id, seq);
                 } else {
-                    refused += 1;
+                    refused.set(refused.get() + 1);
                     let code = reply["error"]["code"].as_str();
-                    assert!(matches!(code, Some("unavailable" | "rate_limited")), "{reply}");
+                    assert_eq!(code, Some("unavailable"), "{reply}");
                     let after = &reply["error"]["retry_after_ms"];
                     wait = wait.max(after.as_u64().unwrap_or_else(|| panic!("{reply}")));
                 }
@@ -178,7 +196,6 @@ async fn flood(node: &Node, place: &str, keys: &[String], crew: &Crew, token: &s
             None => open(node, token, false).await,
         };
     }
-    refused
 }
 
 /// Reads on to the end: how many frames there were, and the code of the close frame, if it came through.

@@ -107,11 +107,17 @@ async fn a_slow_link_takes_its_time() {
     proxy.set(Way::Down, Mode::Slow(10_000));
     let begun = Instant::now();
     assert!(carries(&mut target, &mut client, &[7; 3_000]).await);
+    let slow = begun.elapsed();
     // 3,000 bytes less the first breath's share, at 10,000 a second.
-    assert!(begun.elapsed() >= Duration::from_millis(240), "{:?}", begun.elapsed());
-    let begun = Instant::now();
-    assert!(carries(&mut client, &mut target, &[7; 3_000]).await);
-    assert!(begun.elapsed() < Duration::from_millis(240), "{:?}", begun.elapsed());
+    assert!(slow >= Duration::from_millis(240), "{slow:?}");
+    // On a busy machine a round of the other way may take as long, but not each.
+    let mut quickest = Duration::MAX;
+    for _ in 0..5 {
+        let begun = Instant::now();
+        assert!(carries(&mut client, &mut target, &[7; 3_000]).await);
+        quickest = quickest.min(begun.elapsed());
+    }
+    assert!(2 * quickest < slow, "{quickest:?}, and the slow way {slow:?}");
 }
 
 #[tokio::test]

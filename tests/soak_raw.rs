@@ -24,7 +24,7 @@ pub(crate) async fn upgrade(node: &Node, deaf: bool) -> Stream {
         socket.set_recv_buffer_size(4_096).expect("a small buffer");
     }
     let url = node.url().expect("a running node");
-    let address = url.strip_prefix("http://").expect("http").parse().expect("an address");
+    let address = url.strip_prefix("http://").expect("an http URL").parse().expect("an address");
     let stream = socket.connect(address).await.expect("a connection");
     let upgraded = client_async(format!("ws://{address}/api/v1/ws"), stream).await;
     upgraded.expect("a socket").0

@@ -209,13 +209,7 @@ impl Node {
         let mut server = self.server.lock().expect("unpoisoned").take().expect("a running node");
         let begun = Instant::now();
         server.terminate();
-        let mut ended = None;
-        crate::support::until("the node ends", async || {
-            ended = server.ended();
-            ended.is_some()
-        })
-        .await;
-        assert_eq!(ended.and_then(|status| status.code()), Some(0), "of node {}", self.number);
+        assert_eq!(server.exit().await.code(), Some(0), "of node {}", self.number);
         begun.elapsed()
     }
 

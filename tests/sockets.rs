@@ -125,6 +125,42 @@ async fn what_is_no_good_command_is_refused_and_ends_nothing() {
 }
 
 #[tokio::test]
+async fn bad_frames_are_answered_and_a_handful_ends_the_connection() {
+    let server = Server::start();
+    let ada = server.sign_up("ada").await;
+    let mut socket = ada.connect().await;
+    assert_eq!(socket.command("no.such", json!({})).await["error"]["code"], "unknown_type");
+    for _ in 0..5 {
+        socket.send_raw(Message::text("no json")).await;
+    }
+    assert_eq!(socket.closed().await, 4503);
+    let mut socket = ada.connect().await;
+    socket.send_raw(Message::binary(vec![1, 2, 3])).await;
+    assert_eq!(socket.closed().await, 4503);
+}
+
+/// It is sent whole, by a client that reads nothing before it has been sent: a server that hung up meanwhile would reset the
+/// connection, and the client would never learn why.
+#[tokio::test]
+async fn an_oversize_frame_is_taken_in_and_ends_the_connection() {
+    let server = Server::start();
+    let ada = server.sign_up("ada").await;
+    let (mut known, unknown) = (ada.open_narrow().await, ada.open_narrow().await);
+    let hello = known.command("hello", json!({ "token": ada.token })).await;
+    assert_eq!(hello["type"], "ok", "{hello}");
+    for mut socket in [known, unknown] {
+        socket.send_raw(Message::text("x".repeat(300_000))).await;
+        assert_eq!(socket.closed().await, 4503);
+    }
+    let mut socket = ada.connect().await;
+    socket.send_raw(Message::text("x".repeat(64 * 1024 + 1))).await;
+    assert_eq!(socket.closed().await, 4503, "a byte too many");
+    let mut socket = ada.connect().await;
+    socket.send_raw(Message::text(" ".repeat(64 * 1024))).await;
+    assert_eq!(socket.frame().await["error"]["code"], "bad_request", "no byte too many");
+}
+
+#[tokio::test]
 async fn a_goodbye_is_answered() {
     let server = Server::start();
     let mut socket = server.sign_up("ada").await.connect().await;
@@ -233,15 +269,4 @@ async fn of_too_many_sockets_the_longest_silent_gives_way() {
     for socket in sockets.iter_mut().chain([&mut new]) {
         assert_eq!(socket.command("ping", json!({})).await["type"], "ok");
     }
-}
-
-#[tokio::test]
-async fn who_has_not_said_hello_is_told_of_the_end_too() {
-    let mut server = Server::start();
-    let ada = server.sign_up("ada").await;
-    let (mut silent, mut open) = (ada.open().await, ada.connect().await);
-    server.terminate();
-    assert_eq!(open.event("server.draining").await["data"]["reconnect_after_ms"], 1_000);
-    assert_eq!((open.closed().await, silent.closed().await), (4000, 4000));
-    assert!(server.exit().await.success());
 }

@@ -19,7 +19,7 @@ const CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
 
 /// A masked text frame, with a mask of zeros and a length of two bytes.
 fn frame(text: &str) -> Vec<u8> {
-    let [high, low] = u16::try_from(text.len()).expect("short").to_be_bytes();
+    let [high, low] = u16::try_from(text.len()).expect("less than 64 KiB").to_be_bytes();
     [&[0x81, 0xfe, high, low, 0, 0, 0, 0], text.as_bytes()].concat()
 }
 

@@ -45,7 +45,7 @@ impl Socket {
     pub(crate) async fn begin(&mut self, kind: &str, data: Value) -> i64 {
         self.next_id += 1;
         let frame = json!({ "type": kind, "id": self.next_id, "data": data });
-        self.stream.send(Message::text(frame.to_string())).await.expect("sent");
+        self.stream.send(Message::text(frame.to_string())).await.expect("the server takes it");
         self.next_id
     }
 
@@ -118,16 +118,16 @@ impl Socket {
 
     /// The code with which the server closes.
     pub(crate) async fn closed(&mut self) -> u16 {
-        timeout(PATIENCE, self.rest()).await.expect("an end").1
+        timeout(PATIENCE, self.rest()).await.expect("an end in time").1
     }
 
     /// All that comes before the server closes, and the code with which it does.
     pub(crate) async fn rest(&mut self) -> (Vec<Value>, u16) {
         let mut frames = std::mem::take(&mut self.events);
         loop {
-            match timeout(PATIENCE, self.stream.next()).await.expect("an end") {
+            match timeout(PATIENCE, self.stream.next()).await.expect("an end in time") {
                 Some(Ok(Message::Text(text))) => {
-                    frames.push(serde_json::from_str(&text).expect("JSON"));
+                    frames.push(serde_json::from_str(&text).expect("a frame of JSON"));
                 }
                 Some(Ok(Message::Close(Some(close)))) => return (frames, close.code.into()),
                 Some(Ok(_)) => {}
@@ -137,7 +137,7 @@ impl Socket {
     }
 
     pub(crate) async fn send_raw(&mut self, message: Message) {
-        self.stream.send(message).await.expect("sent");
+        self.stream.send(message).await.expect("the server takes it");
     }
 
     /// The next ping or pong; what comes before it is passed over.
@@ -161,7 +161,7 @@ impl Socket {
             loop {
                 match self.stream.next().await {
                     Some(Ok(Message::Text(text))) => {
-                        return serde_json::from_str(&text).expect("JSON");
+                        return serde_json::from_str(&text).expect("a frame of JSON");
                     }
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                     other => panic!("no frame: {other:?}"),

@@ -25,7 +25,8 @@ pub trait Bus: Send + Sync {
     /// remote bus says [`Heard::Listening`] when it is so.
     fn listen(&self, node: NodeId, topics: Vec<Topic>);
 
-    /// Lets a subscribed node miss some topics again. It may go on hearing them.
+    /// Lets a subscribed node miss some topics again. A hint that spares work: it may go on hearing them, and a bus within the
+    /// process does nothing.
     fn ignore(&self, node: NodeId, topics: Vec<Topic>);
 }
 

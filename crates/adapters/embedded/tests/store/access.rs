@@ -23,8 +23,8 @@ fn channel(id: ConversationId, name: &str, private: bool) -> NewChannel {
     NewChannel {
         id,
         workspace_id: WORKSPACE,
-        name: ChannelName::parse(name).expect("valid"),
-        topic: Topic::parse("").expect("valid"),
+        name: ChannelName::parse(name).expect("a channel's name"),
+        topic: Topic::parse("").expect("a topic"),
         private,
         at: Timestamp::from_millis(2_000_000),
     }
@@ -120,7 +120,10 @@ async fn who_is_removed_sees_nothing_until_they_are_back() {
 async fn access_rev(store: &EmbeddedStore, user: UserId, id: ConversationId) -> u64 {
     let snapshot = store.snapshot(user).await.expect("reads");
     let mut entries = snapshot.conversations.into_iter();
-    entries.find(|entry| entry.summary.conversation.id == id).expect("there").access_rev
+    entries
+        .find(|entry| entry.summary.conversation.id == id)
+        .expect("the conversation is listed")
+        .access_rev
 }
 
 #[tokio::test]

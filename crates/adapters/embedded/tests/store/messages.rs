@@ -10,7 +10,7 @@ use parlance_domain::{ChangeKind, ChannelName, ClientMsgId, Emoji, Message, Topi
 use crate::world::*;
 
 fn react(n: u128, emoji: &str) -> Change {
-    Change::Message(id(n), MessageChange::React(Emoji::parse(emoji).expect("valid")))
+    Change::Message(id(n), MessageChange::React(Emoji::parse(emoji).expect("an emoji")))
 }
 
 fn query(from_rev: u64) -> ReplayQuery {
@@ -34,7 +34,7 @@ async fn sends_are_dense_and_idempotent_and_refusals_leave_no_trace() {
         .await
         .into_iter();
     let mut next = || answers.next().expect("an answer");
-    let first = next().expect("sent");
+    let first = next().expect("the first is sent");
     assert_eq!((first.change, first.access_rev), (Some((ChangeKind::Created, 1)), 2));
     let second = message(next());
     assert_eq!((second.seq, second.rev), (2, 2));
@@ -66,7 +66,7 @@ async fn sends_are_dense_and_idempotent_and_refusals_leave_no_trace() {
 
     let sent = world
         .store
-        .sent(ADA, GENERAL, &ClientMsgId::parse("b").expect("valid"))
+        .sent(ADA, GENERAL, &ClientMsgId::parse("b").expect("a client's id"))
         .await
         .expect("reads");
     assert_eq!(sent, Some(id(15)));
@@ -107,7 +107,7 @@ async fn replay_is_the_current_state_in_rev_order() {
     }
     let edit = Change::Message(id(12), MessageChange::Edit(text("edited")));
     message(world.one(write(ADA, edit.clone())).await);
-    assert_eq!(world.one(write(ADA, edit)).await.expect("fine").change, None);
+    assert_eq!(world.one(write(ADA, edit)).await.expect("is no error").change, None);
     message(world.one(write(BOB, react(11, "👍"))).await);
     message(world.one(write(ADA, react(13, "👍"))).await);
     message(world.one(write(ADA, Change::Message(id(13), MessageChange::Delete))).await);
@@ -115,13 +115,13 @@ async fn replay_is_the_current_state_in_rev_order() {
         world
             .one(write(ADA, Change::Message(id(13), MessageChange::Delete)))
             .await
-            .expect("fine")
+            .expect("is no error")
             .change,
         None
     );
     assert!(conflict(world.one(write(ADA, react(13, "👍"))).await));
     let topic =
-        Change::UpdateChannel { name: None, topic: Some(Topic::parse("new").expect("valid")) };
+        Change::UpdateChannel { name: None, topic: Some(Topic::parse("new").expect("a topic")) };
     assert_eq!(
         world.one(write(ADA, topic)).await.expect("updates").change,
         Some((ChangeKind::TopicChanged, 9))
@@ -177,12 +177,13 @@ async fn reactions_keep_their_order_and_their_bounds() {
         "{full:?}"
     );
     assert_eq!(message(world.one(write(BOB, react(11, ":3:"))).await).reactions[3].count, 2);
-    assert_eq!(world.one(write(BOB, react(11, ":3:"))).await.expect("fine").change, None);
-    let undo =
-        |n: &str| Change::Message(id(11), MessageChange::Unreact(Emoji::parse(n).expect("valid")));
+    assert_eq!(world.one(write(BOB, react(11, ":3:"))).await.expect("is no error").change, None);
+    let undo = |n: &str| {
+        Change::Message(id(11), MessageChange::Unreact(Emoji::parse(n).expect("an emoji")))
+    };
     let left = message(world.one(write(ADA, undo(":3:"))).await);
     assert_eq!((left.reactions[3].count, &left.reactions[3].user_ids[..]), (1, &[BOB][..]));
-    assert_eq!(world.one(write(ADA, undo(":3:"))).await.expect("fine").change, None);
+    assert_eq!(world.one(write(ADA, undo(":3:"))).await.expect("is no error").change, None);
     let left = message(world.one(write(ADA, undo(":0:"))).await);
     assert_eq!((left.reactions.len(), left.reactions[0].emoji.as_str()), (19, ":1:"));
     assert_eq!(world.store.message(BOB, id(11)).await.expect("reads"), left);
@@ -192,10 +193,10 @@ async fn reactions_keep_their_order_and_their_bounds() {
 async fn a_name_is_taken_once() {
     let world = world().await;
     let rename = |name: &str| {
-        let name = Some(ChannelName::parse(name).expect("valid"));
+        let name = Some(ChannelName::parse(name).expect("a channel's name"));
         write(ADA, Change::UpdateChannel { name, topic: None })
     };
-    let same = world.one(rename("general")).await.expect("fine");
+    let same = world.one(rename("general")).await.expect("is no error");
     assert_eq!(same.change, None);
     let renamed = world.one(rename("hall")).await.expect("renames");
     assert_eq!(renamed.change, Some((ChangeKind::Renamed, 1)));
@@ -203,7 +204,7 @@ async fn a_name_is_taken_once() {
         matches!(renamed.subject, Committed::Conversation(c) if c.name.as_deref() == Some("hall") && c.rev == 1)
     );
     let by_bob =
-        Change::UpdateChannel { name: None, topic: Some(Topic::parse("x").expect("valid")) };
+        Change::UpdateChannel { name: None, topic: Some(Topic::parse("x").expect("a topic")) };
     assert!(matches!(world.one(write(BOB, by_bob)).await, Err(Error::Forbidden(_))));
 }
 

@@ -59,7 +59,7 @@ pub(crate) async fn world() -> World {
     world.person(BOB).await;
     let new = NewWorkspace {
         id: WORKSPACE,
-        name: WorkspaceName::parse("Team").expect("valid"),
+        name: WorkspaceName::parse("Team").expect("a workspace's name"),
         join_code: JoinCode::from_random([7; 16]),
         general: GENERAL,
         at: NOW,
@@ -71,7 +71,7 @@ pub(crate) async fn world() -> World {
 
 impl World {
     pub(crate) async fn person(&self, id: UserId) {
-        let n = u8::try_from(id.0.as_u128()).expect("small");
+        let n = u8::try_from(id.0.as_u128()).expect("an id below 256");
         let account = Account {
             id,
             email: format!("p{n}@x.org"),
@@ -119,7 +119,7 @@ pub(crate) fn session_of(user: UserId) -> SessionId {
 }
 
 pub(crate) fn text(text: &str) -> MessageText {
-    MessageText::parse(text).expect("valid")
+    MessageText::parse(text).expect("a text")
 }
 
 pub(crate) fn id(n: u128) -> MessageId {
@@ -127,7 +127,7 @@ pub(crate) fn id(n: u128) -> MessageId {
 }
 
 pub(crate) fn send(actor: UserId, n: u128, client: &str, words: &str) -> Write {
-    let client_msg_id = ClientMsgId::parse(client).expect("valid");
+    let client_msg_id = ClientMsgId::parse(client).expect("a client's id");
     write(actor, Change::Send(Draft { id: id(n), client_msg_id, text: text(words) }))
 }
 

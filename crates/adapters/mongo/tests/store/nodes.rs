@@ -169,7 +169,8 @@ async fn a_node_that_lives_keeps_its_sessions_listed() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), renewed).await.expect("is renewed");
-    // Of the nodes that look, none takes it for dead.
+    // Nothing happens: of the nodes that look, none takes it for dead. A silent one would be buried after five seconds and a
+    // look, so no shorter time would show it.
     let _other = database.store().await;
     let later = seen(&first).timestamp_millis() + 7_000;
     while seen(&list().await).timestamp_millis() < later {
@@ -317,9 +318,16 @@ async fn who_is_removed_while_they_join_is_in_nothing() {
         stage.enter(&team, bob).await;
         let joining =
             channels.iter().map(|channel| nodes[0].join_channel(bob, *channel, stage.at()));
-        let removal = nodes[1].remove_member(ada, team.id, bob);
-        let (joined, removed) = tokio::join!(join_all(joining), removal);
-        removed.expect("removes");
+        let removal = async {
+            // On a busy machine it may lose to each of those who join, and is told to come again.
+            loop {
+                match nodes[1].remove_member(ada, team.id, bob).await {
+                    Err(Error::Unavailable { .. }) => {}
+                    outcome => break outcome.expect("removes"),
+                }
+            }
+        };
+        let (joined, _) = tokio::join!(join_all(joining), removal);
         for outcome in joined {
             assert!(matches!(outcome, Ok(_) | Err(Error::NotFound(_))), "{outcome:?}");
         }

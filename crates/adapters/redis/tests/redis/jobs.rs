@@ -56,8 +56,8 @@ async fn a_killed_workers_job_is_taken_over() {
     let two = RedisJobs::connect(&url(), quick(&prefix, "two")).expect("a URL");
     one.add(vec![job(1)], AT).await.expect("adds");
     assert_eq!(claim(&one).await, Claim { job: job(1), attempt: 1 });
-    // Much longer than a lock lasts that nobody renews.
-    let until = Instant::now() + Duration::from_secs(4);
+    // Nothing happens: twice as long as a lock lasts that nobody renews, and no shorter time would show it.
+    let until = Instant::now() + 2 * quick(&prefix, "one").lock;
     while Instant::now() < until {
         assert_eq!(two.claim(1, AT, LEASE).await.expect("answers"), [], "taken from the living");
         sleep(Duration::from_millis(50)).await;
