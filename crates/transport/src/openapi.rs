@@ -5,7 +5,10 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    openapi::{
+        ContentBuilder, Ref, ResponseBuilder,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
 };
 
 use crate::{
@@ -18,7 +21,7 @@ use crate::{
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Parlance", description = "Team messaging: REST half of the wire contract. The WebSocket half is at `/api/v1/ws`."),
-    modifiers(&Bearer),
+    modifiers(&Bearer, &Problems),
     security(("bearer" = [])),
     components(schemas(Problem, Refused, View)),
     paths(
@@ -50,6 +53,26 @@ impl Modify for Bearer {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
         let components = document.components.get_or_insert_with(Default::default);
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+/// What every operation may answer, but for those that cannot fail.
+struct Problems;
+
+impl Modify for Problems {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let problem = ResponseBuilder::new().content("application/problem+json", content).build();
+        let infallible = ["/livez", "/metrics", "/openapi.json"];
+        let paths = document.paths.paths.iter_mut();
+        for (_, path) in paths.filter(|(path, _)| !infallible.contains(&path.as_str())) {
+            let methods =
+                [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete];
+            for operation in methods.into_iter().flatten() {
+                let responses = &mut operation.responses.responses;
+                responses.insert("default".to_owned(), problem.clone().into());
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::list::List;
 use crate::{
-    error::{ApiError, Problem},
+    error::ApiError,
     extract::{Authenticated, Body, Fields, PageParams, Params, Path},
     peer,
 };
@@ -99,7 +99,7 @@ impl From<application::SignedIn> for SignedIn {
 }
 
 /// Create an account and sign in
-#[utoipa::path(post, path = "/api/v1/auth/signup", tag = "auth", request_body = Signup, security(()), responses((status = 201, body = SignedIn), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/auth/signup", tag = "auth", request_body = Signup, security(()), responses((status = 201, body = SignedIn)))]
 pub(crate) async fn signup(
     app: Data<App>,
     Body(body): Body<Signup>,
@@ -117,7 +117,7 @@ pub(crate) async fn signup(
 }
 
 /// Begin a session
-#[utoipa::path(post, path = "/api/v1/auth/signin", tag = "auth", request_body = Signin, security(()), responses((status = 200, body = SignedIn), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/auth/signin", tag = "auth", request_body = Signin, security(()), responses((status = 200, body = SignedIn)))]
 pub(crate) async fn signin(
     app: Data<App>,
     request: HttpRequest,
@@ -131,7 +131,7 @@ pub(crate) async fn signin(
 }
 
 /// Exchange a refresh token for its successor
-#[utoipa::path(post, path = "/api/v1/auth/refresh", tag = "auth", request_body = Refresh, security(()), responses((status = 200, body = SignedIn), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/auth/refresh", tag = "auth", request_body = Refresh, security(()), responses((status = 200, body = SignedIn)))]
 pub(crate) async fn refresh(
     app: Data<App>,
     Body(body): Body<Refresh>,
@@ -143,7 +143,7 @@ pub(crate) async fn refresh(
 }
 
 /// End the session that asks
-#[utoipa::path(post, path = "/api/v1/auth/signout", tag = "auth", responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/auth/signout", tag = "auth", responses((status = 204)))]
 pub(crate) async fn signout(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -153,7 +153,7 @@ pub(crate) async fn signout(
 }
 
 /// List one's signed-in devices, the latest first
-#[utoipa::path(get, path = "/api/v1/auth/sessions", tag = "auth", params(PageParams), responses((status = 200, body = List<Session>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/auth/sessions", tag = "auth", params(PageParams), responses((status = 200, body = List<Session>)))]
 pub(crate) async fn sessions(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -163,7 +163,7 @@ pub(crate) async fn sessions(
 }
 
 /// End one of one's sessions, its tokens and its sockets
-#[utoipa::path(delete, path = "/api/v1/auth/sessions/{id}", tag = "auth", params(("id" = SessionId, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(delete, path = "/api/v1/auth/sessions/{id}", tag = "auth", params(("id" = SessionId, Path)), responses((status = 204)))]
 pub(crate) async fn revoke_session(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -174,13 +174,13 @@ pub(crate) async fn revoke_session(
 }
 
 /// One's own account
-#[utoipa::path(get, path = "/api/v1/users/me", tag = "users", responses((status = 200, body = Account), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/users/me", tag = "users", responses((status = 200, body = Account)))]
 pub(crate) async fn me(Authenticated(caller): Authenticated) -> Json<Account> {
     Json(caller.account)
 }
 
 /// Change what others see
-#[utoipa::path(patch, path = "/api/v1/users/me", tag = "users", request_body = Profile, responses((status = 200, body = Account), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(patch, path = "/api/v1/users/me", tag = "users", request_body = Profile, responses((status = 200, body = Account)))]
 pub(crate) async fn update_me(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -192,7 +192,7 @@ pub(crate) async fn update_me(
 }
 
 /// Change one's password, which ends all other sessions
-#[utoipa::path(post, path = "/api/v1/users/me/password", tag = "users", request_body = NewPassword, responses((status = 200, body = Account), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/users/me/password", tag = "users", request_body = NewPassword, responses((status = 200, body = Account)))]
 pub(crate) async fn change_password(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -204,7 +204,7 @@ pub(crate) async fn change_password(
 }
 
 /// One person whom one may see
-#[utoipa::path(get, path = "/api/v1/users/{id}", tag = "users", params(("id" = UserId, Path)), responses((status = 200, body = User), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/users/{id}", tag = "users", params(("id" = UserId, Path)), responses((status = 200, body = User)))]
 pub(crate) async fn user(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -214,7 +214,7 @@ pub(crate) async fn user(
 }
 
 /// Those of some people whom one may see
-#[utoipa::path(get, path = "/api/v1/users", tag = "users", params(Ids), responses((status = 200, body = List<User>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/users", tag = "users", params(Ids), responses((status = 200, body = List<User>)))]
 pub(crate) async fn users(
     app: Data<App>,
     Authenticated(caller): Authenticated,

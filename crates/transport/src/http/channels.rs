@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::list::List;
 use crate::{
-    error::{ApiError, Problem},
+    error::ApiError,
     extract::{Authenticated, Body, Fields, PageParams, Params, Path},
     number::Number,
 };
@@ -56,7 +56,7 @@ pub(crate) struct ReadUpTo {
 }
 
 /// Create a channel
-#[utoipa::path(post, path = "/api/v1/workspaces/{id}/channels", tag = "channels", params(("id" = WorkspaceId, Path)), request_body = NewChannel, responses((status = 201, body = Summary), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/workspaces/{id}/channels", tag = "channels", params(("id" = WorkspaceId, Path)), request_body = NewChannel, responses((status = 201, body = Summary)))]
 pub(crate) async fn create(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -73,7 +73,7 @@ pub(crate) async fn create(
 }
 
 /// List the channels that one may read
-#[utoipa::path(get, path = "/api/v1/workspaces/{id}/channels", tag = "channels", params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Summary>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/workspaces/{id}/channels", tag = "channels", params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Summary>)))]
 pub(crate) async fn list(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -84,7 +84,7 @@ pub(crate) async fn list(
 }
 
 /// One channel
-#[utoipa::path(get, path = "/api/v1/channels/{id}", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 200, body = Summary), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/channels/{id}", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 200, body = Summary)))]
 pub(crate) async fn get(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -98,7 +98,7 @@ pub(crate) async fn get(
 }
 
 /// Change a channel's name or topic
-#[utoipa::path(patch, path = "/api/v1/channels/{id}", tag = "channels", params(("id" = ConversationId, Path)), request_body = ChannelUpdate, responses((status = 200, body = Summary), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(patch, path = "/api/v1/channels/{id}", tag = "channels", params(("id" = ConversationId, Path)), request_body = ChannelUpdate, responses((status = 200, body = Summary)))]
 pub(crate) async fn update(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -115,7 +115,7 @@ pub(crate) async fn update(
 }
 
 /// Delete a channel with its messages
-#[utoipa::path(delete, path = "/api/v1/channels/{id}", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(delete, path = "/api/v1/channels/{id}", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 204)))]
 pub(crate) async fn delete(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -126,7 +126,7 @@ pub(crate) async fn delete(
 }
 
 /// Join a public channel
-#[utoipa::path(post, path = "/api/v1/channels/{id}/join", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 200, body = Summary), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/channels/{id}/join", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 200, body = Summary)))]
 pub(crate) async fn join(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -136,7 +136,7 @@ pub(crate) async fn join(
 }
 
 /// Leave a channel
-#[utoipa::path(post, path = "/api/v1/channels/{id}/leave", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/channels/{id}/leave", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 204)))]
 pub(crate) async fn leave(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -147,7 +147,7 @@ pub(crate) async fn leave(
 }
 
 /// List a channel's members
-#[utoipa::path(get, path = "/api/v1/channels/{id}/members", tag = "channels", params(("id" = ConversationId, Path), PageParams), responses((status = 200, body = List<ChannelMember>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/channels/{id}/members", tag = "channels", params(("id" = ConversationId, Path), PageParams), responses((status = 200, body = List<ChannelMember>)))]
 pub(crate) async fn members(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -158,7 +158,7 @@ pub(crate) async fn members(
 }
 
 /// Bring somebody of the workspace into a channel
-#[utoipa::path(post, path = "/api/v1/channels/{id}/members", tag = "channels", params(("id" = ConversationId, Path)), request_body = Person, responses((status = 201, body = ChannelMember), (status = 200, body = ChannelMember, description = "was in already"), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/channels/{id}/members", tag = "channels", params(("id" = ConversationId, Path)), request_body = Person, responses((status = 201, body = ChannelMember), (status = 200, body = ChannelMember, description = "was in already")))]
 pub(crate) async fn add_member(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -170,7 +170,7 @@ pub(crate) async fn add_member(
 }
 
 /// Remove somebody from a channel
-#[utoipa::path(delete, path = "/api/v1/channels/{id}/members/{user_id}", tag = "channels", params(("id" = ConversationId, Path), ("user_id" = UserId, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(delete, path = "/api/v1/channels/{id}/members/{user_id}", tag = "channels", params(("id" = ConversationId, Path), ("user_id" = UserId, Path)), responses((status = 204)))]
 pub(crate) async fn remove_member(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -181,7 +181,7 @@ pub(crate) async fn remove_member(
 }
 
 /// Find or create the DM with somebody
-#[utoipa::path(post, path = "/api/v1/workspaces/{id}/dms", tag = "dms", params(("id" = WorkspaceId, Path)), request_body = Person, responses((status = 201, body = Summary), (status = 200, body = Summary, description = "existed already"), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/workspaces/{id}/dms", tag = "dms", params(("id" = WorkspaceId, Path)), request_body = Person, responses((status = 201, body = Summary), (status = 200, body = Summary, description = "existed already")))]
 pub(crate) async fn open_dm(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -193,7 +193,7 @@ pub(crate) async fn open_dm(
 }
 
 /// List one's DMs in a workspace
-#[utoipa::path(get, path = "/api/v1/workspaces/{id}/dms", tag = "dms", params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Summary>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/workspaces/{id}/dms", tag = "dms", params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Summary>)))]
 pub(crate) async fn dms(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -204,7 +204,7 @@ pub(crate) async fn dms(
 }
 
 /// List all conversations that one is in
-#[utoipa::path(get, path = "/api/v1/conversations", tag = "conversations", params(PageParams), responses((status = 200, body = List<Summary>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/conversations", tag = "conversations", params(PageParams), responses((status = 200, body = List<Summary>)))]
 pub(crate) async fn conversations(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -214,7 +214,7 @@ pub(crate) async fn conversations(
 }
 
 /// One conversation
-#[utoipa::path(get, path = "/api/v1/conversations/{id}", tag = "conversations", params(("id" = ConversationId, Path)), responses((status = 200, body = Summary), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/conversations/{id}", tag = "conversations", params(("id" = ConversationId, Path)), responses((status = 200, body = Summary)))]
 pub(crate) async fn conversation(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -224,7 +224,7 @@ pub(crate) async fn conversation(
 }
 
 /// Move one's read mark forward
-#[utoipa::path(put, path = "/api/v1/conversations/{id}/read", tag = "conversations", params(("id" = ConversationId, Path)), request_body = ReadUpTo, responses((status = 200, body = ReadState), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(put, path = "/api/v1/conversations/{id}/read", tag = "conversations", params(("id" = ConversationId, Path)), request_body = ReadUpTo, responses((status = 200, body = ReadState)))]
 pub(crate) async fn mark_read(
     app: Data<App>,
     Authenticated(caller): Authenticated,

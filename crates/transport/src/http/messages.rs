@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    error::{ApiError, Problem},
+    error::ApiError,
     extract::{Authenticated, Body, Params, Path, page_size},
     figures,
     number::{Number, count_in_query, in_query, maybe_in_query},
@@ -116,7 +116,7 @@ impl From<parlance_application::Sent> for Sent {
 }
 
 /// Send a message
-#[utoipa::path(post, path = "/api/v1/conversations/{id}/messages", tag = "messages", params(("id" = ConversationId, Path)), request_body = NewMessage, responses((status = 201, body = Sent), (status = 200, body = Sent, description = "sent before"), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/conversations/{id}/messages", tag = "messages", params(("id" = ConversationId, Path)), request_body = NewMessage, responses((status = 201, body = Sent), (status = 200, body = Sent, description = "sent before")))]
 pub(crate) async fn send(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -134,7 +134,7 @@ pub(crate) async fn send(
 }
 
 /// Read a conversation page by page
-#[utoipa::path(get, path = "/api/v1/conversations/{id}/messages", tag = "messages", params(("id" = ConversationId, Path), HistoryParams), responses((status = 200, body = HistoryPage), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/conversations/{id}/messages", tag = "messages", params(("id" = ConversationId, Path), HistoryParams), responses((status = 200, body = HistoryPage)))]
 pub(crate) async fn history(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -151,7 +151,7 @@ pub(crate) async fn history(
 }
 
 /// What changed after a rev, as current state
-#[utoipa::path(get, path = "/api/v1/conversations/{id}/sync", tag = "conversations", params(("id" = ConversationId, Path), SyncParams), responses((status = 200, body = SyncPage), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/conversations/{id}/sync", tag = "conversations", params(("id" = ConversationId, Path), SyncParams), responses((status = 200, body = SyncPage)))]
 pub(crate) async fn sync(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -163,7 +163,7 @@ pub(crate) async fn sync(
 }
 
 /// One message
-#[utoipa::path(get, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), responses((status = 200, body = Message), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), responses((status = 200, body = Message)))]
 pub(crate) async fn get(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -173,7 +173,7 @@ pub(crate) async fn get(
 }
 
 /// Change the text of one's own message
-#[utoipa::path(patch, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), request_body = NewText, responses((status = 200, body = Message), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(patch, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), request_body = NewText, responses((status = 200, body = Message)))]
 pub(crate) async fn edit(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -185,7 +185,7 @@ pub(crate) async fn edit(
 }
 
 /// Leave a tombstone in a message's place
-#[utoipa::path(delete, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(delete, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), responses((status = 204)))]
 pub(crate) async fn delete(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -196,7 +196,7 @@ pub(crate) async fn delete(
 }
 
 /// Add a reaction to a message
-#[utoipa::path(put, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages", params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 200, body = Message), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(put, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages", params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 200, body = Message)))]
 pub(crate) async fn react(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -207,7 +207,7 @@ pub(crate) async fn react(
 }
 
 /// Remove one's reaction
-#[utoipa::path(delete, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages", params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(delete, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages", params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 204)))]
 pub(crate) async fn unreact(
     app: Data<App>,
     Authenticated(caller): Authenticated,

@@ -7,11 +7,7 @@ use parlance_application::Error;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{
-    Metrics, Node, Readiness,
-    error::{ApiError, Problem},
-    openapi,
-};
+use crate::{Metrics, Node, Readiness, error::ApiError, openapi};
 
 /// How the process does.
 #[derive(Serialize, ToSchema)]
@@ -30,7 +26,7 @@ pub(crate) async fn livez() -> Json<Health> {
 }
 
 /// Whether it can serve
-#[utoipa::path(get, path = "/readyz", tag = "system", security(()), responses((status = 200, body = Health), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/readyz", tag = "system", security(()), responses((status = 200, body = Health)))]
 pub(crate) async fn readyz(node: Data<Node>) -> Result<Json<Health>, ApiError> {
     Ok(Json(match (node.ready)().await? {
         Readiness::Ok => Health { status: "ok", missing: None },

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::list::List;
 use crate::{
-    error::{ApiError, Problem},
+    error::ApiError,
     extract::{Authenticated, Body, PageParams, Params, Path},
 };
 
@@ -62,7 +62,7 @@ impl NewWorkspace {
 }
 
 /// Create a workspace, with the caller as its admin and a channel `general`
-#[utoipa::path(post, path = "/api/v1/workspaces", tag = "workspaces", request_body = NewWorkspace, responses((status = 201, body = Workspace), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/workspaces", tag = "workspaces", request_body = NewWorkspace, responses((status = 201, body = Workspace)))]
 pub(crate) async fn create(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -72,7 +72,7 @@ pub(crate) async fn create(
 }
 
 /// List one's workspaces
-#[utoipa::path(get, path = "/api/v1/workspaces", tag = "workspaces", params(PageParams), responses((status = 200, body = List<Workspace>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/workspaces", tag = "workspaces", params(PageParams), responses((status = 200, body = List<Workspace>)))]
 pub(crate) async fn list(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -82,7 +82,7 @@ pub(crate) async fn list(
 }
 
 /// One workspace
-#[utoipa::path(get, path = "/api/v1/workspaces/{id}", tag = "workspaces", params(("id" = WorkspaceId, Path)), responses((status = 200, body = Workspace), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/workspaces/{id}", tag = "workspaces", params(("id" = WorkspaceId, Path)), responses((status = 200, body = Workspace)))]
 pub(crate) async fn get(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -92,7 +92,7 @@ pub(crate) async fn get(
 }
 
 /// Rename a workspace
-#[utoipa::path(patch, path = "/api/v1/workspaces/{id}", tag = "workspaces", params(("id" = WorkspaceId, Path)), request_body = NewWorkspace, responses((status = 200, body = Workspace), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(patch, path = "/api/v1/workspaces/{id}", tag = "workspaces", params(("id" = WorkspaceId, Path)), request_body = NewWorkspace, responses((status = 200, body = Workspace)))]
 pub(crate) async fn update(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -103,7 +103,7 @@ pub(crate) async fn update(
 }
 
 /// Delete a workspace with everything in it
-#[utoipa::path(delete, path = "/api/v1/workspaces/{id}", tag = "workspaces", params(("id" = WorkspaceId, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(delete, path = "/api/v1/workspaces/{id}", tag = "workspaces", params(("id" = WorkspaceId, Path)), responses((status = 204)))]
 pub(crate) async fn delete(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -114,7 +114,7 @@ pub(crate) async fn delete(
 }
 
 /// Come in by join code
-#[utoipa::path(post, path = "/api/v1/workspaces/join", tag = "workspaces", request_body = Join, responses((status = 200, body = Workspace), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/workspaces/join", tag = "workspaces", request_body = Join, responses((status = 200, body = Workspace)))]
 pub(crate) async fn join(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -125,7 +125,7 @@ pub(crate) async fn join(
 }
 
 /// Replace the join code
-#[utoipa::path(post, path = "/api/v1/workspaces/{id}/join-code", tag = "workspaces", params(("id" = WorkspaceId, Path)), responses((status = 200, body = Workspace), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/workspaces/{id}/join-code", tag = "workspaces", params(("id" = WorkspaceId, Path)), responses((status = 200, body = Workspace)))]
 pub(crate) async fn rotate_join_code(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -135,7 +135,7 @@ pub(crate) async fn rotate_join_code(
 }
 
 /// Leave a workspace
-#[utoipa::path(post, path = "/api/v1/workspaces/{id}/leave", tag = "workspaces", params(("id" = WorkspaceId, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/workspaces/{id}/leave", tag = "workspaces", params(("id" = WorkspaceId, Path)), responses((status = 204)))]
 pub(crate) async fn leave(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -146,7 +146,7 @@ pub(crate) async fn leave(
 }
 
 /// List a workspace's members
-#[utoipa::path(get, path = "/api/v1/workspaces/{id}/members", tag = "workspaces", params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Member>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/workspaces/{id}/members", tag = "workspaces", params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Member>)))]
 pub(crate) async fn members(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -157,7 +157,7 @@ pub(crate) async fn members(
 }
 
 /// Add a person with a role; a mail tells them
-#[utoipa::path(post, path = "/api/v1/workspaces/{id}/members", tag = "workspaces", params(("id" = WorkspaceId, Path)), request_body = NewMember, responses((status = 201, body = Member), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/workspaces/{id}/members", tag = "workspaces", params(("id" = WorkspaceId, Path)), request_body = NewMember, responses((status = 201, body = Member)))]
 pub(crate) async fn add_member(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -181,7 +181,7 @@ pub(crate) async fn add_member(
 }
 
 /// Change a member's role
-#[utoipa::path(patch, path = "/api/v1/workspaces/{id}/members/{user_id}", tag = "workspaces", params(("id" = WorkspaceId, Path), ("user_id" = UserId, Path)), request_body = NewRole, responses((status = 200, body = Member), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(patch, path = "/api/v1/workspaces/{id}/members/{user_id}", tag = "workspaces", params(("id" = WorkspaceId, Path), ("user_id" = UserId, Path)), request_body = NewRole, responses((status = 200, body = Member)))]
 pub(crate) async fn set_role(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -192,7 +192,7 @@ pub(crate) async fn set_role(
 }
 
 /// Remove a member, from the workspace and all its channels
-#[utoipa::path(delete, path = "/api/v1/workspaces/{id}/members/{user_id}", tag = "workspaces", params(("id" = WorkspaceId, Path), ("user_id" = UserId, Path)), responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(delete, path = "/api/v1/workspaces/{id}/members/{user_id}", tag = "workspaces", params(("id" = WorkspaceId, Path), ("user_id" = UserId, Path)), responses((status = 204)))]
 pub(crate) async fn remove_member(
     app: Data<App>,
     Authenticated(caller): Authenticated,

@@ -6,14 +6,10 @@ use actix_web::{
 use parlance_application::{App, Error};
 
 use super::{connection::Connection, wire};
-use crate::{
-    Node,
-    error::{ApiError, Problem},
-    extract::bearer,
-};
+use crate::{Node, error::ApiError, extract::bearer};
 
 /// Open a socket (see PROTOCOL.md)
-#[utoipa::path(get, path = "/api/v1/ws", tag = "socket", security((), ("bearer" = [])), responses((status = 101, description = "Switching protocols"), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/ws", tag = "socket", security((), ("bearer" = [])), responses((status = 101, description = "Switching protocols")))]
 pub(crate) async fn upgrade(
     request: HttpRequest,
     payload: Payload,
