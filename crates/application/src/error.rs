@@ -1,4 +1,5 @@
-//! The one error of Parlance. Its variants are the stable codes of the wire contract; `transport/error.rs` maps them, once.
+//! The one error of ports and use cases. Its variants are stable codes of the wire contract; `transport/error.rs` maps them, once, and adds
+//! those that only HTTP and the socket know.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,9 +14,6 @@ pub enum Error {
     /// Cannot be read: malformed JSON, a wrong type, an unknown or missing field, a malformed id.
     #[error("{0}")]
     BadRequest(String),
-    /// A command that this version does not know. Socket only.
-    #[error("unknown command type {0:?}")]
-    UnknownType(String),
     /// Well typed, but out of bounds.
     #[error("the request is not valid")]
     Validation(Vec<FieldError>),
@@ -28,12 +26,6 @@ pub enum Error {
     /// Does not exist, or may not be read.
     #[error("{0} not found")]
     NotFound(&'static str),
-    /// The route exists, but not for this method.
-    #[error("this resource answers {allow} only")]
-    MethodNotAllowed {
-        /// The methods it answers, as the `Allow` header lists them.
-        allow: &'static str,
-    },
     /// At odds with the present state.
     #[error("{message}")]
     Conflict {
@@ -41,18 +33,6 @@ pub enum Error {
         message: &'static str,
         /// The message that already has this `client_msg_id`.
         message_id: Option<MessageId>,
-    },
-    /// A body beyond the limit.
-    #[error("the body is larger than {limit} bytes")]
-    PayloadTooLarge {
-        /// In bytes.
-        limit: usize,
-    },
-    /// A body of another media type.
-    #[error("the body must be {expected}")]
-    UnsupportedMediaType {
-        /// The one that would do.
-        expected: &'static str,
     },
     /// Too much from one user.
     #[error("too many requests")]

@@ -16,7 +16,7 @@ use actix_web::{
     middleware::from_fn,
     web::{self, Data, ServiceConfig},
 };
-use parlance_application::{Attempts, Board, Error};
+use parlance_application::{Attempts, Board};
 
 use crate::{
     error::ApiError,
@@ -85,5 +85,5 @@ fn only(path: &str, method: &'static str, route: Route) -> actix_web::Resource {
 }
 
 fn refuse(allow: &'static str) -> Route {
-    web::to(move || async move { Err::<&str, _>(ApiError(Error::MethodNotAllowed { allow })) })
+    web::to(move || async move { Err::<&str, _>(ApiError::MethodNotAllowed { allow }) })
 }

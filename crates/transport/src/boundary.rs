@@ -22,7 +22,7 @@ use tracing::Instrument;
 
 use crate::{
     error::{ApiError, problem},
-    extract::bearer,
+    extract::{BODY_LIMIT, bearer},
     figures,
     unread::Unread,
 };
@@ -72,9 +72,9 @@ pub(crate) async fn boundary(
             (Err(error), problem)
         }
         Err(_) => {
-            let error = Error::internal("a handler panicked");
+            let error = ApiError::from(Error::internal("a handler panicked"));
             let problem = problem(&error, request_id);
-            (Err(ApiError(error).into()), problem)
+            (Err(error.into()), problem)
         }
     });
     let mut response = response.map_body(|_, body| match unread {
@@ -133,30 +133,25 @@ pub(crate) async fn authenticate(
             Ok(next.call(request).await?.map_into_boxed_body())
         }
         // A response, not an error: only responses get their headers and their line in the log.
-        Err(error) => Ok(request.error_response(ApiError(error))),
+        Err(error) => Ok(request.error_response(ApiError::from(error))),
     }
 }
 
 /// Our own error, or what a library's status means.
-fn of_actix(error: &ActixError, status: StatusCode) -> Error {
-    if let Some(ApiError(error)) = error.as_error::<ApiError>() {
-        return error.clone();
-    }
-    of_status(status, error)
+fn of_actix(error: &ActixError, status: StatusCode) -> ApiError {
+    error.as_error::<ApiError>().cloned().unwrap_or_else(|| of_status(status, error))
 }
 
-fn of_status(status: StatusCode, why: impl Display) -> Error {
+fn of_status(status: StatusCode, why: impl Display) -> ApiError {
     match status {
-        StatusCode::NOT_FOUND => Error::NotFound("resource"),
-        StatusCode::FORBIDDEN => Error::Forbidden("forbidden"),
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Error::PayloadTooLarge { limit: crate::extract::BODY_LIMIT }
-        }
+        StatusCode::NOT_FOUND => Error::NotFound("resource").into(),
+        StatusCode::FORBIDDEN => Error::Forbidden("forbidden").into(),
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::PayloadTooLarge { limit: BODY_LIMIT },
         StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            Error::UnsupportedMediaType { expected: "application/json" }
+            ApiError::UnsupportedMediaType { expected: "application/json" }
         }
-        status if status.is_client_error() => Error::BadRequest(why.to_string()),
-        _ => Error::internal(why),
+        status if status.is_client_error() => Error::BadRequest(why.to_string()).into(),
+        _ => Error::internal(why).into(),
     }
 }
 

@@ -14,10 +14,34 @@ use utoipa::ToSchema;
 
 use crate::figures;
 
-/// What a handler fails with. The middleware renders it, with the request's id.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub(crate) struct ApiError(#[from] pub(crate) Error);
+/// What a handler or a command fails with: the application's reasons, and those that only the wire has. The middleware renders
+/// it, with the request's id.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error(transparent)]
+    Application(#[from] Error),
+    /// A command that this version does not know. Socket only.
+    #[error("unknown command type {0:?}")]
+    UnknownType(String),
+    /// The route exists, but not for this method.
+    #[error("this resource answers {allow} only")]
+    MethodNotAllowed {
+        /// The methods it answers, as the `Allow` header lists them.
+        allow: &'static str,
+    },
+    /// A body beyond the limit.
+    #[error("the body is larger than {limit} bytes")]
+    PayloadTooLarge {
+        /// In bytes.
+        limit: usize,
+    },
+    /// A body of another media type.
+    #[error("the body must be {expected}")]
+    UnsupportedMediaType {
+        /// The one that would do.
+        expected: &'static str,
+    },
+}
 
 /// What clients see of an error.
 pub(crate) struct Face {
@@ -81,11 +105,23 @@ pub(crate) struct Refused {
     message: String,
 }
 
-pub(crate) fn face(error: &Error) -> Face {
+pub(crate) fn face(error: &ApiError) -> Face {
     let face = |code, status| Face { code, status, close: None, retry_after: None };
+    let error = match error {
+        ApiError::Application(error) => error,
+        ApiError::UnknownType(_) => return face("unknown_type", StatusCode::BAD_REQUEST),
+        ApiError::MethodNotAllowed { .. } => {
+            return face("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED);
+        }
+        ApiError::PayloadTooLarge { .. } => {
+            return face("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        ApiError::UnsupportedMediaType { .. } => {
+            return face("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        }
+    };
     match error {
         Error::BadRequest(_) => face("bad_request", StatusCode::BAD_REQUEST),
-        Error::UnknownType(_) => face("unknown_type", StatusCode::BAD_REQUEST),
         Error::Validation(_) => face("validation_failed", StatusCode::UNPROCESSABLE_ENTITY),
         Error::Unauthenticated(why) => Face {
             close: match why {
@@ -98,14 +134,7 @@ pub(crate) fn face(error: &Error) -> Face {
         },
         Error::Forbidden(_) => face("forbidden", StatusCode::FORBIDDEN),
         Error::NotFound(_) => face("not_found", StatusCode::NOT_FOUND),
-        Error::MethodNotAllowed { .. } => {
-            face("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED)
-        }
         Error::Conflict { .. } => face("conflict", StatusCode::CONFLICT),
-        Error::PayloadTooLarge { .. } => face("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE),
-        Error::UnsupportedMediaType { .. } => {
-            face("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE)
-        }
         Error::RateLimited { retry_after } => Face {
             retry_after: Some(*retry_after),
             ..face("rate_limited", StatusCode::TOO_MANY_REQUESTS)
@@ -123,7 +152,7 @@ pub(crate) fn face(error: &Error) -> Face {
 }
 
 impl<'a> SocketError<'a> {
-    pub(crate) fn new(error: &'a Error) -> Self {
+    pub(crate) fn new(error: &'a ApiError) -> Self {
         let face = face(error);
         log(error, face.code);
         Self {
@@ -137,7 +166,7 @@ impl<'a> SocketError<'a> {
 }
 
 /// A whole problem response.
-pub(crate) fn problem(error: &Error, request_id: RequestId) -> HttpResponse {
+pub(crate) fn problem(error: &ApiError, request_id: RequestId) -> HttpResponse {
     let Face { code, status, retry_after, .. } = face(error);
     log(error, code);
     let mut response = HttpResponse::build(status);
@@ -145,10 +174,10 @@ pub(crate) fn problem(error: &Error, request_id: RequestId) -> HttpResponse {
     if let Some(after) = retry_after {
         response.insert_header((header::RETRY_AFTER, whole_seconds(after)));
     }
-    if let Error::MethodNotAllowed { allow } = error {
+    if let ApiError::MethodNotAllowed { allow } = error {
         response.insert_header((header::ALLOW, *allow));
     }
-    if let Error::Unauthenticated(why) = error {
+    if let ApiError::Application(Error::Unauthenticated(why)) = error {
         let challenge = match why {
             Unauthenticated::Missing | Unauthenticated::Credentials => "Bearer realm=\"parlance\"",
             _ => "Bearer realm=\"parlance\", error=\"invalid_token\"",
@@ -180,7 +209,7 @@ fn whole_millis(wait: Duration) -> u64 {
 
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
-        face(&self.0).status
+        face(self).status
     }
 
     /// Only a status: the middleware writes the body.
@@ -189,23 +218,24 @@ impl ResponseError for ApiError {
     }
 }
 
-fn fields(error: &Error) -> &[FieldError] {
+fn fields(error: &ApiError) -> &[FieldError] {
     match error {
-        Error::Validation(fields) => fields,
+        ApiError::Application(Error::Validation(fields)) => fields,
         _ => &[],
     }
 }
 
-fn message_id(error: &Error) -> Option<MessageId> {
+fn message_id(error: &ApiError) -> Option<MessageId> {
     match error {
-        Error::Conflict { message_id, .. } => *message_id,
+        ApiError::Application(Error::Conflict { message_id, .. }) => *message_id,
         _ => None,
     }
 }
 
 /// Logs what clients are not told: the cause.
-fn log(error: &Error, code: &'static str) {
+fn log(error: &ApiError, code: &'static str) {
     figures::refused(code);
+    let ApiError::Application(error) = error else { return };
     match error {
         Error::Internal { cause } => tracing::error!(%cause, "internal error"),
         Error::Unavailable { cause, .. } => tracing::warn!(%cause, "unavailable"),
@@ -220,12 +250,12 @@ mod tests {
     use super::*;
 
     /// An error as the socket tells it.
-    fn told(error: &Error) -> Value {
-        serde_json::to_value(SocketError::new(error)).expect("JSON")
+    fn told(error: Error) -> Value {
+        serde_json::to_value(SocketError::new(&error.into())).expect("JSON")
     }
 
-    fn headers(error: &Error) -> Vec<(String, String)> {
-        let response = problem(error, RequestId(uuid::Uuid::nil()));
+    fn headers(error: Error) -> Vec<(String, String)> {
+        let response = problem(&error.into(), RequestId(uuid::Uuid::nil()));
         let text = |value: &header::HeaderValue| value.to_str().expect("text").to_owned();
         response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect()
     }
@@ -243,7 +273,8 @@ mod tests {
             (Error::BadRequest("no".to_owned()), None),
             (Error::Forbidden("no"), None),
         ] {
-            assert_eq!(face(&error).close.map(Close::code), code, "{error:?}");
+            let close = face(&ApiError::from(error)).close;
+            assert_eq!(close.map(Close::code), code);
         }
     }
 
@@ -259,18 +290,19 @@ mod tests {
             (30_000_000, 30_000, "30"),
         ] {
             let error = Error::RateLimited { retry_after: Duration::from_micros(micros) };
-            assert_eq!(told(&error)["retry_after_ms"], millis);
-            let after = headers(&error).into_iter().find(|(name, _)| name == "retry-after");
+            assert_eq!(told(error.clone())["retry_after_ms"], millis);
+            let after = headers(error).into_iter().find(|(name, _)| name == "retry-after");
             assert_eq!(after.map(|(_, value)| value).as_deref(), Some(seconds));
         }
-        assert_eq!(told(&Error::Forbidden("no")).get("retry_after_ms"), None);
+        assert_eq!(told(Error::Forbidden("no")).get("retry_after_ms"), None);
     }
 
     #[test]
     fn causes_are_not_told() {
         for error in [Error::internal("hunter2"), Error::unavailable("hunter2")] {
-            assert!(!told(&error).to_string().contains("hunter2"), "{}", told(&error));
+            let told = told(error).to_string();
+            assert!(!told.contains("hunter2"), "{told}");
         }
-        assert_eq!(told(&Error::internal("hunter2"))["code"], json!("internal"));
+        assert_eq!(told(Error::internal("hunter2"))["code"], json!("internal"));
     }
 }

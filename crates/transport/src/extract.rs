@@ -102,7 +102,7 @@ impl<T: DeserializeOwned + garde::Validate<Context = ()>> FromRequest for Params
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let parsed = parse_pairs(request.query_string()).and_then(valid);
-        ready(parsed.map(Self).map_err(ApiError))
+        ready(parsed.map(Self).map_err(ApiError::from))
     }
 }
 
@@ -115,7 +115,7 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
         // The router would put replacement characters in place of what is not UTF-8.
         let readable = percent_decode_str(request.uri().path()).decode_utf8().is_ok();
         let parameters = path.load().ok().filter(|_| readable);
-        let malformed = || ApiError(Error::BadRequest("the path is malformed".into()));
+        let malformed = || Error::BadRequest("the path is malformed".into()).into();
         ready(parameters.map(Self).ok_or_else(malformed))
     }
 }
@@ -127,7 +127,7 @@ impl FromRequest for Authenticated {
     /// Takes the caller that the middleware `authenticate` has found, before anything else of the request was checked.
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let caller = request.extensions().get::<Caller>().cloned();
-        ready(caller.map(Self).ok_or_else(|| ApiError(Unauthenticated::Missing.into())))
+        ready(caller.map(Self).ok_or_else(|| Error::from(Unauthenticated::Missing).into()))
     }
 }
 
@@ -153,7 +153,7 @@ fn body(
     request: &HttpRequest,
     payload: &mut Payload,
     media_type: &'static str,
-) -> impl Future<Output = Result<Vec<u8>, Error>> + use<> {
+) -> impl Future<Output = Result<Vec<u8>, ApiError>> + use<> {
     let of_type = request.content_type().eq_ignore_ascii_case(media_type);
     let encoding = request.headers().get(header::CONTENT_ENCODING);
     let encoded = encoding.is_some_and(|encoding| encoding != "identity");
@@ -164,13 +164,13 @@ fn body(
     let payload = payload.take();
     async move {
         if !of_type {
-            return Err(Error::UnsupportedMediaType { expected: media_type });
+            return Err(ApiError::UnsupportedMediaType { expected: media_type });
         }
         if encoded {
-            return Err(Error::UnsupportedMediaType { expected: "without a Content-Encoding" });
+            return Err(ApiError::UnsupportedMediaType { expected: "without a Content-Encoding" });
         }
         if declared.is_some_and(|length| length > BODY_LIMIT) {
-            return Err(Error::PayloadTooLarge { limit: BODY_LIMIT });
+            return Err(ApiError::PayloadTooLarge { limit: BODY_LIMIT });
         }
         collect(payload, declared.unwrap_or(0), BODY_WITHIN).await
     }
@@ -180,19 +180,19 @@ async fn collect(
     mut payload: Payload,
     expected: usize,
     within: Duration,
-) -> Result<Vec<u8>, Error> {
+) -> Result<Vec<u8>, ApiError> {
     let mut body = Vec::with_capacity(expected);
     let whole = async {
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|_| Error::BadRequest("the body ended early".into()))?;
             if body.len() + chunk.len() > BODY_LIMIT {
-                return Err(Error::PayloadTooLarge { limit: BODY_LIMIT });
+                return Err(ApiError::PayloadTooLarge { limit: BODY_LIMIT });
             }
             body.extend_from_slice(&chunk);
         }
         Ok(())
     };
-    let late = |_| Err(Error::BadRequest("the body did not come in time".into()));
+    let late = |_| Err(Error::BadRequest("the body did not come in time".into()).into());
     timeout(within, whole).await.unwrap_or_else(late).map(|()| body)
 }
 
@@ -254,7 +254,7 @@ mod tests {
         let late = timeout(PATIENCE, collect(payload, 0, Duration::from_millis(20))).await;
         let late = late.expect("no longer than that");
         assert!(
-            matches!(&late, Err(Error::BadRequest(why)) if why == "the body did not come in time"),
+            matches!(&late, Err(ApiError::Application(Error::BadRequest(why))) if why == "the body did not come in time"),
             "{late:?}"
         );
     }

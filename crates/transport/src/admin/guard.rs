@@ -34,7 +34,7 @@ pub(super) async fn guard(
     let Visitor { caller, cookie } = match entered(request.request()).await {
         Ok(visitor) => visitor,
         // An answer and not an error, so that it gets the headers of answers.
-        Err(error) => return Ok(request.error_response(ApiError(error))),
+        Err(error) => return Ok(request.error_response(ApiError::from(error))),
     };
     request.extensions_mut().insert(caller);
     let mut response = next.call(request).await?.map_into_boxed_body();

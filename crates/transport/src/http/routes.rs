@@ -31,12 +31,12 @@ macro_rules! routes {
             config.service(page("/docs", docs::front)).service(page("/docs/{file:.*}", docs::file));
         }
 
-        fn not_allowed(pattern: Option<&str>) -> Error {
+        fn not_allowed(pattern: Option<&str>) -> ApiError {
             let allow = match pattern {
                 $(Some($path) => concat!($(routes!(@name $method), ", "),+).trim_end_matches(", "),)+
                 _ => "GET, HEAD",
             };
-            Error::MethodNotAllowed { allow }
+            ApiError::MethodNotAllowed { allow }
         }
     };
     (@method socket) => { "get" };
@@ -98,7 +98,7 @@ pub(crate) async fn unknown() -> Result<&'static str, ApiError> {
 
 /// Answers a method that a path does not know.
 async fn refused(request: HttpRequest) -> Result<&'static str, ApiError> {
-    Err(not_allowed(request.match_pattern().as_deref()).into())
+    Err(not_allowed(request.match_pattern().as_deref()))
 }
 
 fn page<F, Args>(path: &str, handler: F) -> Resource

@@ -39,7 +39,10 @@ use super::{
     },
     wire::{INBOUND_LIMIT, Inbound, Outbound, text_frame},
 };
-use crate::{error::face, number::Number};
+use crate::{
+    error::{ApiError, face},
+    number::Number,
+};
 
 /// How long the peer may take to answer a close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -144,8 +147,9 @@ impl Connection {
             match self.hello(&command).await {
                 Ok(catch_up) => return Some(catch_up),
                 Err(error) => {
+                    let error = ApiError::from(error);
                     let close = face(&error).close;
-                    self.answer(&command.id, Err(error));
+                    self.push(&protocol::error(Some(&command.id), &error));
                     if let Some(close) = close {
                         self.outbound.close(close);
                         return None;
@@ -366,7 +370,7 @@ impl Connection {
     fn answer(&self, id: &CommandId, reply: Result<Frame>) {
         match reply {
             Ok(frame) => self.push(&frame),
-            Err(error) => self.push(&protocol::error(Some(id), &error)),
+            Err(error) => self.push(&protocol::error(Some(id), &error.into())),
         }
     }
 

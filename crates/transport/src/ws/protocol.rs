@@ -10,7 +10,11 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::{error::SocketError, extract::parse, number::Number};
+use crate::{
+    error::{ApiError, SocketError},
+    extract::parse,
+    number::Number,
+};
 
 /// The client's own id of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +63,7 @@ pub(super) enum Kind {
 /// A frame that is no command.
 pub(super) struct Unreadable {
     pub(super) id: Option<CommandId>,
-    pub(super) error: Error,
+    pub(super) error: ApiError,
     /// No JSON object, or without a type: a handful of these in a row end the connection.
     pub(super) garbage: bool,
 }
@@ -204,10 +208,11 @@ impl Kind {
 impl Command {
     /// Reads a frame.
     pub(super) fn read(frame: &[u8]) -> Result<Self, Unreadable> {
-        let command = parse(frame).and_then(|Envelope { r#type, id, data }| {
-            let kind = Kind::of(&r#type).ok_or_else(|| unknown_type(&r#type))?;
-            Ok(Self { id, kind, data })
-        });
+        let command =
+            parse(frame).map_err(ApiError::from).and_then(|Envelope { r#type, id, data }| {
+                let kind = Kind::of(&r#type).ok_or_else(|| unknown_type(&r#type))?;
+                Ok(Self { id, kind, data })
+            });
         command.map_err(|error| {
             let glimpse = parse::<Glimpse>(frame).unwrap_or_default();
             let id = glimpse.id.and_then(|id| serde_json::from_value(id).ok());
@@ -236,8 +241,8 @@ impl Command {
 }
 
 /// The refusal of a type that is not known here.
-fn unknown_type(kind: &str) -> Error {
-    Error::UnknownType(kind.chars().take(64).collect())
+fn unknown_type(kind: &str) -> ApiError {
+    ApiError::UnknownType(kind.chars().take(64).collect())
 }
 
 /// `ok`.
@@ -252,7 +257,7 @@ pub(super) fn ok(id: &CommandId, data: &impl Serialize) -> Frame {
 }
 
 /// `error`.
-pub(super) fn error(id: Option<&CommandId>, error: &Error) -> Frame {
+pub(super) fn error(id: Option<&CommandId>, error: &ApiError) -> Frame {
     #[derive(Serialize)]
     struct Failed<'a> {
         r#type: &'static str,
@@ -316,7 +321,7 @@ mod tests {
                 panic!("{frame} was read")
             };
             assert!(!garbage);
-            assert_eq!(matches!(error, Error::UnknownType(kind) if kind == "zzz.new"), newer);
+            assert_eq!(matches!(error, ApiError::UnknownType(kind) if kind == "zzz.new"), newer);
         }
     }
 }

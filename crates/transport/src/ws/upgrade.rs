@@ -19,10 +19,10 @@ pub(crate) async fn upgrade(
     if let Some(origin) = request.headers().get(header::ORIGIN)
         && !origin.to_str().is_ok_and(|origin| node.allows_origin(origin))
     {
-        return Err(ApiError(Error::Forbidden("this origin is not allowed")).into());
+        return Err(ApiError::from(Error::Forbidden("this origin is not allowed")).into());
     }
     let caller = match bearer(&request) {
-        Some(caller) => Some(caller.await.map_err(ApiError)?),
+        Some(caller) => Some(caller.await.map_err(ApiError::from)?),
         None => None,
     };
     // Its refusals are passed on as they are: one has a header that says which version of the protocol is spoken here.
