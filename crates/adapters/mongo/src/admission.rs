@@ -40,7 +40,7 @@ impl MongoStore {
     }
 
     /// The turn of a writer of a workspace and of heads in it.
-    pub(crate) async fn turns(&self, workspace: Uuid, heads: &[bson::Uuid]) -> Turns<'_> {
+    pub(crate) async fn turns(&self, workspace: Uuid, heads: &[bson::Uuid]) -> Result<Turns<'_>> {
         let heads = heads.iter().map(|head| uuid(*head));
         self.lanes.turns(heads.chain([workspace]).map(Lane::Head).collect()).await
     }

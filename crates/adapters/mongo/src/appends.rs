@@ -22,10 +22,10 @@ use tokio::sync::oneshot;
 use crate::{
     MongoStore,
     append::{self, Answers},
-    error::Outcome,
+    error::{Outcome, in_time},
     group::Append,
     lanes::Lane,
-    tx::{Tx, in_turn},
+    tx::{BODY, Tx, in_turn},
 };
 
 /// The most transactions of groups in progress. More of them would meet those of other nodes at the same heads more often.
@@ -178,21 +178,23 @@ async fn attempts(store: &MongoStore, appends: &[Append], is_part: bool) -> Outc
 }
 
 async fn attempt(store: &MongoStore, appends: &[Append], is_part: bool) -> Outcome<Vec<Answers>> {
-    let _held = if is_part { store.lanes.writer().await } else { None };
+    let _held = if is_part { Some(store.lanes.writer().await?) } else { None };
     let mut tx = Tx::begin(store, true).await?;
-    let outcome = append::run(&mut tx, appends).await;
+    let outcome = in_time(BODY, append::run(&mut tx, appends)).await;
     tx.end(outcome).await
 }
 
 /// Tries one append, in its turn, as often as it takes.
 async fn alone(store: MongoStore, waiting: Waiting) {
     let Waiting { append, reply } = waiting;
-    let _turn = store.lanes.turns(lanes(&append).collect()).await;
+    let _ = reply.send(in_its_turn(&store, append).await);
+}
+
+async fn in_its_turn(store: &MongoStore, append: Append) -> Result<Answers> {
+    let _turn = store.lanes.turns(lanes(&append).collect()).await?;
     let append = std::slice::from_ref(&append);
-    let answers: Result<Vec<Answers>> = in_turn!(&store, |tx| append::run(tx, append).await);
-    let only =
-        |mut all: Vec<Answers>| all.pop().ok_or_else(|| Error::internal("an append has no answer"));
-    let _ = reply.send(answers.and_then(only));
+    let answers: Result<Vec<Answers>> = in_turn!(store, |tx| append::run(tx, append).await);
+    answers?.pop().ok_or_else(|| Error::internal("an append has no answer"))
 }
 
 /// What an append writes that others may want to write too.

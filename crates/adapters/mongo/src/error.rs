@@ -1,10 +1,13 @@
 //! What can end a transaction, and what the world is told of it.
 
+use std::time::Duration;
+
 use mongodb::error::{
     Error as DriverError, ErrorKind, RETRYABLE_WRITE_ERROR, TRANSIENT_TRANSACTION_ERROR,
     UNKNOWN_TRANSACTION_COMMIT_RESULT, WriteFailure,
 };
 use parlance_application::Error;
+use tokio::time::timeout;
 
 /// What the body of a transaction answers.
 pub(crate) type Outcome<T> = Result<T, Fail>;
@@ -21,6 +24,12 @@ pub(crate) enum Fail {
     /// The server refused one of several updates: its code and its words.
     #[error("{1} ({0})")]
     Write(i32, String),
+    /// No answer came in time.
+    #[error("MongoDB does not answer")]
+    Late,
+    /// None came to a commit, which may have happened.
+    #[error("MongoDB does not say whether a transaction is committed")]
+    Unknown,
     /// A job's task that cannot be written as JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
@@ -69,7 +78,8 @@ impl Fail {
                     || code(error).is_some_and(|code| AGAIN.contains(&code))
             }
             Self::Write(code, _) => AGAIN.contains(code),
-            Self::Refused(_) | Self::Json(_) => false,
+            Self::Late => true,
+            Self::Refused(_) | Self::Unknown | Self::Json(_) => false,
         }
     }
 
@@ -78,18 +88,26 @@ impl Fail {
         match self {
             Self::Driver(error) => is_duplicate(error),
             Self::Write(code, _) => *code == DUPLICATE_KEY,
-            Self::Refused(_) | Self::Json(_) => false,
+            _ => false,
         }
     }
 
     /// Whether it is unknown if the commit has happened. Committing again is safe.
     pub(crate) fn is_unknown_commit(&self) -> bool {
-        matches!(self, Self::Driver(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT))
+        match self {
+            Self::Driver(error) => error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT),
+            Self::Unknown => true,
+            _ => false,
+        }
     }
 
     /// Whether no answer came from the server, for which the transaction may still be open.
     pub(crate) fn is_unanswered(&self) -> bool {
-        matches!(self, Self::Driver(error) if code(error).is_none())
+        match self {
+            Self::Driver(error) => code(error).is_none(),
+            Self::Late | Self::Unknown => true,
+            _ => false,
+        }
     }
 
     /// The error of a transaction that failed however often it was tried.
@@ -109,6 +127,15 @@ impl Fail {
     }
 }
 
+/// Waits for the server no longer than this. The driver itself would wait at a connection that has gone silent until the
+/// network gives it up, which takes a quarter of an hour.
+pub(crate) async fn in_time<T>(
+    limit: Duration,
+    doing: impl Future<Output = Outcome<T>>,
+) -> Outcome<T> {
+    timeout(limit, doing).await.unwrap_or(Err(Fail::Late))
+}
+
 impl From<Fail> for Error {
     fn from(fail: Fail) -> Self {
         match fail {
@@ -116,6 +143,7 @@ impl From<Fail> for Error {
             Fail::Driver(error) => driver(&error),
             Fail::Write(code, words) if PASSING.contains(&code) => Self::unavailable(words),
             Fail::Write(..) => Self::internal(fail),
+            Fail::Late | Fail::Unknown => Self::unavailable(fail),
             Fail::Json(error) => Self::internal(error),
         }
     }

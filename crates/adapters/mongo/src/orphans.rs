@@ -16,10 +16,9 @@ use std::{
 use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt;
 use mongodb::{ClientSession, Collection, Database};
-use parlance_application::Error;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::error::{Outcome, code};
+use crate::error::{Outcome, code, in_time};
 
 /// How often a node renews its list, and looks at the others'.
 const BEAT: Duration = Duration::from_secs(1);
@@ -27,7 +26,7 @@ const BEAT: Duration = Duration::from_secs(1);
 const SILENT: Duration = Duration::from_secs(5);
 /// A beat that takes longer says nothing about others: it is this node that hears badly.
 const SLOW: Duration = Duration::from_secs(2);
-/// How long an answer is waited for: the driver itself would wait for a silent connection for many minutes.
+/// How long an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(5);
 /// A session that has been idle for so long has nothing open.
 const IDLE: Duration = Duration::from_mins(10);
@@ -83,7 +82,7 @@ impl Sessions {
         if listed {
             return Ok(());
         }
-        in_time(async {
+        in_time(ANSWER, async {
             let _turn = self.writing.lock().await;
             // Whoever had the turn before has written for all that waited.
             if self.known().get(&id).is_some_and(|it| it.listed) {
@@ -102,10 +101,10 @@ impl Sessions {
 
     /// Renews the list, ends what was abandoned, looks at other lists: each of them even if another fails.
     async fn beat(&self, db: &Database, looks: &mut Looks) -> Outcome<()> {
-        let renewed = in_time(self.renew()).await;
-        let ended = in_time(self.end_abandoned(db)).await;
+        let renewed = in_time(ANSWER, self.renew()).await;
+        let ended = in_time(ANSWER, self.end_abandoned(db)).await;
         let begun = Instant::now();
-        let looked = in_time(bury(db, &self.lists, looks)).await;
+        let looked = in_time(ANSWER, bury(db, &self.lists, looks)).await;
         if looked.is_err() || begun.elapsed() > SLOW {
             looks.clear();
         }
@@ -206,11 +205,6 @@ async fn end(db: &Database, sessions: &[bson::Uuid]) -> Outcome<()> {
         }
     }
     Ok(())
-}
-
-async fn in_time(doing: impl Future<Output = Outcome<()>>) -> Outcome<()> {
-    let late = |_| Err(Error::unavailable("MongoDB does not answer").into());
-    timeout(ANSWER, doing).await.unwrap_or_else(late)
 }
 
 fn key_of(list: &Document) -> Option<bson::Uuid> {

@@ -9,8 +9,9 @@ use parlance_domain::{JobId, Timestamp};
 
 use crate::{
     MongoStore,
+    connect::answered,
     documents::{JobDoc, id, time, uuid},
-    error::{Outcome, driver},
+    error::Outcome,
     tx::{Tx, atomic},
 };
 
@@ -72,22 +73,19 @@ impl Outbox for MongoStore {
     }
 
     async fn finish(&self, job: JobId) -> Result<()> {
-        let done = self.of::<JobDoc>().delete_one(doc! { "_id": id(job.0) }).await;
-        done.map(drop).map_err(|error| driver(&error))
+        answered(self.of::<JobDoc>().delete_one(doc! { "_id": id(job.0) })).await.map(drop)
     }
 
     async fn bury(&self, job: JobId) -> Result<()> {
         let dead = doc! { "$set": { "dead": true } };
-        let done = self.of::<JobDoc>().update_one(doc! { "_id": id(job.0) }, dead).await;
-        done.map(drop).map_err(|error| driver(&error))
+        answered(self.of::<JobDoc>().update_one(doc! { "_id": id(job.0) }, dead)).await.map(drop)
     }
 
     async fn revive(&self, mut jobs: Vec<JobId>) -> Result<Vec<JobId>> {
         let ids: Vec<_> = jobs.iter().map(|job| id(job.0)).collect();
         let these = doc! { "_id": { "$in": ids } };
         let alive = doc! { "$set": { "dead": false } };
-        let done = self.of::<JobDoc>().update_many(these.clone(), alive).await;
-        done.map_err(|error| driver(&error))?;
+        answered(self.of::<JobDoc>().update_many(these.clone(), alive)).await?;
         // A job that has become done meanwhile is not found, and need not be run again.
         let found = self.reads().await?.all::<JobDoc>(these).await?;
         let known: HashSet<_> = found.iter().map(|row| row.id).collect();

@@ -16,10 +16,11 @@ use mongodb::{
 };
 use parlance_application::{Error, Result};
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     MongoStore,
+    changes::OVERLAP,
     documents::Stored,
     error::{Fail, Outcome},
     facts::{Facts, Learnt},
@@ -35,9 +36,11 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const COMMITS: u32 = 3;
 /// How long a transaction may take. Its stamps are visible at its commit only, and a look at what changed goes back no
 /// further than `changes::OVERLAP`: together with the commit's own limit this has to be less.
-const BODY: Duration = Duration::from_secs(4);
-/// How long a commit may take.
+pub(crate) const BODY: Duration = Duration::from_secs(4);
+/// How long the server may take for a commit.
 const COMMIT: Duration = Duration::from_secs(4);
+/// How long its answer is waited for.
+const COMMITTED: Duration = Duration::from_secs(5);
 
 /// A transaction that took longer to be taken back may still be open.
 const ABORT: Duration = Duration::from_secs(1);
@@ -84,27 +87,24 @@ pub(crate) use atomic;
 /// refused again and again holds up no other lane.
 macro_rules! in_turn {
     ($store:expr, |$tx:ident| $body:expr) => {
-        $crate::tx::tries!($store, $store.lanes.writer().await, |$tx| $body)
+        $crate::tx::tries!($store, $store.lanes.writer().await?, |$tx| $body)
     };
 }
 pub(crate) use in_turn;
 
-/// The same with the value of `$held` held during each try.
+/// The same with the value of `$held`, an expression with `?`, held during each try.
 macro_rules! tries {
     ($store:expr, $held:expr, |$tx:ident| $body:expr) => {{
         let mut tries = $crate::tx::Tries::begin();
         loop {
-            let outcome = {
+            let outcome = async {
                 let _held = $held;
-                match $crate::tx::Tx::begin($store, tries.is_first()).await {
-                    Ok(mut begun) => {
-                        let $tx = &mut begun;
-                        let outcome: $crate::error::Outcome<_> = async { $body }.await;
-                        begun.end(outcome).await
-                    }
-                    Err(fail) => Err(fail),
-                }
-            };
+                let mut begun = $crate::tx::Tx::begin($store, tries.is_first()).await?;
+                let $tx = &mut begun;
+                let outcome = $crate::error::in_time($crate::tx::BODY, async { $body }).await;
+                begun.end(outcome).await
+            }
+            .await;
             if let Some(result) = tries.judge(outcome).await {
                 break result;
             }
@@ -148,6 +148,11 @@ impl Tries {
     }
 }
 
+/// Whether a commit that begins so long after its transaction is over before looks have passed the transaction's stamps.
+fn may_commit_after(elapsed: Duration) -> bool {
+    elapsed + COMMIT < OVERLAP
+}
+
 /// A transaction in progress. Dropped, it is taken back.
 pub(crate) struct Tx {
     session: ClientSession,
@@ -176,13 +181,6 @@ impl Tx {
 
     /// Commits what went well and takes back what did not.
     pub(crate) async fn end<T>(mut self, outcome: Outcome<T>) -> Outcome<T> {
-        let outcome = outcome.and_then(|done| {
-            if self.begun.elapsed() < BODY {
-                Ok(done)
-            } else {
-                Err(Error::unavailable("a transaction took too long").into())
-            }
-        });
         let mut answered = true;
         let outcome = match outcome {
             Ok(done) => self.commit().await.map(|()| {
@@ -190,14 +188,13 @@ impl Tx {
                 done
             }),
             Err(fail) => {
-                // The driver does not tell errors of an abort; but one that was not answered took long.
-                let begun = Instant::now();
-                let _ = self.session.abort_transaction().await;
-                answered = begun.elapsed() < ABORT;
+                // The driver does not tell errors of an abort; but one that was not answered takes long.
+                answered = timeout(ABORT, self.session.abort_transaction()).await.is_ok();
                 Err(fail)
             }
         };
-        if !answered || outcome.as_ref().is_err_and(Fail::is_unanswered) {
+        let is_open = |fail: &Fail| fail.is_unanswered() || fail.is_unknown_commit();
+        if !answered || outcome.as_ref().is_err_and(is_open) {
             self.sessions.abandon(self.session);
         }
         outcome
@@ -207,8 +204,10 @@ impl Tx {
         let mut left = COMMITS;
         loop {
             left -= 1;
-            match self.session.commit_transaction().await.map_err(Fail::from) {
-                Err(fail) if fail.is_unknown_commit() && left > 0 => {}
+            let commit = timeout(COMMITTED, self.session.commit_transaction()).await;
+            let again = left > 0 && may_commit_after(self.begun.elapsed());
+            match commit.map_or(Err(Fail::Unknown), |answer| answer.map_err(Fail::from)) {
+                Err(fail) if fail.is_unknown_commit() && again => {}
                 outcome => return outcome,
             }
         }
@@ -406,7 +405,6 @@ impl Tx {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::changes::OVERLAP;
 
     /// A majority of one keeps all these promises whatever is set: no test against it would notice.
     #[test]
@@ -422,6 +420,7 @@ mod tests {
     #[test]
     fn a_transaction_is_over_before_looks_have_passed_its_stamps() {
         let commit = settings().max_commit_time.expect("is set");
-        assert!(BODY + commit < OVERLAP);
+        assert_eq!(commit, COMMIT);
+        assert!(may_commit_after(BODY) && !may_commit_after(BODY + COMMITTED));
     }
 }

@@ -85,7 +85,7 @@ impl Workspaces for MongoStore {
         let found = self.reads().await?.one::<WorkspaceDoc>(open.clone()).await?;
         let found = found.ok_or(Error::NotFound("join code"))?;
         let heads = self.heads_in(actor, WorkspaceId(uuid(found.id))).await?;
-        let _turns = self.turns(uuid(found.id), &heads).await;
+        let _turns = self.turns(uuid(found.id), &heads).await?;
         in_turn!(self, |tx| {
             lock_all(tx, &heads).await?;
             let found = tx.one::<WorkspaceDoc>(open.clone()).await?;
@@ -106,7 +106,7 @@ impl Workspaces for MongoStore {
         id: WorkspaceId,
         code: JoinCode,
     ) -> Result<Workspace> {
-        let _turn = self.lanes.turn(id.0).await;
+        let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
             authorize_workspace(tx, actor, id, WorkspaceAction::RotateJoinCode).await?;
             change(tx, id, doc! { "join_code": code.as_str() }).await?;
@@ -120,7 +120,7 @@ impl Workspaces for MongoStore {
         id: WorkspaceId,
         name: &WorkspaceName,
     ) -> Result<Workspace> {
-        let _turn = self.lanes.turn(id.0).await;
+        let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
             authorize_workspace(tx, actor, id, WorkspaceAction::Update).await?;
             change(tx, id, doc! { "name": name.as_str() }).await?;
@@ -138,7 +138,7 @@ impl Workspaces for MongoStore {
         let live = doc! { "workspace_id": id(workspace.0), "deleted": false };
         let heads = self.reads().await?.all::<ConversationDoc>(live).await?;
         let heads: Vec<_> = heads.into_iter().map(|head| head.id).collect();
-        let _turns = self.turns(workspace.0, &heads).await;
+        let _turns = self.turns(workspace.0, &heads).await?;
         in_turn!(self, |tx| {
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, WorkspaceAction::Delete).await?;
@@ -186,7 +186,7 @@ impl Workspaces for MongoStore {
         new: NewMember,
     ) -> Result<Admission> {
         let heads = self.heads_in(new.user_id, workspace).await?;
-        let _turns = self.turns(workspace.0, &heads).await;
+        let _turns = self.turns(workspace.0, &heads).await?;
         in_turn!(self, |tx| {
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, WorkspaceAction::AddMember).await?;
@@ -208,7 +208,7 @@ impl Workspaces for MongoStore {
         user: UserId,
         role: Role,
     ) -> Result<Member> {
-        let _turn = self.lanes.turn(workspace.0).await;
+        let _turn = self.lanes.turn(workspace.0).await?;
         in_turn!(self, |tx| {
             authorize_workspace(tx, actor, workspace, WorkspaceAction::ChangeRole).await?;
             let before = role_in(tx, user, workspace).await?.ok_or(Error::NotFound("member"))?;
@@ -232,7 +232,7 @@ impl Workspaces for MongoStore {
     ) -> Result<Departure> {
         let action = WorkspaceAction::removal(user, actor);
         let heads = self.heads_in(user, workspace).await?;
-        let _turns = self.turns(workspace.0, &heads).await;
+        let _turns = self.turns(workspace.0, &heads).await?;
         in_turn!(self, |tx| {
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, action).await?;

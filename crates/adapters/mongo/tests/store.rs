@@ -16,5 +16,7 @@ mod migrations;
 mod nodes;
 #[path = "store/outbox.rs"]
 mod outbox;
+#[path = "store/silence.rs"]
+mod silence;
 #[path = "store/world.rs"]
 mod world;
