@@ -18,5 +18,7 @@ mod nodes;
 mod outbox;
 #[path = "store/silence.rs"]
 mod silence;
+#[path = "store/stuck.rs"]
+mod stuck;
 #[path = "store/world.rs"]
 mod world;
