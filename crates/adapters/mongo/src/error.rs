@@ -74,8 +74,9 @@ impl Fail {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Driver(error) => {
-                error.contains_label(TRANSIENT_TRANSACTION_ERROR)
-                    || code(error).is_some_and(|code| AGAIN.contains(&code))
+                !is_unconfirmed(error)
+                    && (error.contains_label(TRANSIENT_TRANSACTION_ERROR)
+                        || code(error).is_some_and(|code| AGAIN.contains(&code)))
             }
             Self::Write(code, _) => AGAIN.contains(code),
             Self::Late => true,
@@ -95,7 +96,9 @@ impl Fail {
     /// Whether it is unknown if the commit has happened. Committing again is safe.
     pub(crate) fn is_unknown_commit(&self) -> bool {
         match self {
-            Self::Driver(error) => error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT),
+            Self::Driver(error) => {
+                error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) || is_unconfirmed(error)
+            }
             Self::Unknown => true,
             _ => false,
         }
@@ -110,11 +113,12 @@ impl Fail {
         }
     }
 
-    /// The error of a transaction that failed however often it was tried.
+    /// The error of a transaction that is not tried once more.
     pub(crate) fn given_up(self) -> Error {
         match self {
-            Self::Driver(error) => Error::unavailable(&error.kind),
-            other => Error::unavailable(other),
+            Self::Driver(error) if self.is_transient() => Error::unavailable(&error.kind),
+            other if other.is_transient() => Error::unavailable(other),
+            other => other.into(),
         }
     }
 
@@ -169,6 +173,12 @@ pub(crate) fn driver(error: &DriverError) -> Error {
     if passing { Error::unavailable(&error.kind) } else { Error::internal(&error.kind) }
 }
 
+/// Whether no majority has confirmed what has been written. In a transaction that is asked of the commit only, which has
+/// happened then on the primary, whatever the code says.
+fn is_unconfirmed(error: &DriverError) -> bool {
+    matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteConcernError(_)))
+}
+
 /// Whether a unique index refused a write.
 pub(crate) fn is_duplicate(error: &DriverError) -> bool {
     code(error) == Some(DUPLICATE_KEY)
@@ -190,12 +200,28 @@ pub(crate) fn code(error: &DriverError) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use bson::doc;
-    use mongodb::error::CommandError;
+    use mongodb::error::{CommandError, WriteConcernError};
 
     use super::*;
 
     const SHUTDOWN_IN_PROGRESS: i32 = 91;
     const DOCUMENT_VALIDATION_FAILURE: i32 = 121;
+
+    /// What another node has interrupted is run again; but not a commit whose wait for a majority it has interrupted.
+    #[test]
+    fn a_commit_that_has_happened_is_not_run_again() {
+        let reply = doc! { "code": INTERRUPTED, "codeName": "Interrupted", "errmsg": "x" };
+        let command: CommandError =
+            bson::deserialize_from_document(reply.clone()).expect("an error");
+        let waited: WriteConcernError = bson::deserialize_from_document(reply).expect("an error");
+        let command = Fail::Driver(ErrorKind::Command(command).into());
+        let waited = WriteFailure::WriteConcernError(waited);
+        let waited = Fail::Driver(ErrorKind::Write(waited).into());
+        assert!(command.is_transient() && !command.is_unknown_commit());
+        assert!(waited.is_unknown_commit() && !waited.is_transient());
+        assert!(Fail::Unknown.is_unknown_commit() && !Fail::Unknown.is_transient());
+        assert!(matches!(Error::from(waited), Error::Unavailable { .. }));
+    }
 
     /// However the driver hands the server's code on.
     #[test]

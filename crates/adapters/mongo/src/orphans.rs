@@ -15,7 +15,10 @@ use std::{
 
 use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt;
-use mongodb::{ClientSession, Collection, Database};
+use mongodb::{
+    ClientSession, Collection, Database,
+    options::{CollectionOptions, ReadConcern, WriteConcern},
+};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::error::{Outcome, code, in_time};
@@ -59,7 +62,7 @@ impl Sessions {
     /// An empty list, and a task that beats for it. The task ends within a beat after the list is dropped.
     pub(crate) fn start(db: &Database) -> Arc<Self> {
         let this = Arc::new(Self {
-            lists: db.collection("nodes"),
+            lists: lists(db),
             known: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             key: OnceLock::new(),
@@ -151,6 +154,16 @@ impl Sessions {
     }
 }
 
+/// Read and written as they are on the primary: while majorities come late, all would look as if they did not change. If
+/// one is lost with its primary, so are the transactions of those sessions, and it is written anew a beat later.
+fn lists(db: &Database) -> Collection<Document> {
+    let present = CollectionOptions::builder()
+        .read_concern(ReadConcern::local())
+        .write_concern(WriteConcern::nodes(1))
+        .build();
+    db.collection_with_options("nodes", present)
+}
+
 /// Beats for as long as somebody holds the sessions.
 async fn keep(sessions: Weak<Sessions>, db: Database) {
     let (mut looks, mut pace) = (Looks::new(), interval(BEAT));
@@ -219,5 +232,21 @@ fn uuid(id: &Bson) -> Option<bson::Uuid> {
     match id {
         Bson::Binary(id) => id.to_uuid().ok(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::Client;
+
+    use super::*;
+
+    /// A majority of one is never late: no test against it would notice.
+    #[tokio::test]
+    async fn nodes_that_live_look_alive_while_majorities_come_late() {
+        let client = Client::with_uri_str("mongodb://127.0.0.1:1").await.expect("needs no server");
+        let lists = lists(&client.database("parlance"));
+        assert_eq!(lists.read_concern(), Some(&ReadConcern::local()));
+        assert_eq!(lists.write_concern(), Some(&WriteConcern::nodes(1)));
     }
 }
