@@ -84,6 +84,11 @@ impl Fail {
         }
     }
 
+    /// Whether the server refused it because of what others write: another try, or a part of it, may succeed at once.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.is_transient() && !self.is_unanswered()
+    }
+
     /// Whether a unique index refused a write.
     pub(crate) fn is_duplicate(&self) -> bool {
         match self {

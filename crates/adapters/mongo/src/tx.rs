@@ -31,7 +31,7 @@ use crate::{
 /// document, so a seldom writer of a busy head has to knock often, and at short intervals.
 const TRIES: u32 = 256;
 /// For how long it is begun again: without a server, each try takes as long as the search for one.
-const PATIENCE: Duration = Duration::from_secs(4);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 /// How often the same commit is asked for.
 const COMMITS: u32 = 3;
 /// How long a transaction may take. Its stamps are visible at its commit only, and a look at what changed goes back no
@@ -117,34 +117,42 @@ pub(crate) use tries;
 #[derive(Debug)]
 pub(crate) struct Tries {
     failed: u32,
+    most: u32,
     begun: Instant,
 }
 
 impl Tries {
     pub(crate) fn begin() -> Self {
-        Self { failed: 0, begun: Instant::now() }
+        Self::of(TRIES, Instant::now())
+    }
+
+    /// No more than so many, of something that was begun then.
+    pub(crate) const fn of(most: u32, begun: Instant) -> Self {
+        Self { failed: 0, most, begun }
     }
 
     pub(crate) const fn is_first(&self) -> bool {
         self.failed == 0
     }
 
-    /// What to answer; none if it is to be run again, after a pause that grows with the first tries.
+    /// What to answer; none if it is to be run again.
     pub(crate) async fn judge<T>(&mut self, outcome: Outcome<T>) -> Option<Result<T>> {
-        let fail = match outcome {
-            Ok(done) => return Some(Ok(done)),
-            Err(fail) => fail,
-        };
-        self.failed += 1;
-        if !fail.is_transient() {
-            return Some(Err(fail.into()));
+        match outcome {
+            Ok(done) => Some(Ok(done)),
+            Err(fail) if fail.is_transient() && self.again(&fail).await => None,
+            Err(fail) => Some(Err(fail.given_up())),
         }
-        if self.failed >= TRIES || self.begun.elapsed() > PATIENCE {
-            return Some(Err(fail.given_up()));
+    }
+
+    /// Whether it is tried once more, after a pause that grows with the first tries.
+    pub(crate) async fn again(&mut self, fail: &Fail) -> bool {
+        self.failed += 1;
+        if self.failed >= self.most || self.begun.elapsed() > PATIENCE {
+            return false;
         }
         tracing::debug!(%fail, failed = self.failed, "a transaction is run again");
         tokio::time::sleep(Duration::from_millis(1 << self.failed.min(4))).await;
-        None
+        true
     }
 }
 

@@ -1,5 +1,5 @@
-//! Connections that go silent, as when what is between a node and its server forgets them: nothing comes back, not even a
-//! refusal.
+//! A node that does not hear its server: because its connections go silent, as when what is between the two forgets them, so
+//! that nothing comes back, not even a refusal; or because the server is gone.
 
 use std::{
     sync::{
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join;
+use futures::future::{join, join_all};
 use parlance_application::{
     Error,
     ports::store::{Accounts, Messages, Reader, ReplayQuery},
@@ -18,6 +18,7 @@ use parlance_testkit::Stage;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     time::{Instant, timeout},
 };
 
@@ -30,24 +31,30 @@ const COMMIT: &[u8] = b"commitTransaction";
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// A way to the server.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Way {
     /// How often connections have gone silent.
     struck: Arc<AtomicU32>,
     /// Whether the connection of the next commit goes silent, and what comes over it is lost.
     loses_commit: Arc<AtomicBool>,
+    /// Whether the server is there.
+    there: watch::Sender<bool>,
 }
 
 impl Way {
     async fn to(server: &str) -> (Self, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
-        let (way, server) = (Self::default(), server.to_owned());
+        let there = watch::Sender::new(true);
+        let way = Self { struck: Arc::default(), loses_commit: Arc::default(), there };
+        let server = server.to_owned();
         let passing = way.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&server).await.expect("connects");
-                tokio::spawn(passing.clone().pass(client, server));
+                if *passing.there.borrow() {
+                    let server = TcpStream::connect(&server).await.expect("connects");
+                    tokio::spawn(passing.clone().pass(client, server));
+                }
             }
         });
         (way, address)
@@ -91,7 +98,11 @@ impl Way {
                 }
             }
         };
-        join(questions, answers).await;
+        let mut there = self.there.subscribe();
+        tokio::select! {
+            _ = join(questions, answers) => {}
+            _ = there.wait_for(|there| !there) => {}
+        }
     }
 }
 
@@ -145,4 +156,27 @@ async fn a_commit_that_is_not_answered_is_asked_for_once_more() {
     assert!(begun.elapsed() > Duration::from_secs(1), "it was lost");
     let page = node.replay(Reader::Node, team.general, ReplayQuery::after(0)).await;
     assert_eq!(page.expect("a page").messages.len(), 1);
+}
+
+#[tokio::test]
+async fn a_group_is_told_at_once_that_the_server_is_gone() {
+    let database = Database::new();
+    let (way, address) = Way::to(database.server()).await;
+    let node = database.by_way_of(&address).await;
+    let stage = Stage::new(node.clone());
+    let ada = stage.person("ada").await;
+    let team = stage.team(ada).await;
+    let mut channels = vec![team.general];
+    for n in 0..9 {
+        channels.push(stage.channel(ada, &team, &format!("news-{n}")).await);
+    }
+    way.there.send_replace(false);
+    let sends = channels.iter().map(async |channel| {
+        let write = vec![stage.draft(ada, "1", "hello")];
+        timeout(ANSWER, node.append(*channel, write)).await.expect("an answer")
+    });
+    for sent in join_all(sends).await {
+        assert!(matches!(sent, Err(Error::Unavailable { .. })), "{sent:?}");
+    }
+    way.there.send_replace(true);
 }
