@@ -24,7 +24,7 @@ use crate::{
     members::{READ, counted, enter, insert_channel, joined},
     paging::narrow,
     traces::leave_trace,
-    tx::{Tx, atomic, in_turn, tries},
+    tx::{Tx, atomic, in_turn},
     unread,
     views::{self, users},
 };
@@ -218,9 +218,8 @@ impl Conversations for MongoStore {
         channel: ConversationId,
         seq: u64,
     ) -> Result<ReadMark> {
-        let _share = self.lanes.share(Asker::Person).await?;
         let _turn = self.lanes.turns(vec![Lane::Mark(channel.0, actor.0)]).await?;
-        tries!(self, (), |tx| {
+        in_turn!(self, |tx| {
             let mark = ConversationAction::MarkRead;
             let mut seen = authorize(tx, actor, channel, mark, "conversation").await?;
             let seq = seq.min(num(seen.head.last_seq));

@@ -1,13 +1,19 @@
 //! Conversations whose heads another node keeps locked: whoever need not wait for them does not.
 
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
 use bson::{Document, doc};
 use mongodb::ClientSession;
 use parlance_application::{
     Error,
-    ports::store::{Joining, NewMember, Workspaces},
+    ports::store::{Conversations, Joining, Messages, NewMember, Workspaces},
 };
 use parlance_domain::Role;
-use parlance_testkit::Stage;
+use parlance_mongo::MongoStore;
+use parlance_testkit::{Stage, client_msg_id};
 
 use crate::world::Database;
 
@@ -48,4 +54,37 @@ async fn who_is_refused_locks_nothing() {
     assert!(refused.iter().all(|error| matches!(error, Some(Error::Forbidden(_)))), "{refused:?}");
     assert!(unseen.iter().all(|error| matches!(error, Some(Error::NotFound(_)))), "{unseen:?}");
     assert!(matches!(again, Ok(Joining::AlreadyIn(_))), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_mark_that_has_to_wait_holds_no_reader_up() {
+    let mut database = Database::new();
+    // One of them is for people.
+    database.uri.push_str("&maxPoolSize=4");
+    let store: MongoStore = database.store().await;
+    let stage = Stage::new(store.clone());
+    let ada = stage.person("ada").await;
+    let team = stage.team(ada).await;
+    let mut locked = lock_all(&database).await;
+    let over = AtomicBool::new(false);
+    let append = async {
+        let sent = store.append(team.general, vec![stage.draft(ada, "1", "hello")]).await;
+        over.store(true, Ordering::Relaxed);
+        sent.err()
+    };
+    // Behind the append, which moves the sender's mark.
+    let mark = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        store.mark_read(ada, team.general, 0).await.expect("marks");
+    };
+    let read = async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let found = store.sent(ada, team.general, &client_msg_id("1")).await;
+        assert_eq!(found.expect("reads"), None);
+        over.load(Ordering::Relaxed)
+    };
+    let (sent, (), has_waited) = tokio::join!(append, mark, read);
+    locked.abort_transaction().await.expect("aborts");
+    assert!(matches!(sent, Some(Error::Unavailable { .. })), "{sent:?}");
+    assert!(!has_waited, "it waits with the mark");
 }
