@@ -139,6 +139,7 @@ macro_rules! store_contract {
                 refused_sends_take_no_place
                 appends_to_many_conversations_at_once
                 access_comes_before_the_look_for_a_duplicate
+                an_ended_session_comes_before_everything
                 only_the_author_edits
                 the_same_text_changes_nothing
                 author_and_admin_delete
