@@ -2,8 +2,11 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{Future, FutureExt};
 
-use parlance_domain::Timestamp;
-use tokio::task::{JoinError, JoinSet};
+use parlance_domain::{JobId, Timestamp};
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::Instant,
+};
 
 use super::{Job, RetryPolicy, Task, mails::Letter};
 use crate::{
@@ -22,6 +25,10 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 const LEASE: Duration = Duration::from_mins(1);
 /// How long after an outbox row was handed on it is handed on again, unless its job has ended.
 const RELAY_AGAIN: Duration = Duration::from_mins(5);
+/// How long after it was claimed a job's end may be recorded: not so long that somebody else may have it by then.
+const RECORDED: Duration = Duration::from_secs(50);
+/// How long to wait before that is tried again.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
 /// Jobs at a time: as many mails may be sent twice when a worker is killed.
 const CONCURRENCY: usize = 8;
 /// Outbox rows handed on at a time.
@@ -172,6 +179,7 @@ impl Runner {
         };
         match &verdict {
             Verdict::Done => {
+        let until = Instant::now() + RECORDED;
                 tracing::info!(job = %job.id, kind = job.task.name(), attempt, "job done");
             }
             Verdict::Retry { error, at } => {
@@ -182,11 +190,7 @@ impl Runner {
             }
         }
         // First the outbox: who takes the job over from a worker that dies in between finds it done.
-        match &verdict {
-            Verdict::Done => self.outbox.finish(job.id).await?,
-            Verdict::Dead { .. } => self.outbox.bury(job.id).await?,
-            Verdict::Retry { .. } => {}
-        }
+        self.record(job.id, &verdict, until).await?;
         self.queue.settle(&claim, verdict, self.ambient.now()).await
     }
 
@@ -203,6 +207,25 @@ impl Runner {
 
     async fn perform(&self, job: &Job) -> Result<(), Failure> {
         let mail = match self.compose(job).await {
+    /// Tells the outbox how a job has ended. While the store is away this is tried again for as long as nobody else has the
+    /// job: who took it over would find it unfinished, and send its mail once more.
+    async fn record(&self, job: JobId, verdict: &Verdict, until: Instant) -> Result<()> {
+        loop {
+            let recorded = match verdict {
+                Verdict::Done => self.outbox.finish(job).await,
+                Verdict::Dead { .. } => self.outbox.bury(job).await,
+                Verdict::Retry { .. } => Ok(()),
+            };
+            match recorded {
+                Err(error) if Instant::now() < until => {
+                    tracing::warn!(%error, %job, "a job's end is not recorded yet");
+                    tokio::time::sleep(RECORD_AGAIN).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
             Ok(mail) => mail,
             // The person or the workspace is gone, and with it the reason to write.
             Err(Error::NotFound(_)) => return Ok(()),

@@ -1,7 +1,10 @@
 //! The job runner: what it tries, how often, and how it ends.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -227,17 +230,42 @@ async fn what_does_not_end_is_handed_on_again_after_five_minutes() {
     assert_eq!(handed_on_again_before(&["one"; 8], 0).await, [0, 0, 0, 0, 0, 0, 1, 2]);
 }
 
+/// An outbox that is away when the first ends are to be recorded, and when the job is dead or done.
+fn away(scene: &Scene, times: usize) -> MockOutbox {
+    let mut outbox = MockOutbox::new();
+    outbox.expect_take_unfinished().returning(|_, _, _| Ok(vec![]));
+    outbox.expect_is_unfinished().returning(|_| Ok(true));
+    let (finished, buried) = (scene.told(End::Finished), scene.told(End::Buried));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let is_away = move || asked.fetch_add(1, Ordering::Relaxed) < times;
+    let is_away_too = is_away.clone();
+    let err = || Err(Error::unavailable("away"));
+    outbox.expect_finish().returning(move |job| if is_away() { err() } else { finished(job) });
+    outbox.expect_bury().returning(move |job| if is_away_too() { err() } else { buried(job) });
+    outbox
+}
+
 /// Whoever takes a job over from a worker that dies in between finds it done, and sends no second mail.
 #[tokio::test(start_paused = true)]
 async fn an_end_is_recorded_before_the_queue_lets_the_job_go() {
     let (scene, mailer) = (Scene::new(), RecordingMailer::default());
-    let mut outbox = MockOutbox::new();
-    outbox.expect_take_unfinished().returning(|_, _, _| Ok(vec![]));
-    outbox.expect_is_unfinished().returning(|_| Ok(true));
-    // A store that is away at this moment: the queue keeps the job.
-    outbox.expect_finish().once().returning(|_| Err(Error::unavailable("away")));
+    let begun = tokio::time::Instant::now();
+    // The store does not come back: the queue keeps the job, and somebody else has it when the lease ends.
+    let outbox = away(&scene, usize::MAX);
     let ends = scene.run(scene.runner_of(&mailer, outbox, scene.queue(1))).await;
     assert_eq!((ends, mailer.accepted().len()), (vec![], 1));
+    assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
+}
+
+/// Or each mail that is sent at such a moment would be sent once more.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_for_a_moment_hears_of_the_end_all_the_same() {
+    let (scene, mailer) = (Scene::new(), RecordingMailer::default());
+    let ends = scene.run(scene.runner_of(&mailer, away(&scene, 20), scene.queue(1))).await;
+    assert_eq!(ends, [End::Finished, End::Settled(Verdict::Done)]);
+    let (scene, mailer) = (Scene::new(), RecordingMailer::default().rejecting());
+    let ends = scene.run(scene.runner_of(&mailer, away(&scene, 20), scene.queue(1))).await;
+    assert!(matches!(&ends[..], [End::Buried, End::Settled(Verdict::Dead { .. })]), "{ends:?}");
 }
 
 /// A mailer that does not answer.
