@@ -188,6 +188,7 @@ macro_rules! store_contract {
                 a_finished_job_never_comes_back
                 a_buried_job_is_not_handed_on
                 a_revived_job_is_handed_on_again
+                the_buried_are_handed_on_to_who_asks_for_them
             }
         }
     };

@@ -36,6 +36,36 @@ fn read(row: &JobDoc) -> Option<Job> {
     }
 }
 
+/// Takes rows of living jobs or of dead ones, and marks them as handed on.
+async fn take(
+    tx: &mut Tx,
+    dead: bool,
+    limit: usize,
+    relayed_before: Timestamp,
+    at: Timestamp,
+) -> Outcome<Vec<Job>> {
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
+    let due = doc! {
+        "dead": dead,
+        "$or": [{ "relayed_at": null }, { "relayed_at": { "$lt": time(relayed_before) } }],
+    };
+    let (mut seen, mut jobs) = (Vec::new(), Vec::new());
+    let is_last = |row: JobDoc| {
+        seen.push(row.id);
+        jobs.extend(read(&row));
+        jobs.len() >= limit || seen.len() - jobs.len() >= MOST_STRANGE
+    };
+    tx.until(due, doc! { "_id": 1 }, is_last).await?;
+    // Also what cannot be read: it comes again when the others do, and is in nobody's way until then.
+    if !seen.is_empty() {
+        let mark = doc! { "$set": { "relayed_at": time(at) } };
+        tx.update_all::<JobDoc>(doc! { "_id": { "$in": seen } }, mark).await?;
+    }
+    Ok(jobs)
+}
+
 #[async_trait]
 impl Outbox for MongoStore {
     async fn take_unfinished(
@@ -44,28 +74,16 @@ impl Outbox for MongoStore {
         relayed_before: Timestamp,
         at: Timestamp,
     ) -> Result<Vec<Job>> {
-        let due = doc! {
-            "dead": false,
-            "$or": [{ "relayed_at": null }, { "relayed_at": { "$lt": time(relayed_before) } }],
-        };
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
-        atomic!(self, |tx| {
-            let (mut seen, mut jobs) = (Vec::new(), Vec::new());
-            let is_last = |row: JobDoc| {
-                seen.push(row.id);
-                jobs.extend(read(&row));
-                jobs.len() >= limit || seen.len() - jobs.len() >= MOST_STRANGE
-            };
-            tx.until(due.clone(), doc! { "_id": 1 }, is_last).await?;
-            // Also what cannot be read: it comes again when the others do, and is in nobody's way until then.
-            if !seen.is_empty() {
-                let mark = doc! { "$set": { "relayed_at": time(at) } };
-                tx.update_all::<JobDoc>(doc! { "_id": { "$in": seen } }, mark).await?;
-            }
-            Ok(jobs)
-        })
+        atomic!(self, |tx| take(tx, false, limit, relayed_before, at).await)
+    }
+
+    async fn take_buried(
+        &self,
+        limit: usize,
+        relayed_before: Timestamp,
+        at: Timestamp,
+    ) -> Result<Vec<Job>> {
+        atomic!(self, |tx| take(tx, true, limit, relayed_before, at).await)
     }
 
     async fn is_unfinished(&self, job: JobId) -> Result<bool> {

@@ -59,6 +59,9 @@ pub struct Runner {
 struct Filled {
     memory: String,
     since: Timestamp,
+    /// Whether there may be dead jobs that it has not been given. It may have lost them, and with them what operators see of
+    /// them: then they are run once more. One that it still has stays dead.
+    lacks_dead: bool,
 }
 
 enum Failure {
@@ -130,21 +133,30 @@ impl Runner {
     async fn relay(&self, filled: &mut Option<Filled>) -> Result<bool> {
         let memory = self.queue.memory().await?;
         let now = self.ambient.now();
-        let since = match filled.take() {
-            Some(before) if before.memory == memory => before.since,
-            _ => now,
+        let mut round = match filled.take() {
+            Some(before) if before.memory == memory => {
+                Filled { since: before.since, ..before }
+            }
+            _ => Filled { memory, since: now, lacks_dead: true },
         };
         let long_ago = Timestamp::from_millis(
             now.as_millis() - i64::try_from(RELAY_AGAIN.as_millis()).unwrap_or(i64::MAX),
         );
-        let unfinished = self.outbox.take_unfinished(RELAYED, long_ago.max(since), now).await?;
-        let more = unfinished.len() == RELAYED;
-        if !unfinished.is_empty() {
-            self.queue.add(unfinished, now).await?;
+        let before = long_ago.max(round.since);
+        let mut jobs = self.outbox.take_unfinished(RELAYED, before, now).await?;
+        let mut more = jobs.len() == RELAYED;
+        if round.lacks_dead {
+            let dead = self.outbox.take_buried(RELAYED, round.since, now).await?;
+            round.lacks_dead = dead.len() == RELAYED;
+            more |= round.lacks_dead;
+            jobs.extend(dead);
+        }
+        if !jobs.is_empty() {
+            self.queue.add(jobs, now).await?;
         }
         // Only now: rows that could not be added count as handed on all the same. As this is unset then, the next round hands
         // all of them on again.
-        *filled = Some(Filled { memory, since });
+        *filled = Some(round);
         Ok(more)
     }
 
@@ -166,6 +178,7 @@ impl Runner {
 
     async fn attempt(&self, claim: Claim) -> Result<()> {
         let Claim { job, attempt } = &claim;
+        let until = Instant::now() + RECORDED;
         let verdict = if self.outbox.is_unfinished(job.id).await? {
             match tokio::time::timeout(ATTEMPT, self.perform(job)).await {
                 Ok(Ok(())) => Verdict::Done,
@@ -179,7 +192,6 @@ impl Runner {
         };
         match &verdict {
             Verdict::Done => {
-        let until = Instant::now() + RECORDED;
                 tracing::info!(job = %job.id, kind = job.task.name(), attempt, "job done");
             }
             Verdict::Retry { error, at } => {
@@ -194,19 +206,6 @@ impl Runner {
         self.queue.settle(&claim, verdict, self.ambient.now()).await
     }
 
-    fn verdict(&self, attempt: u32, failure: Failure) -> Verdict {
-        let [dice, ..] = self.ambient.random();
-        match failure {
-            Failure::Permanent(error) => Verdict::Dead { error },
-            Failure::Temporary(error) => match self.retry.delay_after(attempt, dice) {
-                Some(delay) => Verdict::Retry { error, at: self.ambient.now() + delay },
-                None => Verdict::Dead { error },
-            },
-        }
-    }
-
-    async fn perform(&self, job: &Job) -> Result<(), Failure> {
-        let mail = match self.compose(job).await {
     /// Tells the outbox how a job has ended. While the store is away this is tried again for as long as nobody else has the
     /// job: who took it over would find it unfinished, and send its mail once more.
     async fn record(&self, job: JobId, verdict: &Verdict, until: Instant) -> Result<()> {
@@ -226,6 +225,19 @@ impl Runner {
         }
     }
 
+    fn verdict(&self, attempt: u32, failure: Failure) -> Verdict {
+        let [dice, ..] = self.ambient.random();
+        match failure {
+            Failure::Permanent(error) => Verdict::Dead { error },
+            Failure::Temporary(error) => match self.retry.delay_after(attempt, dice) {
+                Some(delay) => Verdict::Retry { error, at: self.ambient.now() + delay },
+                None => Verdict::Dead { error },
+            },
+        }
+    }
+
+    async fn perform(&self, job: &Job) -> Result<(), Failure> {
+        let mail = match self.compose(job).await {
             Ok(mail) => mail,
             // The person or the workspace is gone, and with it the reason to write.
             Err(Error::NotFound(_)) => return Ok(()),

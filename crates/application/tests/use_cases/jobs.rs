@@ -65,6 +65,7 @@ impl Scene {
         let id = self.job.id;
         let mut outbox = MockOutbox::new();
         outbox.expect_take_unfinished().returning(|_, _, _| Ok(vec![]));
+        outbox.expect_take_buried().returning(|_, _, _| Ok(vec![]));
         outbox
             .expect_is_unfinished()
             .withf(move |job| *job == id)
@@ -207,6 +208,7 @@ async fn handed_on_again_before(memories: &'static [&'static str], fails: usize)
         ambient.advance(Duration::from_mins(1));
         Ok(vec![job.clone()])
     });
+    outbox.expect_take_buried().returning(|_, _, _| Ok(vec![]));
     let runner = scene.runner_of(&RecordingMailer::default(), outbox, queue);
     Arc::new(runner).run(async move { done.notified().await }).await;
     let taken = taken.lock().expect("unpoisoned");
@@ -234,6 +236,7 @@ async fn what_does_not_end_is_handed_on_again_after_five_minutes() {
 fn away(scene: &Scene, times: usize) -> MockOutbox {
     let mut outbox = MockOutbox::new();
     outbox.expect_take_unfinished().returning(|_, _, _| Ok(vec![]));
+    outbox.expect_take_buried().returning(|_, _, _| Ok(vec![]));
     outbox.expect_is_unfinished().returning(|_| Ok(true));
     let (finished, buried) = (scene.told(End::Finished), scene.told(End::Buried));
     let asked = Arc::new(AtomicUsize::new(0));
@@ -266,6 +269,33 @@ async fn a_store_that_is_away_for_a_moment_hears_of_the_end_all_the_same() {
     let (scene, mailer) = (Scene::new(), RecordingMailer::default().rejecting());
     let ends = scene.run(scene.runner_of(&mailer, away(&scene, 20), scene.queue(1))).await;
     assert!(matches!(&ends[..], [End::Buried, End::Settled(Verdict::Dead { .. })]), "{ends:?}");
+}
+
+/// They are all that is left of the dead jobs that it had.
+#[tokio::test(start_paused = true)]
+async fn the_buried_are_handed_on_to_each_new_memory_once() {
+    let scene = Scene::new();
+    let (mut queue, mut outbox) = (MockJobQueue::new(), MockOutbox::new());
+    let done = Arc::new(Notify::new());
+    queue.expect_claim().returning(|_, _, _| Ok(vec![]));
+    let mut memories = ["one", "one", "one", "two", "two"].into_iter();
+    let end = done.clone();
+    queue.expect_memory().returning(move || {
+        memories.next().map(str::to_owned).ok_or_else(|| {
+            end.notify_one();
+            Error::unavailable("the end")
+        })
+    });
+    let job = scene.job.clone();
+    let expected = vec![job.clone()];
+    queue.expect_add().times(2).withf(move |jobs, _| *jobs == expected).returning(|_, _| Ok(()));
+    outbox.expect_take_unfinished().times(5).returning(|_, _, _| Ok(vec![]));
+    outbox.expect_take_buried().times(2).returning(move |_, before, at| {
+        assert_eq!(before, at);
+        Ok(vec![job.clone()])
+    });
+    let runner = scene.runner_of(&RecordingMailer::default(), outbox, queue);
+    Arc::new(runner).run(async move { done.notified().await }).await;
 }
 
 /// A mailer that does not answer.
