@@ -298,6 +298,33 @@ async fn the_buried_are_handed_on_to_each_new_memory_once() {
     Arc::new(runner).run(async move { done.notified().await }).await;
 }
 
+/// Or rows that have been handed on would be handed on again in each round, for as long as the step was.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_steps_back_hands_nothing_on_again() {
+    let scene = Scene::new();
+    let (mut queue, mut outbox) = (MockJobQueue::new(), MockOutbox::new());
+    let done = Arc::new(Notify::new());
+    queue.expect_claim().returning(|_, _, _| Ok(vec![]));
+    queue.expect_memory().returning(|| Ok("one".to_owned()));
+    outbox.expect_take_buried().returning(|_, _, _| Ok(vec![]));
+    let (ambient, end, mut rounds) = (scene.ambient.clone(), done.clone(), 0);
+    outbox.expect_take_unfinished().returning(move |_, before, at| {
+        assert!(before <= at, "{before} is later than {at}");
+        rounds += 1;
+        if rounds == 2 {
+            ambient.set(TestAmbient::BEGIN);
+        } else if rounds == 4 {
+            end.notify_one();
+        }
+        Ok(vec![])
+    });
+    scene.ambient.advance(Duration::from_hours(1));
+    let runner = scene.runner_of(&RecordingMailer::default(), outbox, queue);
+    timeout(PATIENCE, Arc::new(runner).run(async move { done.notified().await }))
+        .await
+        .expect("goes on");
+}
+
 /// A mailer that does not answer.
 struct Silent;
 
