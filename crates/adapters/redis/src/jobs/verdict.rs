@@ -142,6 +142,15 @@ impl Server {
         &self,
         held: &HeldJob,
         error: Option<&str>,
+    /// Lets a job go of which nothing is left, so that the outbox can add it again.
+    pub(super) async fn let_go(&self, job: &HeldJob) -> Result<()> {
+        let id = job.inner.id();
+        tracing::warn!(job = id, "Redis has forgotten a job; it is added again within minutes");
+        self.ask_worker(&job.workers, job.inner.clone().move_to_failed("forgotten")).await?;
+        let queue = self.queue().await?;
+        self.ask(&queue, queue.remove(id)).await.map(drop)
+    }
+
         change: Change,
         by: Duration,
     ) -> Result<(), BullError> {
@@ -194,6 +203,11 @@ impl Server {
     pub(crate) fn minute_key(&self, minute: i64) -> String {
         format!("parlance:jobs:{}:{}:{minute}", self.options.prefix, self.options.queue)
     }
+    /// The key of the name that the queue's memory is known by.
+    pub(crate) fn memory_key(&self) -> String {
+        format!("parlance:jobs:{}:{}:memory", self.options.prefix, self.options.queue)
+    }
+
 }
 
 fn shortened(error: &str) -> &str {
