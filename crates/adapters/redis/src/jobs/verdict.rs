@@ -36,8 +36,8 @@ const TRIM: usize = 100;
 const STRANGE: Duration = Duration::from_mins(1);
 
 /// `BullMQ` leaves the history of errors to its clients, so this is ours: the error, if there is one, goes where its tools
-/// look for it, and one of the job's numbers is changed with it. Answers the server's time in ms, or 0 if the job is no
-/// longer this worker's.
+/// look for it, and one of the job's numbers is changed with it. Answers whether the job is still this worker's. A second
+/// time for the same claim it changes nothing: the first answer may have been lost.
 static NOTE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -51,8 +51,7 @@ if ARGV[5] then
   while #errors > tonumber(ARGV[4]) do table.remove(errors, 1) end
   redis.call('HSET', KEYS[1], 'failedReason', ARGV[5], 'stacktrace', cjson.encode(errors))
 end
-local now = redis.call('TIME')
-return now[1] * 1000 + math.floor(now[2] / 1000)
+return 1
 ",
     )
 });
@@ -115,7 +114,7 @@ impl Server {
             }
             Verdict::Dead { error } => {
                 let error = shortened(error);
-                if self.note(held, Some(error), LEFT_TO_THE_MOVE).await? == 0 {
+                if !self.note(held, Some(error), LEFT_TO_THE_MOVE).await? {
                     return Ok(None);
                 }
                 self.try_worker(&workers, held.inner.move_to_failed(error)).await?;
@@ -154,11 +153,10 @@ impl Server {
         change: Change,
         by: Duration,
     ) -> Result<(), BullError> {
-        let now = self.note(held, error.map(shortened), change).await?;
-        if now == 0 {
+        if !self.note(held, error.map(shortened), change).await? {
             return Ok(());
         }
-        let due = now.saturating_add(super::millis(by));
+        let due = now().saturating_add(super::millis(by));
         self.try_worker(&held.workers, held.inner.move_to_delayed(due)).await
     }
 
@@ -167,7 +165,7 @@ impl Server {
         held: &HeldJob,
         error: Option<&str>,
         (number, by): Change,
-    ) -> Result<u64, BullError> {
+    ) -> Result<bool, BullError> {
         let queue = self.queue().await.map_err(|_| BullError::ConnectionClosed)?;
         let mut connection = queue.connection().connection();
         let mut script = NOTE.key(queue.keys().job_key(held.inner.id()));
@@ -210,6 +208,16 @@ impl Server {
 
 }
 
+    /// The key of a minute's counts; minutes are numbered from 1970. No key of `BullMQ`'s begins like it.
+    pub(crate) fn minute_key(&self, minute: i64) -> String {
+        format!("parlance:jobs:{}:{}:{minute}", self.options.prefix, self.options.queue)
+    }
+}
+
+/// The present in ms by the clock that the crate goes by when it says what is due, which is this machine's: it stands in
+/// each new job.
+fn now() -> u64 {
+    bullmq::Job::new("", serde_json::Value::Null, None).timestamp()
 fn shortened(error: &str) -> &str {
     error.char_indices().nth(LONGEST).map_or(error, |(end, _)| &error[..end])
 }
