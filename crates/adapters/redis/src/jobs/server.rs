@@ -133,7 +133,7 @@ async fn in_time<T>(
     tokio::time::timeout(limit, question).await.unwrap_or(Err(BullError::ConnectionClosed))
 }
 
-fn is_broken(error: &BullError) -> bool {
+pub(super) fn is_broken(error: &BullError) -> bool {
     matches!(error, BullError::Redis(_) | BullError::ConnectionClosed)
 }
 

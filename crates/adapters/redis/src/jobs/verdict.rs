@@ -13,7 +13,11 @@ use parlance_application::{
 };
 use parlance_domain::Timestamp;
 
-use super::{Server, held::HeldJob, server::port_error};
+use super::{
+    Server,
+    held::HeldJob,
+    server::{is_broken, port_error},
+};
 
 /// The longest error that is kept, in characters.
 const LONGEST: usize = 1000;
@@ -42,6 +46,8 @@ static NOTE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 if redis.call('GET', KEYS[1] .. ':lock') ~= ARGV[1] then return 0 end
+if redis.call('HGET', KEYS[1], 'noted') == ARGV[1] then return 1 end
+redis.call('HSET', KEYS[1], 'noted', ARGV[1])
 redis.call('HINCRBY', KEYS[1], ARGV[2], ARGV[3])
 if ARGV[5] then
   local errors = {}
@@ -81,7 +87,7 @@ impl Server {
             let outcome = self.record(&mut job, verdict, at).await;
             // A second try cannot end a job twice: if the first has ended it, its lock is gone.
             match (&outcome, pauses.next()) {
-                (Err(BullError::Redis(_)), Some(pause)) => tokio::time::sleep(pause).await,
+                (Err(error), Some(pause)) if is_broken(error) => tokio::time::sleep(pause).await,
                 _ => break outcome,
             }
         };
@@ -136,11 +142,6 @@ impl Server {
         }
     }
 
-    /// Has a job run again after a while; does nothing to one that is no longer this worker's.
-    async fn delay(
-        &self,
-        held: &HeldJob,
-        error: Option<&str>,
     /// Lets a job go of which nothing is left, so that the outbox can add it again.
     pub(super) async fn let_go(&self, job: &HeldJob) -> Result<()> {
         let id = job.inner.id();
@@ -150,6 +151,11 @@ impl Server {
         self.ask(&queue, queue.remove(id)).await.map(drop)
     }
 
+    /// Has a job run again after a while; does nothing to one that is no longer this worker's.
+    async fn delay(
+        &self,
+        held: &HeldJob,
+        error: Option<&str>,
         change: Change,
         by: Duration,
     ) -> Result<(), BullError> {
@@ -197,16 +203,10 @@ impl Server {
         Ok(())
     }
 
-    /// The key of a minute's counts; minutes are numbered from 1970. No key of `BullMQ`'s begins like it.
-    pub(crate) fn minute_key(&self, minute: i64) -> String {
-        format!("parlance:jobs:{}:{}:{minute}", self.options.prefix, self.options.queue)
-    }
     /// The key of the name that the queue's memory is known by.
     pub(crate) fn memory_key(&self) -> String {
         format!("parlance:jobs:{}:{}:memory", self.options.prefix, self.options.queue)
     }
-
-}
 
     /// The key of a minute's counts; minutes are numbered from 1970. No key of `BullMQ`'s begins like it.
     pub(crate) fn minute_key(&self, minute: i64) -> String {
@@ -218,6 +218,8 @@ impl Server {
 /// each new job.
 fn now() -> u64 {
     bullmq::Job::new("", serde_json::Value::Null, None).timestamp()
+}
+
 fn shortened(error: &str) -> &str {
     error.char_indices().nth(LONGEST).map_or(error, |(end, _)| &error[..end])
 }

@@ -1,4 +1,4 @@
-//! What Redis may lose: all that it has kept, or a single key.
+//! What Redis may lose: all that it has kept, a single key, an answer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use deadpool_redis::redis;
 use parlance_application::{
     jobs::{RetryPolicy, Runner, Task},
     ports::{
-        JobBoard, JobCounts, JobQueue,
+        JobBoard, JobCounts, JobQueue, Verdict,
         store::{Accounts, Outbox},
     },
 };
@@ -103,4 +103,30 @@ async fn a_job_that_was_evicted_can_be_added_again() {
     jobs.add(vec![job(1)], AT).await.expect("adds");
     let again = claim(&jobs).await;
     assert_eq!((again.job, again.attempt), (job(1), 1));
+}
+
+/// The first answer is lost, but not what was asked.
+#[tokio::test]
+async fn a_verdict_that_is_sent_twice_is_noted_once() {
+    let server = Server::started().await;
+    let mut options = quick("bull", "one");
+    options.lock = Duration::from_mins(1);
+    let jobs = RedisJobs::connect(&server.url(), options).expect("a URL");
+    jobs.add(vec![job(2), job(1)], AT).await.expect("adds");
+    let busy = Verdict::Retry { error: "busy".to_owned(), at: AT + Duration::from_hours(1) };
+    // A script that the server knows is run by the first command that names it.
+    let other = claim(&jobs).await;
+    jobs.settle(&other, busy.clone(), AT).await.expect("settles");
+    let held = claim(&jobs).await;
+    server.signal("STOP");
+    let wake = async {
+        sleep(Duration::from_secs(6)).await;
+        server.signal("CONT");
+    };
+    let (settled, ()) = tokio::join!(jobs.settle(&held, busy, AT), wake);
+    settled.expect("settles");
+    let view = jobs.job(job(1).id, AT).await.expect("a job");
+    assert_eq!(view.errors, ["busy"]);
+    let counts = jobs.counts(AT).await.expect("answers");
+    assert_eq!(counts, JobCounts { delayed: 2, ..JobCounts::default() });
 }
