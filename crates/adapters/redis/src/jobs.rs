@@ -80,7 +80,7 @@ impl RedisJobs {
         loop {
             let token = self.next_token();
             let fetched = workers.fetcher.get_next_job_nonblocking(&token);
-            let Some(inner) = self.server.ask_worker(workers, fetched).await? else {
+            let Some(inner) = self.server.ask(workers, fetched).await? else {
                 return Ok(None);
             };
             let mut job = HeldJob::new(inner, token, until, Arc::clone(workers));
@@ -89,7 +89,7 @@ impl RedisJobs {
                 (None, Ok(ours)) => {
                     if lease < self.server.options.lock {
                         let renewal = job.inner.extend_lock(job.token(), millis(lease));
-                        self.server.ask_worker(workers, renewal).await?;
+                        self.server.ask(workers, renewal).await?;
                     }
                     let attempt = job.inner.attempts_started();
                     return Ok(Some((Claim { job: ours, attempt }, job)));
@@ -107,7 +107,7 @@ impl RedisJobs {
                 (None, Err(reason)) => reason,
             };
             tracing::error!(job = job.inner.id(), reason = refusal, "a job that cannot be run");
-            self.server.ask_worker(workers, job.inner.move_to_failed(&refusal)).await?;
+            self.server.ask(workers, job.inner.move_to_failed(&refusal)).await?;
         }
     }
 }

@@ -115,7 +115,7 @@ impl Server {
         let workers = Arc::clone(&held.workers);
         match verdict {
             Verdict::Done => {
-                self.try_worker(&workers, held.inner.move_to_completed("done")).await?;
+                self.try_ask(&workers, held.inner.move_to_completed("done")).await?;
                 Ok(Some(End::Done))
             }
             Verdict::Dead { error } => {
@@ -123,7 +123,7 @@ impl Server {
                 if !self.note(held, Some(error), LEFT_TO_THE_MOVE).await? {
                     return Ok(None);
                 }
-                self.try_worker(&workers, held.inner.move_to_failed(error)).await?;
+                self.try_ask(&workers, held.inner.move_to_failed(error)).await?;
                 Ok(Some(End::Dead))
             }
             Verdict::Retry { error, at: again } => {
@@ -146,7 +146,7 @@ impl Server {
     pub(super) async fn let_go(&self, job: &HeldJob) -> Result<()> {
         let id = job.inner.id();
         tracing::warn!(job = id, "Redis has forgotten a job; it is added again within minutes");
-        self.ask_worker(&job.workers, job.inner.clone().move_to_failed("forgotten")).await?;
+        self.ask(&job.workers, job.inner.clone().move_to_failed("forgotten")).await?;
         let queue = self.queue().await?;
         self.ask(&queue, queue.remove(id)).await.map(drop)
     }
@@ -163,7 +163,7 @@ impl Server {
             return Ok(());
         }
         let due = now().saturating_add(super::millis(by));
-        self.try_worker(&held.workers, held.inner.move_to_delayed(due)).await
+        self.try_ask(&held.workers, held.inner.move_to_delayed(due)).await
     }
 
     async fn note(
@@ -177,7 +177,7 @@ impl Server {
         let mut script = NOTE.key(queue.keys().job_key(held.inner.id()));
         script.arg(held.token()).arg(number).arg(by).arg(KEPT_ERRORS).arg(error);
         let noted = async { Ok(script.invoke_async(&mut connection).await?) };
-        self.try_queue(&queue, noted).await
+        self.try_ask(&queue, noted).await
     }
 
     /// Counts for the board, and keeps the done jobs from becoming too many: `BullMQ` trims them for its own workers only.
