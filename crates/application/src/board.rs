@@ -124,14 +124,18 @@ impl Board {
         Ok(())
     }
 
-    /// Forgets a job, in the outbox too: from there it would be added again. Goes on if the caller hangs up.
+    /// Forgets a job, in the outbox too: from there it would be added again. Goes on if the caller hangs up. A second try does
+    /// what is left of the first.
     pub async fn remove(&self, caller: &Caller, id: JobId) -> Result<()> {
         self.permit(caller)?;
         let (board, outbox) = (self.board.clone(), self.outbox.clone());
         self.tasks
             .complete(async move {
                 // In this order, so that an active job, which stays, keeps its row.
-                board.remove(id).await?;
+                match board.remove(id).await {
+                    Err(Error::NotFound(_)) if outbox.is_unfinished(id).await? => {}
+                    outcome => outcome?,
+                }
                 outbox.finish(id).await
             })
             .await?;

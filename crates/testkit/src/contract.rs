@@ -139,6 +139,7 @@ macro_rules! store_contract {
                 refused_sends_take_no_place
                 appends_to_many_conversations_at_once
                 access_comes_before_the_look_for_a_duplicate
+                an_ended_session_comes_before_everything
                 only_the_author_edits
                 the_same_text_changes_nothing
                 author_and_admin_delete
@@ -187,6 +188,7 @@ macro_rules! store_contract {
                 a_finished_job_never_comes_back
                 a_buried_job_is_not_handed_on
                 a_revived_job_is_handed_on_again
+                the_buried_are_handed_on_to_who_asks_for_them
             }
         }
     };

@@ -93,6 +93,7 @@ mockall::mock! {
     #[async_trait]
     impl store::Outbox for Store {
         async fn take_unfinished(&self, limit: usize, relayed_before: Timestamp, at: Timestamp) -> Result<Vec<Job>>;
+        async fn take_buried(&self, limit: usize, relayed_before: Timestamp, at: Timestamp) -> Result<Vec<Job>>;
         async fn is_unfinished(&self, job: JobId) -> Result<bool>;
         async fn finish(&self, job: JobId) -> Result<()>;
         async fn bury(&self, job: JobId) -> Result<()>;

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
     EmbeddedStore,
-    error::{Fail, Tx},
+    error::Tx,
     rows::{at, maybe_at, num},
 };
 
@@ -21,7 +21,7 @@ use crate::{
 const SILENT: Duration = Duration::from_mins(1);
 const MINUTE: i64 = 60_000;
 
-/// `SELECT` of what [`stored`] reads; the present is `?1`.
+/// `SELECT` of what [`view`] reads; the present is `?1`.
 macro_rules! job_sql {
     ($tail:literal) => {
         concat!(
@@ -129,9 +129,8 @@ impl JobBoard for EmbeddedStore {
             (i64::try_from(offset).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));
         self.read(move |conn| {
             let mut select = conn.prepare_cached(sql)?;
-            let rows = select.query_map(params![at.as_millis(), offset, limit], stored)?;
-            rows.filter_map(|row| row.map_err(Fail::from).and_then(Stored::view).transpose())
-                .collect()
+            let rows = select.query_and_then(params![at.as_millis(), offset, limit], view)?;
+            rows.filter_map(Result::transpose).collect()
         })
         .await
     }
@@ -212,59 +211,27 @@ fn run_again(conn: &Connection, jobs: &[JobId], at: Timestamp) -> Tx<u64> {
 }
 
 fn find(conn: &Connection, id: JobId, at: Timestamp) -> Tx<JobView> {
-    let found = conn
-        .prepare_cached(job_sql!("WHERE id = ?2"))?
-        .query_row(params![at.as_millis(), id.0], stored)
-        .optional()?;
-    let view = found.map(Stored::view).transpose()?.flatten();
-    Ok(view.ok_or(Error::NotFound("job"))?)
+    let mut select = conn.prepare_cached(job_sql!("WHERE id = ?2"))?;
+    let found = select.query_and_then(params![at.as_millis(), id.0], view)?.next().transpose()?;
+    Ok(found.flatten().ok_or(Error::NotFound("job"))?)
 }
 
-/// A row whose JSON has not been read yet.
-struct Stored {
-    id: JobId,
-    task: String,
-    state: String,
-    attempts: u32,
-    added_at: Timestamp,
-    run_at: Timestamp,
-    started_at: Option<Timestamp>,
-    finished_at: Option<Timestamp>,
-    stalled: bool,
-    errors: String,
-}
-
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
-    Ok(Stored {
-        id: JobId(row.get(0)?),
-        task: row.get(1)?,
-        state: row.get(2)?,
+/// Nothing if this program cannot read the task: a view is of one that it knows. So it is counted, but not shown.
+fn view(row: &Row<'_>) -> Tx<Option<JobView>> {
+    let Ok(task) = serde_json::from_str(&row.get::<_, String>(1)?) else { return Ok(None) };
+    let name: String = row.get(2)?;
+    let state = JobState::ALL.into_iter().find(|state| state.name() == name);
+    let state = state.ok_or_else(|| Error::internal("a job in an unknown state"))?;
+    let run_at = at(row, 5)?;
+    Ok(Some(JobView {
+        job: Job { id: JobId(row.get(0)?), task },
+        state,
         attempts: row.get(3)?,
         added_at: at(row, 4)?,
-        run_at: at(row, 5)?,
+        run_at: (state == JobState::Delayed).then_some(run_at),
         started_at: maybe_at(row, 6)?,
         finished_at: maybe_at(row, 7)?,
         stalled: row.get(8)?,
-        errors: row.get(9)?,
-    })
-}
-
-impl Stored {
-    /// Nothing if this program cannot read it: a view is of a task that it knows. So it is counted, but not shown.
-    fn view(self) -> Tx<Option<JobView>> {
-        let Ok(task) = serde_json::from_str(&self.task) else { return Ok(None) };
-        let state = JobState::ALL.into_iter().find(|state| state.name() == self.state);
-        let state = state.ok_or_else(|| Error::internal("a job in an unknown state"))?;
-        Ok(Some(JobView {
-            job: Job { id: self.id, task },
-            state,
-            attempts: self.attempts,
-            added_at: self.added_at,
-            run_at: (state == JobState::Delayed).then_some(self.run_at),
-            started_at: self.started_at,
-            finished_at: self.finished_at,
-            stalled: self.stalled,
-            errors: serde_json::from_str(&self.errors)?,
-        }))
-    }
+        errors: serde_json::from_str(&row.get::<_, String>(9)?)?,
+    }))
 }

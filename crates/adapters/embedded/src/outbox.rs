@@ -11,11 +11,41 @@ use crate::{EmbeddedStore, error::Tx, jobs};
 const DUE: &str = "SELECT n, id, task FROM outbox WHERE buried = 0 AND (relayed_at IS NULL OR relayed_at < ?1) \
                    ORDER BY n";
 
+/// Dead jobs to be handed on.
+const BURIED: &str = "SELECT n, id, task FROM outbox WHERE buried = 1 AND (relayed_at IS NULL OR relayed_at < ?1) \
+                      ORDER BY n";
+
 /// Adds a job to the transaction.
 pub(crate) fn put(conn: &Connection, job: &Job) -> Tx<()> {
     conn.prepare_cached("INSERT INTO outbox (id, task) VALUES (?1, ?2)")?
         .execute(params![job.id.0, serde_json::to_string(&job.task)?])?;
     Ok(())
+}
+
+/// Takes what a query finds, and marks it as handed on.
+fn take(
+    conn: &Connection,
+    sql: &str,
+    limit: usize,
+    relayed_before: Timestamp,
+    at: Timestamp,
+) -> Tx<Vec<Job>> {
+    let mut due = conn.prepare_cached(sql)?;
+    let mut rows = due.query([relayed_before.as_millis()])?;
+    let (mut seen, mut jobs) = (Vec::new(), Vec::new());
+    while jobs.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        seen.push(row.get::<_, i64>(0)?);
+        jobs.extend(jobs::read(row.get(1)?, &row.get::<_, String>(2)?));
+    }
+    drop(rows);
+    // Also what cannot be read: it comes again when the others do, and is in nobody's way until then.
+    let mut mark = conn.prepare_cached("UPDATE outbox SET relayed_at = ?2 WHERE n = ?1")?;
+    for n in seen {
+        mark.execute(params![n, at.as_millis()])?;
+    }
+    Ok(jobs)
 }
 
 #[async_trait]
@@ -26,25 +56,16 @@ impl Outbox for EmbeddedStore {
         relayed_before: Timestamp,
         at: Timestamp,
     ) -> Result<Vec<Job>> {
-        self.write(move |conn| {
-            let mut due = conn.prepare_cached(DUE)?;
-            let mut rows = due.query([relayed_before.as_millis()])?;
-            let (mut seen, mut jobs) = (Vec::new(), Vec::new());
-            while jobs.len() < limit
-                && let Some(row) = rows.next()?
-            {
-                seen.push(row.get::<_, i64>(0)?);
-                jobs.extend(jobs::read(row.get(1)?, &row.get::<_, String>(2)?));
-            }
-            drop(rows);
-            // Also what cannot be read: it comes again when the others do, and is in nobody's way until then.
-            let mut mark = conn.prepare_cached("UPDATE outbox SET relayed_at = ?2 WHERE n = ?1")?;
-            for n in seen {
-                mark.execute(params![n, at.as_millis()])?;
-            }
-            Ok(jobs)
-        })
-        .await
+        self.write(move |conn| take(conn, DUE, limit, relayed_before, at)).await
+    }
+
+    async fn take_buried(
+        &self,
+        limit: usize,
+        relayed_before: Timestamp,
+        at: Timestamp,
+    ) -> Result<Vec<Job>> {
+        self.write(move |conn| take(conn, BURIED, limit, relayed_before, at)).await
     }
 
     async fn is_unfinished(&self, job: JobId) -> Result<bool> {

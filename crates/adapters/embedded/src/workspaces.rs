@@ -233,11 +233,7 @@ impl Workspaces for EmbeddedStore {
                 "DELETE FROM workspace_members WHERE workspace_id = ?1 AND user_id = ?2",
             )?
             .execute(params![id.0, user.0])?;
-            conn.prepare_cached(
-                "DELETE FROM conversation_members WHERE user_id = ?1 AND conversation_id IN \
-                 (SELECT id FROM conversations WHERE workspace_id = ?2 AND kind = 'channel')",
-            )?
-            .execute(params![user.0, id.0])?;
+            conn.prepare_cached(LEAVE)?.execute(params![user.0, id.0])?;
             let conversations = conversations
                 .into_iter()
                 .map(|id| Ok((id, bump_access(conn, id)?)))
@@ -251,6 +247,11 @@ impl Workspaces for EmbeddedStore {
 /// The conversations of workspace `?2` that `?1` is in. The `+` has SQLite begin with the person's, which are fewer.
 const MINE: &str = "SELECT c.id FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id \
                     WHERE m.user_id = ?1 AND +c.workspace_id = ?2 AND c.deleted_at IS NULL ORDER BY c.created_at, c.id";
+
+/// Takes `?1` out of the channels of workspace `?2`. Looks at each conversation that the person is in: among those of the
+/// workspace, however many, SQLite would look at all.
+const LEAVE: &str = "DELETE FROM conversation_members WHERE user_id = ?1 AND \
+                     (SELECT c.workspace_id = ?2 AND c.kind = 'channel' FROM conversations c WHERE c.id = conversation_id)";
 
 /// `SELECT` of what [`read`] reads.
 macro_rules! workspace_sql {
@@ -370,4 +371,23 @@ fn ids(conn: &Connection, sql: &str, params: &[&dyn rusqlite::ToSql]) -> Tx<Vec<
         .prepare_cached(sql)?
         .query_map(params, |row| row.get(0).map(ConversationId))?
         .collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{db, migrate};
+
+    /// All other writes wait for it.
+    #[test]
+    fn who_leaves_is_taken_out_of_what_they_are_in_without_a_look_at_the_rest() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut conn = db::connect(&dir.path().join("test.db")).expect("opens");
+        migrate::run(&mut conn, Timestamp::from_millis(1)).expect("migrates");
+        let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {LEAVE}")).expect("plans");
+        let steps = explain.query_map([0, 0], |row| row.get(3)).expect("explains");
+        let steps: Vec<String> = steps.collect::<rusqlite::Result<_>>().expect("reads");
+        assert!(steps[0].ends_with("conversation_members_by_user (user_id=?)"), "{steps:?}");
+        assert!(steps.iter().all(|step| !step.starts_with("SCAN")), "{steps:?}");
+    }
 }

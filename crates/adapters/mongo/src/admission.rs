@@ -5,7 +5,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{Admission, SnapshotEntry, Subject},
 };
-use parlance_domain::{ConversationId, Role, Timestamp, UserId, WorkspaceId};
+use parlance_domain::{ConversationId, Role, Timestamp, UserId, WorkspaceAction, WorkspaceId};
 use uuid::Uuid;
 
 use crate::{
@@ -21,6 +21,19 @@ use crate::{
 };
 
 impl MongoStore {
+    /// Refuses what the person may not do with the workspace, before anybody is held up for it. Whoever changes it asks once
+    /// more: it may be otherwise by then.
+    pub(crate) async fn foresee(
+        &self,
+        actor: UserId,
+        workspace: WorkspaceId,
+        action: WorkspaceAction,
+    ) -> Result<()> {
+        let role = doc! { "workspace_id": id(workspace.0), "user_id": id(actor.0) };
+        let role = self.reads().await?.one::<RoleDoc>(role).await?.map(|found| found.role);
+        Role::permits(role, action).map_err(|denied| Error::denied(denied, "workspace"))
+    }
+
     /// The heads that change when somebody comes into a workspace or goes: `general` and what they are in. Read before the
     /// transaction, so that it can begin by locking them; one that is added in between is written when it is found.
     pub(crate) async fn heads_in(
@@ -40,7 +53,7 @@ impl MongoStore {
     }
 
     /// The turn of a writer of a workspace and of heads in it.
-    pub(crate) async fn turns(&self, workspace: Uuid, heads: &[bson::Uuid]) -> Turns<'_> {
+    pub(crate) async fn turns(&self, workspace: Uuid, heads: &[bson::Uuid]) -> Result<Turns<'_>> {
         let heads = heads.iter().map(|head| uuid(*head));
         self.lanes.turns(heads.chain([workspace]).map(Lane::Head).collect()).await
     }

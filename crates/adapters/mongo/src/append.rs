@@ -38,7 +38,10 @@ pub(crate) async fn run(tx: &mut Tx, appends: &[Append]) -> Outcome<Vec<Answers>
     let mut all = Vec::with_capacity(appends.len());
     for (batch, (_, writes)) in batches.iter_mut().zip(appends) {
         let Some(batch) = batch else {
-            let missing = |write: &Write| Err(Error::NotFound(write.change.subject()));
+            let missing = |write: &Write| {
+                must_live(live, write)?;
+                Err(Error::NotFound(write.change.subject()))
+            };
             all.push(writes.iter().map(missing).collect());
             continue;
         };
@@ -71,10 +74,8 @@ impl Batch {
         live: &HashSet<SessionId>,
         write: &Write,
     ) -> Outcome<Done> {
-        let Write { actor, session, at, change } = write;
-        if !live.contains(session) {
-            return Err(Error::from(Unauthenticated::Revoked).into());
-        }
+        must_live(live, write)?;
+        let Write { actor, at, change, .. } = write;
         let what = change.subject();
         let standing = self.standings.get(actor).copied().unwrap_or(Standing::Outsider);
         let denied = |denied| Error::denied(denied, what);
@@ -224,6 +225,11 @@ impl Batch {
         self.head.rev += 1;
         Ok((Committed::Conversation(self.head.conversation()), Some(kind)))
     }
+}
+
+/// A request may have been let in before its session ended.
+fn must_live(live: &HashSet<SessionId>, write: &Write) -> Result<()> {
+    if live.contains(&write.session) { Ok(()) } else { Err(Unauthenticated::Revoked.into()) }
 }
 
 fn deleted() -> Fail {

@@ -3,13 +3,13 @@
 //! 1. An append that finds nothing in progress begins at once; so one that is alone waits for nobody.
 //! 2. What comes while [`AT_ONCE`] transactions are in progress is in the next one, all of it that fits.
 //! 3. A group is tried a few times. If another node has written one of its heads each time, or one of its sends is a repeat,
-//!    its two halves are tried apart, and so on: a conversation that is stuck is soon alone, and holds no other up.
+//!    its two halves are tried apart, and so on: a conversation that is stuck is soon alone, and holds no other up. If the
+//!    server does not answer, all are told at once: it would not answer the halves either.
 //! 4. An append goes alone if another task of this node is writing its conversation, or if it renames a channel.
 
 use std::{
     collections::{HashSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use parlance_application::{
@@ -17,15 +17,15 @@ use parlance_application::{
     ports::store::{Change, Write},
 };
 use parlance_domain::ConversationId;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     MongoStore,
     append::{self, Answers},
-    error::Outcome,
+    error::{Outcome, in_time},
     group::Append,
     lanes::Lane,
-    tx::{Tx, in_turn},
+    tx::{BODY, PATIENCE, Tries, Tx, in_turn},
 };
 
 /// The most transactions of groups in progress. More of them would meet those of other nodes at the same heads more often.
@@ -106,12 +106,13 @@ async fn drain(store: MongoStore) {
             return;
         }
         // A task of its own: should it panic, the next group has its turn all the same.
-        let _ = tokio::spawn(together(store.clone(), group, false)).await;
+        let _ = tokio::spawn(together(store.clone(), group, None)).await;
     }
 }
 
-/// Tries a group. Appends that have to go alone, and the halves of a group that fails, go on in tasks of their own.
-async fn together(store: MongoStore, group: Vec<Waiting>, is_part: bool) {
+/// Tries a group, or a part of one that was begun then. Appends that have to go alone, and the halves of a group that fails, go
+/// on in tasks of their own.
+async fn together(store: MongoStore, group: Vec<Waiting>, part_of: Option<Instant>) {
     let (mut appends, mut replies, mut turns) = (Vec::new(), Vec::new(), Vec::new());
     for waiting in group {
         match store.lanes.free(lanes(&waiting.append)).filter(|_| shares(&waiting.append)) {
@@ -126,7 +127,8 @@ async fn together(store: MongoStore, group: Vec<Waiting>, is_part: bool) {
     if appends.is_empty() {
         return;
     }
-    let tried = attempts(&store, &appends, is_part).await;
+    let begun = part_of.unwrap_or_else(Instant::now);
+    let tried = attempts(&store, &appends, begun, part_of.is_some()).await;
     drop(turns);
     match tried {
         Ok(answers) => {
@@ -134,16 +136,16 @@ async fn together(store: MongoStore, group: Vec<Waiting>, is_part: bool) {
                 let _ = reply.send(Ok(answers));
             }
         }
-        Err(fail) if fail.is_transient() => {
+        Err(fail) if fail.is_conflict() && begun.elapsed() <= PATIENCE => {
             tracing::debug!(%fail, appends = appends.len(), "a group goes on in halves");
             let waiting = |(append, reply)| Waiting { append, reply };
             let mut first: Vec<_> = appends.into_iter().zip(replies).map(waiting).collect();
             let second = first.split_off(first.len() / 2);
-            go_on(&store, first);
-            go_on(&store, second);
+            go_on(&store, first, begun);
+            go_on(&store, second, begun);
         }
         Err(fail) => {
-            let error = Error::from(fail);
+            let error = fail.given_up();
             for reply in replies {
                 let _ = reply.send(Err(error.clone()));
             }
@@ -151,9 +153,9 @@ async fn together(store: MongoStore, group: Vec<Waiting>, is_part: bool) {
     }
 }
 
-fn go_on(store: &MongoStore, part: Vec<Waiting>) {
+fn go_on(store: &MongoStore, part: Vec<Waiting>, begun: Instant) {
     if part.len() > 1 {
-        tokio::spawn(together(store.clone(), part, true));
+        tokio::spawn(together(store.clone(), part, Some(begun)));
         return;
     }
     for only in part {
@@ -161,38 +163,43 @@ fn go_on(store: &MongoStore, part: Vec<Waiting>) {
     }
 }
 
-async fn attempts(store: &MongoStore, appends: &[Append], is_part: bool) -> Outcome<Vec<Answers>> {
-    let mut failed = 0;
+async fn attempts(
+    store: &MongoStore,
+    appends: &[Append],
+    begun: Instant,
+    is_part: bool,
+) -> Outcome<Vec<Answers>> {
+    let mut tries = Tries::of(TRIES, begun);
     loop {
-        let tried = attempt(store, appends, is_part).await;
-        let Err(fail) = &tried else { return tried };
-        failed += 1;
+        let outcome = attempt(store, appends, is_part).await;
+        let Err(fail) = &outcome else { return outcome };
         if fail.is_duplicate() {
             store.facts.note_repeat();
         }
-        if !fail.is_transient() || failed >= TRIES || appends.len() == 1 {
-            return tried;
+        if appends.len() == 1 || !fail.is_conflict() || !tries.again(fail).await {
+            return outcome;
         }
-        tokio::time::sleep(Duration::from_millis(1 << failed)).await;
     }
 }
 
 async fn attempt(store: &MongoStore, appends: &[Append], is_part: bool) -> Outcome<Vec<Answers>> {
-    let _held = if is_part { store.lanes.writer().await } else { None };
+    let _held = if is_part { Some(store.lanes.writer().await?) } else { None };
     let mut tx = Tx::begin(store, true).await?;
-    let outcome = append::run(&mut tx, appends).await;
+    let outcome = in_time(BODY, append::run(&mut tx, appends)).await;
     tx.end(outcome).await
 }
 
 /// Tries one append, in its turn, as often as it takes.
 async fn alone(store: MongoStore, waiting: Waiting) {
     let Waiting { append, reply } = waiting;
-    let _turn = store.lanes.turns(lanes(&append).collect()).await;
+    let _ = reply.send(in_its_turn(&store, append).await);
+}
+
+async fn in_its_turn(store: &MongoStore, append: Append) -> Result<Answers> {
+    let _turn = store.lanes.turns(lanes(&append).collect()).await?;
     let append = std::slice::from_ref(&append);
-    let answers: Result<Vec<Answers>> = in_turn!(&store, |tx| append::run(tx, append).await);
-    let only =
-        |mut all: Vec<Answers>| all.pop().ok_or_else(|| Error::internal("an append has no answer"));
-    let _ = reply.send(answers.and_then(only));
+    let answers: Result<Vec<Answers>> = in_turn!(store, |tx| append::run(tx, append).await);
+    answers?.pop().ok_or_else(|| Error::internal("an append has no answer"))
 }
 
 /// What an append writes that others may want to write too.

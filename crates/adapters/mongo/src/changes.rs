@@ -26,9 +26,10 @@ use crate::{
         ConversationDoc, MemberDoc, RoleDoc, SessionDoc, Stored, TraceDoc, WorkspaceDoc, at, id,
         num, uuid,
     },
+    error::in_time,
     lanes::Asker,
     members::{CHANGED, JOINED, READ},
-    tx::atomic,
+    tx::{BODY, atomic},
 };
 
 /// How far a look goes back before the end of the one before.
@@ -87,7 +88,7 @@ impl Changes for MongoStore {
 
     async fn session_rev(&self) -> Result<u64> {
         let _share = self.lanes.share(Asker::Node).await?;
-        Ok(ended_sessions(self.db.clone()).await?)
+        Ok(in_time(BODY, ended_sessions(self.db.clone())).await?)
     }
 
     async fn workspace_members(
@@ -112,7 +113,7 @@ impl MongoStore {
         // Asked before the queries, so that what is written while they run is in the next look too. What has not reached a
         // majority cannot be read yet: the next look has to begin before that as well.
         let now = at(majority_time(&self.db).await?);
-        let session_rev = ended_sessions(self.db.clone()).await?;
+        let session_rev = in_time(BODY, ended_sessions(self.db.clone())).await?;
         let Some(since) = since else {
             return Ok(Look::empty(session_rev, now));
         };

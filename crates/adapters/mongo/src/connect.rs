@@ -16,7 +16,7 @@ use tokio::sync::SemaphorePermit;
 use crate::{
     appends::Appends,
     documents::{Stored, time},
-    error::{driver, is_duplicate},
+    error::{driver, in_time, is_duplicate},
     facts::Facts,
     lanes::{Asker, Lanes},
     migrate,
@@ -29,6 +29,11 @@ const SELECTION: Duration = Duration::from_secs(5);
 /// How often the driver looks whether a server is there. A server that goes silent is given up after this time and the one
 /// that connecting may take; until then a write waits for its answer.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long an answer outside of transactions is waited for: longer than a look for a server takes.
+const ANSWER: Duration = Duration::from_secs(8);
+/// How long a connection is kept that nobody uses. What is between us and the server may forget one in minutes, and tells
+/// nobody.
+const UNUSED: Duration = Duration::from_mins(1);
 /// The most connections, unless the URI says otherwise. Each transaction in progress needs one.
 const CONNECTIONS: u32 = 64;
 /// The database where the URI names none.
@@ -80,7 +85,7 @@ impl MongoStore {
     pub async fn renew_epoch(&mut self, epoch: String, now: Timestamp) -> Result<()> {
         let meta: Collection<Document> = self.db.collection("meta");
         let new = doc! { "$set": { "value": &epoch, "created_at": time(now) } };
-        meta.update_one(doc! { "_id": "epoch" }, new).await.map_err(|error| driver(&error))?;
+        answered(meta.update_one(doc! { "_id": "epoch" }, new)).await?;
         self.epoch = epoch.into();
         Ok(())
     }
@@ -110,7 +115,7 @@ pub(crate) struct Reads<'a> {
 impl Reads<'_> {
     /// The one that matches.
     pub(crate) async fn one<D: Stored>(&self, filter: Document) -> Result<Option<D>> {
-        self.store.of::<D>().find_one(filter).await.map_err(|error| driver(&error))
+        answered(self.store.of::<D>().find_one(filter)).await
     }
 
     /// The first that match, in an order.
@@ -122,13 +127,12 @@ impl Reads<'_> {
     ) -> Result<Vec<D>> {
         let find = self.store.of::<D>();
         let read = async { find.find(filter).sort(order).limit(limit).await?.try_collect().await };
-        read.await.map_err(|error| driver(&error))
+        answered(read).await
     }
 
     /// All that match.
     pub(crate) async fn all<D: Stored>(&self, filter: Document) -> Result<Vec<D>> {
-        let read = async { self.store.of::<D>().find(filter).await?.try_collect().await };
-        read.await.map_err(|error| driver(&error))
+        answered(async { self.store.of::<D>().find(filter).await?.try_collect().await }).await
     }
 
     /// What stages make of a collection.
@@ -140,8 +144,15 @@ impl Reads<'_> {
             let find = self.store.of::<D>();
             find.aggregate(stages).with_type::<T>().await?.try_collect().await
         };
-        read.await.map_err(|error| driver(&error))
+        answered(read).await
     }
+}
+
+/// Asks outside of transactions.
+pub(crate) async fn answered<T>(
+    question: impl IntoFuture<Output = mongodb::error::Result<T>>,
+) -> Result<T> {
+    Ok(in_time(ANSWER, async { Ok(question.await?) }).await?)
 }
 
 /// The database, if its server can keep Parlance's promises, and how many connections to it there may be.
@@ -152,6 +163,7 @@ pub(crate) async fn open(uri: &str) -> Result<(Database, usize)> {
     options.server_selection_timeout.get_or_insert(SELECTION);
     options.connect_timeout.get_or_insert(SELECTION);
     options.heartbeat_freq.get_or_insert(LOOK);
+    options.max_idle_time.get_or_insert(UNUSED);
     let connections = *options.max_pool_size.get_or_insert(CONNECTIONS);
     // To the driver, zero means no limit.
     let connections = if connections == 0 { CONNECTIONS } else { connections };
@@ -186,10 +198,7 @@ fn transactional(hello: &Document) -> Result<()> {
 
 /// What the server says of itself, and what its clock says.
 pub(crate) async fn hello(db: &Database) -> Result<Document> {
-    db.run_command(doc! { "hello": 1 })
-        .selection_criteria(primary())
-        .await
-        .map_err(|error| driver(&error))
+    answered(db.run_command(doc! { "hello": 1 }).selection_criteria(primary())).await
 }
 
 /// The server's present time.

@@ -24,7 +24,7 @@ use crate::{
     members::{READ, counted, enter, insert_channel, joined},
     paging::narrow,
     traces::leave_trace,
-    tx::{Tx, atomic, in_turn, tries},
+    tx::{Tx, atomic, in_turn},
     unread,
     views::{self, users},
 };
@@ -126,7 +126,7 @@ impl Conversations for MongoStore {
         id: ConversationId,
         at: Timestamp,
     ) -> Result<Entry> {
-        let _turn = self.lanes.turn(id.0).await;
+        let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
             lock(tx, actor, id, ConversationAction::Join).await?;
             enter(tx, id, actor, at).await
@@ -140,7 +140,7 @@ impl Conversations for MongoStore {
         user: UserId,
         at: Timestamp,
     ) -> Result<Entry> {
-        let _turn = self.lanes.turn(id.0).await;
+        let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
             let seen = lock(tx, actor, id, ConversationAction::AddMember).await?;
             let workspace = WorkspaceId(uuid(seen.head.workspace_id));
@@ -156,7 +156,7 @@ impl Conversations for MongoStore {
         user: UserId,
     ) -> Result<u64> {
         let action = ConversationAction::removal(user, actor);
-        let _turn = self.lanes.turn(channel.0).await;
+        let _turn = self.lanes.turn(channel.0).await?;
         in_turn!(self, |tx| {
             let seen = lock(tx, actor, channel, action).await?;
             if seen.head.general {
@@ -199,7 +199,7 @@ impl Conversations for MongoStore {
     }
 
     async fn delete_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<()> {
-        let _turn = self.lanes.turn(id.0).await;
+        let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
             let seen = lock(tx, actor, id, ConversationAction::Delete).await?;
             if seen.head.general {
@@ -218,9 +218,8 @@ impl Conversations for MongoStore {
         channel: ConversationId,
         seq: u64,
     ) -> Result<ReadMark> {
-        let _share = self.lanes.share(Asker::Person).await?;
-        let _turn = self.lanes.turns(vec![Lane::Mark(channel.0, actor.0)]).await;
-        tries!(self, (), |tx| {
+        let _turn = self.lanes.turns(vec![Lane::Mark(channel.0, actor.0)]).await?;
+        in_turn!(self, |tx| {
             let mark = ConversationAction::MarkRead;
             let mut seen = authorize(tx, actor, channel, mark, "conversation").await?;
             let seq = seq.min(num(seen.head.last_seq));

@@ -1,10 +1,13 @@
 //! What can end a transaction, and what the world is told of it.
 
+use std::time::Duration;
+
 use mongodb::error::{
     Error as DriverError, ErrorKind, RETRYABLE_WRITE_ERROR, TRANSIENT_TRANSACTION_ERROR,
     UNKNOWN_TRANSACTION_COMMIT_RESULT, WriteFailure,
 };
 use parlance_application::Error;
+use tokio::time::timeout;
 
 /// What the body of a transaction answers.
 pub(crate) type Outcome<T> = Result<T, Fail>;
@@ -21,6 +24,12 @@ pub(crate) enum Fail {
     /// The server refused one of several updates: its code and its words.
     #[error("{1} ({0})")]
     Write(i32, String),
+    /// No answer came in time.
+    #[error("MongoDB does not answer")]
+    Late,
+    /// None came to a commit, which may have happened.
+    #[error("MongoDB does not say whether a transaction is committed")]
+    Unknown,
     /// A job's task that cannot be written as JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
@@ -65,12 +74,19 @@ impl Fail {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Driver(error) => {
-                error.contains_label(TRANSIENT_TRANSACTION_ERROR)
-                    || code(error).is_some_and(|code| AGAIN.contains(&code))
+                !is_unconfirmed(error)
+                    && (error.contains_label(TRANSIENT_TRANSACTION_ERROR)
+                        || code(error).is_some_and(|code| AGAIN.contains(&code)))
             }
             Self::Write(code, _) => AGAIN.contains(code),
-            Self::Refused(_) | Self::Json(_) => false,
+            Self::Late => true,
+            Self::Refused(_) | Self::Unknown | Self::Json(_) => false,
         }
+    }
+
+    /// Whether the server refused it because of what others write: another try, or a part of it, may succeed at once.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.is_transient() && !self.is_unanswered()
     }
 
     /// Whether a unique index refused a write.
@@ -78,25 +94,36 @@ impl Fail {
         match self {
             Self::Driver(error) => is_duplicate(error),
             Self::Write(code, _) => *code == DUPLICATE_KEY,
-            Self::Refused(_) | Self::Json(_) => false,
+            _ => false,
         }
     }
 
     /// Whether it is unknown if the commit has happened. Committing again is safe.
     pub(crate) fn is_unknown_commit(&self) -> bool {
-        matches!(self, Self::Driver(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT))
+        match self {
+            Self::Driver(error) => {
+                error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) || is_unconfirmed(error)
+            }
+            Self::Unknown => true,
+            _ => false,
+        }
     }
 
     /// Whether no answer came from the server, for which the transaction may still be open.
     pub(crate) fn is_unanswered(&self) -> bool {
-        matches!(self, Self::Driver(error) if code(error).is_none())
+        match self {
+            Self::Driver(error) => code(error).is_none(),
+            Self::Late | Self::Unknown => true,
+            _ => false,
+        }
     }
 
-    /// The error of a transaction that failed however often it was tried.
+    /// The error of a transaction that is not tried once more.
     pub(crate) fn given_up(self) -> Error {
         match self {
-            Self::Driver(error) => Error::unavailable(&error.kind),
-            other => Error::unavailable(other),
+            Self::Driver(error) if self.is_transient() => Error::unavailable(&error.kind),
+            other if other.is_transient() => Error::unavailable(other),
+            other => other.into(),
         }
     }
 
@@ -109,6 +136,15 @@ impl Fail {
     }
 }
 
+/// Waits for the server no longer than this. The driver itself would wait at a connection that has gone silent until the
+/// network gives it up, which takes a quarter of an hour.
+pub(crate) async fn in_time<T>(
+    limit: Duration,
+    doing: impl Future<Output = Outcome<T>>,
+) -> Outcome<T> {
+    timeout(limit, doing).await.unwrap_or(Err(Fail::Late))
+}
+
 impl From<Fail> for Error {
     fn from(fail: Fail) -> Self {
         match fail {
@@ -116,6 +152,7 @@ impl From<Fail> for Error {
             Fail::Driver(error) => driver(&error),
             Fail::Write(code, words) if PASSING.contains(&code) => Self::unavailable(words),
             Fail::Write(..) => Self::internal(fail),
+            Fail::Late | Fail::Unknown => Self::unavailable(fail),
             Fail::Json(error) => Self::internal(error),
         }
     }
@@ -141,6 +178,12 @@ pub(crate) fn driver(error: &DriverError) -> Error {
     if passing { Error::unavailable(&error.kind) } else { Error::internal(&error.kind) }
 }
 
+/// Whether no majority has confirmed what has been written. In a transaction that is asked of the commit only, which has
+/// happened then on the primary, whatever the code says.
+fn is_unconfirmed(error: &DriverError) -> bool {
+    matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteConcernError(_)))
+}
+
 /// Whether a unique index refused a write.
 pub(crate) fn is_duplicate(error: &DriverError) -> bool {
     code(error) == Some(DUPLICATE_KEY)
@@ -162,12 +205,28 @@ pub(crate) fn code(error: &DriverError) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use bson::doc;
-    use mongodb::error::CommandError;
+    use mongodb::error::{CommandError, WriteConcernError};
 
     use super::*;
 
     const SHUTDOWN_IN_PROGRESS: i32 = 91;
     const DOCUMENT_VALIDATION_FAILURE: i32 = 121;
+
+    /// What another node has interrupted is run again; but not a commit whose wait for a majority it has interrupted.
+    #[test]
+    fn a_commit_that_has_happened_is_not_run_again() {
+        let reply = doc! { "code": INTERRUPTED, "codeName": "Interrupted", "errmsg": "x" };
+        let command: CommandError =
+            bson::deserialize_from_document(reply.clone()).expect("an error");
+        let waited: WriteConcernError = bson::deserialize_from_document(reply).expect("an error");
+        let command = Fail::Driver(ErrorKind::Command(command).into());
+        let waited = WriteFailure::WriteConcernError(waited);
+        let waited = Fail::Driver(ErrorKind::Write(waited).into());
+        assert!(command.is_transient() && !command.is_unknown_commit());
+        assert!(waited.is_unknown_commit() && !waited.is_transient());
+        assert!(Fail::Unknown.is_unknown_commit() && !Fail::Unknown.is_transient());
+        assert!(matches!(Error::from(waited), Error::Unavailable { .. }));
+    }
 
     /// However the driver hands the server's code on.
     #[test]

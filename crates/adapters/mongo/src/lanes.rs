@@ -3,9 +3,9 @@
 //! A transaction asks the server several times, and waits for a connection each time. If all began at once, each would be
 //! open for as long as all together take. So there are shares of the connections:
 //!
-//! * Whoever holds nobody up first waits for a share, and then for a turn if they need one. Whoever has the turn of a head
-//!   waits for one of the writers' connections, and finds it soon. Nobody waits for a share while they hold a share or a
-//!   turn.
+//! * Whoever holds nobody up waits for a share. Whoever needs a turn waits for that, and then for one of the writers'
+//!   connections, and finds it soon. Nobody waits for a share while they hold a share or a turn, or for a turn while they hold
+//!   a share: one head that is stuck would keep everybody from reading.
 //! * What the node asks for itself has a share of its own, and so has what deliveries wait for. If they came behind all that
 //!   people read, the node would think that the store is gone, and not deliver what has been written.
 
@@ -17,12 +17,12 @@ use std::{
 
 use parlance_application::{Error, Result};
 use tokio::{
-    sync::{Mutex, OwnedMutexGuard, Semaphore, SemaphorePermit},
+    sync::{AcquireError, Mutex, OwnedMutexGuard, Semaphore, SemaphorePermit},
     time::timeout,
 };
 use uuid::Uuid;
 
-/// How long a share of the connections is waited for.
+/// How long a share of the connections is waited for, and a turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who waits for a share of the connections.
@@ -100,32 +100,34 @@ impl Lanes {
                 },
             }
         };
-        match timeout(PATIENCE, share).await {
-            Ok(share) => share.map_err(Error::internal),
-            Err(_) => Err(Error::unavailable("all connections to the database are in use")),
-        }
+        granted(share).await
     }
 
     /// Waits for the turn of a writer of this document.
-    pub(crate) async fn turn(&self, id: Uuid) -> Turns<'_> {
+    pub(crate) async fn turn(&self, id: Uuid) -> Result<Turns<'_>> {
         self.turns(vec![Lane::Head(id)]).await
     }
 
     /// The same for a writer of several. They are waited for in one order, so that nobody waits in a circle.
-    pub(crate) async fn turns(&self, mut lanes: Vec<Lane>) -> Turns<'_> {
+    pub(crate) async fn turns(&self, mut lanes: Vec<Lane>) -> Result<Turns<'_>> {
         lanes.sort_unstable();
         lanes.dedup();
         let mut turns = self.none();
-        for lane in lanes {
-            let guard = turns.queue(lane).lock_owned().await;
-            turns.guards.push(guard);
+        let all = async {
+            for lane in lanes {
+                let guard = turns.queue(lane).lock_owned().await;
+                turns.guards.push(guard);
+            }
+        };
+        match timeout(PATIENCE, all).await {
+            Ok(()) => Ok(turns),
+            Err(_) => Err(Error::unavailable("what is to be written is being written by others")),
         }
-        turns
     }
 
     /// Waits for a connection for somebody whose turn it is.
-    pub(crate) async fn writer(&self) -> Option<SemaphorePermit<'_>> {
-        self.writers.acquire().await.ok()
+    pub(crate) async fn writer(&self) -> Result<SemaphorePermit<'_>> {
+        granted(self.writers.acquire()).await
     }
 
     /// The turn of a writer of several, unless somebody else is in one of the lanes. Does not wait.
@@ -147,6 +149,16 @@ impl Lanes {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Lane, Arc<Mutex<()>>>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for a connection, but not for ever.
+async fn granted<'a>(
+    share: impl Future<Output = std::result::Result<SemaphorePermit<'a>, AcquireError>>,
+) -> Result<SemaphorePermit<'a>> {
+    match timeout(PATIENCE, share).await {
+        Ok(share) => share.map_err(Error::internal),
+        Err(_) => Err(Error::unavailable("all connections to the database are in use")),
     }
 }
 
@@ -228,7 +240,7 @@ mod tests {
     #[tokio::test]
     async fn one_at_a_time_has_a_turn_and_nothing_stays_behind() {
         let lanes = Lanes::over(64);
-        let first = lanes.turn(HERE).await;
+        let first = lanes.turn(HERE).await.expect("is free");
         assert!(lanes.free([Lane::Head(THERE)]).is_some());
         assert!(lanes.free([Lane::Head(THERE), Lane::Head(HERE)]).is_none());
         let mut second = Box::pin(lanes.turns(vec![Lane::Head(THERE), Lane::Head(HERE)]));
@@ -236,10 +248,22 @@ mod tests {
         let gave_up = lanes.turn(HERE).now_or_never();
         assert!(gave_up.is_none());
         drop(first);
-        let second = second.now_or_never().expect("has its turn");
+        let second = second.now_or_never().transpose().expect("in time").expect("has its turn");
         assert!(lanes.free([Lane::Head(THERE)]).is_none());
         drop(second);
         assert!(lanes.free([Lane::Head(THERE), Lane::Head(HERE), Lane::Head(HERE)]).is_some());
+        assert!(lanes.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_ever() {
+        let busy = |outcome: Option<Error>| matches!(outcome, Some(Error::Unavailable { .. }));
+        let lanes = Lanes::over(4);
+        let (held, _writer) = (lanes.turn(HERE).await.expect("is free"), lanes.writer().await);
+        assert!(busy(lanes.turns(vec![Lane::Head(THERE), Lane::Head(HERE)]).await.err()));
+        assert!(busy(lanes.writer().await.err()));
+        assert!(lanes.free([Lane::Head(THERE)]).is_some(), "nothing stays behind");
+        drop(held);
         assert!(lanes.lock().is_empty());
     }
 }

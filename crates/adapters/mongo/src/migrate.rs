@@ -136,7 +136,12 @@ async fn apply(db: &Database, number: i64) -> Result<Vec<String>> {
             "checksum": checksum(step.commands),
             "applied_at": server_time(db).await?,
         };
-        applied(db).insert_one(row).await.map_err(|error| driver(&error))?;
+        match applied(db).insert_one(row).await {
+            Ok(_) => {}
+            // Another node, which had the lock meanwhile, has come to the step's end as well.
+            Err(error) if is_duplicate(&error) => {}
+            Err(error) => return Err(driver(&error)),
+        }
         tracing::info!(step = step.name, "migrated the database");
         taken.push(step.name.to_owned());
     }

@@ -15,11 +15,13 @@ use std::{
 
 use bson::{Bson, DateTime, Document, doc};
 use futures::TryStreamExt;
-use mongodb::{ClientSession, Collection, Database};
-use parlance_application::Error;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use mongodb::{
+    ClientSession, Collection, Database,
+    options::{CollectionOptions, ReadConcern, WriteConcern},
+};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::error::{Outcome, code};
+use crate::error::{Outcome, code, in_time};
 
 /// How often a node renews its list, and looks at the others'.
 const BEAT: Duration = Duration::from_secs(1);
@@ -27,7 +29,7 @@ const BEAT: Duration = Duration::from_secs(1);
 const SILENT: Duration = Duration::from_secs(5);
 /// A beat that takes longer says nothing about others: it is this node that hears badly.
 const SLOW: Duration = Duration::from_secs(2);
-/// How long an answer is waited for: the driver itself would wait for a silent connection for many minutes.
+/// How long an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(5);
 /// A session that has been idle for so long has nothing open.
 const IDLE: Duration = Duration::from_mins(10);
@@ -60,7 +62,7 @@ impl Sessions {
     /// An empty list, and a task that beats for it. The task ends within a beat after the list is dropped.
     pub(crate) fn start(db: &Database) -> Arc<Self> {
         let this = Arc::new(Self {
-            lists: db.collection("nodes"),
+            lists: lists(db),
             known: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             key: OnceLock::new(),
@@ -83,7 +85,7 @@ impl Sessions {
         if listed {
             return Ok(());
         }
-        in_time(async {
+        in_time(ANSWER, async {
             let _turn = self.writing.lock().await;
             // Whoever had the turn before has written for all that waited.
             if self.known().get(&id).is_some_and(|it| it.listed) {
@@ -102,10 +104,10 @@ impl Sessions {
 
     /// Renews the list, ends what was abandoned, looks at other lists: each of them even if another fails.
     async fn beat(&self, db: &Database, looks: &mut Looks) -> Outcome<()> {
-        let renewed = in_time(self.renew()).await;
-        let ended = in_time(self.end_abandoned(db)).await;
+        let renewed = in_time(ANSWER, self.renew()).await;
+        let ended = in_time(ANSWER, self.end_abandoned(db)).await;
         let begun = Instant::now();
-        let looked = in_time(bury(db, &self.lists, looks)).await;
+        let looked = in_time(ANSWER, bury(db, &self.lists, looks)).await;
         if looked.is_err() || begun.elapsed() > SLOW {
             looks.clear();
         }
@@ -150,6 +152,16 @@ impl Sessions {
     fn known(&self) -> MutexGuard<'_, HashMap<bson::Uuid, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Read and written as they are on the primary: while majorities come late, all would look as if they did not change. If
+/// one is lost with its primary, so are the transactions of those sessions, and it is written anew a beat later.
+fn lists(db: &Database) -> Collection<Document> {
+    let present = CollectionOptions::builder()
+        .read_concern(ReadConcern::local())
+        .write_concern(WriteConcern::nodes(1))
+        .build();
+    db.collection_with_options("nodes", present)
 }
 
 /// Beats for as long as somebody holds the sessions.
@@ -208,11 +220,6 @@ async fn end(db: &Database, sessions: &[bson::Uuid]) -> Outcome<()> {
     Ok(())
 }
 
-async fn in_time(doing: impl Future<Output = Outcome<()>>) -> Outcome<()> {
-    let late = |_| Err(Error::unavailable("MongoDB does not answer").into());
-    timeout(ANSWER, doing).await.unwrap_or_else(late)
-}
-
 fn key_of(list: &Document) -> Option<bson::Uuid> {
     uuid(list.get("_id")?)
 }
@@ -225,5 +232,21 @@ fn uuid(id: &Bson) -> Option<bson::Uuid> {
     match id {
         Bson::Binary(id) => id.to_uuid().ok(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::Client;
+
+    use super::*;
+
+    /// A majority of one is never late: no test against it would notice.
+    #[tokio::test]
+    async fn nodes_that_live_look_alive_while_majorities_come_late() {
+        let client = Client::with_uri_str("mongodb://127.0.0.1:1").await.expect("needs no server");
+        let lists = lists(&client.database("parlance"));
+        assert_eq!(lists.read_concern(), Some(&ReadConcern::local()));
+        assert_eq!(lists.write_concern(), Some(&WriteConcern::nodes(1)));
     }
 }

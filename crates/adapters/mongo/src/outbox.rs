@@ -9,8 +9,9 @@ use parlance_domain::{JobId, Timestamp};
 
 use crate::{
     MongoStore,
+    connect::answered,
     documents::{JobDoc, id, time, uuid},
-    error::{Outcome, driver},
+    error::Outcome,
     tx::{Tx, atomic},
 };
 
@@ -35,6 +36,36 @@ fn read(row: &JobDoc) -> Option<Job> {
     }
 }
 
+/// Takes rows of living jobs or of dead ones, and marks them as handed on.
+async fn take(
+    tx: &mut Tx,
+    dead: bool,
+    limit: usize,
+    relayed_before: Timestamp,
+    at: Timestamp,
+) -> Outcome<Vec<Job>> {
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
+    let due = doc! {
+        "dead": dead,
+        "$or": [{ "relayed_at": null }, { "relayed_at": { "$lt": time(relayed_before) } }],
+    };
+    let (mut seen, mut jobs) = (Vec::new(), Vec::new());
+    let is_last = |row: JobDoc| {
+        seen.push(row.id);
+        jobs.extend(read(&row));
+        jobs.len() >= limit || seen.len() - jobs.len() >= MOST_STRANGE
+    };
+    tx.until(due, doc! { "_id": 1 }, is_last).await?;
+    // Also what cannot be read: it comes again when the others do, and is in nobody's way until then.
+    if !seen.is_empty() {
+        let mark = doc! { "$set": { "relayed_at": time(at) } };
+        tx.update_all::<JobDoc>(doc! { "_id": { "$in": seen } }, mark).await?;
+    }
+    Ok(jobs)
+}
+
 #[async_trait]
 impl Outbox for MongoStore {
     async fn take_unfinished(
@@ -43,28 +74,16 @@ impl Outbox for MongoStore {
         relayed_before: Timestamp,
         at: Timestamp,
     ) -> Result<Vec<Job>> {
-        let due = doc! {
-            "dead": false,
-            "$or": [{ "relayed_at": null }, { "relayed_at": { "$lt": time(relayed_before) } }],
-        };
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
-        atomic!(self, |tx| {
-            let (mut seen, mut jobs) = (Vec::new(), Vec::new());
-            let is_last = |row: JobDoc| {
-                seen.push(row.id);
-                jobs.extend(read(&row));
-                jobs.len() >= limit || seen.len() - jobs.len() >= MOST_STRANGE
-            };
-            tx.until(due.clone(), doc! { "_id": 1 }, is_last).await?;
-            // Also what cannot be read: it comes again when the others do, and is in nobody's way until then.
-            if !seen.is_empty() {
-                let mark = doc! { "$set": { "relayed_at": time(at) } };
-                tx.update_all::<JobDoc>(doc! { "_id": { "$in": seen } }, mark).await?;
-            }
-            Ok(jobs)
-        })
+        atomic!(self, |tx| take(tx, false, limit, relayed_before, at).await)
+    }
+
+    async fn take_buried(
+        &self,
+        limit: usize,
+        relayed_before: Timestamp,
+        at: Timestamp,
+    ) -> Result<Vec<Job>> {
+        atomic!(self, |tx| take(tx, true, limit, relayed_before, at).await)
     }
 
     async fn is_unfinished(&self, job: JobId) -> Result<bool> {
@@ -72,22 +91,19 @@ impl Outbox for MongoStore {
     }
 
     async fn finish(&self, job: JobId) -> Result<()> {
-        let done = self.of::<JobDoc>().delete_one(doc! { "_id": id(job.0) }).await;
-        done.map(drop).map_err(|error| driver(&error))
+        answered(self.of::<JobDoc>().delete_one(doc! { "_id": id(job.0) })).await.map(drop)
     }
 
     async fn bury(&self, job: JobId) -> Result<()> {
         let dead = doc! { "$set": { "dead": true } };
-        let done = self.of::<JobDoc>().update_one(doc! { "_id": id(job.0) }, dead).await;
-        done.map(drop).map_err(|error| driver(&error))
+        answered(self.of::<JobDoc>().update_one(doc! { "_id": id(job.0) }, dead)).await.map(drop)
     }
 
     async fn revive(&self, mut jobs: Vec<JobId>) -> Result<Vec<JobId>> {
         let ids: Vec<_> = jobs.iter().map(|job| id(job.0)).collect();
         let these = doc! { "_id": { "$in": ids } };
         let alive = doc! { "$set": { "dead": false } };
-        let done = self.of::<JobDoc>().update_many(these.clone(), alive).await;
-        done.map_err(|error| driver(&error))?;
+        answered(self.of::<JobDoc>().update_many(these.clone(), alive)).await?;
         // A job that has become done meanwhile is not found, and need not be run again.
         let found = self.reads().await?.all::<JobDoc>(these).await?;
         let known: HashSet<_> = found.iter().map(|row| row.id).collect();

@@ -4,14 +4,13 @@ use bson::{Document, doc};
 use mongodb::Collection;
 use parlance_application::Result;
 
-use crate::{MongoStore, error::driver};
+use crate::{MongoStore, connect::answered};
 
 impl MongoStore {
     /// Proves that a write reaches a majority.
     pub async fn ping(&self) -> Result<()> {
         let meta: Collection<Document> = self.db.collection("meta");
         let count = doc! { "$inc": { "value": 1_i64 } };
-        let done = meta.update_one(doc! { "_id": "pings" }, count).upsert(true).await;
-        done.map(drop).map_err(|error| driver(&error))
+        answered(meta.update_one(doc! { "_id": "pings" }, count).upsert(true)).await.map(drop)
     }
 }

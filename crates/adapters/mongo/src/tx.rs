@@ -16,10 +16,11 @@ use mongodb::{
 };
 use parlance_application::{Error, Result};
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     MongoStore,
+    changes::OVERLAP,
     documents::Stored,
     error::{Fail, Outcome},
     facts::{Facts, Learnt},
@@ -30,14 +31,16 @@ use crate::{
 /// document, so a seldom writer of a busy head has to knock often, and at short intervals.
 const TRIES: u32 = 256;
 /// For how long it is begun again: without a server, each try takes as long as the search for one.
-const PATIENCE: Duration = Duration::from_secs(4);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 /// How often the same commit is asked for.
 const COMMITS: u32 = 3;
 /// How long a transaction may take. Its stamps are visible at its commit only, and a look at what changed goes back no
 /// further than `changes::OVERLAP`: together with the commit's own limit this has to be less.
-const BODY: Duration = Duration::from_secs(4);
-/// How long a commit may take.
+pub(crate) const BODY: Duration = Duration::from_secs(4);
+/// How long the server may take for a commit.
 const COMMIT: Duration = Duration::from_secs(4);
+/// How long its answer is waited for.
+const COMMITTED: Duration = Duration::from_secs(5);
 
 /// A transaction that took longer to be taken back may still be open.
 const ABORT: Duration = Duration::from_secs(1);
@@ -84,27 +87,24 @@ pub(crate) use atomic;
 /// refused again and again holds up no other lane.
 macro_rules! in_turn {
     ($store:expr, |$tx:ident| $body:expr) => {
-        $crate::tx::tries!($store, $store.lanes.writer().await, |$tx| $body)
+        $crate::tx::tries!($store, $store.lanes.writer().await?, |$tx| $body)
     };
 }
 pub(crate) use in_turn;
 
-/// The same with the value of `$held` held during each try.
+/// The same with the value of `$held`, an expression with `?`, held during each try.
 macro_rules! tries {
     ($store:expr, $held:expr, |$tx:ident| $body:expr) => {{
         let mut tries = $crate::tx::Tries::begin();
         loop {
-            let outcome = {
+            let outcome = async {
                 let _held = $held;
-                match $crate::tx::Tx::begin($store, tries.is_first()).await {
-                    Ok(mut begun) => {
-                        let $tx = &mut begun;
-                        let outcome: $crate::error::Outcome<_> = async { $body }.await;
-                        begun.end(outcome).await
-                    }
-                    Err(fail) => Err(fail),
-                }
-            };
+                let mut begun = $crate::tx::Tx::begin($store, tries.is_first()).await?;
+                let $tx = &mut begun;
+                let outcome = $crate::error::in_time($crate::tx::BODY, async { $body }).await;
+                begun.end(outcome).await
+            }
+            .await;
             if let Some(result) = tries.judge(outcome).await {
                 break result;
             }
@@ -117,35 +117,48 @@ pub(crate) use tries;
 #[derive(Debug)]
 pub(crate) struct Tries {
     failed: u32,
+    most: u32,
     begun: Instant,
 }
 
 impl Tries {
     pub(crate) fn begin() -> Self {
-        Self { failed: 0, begun: Instant::now() }
+        Self::of(TRIES, Instant::now())
+    }
+
+    /// No more than so many, of something that was begun then.
+    pub(crate) const fn of(most: u32, begun: Instant) -> Self {
+        Self { failed: 0, most, begun }
     }
 
     pub(crate) const fn is_first(&self) -> bool {
         self.failed == 0
     }
 
-    /// What to answer; none if it is to be run again, after a pause that grows with the first tries.
+    /// What to answer; none if it is to be run again.
     pub(crate) async fn judge<T>(&mut self, outcome: Outcome<T>) -> Option<Result<T>> {
-        let fail = match outcome {
-            Ok(done) => return Some(Ok(done)),
-            Err(fail) => fail,
-        };
-        self.failed += 1;
-        if !fail.is_transient() {
-            return Some(Err(fail.into()));
+        match outcome {
+            Ok(done) => Some(Ok(done)),
+            Err(fail) if fail.is_transient() && self.again(&fail).await => None,
+            Err(fail) => Some(Err(fail.given_up())),
         }
-        if self.failed >= TRIES || self.begun.elapsed() > PATIENCE {
-            return Some(Err(fail.given_up()));
+    }
+
+    /// Whether it is tried once more, after a pause that grows with the first tries.
+    pub(crate) async fn again(&mut self, fail: &Fail) -> bool {
+        self.failed += 1;
+        if self.failed >= self.most || self.begun.elapsed() > PATIENCE {
+            return false;
         }
         tracing::debug!(%fail, failed = self.failed, "a transaction is run again");
         tokio::time::sleep(Duration::from_millis(1 << self.failed.min(4))).await;
-        None
+        true
     }
+}
+
+/// Whether a commit that begins so long after its transaction is over before looks have passed the transaction's stamps.
+fn may_commit_after(elapsed: Duration) -> bool {
+    elapsed + COMMIT < OVERLAP
 }
 
 /// A transaction in progress. Dropped, it is taken back.
@@ -176,13 +189,6 @@ impl Tx {
 
     /// Commits what went well and takes back what did not.
     pub(crate) async fn end<T>(mut self, outcome: Outcome<T>) -> Outcome<T> {
-        let outcome = outcome.and_then(|done| {
-            if self.begun.elapsed() < BODY {
-                Ok(done)
-            } else {
-                Err(Error::unavailable("a transaction took too long").into())
-            }
-        });
         let mut answered = true;
         let outcome = match outcome {
             Ok(done) => self.commit().await.map(|()| {
@@ -190,14 +196,13 @@ impl Tx {
                 done
             }),
             Err(fail) => {
-                // The driver does not tell errors of an abort; but one that was not answered took long.
-                let begun = Instant::now();
-                let _ = self.session.abort_transaction().await;
-                answered = begun.elapsed() < ABORT;
+                // The driver does not tell errors of an abort; but one that was not answered takes long.
+                answered = timeout(ABORT, self.session.abort_transaction()).await.is_ok();
                 Err(fail)
             }
         };
-        if !answered || outcome.as_ref().is_err_and(Fail::is_unanswered) {
+        let is_open = |fail: &Fail| fail.is_unanswered() || fail.is_unknown_commit();
+        if !answered || outcome.as_ref().is_err_and(is_open) {
             self.sessions.abandon(self.session);
         }
         outcome
@@ -207,8 +212,10 @@ impl Tx {
         let mut left = COMMITS;
         loop {
             left -= 1;
-            match self.session.commit_transaction().await.map_err(Fail::from) {
-                Err(fail) if fail.is_unknown_commit() && left > 0 => {}
+            let commit = timeout(COMMITTED, self.session.commit_transaction()).await;
+            let again = left > 0 && may_commit_after(self.begun.elapsed());
+            match commit.map_or(Err(Fail::Unknown), |answer| answer.map_err(Fail::from)) {
+                Err(fail) if fail.is_unknown_commit() && again => {}
                 outcome => return outcome,
             }
         }
@@ -406,7 +413,6 @@ impl Tx {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::changes::OVERLAP;
 
     /// A majority of one keeps all these promises whatever is set: no test against it would notice.
     #[test]
@@ -422,6 +428,7 @@ mod tests {
     #[test]
     fn a_transaction_is_over_before_looks_have_passed_its_stamps() {
         let commit = settings().max_commit_time.expect("is set");
-        assert!(BODY + commit < OVERLAP);
+        assert_eq!(commit, COMMIT);
+        assert!(may_commit_after(BODY) && !may_commit_after(BODY + COMMITTED));
     }
 }

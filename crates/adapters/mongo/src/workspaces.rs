@@ -84,13 +84,17 @@ impl Workspaces for MongoStore {
         let open = doc! { "join_code": code.as_str(), "deleted": false };
         let found = self.reads().await?.one::<WorkspaceDoc>(open.clone()).await?;
         let found = found.ok_or(Error::NotFound("join code"))?;
-        let heads = self.heads_in(actor, WorkspaceId(uuid(found.id))).await?;
-        let _turns = self.turns(uuid(found.id), &heads).await;
+        let id = WorkspaceId(uuid(found.id));
+        match self.workspace(actor, id).await {
+            Err(Error::NotFound(_)) => {}
+            already => return already.map(Joining::AlreadyIn),
+        }
+        let heads = self.heads_in(actor, id).await?;
+        let _turns = self.turns(id.0, &heads).await?;
         in_turn!(self, |tx| {
             lock_all(tx, &heads).await?;
             let found = tx.one::<WorkspaceDoc>(open.clone()).await?;
-            let workspace = found.ok_or(Error::NotFound("join code"))?;
-            let id = WorkspaceId(uuid(workspace.id));
+            found.ok_or(Error::NotFound("join code"))?;
             if role_in(tx, actor, id).await?.is_some() {
                 return Ok(Joining::AlreadyIn(one(tx, actor, id).await?));
             }
@@ -106,7 +110,7 @@ impl Workspaces for MongoStore {
         id: WorkspaceId,
         code: JoinCode,
     ) -> Result<Workspace> {
-        let _turn = self.lanes.turn(id.0).await;
+        let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
             authorize_workspace(tx, actor, id, WorkspaceAction::RotateJoinCode).await?;
             change(tx, id, doc! { "join_code": code.as_str() }).await?;
@@ -120,7 +124,7 @@ impl Workspaces for MongoStore {
         id: WorkspaceId,
         name: &WorkspaceName,
     ) -> Result<Workspace> {
-        let _turn = self.lanes.turn(id.0).await;
+        let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
             authorize_workspace(tx, actor, id, WorkspaceAction::Update).await?;
             change(tx, id, doc! { "name": name.as_str() }).await?;
@@ -135,10 +139,11 @@ impl Workspaces for MongoStore {
         workspace: WorkspaceId,
         at: Timestamp,
     ) -> Result<Vec<ConversationId>> {
+        self.foresee(actor, workspace, WorkspaceAction::Delete).await?;
         let live = doc! { "workspace_id": id(workspace.0), "deleted": false };
         let heads = self.reads().await?.all::<ConversationDoc>(live).await?;
         let heads: Vec<_> = heads.into_iter().map(|head| head.id).collect();
-        let _turns = self.turns(workspace.0, &heads).await;
+        let _turns = self.turns(workspace.0, &heads).await?;
         in_turn!(self, |tx| {
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, WorkspaceAction::Delete).await?;
@@ -185,8 +190,9 @@ impl Workspaces for MongoStore {
         workspace: WorkspaceId,
         new: NewMember,
     ) -> Result<Admission> {
+        self.foresee(actor, workspace, WorkspaceAction::AddMember).await?;
         let heads = self.heads_in(new.user_id, workspace).await?;
-        let _turns = self.turns(workspace.0, &heads).await;
+        let _turns = self.turns(workspace.0, &heads).await?;
         in_turn!(self, |tx| {
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, WorkspaceAction::AddMember).await?;
@@ -208,7 +214,7 @@ impl Workspaces for MongoStore {
         user: UserId,
         role: Role,
     ) -> Result<Member> {
-        let _turn = self.lanes.turn(workspace.0).await;
+        let _turn = self.lanes.turn(workspace.0).await?;
         in_turn!(self, |tx| {
             authorize_workspace(tx, actor, workspace, WorkspaceAction::ChangeRole).await?;
             let before = role_in(tx, user, workspace).await?.ok_or(Error::NotFound("member"))?;
@@ -231,8 +237,9 @@ impl Workspaces for MongoStore {
         user: UserId,
     ) -> Result<Departure> {
         let action = WorkspaceAction::removal(user, actor);
+        self.foresee(actor, workspace, action).await?;
         let heads = self.heads_in(user, workspace).await?;
-        let _turns = self.turns(workspace.0, &heads).await;
+        let _turns = self.turns(workspace.0, &heads).await?;
         in_turn!(self, |tx| {
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, action).await?;

@@ -16,5 +16,9 @@ mod migrations;
 mod nodes;
 #[path = "store/outbox.rs"]
 mod outbox;
+#[path = "store/silence.rs"]
+mod silence;
+#[path = "store/stuck.rs"]
+mod stuck;
 #[path = "store/world.rs"]
 mod world;

@@ -8,7 +8,7 @@ mod verdict;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -49,6 +49,8 @@ pub struct RedisJobs {
     held: Arc<Held>,
     keeper: Keeper,
     tokens: AtomicU64,
+    /// Whether the server has been asked what it does when its memory is full.
+    asked: AtomicBool,
 }
 
 impl RedisJobs {
@@ -60,6 +62,7 @@ impl RedisJobs {
             held: Arc::default(),
             keeper: Keeper::default(),
             tokens: AtomicU64::default(),
+            asked: AtomicBool::default(),
         })
     }
 
@@ -77,7 +80,7 @@ impl RedisJobs {
         loop {
             let token = self.next_token();
             let fetched = workers.fetcher.get_next_job_nonblocking(&token);
-            let Some(inner) = self.server.ask_worker(workers, fetched).await? else {
+            let Some(inner) = self.server.ask(workers, fetched).await? else {
                 return Ok(None);
             };
             let mut job = HeldJob::new(inner, token, until, Arc::clone(workers));
@@ -86,7 +89,7 @@ impl RedisJobs {
                 (None, Ok(ours)) => {
                     if lease < self.server.options.lock {
                         let renewal = job.inner.extend_lock(job.token(), millis(lease));
-                        self.server.ask_worker(workers, renewal).await?;
+                        self.server.ask(workers, renewal).await?;
                     }
                     let attempt = job.inner.attempts_started();
                     return Ok(Some((Claim { job: ours, attempt }, job)));
@@ -97,10 +100,14 @@ impl RedisJobs {
                     self.server.put_off(&job).await?;
                     continue;
                 }
+                (None, Err(_)) if is_gone(&job.inner) => {
+                    self.server.let_go(&job).await?;
+                    continue;
+                }
                 (None, Err(reason)) => reason,
             };
             tracing::error!(job = job.inner.id(), reason = refusal, "a job that cannot be run");
-            self.server.ask_worker(workers, job.inner.move_to_failed(&refusal)).await?;
+            self.server.ask(workers, job.inner.move_to_failed(&refusal)).await?;
         }
     }
 }
@@ -116,6 +123,29 @@ pub(crate) fn read(job: &bullmq::Job) -> Result<Job, String> {
 fn is_ours(job: &bullmq::Job) -> bool {
     let data = job.data();
     data.get("id").and_then(|id| id.as_str()) == Some(job.id()) && data.get("task").is_some()
+}
+
+/// Whether Redis has evicted what the job is: nothing but its id is left.
+fn is_gone(job: &bullmq::Job) -> bool {
+    job.name().is_empty() && job.data().is_null() && job.id().parse::<JobId>().is_ok()
+}
+
+/// Whether a server with this policy removes keys when its memory is full.
+fn evicts(policy: &str) -> bool {
+    !policy.is_empty() && policy != "noeviction"
+}
+
+/// What the server tells of itself; nothing if it does not tell it, or not to this user.
+async fn told(
+    connection: &mut (impl redis::aio::ConnectionLike + Send),
+    section: &str,
+    field: &str,
+) -> Result<String, bullmq::Error> {
+    match redis::cmd("INFO").arg(section).query_async::<InfoDict>(connection).await {
+        Ok(told) => Ok(told.get(field).unwrap_or_default()),
+        Err(refused) if refused.code() == Some("NOPERM") => Ok(String::new()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(crate) fn millis(duration: Duration) -> u64 {
@@ -178,19 +208,40 @@ impl JobQueue for RedisJobs {
         self.server.settle(job, &verdict, at).await
     }
 
-    /// The id of the server's run: each start of a Redis has its own, and so has each replica. A server that does not tell
-    /// it, or not to this user, is always taken for the same.
+    /// The id of the server's run, for each start of a Redis has its own, and so has each replica; and a name that whoever
+    /// finds none gives the queue, for what a run has kept may be flushed.
     async fn memory(&self) -> Result<String> {
         let queue = self.server.queue().await?;
         let mut connection = queue.connection().connection();
-        let asked = async {
-            let mut info = redis::cmd("INFO");
-            match info.arg("server").query_async::<InfoDict>(&mut connection).await {
-                Ok(server) => Ok(server.get("run_id").unwrap_or_default()),
-                Err(refused) if refused.code() == Some("NOPERM") => Ok(String::new()),
-                Err(error) => Err(error.into()),
+        let run = self.server.ask(&queue, told(&mut connection, "server", "run_id")).await?;
+        if !self.asked.load(Ordering::Relaxed) {
+            let policy = told(&mut connection, "memory", "maxmemory_policy");
+            let policy = self.server.ask(&queue, policy).await?;
+            self.asked.store(true, Ordering::Relaxed);
+            if evicts(&policy) {
+                tracing::warn!(
+                    policy,
+                    "THIS REDIS FORGETS JOBS when its memory is full, and their mails come late or never: set its \
+                     maxmemory-policy to noeviction"
+                );
             }
-        };
-        self.server.ask(&queue, asked).await
+        }
+        let key = self.server.memory_key();
+        let mut name = redis::pipe();
+        name.cmd("SET").arg(&key).arg(self.next_token()).arg("NX").ignore();
+        name.get(&key);
+        let (name,): (String,) = self.server.run(&queue, name).await?;
+        Ok(format!("{run} {name}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_say_that_it_forgets_is_not_warned_of() {
+        assert!(["allkeys-lru", "volatile-ttl"].into_iter().all(evicts));
+        assert!(!["noeviction", ""].into_iter().any(evicts));
     }
 }

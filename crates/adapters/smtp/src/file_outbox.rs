@@ -1,14 +1,23 @@
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 use lettre::{AsyncFileTransport, AsyncTransport as _, Tokio1Executor, message::Mailbox};
 use parlance_application::ports::{Mail, MailError, Mailer};
+use tokio::fs;
 
 use crate::compose::{compose, mailbox};
 
-/// Writes mails as `*.eml` into a directory. A repeated attempt makes a second file with the same `Message-ID`.
+/// Where mails are written until they are whole, in the outbox.
+const UNFINISHED: &str = ".unfinished";
+
+/// Writes mails as `*.eml` into a directory. A repeated attempt makes a second file with the same `Message-ID`. A mail that has been
+/// accepted is whole and stays, even if the power fails: its job is forgotten then.
 pub struct FileOutbox {
     transport: AsyncFileTransport<Tokio1Executor>,
+    unfinished: PathBuf,
     dir: PathBuf,
     from: Mailbox,
 }
@@ -17,10 +26,22 @@ impl FileOutbox {
     /// Opens the outbox in `dir`, which is created if missing. `from` is `address` or `Name <address>`.
     pub fn new(dir: impl AsRef<Path>, from: &str) -> Result<Self, MailError> {
         let dir = dir.as_ref().to_owned();
-        std::fs::create_dir_all(&dir).map_err(|error| {
+        let unfinished = dir.join(UNFINISHED);
+        std::fs::create_dir_all(&unfinished).map_err(|error| {
             MailError::Temporary(format!("cannot create {}: {error}", dir.display()))
         })?;
-        Ok(Self { transport: AsyncFileTransport::new(&dir), from: mailbox(from)?, dir })
+        let transport = AsyncFileTransport::new(&unfinished);
+        Ok(Self { transport, unfinished, dir, from: mailbox(from)? })
+    }
+
+    /// Moves a mail that has been written to its place, once it is on the disk; tells where that is.
+    async fn finish(&self, id: &str) -> io::Result<PathBuf> {
+        let name = Path::new(id).with_extension("eml");
+        let (from, to) = (self.unfinished.join(&name), self.dir.join(&name));
+        fs::OpenOptions::new().write(true).open(&from).await?.sync_all().await?;
+        fs::rename(&from, &to).await?;
+        fs::File::open(&self.dir).await?.sync_all().await?;
+        Ok(to)
     }
 }
 
@@ -28,16 +49,11 @@ impl FileOutbox {
 impl Mailer for FileOutbox {
     async fn send(&self, mail: &Mail) -> Result<(), MailError> {
         let message = compose(&self.from, mail)?;
-        let file = self
-            .transport
-            .send(message)
-            .await
-            .map_err(|error| MailError::Temporary(error.to_string()))?;
-        tracing::info!(
-            message_id = mail.message_id,
-            file = %self.dir.join(file).with_extension("eml").display(),
-            "mail written to the outbox"
-        );
+        let written = self.transport.send(message).await;
+        let id = written.map_err(|error| MailError::Temporary(error.to_string()))?;
+        let file = self.finish(&id).await;
+        let file = file.map_err(|error| MailError::Temporary(error.to_string()))?;
+        tracing::info!(message_id = mail.message_id, file = %file.display(), "mail written to the outbox");
         Ok(())
     }
 }
@@ -86,6 +102,7 @@ mod tests {
         }
         assert!(text.contains("Content-Type: multipart/alternative;"), "{text}");
         assert!(!text.lines().any(|line| line.starts_with("Bcc:")), "{text}");
+        assert_eq!(std::fs::read_dir(dir.join(UNFINISHED)).unwrap().count(), 0);
     }
 
     #[tokio::test]

@@ -2,8 +2,11 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{Future, FutureExt};
 
-use parlance_domain::Timestamp;
-use tokio::task::{JoinError, JoinSet};
+use parlance_domain::{JobId, Timestamp};
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::Instant,
+};
 
 use super::{Job, RetryPolicy, Task, mails::Letter};
 use crate::{
@@ -22,6 +25,10 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 const LEASE: Duration = Duration::from_mins(1);
 /// How long after an outbox row was handed on it is handed on again, unless its job has ended.
 const RELAY_AGAIN: Duration = Duration::from_mins(5);
+/// How long after it was claimed a job's end may be recorded: not so long that somebody else may have it by then.
+const RECORDED: Duration = Duration::from_secs(50);
+/// How long to wait before that is tried again.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
 /// Jobs at a time: as many mails may be sent twice when a worker is killed.
 const CONCURRENCY: usize = 8;
 /// Outbox rows handed on at a time.
@@ -52,6 +59,9 @@ pub struct Runner {
 struct Filled {
     memory: String,
     since: Timestamp,
+    /// Whether there may be dead jobs that it has not been given. It may have lost them, and with them what operators see of
+    /// them: then they are run once more. One that it still has stays dead.
+    lacks_dead: bool,
 }
 
 enum Failure {
@@ -123,21 +133,31 @@ impl Runner {
     async fn relay(&self, filled: &mut Option<Filled>) -> Result<bool> {
         let memory = self.queue.memory().await?;
         let now = self.ambient.now();
-        let since = match filled.take() {
-            Some(before) if before.memory == memory => before.since,
-            _ => now,
+        let mut round = match filled.take() {
+            // A clock that has stepped back would never come to `since`, and all rows be handed on again and again.
+            Some(before) if before.memory == memory => {
+                Filled { since: before.since.min(now), ..before }
+            }
+            _ => Filled { memory, since: now, lacks_dead: true },
         };
         let long_ago = Timestamp::from_millis(
             now.as_millis() - i64::try_from(RELAY_AGAIN.as_millis()).unwrap_or(i64::MAX),
         );
-        let unfinished = self.outbox.take_unfinished(RELAYED, long_ago.max(since), now).await?;
-        let more = unfinished.len() == RELAYED;
-        if !unfinished.is_empty() {
-            self.queue.add(unfinished, now).await?;
+        let before = long_ago.max(round.since);
+        let mut jobs = self.outbox.take_unfinished(RELAYED, before, now).await?;
+        let mut more = jobs.len() == RELAYED;
+        if round.lacks_dead {
+            let dead = self.outbox.take_buried(RELAYED, round.since, now).await?;
+            round.lacks_dead = dead.len() == RELAYED;
+            more |= round.lacks_dead;
+            jobs.extend(dead);
+        }
+        if !jobs.is_empty() {
+            self.queue.add(jobs, now).await?;
         }
         // Only now: rows that could not be added count as handed on all the same. As this is unset then, the next round hands
         // all of them on again.
-        *filled = Some(Filled { memory, since });
+        *filled = Some(round);
         Ok(more)
     }
 
@@ -159,6 +179,7 @@ impl Runner {
 
     async fn attempt(&self, claim: Claim) -> Result<()> {
         let Claim { job, attempt } = &claim;
+        let until = Instant::now() + RECORDED;
         let verdict = if self.outbox.is_unfinished(job.id).await? {
             match tokio::time::timeout(ATTEMPT, self.perform(job)).await {
                 Ok(Ok(())) => Verdict::Done,
@@ -182,12 +203,27 @@ impl Runner {
             }
         }
         // First the outbox: who takes the job over from a worker that dies in between finds it done.
-        match &verdict {
-            Verdict::Done => self.outbox.finish(job.id).await?,
-            Verdict::Dead { .. } => self.outbox.bury(job.id).await?,
-            Verdict::Retry { .. } => {}
-        }
+        self.record(job.id, &verdict, until).await?;
         self.queue.settle(&claim, verdict, self.ambient.now()).await
+    }
+
+    /// Tells the outbox how a job has ended. While the store is away this is tried again for as long as nobody else has the
+    /// job: who took it over would find it unfinished, and send its mail once more.
+    async fn record(&self, job: JobId, verdict: &Verdict, until: Instant) -> Result<()> {
+        loop {
+            let recorded = match verdict {
+                Verdict::Done => self.outbox.finish(job).await,
+                Verdict::Dead { .. } => self.outbox.bury(job).await,
+                Verdict::Retry { .. } => Ok(()),
+            };
+            match recorded {
+                Err(error) if Instant::now() < until => {
+                    tracing::warn!(%error, %job, "a job's end is not recorded yet");
+                    tokio::time::sleep(RECORD_AGAIN).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     fn verdict(&self, attempt: u32, failure: Failure) -> Verdict {

@@ -7,8 +7,8 @@ use crate::{Result, jobs::Job};
 
 /// Runs each job at least once: a claimed job whose worker died is handed out again when its lease ends.
 ///
-/// `at` is always the present. A queue on a server runs by the server's clock, takes durations only from it, and may have a
-/// lease of its own.
+/// `at` is always the present. A queue on a server may run by clocks of its own: it takes only durations from `at`, and may have
+/// a lease of its own.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait JobQueue: Send + Sync {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use parlance_application::{
-    Board, Caller, Result, Tasks,
+    Board, Caller, Error, Result, Tasks,
     jobs::Job,
     ports::{JobCounts, JobState, JobView, store::Outbox as _},
 };
@@ -131,4 +131,29 @@ async fn a_dead_job_that_the_outbox_has_lost_is_not_retried_with_the_others() {
     let rest = [scene.dead[0].id, scene.dead[2].id];
     scene.queue.expect_retry_all().withf(move |jobs, _| *jobs == rest).returning(|_, _| Ok(2));
     assert_eq!(scene.board().retry_all(&scene.ada).await.ok(), Some(2));
+}
+
+/// The row would be handed on, and the job come back.
+#[tokio::test]
+async fn what_was_removed_from_the_queue_only_is_removed_by_the_next_try() {
+    let mut scene = Scene::new().await;
+    let (first, second) = (scene.dead[0].id, scene.dead[1].id);
+    scene.queue.expect_remove().returning(|_| Err(Error::NotFound("job")));
+    let board = scene.board();
+    assert_eq!(board.remove(&scene.ada, first).await.ok(), Some(()));
+    assert_eq!(scene.store.is_unfinished(first).await.ok(), Some(false));
+    assert_eq!(scene.store.is_unfinished(second).await.ok(), Some(true));
+    let again = board.remove(&scene.ada, first).await;
+    assert!(matches!(again, Err(Error::NotFound(_))), "{again:?}");
+}
+
+/// Its worker would find it gone and take it for done.
+#[tokio::test]
+async fn an_active_job_keeps_its_row() {
+    let mut scene = Scene::new().await;
+    let id = scene.dead[0].id;
+    scene.queue.expect_remove().returning(|_| Err(Error::conflict("the job is active")));
+    let refused = scene.board().remove(&scene.ada, id).await;
+    assert!(matches!(refused, Err(Error::Conflict { .. })), "{refused:?}");
+    assert_eq!(scene.store.is_unfinished(id).await.ok(), Some(true));
 }

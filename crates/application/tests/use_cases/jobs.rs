@@ -1,7 +1,10 @@
 //! The job runner: what it tries, how often, and how it ends.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -62,6 +65,7 @@ impl Scene {
         let id = self.job.id;
         let mut outbox = MockOutbox::new();
         outbox.expect_take_unfinished().returning(|_, _, _| Ok(vec![]));
+        outbox.expect_take_buried().returning(|_, _, _| Ok(vec![]));
         outbox
             .expect_is_unfinished()
             .withf(move |job| *job == id)
@@ -204,6 +208,7 @@ async fn handed_on_again_before(memories: &'static [&'static str], fails: usize)
         ambient.advance(Duration::from_mins(1));
         Ok(vec![job.clone()])
     });
+    outbox.expect_take_buried().returning(|_, _, _| Ok(vec![]));
     let runner = scene.runner_of(&RecordingMailer::default(), outbox, queue);
     Arc::new(runner).run(async move { done.notified().await }).await;
     let taken = taken.lock().expect("unpoisoned");
@@ -227,17 +232,97 @@ async fn what_does_not_end_is_handed_on_again_after_five_minutes() {
     assert_eq!(handed_on_again_before(&["one"; 8], 0).await, [0, 0, 0, 0, 0, 0, 1, 2]);
 }
 
+/// An outbox that is away when the first ends are to be recorded, and when the job is dead or done.
+fn away(scene: &Scene, times: usize) -> MockOutbox {
+    let mut outbox = MockOutbox::new();
+    outbox.expect_take_unfinished().returning(|_, _, _| Ok(vec![]));
+    outbox.expect_take_buried().returning(|_, _, _| Ok(vec![]));
+    outbox.expect_is_unfinished().returning(|_| Ok(true));
+    let (finished, buried) = (scene.told(End::Finished), scene.told(End::Buried));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let is_away = move || asked.fetch_add(1, Ordering::Relaxed) < times;
+    let is_away_too = is_away.clone();
+    let err = || Err(Error::unavailable("away"));
+    outbox.expect_finish().returning(move |job| if is_away() { err() } else { finished(job) });
+    outbox.expect_bury().returning(move |job| if is_away_too() { err() } else { buried(job) });
+    outbox
+}
+
 /// Whoever takes a job over from a worker that dies in between finds it done, and sends no second mail.
 #[tokio::test(start_paused = true)]
 async fn an_end_is_recorded_before_the_queue_lets_the_job_go() {
     let (scene, mailer) = (Scene::new(), RecordingMailer::default());
-    let mut outbox = MockOutbox::new();
-    outbox.expect_take_unfinished().returning(|_, _, _| Ok(vec![]));
-    outbox.expect_is_unfinished().returning(|_| Ok(true));
-    // A store that is away at this moment: the queue keeps the job.
-    outbox.expect_finish().once().returning(|_| Err(Error::unavailable("away")));
+    let begun = tokio::time::Instant::now();
+    // The store does not come back: the queue keeps the job, and somebody else has it when the lease ends.
+    let outbox = away(&scene, usize::MAX);
     let ends = scene.run(scene.runner_of(&mailer, outbox, scene.queue(1))).await;
     assert_eq!((ends, mailer.accepted().len()), (vec![], 1));
+    assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
+}
+
+/// Or each mail that is sent at such a moment would be sent once more.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_for_a_moment_hears_of_the_end_all_the_same() {
+    let (scene, mailer) = (Scene::new(), RecordingMailer::default());
+    let ends = scene.run(scene.runner_of(&mailer, away(&scene, 20), scene.queue(1))).await;
+    assert_eq!(ends, [End::Finished, End::Settled(Verdict::Done)]);
+    let (scene, mailer) = (Scene::new(), RecordingMailer::default().rejecting());
+    let ends = scene.run(scene.runner_of(&mailer, away(&scene, 20), scene.queue(1))).await;
+    assert!(matches!(&ends[..], [End::Buried, End::Settled(Verdict::Dead { .. })]), "{ends:?}");
+}
+
+/// They are all that is left of the dead jobs that it had.
+#[tokio::test(start_paused = true)]
+async fn the_buried_are_handed_on_to_each_new_memory_once() {
+    let scene = Scene::new();
+    let (mut queue, mut outbox) = (MockJobQueue::new(), MockOutbox::new());
+    let done = Arc::new(Notify::new());
+    queue.expect_claim().returning(|_, _, _| Ok(vec![]));
+    let mut memories = ["one", "one", "one", "two", "two"].into_iter();
+    let end = done.clone();
+    queue.expect_memory().returning(move || {
+        memories.next().map(str::to_owned).ok_or_else(|| {
+            end.notify_one();
+            Error::unavailable("the end")
+        })
+    });
+    let job = scene.job.clone();
+    let expected = vec![job.clone()];
+    queue.expect_add().times(2).withf(move |jobs, _| *jobs == expected).returning(|_, _| Ok(()));
+    outbox.expect_take_unfinished().times(5).returning(|_, _, _| Ok(vec![]));
+    outbox.expect_take_buried().times(2).returning(move |_, before, at| {
+        assert_eq!(before, at);
+        Ok(vec![job.clone()])
+    });
+    let runner = scene.runner_of(&RecordingMailer::default(), outbox, queue);
+    Arc::new(runner).run(async move { done.notified().await }).await;
+}
+
+/// Or rows that have been handed on would be handed on again in each round, for as long as the step was.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_steps_back_hands_nothing_on_again() {
+    let scene = Scene::new();
+    let (mut queue, mut outbox) = (MockJobQueue::new(), MockOutbox::new());
+    let done = Arc::new(Notify::new());
+    queue.expect_claim().returning(|_, _, _| Ok(vec![]));
+    queue.expect_memory().returning(|| Ok("one".to_owned()));
+    outbox.expect_take_buried().returning(|_, _, _| Ok(vec![]));
+    let (ambient, end, mut rounds) = (scene.ambient.clone(), done.clone(), 0);
+    outbox.expect_take_unfinished().returning(move |_, before, at| {
+        assert!(before <= at, "{before} is later than {at}");
+        rounds += 1;
+        if rounds == 2 {
+            ambient.set(TestAmbient::BEGIN);
+        } else if rounds == 4 {
+            end.notify_one();
+        }
+        Ok(vec![])
+    });
+    scene.ambient.advance(Duration::from_hours(1));
+    let runner = scene.runner_of(&RecordingMailer::default(), outbox, queue);
+    timeout(PATIENCE, Arc::new(runner).run(async move { done.notified().await }))
+        .await
+        .expect("goes on");
 }
 
 /// A mailer that does not answer.

@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use parlance_application::{
-    Error,
+    Error, Unauthenticated,
     ports::store::{Change, Committed, MessageChange},
 };
 use parlance_domain::{ChangeKind, ChannelName, ConversationId, Message, MessageId, Topic, UserId};
@@ -259,6 +259,20 @@ pub async fn access_comes_before_the_look_for_a_duplicate(stage: &Stage) {
     not_found(stage.try_send(bob, news, "1", "hello").await);
     not_found(stage.try_send(eve, news, "1", "hello").await);
     not_found(stage.try_send(ada, ConversationId(stage.ambient.next_uuid()), "1", "hello").await);
+}
+
+/// A refusal that ends with the next sign-in is not one of the conversation's.
+pub async fn an_ended_session_comes_before_everything(stage: &Stage) {
+    let (ada, session) = stage.sign_up("ada").await;
+    let team = stage.team(ada.id).await;
+    let nowhere = ConversationId(stage.ambient.next_uuid());
+    not_found(stage.try_send(ada.id, nowhere, "1", "hello").await);
+    stage.store.revoke_session(ada.id, session.id, stage.at()).await.expect("ends");
+    for place in [team.general, nowhere] {
+        let sent = stage.try_send(ada.id, place, "1", "hello").await;
+        let revoked = Error::Unauthenticated(Unauthenticated::Revoked);
+        assert_eq!(sent.err().map(|error| error.to_string()), Some(revoked.to_string()));
+    }
 }
 
 /// Not even an admin.

@@ -71,3 +71,23 @@ pub async fn a_revived_job_is_handed_on_again(stage: &Stage) {
     assert_eq!(take(stage, 10, later).await, jobs);
     assert_eq!(stage.store.is_unfinished(unknown).await.ok(), Some(false));
 }
+
+/// Once each, and none that lives.
+pub async fn the_buried_are_handed_on_to_who_asks_for_them(stage: &Stage) {
+    stage.people(["ada", "bob", "eve", "kim"]).await;
+    let begin = stage.ambient.now();
+    let jobs = take(stage, 10, begin).await;
+    for dead in &jobs[..3] {
+        stage.store.bury(dead.id).await.expect("buries");
+    }
+    let buried = async |limit, before| {
+        stage.store.take_buried(limit, before, stage.at()).await.expect("answers")
+    };
+    assert_eq!(buried(10, begin).await, []);
+    let later = stage.ambient.advance(Duration::from_mins(5));
+    assert_eq!(buried(0, later).await, []);
+    assert_eq!(buried(2, later).await, jobs[..2]);
+    assert_eq!(buried(2, later).await, jobs[2..3]);
+    assert_eq!(buried(2, later).await, []);
+    assert_eq!(take(stage, 10, later).await, jobs[3..], "the others stay buried");
+}

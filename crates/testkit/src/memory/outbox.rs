@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use parlance_application::{Result, jobs::Job, ports::store::Outbox};
 use parlance_domain::{JobId, Timestamp};
 
-use super::MemoryStore;
+use super::{MemoryStore, state::State};
 
 #[async_trait]
 impl Outbox for MemoryStore {
@@ -14,17 +14,18 @@ impl Outbox for MemoryStore {
         relayed_before: Timestamp,
         at: Timestamp,
     ) -> Result<Vec<Job>> {
-        self.write("take_unfinished", |state| {
-            let due = state.outbox.iter_mut().filter(|row| {
-                !row.buried && row.relayed_at.is_none_or(|relayed| relayed < relayed_before)
-            });
-            let taken = due.take(limit).map(|row| {
-                row.relayed_at = Some(at);
-                row.job.clone()
-            });
-            Ok(taken.collect())
-        })
-        .await
+        let take = |state: &mut State| Ok(take(state, false, limit, relayed_before, at));
+        self.write("take_unfinished", take).await
+    }
+
+    async fn take_buried(
+        &self,
+        limit: usize,
+        relayed_before: Timestamp,
+        at: Timestamp,
+    ) -> Result<Vec<Job>> {
+        let take = |state: &mut State| Ok(take(state, true, limit, relayed_before, at));
+        self.write("take_buried", take).await
     }
 
     async fn is_unfinished(&self, job: JobId) -> Result<bool> {
@@ -60,4 +61,21 @@ impl Outbox for MemoryStore {
         })
         .await
     }
+}
+
+fn take(
+    state: &mut State,
+    buried: bool,
+    limit: usize,
+    relayed_before: Timestamp,
+    at: Timestamp,
+) -> Vec<Job> {
+    let due = state.outbox.iter_mut().filter(|row| {
+        row.buried == buried && row.relayed_at.is_none_or(|relayed| relayed < relayed_before)
+    });
+    let taken = due.take(limit).map(|row| {
+        row.relayed_at = Some(at);
+        row.job.clone()
+    });
+    taken.collect()
 }

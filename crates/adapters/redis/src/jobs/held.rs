@@ -114,7 +114,7 @@ async fn renew(server: &Server, held: &Held, key: Key, job: HeldJob) {
     // No lock outlasts the lease.
     let lock = server.options.lock.min(job.until.saturating_duration_since(Instant::now()));
     let renewal = job.inner.extend_lock(&job.token, millis(lock).max(1));
-    match server.try_worker(&job.workers, renewal).await {
+    match server.try_ask(&job.workers, renewal).await {
         Ok(()) => {}
         Err(bullmq::Error::JobLocked(_)) => {
             // Settled meanwhile, or lost to another worker.

@@ -66,50 +66,26 @@ impl Server {
         self.workers.get(Workers::connect(&self.options, &self.connection)).await
     }
 
-    /// Waits for an answer of the queue. If none comes, its connections are given up.
-    pub(crate) async fn ask<T>(
+    /// Waits for an answer of the queue or of a worker. If none comes, its connections are given up.
+    pub(crate) async fn ask<C: Connected, T>(
         &self,
-        queue: &Arc<Queue>,
+        over: &Arc<C>,
         question: impl Future<Output = Result<T, BullError>>,
     ) -> Result<T> {
-        self.try_queue(queue, question).await.map_err(|error| port_error(&error))
+        self.try_ask(over, question).await.map_err(|error| port_error(&error))
     }
 
     /// The same with `BullMQ`'s own error, for callers who tell errors apart.
-    pub(super) async fn try_queue<T>(
+    pub(super) async fn try_ask<C: Connected, T>(
         &self,
-        queue: &Arc<Queue>,
+        over: &Arc<C>,
         question: impl Future<Output = Result<T, BullError>>,
     ) -> Result<T, BullError> {
         let answer = in_time(ANSWER, question).await;
         if let Err(error) = &answer
             && is_broken(error)
         {
-            self.queue.discard(queue).await;
-        }
-        answer
-    }
-
-    /// Waits for an answer of a worker. If none comes, the connections of the workers are given up.
-    pub(super) async fn ask_worker<T>(
-        &self,
-        workers: &Arc<Workers>,
-        question: impl Future<Output = Result<T, BullError>>,
-    ) -> Result<T> {
-        self.try_worker(workers, question).await.map_err(|error| port_error(&error))
-    }
-
-    /// The same with `BullMQ`'s own error, for callers who tell errors apart.
-    pub(super) async fn try_worker<T>(
-        &self,
-        workers: &Arc<Workers>,
-        question: impl Future<Output = Result<T, BullError>>,
-    ) -> Result<T, BullError> {
-        let answer = in_time(ANSWER, question).await;
-        if let Err(error) = &answer
-            && is_broken(error)
-        {
-            self.workers.discard(workers).await;
+            C::slot(self).discard(over).await;
         }
         answer
     }
@@ -133,7 +109,7 @@ async fn in_time<T>(
     tokio::time::timeout(limit, question).await.unwrap_or(Err(BullError::ConnectionClosed))
 }
 
-fn is_broken(error: &BullError) -> bool {
+pub(super) fn is_broken(error: &BullError) -> bool {
     matches!(error, BullError::Redis(_) | BullError::ConnectionClosed)
 }
 
@@ -199,8 +175,26 @@ async fn drain(worker: Arc<Worker>) {
     }
 }
 
+/// What can be asked.
+pub(crate) trait Connected: Sized {
+    /// Where it is kept for as long as it works.
+    fn slot(server: &Server) -> &Slot<Self>;
+}
+
+impl Connected for Queue {
+    fn slot(server: &Server) -> &Slot<Self> {
+        &server.queue
+    }
+}
+
+impl Connected for Workers {
+    fn slot(server: &Server) -> &Slot<Self> {
+        &server.workers
+    }
+}
+
 /// Something that is connected when needed.
-struct Slot<T>(Mutex<State<T>>);
+pub(crate) struct Slot<T>(Mutex<State<T>>);
 
 enum State<T> {
     Vacant { since: Option<Instant> },

@@ -13,7 +13,11 @@ use parlance_application::{
 };
 use parlance_domain::Timestamp;
 
-use super::{Server, held::HeldJob, server::port_error};
+use super::{
+    Server,
+    held::HeldJob,
+    server::{is_broken, port_error},
+};
 
 /// The longest error that is kept, in characters.
 const LONGEST: usize = 1000;
@@ -36,12 +40,14 @@ const TRIM: usize = 100;
 const STRANGE: Duration = Duration::from_mins(1);
 
 /// `BullMQ` leaves the history of errors to its clients, so this is ours: the error, if there is one, goes where its tools
-/// look for it, and one of the job's numbers is changed with it. Answers the server's time in ms, or 0 if the job is no
-/// longer this worker's.
+/// look for it, and one of the job's numbers is changed with it. Answers whether the job is still this worker's. A second
+/// time for the same claim it changes nothing: the first answer may have been lost.
 static NOTE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 if redis.call('GET', KEYS[1] .. ':lock') ~= ARGV[1] then return 0 end
+if redis.call('HGET', KEYS[1], 'noted') == ARGV[1] then return 1 end
+redis.call('HSET', KEYS[1], 'noted', ARGV[1])
 redis.call('HINCRBY', KEYS[1], ARGV[2], ARGV[3])
 if ARGV[5] then
   local errors = {}
@@ -51,8 +57,7 @@ if ARGV[5] then
   while #errors > tonumber(ARGV[4]) do table.remove(errors, 1) end
   redis.call('HSET', KEYS[1], 'failedReason', ARGV[5], 'stacktrace', cjson.encode(errors))
 end
-local now = redis.call('TIME')
-return now[1] * 1000 + math.floor(now[2] / 1000)
+return 1
 ",
     )
 });
@@ -82,7 +87,7 @@ impl Server {
             let outcome = self.record(&mut job, verdict, at).await;
             // A second try cannot end a job twice: if the first has ended it, its lock is gone.
             match (&outcome, pauses.next()) {
-                (Err(BullError::Redis(_)), Some(pause)) => tokio::time::sleep(pause).await,
+                (Err(error), Some(pause)) if is_broken(error) => tokio::time::sleep(pause).await,
                 _ => break outcome,
             }
         };
@@ -110,15 +115,15 @@ impl Server {
         let workers = Arc::clone(&held.workers);
         match verdict {
             Verdict::Done => {
-                self.try_worker(&workers, held.inner.move_to_completed("done")).await?;
+                self.try_ask(&workers, held.inner.move_to_completed("done")).await?;
                 Ok(Some(End::Done))
             }
             Verdict::Dead { error } => {
                 let error = shortened(error);
-                if self.note(held, Some(error), LEFT_TO_THE_MOVE).await? == 0 {
+                if !self.note(held, Some(error), LEFT_TO_THE_MOVE).await? {
                     return Ok(None);
                 }
-                self.try_worker(&workers, held.inner.move_to_failed(error)).await?;
+                self.try_ask(&workers, held.inner.move_to_failed(error)).await?;
                 Ok(Some(End::Dead))
             }
             Verdict::Retry { error, at: again } => {
@@ -137,6 +142,15 @@ impl Server {
         }
     }
 
+    /// Lets a job go of which nothing is left, so that the outbox can add it again.
+    pub(super) async fn let_go(&self, job: &HeldJob) -> Result<()> {
+        let id = job.inner.id();
+        tracing::warn!(job = id, "Redis has forgotten a job; it is added again within minutes");
+        self.ask(&job.workers, job.inner.clone().move_to_failed("forgotten")).await?;
+        let queue = self.queue().await?;
+        self.ask(&queue, queue.remove(id)).await.map(drop)
+    }
+
     /// Has a job run again after a while; does nothing to one that is no longer this worker's.
     async fn delay(
         &self,
@@ -145,12 +159,11 @@ impl Server {
         change: Change,
         by: Duration,
     ) -> Result<(), BullError> {
-        let now = self.note(held, error.map(shortened), change).await?;
-        if now == 0 {
+        if !self.note(held, error.map(shortened), change).await? {
             return Ok(());
         }
-        let due = now.saturating_add(super::millis(by));
-        self.try_worker(&held.workers, held.inner.move_to_delayed(due)).await
+        let due = now().saturating_add(super::millis(by));
+        self.try_ask(&held.workers, held.inner.move_to_delayed(due)).await
     }
 
     async fn note(
@@ -158,13 +171,13 @@ impl Server {
         held: &HeldJob,
         error: Option<&str>,
         (number, by): Change,
-    ) -> Result<u64, BullError> {
+    ) -> Result<bool, BullError> {
         let queue = self.queue().await.map_err(|_| BullError::ConnectionClosed)?;
         let mut connection = queue.connection().connection();
         let mut script = NOTE.key(queue.keys().job_key(held.inner.id()));
         script.arg(held.token()).arg(number).arg(by).arg(KEPT_ERRORS).arg(error);
         let noted = async { Ok(script.invoke_async(&mut connection).await?) };
-        self.try_queue(&queue, noted).await
+        self.try_ask(&queue, noted).await
     }
 
     /// Counts for the board, and keeps the done jobs from becoming too many: `BullMQ` trims them for its own workers only.
@@ -190,10 +203,21 @@ impl Server {
         Ok(())
     }
 
+    /// The key of the name that the queue's memory is known by.
+    pub(crate) fn memory_key(&self) -> String {
+        format!("parlance:jobs:{}:{}:memory", self.options.prefix, self.options.queue)
+    }
+
     /// The key of a minute's counts; minutes are numbered from 1970. No key of `BullMQ`'s begins like it.
     pub(crate) fn minute_key(&self, minute: i64) -> String {
         format!("parlance:jobs:{}:{}:{minute}", self.options.prefix, self.options.queue)
     }
+}
+
+/// The present in ms by the clock that the crate goes by when it says what is due, which is this machine's: it stands in
+/// each new job.
+fn now() -> u64 {
+    bullmq::Job::new("", serde_json::Value::Null, None).timestamp()
 }
 
 fn shortened(error: &str) -> &str {

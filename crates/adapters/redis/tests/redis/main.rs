@@ -5,6 +5,7 @@
 mod board;
 mod bus;
 mod jobs;
+mod loss;
 mod server;
 
 use std::{path::Path, time::Duration};

@@ -17,13 +17,21 @@ pub trait Outbox: Send + Sync {
         at: Timestamp,
     ) -> Result<Vec<Job>>;
 
+    /// The same of dead jobs, which may be all that is left of them: for a queue that has lost what it kept.
+    async fn take_buried(
+        &self,
+        limit: usize,
+        relayed_before: Timestamp,
+        at: Timestamp,
+    ) -> Result<Vec<Job>>;
+
     /// Whether a job may have to run: it is not done. A dead one may, when an operator has it run again.
     async fn is_unfinished(&self, job: JobId) -> Result<bool>;
 
     /// A job is done.
     async fn finish(&self, job: JobId) -> Result<()>;
 
-    /// A job is dead: it is not handed on again, but may still be run.
+    /// A job is dead: it is not handed on with the others any more, but may still be run.
     async fn bury(&self, job: JobId) -> Result<()>;
 
     /// Dead jobs are to be run again: they are handed on like any other. Returns those of them that are unfinished, in the order
