@@ -1,3 +1,4 @@
+mod asking;
 mod events;
 mod membership;
 mod peers;
@@ -287,12 +288,12 @@ impl Actor {
                     _ => deliveries.push(Delivery { to, frames: vec![frame] }),
                 },
                 Step::Read { from_rev } => {
-                    let (store, live) = (self.store.clone(), self.live.clone());
-                    self.tasks.spawn(async move {
+                    let store = self.store.clone();
+                    let read = async move {
                         let query = ReplayQuery::after(from_rev);
-                        let page = store.replay(Reader::Node, conversation, query).await;
-                        live.input(Input::Bridged { conversation, page }).await;
-                    });
+                        store.replay(Reader::Node, conversation, query).await
+                    };
+                    self.ask(read, move |page| Input::Bridged { conversation, page });
                 }
                 Step::Check => self.check(conversation),
             }

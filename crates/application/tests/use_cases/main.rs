@@ -14,6 +14,7 @@ mod live;
 mod messages;
 mod no_bus;
 mod order;
+mod panics;
 mod peers;
 mod resume;
 mod sequencer;

@@ -22,9 +22,9 @@ pub(in crate::live) enum News {
     /// What has changed.
     Look(Look),
     /// Where conversations stand.
-    Heads(Vec<Head>),
+    Heads(Result<Vec<Head>>),
     /// Listeners of a workspace who are no longer members.
-    Gone(WorkspaceId, Vec<UserId>),
+    Gone(WorkspaceId, Result<Vec<UserId>>),
     /// How what waits is now, and who may hear it.
     Present(Result<Present>),
     /// The store did not say how far somebody has read.
@@ -97,11 +97,9 @@ impl Actor {
         };
         let users = feed.members().filter_map(|id| self.connections.get(id).map(|c| c.user_id));
         let asked: Vec<UserId> = users.collect::<HashSet<_>>().into_iter().collect();
-        let (changes, live) = (peers.changes.clone(), self.live.clone());
-        let feed = feed.number();
-        self.tasks.spawn(async move {
-            let readers = changes.readers(conversation, asked.clone()).await;
-            live.input(Input::Checked { conversation, feed, asked, readers }).await;
+        let (changes, feed, users) = (peers.changes.clone(), feed.number(), asked.clone());
+        self.ask(async move { changes.readers(conversation, users).await }, move |readers| {
+            Input::Checked { conversation, feed, asked, readers }
         });
     }
 
@@ -138,7 +136,11 @@ impl Actor {
 
     pub(super) async fn heed(&mut self, news: News) {
         match news {
-            News::Heads(heads) => self.heads(heads).await,
+            News::Heads(Ok(heads)) => self.heads(heads).await,
+            // The next look finds what has changed.
+            News::Heads(Err(error)) => {
+                tracing::warn!(%error, "conversations could not be looked at");
+            }
             News::Look(mut look) => {
                 self.look_into(&mut look);
                 self.heads(look.heads).await;
@@ -147,7 +149,11 @@ impl Actor {
                 }
                 self.knows_sessions(look.session_rev);
             }
-            News::Gone(workspace, users) => self.gone(workspace, users),
+            News::Gone(workspace, Ok(users)) => self.gone(workspace, users),
+            // The next looks show the workspace, too.
+            News::Gone(_, Err(error)) => {
+                tracing::warn!(%error, "a workspace could not be looked at");
+            }
             News::Present(present) => self.answered(present).await,
             News::Unmarked(mark) => self.told.unmarked(&mark),
             News::Listening(topics) => {
@@ -195,13 +201,9 @@ impl Actor {
     fn ask_heads(&self, conversations: &[ConversationId]) {
         let Some(peers) = &self.peers else { return };
         for some in conversations.chunks(ASKED) {
-            let (changes, live, some) = (peers.changes.clone(), self.live.clone(), some.to_vec());
-            self.tasks.spawn(async move {
-                match changes.heads(some).await {
-                    Ok(heads) => live.input(Input::FromPeers(News::Heads(heads))).await,
-                    // The next look finds what has changed.
-                    Err(error) => tracing::warn!(%error, "conversations could not be looked at"),
-                }
+            let (changes, some) = (peers.changes.clone(), some.to_vec());
+            self.ask(async move { changes.heads(some).await }, |heads| {
+                Input::FromPeers(News::Heads(heads))
             });
         }
     }

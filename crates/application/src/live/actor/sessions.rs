@@ -43,16 +43,15 @@ impl Actor {
             return;
         }
         self.asking_sessions = true;
-        let (sessions, changes, live) =
-            (self.connections.sessions(), peers.changes.clone(), self.live.clone());
-        self.tasks.spawn(async move {
-            let mut ended = Ok(vec![]);
+        let (sessions, changes) = (self.connections.sessions(), peers.changes.clone());
+        let question = async move {
+            let mut ended = Vec::new();
             for some in sessions.chunks(ASKED) {
-                let more = changes.ended_sessions(some.to_vec()).await;
-                ended = ended.and_then(|ended| Ok([ended, more?].concat()));
+                ended.extend(changes.ended_sessions(some.to_vec()).await?);
             }
-            live.input(Input::SessionsChecked { session_rev, ended }).await;
-        });
+            Ok(ended)
+        };
+        self.ask(question, move |ended| Input::SessionsChecked { session_rev, ended });
     }
 
     pub(super) async fn sessions_checked(
