@@ -134,6 +134,10 @@ pub(super) struct Actor {
     /// A later count that was seen.
     session_beyond: u64,
     asking_sessions: bool,
+    /// The bus has lost something of any conversation.
+    lost: bool,
+    /// The store is asked where all conversations stand.
+    making_up: bool,
     /// Registrations that wait until the bus brings what concerns their user.
     unconfirmed: HashMap<UserId, Vec<oneshot::Sender<()>>>,
     /// Topics to be listened to after the input at hand.
@@ -174,6 +178,8 @@ impl Actor {
             session_rev: 0,
             session_beyond: 0,
             asking_sessions: false,
+            lost: false,
+            making_up: false,
             unconfirmed: HashMap::default(),
             wanted: Vec::new(),
             unwanted: Vec::new(),
@@ -207,6 +213,7 @@ impl Actor {
                 self.connections.forget_shown(now);
                 self.unheard.age(now, |id| self.pending.contains_key(&id));
                 self.ask_sessions();
+                self.make_up();
                 self.gate.retry();
                 self.ask_gate();
                 self.retry().await;

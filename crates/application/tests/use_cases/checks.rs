@@ -1,6 +1,12 @@
-//! Who may read, asked of a store that takes its time.
+//! What is asked of a store that takes its time.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use parlance_application::{
@@ -12,15 +18,25 @@ use parlance_testkit::{
     mocks::{MockChanges, MockConversations},
     socket,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep};
 
 use crate::peers::{HERE, changed, changes, nothing_new, quiet_scene, replays};
 
-/// Who may read is found out when it is asked, and its first answer comes when the test says so.
-struct Late {
+/// Who may read is found out when it is asked, and the first answer comes when the test says so.
+pub(super) struct Late {
     rest: MockChanges,
+    late: AtomicBool,
     asked: Arc<Notify>,
     answered: Arc<Notify>,
+    /// How long it takes to say where conversations stand, and which sessions have ended.
+    takes: Duration,
+}
+
+impl Late {
+    pub(super) fn taking(takes: Duration, rest: MockChanges) -> Self {
+        let (asked, answered) = Default::default();
+        Self { rest, late: AtomicBool::new(false), asked, answered, takes }
+    }
 }
 
 #[async_trait]
@@ -30,18 +46,21 @@ impl Changes for Late {
     }
 
     async fn heads(&self, conversations: Vec<ConversationId>) -> Result<Vec<Head>> {
+        sleep(self.takes).await;
         self.rest.heads(conversations).await
     }
 
     async fn readers(&self, of: ConversationId, users: Vec<UserId>) -> Result<Option<Readers>> {
         let answer = self.rest.readers(of, users).await;
-        self.asked.notify_one();
-        self.answered.notified().await;
-        self.answered.notify_one();
+        if self.late.swap(false, Ordering::Relaxed) {
+            self.asked.notify_one();
+            self.answered.notified().await;
+        }
         answer
     }
 
     async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>> {
+        sleep(self.takes).await;
         self.rest.ended_sessions(of).await
     }
 
@@ -68,7 +87,12 @@ async fn an_answer_about_those_who_listened_before_says_nothing_of_others() {
         .once()
         .returning(|_, _| Ok(Some(Readers { access_rev: 2, users: vec![] })));
     let (asked, answered) = (Arc::<Notify>::default(), Arc::<Notify>::default());
-    let late = Late { rest, asked: asked.clone(), answered: answered.clone() };
+    let late = Late {
+        late: AtomicBool::new(true),
+        asked: asked.clone(),
+        answered: answered.clone(),
+        ..Late::taking(Duration::ZERO, rest)
+    };
     let scene = quiet_scene(late, MockConversations::new(), replays(6, 2)).await;
     scene.node.live.unregister(socket(2)).await;
     scene.says(changed(5, 2));

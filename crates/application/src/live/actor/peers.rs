@@ -21,8 +21,10 @@ const ASKED: usize = 1_000;
 pub(in crate::live) enum News {
     /// What has changed.
     Look(Look),
-    /// Where conversations stand.
+    /// Where some conversations stand.
     Heads(Result<Vec<Head>>),
+    /// Where all stood, after the bus had lost something.
+    MadeUp(Result<Vec<Head>>),
     /// Listeners of a workspace who are no longer members.
     Gone(WorkspaceId, Result<Vec<UserId>>),
     /// How what waits is now, and who may hear it.
@@ -167,9 +169,19 @@ impl Actor {
                     Topic::Conversation(id) if self.feeds.contains_key(id) => Some(*id),
                     _ => None,
                 };
-                self.ask_heads(&topics.iter().filter_map(conversation).collect::<Vec<_>>());
+                self.ask_heads(topics.iter().filter_map(conversation).collect(), News::Heads);
             }
-            News::Lost => self.ask_heads(&self.feeds.keys().copied().collect::<Vec<_>>()),
+            News::Lost => self.lost = true,
+            News::MadeUp(heads) => {
+                self.making_up = false;
+                match heads {
+                    Ok(heads) => self.heads(heads).await,
+                    Err(error) => {
+                        tracing::warn!(%error, "what the bus has lost could not be looked up yet");
+                        self.lost = true;
+                    }
+                }
+            }
             News::Admitted(user, summary, head) => {
                 // Who is in a channel is in its workspace.
                 let workspace = summary.conversation.workspace_id;
@@ -198,14 +210,34 @@ impl Actor {
         }
     }
 
-    fn ask_heads(&self, conversations: &[ConversationId]) {
-        let Some(peers) = &self.peers else { return };
-        for some in conversations.chunks(ASKED) {
-            let (changes, some) = (peers.changes.clone(), some.to_vec());
-            self.ask(async move { changes.heads(some).await }, |heads| {
-                Input::FromPeers(News::Heads(heads))
-            });
+    /// Asks where all conversations stand, if the bus has lost anything. Once a second, and not while the store is being asked: a bus
+    /// that is too slow says with every second event that it has lost some.
+    pub(super) fn make_up(&mut self) {
+        if self.lost && !self.making_up {
+            self.lost = false;
+            self.making_up = self.ask_heads(self.feeds.keys().copied().collect(), News::MadeUp);
         }
+    }
+
+    /// Asks where conversations stand, if there are any.
+    fn ask_heads(
+        &self,
+        conversations: Vec<ConversationId>,
+        news: fn(Result<Vec<Head>>) -> News,
+    ) -> bool {
+        let Some(peers) = self.peers.as_ref().filter(|_| !conversations.is_empty()) else {
+            return false;
+        };
+        let changes = peers.changes.clone();
+        let question = async move {
+            let mut heads = Vec::new();
+            for some in conversations.chunks(ASKED) {
+                heads.extend(changes.heads(some.to_vec()).await?);
+            }
+            Ok(heads)
+        };
+        self.ask(question, move |heads| Input::FromPeers(news(heads)));
+        true
     }
 
     /// Lets somebody in whose way in was not heard of.
