@@ -184,6 +184,11 @@ impl Connections {
         self.users.get(&user).into_iter().flatten().filter_map(|id| self.all.get(id)).any(hears)
     }
 
+    /// Whose they are.
+    pub(super) fn users(&self) -> impl Iterator<Item = UserId> {
+        self.users.keys().copied()
+    }
+
     /// The sessions of all of them.
     pub(super) fn sessions(&self) -> Vec<SessionId> {
         self.sessions.keys().copied().collect()

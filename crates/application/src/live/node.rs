@@ -274,6 +274,7 @@ impl Live {
                 Ok(mut events) => {
                     let remote = self.bus.is_remote();
                     self.bus_heard.store(remote, Ordering::Relaxed);
+                    self.input(Input::FromPeers(News::Subscribed)).await;
                     while let Some(heard) = events.next().await {
                         let lost = matches!(heard, Heard::Lost);
                         self.bus_heard.store(remote && !lost, Ordering::Relaxed);

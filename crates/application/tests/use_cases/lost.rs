@@ -1,6 +1,7 @@
 //! What a node makes of a bus that loses much, or begins anew.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use parlance_application::ports::Heard;
+use parlance_application::ports::{Heard, Topic};
 use parlance_testkit::{
     head,
     mocks::{MockChanges, MockConversations},
@@ -44,4 +45,18 @@ async fn a_thousand_losses_are_one_question_and_another_waits_for_its_answer() {
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     sleep(Duration::from_secs(20)).await;
     assert_eq!(asked.load(Ordering::Relaxed), 2, "what was lost since");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_begins_anew_is_told_what_to_bring_and_made_up_for() {
+    let mut scene =
+        quiet_scene(counted(&Arc::default()), MockConversations::new(), replays(5, 1)).await;
+    while scene.topics.try_recv().is_ok() {}
+    scene.begins_anew();
+    let (on, topics) = scene.topics.recv().await.expect("the node lives");
+    assert!(on);
+    let topics: HashSet<_> = topics.into_iter().collect();
+    let all = [Topic::User(scene.ada), Topic::User(scene.bob), Topic::Conversation(HERE)];
+    assert_eq!(topics, HashSet::from(all));
+    scene.until(1, &["replay"]).await;
 }

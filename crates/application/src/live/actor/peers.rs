@@ -35,6 +35,8 @@ pub(in crate::live) enum News {
     Listening(Vec<Topic>),
     /// The bus has lost events.
     Lost,
+    /// It begins anew, and knows nothing of what it is to bring.
+    Subscribed,
     /// Somebody is in a conversation, and so in its workspace.
     Admitted(UserId, Box<Summary>, Head),
     /// Neither store nor bus has been reached for long.
@@ -172,6 +174,11 @@ impl Actor {
                 self.ask_heads(topics.iter().filter_map(conversation).collect(), News::Heads);
             }
             News::Lost => self.lost = true,
+            News::Subscribed => {
+                self.wanted.extend(self.feeds.keys().copied().map(Topic::Conversation));
+                self.wanted.extend(self.connections.users().map(Topic::User));
+                self.lost |= !self.feeds.is_empty();
+            }
             News::MadeUp(heads) => {
                 self.making_up = false;
                 match heads {
