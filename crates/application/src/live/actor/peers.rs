@@ -213,6 +213,8 @@ impl Actor {
             if let Some(feed) = self.feeds.get_mut(&conversation_id) {
                 let steps = feed.behind(rev, access_rev);
                 self.carry_out(conversation_id, steps).await;
+            } else {
+                self.unheard.note(conversation_id, rev);
             }
         }
     }
