@@ -420,11 +420,7 @@ impl Actor {
     /// Has a frame held for all connections that are being attached, if their user may hear it: which of them it concerns is
     /// known only later.
     fn hold(&mut self, scope: Scope, frame: &Frame, may_hear: impl Fn(UserId, u64) -> bool) {
-        for (user, number, attaching) in self.connections.attaching() {
-            if may_hear(user, number) {
-                attaching.hold(scope, Some(frame));
-            }
-        }
+        self.connections.hold(may_hear, |attaching| attaching.hold(scope, Some(frame)));
     }
 }
 

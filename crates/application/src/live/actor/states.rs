@@ -301,7 +301,7 @@ impl Actor {
                 _ => true,
             },
         };
-        concerns || !self.gate.is_empty() || self.connections.attaching().next().is_some()
+        concerns || !self.gate.is_empty() || self.connections.is_any_attaching()
     }
 
     pub(super) fn is_listened_to(&self, conversation: ConversationId) -> bool {

@@ -90,7 +90,7 @@ impl Actor {
         }
         subjects.sort_unstable();
         subjects.dedup();
-        let attaching: Vec<UserId> = self.connections.attaching().map(|(user, ..)| user).collect();
+        let attaching: Vec<UserId> = self.connections.attaching().collect();
         for (workspace, users) in workspaces {
             users.extend(self.listeners_to(*workspace));
             users.extend(&attaching);
