@@ -9,6 +9,7 @@ mod backlog;
 mod connections;
 mod deadlines;
 mod event;
+mod ended;
 mod feed;
 mod frame;
 mod gate;

@@ -25,6 +25,7 @@ use super::{
     connections::{Connection, Connections},
     feed::{Feed, Step},
     gate::Gate,
+    ended::Ended,
     listeners::Sharing,
     node::{Attachment, Peers},
     replay_frame,
@@ -129,11 +130,7 @@ pub(super) struct Actor {
     present: Option<Present>,
     /// The node goes away, and takes nobody in any more.
     draining: bool,
-    /// All sessions of this node that ended up to this count of the store are known, and closed.
-    session_rev: u64,
-    /// A later count that was seen.
-    session_beyond: u64,
-    asking_sessions: bool,
+    ended: Ended,
     /// The bus has lost something of any conversation.
     lost: bool,
     /// The store is asked where all conversations stand.
@@ -175,9 +172,7 @@ impl Actor {
             registered: 0,
             present: None,
             draining: false,
-            session_rev: 0,
-            session_beyond: 0,
-            asking_sessions: false,
+            ended: Ended::default(),
             lost: false,
             making_up: false,
             unconfirmed: HashMap::default(),

@@ -20,3 +20,4 @@ mod peers;
 mod resume;
 mod sequencer;
 mod states;
+mod sessions;

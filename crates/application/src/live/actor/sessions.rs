@@ -17,18 +17,15 @@ impl Actor {
             // A node that shares its store with no other ends all sessions itself.
             return true;
         }
-        self.session_beyond = self.session_beyond.max(session_rev);
+        let knows = self.ended.knows(session_rev);
         self.ask_sessions();
-        session_rev <= self.session_rev
+        knows
     }
 
-    /// The event has come of the end that raised the count to this.
+    /// The event has come of the end that raised the count to this. Earlier ones may still come: the store is asked only if
+    /// something waits for them, or within a second.
     pub(super) async fn session_ended(&mut self, session_rev: u64) {
-        let held = self.session_beyond > self.session_rev;
-        if session_rev == self.session_rev + 1 {
-            self.session_rev = session_rev;
-        }
-        if self.knows_sessions(session_rev) && held {
+        if self.peers.is_some() && self.ended.heard(session_rev) {
             self.retry().await;
             self.let_through().await;
         }
@@ -38,11 +35,7 @@ impl Actor {
     /// session themselves, and finds what has ended by then.
     pub(super) fn ask_sessions(&mut self) {
         let Some(peers) = &self.peers else { return };
-        let session_rev = self.session_beyond;
-        if session_rev <= self.session_rev || self.asking_sessions {
-            return;
-        }
-        self.asking_sessions = true;
+        let Some(session_rev) = self.ended.ask() else { return };
         let (sessions, changes) = (self.connections.sessions(), peers.changes.clone());
         let question = async move {
             let mut ended = Vec::new();
@@ -59,13 +52,12 @@ impl Actor {
         session_rev: u64,
         ended: Result<Vec<SessionId>>,
     ) {
-        self.asking_sessions = false;
+        self.ended.answered(ended.is_ok().then_some(session_rev));
         match ended {
             Ok(ended) => {
                 for session in ended {
                     self.end_session(session, &Frame::session_revoked(session)).await;
                 }
-                self.session_rev = self.session_rev.max(session_rev);
                 self.ask_sessions();
                 self.retry().await;
                 self.let_through().await;
