@@ -11,6 +11,7 @@ mod gate;
 mod hello;
 mod jobs;
 mod live;
+mod lanes;
 mod lost;
 mod messages;
 mod no_bus;
