@@ -4,6 +4,7 @@
 //! behind the `Fanout` port. A change's way: [`Sequencer`] → store → [`Event`] → [`Live`] → `Feed` → `Fanout`.
 
 mod actor;
+mod admissions;
 mod attaching;
 mod backlog;
 mod connections;

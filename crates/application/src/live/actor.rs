@@ -1,3 +1,4 @@
+mod admissions;
 mod asking;
 mod events;
 mod membership;
@@ -21,6 +22,7 @@ use tokio::{
 
 use super::{
     Event, Frame, Live,
+    admissions::Admissions,
     attaching::Scope,
     connections::{Connection, Connections},
     feed::{Feed, Step},
@@ -124,6 +126,7 @@ pub(super) struct Actor {
     peers: Option<Peers>,
     told: Told,
     gate: Gate,
+    admissions: Admissions,
     /// How many connections have been registered.
     registered: u64,
     /// The store's answer about what waits, kept until all sessions are known that had ended by then.
@@ -169,6 +172,7 @@ impl Actor {
             peers,
             told: Told::default(),
             gate: Gate::default(),
+            admissions: Admissions::default(),
             registered: 0,
             present: None,
             draining: false,
@@ -191,6 +195,7 @@ impl Actor {
                     Some(input) => {
                         self.take(input).await;
                         self.ask_gate();
+                        self.ask_admissions();
                         self.choose_topics();
                     }
                     None => return,
@@ -214,6 +219,8 @@ impl Actor {
                 self.retry().await;
             }
         }
+                self.admissions.retry();
+                self.ask_admissions();
     }
 
     async fn take(&mut self, input: Input) {
@@ -234,6 +241,10 @@ impl Actor {
                 }
             }
             Input::Unregister { connection } => self.unregister(connection).await,
+                    // They may be back since the page was asked for.
+                    if let Some(user) = self.connections.get(connection).map(|c| c.user_id) {
+                        self.admit(conversation, user);
+                    }
             Input::Typing { connection, conversation, on } => {
                 self.type_in(connection, conversation, on).await;
             }

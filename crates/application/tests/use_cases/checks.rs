@@ -20,7 +20,10 @@ use parlance_testkit::{
 };
 use tokio::{sync::Notify, time::sleep};
 
-use crate::peers::{HERE, changed, changes, nothing_new, quiet_scene, replays};
+use crate::{
+    peers::{HERE, changed, changes, nothing_new, quiet_scene, replays},
+    ways_back::{heard_joined, knowing},
+};
 
 /// Who may read is found out when it is asked, and the first answer comes when the test says so.
 pub(super) struct Late {
@@ -103,4 +106,31 @@ async fn an_answer_about_those_who_listened_before_says_nothing_of_others() {
     answered.notify_one();
     scene.says(changed(6, 2));
     scene.until(3, &["conversation.left"]).await;
+}
+
+/// Bob was out when it was asked who may read, and is back by the time of the answer.
+#[tokio::test(start_paused = true)]
+async fn who_is_back_when_a_check_finds_them_out_is_let_in_again() {
+    let mut rest = changes();
+    rest.expect_readers().once().returning(|_, users| {
+        Ok(Some(Readers { access_rev: 2, users: users.into_iter().min().into_iter().collect() }))
+    });
+    let (rest, conversations) = knowing(rest, 3);
+    let (asked, answered) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+    let late = Late {
+        late: AtomicBool::new(true),
+        asked: asked.clone(),
+        answered: answered.clone(),
+        ..Late::taking(Duration::ZERO, rest)
+    };
+    let scene = quiet_scene(late, conversations, replays(5, 3)).await;
+    scene.says(changed(5, 2));
+    asked.notified().await;
+    scene.says(heard_joined(scene.bob, 3));
+    sleep(Duration::from_millis(100)).await;
+    answered.notify_one();
+    scene.until(1, &["replay"]).await;
+    scene.until(2, &["conversation.left", "conversation.joined"]).await;
+    scene.says(changed(6, 3));
+    scene.until(2, &["conversation.left", "conversation.joined", "changed"]).await;
 }

@@ -22,3 +22,5 @@ mod resume;
 mod sequencer;
 mod states;
 mod sessions;
+mod states;
+mod ways_back;

@@ -203,6 +203,8 @@ impl Actor {
             }
             Event::Deleted { conversation_id, frame } => {
                 self.hold(Scope::Left(*conversation_id, u64::MAX), frame, |_, _| true);
+                    // The bus may bring it when they are back.
+                    self.admit(*conversation_id, *user_id);
                 let members = self.members(*conversation_id);
                 for member in &members {
                     self.leave(*member, *conversation_id);

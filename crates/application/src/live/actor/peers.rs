@@ -1,16 +1,16 @@
 //! What the other nodes have done, as far as the bus did not tell: asked of the store.
 
-use parlance_domain::{ConversationId, Summary, UserId, WorkspaceId};
+use parlance_domain::{ConversationId, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
 use tokio::sync::oneshot;
 
-use super::{Actor, Input, states::Present};
+use super::{Actor, Input, admissions::Admitted, states::Present};
 use crate::{
     Result,
-    live::{Event, Frame, gate::Waiting},
+    live::{Event, Frame},
     ports::{
         Close, Topic,
-        store::{Head, Look, Mark, Readers, Subject},
+        store::{Head, Look, Mark, Readers},
     },
 };
 
@@ -37,8 +37,8 @@ pub(in crate::live) enum News {
     Lost,
     /// It begins anew, and knows nothing of what it is to bring.
     Subscribed,
-    /// Somebody is in a conversation, and so in its workspace.
-    Admitted(UserId, Box<Summary>, Head),
+    /// Who is in conversations and may not listen.
+    Admitted(Admitted),
     /// Neither store nor bus has been reached for long.
     CutOff,
 }
@@ -131,6 +131,8 @@ impl Actor {
         for user_id in asked.into_iter().filter(|user| !still.contains(user)) {
             let frame = Frame::left(conversation_id);
             self.expel(conversation_id, user_id, readers.access_rev, &frame).await;
+            // They may be back since the question.
+            self.admit(conversation_id, user_id);
         }
         if let Some(feed) = self.feeds.get_mut(&conversation_id) {
             let steps = feed.checked(readers.access_rev);
@@ -189,16 +191,7 @@ impl Actor {
                     }
                 }
             }
-            News::Admitted(user, summary, head) => {
-                // Who is in a channel is in its workspace.
-                let workspace = summary.conversation.workspace_id;
-                self.wait(Waiting::Subject(Subject::Member(workspace, user)));
-                // The count is the conversation's by now, and may be later than this person's way in: others may have gone,
-                // which the feed has to find out.
-                self.heads(vec![Head { rev: 0, ..head }]).await;
-                let joined = Event::joined(user, &summary, head.access_rev);
-                self.wait(Waiting::Event(joined.into()));
-            }
+            News::Admitted(admitted) => self.admitted(admitted).await,
             News::CutOff => {
                 for connection in self.connections.ids() {
                     self.unregister(connection).await;
@@ -208,7 +201,7 @@ impl Actor {
         }
     }
 
-    async fn heads(&mut self, heads: Vec<Head>) {
+    pub(super) async fn heads(&mut self, heads: Vec<Head>) {
         for Head { conversation_id, rev, access_rev } in heads {
             if let Some(feed) = self.feeds.get_mut(&conversation_id) {
                 let steps = feed.behind(rev, access_rev);
@@ -247,35 +240,5 @@ impl Actor {
         };
         self.ask(question, move |heads| Input::FromPeers(news(heads)));
         true
-    }
-
-    /// Lets somebody in whose way in was not heard of.
-    fn admit(&self, conversation: ConversationId, user: UserId) {
-        let Some(peers) = &self.peers else { return };
-        let unknown = |id| {
-            self.connections.get(id).is_some_and(|connection| {
-                connection.attaching.is_none() && !connection.conversations.contains(conversation)
-            })
-        };
-        if !self.connections.of_user(user).into_iter().any(unknown) {
-            return;
-        }
-        let (peers, live) = (peers.clone(), self.live.clone());
-        self.tasks.spawn(async move {
-            // The head first: an older count of changes of access is checked again, a newer one would not be.
-            let head = peers.changes.heads(vec![conversation]).await;
-            let summary = peers.conversations.summary(user, conversation).await;
-            match (head.map(|heads| heads.first().copied()), summary) {
-                // Who has left again by now can still read a public channel.
-                (Ok(Some(head)), Ok(summary)) if summary.joined => {
-                    let admitted = News::Admitted(user, Box::new(summary), head);
-                    live.input(Input::FromPeers(admitted)).await;
-                }
-                (Err(error), _) | (_, Err(error)) => {
-                    tracing::debug!(%error, %conversation, "somebody came in, and was not found in");
-                }
-                (Ok(_), Ok(_)) => {}
-            }
-        });
     }
 }
