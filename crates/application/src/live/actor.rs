@@ -25,14 +25,14 @@ use super::{
     admissions::Admissions,
     attaching::Scope,
     connections::{Connection, Connections},
+    ended::Ended,
     feed::{Feed, Step},
     gate::Gate,
-    ended::Ended,
     listeners::Sharing,
     node::{Attachment, Peers},
     replay_frame,
     told::Told,
-    typing::{TYPING_FOR, Typing},
+    typing::{TYPING_FOR, Turn, Typing},
     unheard::Unheard,
 };
 use crate::{
@@ -203,8 +203,11 @@ impl Actor {
                 () = sleep_until(wake) => {}
             }
             let now = Instant::now();
-            for (conversation, user) in self.typing.expire(now) {
-                self.typing_stopped(conversation, user).await;
+            for ((conversation, user), turn) in self.typing.expire(now) {
+                match turn {
+                    Turn::Types(rest) => self.typing_started(conversation, user, rest).await,
+                    Turn::Stopped => self.typing_stopped(conversation, user).await,
+                }
             }
             if now >= retry_at {
                 retry_at = now + RETRY;
@@ -216,11 +219,11 @@ impl Actor {
                 self.make_up();
                 self.gate.retry();
                 self.ask_gate();
+                self.admissions.retry();
+                self.ask_admissions();
                 self.retry().await;
             }
         }
-                self.admissions.retry();
-                self.ask_admissions();
     }
 
     async fn take(&mut self, input: Input) {
@@ -238,13 +241,13 @@ impl Actor {
                 if self.awaits(connection, conversation) {
                     self.tell(vec![connection], &Frame::left(conversation)).await;
                     self.leave(connection, conversation);
-                }
-            }
-            Input::Unregister { connection } => self.unregister(connection).await,
                     // They may be back since the page was asked for.
                     if let Some(user) = self.connections.get(connection).map(|c| c.user_id) {
                         self.admit(conversation, user);
                     }
+                }
+            }
+            Input::Unregister { connection } => self.unregister(connection).await,
             Input::Typing { connection, conversation, on } => {
                 self.type_in(connection, conversation, on).await;
             }
@@ -356,17 +359,15 @@ impl Actor {
                 self.typing_stopped(conversation, user_id).await;
             }
         } else if self.feeds.get(&conversation).is_some_and(|feed| feed.contains(id)) {
-            if !self.typing.start(conversation, user_id, id, Instant::now()) {
-                return;
+            if self.typing.start(conversation, user_id, id, Instant::now()) {
+                self.typing_started(conversation, user_id, TYPING_FOR).await;
             }
-            let ms = u64::try_from(TYPING_FOR.as_millis()).unwrap_or(u64::MAX);
-            self.tell_typing(
-                conversation,
-                user_id,
-                Frame::typing_started(conversation, user_id, ms),
-            )
-            .await;
         }
+    }
+
+    async fn typing_started(&mut self, conversation: ConversationId, user: UserId, rest: Duration) {
+        let ms = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
+        self.tell_typing(conversation, user, Frame::typing_started(conversation, user, ms)).await;
     }
 
     async fn typing_stopped(&mut self, conversation: ConversationId, user: UserId) {
