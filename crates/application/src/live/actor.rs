@@ -134,6 +134,8 @@ pub(super) struct Actor {
     /// The node goes away, and takes nobody in any more.
     draining: bool,
     ended: Ended,
+    /// Pages that wait until the sessions are known that had ended when they were read; their feeds read no other.
+    unclear: HashMap<ConversationId, ReplayPage>,
     /// The bus has lost something of any conversation.
     lost: bool,
     /// The store is asked where all conversations stand.
@@ -177,6 +179,7 @@ impl Actor {
             present: None,
             draining: false,
             ended: Ended::default(),
+            unclear: HashMap::default(),
             lost: false,
             making_up: false,
             unconfirmed: HashMap::default(),
@@ -328,8 +331,10 @@ impl Actor {
         let known = self.knows_sessions(session_rev);
         let Some(feed) = self.feeds.get_mut(&conversation) else { return };
         match page {
-            // Read again when all ended sessions are known: their connections must not be told.
-            Ok(_) if !known => feed.unread(),
+            // Told when all ended sessions are known: their connections must not be.
+            Ok(page) if !known => {
+                self.unclear.insert(conversation, page);
+            }
             Ok(page) => {
                 let frame = replay_frame(&page);
                 let steps = feed.bridged(page.from_rev, page.to_rev, access_rev, &frame);

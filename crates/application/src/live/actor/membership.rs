@@ -172,6 +172,7 @@ impl Actor {
             if feed.is_empty() {
                 self.unheard.note(conversation, feed.head());
                 self.feeds.remove(&conversation);
+                self.unclear.remove(&conversation);
                 self.unwanted.push(Topic::Conversation(conversation));
             }
         }

@@ -26,9 +26,17 @@ impl Actor {
     /// something waits for them, or within a second.
     pub(super) async fn session_ended(&mut self, session_rev: u64) {
         if self.peers.is_some() && self.ended.heard(session_rev) {
-            self.retry().await;
-            self.let_through().await;
+            self.go_on().await;
         }
+    }
+
+    /// Tells what has waited for sessions that are known to have ended now.
+    async fn go_on(&mut self) {
+        for (conversation, page) in std::mem::take(&mut self.unclear) {
+            self.bridged(conversation, Ok(page)).await;
+        }
+        self.retry().await;
+        self.let_through().await;
     }
 
     /// Asks which of this node's sessions have ended, if some have that it does not know. Who registers later looks at their
@@ -59,8 +67,7 @@ impl Actor {
                     self.end_session(session, &Frame::session_revoked(session)).await;
                 }
                 self.ask_sessions();
-                self.retry().await;
-                self.let_through().await;
+                self.go_on().await;
             }
             // Asked again a little later.
             Err(error) => tracing::warn!(%error, "ended sessions could not be looked at"),
