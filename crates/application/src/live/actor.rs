@@ -17,7 +17,7 @@ use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -26,7 +26,7 @@ use super::{
     attaching::Scope,
     connections::{Connection, Connections},
     ended::Ended,
-    feed::{Feed, Step},
+    feed::{Bridge, Feed, Step},
     gate::Gate,
     listeners::Sharing,
     node::{Attachment, Peers},
@@ -306,9 +306,12 @@ impl Actor {
                     _ if to.is_empty() => {}
                     _ => deliveries.push(Delivery { to, frames: vec![frame] }),
                 },
-                Step::Read { from_rev } => {
+                Step::Read { from_rev, after } => {
                     let store = self.store.clone();
                     let read = async move {
+                        if !after.is_zero() {
+                            sleep(after).await;
+                        }
                         let query = ReplayQuery::after(from_rev);
                         store.replay(Reader::Node, conversation, query).await
                     };
@@ -337,7 +340,9 @@ impl Actor {
             }
             Ok(page) => {
                 let frame = replay_frame(&page);
-                let steps = feed.bridged(page.from_rev, page.to_rev, access_rev, &frame);
+                let ReplayPage { from_rev, to_rev, complete, .. } = page;
+                let page = Bridge { from_rev, to_rev, access_rev, complete, frame };
+                let steps = feed.bridged(page);
                 self.carry_out(conversation, steps).await;
             }
             // The conversation is gone; the event that says so is on its way.
