@@ -368,10 +368,10 @@ impl Actor {
             if self.typing.stop(conversation, user_id) {
                 self.typing_stopped(conversation, user_id).await;
             }
-        } else if self.feeds.get(&conversation).is_some_and(|feed| feed.contains(id)) {
-            if self.typing.start(conversation, user_id, id, Instant::now()) {
-                self.typing_started(conversation, user_id, TYPING_FOR).await;
-            }
+        } else if self.feeds.get(&conversation).is_some_and(|feed| feed.contains(id))
+            && self.typing.start(conversation, user_id, id, Instant::now())
+        {
+            self.typing_started(conversation, user_id, TYPING_FOR).await;
         }
     }
 

@@ -28,7 +28,7 @@ use crate::{
 /// Who may read is found out when it is asked, and the first answer comes when the test says so.
 pub(super) struct Late {
     rest: MockChanges,
-    late: AtomicBool,
+    first_waits: AtomicBool,
     asked: Arc<Notify>,
     answered: Arc<Notify>,
     /// How long it takes to say where conversations stand, and which sessions have ended.
@@ -38,7 +38,7 @@ pub(super) struct Late {
 impl Late {
     pub(super) fn taking(takes: Duration, rest: MockChanges) -> Self {
         let (asked, answered) = Default::default();
-        Self { rest, late: AtomicBool::new(false), asked, answered, takes }
+        Self { rest, first_waits: AtomicBool::new(false), asked, answered, takes }
     }
 }
 
@@ -55,7 +55,7 @@ impl Changes for Late {
 
     async fn readers(&self, of: ConversationId, users: Vec<UserId>) -> Result<Option<Readers>> {
         let answer = self.rest.readers(of, users).await;
-        if self.late.swap(false, Ordering::Relaxed) {
+        if self.first_waits.swap(false, Ordering::Relaxed) {
             self.asked.notify_one();
             self.answered.notified().await;
         }
@@ -91,7 +91,7 @@ async fn an_answer_about_those_who_listened_before_says_nothing_of_others() {
         .returning(|_, _| Ok(Some(Readers { access_rev: 2, users: vec![] })));
     let (asked, answered) = (Arc::<Notify>::default(), Arc::<Notify>::default());
     let late = Late {
-        late: AtomicBool::new(true),
+        first_waits: AtomicBool::new(true),
         asked: asked.clone(),
         answered: answered.clone(),
         ..Late::taking(Duration::ZERO, rest)
@@ -118,7 +118,7 @@ async fn who_is_back_when_a_check_finds_them_out_is_let_in_again() {
     let (rest, conversations) = knowing(rest, 3);
     let (asked, answered) = (Arc::<Notify>::default(), Arc::<Notify>::default());
     let late = Late {
-        late: AtomicBool::new(true),
+        first_waits: AtomicBool::new(true),
         asked: asked.clone(),
         answered: answered.clone(),
         ..Late::taking(Duration::ZERO, rest)

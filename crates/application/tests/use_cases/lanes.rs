@@ -1,6 +1,6 @@
 //! What becomes of a lane whose task is ended in the middle.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use parlance_application::{
     Error,
@@ -15,7 +15,7 @@ use crate::sequencer::{committing, said, write};
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_was_ended_in_the_middle_makes_way_for_another() {
     for lanes in [Lanes::Apart, Lanes::Shared] {
-        let store = GatedMessages::closed(committing(Default::default()));
+        let store = GatedMessages::closed(committing(Arc::default()));
         let node = TestNode::start(MockMessages::new());
         let sequencer = Sequencer::new(store.clone(), node.live.clone(), node.tasks.clone(), lanes);
         let ada = UserId(node.ambient.next_uuid());
