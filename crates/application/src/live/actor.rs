@@ -1,10 +1,12 @@
 mod admissions;
 mod asking;
+mod bridging;
 mod events;
 mod membership;
 mod peers;
 mod sessions;
 mod states;
+mod typing;
 
 use std::{
     collections::hash_map::Entry,
@@ -17,7 +19,7 @@ use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 use super::{
@@ -26,20 +28,19 @@ use super::{
     attaching::Scope,
     connections::{Connection, Connections},
     ended::Ended,
-    feed::{Bridge, Feed, Step},
+    feed::Feed,
     gate::Gate,
     listeners::Sharing,
     node::{Attachment, Peers},
-    replay_frame,
     told::Told,
-    typing::{TYPING_FOR, Turn, Typing},
+    typing::Typing,
     unheard::Unheard,
 };
 use crate::{
-    Error, Result, Tasks,
+    Result, Tasks,
     ports::{
-        Close, ConnectionId, Delivery, Fanout, Topic, Urgency,
-        store::{Head, Messages, Reader, Readers, ReplayPage, ReplayQuery},
+        Close, ConnectionId, Fanout, Topic, Urgency,
+        store::{Head, Messages, Readers, ReplayPage},
     },
 };
 
@@ -206,12 +207,7 @@ impl Actor {
                 () = sleep_until(wake) => {}
             }
             let now = Instant::now();
-            for ((conversation, user), turn) in self.typing.expire(now) {
-                match turn {
-                    Turn::Types(rest) => self.typing_started(conversation, user, rest).await,
-                    Turn::Stopped => self.typing_stopped(conversation, user).await,
-                }
-            }
+            self.type_on(now).await;
             if now >= retry_at {
                 retry_at = now + RETRY;
                 // A bus that is away is not waited for.
@@ -286,128 +282,9 @@ impl Actor {
         feed.chain(self.pending.get(&conversation).into_iter().flatten().copied()).collect()
     }
 
-    async fn carry_out(&mut self, conversation: ConversationId, steps: Vec<Step>) {
-        let mut deliveries = Vec::new();
-        self.begin(conversation, steps, &mut deliveries);
-        self.deliver(deliveries).await;
-    }
-
-    /// Begins what takes time, and adds what is to be delivered.
-    fn begin(
-        &mut self,
-        conversation: ConversationId,
-        steps: Vec<Step>,
-        deliveries: &mut Vec<Delivery>,
-    ) {
-        for step in steps {
-            match step {
-                Step::Deliver(to, frame) => match deliveries.last_mut() {
-                    Some(last) if Arc::ptr_eq(&last.to, &to) => last.frames.push(frame),
-                    _ if to.is_empty() => {}
-                    _ => deliveries.push(Delivery { to, frames: vec![frame] }),
-                },
-                Step::Read { from_rev, after } => {
-                    let store = self.store.clone();
-                    let read = async move {
-                        if !after.is_zero() {
-                            sleep(after).await;
-                        }
-                        let query = ReplayQuery::after(from_rev);
-                        store.replay(Reader::Node, conversation, query).await
-                    };
-                    self.ask(read, move |page| Input::Bridged { conversation, page });
-                }
-                Step::Check => self.check(conversation),
-            }
-        }
-    }
-
-    async fn deliver(&self, deliveries: Vec<Delivery>) {
-        if !deliveries.is_empty() {
-            self.fanout.deliver_all(deliveries).await;
-        }
-    }
-
-    async fn bridged(&mut self, conversation: ConversationId, page: Result<ReplayPage>) {
-        let access_rev = page.as_ref().map_or(0, |page| self.access(page.access_rev));
-        let session_rev = page.as_ref().map_or(0, |page| page.session_rev);
-        let known = self.knows_sessions(session_rev);
-        let Some(feed) = self.feeds.get_mut(&conversation) else { return };
-        match page {
-            // Told when all ended sessions are known: their connections must not be.
-            Ok(page) if !known => {
-                self.unclear.insert(conversation, page);
-            }
-            Ok(page) => {
-                let frame = replay_frame(&page);
-                let ReplayPage { from_rev, to_rev, complete, .. } = page;
-                let page = Bridge { from_rev, to_rev, access_rev, complete, frame };
-                let steps = feed.bridged(page);
-                self.carry_out(conversation, steps).await;
-            }
-            // The conversation is gone; the event that says so is on its way.
-            Err(Error::NotFound(_)) => {}
-            Err(error) => {
-                tracing::warn!(%error, %conversation, "a hole could not be bridged yet");
-                feed.unread();
-            }
-        }
-    }
-
-    async fn retry(&mut self) {
-        let steps: Vec<_> = self.feeds.iter_mut().map(|(id, feed)| (*id, feed.retry())).collect();
-        for (conversation, steps) in steps {
-            self.carry_out(conversation, steps).await;
-        }
-    }
-
-    async fn type_in(&mut self, id: ConnectionId, conversation: ConversationId, on: bool) {
-        let Some(connection) = self.connections.get(id) else { return };
-        let user_id = connection.user_id;
-        if !on {
-            if self.typing.stop(conversation, user_id) {
-                self.typing_stopped(conversation, user_id).await;
-            }
-        } else if self.feeds.get(&conversation).is_some_and(|feed| feed.contains(id))
-            && self.typing.start(conversation, user_id, id, Instant::now())
-        {
-            self.typing_started(conversation, user_id, TYPING_FOR).await;
-        }
-    }
-
-    async fn typing_started(&mut self, conversation: ConversationId, user: UserId, rest: Duration) {
-        let ms = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
-        self.tell_typing(conversation, user, Frame::typing_started(conversation, user, ms)).await;
-    }
-
-    async fn typing_stopped(&mut self, conversation: ConversationId, user: UserId) {
-        self.tell_typing(conversation, user, Frame::typing_stopped(conversation, user)).await;
-    }
-
-    async fn tell_typing(
-        &mut self,
-        conversation_id: ConversationId,
-        user_id: UserId,
-        frame: Frame,
-    ) {
-        self.tell_others(conversation_id, user_id, &frame).await;
-        self.live.publish_ephemeral(Event::Typing { conversation_id, user_id, frame });
-    }
-
     async fn tell(&self, to: Vec<ConnectionId>, frame: &Frame) {
         if !to.is_empty() {
             self.fanout.deliver(to.into(), frame.clone(), Urgency::Reliable).await;
-        }
-    }
-
-    async fn tell_others(&mut self, conversation: ConversationId, user: UserId, frame: &Frame) {
-        let Some(feed) = self.feeds.get_mut(&conversation) else { return };
-        feed.share(&mut self.sharing);
-        let own = self.connections.of_user(user);
-        let to: Arc<[ConnectionId]> =
-            feed.audience().iter().copied().filter(|id| !own.contains(id)).collect();
-        if !to.is_empty() {
-            self.fanout.deliver(to, frame.clone(), Urgency::Ephemeral).await;
         }
     }
 
