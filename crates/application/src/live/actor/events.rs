@@ -227,7 +227,16 @@ impl Actor {
                 }
                 self.tell(members.into_iter().collect(), frame).await;
             }
-            _ => {}
+            // No ends, or, of a session, one that takes connections along.
+            Event::Changed { .. }
+            | Event::Typing { .. }
+            | Event::Joined { .. }
+            | Event::Conversation { .. }
+            | Event::WorkspaceJoined { .. }
+            | Event::WorkspaceLeft { .. }
+            | Event::Workspace { .. }
+            | Event::Read { .. }
+            | Event::SessionRevoked { .. } => {}
         }
     }
 }

@@ -203,7 +203,13 @@ impl Actor {
             Event::Read { user_id, conversation_id, read_seq, frame } => {
                 self.read_on(*user_id, *conversation_id, *read_seq, frame).await;
             }
-            _ => {}
+            // No state events.
+            Event::Changed { .. }
+            | Event::Typing { .. }
+            | Event::Left { .. }
+            | Event::Deleted { .. }
+            | Event::WorkspaceDeleted { .. }
+            | Event::SessionRevoked { .. } => {}
         }
     }
 
