@@ -165,7 +165,7 @@ impl Hello {
                 // As many that are as far behind would be asked for at the next try: they are named, and the client asks for each.
                 Err(error @ Error::Unavailable { .. }) => {
                     tracing::warn!(%error, "what was missed could not be weighed");
-                    catch_up.weighed(&[]);
+                    catch_up.give_up();
                 }
                 Err(error) => return Err(error),
             }

@@ -4,10 +4,12 @@
 //! behind the `Fanout` port. A change's way: [`Sequencer`] → store → [`Event`] → [`Live`] → `Feed` → `Fanout`.
 
 mod actor;
+mod admissions;
 mod attaching;
 mod backlog;
 mod connections;
 mod deadlines;
+mod ended;
 mod event;
 mod feed;
 mod frame;

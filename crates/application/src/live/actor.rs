@@ -1,8 +1,12 @@
+mod admissions;
+mod asking;
+mod bridging;
 mod events;
 mod membership;
 mod peers;
 mod sessions;
 mod states;
+mod typing;
 
 use std::{
     collections::hash_map::Entry,
@@ -20,22 +24,23 @@ use tokio::{
 
 use super::{
     Event, Frame, Live,
+    admissions::Admissions,
     attaching::Scope,
     connections::{Connection, Connections},
-    feed::{Feed, Step},
+    ended::Ended,
+    feed::Feed,
     gate::Gate,
     listeners::Sharing,
     node::{Attachment, Peers},
-    replay_frame,
     told::Told,
-    typing::{TYPING_FOR, Typing},
+    typing::Typing,
     unheard::Unheard,
 };
 use crate::{
-    Error, Result, Tasks,
+    Result, Tasks,
     ports::{
-        Close, ConnectionId, Delivery, Fanout, Topic, Urgency,
-        store::{Head, Messages, Reader, Readers, ReplayPage, ReplayQuery},
+        Close, ConnectionId, Fanout, Topic, Urgency,
+        store::{Head, Messages, Readers, ReplayPage},
     },
 };
 
@@ -122,17 +127,20 @@ pub(super) struct Actor {
     peers: Option<Peers>,
     told: Told,
     gate: Gate,
+    admissions: Admissions,
     /// How many connections have been registered.
     registered: u64,
     /// The store's answer about what waits, kept until all sessions are known that had ended by then.
     present: Option<Present>,
     /// The node goes away, and takes nobody in any more.
     draining: bool,
-    /// All sessions of this node that ended up to this count of the store are known, and closed.
-    session_rev: u64,
-    /// A later count that was seen.
-    session_beyond: u64,
-    asking_sessions: bool,
+    ended: Ended,
+    /// Pages that wait until the sessions are known that had ended when they were read; their feeds read no other.
+    unclear: HashMap<ConversationId, ReplayPage>,
+    /// The bus has lost something of any conversation.
+    lost: bool,
+    /// The store is asked where all conversations stand.
+    making_up: bool,
     /// Registrations that wait until the bus brings what concerns their user.
     unconfirmed: HashMap<UserId, Vec<oneshot::Sender<()>>>,
     /// Topics to be listened to after the input at hand.
@@ -167,12 +175,14 @@ impl Actor {
             peers,
             told: Told::default(),
             gate: Gate::default(),
+            admissions: Admissions::default(),
             registered: 0,
             present: None,
             draining: false,
-            session_rev: 0,
-            session_beyond: 0,
-            asking_sessions: false,
+            ended: Ended::default(),
+            unclear: HashMap::default(),
+            lost: false,
+            making_up: false,
             unconfirmed: HashMap::default(),
             wanted: Vec::new(),
             unwanted: Vec::new(),
@@ -189,6 +199,7 @@ impl Actor {
                     Some(input) => {
                         self.take(input).await;
                         self.ask_gate();
+                        self.ask_admissions();
                         self.choose_topics();
                     }
                     None => return,
@@ -196,9 +207,7 @@ impl Actor {
                 () = sleep_until(wake) => {}
             }
             let now = Instant::now();
-            for (conversation, user) in self.typing.expire(now) {
-                self.typing_stopped(conversation, user).await;
-            }
+            self.type_on(now).await;
             if now >= retry_at {
                 retry_at = now + RETRY;
                 // A bus that is away is not waited for.
@@ -206,8 +215,11 @@ impl Actor {
                 self.connections.forget_shown(now);
                 self.unheard.age(now, |id| self.pending.contains_key(&id));
                 self.ask_sessions();
+                self.make_up();
                 self.gate.retry();
                 self.ask_gate();
+                self.admissions.retry();
+                self.ask_admissions();
                 self.retry().await;
             }
         }
@@ -228,6 +240,10 @@ impl Actor {
                 if self.awaits(connection, conversation) {
                     self.tell(vec![connection], &Frame::left(conversation)).await;
                     self.leave(connection, conversation);
+                    // They may be back since the page was asked for.
+                    if let Some(user) = self.connections.get(connection).map(|c| c.user_id) {
+                        self.admit(conversation, user);
+                    }
                 }
             }
             Input::Unregister { connection } => self.unregister(connection).await,
@@ -266,123 +282,9 @@ impl Actor {
         feed.chain(self.pending.get(&conversation).into_iter().flatten().copied()).collect()
     }
 
-    async fn carry_out(&mut self, conversation: ConversationId, steps: Vec<Step>) {
-        let mut deliveries = Vec::new();
-        self.begin(conversation, steps, &mut deliveries);
-        self.deliver(deliveries).await;
-    }
-
-    /// Begins what takes time, and adds what is to be delivered.
-    fn begin(
-        &mut self,
-        conversation: ConversationId,
-        steps: Vec<Step>,
-        deliveries: &mut Vec<Delivery>,
-    ) {
-        for step in steps {
-            match step {
-                Step::Deliver(to, frame) => match deliveries.last_mut() {
-                    Some(last) if Arc::ptr_eq(&last.to, &to) => last.frames.push(frame),
-                    _ if to.is_empty() => {}
-                    _ => deliveries.push(Delivery { to, frames: vec![frame] }),
-                },
-                Step::Read { from_rev } => {
-                    let (store, live) = (self.store.clone(), self.live.clone());
-                    self.tasks.spawn(async move {
-                        let query = ReplayQuery::after(from_rev);
-                        let page = store.replay(Reader::Node, conversation, query).await;
-                        live.input(Input::Bridged { conversation, page }).await;
-                    });
-                }
-                Step::Check => self.check(conversation),
-            }
-        }
-    }
-
-    async fn deliver(&self, deliveries: Vec<Delivery>) {
-        if !deliveries.is_empty() {
-            self.fanout.deliver_all(deliveries).await;
-        }
-    }
-
-    async fn bridged(&mut self, conversation: ConversationId, page: Result<ReplayPage>) {
-        let access_rev = page.as_ref().map_or(0, |page| self.access(page.access_rev));
-        let session_rev = page.as_ref().map_or(0, |page| page.session_rev);
-        let known = self.knows_sessions(session_rev);
-        let Some(feed) = self.feeds.get_mut(&conversation) else { return };
-        match page {
-            // Read again when all ended sessions are known: their connections must not be told.
-            Ok(_) if !known => feed.unread(),
-            Ok(page) => {
-                let frame = replay_frame(&page);
-                let steps = feed.bridged(page.from_rev, page.to_rev, access_rev, &frame);
-                self.carry_out(conversation, steps).await;
-            }
-            // The conversation is gone; the event that says so is on its way.
-            Err(Error::NotFound(_)) => {}
-            Err(error) => {
-                tracing::warn!(%error, %conversation, "a hole could not be bridged yet");
-                feed.unread();
-            }
-        }
-    }
-
-    async fn retry(&mut self) {
-        let steps: Vec<_> = self.feeds.iter_mut().map(|(id, feed)| (*id, feed.retry())).collect();
-        for (conversation, steps) in steps {
-            self.carry_out(conversation, steps).await;
-        }
-    }
-
-    async fn type_in(&mut self, id: ConnectionId, conversation: ConversationId, on: bool) {
-        let Some(connection) = self.connections.get(id) else { return };
-        let user_id = connection.user_id;
-        if !on {
-            if self.typing.stop(conversation, user_id) {
-                self.typing_stopped(conversation, user_id).await;
-            }
-        } else if self.feeds.get(&conversation).is_some_and(|feed| feed.contains(id)) {
-            if !self.typing.start(conversation, user_id, id, Instant::now()) {
-                return;
-            }
-            let ms = u64::try_from(TYPING_FOR.as_millis()).unwrap_or(u64::MAX);
-            self.tell_typing(
-                conversation,
-                user_id,
-                Frame::typing_started(conversation, user_id, ms),
-            )
-            .await;
-        }
-    }
-
-    async fn typing_stopped(&mut self, conversation: ConversationId, user: UserId) {
-        self.tell_typing(conversation, user, Frame::typing_stopped(conversation, user)).await;
-    }
-
-    async fn tell_typing(
-        &mut self,
-        conversation_id: ConversationId,
-        user_id: UserId,
-        frame: Frame,
-    ) {
-        self.tell_others(conversation_id, user_id, &frame).await;
-        self.live.publish_ephemeral(Event::Typing { conversation_id, user_id, frame });
-    }
-
     async fn tell(&self, to: Vec<ConnectionId>, frame: &Frame) {
         if !to.is_empty() {
             self.fanout.deliver(to.into(), frame.clone(), Urgency::Reliable).await;
-        }
-    }
-
-    async fn tell_others(&mut self, conversation: ConversationId, user: UserId, frame: &Frame) {
-        let Some(feed) = self.feeds.get_mut(&conversation) else { return };
-        feed.share(&mut self.sharing);
-        let own = self.connections.of_user(user);
-        let to: Arc<[ConnectionId]> =
-            feed.audience().iter().copied().filter(|id| !own.contains(id)).collect();
-        if !to.is_empty() {
-            self.fanout.deliver(to, frame.clone(), Urgency::Ephemeral).await;
         }
     }
 
@@ -412,11 +314,7 @@ impl Actor {
     /// Has a frame held for all connections that are being attached, if their user may hear it: which of them it concerns is
     /// known only later.
     fn hold(&mut self, scope: Scope, frame: &Frame, may_hear: impl Fn(UserId, u64) -> bool) {
-        for (user, number, attaching) in self.connections.attaching() {
-            if may_hear(user, number) {
-                attaching.hold(scope, Some(frame));
-            }
-        }
+        self.connections.hold(may_hear, |attaching| attaching.hold(scope, Some(frame)));
     }
 }
 

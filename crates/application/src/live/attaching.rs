@@ -10,7 +10,10 @@
 //! 4. The user's way out of a workspace is told only if no way in came after it: a client that is told of it forgets all that
 //!    it knows of the workspace. What a store that is shared said may be from before the snapshot: it is to be asked again
 //!    (`who_is_back_in_a_workspace_is_not_told_that_they_left_it`, `whose_membership_is_in_doubt_is_told_on`).
-//! 5. It holds [`HELD`] events at most: of whom more came has to begin anew (`more_than_is_held_begins_anew`).
+//! 5. It holds [`HELD`] events at most, and [`NAMED`] conversations that are gone, or workspaces in doubt: of whom more came has to begin anew
+//!    (`more_than_is_held_begins_anew`).
+//! 6. A deletion that the snapshot does not show is told, and of what was deleted nothing else
+//!    (`of_what_was_deleted_nothing_else_is_told`).
 
 use parlance_domain::{ConversationId, WorkspaceId};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
@@ -20,6 +23,9 @@ use crate::ports::store::Head;
 
 /// Most state events held for a connection.
 const HELD: usize = 1_024;
+/// Most conversations that are gone, and workspaces in doubt. They are named to everybody, because only the snapshot tells whom they
+/// concern, and a workspace may take as many conversations along.
+const NAMED: usize = 16_384;
 
 /// Whom a held event concerns, and what it changes.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +39,6 @@ pub(super) enum Scope {
     Read(ConversationId, u64),
     WorkspaceJoined(WorkspaceId),
     WorkspaceLeft(WorkspaceId),
-    /// They are out of it, or were before the snapshot.
-    WorkspaceDoubted(WorkspaceId),
     WorkspaceDeleted(WorkspaceId),
     Workspace(WorkspaceId),
 }
@@ -42,6 +46,8 @@ pub(super) enum Scope {
 #[derive(Default)]
 pub(super) struct Attaching {
     held: Vec<(Scope, Option<Frame>)>,
+    deleted: HashSet<ConversationId>,
+    doubted: HashSet<WorkspaceId>,
     overflowed: bool,
 }
 
@@ -74,6 +80,24 @@ impl Attaching {
         }
     }
 
+    /// Holds that a conversation is gone.
+    pub(super) fn deleted(&mut self, conversation: ConversationId) {
+        if self.deleted.len() < NAMED {
+            self.deleted.insert(conversation);
+        } else {
+            self.overflowed = true;
+        }
+    }
+
+    /// Holds that the user is out of a workspace, or was before the snapshot.
+    pub(super) fn doubt(&mut self, workspace: WorkspaceId) {
+        if self.doubted.len() < NAMED {
+            self.doubted.insert(workspace);
+        } else {
+            self.overflowed = true;
+        }
+    }
+
     /// Goes through what was held, beginning with what the snapshot shows. None if more came than is held.
     pub(super) fn attach(self, to: Attachment) -> Option<Attached> {
         if self.overflowed {
@@ -91,8 +115,14 @@ impl Attaching {
         // Where the user is, and from which head on if they came since.
         let mut inside: HashMap<ConversationId, Option<Head>> =
             shown().map(|head| (head.conversation_id, None)).collect();
+        for id in &self.deleted {
+            if inside.remove(id).is_some() {
+                this.told.push(Frame::deleted(*id));
+            }
+        }
         let mut is_later = |id, access_rev| {
-            let later = access.get(&id).is_none_or(|known| *known < access_rev);
+            let later = !self.deleted.contains(&id)
+                && access.get(&id).is_none_or(|known| *known < access_rev);
             if later {
                 access.insert(id, access_rev);
             }
@@ -130,10 +160,6 @@ impl Attaching {
                     }
                     continue;
                 }
-                Scope::WorkspaceDoubted(id) => {
-                    this.doubted.insert(id);
-                    continue;
-                }
                 Scope::WorkspaceDeleted(id) => {
                     this.left.remove(&id).is_some() | this.workspaces.remove(&id)
                 }
@@ -154,7 +180,7 @@ impl Attaching {
         conversations.retain(as_shown);
         pending.retain(as_shown);
         conversations.extend(inside.values().flatten());
-        this.doubted.retain(|id| this.workspaces.contains(id));
+        this.doubted.extend(self.doubted.into_iter().filter(|id| this.workspaces.contains(id)));
         Some(Attached { joined: conversations, pending, ..this })
     }
 }
@@ -218,15 +244,13 @@ mod tests {
 
     #[test]
     fn whose_membership_is_in_doubt_is_told_on() {
-        let (joined, doubted) = (Scope::WorkspaceJoined(TEAM), Scope::WorkspaceDoubted(TEAM));
-        assert_eq!(attach(&[joined, doubted, Scope::Workspace(TEAM)], vec![]).0, [0, 2]);
-        for (before, doubts) in [(joined, 1), (Scope::Read(HERE, 1), 0)] {
+        for (before, doubts) in [(Scope::WorkspaceJoined(TEAM), 1), (Scope::Read(HERE, 1), 0)] {
             let mut attaching = Attaching::default();
-            for scope in [before, doubted] {
-                attaching.hold(scope, None);
-            }
+            attaching.hold(before, None);
+            attaching.doubt(TEAM);
+            attaching.hold(Scope::Workspace(TEAM), Some(&Frame::encode(&1)));
             let attached = attaching.attach(Attachment::default()).expect("few are held");
-            assert_eq!(attached.doubted.len(), doubts);
+            assert_eq!((attached.doubted.len(), attached.told.len()), (doubts, doubts));
         }
     }
 
@@ -240,8 +264,21 @@ mod tests {
     fn what_a_later_change_of_access_has_overtaken_is_not_told() {
         let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7, None));
         assert_eq!(attach(&[joined, left], vec![]), (vec![0], vec![head(3)]));
-        let deleted = Scope::Left(HERE, u64::MAX);
-        assert_eq!(attach(&[deleted, joined], vec![head(1)]), (vec![0], vec![]));
+    }
+
+    #[test]
+    fn of_what_was_deleted_nothing_else_is_told() {
+        let joined = Scope::Joined(head(3), 7, None);
+        for (shown, told) in [(vec![head(1)], vec![Frame::deleted(HERE)]), (vec![], vec![])] {
+            let mut attaching = Attaching::default();
+            for scope in [joined, Scope::Conversation(HERE), Scope::Read(HERE, 9)] {
+                attaching.hold(scope, Some(&Frame::encode(&1)));
+                attaching.deleted(HERE);
+            }
+            let attachment = Attachment { conversations: shown, ..Attachment::default() };
+            let attached = attaching.attach(attachment).expect("few are held");
+            assert_eq!((attached.told, attached.joined), (told, vec![]));
+        }
     }
 
     #[test]
@@ -261,5 +298,12 @@ mod tests {
             attaching.hold(Scope::Read(HERE, 1), None);
         }
         assert!(attaching.attach(Attachment::default()).is_none());
+        for (more, fits) in [(0, true), (1, false)] {
+            let mut attaching = Attaching::default();
+            for number in 0..NAMED + more {
+                attaching.deleted(ConversationId(Uuid::from_u128(number as u128)));
+            }
+            assert_eq!(attaching.attach(Attachment::default()).is_some(), fits);
+        }
     }
 }

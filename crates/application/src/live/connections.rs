@@ -24,6 +24,8 @@ pub(super) struct Connections {
     all: HashMap<ConnectionId, Connection>,
     users: HashMap<UserId, Vec<ConnectionId>>,
     sessions: HashMap<SessionId, Vec<ConnectionId>>,
+    /// Those between registration and attachment: few, and asked for with each state event.
+    attaching: HashSet<ConnectionId>,
     /// How far those who are connected have been told that they have read. Marks that were made at the same time may come
     /// in any order.
     read: HashMap<UserId, HashMap<ConversationId, u64>>,
@@ -62,12 +64,16 @@ impl Connections {
         of_user.push(id);
         let first = of_user.len() == 1;
         self.sessions.entry(connection.session_id).or_default().push(id);
+        if connection.attaching.is_some() {
+            self.attaching.insert(id);
+        }
         self.all.insert(id, connection);
         first
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         let connection = self.all.remove(&id)?;
+        self.attaching.remove(&id);
         forget(&mut self.users, &connection.user_id, id);
         if !self.users.contains_key(&connection.user_id) {
             self.read.remove(&connection.user_id);
@@ -184,14 +190,45 @@ impl Connections {
         self.users.get(&user).into_iter().flatten().filter_map(|id| self.all.get(id)).any(hears)
     }
 
+    /// Whose they are.
+    pub(super) fn users(&self) -> impl Iterator<Item = UserId> {
+        self.users.keys().copied()
+    }
+
     /// The sessions of all of them.
     pub(super) fn sessions(&self) -> Vec<SessionId> {
         self.sessions.keys().copied().collect()
     }
 
-    /// Those between registration and attachment, with their users and numbers.
-    pub(super) fn attaching(&mut self) -> impl Iterator<Item = (UserId, u64, &mut Attaching)> {
-        self.all.values_mut().filter_map(|c| Some((c.user_id, c.number, c.attaching.as_mut()?)))
+    /// Ends a connection's time between registration and attachment, and gives what was held in it.
+    pub(super) fn attach(&mut self, id: ConnectionId) -> Option<Attaching> {
+        self.attaching.remove(&id);
+        self.all.get_mut(&id)?.attaching.take()
+    }
+
+    pub(super) fn is_any_attaching(&self) -> bool {
+        !self.attaching.is_empty()
+    }
+
+    /// The users of those between registration and attachment.
+    pub(super) fn attaching(&self) -> impl Iterator<Item = UserId> {
+        self.attaching.iter().filter_map(|id| self.all.get(id)).map(|connection| connection.user_id)
+    }
+
+    /// Has those between registration and attachment hold something, if their user and number may hear it.
+    pub(super) fn hold(
+        &mut self,
+        may_hear: impl Fn(UserId, u64) -> bool,
+        hold: impl Fn(&mut Attaching),
+    ) {
+        for id in &self.attaching {
+            if let Some(Connection { number, user_id, attaching: Some(attaching), .. }) =
+                self.all.get_mut(id)
+                && may_hear(*user_id, *number)
+            {
+                hold(attaching);
+            }
+        }
     }
 }
 
@@ -205,5 +242,51 @@ fn forget<K: std::hash::Hash + Eq>(
         if ids.is_empty() {
             index.remove(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const ADA: UserId = UserId(Uuid::from_u128(1));
+
+    fn socket(number: u32) -> ConnectionId {
+        ConnectionId { worker: 0, number }
+    }
+
+    fn connection(number: u32) -> Connection {
+        Connection {
+            number: number.into(),
+            user_id: ADA,
+            session_id: SessionId(Uuid::from_u128(2)),
+            heard_at: Arc::default(),
+            conversations: Joined::default(),
+            workspaces: HashSet::default(),
+            attaching: Some(Attaching::default()),
+            read: HashMap::default(),
+        }
+    }
+
+    #[test]
+    fn those_are_known_who_are_being_attached() {
+        let mut connections = Connections::default();
+        for number in 1..=3 {
+            connections.insert(socket(number), connection(number));
+        }
+        assert!(connections.attach(socket(1)).is_some());
+        assert!(connections.attach(socket(1)).is_none(), "once");
+        assert_eq!(connections.attaching().collect::<Vec<_>>(), [ADA; 2]);
+        connections.remove(socket(2));
+        assert!(connections.is_any_attaching());
+        let held = std::cell::Cell::new(0);
+        for least in [3, 4] {
+            connections.hold(|_, number| number >= least, |_| held.set(held.get() + 1));
+        }
+        assert_eq!(held.get(), 1, "the third");
+        connections.remove(socket(3));
+        assert!(!connections.is_any_attaching());
     }
 }

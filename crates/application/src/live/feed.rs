@@ -9,13 +9,17 @@
 //!    (`catches_up_who_joins_a_little_behind`, `reads_the_store_for_who_joins_far_behind`, `who_joins_ahead_hears_nothing_twice`).
 //! 4. Nothing that was committed after a change of access is delivered before the feed has learnt of that change, from its
 //!    event or, when that was lost, by a check of who may still read (`what_follows_a_change_of_access_waits_for_a_check`,
-//!    `a_replay_waits_for_a_check_too`, `who_joins_with_an_older_view_is_checked`,
-//!    `who_joins_with_an_older_view_is_told_nothing_before_the_check`).
-//! 5. Whoever has left is told nothing more (`who_left_hears_nothing_more`).
-//! 6. It holds [`RECENT`] frames at most, whatever the bus does: what is beyond a hole is not kept
+//!    `a_replay_waits_for_a_check_too`). A page that waited is told once a check covers it
+//!    (`a_page_is_told_when_a_check_covers_it`).
+//! 5. Who joins with an older view, or beside a check that finds a later one, is told nothing before a check that was asked about
+//!    them, and then all that they have missed; the others go on (`who_joins_with_an_older_view_is_checked`,
+//!    `who_joins_with_an_older_view_is_told_nothing_before_the_check`, `who_joins_with_an_older_view_holds_nobody_up`).
+//! 6. Whoever has left is told nothing more (`who_left_hears_nothing_more`).
+//! 7. It holds [`RECENT`] frames at most, whatever the bus does, and a page: what is beyond a hole is not kept
 //!    (`the_last_frames_are_kept_and_none_beyond_a_hole`).
+//! 8. Pages that follow each other leave slow sockets some time (`pages_leave_time_between_them`).
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap as HashMap;
 
@@ -27,17 +31,39 @@ use crate::ports::ConnectionId;
 
 /// How many of the last frames are kept for those who join a little behind.
 const RECENT: usize = 64;
+/// How long after a page that was not the last the next one is read. A socket's queue holds four.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What the actor is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Deliver(Arc<[ConnectionId]>, Frame),
-    /// Read a replay page of this conversation; answer with [`Feed::bridged`] or [`Feed::unread`].
+    /// Read a replay page of this conversation, after a while; answer with [`Feed::bridged`] or [`Feed::unread`].
     Read {
         from_rev: u64,
+        after: Duration,
     },
     /// Find out who may still read; answer with [`Feed::checked`] or [`Feed::unchecked`].
     Check,
+}
+
+/// A replay page that has been read.
+#[derive(Debug)]
+pub(super) struct Bridge {
+    pub(super) from_rev: u64,
+    pub(super) to_rev: u64,
+    /// The count of changes of access when it was read.
+    pub(super) access_rev: u64,
+    /// There is no more.
+    pub(super) complete: bool,
+    pub(super) frame: Frame,
+}
+
+/// A member who is told nothing before a check.
+struct Unsure {
+    have: u64,
+    /// The check that is on its way asks about them.
+    asked: bool,
 }
 
 pub(super) struct Feed {
@@ -52,10 +78,14 @@ pub(super) struct Feed {
     /// Members that are not at `position` yet: behind it and waiting for the store, or ahead of it and waiting for events
     /// that they have already seen to pass.
     adrift: HashMap<ConnectionId, u64>,
+    /// Members that may not be allowed to read what the others may.
+    unsure: HashMap<ConnectionId, Unsure>,
     /// A rev that was seen beyond a hole.
     beyond: u64,
     reading: bool,
-    /// The members may all read as of this count of changes of access.
+    /// It was read at a later count of changes of access, and waits for a check.
+    page: Option<Bridge>,
+    /// The members, but for the unsure, may all read as of this count of changes of access.
     access_rev: u64,
     /// The count at which the feed began, or that the last check found. Of later ones it knows by events, which have reached
     /// those on their way in, too: so only who joins with a count before this one has to be checked.
@@ -63,8 +93,10 @@ pub(super) struct Feed {
     /// A later count that was seen.
     access_beyond: u64,
     checking: bool,
-    /// The oldest count at which somebody joined while a check was on its way, which knows nothing of them.
-    joined_at: Option<u64>,
+    /// The latest count that was seen while a check was on its way, which may know nothing of it.
+    seen_beside: u64,
+    /// Who has joined while a check was on its way, which knows nothing of them, each with their count.
+    beside: HashMap<ConnectionId, u64>,
 }
 
 impl Feed {
@@ -77,13 +109,16 @@ impl Feed {
             recent: VecDeque::new(),
             listeners: nobody,
             adrift: HashMap::default(),
+            unsure: HashMap::default(),
             beyond: 0,
             reading: false,
+            page: None,
             access_rev,
             sure: access_rev,
             access_beyond: 0,
             checking: false,
-            joined_at: None,
+            seen_beside: 0,
+            beside: HashMap::default(),
         }
     }
 
@@ -96,7 +131,7 @@ impl Feed {
         self.number
     }
 
-    /// The members may all read as of this count of changes of access.
+    /// The members, but for the unsure, may all read as of this count of changes of access.
     pub(super) const fn access_rev(&self) -> u64 {
         self.access_rev
     }
@@ -107,11 +142,13 @@ impl Feed {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.listeners.is_empty() && self.adrift.is_empty()
+        self.listeners.is_empty() && self.adrift.is_empty() && self.unsure.is_empty()
     }
 
     pub(super) fn contains(&self, connection: ConnectionId) -> bool {
-        self.listeners.contains(connection) || self.adrift.contains_key(&connection)
+        self.listeners.contains(connection)
+            || self.adrift.contains_key(&connection)
+            || self.unsure.contains_key(&connection)
     }
 
     /// Adds a connection that has been told everything up to `have`, and could read at `access_rev`. If a check may have missed
@@ -124,15 +161,13 @@ impl Feed {
     ) -> Vec<Step> {
         let mut steps = Vec::new();
         if !self.contains(connection) {
-            if self.checking {
-                self.joined_at = Some(self.joined_at.map_or(access_rev, |at| at.min(access_rev)));
-            }
             if access_rev < self.sure {
-                self.access_beyond = self.access_beyond.max(self.access_rev);
-                self.access_rev = self.access_rev.min(access_rev);
-                self.adrift.insert(connection, have);
+                self.unsure.insert(connection, Unsure { have, asked: false });
             } else {
                 self.place(connection, have, &mut steps);
+                if self.checking {
+                    self.beside.insert(connection, access_rev);
+                }
             }
             self.read_on(&mut steps);
         }
@@ -142,6 +177,8 @@ impl Feed {
     pub(super) fn leave(&mut self, connection: ConnectionId) {
         self.listeners.remove(connection);
         self.adrift.remove(&connection);
+        self.unsure.remove(&connection);
+        self.beside.remove(&connection);
     }
 
     /// A durable event has come, in whatever order.
@@ -170,6 +207,7 @@ impl Feed {
         let mut steps = Vec::new();
         self.beyond = self.beyond.max(rev);
         self.access_beyond = self.access_beyond.max(access_rev);
+        self.seen_beside = self.seen_beside.max(access_rev);
         self.read_on(&mut steps);
         steps
     }
@@ -180,21 +218,34 @@ impl Feed {
         if access_rev == self.access_rev + 1 {
             self.access_rev = access_rev;
         }
-        self.behind(0, access_rev)
+        let mut steps = self.turn_page();
+        steps.extend(self.behind(0, access_rev));
+        steps
     }
 
     /// A check has found who could read at `access_rev`; the others have left.
     pub(super) fn checked(&mut self, access_rev: u64) -> Vec<Step> {
         self.checking = false;
         (self.access_rev, self.sure) = (access_rev, access_rev);
-        // The store knows best: it may have been restored.
-        self.access_beyond = access_rev;
-        if let Some(joined) = self.joined_at.take().filter(|joined| *joined < access_rev) {
-            self.access_rev = joined;
-        }
+        // The store knows best, but for what was seen since it was asked: it may have been restored.
+        self.access_beyond = access_rev.max(self.seen_beside);
         let mut steps = Vec::new();
-        if self.access_beyond <= self.access_rev {
-            self.settle(&mut steps);
+        for (connection, Unsure { have, asked }) in std::mem::take(&mut self.unsure) {
+            if asked {
+                self.place(connection, have, &mut steps);
+            } else {
+                self.unsure.insert(connection, Unsure { have, asked });
+            }
+        }
+        for (connection, joined) in std::mem::take(&mut self.beside) {
+            if joined < access_rev {
+                self.doubt(connection);
+            }
+        }
+        steps.extend(self.turn_page());
+        // No check may ever cover a page of before the store was restored.
+        if self.access_beyond <= access_rev && self.page.take().is_some() {
+            self.reading = false;
         }
         self.read_on(&mut steps);
         steps
@@ -203,20 +254,18 @@ impl Feed {
     /// The store did not answer; [`Feed::retry`] asks again.
     pub(super) fn unchecked(&mut self) {
         self.checking = false;
+        self.beside.clear();
+        self.unsure.values_mut().for_each(|unsure| unsure.asked = false);
     }
 
-    /// A replay page has been read, encoded as `frame`.
-    pub(super) fn bridged(
-        &mut self,
-        from_rev: u64,
-        to_rev: u64,
-        access_rev: u64,
-        frame: &Frame,
-    ) -> Vec<Step> {
-        self.reading = false;
+    /// A replay page has been read.
+    pub(super) fn bridged(&mut self, page: Bridge) -> Vec<Step> {
+        let Bridge { from_rev, to_rev, access_rev, complete, .. } = page;
         if access_rev > self.access_rev {
+            self.page = Some(page);
             return self.behind(to_rev, access_rev);
         }
+        self.reading = false;
         let mut steps = Vec::new();
         if to_rev <= from_rev {
             return steps;
@@ -234,10 +283,10 @@ impl Feed {
             self.recent.clear();
         }
         if !to.is_empty() {
-            steps.push(Step::Deliver(to.into(), frame.clone()));
+            steps.push(Step::Deliver(to.into(), page.frame));
         }
         self.settle(&mut steps);
-        self.read_on(&mut steps);
+        self.read_after(if complete { Duration::ZERO } else { PAUSE }, &mut steps);
         steps
     }
 
@@ -265,7 +314,8 @@ impl Feed {
 
     /// Everybody.
     pub(super) fn members(&self) -> impl Iterator<Item = ConnectionId> {
-        self.listeners.iter().chain(self.adrift.keys().copied())
+        let others = self.adrift.keys().chain(self.unsure.keys()).copied();
+        self.listeners.iter().chain(others)
     }
 
     fn place(&mut self, connection: ConnectionId, have: u64, steps: &mut Vec<Step>) {
@@ -288,22 +338,45 @@ impl Feed {
         }
     }
 
+    /// Tells the page that waits, if the members may all read it by now.
+    fn turn_page(&mut self) -> Vec<Step> {
+        let access_rev = self.access_rev;
+        let page = self.page.take_if(|page| page.access_rev <= access_rev);
+        page.map_or_else(Vec::new, |page| self.bridged(page))
+    }
+
+    /// Has somebody wait for a check who is here already.
+    fn doubt(&mut self, connection: ConnectionId) {
+        let have = if self.listeners.contains(connection) {
+            self.listeners.remove(connection);
+            Some(self.position)
+        } else {
+            self.adrift.remove(&connection)
+        };
+        self.unsure.extend(have.map(|have| (connection, Unsure { have, asked: false })));
+    }
+
     fn read_on(&mut self, steps: &mut Vec<Step>) {
-        if self.access_beyond > self.access_rev {
-            if !self.checking {
-                self.checking = true;
-                steps.push(Step::Check);
-            }
-            return;
+        self.read_after(Duration::ZERO, steps);
+    }
+
+    fn read_after(&mut self, after: Duration, steps: &mut Vec<Step>) {
+        let held = self.access_beyond > self.access_rev;
+        let asks = held || self.unsure.values().any(|unsure| !unsure.asked);
+        if asks && !self.checking {
+            self.checking = true;
+            self.seen_beside = 0;
+            self.unsure.values_mut().for_each(|unsure| unsure.asked = true);
+            steps.push(Step::Check);
         }
-        if self.reading {
+        if held || self.reading {
             return;
         }
         let hole = (self.beyond > self.position).then_some(self.position);
         let behind = self.adrift.values().copied().filter(|have| *have < self.position).min();
         if let Some(from_rev) = hole.into_iter().chain(behind).min() {
             self.reading = true;
-            steps.push(Step::Read { from_rev });
+            steps.push(Step::Read { from_rev, after });
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use parlance_domain::{ConversationId, NodeId, SessionId, UserId, WorkspaceId};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep},
 };
 
@@ -36,6 +36,8 @@ pub struct Live {
     ephemeral: mpsc::Sender<Arc<Event>>,
     bus: Arc<dyn Bus>,
     bus_heard: Arc<AtomicBool>,
+    /// Whether anything has ended that is to run as long as the node does.
+    failed: watch::Receiver<bool>,
     node: NodeId,
     has_peers: bool,
     began: Instant,
@@ -89,11 +91,14 @@ impl Live {
         let LivePorts { node, bus, fanout, store, peers, connections_per_user } = ports;
         let (inbox, inputs) = mpsc::channel(INBOX);
         let (ephemeral, mut to_bus) = mpsc::channel::<Arc<Event>>(INBOX);
+        let (ends, failed) = watch::channel(false);
+        let ends = Arc::new(ends);
         let live = Self {
             inbox,
             ephemeral,
             bus: bus.clone(),
             bus_heard: Arc::default(),
+            failed,
             node,
             has_peers: peers.is_some(),
             began: Instant::now(),
@@ -107,11 +112,10 @@ impl Live {
         let looked = peers.clone();
         let actor =
             Actor::new(live.clone(), fanout, store, peers, tasks.clone(), connections_per_user);
-        services.spawn(actor.run(inputs));
-        let listener = live.clone();
-        services.spawn(async move { listener.heed_bus().await });
+        services.spawn(whole(ends.clone(), actor.run(inputs)));
+        services.spawn(whole(ends.clone(), live.clone().heed_bus()));
         if let Some(peers) = looked {
-            services.spawn(look::run(live.clone(), peers.changes));
+            services.spawn(whole(ends, look::run(live.clone(), peers.changes)));
         }
         live
     }
@@ -201,9 +205,10 @@ impl Live {
         self.has_peers
     }
 
-    /// Returns when the actor has ended before its process: it panicked, and no socket is told anything any more.
+    /// Returns when the actor has ended before its process, or what listens to the bus, or what looks at the store: one of them
+    /// panicked, and sockets are not told everything any more.
     pub async fn failed(&self) {
-        self.inbox.closed().await;
+        let _ = self.failed.clone().wait_for(|failed| *failed).await;
     }
 
     /// How long this node has lived, by the monotonic clock.
@@ -269,6 +274,7 @@ impl Live {
                 Ok(mut events) => {
                     let remote = self.bus.is_remote();
                     self.bus_heard.store(remote, Ordering::Relaxed);
+                    self.input(Input::FromPeers(News::Subscribed)).await;
                     while let Some(heard) = events.next().await {
                         let lost = matches!(heard, Heard::Lost);
                         self.bus_heard.store(remote && !lost, Ordering::Relaxed);
@@ -285,5 +291,19 @@ impl Live {
             self.bus_heard.store(false, Ordering::Relaxed);
             sleep(Duration::from_secs(1)).await;
         }
+    }
+}
+
+/// Runs what is not to end, and says so if it does, by a panic too.
+async fn whole(ends: Arc<watch::Sender<bool>>, service: impl Future<Output = ()>) {
+    let _said = Ends(ends);
+    service.await;
+}
+
+struct Ends(Arc<watch::Sender<bool>>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
     }
 }

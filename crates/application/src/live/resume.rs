@@ -143,8 +143,13 @@ impl CatchUp {
         self.asked = if self.misses == before { ASKED.min(2 * self.asked) } else { MISSES };
         // A store that answered nothing would be asked for ever.
         if self.misses >= MISSES || weights.is_empty() {
-            self.behind.extend(self.moved.drain(..).map(|replay| replay.head.conversation_id));
+            self.give_up();
         }
+    }
+
+    /// Weighs no more: what is not weighed yet is left behind.
+    pub fn give_up(&mut self) {
+        self.behind.extend(self.moved.drain(..).map(|replay| replay.head.conversation_id));
     }
 
     /// Conversations that moved and are not replayed.

@@ -116,13 +116,14 @@ impl Sequencer {
         lane.push(Waiting { conversation, write, reply })?;
         drop(running);
         if is_new {
-            let this = self.clone();
-            self.tasks.spawn(async move { this.drain(key).await });
+            let draining = Draining { running: self.running.clone(), key, ended: false };
+            self.tasks.spawn(self.clone().drain(draining));
         }
         Ok(receiver)
     }
 
-    async fn drain(self, key: Key) {
+    async fn drain(self, mut draining: Draining) {
+        let key = draining.key;
         while let Some(batches) = self.next_batches(key) {
             let writes = batches.iter().flat_map(|(_, writes)| writes);
             let answered = writes.map(|waiting| waiting.write.actor).collect();
@@ -144,6 +145,7 @@ impl Sequencer {
                 self.gather(key, all, at, told).await;
             }
         }
+        draining.ended = true;
     }
 
     /// Appends; gives what is to be told, and what to answer.
@@ -213,8 +215,28 @@ impl Sequencer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
+}
+
+/// Takes a lane away whose task ends before it is empty: whoever waits in it hears that nobody answers, and the next write begins
+/// another.
+struct Draining {
+    running: Arc<Mutex<Running>>,
+    key: Key,
+    ended: bool,
+}
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        if !self.ended {
+            lock(&self.running).lanes.remove(&self.key);
+        }
+    }
+}
+
+fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn failed(error: &Error, count: usize) -> Vec<Result<Commit>> {

@@ -2,10 +2,19 @@
 //!
 //! 1. Everybody stops by themselves [`TYPING_FOR`] after they last said that they type
 //!    (`ends_by_itself_and_later_when_renewed`).
-//! 2. What is renewed is told once in [`RENEWED_AFTER`] at most (`what_is_renewed_with_every_key_is_told_every_other_second`).
-//! 3. It ends with the connection that said it last, and only once (`ends_with_its_connection_and_only_once`).
+//! 2. That somebody types is told once in [`AGAIN_AFTER`] at most, renewed or begun anew: a client may say it with every key, and
+//!    another may start and stop without end (`what_is_renewed_with_every_key_is_told_every_other_second`,
+//!    `who_starts_and_stops_without_end_is_told_every_other_second`).
+//! 3. What was told last is how it is, or it is told how it is when that time is over: who begins anew sooner and goes on is told then,
+//!    and who has stopped by then was told to have stopped (`who_begins_anew_and_goes_on_is_told_later`,
+//!    `whatever_they_do_what_was_told_last_is_how_it_is`).
+//! 4. It ends with the connection that said it last, and only once (`ends_with_its_connection_and_only_once`).
+//! 5. It holds those who type, and those who were told to within [`AGAIN_AFTER`] (`nobody_is_remembered_for_long`).
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, hash_map::Entry},
+    time::Duration,
+};
 
 use parlance_domain::{ConversationId, UserId};
 use rustc_hash::FxHashMap as HashMap;
@@ -15,26 +24,48 @@ use crate::ports::ConnectionId;
 
 /// How long a `typing.start` lasts unless it is renewed.
 pub(super) const TYPING_FOR: Duration = Duration::from_secs(6);
-/// What is renewed sooner than this after it was told is told to nobody: a client may say it with every key.
-const RENEWED_AFTER: Duration = Duration::from_secs(2);
+/// That somebody types is not told sooner than this after it was told.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 type Key = (ConversationId, UserId);
 
 #[derive(Default)]
 pub(super) struct Typing {
     by: HashMap<Key, Typist>,
-    /// One for each typist.
+    /// One for each typist: when there is something to do.
     deadlines: BTreeSet<(Instant, Key)>,
 }
 
 struct Typist {
-    connection: ConnectionId,
-    until: Instant,
+    /// Until when they type, and on which connection they said so last; nothing if they have stopped.
+    types: Option<(Instant, ConnectionId)>,
+    /// When it was last told that they type.
     told: Instant,
+    /// It was the last that was told of them.
+    shown: bool,
+}
+
+/// What is to be told of a typist whose time has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// They type, for as long from now on.
+    Types(Duration),
+    Stopped,
+}
+
+impl Typist {
+    /// When there is something to do: to tell what was not told yet, to end it, or to forget it.
+    fn deadline(&self) -> Instant {
+        match self.types {
+            Some((until, _)) if self.shown => until,
+            Some((until, _)) => until.min(self.told + AGAIN_AFTER),
+            None => self.told + AGAIN_AFTER,
+        }
+    }
 }
 
 impl Typing {
-    /// Begins or renews, and says whether that is to be told. The connection that did it last is the one whose end stops it.
+    /// Begins or renews, and says whether that is to be told now. The connection that did it last is the one whose end stops it.
     pub(super) fn start(
         &mut self,
         conversation: ConversationId,
@@ -42,37 +73,43 @@ impl Typing {
         connection: ConnectionId,
         now: Instant,
     ) -> bool {
-        let (key, until) = ((conversation, user), now + TYPING_FOR);
-        let before = self.forget(key).map(|typist| typist.told);
-        let told = before.filter(|told| now < *told + RENEWED_AFTER);
-        self.deadlines.insert((until, key));
-        self.by.insert(key, Typist { connection, until, told: told.unwrap_or(now) });
-        told.is_none()
+        let (key, types) = ((conversation, user), Some((now + TYPING_FOR, connection)));
+        let before = self.by.get(&key).filter(|before| now < before.told + AGAIN_AFTER);
+        let (told, shown) = before.map_or((now, true), |before| (before.told, before.shown));
+        let tells = before.is_none();
+        self.put(key, Typist { types, told, shown });
+        tells
     }
 
-    /// Whether there was something to stop.
+    /// Stops, and says whether that is to be told.
     pub(super) fn stop(&mut self, conversation: ConversationId, user: UserId) -> bool {
-        self.forget((conversation, user)).is_some()
+        self.end((conversation, user))
     }
 
-    /// Stops all that a connection began.
+    /// Stops all that a connection began, and gives what is to be told of.
     pub(super) fn disconnect(&mut self, connection: ConnectionId) -> Vec<Key> {
-        let theirs = self.by.iter().filter(|(_, typist)| typist.connection == connection);
-        let ended: Vec<Key> = theirs.map(|(key, _)| *key).collect();
-        for key in &ended {
-            self.forget(*key);
-        }
+        let by = |typist: &Typist| typist.types.is_some_and(|(_, by)| by == connection);
+        let mut ended: Vec<Key> =
+            self.by.iter().filter(|(_, typist)| by(typist)).map(|(key, _)| *key).collect();
+        ended.retain(|key| self.end(*key));
         ended
     }
 
-    /// Stops all whose time is over.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<Key> {
-        let mut ended = Vec::new();
+    /// What is to be told now that it is so late.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<(Key, Turn)> {
+        let mut turns = Vec::new();
         while let Some((_, key)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
-            self.forget(key);
-            ended.push(key);
+            let Some(typist) = self.take(key) else { continue };
+            match typist.types {
+                Some((until, _)) if now < until => {
+                    turns.push((key, Turn::Types(until - now)));
+                    self.put(key, Typist { told: now, shown: true, ..typist });
+                }
+                Some(_) if typist.shown => turns.push((key, Turn::Stopped)),
+                _ => {}
+            }
         }
-        ended
+        turns
     }
 
     /// When to look again.
@@ -80,15 +117,33 @@ impl Typing {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    fn forget(&mut self, key: Key) -> Option<Typist> {
-        let typist = self.by.remove(&key)?;
-        self.deadlines.remove(&(typist.until, key));
-        Some(typist)
+    /// Whether that is to be told: nobody is told of a stop who was not told of the start.
+    fn end(&mut self, key: Key) -> bool {
+        if self.by.get(&key).is_none_or(|typist| typist.types.is_none()) {
+            return false;
+        }
+        let Some(typist) = self.take(key) else { return false };
+        let tells = typist.shown;
+        self.put(key, Typist { types: None, shown: false, ..typist });
+        tells
+    }
+
+    fn put(&mut self, key: Key, typist: Typist) {
+        self.take(key);
+        self.deadlines.insert((typist.deadline(), key));
+        self.by.insert(key, typist);
+    }
+
+    fn take(&mut self, key: Key) -> Option<Typist> {
+        let Entry::Occupied(typist) = self.by.entry(key) else { return None };
+        self.deadlines.remove(&(typist.get().deadline(), key));
+        Some(typist.remove())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use uuid::Uuid;
 
     use super::*;
@@ -97,13 +152,18 @@ mod tests {
     const ADA: UserId = UserId(Uuid::from_u128(2));
     const SOCKET: ConnectionId = ConnectionId { worker: 0, number: 1 };
 
+    fn millis(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
     #[test]
     fn ends_by_itself_and_later_when_renewed() {
         let (mut typing, start) = (Typing::default(), Instant::now());
         typing.start(HERE, ADA, SOCKET, start);
         typing.start(HERE, ADA, SOCKET, start + Duration::from_secs(3));
         assert_eq!(typing.expire(start + Duration::from_secs(8)), []);
-        assert_eq!(typing.expire(start + Duration::from_secs(9)), [(HERE, ADA)]);
+        let stopped = ((HERE, ADA), Turn::Stopped);
+        assert_eq!(typing.expire(start + Duration::from_secs(9)), [stopped]);
         assert_eq!(typing.next_deadline(), None);
     }
 
@@ -120,7 +180,114 @@ mod tests {
         assert!(!typing.start(HERE, ADA, other, at(9_990)));
         assert_eq!(typing.disconnect(SOCKET), []);
         assert_eq!(typing.disconnect(other), [(HERE, ADA)], "whoever did it last");
-        assert!(typing.start(HERE, ADA, SOCKET, at(9_991)), "it had been stopped");
+    }
+
+    #[test]
+    fn who_starts_and_stops_without_end_is_told_every_other_second() {
+        let (mut typing, start) = (Typing::default(), Instant::now());
+        let (mut starts, mut stops) = (0, 0);
+        for ms in (0..20_000).step_by(50) {
+            let turns = typing.expire(start + millis(ms));
+            starts += turns.len();
+            starts += usize::from(typing.start(HERE, ADA, SOCKET, start + millis(ms)));
+            stops += usize::from(typing.stop(HERE, ADA));
+        }
+        assert_eq!((starts, stops), (10, 10));
+    }
+
+    #[test]
+    fn who_begins_anew_and_goes_on_is_told_later() {
+        let (mut typing, start) = (Typing::default(), Instant::now());
+        let at = |ms| start + millis(ms);
+        assert!(typing.start(HERE, ADA, SOCKET, at(0)) && typing.stop(HERE, ADA));
+        assert!(!typing.start(HERE, ADA, SOCKET, at(500)), "it was told a moment ago");
+        assert!(!typing.stop(HERE, ADA), "that they have stopped is what was told last");
+        assert!(!typing.start(HERE, ADA, SOCKET, at(1_000)));
+        assert_eq!(typing.next_deadline(), Some(at(2_000)));
+        let types = ((HERE, ADA), Turn::Types(millis(5_000)));
+        assert_eq!(typing.expire(at(2_000)), [types]);
+        assert!(!typing.start(HERE, ADA, SOCKET, at(3_000)));
+        assert!(typing.stop(HERE, ADA));
+    }
+
+    #[test]
+    fn nobody_is_remembered_for_long() {
+        let (mut typing, start) = (Typing::default(), Instant::now());
+        typing.start(HERE, ADA, SOCKET, start);
+        typing.stop(HERE, ADA);
+        assert_eq!(typing.expire(start + AGAIN_AFTER), []);
+        assert!(typing.by.is_empty() && typing.deadlines.is_empty());
+    }
+
+    proptest! {
+        /// What the others see is right, or right within [`AGAIN_AFTER`] if nothing else happens.
+        #[test]
+        fn whatever_they_do_what_was_told_last_is_how_it_is(
+            acts in prop::collection::vec((0..3_000_u64, 0..3_u8), 0..60),
+        ) {
+            let (mut seen, mut now) = (Seen::default(), Instant::now());
+            let mut until = now;
+            for (after, act) in acts {
+                now += millis(after);
+                seen.pass(now);
+                match act {
+                    0 => {
+                        until = now;
+                        let told = seen.typing.stop(HERE, ADA);
+                        seen.stopped(usize::from(told));
+                    }
+                    1 => {
+                        until = now;
+                        let told = seen.typing.disconnect(SOCKET).len();
+                        seen.stopped(told);
+                    }
+                    _ => {
+                        until = now + TYPING_FOR;
+                        if seen.typing.start(HERE, ADA, SOCKET, now) {
+                            seen.types(now);
+                        }
+                    }
+                }
+                prop_assert!(!seen.types || until > now, "they do not type");
+            }
+            let soon = now + AGAIN_AFTER;
+            seen.pass(soon);
+            prop_assert_eq!(seen.types, until > soon);
+            seen.pass(soon + TYPING_FOR);
+            prop_assert!(!seen.types && seen.typing.by.is_empty());
+            prop_assert!(seen.told_at.windows(2).all(|two| two[0] + AGAIN_AFTER <= two[1]));
+        }
+    }
+
+    /// What another sees of Ada.
+    #[derive(Default)]
+    struct Seen {
+        typing: Typing,
+        types: bool,
+        told_at: Vec<Instant>,
+    }
+
+    impl Seen {
+        fn types(&mut self, at: Instant) {
+            self.types = true;
+            self.told_at.push(at);
+        }
+
+        fn stopped(&mut self, times: usize) {
+            assert!(times == 0 || (times == 1 && self.types), "a stop of nothing");
+            self.types &= times == 0;
+        }
+
+        fn pass(&mut self, to: Instant) {
+            while let Some(at) = self.typing.next_deadline().filter(|at| *at <= to) {
+                for (_, turn) in self.typing.expire(at) {
+                    match turn {
+                        Turn::Types(_) => self.types(at),
+                        Turn::Stopped => self.stopped(1),
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! State events on a node that shares its store: told as the store has it, to those only of whom it says, after the event,
 //! that they may hear it; and what becomes of them while it says nothing.
 
-mod elsewhere;
+pub(super) mod elsewhere;
 
 use std::time::Duration;
 

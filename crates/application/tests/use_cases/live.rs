@@ -252,6 +252,7 @@ async fn typing_ends_with_the_message_and_with_the_connection() {
     }
     scene.node.live.start_typing(socket(1), scene.here).await;
     scene.changed(1, Some(scene.ada)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     scene.node.live.start_typing(socket(1), scene.here).await;
     scene.node.live.unregister(socket(1)).await;
     scene.node.live.settle().await;

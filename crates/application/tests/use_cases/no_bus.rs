@@ -2,24 +2,32 @@
 
 use std::{sync::Arc, time::Duration};
 
-use parlance_application::{Error, live::Peers, ports::Close};
+use parlance_application::{
+    Error,
+    live::{Attachment, Peers},
+    ports::{Close, store::Look},
+};
 use parlance_domain::{SessionId, UserId};
 use parlance_testkit::{
-    SilentBus, TestNode,
+    SilentBus, TestNode, head,
     mocks::{MockChanges, MockConversations, MockMessages},
     socket,
 };
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::peers::{changes, nothing_new};
+use super::peers::{HERE, changes, nothing_new, replays};
 
 const ADA: UserId = UserId(Uuid::from_u128(1));
 
 fn node(changes: MockChanges) -> TestNode {
+    node_of(changes, MockMessages::new())
+}
+
+fn node_of(changes: MockChanges, store: MockMessages) -> TestNode {
     let conversations = Arc::new(MockConversations::new());
     let peers = Peers { changes: Arc::new(changes), conversations };
-    TestNode::among(MockMessages::new(), Arc::new(SilentBus), peers)
+    TestNode::among(store, Arc::new(SilentBus), peers)
 }
 
 #[tokio::test(start_paused = true)]
@@ -47,4 +55,21 @@ async fn whoever_a_silent_store_leaves_cut_off_is_sent_elsewhere() {
     }
     assert_eq!(node.fanout.closed(socket(1)), Some(Close::Overloaded));
     assert!(began.elapsed() >= Duration::from_secs(10), "too soon");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_look_finds_during_a_long_hello_is_not_missed() {
+    let (mut changes, mut looks) = (changes(), 0);
+    changes.expect_changes().returning(move |_| {
+        looks += 1;
+        let heads = if looks == 2 { vec![head(HERE, 5)] } else { vec![] };
+        Ok(Look { heads, ..nothing_new() })
+    });
+    let node = node_of(changes, replays(5, 1));
+    node.register(socket(1), ADA, SessionId(Uuid::from_u128(2)), 0).await;
+    sleep(Duration::from_secs(4)).await;
+    // The snapshot was read before the change.
+    let attachment = Attachment { conversations: vec![head(HERE, 4)], ..Attachment::default() };
+    node.live.attach(socket(1), attachment).await;
+    node.fanout.heard(socket(1), "replay").await;
 }

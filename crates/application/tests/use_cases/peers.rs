@@ -25,7 +25,8 @@ use crate::gate::member;
 
 /// A bus that says what the test has it say.
 struct Script {
-    says: Mutex<Option<mpsc::UnboundedReceiver<Heard>>>,
+    /// The subscriptions to come.
+    says: Mutex<mpsc::UnboundedReceiver<Says>>,
     topics: mpsc::UnboundedSender<(bool, Vec<Topic>)>,
 }
 
@@ -40,8 +41,8 @@ impl Bus for Script {
     }
 
     async fn subscribe(&self, _node: NodeId) -> Result<Box<dyn Subscription>> {
-        let says = self.says.lock().await.take();
-        says.map(|says| Box::new(Says(says)) as _).ok_or_else(|| Error::unavailable("gone"))
+        let says = self.says.lock().await.try_recv();
+        says.map(|says| Box::new(says) as _).map_err(|_| Error::unavailable("gone"))
     }
 
     fn listen(&self, _node: NodeId, topics: Vec<Topic>) {
@@ -65,7 +66,8 @@ impl Subscription for Says {
 pub(super) struct Scene {
     pub(super) node: TestNode,
     bus: mpsc::UnboundedSender<Heard>,
-    topics: mpsc::UnboundedReceiver<(bool, Vec<Topic>)>,
+    subscriptions: mpsc::UnboundedSender<Says>,
+    pub(super) topics: mpsc::UnboundedReceiver<(bool, Vec<Topic>)>,
     pub(super) ada: UserId,
     pub(super) bob: UserId,
     here: ConversationId,
@@ -85,7 +87,7 @@ pub(super) fn changes() -> MockChanges {
 }
 
 /// Bob and Ada are connected, at the fourth rev and the first state of access of a conversation.
-async fn scene(mut changes: MockChanges, store: MockMessages) -> Scene {
+pub(super) async fn scene(mut changes: MockChanges, store: MockMessages) -> Scene {
     changes.expect_changes().returning(|_| Ok(nothing_new()));
     quiet_scene(changes, MockConversations::new(), store).await
 }
@@ -96,13 +98,15 @@ pub(super) async fn quiet_scene(
     store: MockMessages,
 ) -> Scene {
     let ((bus, says), (tell, topics)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-    let script = Script { says: Mutex::new(Some(says)), topics: tell };
+    let (subscriptions, to_come) = mpsc::unbounded_channel();
+    subscriptions.send(Says(says)).expect("it is there");
+    let script = Script { says: Mutex::new(to_come), topics: tell };
     let peers = Peers { changes: Arc::new(changes), conversations: Arc::new(conversations) };
     let node = TestNode::among(store, Arc::new(script), peers);
     let (ada, bob) = (UserId(node.ambient.next_uuid()), UserId(node.ambient.next_uuid()));
     node.connect(socket(1), ada, &[(HERE, 4)]).await;
     node.connect(socket(2), bob, &[(HERE, 4)]).await;
-    Scene { node, bus, topics, ada, bob, here: HERE }
+    Scene { node, bus, subscriptions, topics, ada, bob, here: HERE }
 }
 
 pub(super) fn changed(rev: u64, access_rev: u64) -> Heard {
@@ -110,7 +114,7 @@ pub(super) fn changed(rev: u64, access_rev: u64) -> Heard {
 }
 
 /// A change that was committed when so many sessions had ended.
-fn changed_when(rev: u64, access_rev: u64, session_rev: u64) -> Heard {
+pub(super) fn changed_when(rev: u64, access_rev: u64, session_rev: u64) -> Heard {
     let frame = Frame::encode(&json!({ "type": "changed", "rev": rev }));
     let event = Event::Changed {
         conversation_id: HERE,
@@ -123,7 +127,7 @@ fn changed_when(rev: u64, access_rev: u64, session_rev: u64) -> Heard {
     Heard::Event(Arc::new(event))
 }
 
-fn page(from_rev: u64, to_rev: u64, access_rev: u64) -> ReplayPage {
+pub(super) fn page(from_rev: u64, to_rev: u64, access_rev: u64) -> ReplayPage {
     ReplayPage {
         from_rev,
         to_rev,
@@ -145,6 +149,13 @@ pub(super) fn replays(to_rev: u64, access_rev: u64) -> MockMessages {
 impl Scene {
     pub(super) fn says(&self, heard: Heard) {
         self.bus.send(heard).expect("the node listens");
+    }
+
+    /// The subscription ends, and the next one succeeds.
+    pub(super) fn begins_anew(&mut self) {
+        let (bus, says) = mpsc::unbounded_channel();
+        self.subscriptions.send(Says(says)).expect("the bus is there");
+        self.bus = bus;
     }
 
     pub(super) async fn until(&self, number: u32, types: &[&str]) {
@@ -232,6 +243,8 @@ async fn what_came_before_a_topic_was_heard_is_looked_up() {
         assert!(on);
         wanted.extend(topics);
     }
+    // What was asked for before the bus was there is asked for again.
+    wanted.dedup();
     let here = Topic::Conversation(scene.here);
     assert_eq!(wanted, [Topic::User(scene.ada), here, Topic::User(scene.bob)]);
     scene.says(Heard::Listening(wanted));

@@ -24,9 +24,9 @@ use parlance_testkit::{
 
 use super::peers::nothing_new;
 
-type Batches = Arc<Mutex<Vec<Vec<String>>>>;
+pub(super) type Batches = Arc<Mutex<Vec<Vec<String>>>>;
 
-fn write(node: &TestNode, actor: UserId, says: &str) -> Write {
+pub(super) fn write(node: &TestNode, actor: UserId, says: &str) -> Write {
     let id = MessageId(node.ambient.next_uuid());
     let draft = Draft { id, client_msg_id: client_msg_id(says), text: text(says) };
     let session = SessionId(actor.0);
@@ -34,7 +34,7 @@ fn write(node: &TestNode, actor: UserId, says: &str) -> Write {
 }
 
 /// Commits every send, refuses those that say `no`, and notes the batches.
-fn committing(batches: Batches) -> MockMessages {
+pub(super) fn committing(batches: Batches) -> MockMessages {
     let mut store = MockMessages::new();
     let mut revs: HashMap<_, u64> = HashMap::new();
     store.expect_append().returning(move |conversation, writes| {
@@ -74,7 +74,7 @@ fn sequencer(store: Arc<impl Messages + 'static>, node: &TestNode, lanes: Lanes)
     Sequencer::new(store, node.live.clone(), node.tasks.clone(), lanes)
 }
 
-fn said(commit: &Commit) -> (u64, String) {
+pub(super) fn said(commit: &Commit) -> (u64, String) {
     match &commit.subject {
         Committed::Message(message) => (message.rev, message.text.clone()),
         Committed::Conversation(_) => unreachable!("only messages here"),

@@ -5,7 +5,12 @@ use tokio::sync::oneshot;
 
 use super::{Actor, forget};
 use crate::{
-    live::{Event, Frame, attaching::Scope, connections::Connection, feed::Step},
+    live::{
+        Event, Frame,
+        attaching::{Attaching, Scope},
+        connections::Connection,
+        feed::Step,
+    },
     ports::{Close, ConnectionId, store::Head},
 };
 
@@ -159,18 +164,18 @@ impl Actor {
     /// its conversations.
     pub(super) async fn put_out(&mut self, workspace: WorkspaceId, user: UserId, upto: u64) {
         let frame = Frame::workspace_member_left(workspace, user);
-        let scope = if self.peers.is_some() {
-            Scope::WorkspaceDoubted(workspace)
-        } else {
-            Scope::WorkspaceLeft(workspace)
-        };
+        let in_doubt = self.peers.is_some();
         for id in self.connections.of_user(user) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             if connection.number > upto {
                 continue;
             }
             if let Some(attaching) = &mut connection.attaching {
-                attaching.hold(scope, Some(&frame));
+                if in_doubt {
+                    attaching.doubt(workspace);
+                } else {
+                    attaching.hold(Scope::WorkspaceLeft(workspace), Some(&frame));
+                }
             } else if connection.workspaces.remove(&workspace) {
                 forget(&mut self.workspaces, workspace, id);
                 self.leave_all(id, user, workspace).await;
@@ -198,11 +203,14 @@ impl Actor {
             Event::Left { conversation_id, user_id, access_rev, frame } => {
                 if self.is_news(*conversation_id, *access_rev) {
                     self.expel(*conversation_id, *user_id, *access_rev, frame).await;
+                    // The bus may bring it when they are back.
+                    self.admit(*conversation_id, *user_id);
                 }
                 self.access_changed(*conversation_id, *access_rev).await;
             }
             Event::Deleted { conversation_id, frame } => {
-                self.hold(Scope::Left(*conversation_id, u64::MAX), frame, |_, _| true);
+                let deleted = |attaching: &mut Attaching| attaching.deleted(*conversation_id);
+                self.connections.hold(|_, _| true, deleted);
                 let members = self.members(*conversation_id);
                 for member in &members {
                     self.leave(*member, *conversation_id);
@@ -219,7 +227,16 @@ impl Actor {
                 }
                 self.tell(members.into_iter().collect(), frame).await;
             }
-            _ => {}
+            // No ends, or, of a session, one that takes connections along.
+            Event::Changed { .. }
+            | Event::Typing { .. }
+            | Event::Joined { .. }
+            | Event::Conversation { .. }
+            | Event::WorkspaceJoined { .. }
+            | Event::WorkspaceLeft { .. }
+            | Event::Workspace { .. }
+            | Event::Read { .. }
+            | Event::SessionRevoked { .. } => {}
         }
     }
 }

@@ -62,14 +62,14 @@ impl Actor {
     }
 
     pub(super) async fn attach(&mut self, id: ConnectionId, attachment: Attachment) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let Some(attaching) = connection.attaching.take() else { return };
+        let Some(attaching) = self.connections.attach(id) else { return };
         let Some(attached) = attaching.attach(attachment) else {
             self.unregister(id).await;
             self.fanout.close(id, Close::Overloaded).await;
             return;
         };
         let Attached { told, workspaces, left, doubted, homes, joined, pending, read } = attached;
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let user = connection.user_id;
         for workspace in &workspaces {
             self.workspaces.entry(*workspace).or_default().insert(id);
@@ -172,6 +172,7 @@ impl Actor {
             if feed.is_empty() {
                 self.unheard.note(conversation, feed.head());
                 self.feeds.remove(&conversation);
+                self.unclear.remove(&conversation);
                 self.unwanted.push(Topic::Conversation(conversation));
             }
         }

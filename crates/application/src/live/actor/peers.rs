@@ -1,16 +1,16 @@
 //! What the other nodes have done, as far as the bus did not tell: asked of the store.
 
-use parlance_domain::{ConversationId, Summary, UserId, WorkspaceId};
+use parlance_domain::{ConversationId, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
 use tokio::sync::oneshot;
 
-use super::{Actor, Input, states::Present};
+use super::{Actor, Input, admissions::Admitted, states::Present};
 use crate::{
     Result,
-    live::{Event, Frame, gate::Waiting},
+    live::{Event, Frame},
     ports::{
         Close, Topic,
-        store::{Head, Look, Mark, Readers, Subject},
+        store::{Head, Look, Mark, Readers},
     },
 };
 
@@ -21,10 +21,12 @@ const ASKED: usize = 1_000;
 pub(in crate::live) enum News {
     /// What has changed.
     Look(Look),
-    /// Where conversations stand.
-    Heads(Vec<Head>),
+    /// Where some conversations stand.
+    Heads(Result<Vec<Head>>),
+    /// Where all stood, after the bus had lost something.
+    MadeUp(Result<Vec<Head>>),
     /// Listeners of a workspace who are no longer members.
-    Gone(WorkspaceId, Vec<UserId>),
+    Gone(WorkspaceId, Result<Vec<UserId>>),
     /// How what waits is now, and who may hear it.
     Present(Result<Present>),
     /// The store did not say how far somebody has read.
@@ -33,8 +35,10 @@ pub(in crate::live) enum News {
     Listening(Vec<Topic>),
     /// The bus has lost events.
     Lost,
-    /// Somebody is in a conversation, and so in its workspace.
-    Admitted(UserId, Box<Summary>, Head),
+    /// It begins anew, and knows nothing of what it is to bring.
+    Subscribed,
+    /// Who is in conversations and may not listen.
+    Admitted(Admitted),
     /// Neither store nor bus has been reached for long.
     CutOff,
 }
@@ -97,11 +101,9 @@ impl Actor {
         };
         let users = feed.members().filter_map(|id| self.connections.get(id).map(|c| c.user_id));
         let asked: Vec<UserId> = users.collect::<HashSet<_>>().into_iter().collect();
-        let (changes, live) = (peers.changes.clone(), self.live.clone());
-        let feed = feed.number();
-        self.tasks.spawn(async move {
-            let readers = changes.readers(conversation, asked.clone()).await;
-            live.input(Input::Checked { conversation, feed, asked, readers }).await;
+        let (changes, feed, users) = (peers.changes.clone(), feed.number(), asked.clone());
+        self.ask(async move { changes.readers(conversation, users).await }, move |readers| {
+            Input::Checked { conversation, feed, asked, readers }
         });
     }
 
@@ -129,6 +131,8 @@ impl Actor {
         for user_id in asked.into_iter().filter(|user| !still.contains(user)) {
             let frame = Frame::left(conversation_id);
             self.expel(conversation_id, user_id, readers.access_rev, &frame).await;
+            // They may be back since the question.
+            self.admit(conversation_id, user_id);
         }
         if let Some(feed) = self.feeds.get_mut(&conversation_id) {
             let steps = feed.checked(readers.access_rev);
@@ -138,7 +142,11 @@ impl Actor {
 
     pub(super) async fn heed(&mut self, news: News) {
         match news {
-            News::Heads(heads) => self.heads(heads).await,
+            News::Heads(Ok(heads)) => self.heads(heads).await,
+            // The next look finds what has changed.
+            News::Heads(Err(error)) => {
+                tracing::warn!(%error, "conversations could not be looked at");
+            }
             News::Look(mut look) => {
                 self.look_into(&mut look);
                 self.heads(look.heads).await;
@@ -147,7 +155,11 @@ impl Actor {
                 }
                 self.knows_sessions(look.session_rev);
             }
-            News::Gone(workspace, users) => self.gone(workspace, users),
+            News::Gone(workspace, Ok(users)) => self.gone(workspace, users),
+            // The next looks show the workspace, too.
+            News::Gone(_, Err(error)) => {
+                tracing::warn!(%error, "a workspace could not be looked at");
+            }
             News::Present(present) => self.answered(present).await,
             News::Unmarked(mark) => self.told.unmarked(&mark),
             News::Listening(topics) => {
@@ -161,19 +173,25 @@ impl Actor {
                     Topic::Conversation(id) if self.feeds.contains_key(id) => Some(*id),
                     _ => None,
                 };
-                self.ask_heads(&topics.iter().filter_map(conversation).collect::<Vec<_>>());
+                self.ask_heads(topics.iter().filter_map(conversation).collect(), News::Heads);
             }
-            News::Lost => self.ask_heads(&self.feeds.keys().copied().collect::<Vec<_>>()),
-            News::Admitted(user, summary, head) => {
-                // Who is in a channel is in its workspace.
-                let workspace = summary.conversation.workspace_id;
-                self.wait(Waiting::Subject(Subject::Member(workspace, user)));
-                // The count is the conversation's by now, and may be later than this person's way in: others may have gone,
-                // which the feed has to find out.
-                self.heads(vec![Head { rev: 0, ..head }]).await;
-                let joined = Event::joined(user, &summary, head.access_rev);
-                self.wait(Waiting::Event(joined.into()));
+            News::Lost => self.lost = true,
+            News::Subscribed => {
+                self.wanted.extend(self.feeds.keys().copied().map(Topic::Conversation));
+                self.wanted.extend(self.connections.users().map(Topic::User));
+                self.lost |= !self.feeds.is_empty();
             }
+            News::MadeUp(heads) => {
+                self.making_up = false;
+                match heads {
+                    Ok(heads) => self.heads(heads).await,
+                    Err(error) => {
+                        tracing::warn!(%error, "what the bus has lost could not be looked up yet");
+                        self.lost = true;
+                    }
+                }
+            }
+            News::Admitted(admitted) => self.admitted(admitted).await,
             News::CutOff => {
                 for connection in self.connections.ids() {
                     self.unregister(connection).await;
@@ -183,56 +201,44 @@ impl Actor {
         }
     }
 
-    async fn heads(&mut self, heads: Vec<Head>) {
+    pub(super) async fn heads(&mut self, heads: Vec<Head>) {
         for Head { conversation_id, rev, access_rev } in heads {
             if let Some(feed) = self.feeds.get_mut(&conversation_id) {
                 let steps = feed.behind(rev, access_rev);
                 self.carry_out(conversation_id, steps).await;
+            } else {
+                self.unheard.note(conversation_id, rev);
             }
         }
     }
 
-    fn ask_heads(&self, conversations: &[ConversationId]) {
-        let Some(peers) = &self.peers else { return };
-        for some in conversations.chunks(ASKED) {
-            let (changes, live, some) = (peers.changes.clone(), self.live.clone(), some.to_vec());
-            self.tasks.spawn(async move {
-                match changes.heads(some).await {
-                    Ok(heads) => live.input(Input::FromPeers(News::Heads(heads))).await,
-                    // The next look finds what has changed.
-                    Err(error) => tracing::warn!(%error, "conversations could not be looked at"),
-                }
-            });
+    /// Asks where all conversations stand, if the bus has lost anything. Once a second, and not while the store is being asked: a bus
+    /// that is too slow says with every second event that it has lost some.
+    pub(super) fn make_up(&mut self) {
+        if self.lost && !self.making_up {
+            self.lost = false;
+            self.making_up = self.ask_heads(self.feeds.keys().copied().collect(), News::MadeUp);
         }
     }
 
-    /// Lets somebody in whose way in was not heard of.
-    fn admit(&self, conversation: ConversationId, user: UserId) {
-        let Some(peers) = &self.peers else { return };
-        let unknown = |id| {
-            self.connections.get(id).is_some_and(|connection| {
-                connection.attaching.is_none() && !connection.conversations.contains(conversation)
-            })
+    /// Asks where conversations stand, if there are any.
+    fn ask_heads(
+        &self,
+        conversations: Vec<ConversationId>,
+        news: fn(Result<Vec<Head>>) -> News,
+    ) -> bool {
+        let Some(peers) = self.peers.as_ref().filter(|_| !conversations.is_empty()) else {
+            return false;
         };
-        if !self.connections.of_user(user).into_iter().any(unknown) {
-            return;
-        }
-        let (peers, live) = (peers.clone(), self.live.clone());
-        self.tasks.spawn(async move {
-            // The head first: an older count of changes of access is checked again, a newer one would not be.
-            let head = peers.changes.heads(vec![conversation]).await;
-            let summary = peers.conversations.summary(user, conversation).await;
-            match (head.map(|heads| heads.first().copied()), summary) {
-                // Who has left again by now can still read a public channel.
-                (Ok(Some(head)), Ok(summary)) if summary.joined => {
-                    let admitted = News::Admitted(user, Box::new(summary), head);
-                    live.input(Input::FromPeers(admitted)).await;
-                }
-                (Err(error), _) | (_, Err(error)) => {
-                    tracing::debug!(%error, %conversation, "somebody came in, and was not found in");
-                }
-                (Ok(_), Ok(_)) => {}
+        let changes = peers.changes.clone();
+        let question = async move {
+            let mut heads = Vec::new();
+            for some in conversations.chunks(ASKED) {
+                heads.extend(changes.heads(some.to_vec()).await?);
             }
-        });
+            Ok(heads)
+        };
+        self.ask(question, move |heads| Input::FromPeers(news(heads)));
+        true
     }
 }

@@ -17,42 +17,42 @@ impl Actor {
             // A node that shares its store with no other ends all sessions itself.
             return true;
         }
-        self.session_beyond = self.session_beyond.max(session_rev);
+        let knows = self.ended.knows(session_rev);
         self.ask_sessions();
-        session_rev <= self.session_rev
+        knows
     }
 
-    /// The event has come of the end that raised the count to this.
+    /// The event has come of the end that raised the count to this. Earlier ones may still come: the store is asked only if
+    /// something waits for them, or within a second.
     pub(super) async fn session_ended(&mut self, session_rev: u64) {
-        let held = self.session_beyond > self.session_rev;
-        if session_rev == self.session_rev + 1 {
-            self.session_rev = session_rev;
+        if self.peers.is_some() && self.ended.heard(session_rev) {
+            self.go_on().await;
         }
-        if self.knows_sessions(session_rev) && held {
-            self.retry().await;
-            self.let_through().await;
+    }
+
+    /// Tells what has waited for sessions that are known to have ended now.
+    async fn go_on(&mut self) {
+        for (conversation, page) in std::mem::take(&mut self.unclear) {
+            self.bridged(conversation, Ok(page)).await;
         }
+        self.retry().await;
+        self.let_through().await;
     }
 
     /// Asks which of this node's sessions have ended, if some have that it does not know. Who registers later looks at their
     /// session themselves, and finds what has ended by then.
     pub(super) fn ask_sessions(&mut self) {
         let Some(peers) = &self.peers else { return };
-        let session_rev = self.session_beyond;
-        if session_rev <= self.session_rev || self.asking_sessions {
-            return;
-        }
-        self.asking_sessions = true;
-        let (sessions, changes, live) =
-            (self.connections.sessions(), peers.changes.clone(), self.live.clone());
-        self.tasks.spawn(async move {
-            let mut ended = Ok(vec![]);
+        let Some(session_rev) = self.ended.ask() else { return };
+        let (sessions, changes) = (self.connections.sessions(), peers.changes.clone());
+        let question = async move {
+            let mut ended = Vec::new();
             for some in sessions.chunks(ASKED) {
-                let more = changes.ended_sessions(some.to_vec()).await;
-                ended = ended.and_then(|ended| Ok([ended, more?].concat()));
+                ended.extend(changes.ended_sessions(some.to_vec()).await?);
             }
-            live.input(Input::SessionsChecked { session_rev, ended }).await;
-        });
+            Ok(ended)
+        };
+        self.ask(question, move |ended| Input::SessionsChecked { session_rev, ended });
     }
 
     pub(super) async fn sessions_checked(
@@ -60,16 +60,14 @@ impl Actor {
         session_rev: u64,
         ended: Result<Vec<SessionId>>,
     ) {
-        self.asking_sessions = false;
+        self.ended.answered(ended.is_ok().then_some(session_rev));
         match ended {
             Ok(ended) => {
                 for session in ended {
                     self.end_session(session, &Frame::session_revoked(session)).await;
                 }
-                self.session_rev = self.session_rev.max(session_rev);
                 self.ask_sessions();
-                self.retry().await;
-                self.let_through().await;
+                self.go_on().await;
             }
             // Asked again a little later.
             Err(error) => tracing::warn!(%error, "ended sessions could not be looked at"),

@@ -15,7 +15,7 @@ use parlance_domain::{ConversationId, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
 use tokio::time::timeout;
 
-use super::{Actor, Input, News};
+use super::{Actor, Input, News, asking::answer};
 use crate::{
     Error, Result,
     live::{Event, Frame, attaching::Scope, connections::Connection, gate::Waiting},
@@ -74,7 +74,7 @@ impl Actor {
         let live = self.live.clone();
         self.tasks.spawn(async move {
             // Not dropped when it is late: a database driver's question is best left to end by itself.
-            let mut answer = pin!(question.answer(&*peers.changes));
+            let mut answer = pin!(answer(question.answer(&*peers.changes)));
             let present = timeout(PATIENCE, &mut answer).await;
             let late = present.is_err();
             let present =
@@ -203,7 +203,13 @@ impl Actor {
             Event::Read { user_id, conversation_id, read_seq, frame } => {
                 self.read_on(*user_id, *conversation_id, *read_seq, frame).await;
             }
-            _ => {}
+            // No state events.
+            Event::Changed { .. }
+            | Event::Typing { .. }
+            | Event::Left { .. }
+            | Event::Deleted { .. }
+            | Event::WorkspaceDeleted { .. }
+            | Event::SessionRevoked { .. } => {}
         }
     }
 
@@ -263,18 +269,12 @@ impl Actor {
     fn ask_gone(&self, workspace: WorkspaceId) {
         let users = self.listeners_to(workspace);
         let Some(peers) = self.peers.clone().filter(|_| !users.is_empty()) else { return };
-        let live = self.live.clone();
-        self.tasks.spawn(async move {
-            match peers.changes.workspace_members(workspace, users.clone()).await {
-                Ok(still) => {
-                    let still: HashSet<_> = still.into_iter().collect();
-                    let gone = users.into_iter().filter(|user| !still.contains(user)).collect();
-                    live.input(Input::FromPeers(News::Gone(workspace, gone))).await;
-                }
-                // The next looks show the workspace, too.
-                Err(error) => tracing::warn!(%error, "a workspace could not be looked at"),
-            }
-        });
+        let question = async move {
+            let still = peers.changes.workspace_members(workspace, users.clone()).await?;
+            let still: HashSet<_> = still.into_iter().collect();
+            Ok(users.into_iter().filter(|user| !still.contains(user)).collect())
+        };
+        self.ask(question, move |gone| Input::FromPeers(News::Gone(workspace, gone)));
     }
 
     /// They have gone, with the workspace or without it; or are back by now.
@@ -307,7 +307,7 @@ impl Actor {
                 _ => true,
             },
         };
-        concerns || !self.gate.is_empty() || self.connections.attaching().next().is_some()
+        concerns || !self.gate.is_empty() || self.connections.is_any_attaching()
     }
 
     pub(super) fn is_listened_to(&self, conversation: ConversationId) -> bool {
@@ -338,7 +338,7 @@ impl Actor {
         self.tasks.spawn(async move {
             for mark in marks {
                 let Mark { conversation_id, user_id, .. } = mark;
-                match peers.conversations.summary(user_id, conversation_id).await {
+                match answer(peers.conversations.summary(user_id, conversation_id)).await {
                     Ok(summary) if summary.joined => {
                         let read = Event::read(user_id, conversation_id, summary.read);
                         live.input(Input::Event(read.into())).await;

@@ -10,6 +10,10 @@ fn frame(rev: u64) -> Frame {
     Frame::encode(&rev)
 }
 
+fn bridge(from_rev: u64, to_rev: u64, access_rev: u64, frame: Frame) -> Bridge {
+    Bridge { from_rev, to_rev, access_rev, complete: true, frame }
+}
+
 fn told(step: &Step) -> (Vec<u32>, String) {
     match step {
         Step::Deliver(to, frame) => {
@@ -17,7 +21,10 @@ fn told(step: &Step) -> (Vec<u32>, String) {
             to.sort_unstable();
             (to, String::from_utf8_lossy(frame.bytes()).into_owned())
         }
-        Step::Read { from_rev } => (vec![], format!("read from {from_rev}")),
+        Step::Read { from_rev, after } if after.is_zero() => {
+            (vec![], format!("read from {from_rev}"))
+        }
+        Step::Read { from_rev, .. } => (vec![], format!("later read from {from_rev}")),
         Step::Check => (vec![], "check".into()),
     }
 }
@@ -43,10 +50,10 @@ fn bridges_a_hole_from_the_store() {
     // Only one read at a time, and an event that closes part of the hole still passes.
     assert_eq!(all(&feed.changed(5, 1, frame(5))), [(vec![1], "5".into())]);
     assert_eq!(
-        all(&feed.bridged(4, 6, 1, &frame(46))),
+        all(&feed.bridged(bridge(4, 6, 1, frame(46)))),
         [(vec![1], "46".into()), (vec![], "read from 6".into())]
     );
-    assert_eq!(all(&feed.bridged(6, 8, 1, &frame(68))), [(vec![1], "68".into())]);
+    assert_eq!(all(&feed.bridged(bridge(6, 8, 1, frame(68)))), [(vec![1], "68".into())]);
     assert_eq!(feed.changed(8, 1, frame(8)), []);
     assert_eq!(all(&feed.changed(9, 1, frame(9))), [(vec![1], "9".into())]);
 }
@@ -57,7 +64,7 @@ fn asks_again_when_the_store_did_not_answer() {
     feed.join(socket(1), 0, 1);
     feed.changed(2, 1, frame(2));
     feed.unread();
-    assert_eq!(feed.retry(), [Step::Read { from_rev: 0 }]);
+    assert_eq!(all(&feed.retry()), [(vec![], "read from 0".into())]);
     assert_eq!(feed.retry(), []);
 }
 
@@ -76,11 +83,11 @@ fn catches_up_who_joins_a_little_behind() {
 fn reads_the_store_for_who_joins_far_behind() {
     let mut feed = Feed::new(100, 1, Listeners::default());
     feed.join(socket(1), 100, 1);
-    assert_eq!(feed.join(socket(2), 10, 1), [Step::Read { from_rev: 10 }]);
+    assert_eq!(all(&feed.join(socket(2), 10, 1)), [(vec![], "read from 10".into())]);
     assert_eq!(all(&feed.changed(101, 1, frame(101))), [(vec![1], "101".into())]);
     // The page ends before the feed's position, and the rest is in the recent frames.
     assert_eq!(
-        all(&feed.bridged(10, 100, 1, &frame(10_100))),
+        all(&feed.bridged(bridge(10, 100, 1, frame(10_100)))),
         [(vec![2], "10100".into()), (vec![2], "101".into())]
     );
     assert_eq!(all(&feed.changed(102, 1, frame(102))), [(vec![1, 2], "102".into())]);
@@ -116,8 +123,13 @@ fn what_follows_a_change_of_access_waits_for_a_check() {
     assert_eq!(feed.changed(6, 2, frame(6)), [], "one check at a time");
     feed.leave(socket(2));
     assert_eq!(all(&feed.checked(2)), [(vec![], "read from 4".into())]);
-    assert_eq!(all(&feed.bridged(4, 6, 2, &frame(46))), [(vec![1], "46".into())]);
+    assert_eq!(all(&feed.bridged(bridge(4, 6, 2, frame(46)))), [(vec![1], "46".into())]);
     assert_eq!(all(&feed.changed(7, 2, frame(7))), [(vec![1], "7".into())]);
+    // What was seen after the question is not forgotten with the answer.
+    assert_eq!(all(&feed.behind(0, 4)), [(vec![], "check".into())]);
+    feed.behind(0, 5);
+    assert_eq!(all(&feed.checked(4)), [(vec![], "check".into())]);
+    assert_eq!(feed.checked(5), []);
 }
 
 #[test]
@@ -125,10 +137,47 @@ fn a_replay_waits_for_a_check_too() {
     let mut feed = Feed::new(4, 1, Listeners::default());
     feed.join(socket(1), 4, 1);
     feed.changed(6, 1, frame(6));
-    assert_eq!(all(&feed.bridged(4, 6, 2, &frame(46))), [(vec![], "check".into())]);
+    assert_eq!(all(&feed.bridged(bridge(4, 6, 2, frame(46)))), [(vec![], "check".into())]);
     feed.unchecked();
     assert_eq!(all(&feed.retry()), [(vec![], "check".into())]);
-    assert_eq!(all(&feed.checked(2)), [(vec![], "read from 4".into())]);
+    assert_eq!(all(&feed.checked(2)), [(vec![1], "46".into())]);
+}
+
+#[test]
+fn a_page_is_told_when_a_check_covers_it() {
+    let mut feed = Feed::new(4, 1, Listeners::default());
+    feed.join(socket(1), 4, 1);
+    feed.changed(7, 1, frame(7));
+    assert_eq!(all(&feed.bridged(bridge(4, 7, 3, frame(47)))), [(vec![], "check".into())]);
+    assert_eq!(feed.retry(), [], "no other page is read");
+    assert_eq!(all(&feed.changed(5, 1, frame(5))), [(vec![1], "5".into())]);
+    feed.behind(0, 3);
+    assert_eq!(all(&feed.checked(2)), [(vec![], "check".into())], "the last was asked before that");
+    assert_eq!(all(&feed.checked(2)), [(vec![], "read from 5".into())], "the store was restored");
+    assert_eq!(all(&feed.bridged(bridge(5, 7, 3, frame(57)))), [(vec![], "check".into())]);
+    assert_eq!(all(&feed.checked(3)), [(vec![1], "57".into())]);
+    assert_eq!(feed.retry(), []);
+    // Or when the change of access is heard of.
+    feed.changed(9, 3, frame(9));
+    assert_eq!(all(&feed.bridged(bridge(7, 9, 4, frame(79)))), [(vec![], "check".into())]);
+    assert_eq!(all(&feed.access_changed(4)), [(vec![1], "79".into())]);
+}
+
+#[test]
+fn pages_leave_time_between_them() {
+    let mut feed = Feed::new(0, 1, Listeners::default());
+    feed.join(socket(1), 0, 1);
+    assert_eq!(all(&feed.behind(9, 1)), [(vec![], "read from 0".into())]);
+    let first = Bridge { complete: false, ..bridge(0, 4, 1, frame(4)) };
+    let steps = feed.bridged(first);
+    assert_eq!(all(&steps), [(vec![1], "4".into()), (vec![], "later read from 4".into())]);
+    assert_eq!(steps.last(), Some(&Step::Read { from_rev: 4, after: PAUSE }));
+    feed.changed(11, 1, frame(11));
+    // What has come meanwhile is read at once.
+    assert_eq!(
+        all(&feed.bridged(bridge(4, 9, 1, frame(49)))),
+        [(vec![1], "49".into()), (vec![], "read from 9".into())]
+    );
 }
 
 #[test]
@@ -147,9 +196,13 @@ fn who_joins_with_an_older_view_is_checked() {
     assert_eq!(all(&feed.join(socket(2), 4, 2)), [(vec![], "check".into())]);
     // A check that was asked before somebody joined says nothing of them.
     assert_eq!(feed.join(socket(3), 4, 2), []);
-    assert_eq!(all(&feed.checked(3)), [(vec![], "check".into())]);
-    assert_eq!(all(&feed.checked(3)), []);
-    assert_eq!(all(&feed.changed(5, 3, frame(5))), [(vec![1, 2, 3], "5".into())]);
+    assert_eq!(feed.join(socket(4), 4, 3), []);
+    assert_eq!(all(&feed.checked(4)), [(vec![], "check".into())]);
+    assert_eq!(all(&feed.changed(5, 4, frame(5))), [(vec![1, 2], "5".into())]);
+    let mut told = all(&feed.checked(4));
+    told.sort_unstable();
+    assert_eq!(told, [(vec![3], "5".into()), (vec![4], "5".into())]);
+    assert_eq!(all(&feed.changed(6, 4, frame(6))), [(vec![1, 2, 3, 4], "6".into())]);
 }
 
 #[test]
@@ -162,13 +215,33 @@ fn who_joins_with_an_older_view_is_told_nothing_before_the_check() {
     assert_eq!(all(&feed.changed(5, 2, frame(5))), [(vec![1], "5".into())]);
     assert_eq!(all(&feed.join(socket(2), 4, 1)), [(vec![], "check".into())]);
     feed.join(socket(3), 4, 2);
+    assert!(feed.members().any(|member| member == socket(2)), "the check asks about them");
     feed.leave(socket(2));
     assert_eq!(all(&feed.checked(2)), []);
     let mut feed = Feed::new(4, 2, Listeners::default());
     feed.join(socket(1), 4, 2);
     feed.changed(5, 2, frame(5));
     feed.join(socket(2), 4, 1);
+    feed.unchecked();
+    assert_eq!(all(&feed.retry()), [(vec![], "check".into())]);
     assert_eq!(all(&feed.checked(2)), [(vec![2], "5".into())], "who may read is told then");
+}
+
+#[test]
+fn who_joins_with_an_older_view_holds_nobody_up() {
+    let mut feed = Feed::new(4, 3, Listeners::default());
+    feed.join(socket(1), 4, 3);
+    assert_eq!(all(&feed.join(socket(2), 4, 2)), [(vec![], "check".into())]);
+    for rev in 5..=100 {
+        assert_eq!(all(&feed.changed(rev, 3, frame(rev))), [(vec![1], rev.to_string())]);
+        // One after the other comes like that.
+        feed.join(socket(u32::try_from(rev).expect("small")), rev, 2);
+    }
+    assert_eq!(all(&feed.changed(102, 3, frame(102))), [(vec![], "read from 100".into())]);
+    let bridged = all(&feed.bridged(bridge(100, 102, 3, frame(102))));
+    assert_eq!(bridged, [(vec![1], "102".into())]);
+    // Their check has come; the others wait for the next.
+    assert_eq!(all(&feed.checked(3)), [(vec![], "check".into()), (vec![], "read from 4".into())]);
 }
 
 #[test]
@@ -212,6 +285,10 @@ enum Act {
         number: u32,
         behind: u64,
     },
+    /// Somebody reads a snapshot.
+    Look(u32),
+    /// One of those who have is joined to what it shows.
+    Attach(usize),
     Leave(usize),
     /// The store answers a question, or does not.
     Answer {
@@ -228,6 +305,8 @@ fn act() -> impl Strategy<Value = Act> {
         4 => (any::<usize>(), any::<bool>()).prop_map(|(which, repeat)| Act::Bring { which, repeat }),
         1 => any::<usize>().prop_map(Act::Lose),
         1 => (0..50_u32, 0..80_u64).prop_map(|(number, behind)| Act::Join { number, behind }),
+        2 => (0..50_u32).prop_map(Act::Look),
+        2 => any::<usize>().prop_map(Act::Attach),
         1 => any::<usize>().prop_map(Act::Leave),
         3 => (1..9_u64, any::<bool>()).prop_map(|(page, fail)| Act::Answer { page, fail }),
         1 => Just(Act::Retry),
@@ -242,6 +321,10 @@ struct World {
     /// Each with its rev, the count of changes of access, and whose access ended.
     bus: Vec<(u64, u64, Option<ConnectionId>)>,
     asked: Vec<Step>,
+    /// What the last check will say: its count, and who of those it asks about is out.
+    finds: (u64, Vec<ConnectionId>),
+    /// Those on their way in, each with what their snapshot shows.
+    coming: HashMap<ConnectionId, (u64, u64)>,
     /// What everybody in the feed has been told.
     told: HashMap<ConnectionId, u64>,
     /// Those whose access has ended, with the last rev that they may be told.
@@ -256,6 +339,8 @@ impl World {
             access_rev: 1,
             bus: vec![],
             asked: vec![],
+            finds: (0, vec![]),
+            coming: HashMap::default(),
             told: HashMap::default(),
             removed: HashMap::default(),
         }
@@ -303,8 +388,24 @@ impl World {
                 if self.removed.contains_key(&who) || self.told.contains_key(&who) {
                     return;
                 }
+                self.coming.remove(&who);
                 self.told.insert(who, have);
                 self.feed.join(who, have, self.access_rev)
+            }
+            Act::Look(number) => {
+                let who = socket(number);
+                if !self.removed.contains_key(&who) && !self.told.contains_key(&who) {
+                    self.coming.insert(who, (self.rev, self.access_rev));
+                }
+                vec![]
+            }
+            Act::Attach(which) => {
+                let mut all: Vec<_> = self.coming.keys().copied().collect();
+                all.sort_unstable();
+                let Some(who) = all.get(which % all.len().max(1)).copied() else { return };
+                let Some((have, access_rev)) = self.coming.remove(&who) else { return };
+                self.told.insert(who, have);
+                self.feed.join(who, have, access_rev)
             }
             Act::Leave(which) => {
                 if let Some(who) = self.some(which) {
@@ -325,27 +426,31 @@ impl World {
                 self.feed.unchecked();
                 vec![]
             }
+            // As it was when it was asked.
             (Step::Check, false) => {
-                let gone: Vec<_> = self.removed.keys().copied().collect();
-                for who in gone {
+                let (access_rev, out) = std::mem::take(&mut self.finds);
+                for who in out {
                     self.leave(who);
                 }
-                self.feed.checked(self.access_rev)
+                self.feed.checked(access_rev)
             }
             (Step::Read { .. }, true) => {
                 self.feed.unread();
                 vec![]
             }
-            (Step::Read { from_rev }, false) => {
+            (Step::Read { from_rev, .. }, false) => {
                 let to = self.rev.min(from_rev + page);
-                self.feed.bridged(from_rev, to, self.access_rev, &Self::range(from_rev, to))
+                self.feed.bridged(Bridge {
+                    complete: to == self.rev,
+                    ..bridge(from_rev, to, self.access_rev, Self::range(from_rev, to))
+                })
             }
             (Step::Deliver(..), _) => unreachable!("carried out at once"),
         }
     }
 
     fn some(&self, which: usize) -> Option<ConnectionId> {
-        let mut all: Vec<_> = self.told.keys().copied().collect();
+        let mut all: Vec<_> = self.told.keys().chain(self.coming.keys()).copied().collect();
         all.sort_unstable();
         (!all.is_empty()).then(|| all[which % all.len()])
     }
@@ -353,12 +458,19 @@ impl World {
     fn leave(&mut self, who: ConnectionId) {
         self.feed.leave(who);
         self.told.remove(&who);
+        self.coming.remove(&who);
     }
 
     fn carry_out(&mut self, steps: Vec<Step>) {
         for step in steps {
             let Step::Deliver(to, frame) = step else {
-                assert!(!self.asked.contains(&step), "asked twice: {step:?}");
+                let kind = std::mem::discriminant(&step);
+                let twice = self.asked.iter().any(|asked| std::mem::discriminant(asked) == kind);
+                assert!(!twice, "asked twice: {step:?}");
+                if step == Step::Check {
+                    let out = |who: &ConnectionId| self.removed.contains_key(who);
+                    self.finds = (self.access_rev, self.feed.members().filter(out).collect());
+                }
                 self.asked.push(step);
                 continue;
             };

@@ -19,35 +19,35 @@ use crate::peers::nothing_new;
 
 /// What other nodes have made of the store: nobody is out, and no session has ended, until the test says so.
 #[derive(Clone)]
-pub(super) struct Elsewhere {
+pub(in super::super) struct Elsewhere {
     book: Arc<Mutex<Book>>,
     /// One for each question about who may hear that is answered.
     answers: Arc<Semaphore>,
 }
 
 #[derive(Default)]
-pub(super) struct Book {
-    pub(super) out: HashSet<UserId>,
+pub(in super::super) struct Book {
+    pub(in super::super) out: HashSet<UserId>,
     /// How subjects are; of others nothing is known.
-    pub(super) states: Vec<(Subject, State)>,
-    pub(super) ended: HashSet<SessionId>,
-    pub(super) away: bool,
+    pub(in super::super) states: Vec<(Subject, State)>,
+    pub(in super::super) ended: HashSet<SessionId>,
+    pub(in super::super) away: bool,
     /// The question that waits for its answer is that for states, and not the last one.
-    pub(super) at_states: bool,
-    pub(super) asked: usize,
+    pub(in super::super) at_states: bool,
+    pub(in super::super) asked: usize,
 }
 
 impl Elsewhere {
-    pub(super) fn new() -> Self {
+    pub(in super::super) fn new() -> Self {
         Self { book: Arc::default(), answers: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)) }
     }
 
     /// Answers nothing before [`Elsewhere::answer`].
-    pub(super) fn silent() -> Self {
+    pub(in super::super) fn silent() -> Self {
         Self { book: Arc::default(), answers: Arc::new(Semaphore::new(0)) }
     }
 
-    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+    pub(in super::super) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().expect("not poisoned")
     }
 
@@ -56,12 +56,12 @@ impl Elsewhere {
         self.answers.acquire().await.expect("open").forget();
     }
 
-    pub(super) fn answer(&self) {
+    pub(in super::super) fn answer(&self) {
         self.answers.add_permits(1);
     }
 
     /// When so many questions have come.
-    pub(super) async fn asked(&self, times: usize) {
+    pub(in super::super) async fn asked(&self, times: usize) {
         let asked = async {
             while self.book().asked < times {
                 tokio::time::sleep(Duration::from_millis(5)).await;

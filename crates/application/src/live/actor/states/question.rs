@@ -20,7 +20,10 @@ pub(super) struct Question {
     asked_at: u64,
     subjects: Vec<Subject>,
     workspaces: HashMap<WorkspaceId, HashSet<UserId>>,
+    /// Each with those who listen, or whom the change itself is about.
     conversations: HashMap<ConversationId, HashSet<UserId>>,
+    /// They are asked about everywhere, because where they are is not known yet.
+    attaching: Vec<UserId>,
 }
 
 /// How things are, and who may hear of them, of those who were asked about.
@@ -38,6 +41,8 @@ pub(in crate::live) struct Present {
 }
 
 struct Answer {
+    /// Of a conversation without those who are only being attached. Most are not found in it because they never were, and who has
+    /// left joins its feed with an older count, and is checked.
     asked: HashSet<UserId>,
     inside: HashSet<UserId>,
     /// At which count of changes of access, for conversations that are there.
@@ -90,15 +95,15 @@ impl Actor {
         }
         subjects.sort_unstable();
         subjects.dedup();
-        let attaching: Vec<UserId> = self.connections.attaching().map(|(user, ..)| user).collect();
+        let attaching: Vec<UserId> = self.connections.attaching().collect();
         for (workspace, users) in workspaces {
             users.extend(self.listeners_to(*workspace));
             users.extend(&attaching);
         }
         for (conversation, users) in conversations {
             users.extend(self.users_of(self.members(*conversation)));
-            users.extend(&attaching);
         }
+        question.attaching = attaching;
         question
     }
 }
@@ -110,6 +115,7 @@ impl Question {
         } else {
             changes.states(self.subjects).await?.into_iter().collect()
         };
+        let attaching = &self.attaching;
         // After the states: whoever is named may know them.
         let workspaces = stream::iter(self.workspaces)
             .map(|(id, asked)| async move {
@@ -121,7 +127,9 @@ impl Question {
             .try_collect();
         let conversations = stream::iter(self.conversations)
             .map(|(id, asked)| async move {
-                let found = changes.readers(id, asked.iter().copied().collect()).await?;
+                let others = attaching.iter().filter(|user| !asked.contains(user));
+                let users = asked.iter().chain(others).copied().collect();
+                let found = changes.readers(id, users).await?;
                 let access_rev = found.as_ref().map(|readers| readers.access_rev);
                 let inside = found.map(|readers| readers.users).unwrap_or_default();
                 Ok((id, Answer { asked, inside: inside.into_iter().collect(), access_rev }))

@@ -1,0 +1,85 @@
+use parlance_domain::{ConversationId, Summary, UserId};
+
+use super::{Actor, Input, News, asking::answer};
+use crate::{
+    Error, Result,
+    live::{Event, admissions::Admission, gate::Waiting},
+    ports::store::{Head, Subject},
+};
+
+/// Those who were found in a conversation, and those of whom the store did not say.
+#[derive(Default)]
+pub(in crate::live) struct Admitted {
+    found: Vec<(UserId, Box<Summary>, Head)>,
+    unknown: Vec<Admission>,
+}
+
+impl Actor {
+    /// Somebody may be in a conversation and not listen to it.
+    pub(super) fn admit(&mut self, conversation: ConversationId, user: UserId) {
+        if self.peers.is_some() {
+            self.admissions.doubt(conversation, user);
+        }
+    }
+
+    /// Asks the store about them, after each input.
+    pub(super) fn ask_admissions(&mut self) {
+        let Some(peers) = self.peers.clone() else { return };
+        let connections = &self.connections;
+        let asked = self.admissions.ask(|(conversation, user)| {
+            connections.of_user(user).into_iter().filter_map(|id| connections.get(id)).any(
+                |connection| {
+                    connection.attaching.is_none()
+                        && !connection.conversations.contains(conversation)
+                },
+            )
+        });
+        if asked.is_empty() {
+            return;
+        }
+        let whole = asked.clone();
+        let question = async move {
+            // The heads first: an older count of changes of access is checked again, a newer one would not be.
+            let conversations = asked.iter().map(|(conversation, _)| *conversation).collect();
+            let heads = peers.changes.heads(conversations).await?;
+            let mut admitted = Admitted::default();
+            for (conversation, user) in asked {
+                let Some(head) = heads.iter().find(|head| head.conversation_id == conversation)
+                else {
+                    continue;
+                };
+                match answer(peers.conversations.summary(user, conversation)).await {
+                    // Who has left again by now can still read a public channel.
+                    Ok(summary) if summary.joined => {
+                        admitted.found.push((user, Box::new(summary), *head));
+                    }
+                    Ok(_) | Err(Error::NotFound(_)) => {}
+                    Err(_) => admitted.unknown.push((conversation, user)),
+                }
+            }
+            Ok(admitted)
+        };
+        self.ask(question, |admitted: Result<Admitted>| {
+            let admitted = admitted.unwrap_or_else(|error| {
+                tracing::warn!(%error, "who came in could not be asked for yet");
+                Admitted { unknown: whole, ..Admitted::default() }
+            });
+            Input::FromPeers(News::Admitted(admitted))
+        });
+    }
+
+    /// Lets those in who were found.
+    pub(super) async fn admitted(&mut self, Admitted { found, unknown }: Admitted) {
+        self.admissions.answered(unknown);
+        for (user, summary, head) in found {
+            // Who is in a channel is in its workspace.
+            let workspace = summary.conversation.workspace_id;
+            self.wait(Waiting::Subject(Subject::Member(workspace, user)));
+            // The count is the conversation's by now, and may be later than this person's way in: others may have gone,
+            // which the feed has to find out.
+            self.heads(vec![Head { rev: 0, ..head }]).await;
+            let joined = Event::joined(user, &summary, head.access_rev);
+            self.wait(Waiting::Event(joined.into()));
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Questions to the store: asked in tasks of their own, and answered by an input each, whatever becomes of them.
+
+use std::panic::AssertUnwindSafe;
+
+use futures::{Future, FutureExt};
+
+use super::{Actor, Input};
+use crate::{Error, Result};
+
+impl Actor {
+    /// Asks, and takes the answer in. What waits for it would wait for ever if a question that panics had none.
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        question: impl Future<Output = Result<T>> + Send + 'static,
+        to_input: impl FnOnce(Result<T>) -> Input + Send + 'static,
+    ) {
+        let live = self.live.clone();
+        self.tasks.spawn(async move {
+            let answer = answer(question).await;
+            live.input(to_input(answer)).await;
+        });
+    }
+}
+
+/// A question's answer: an error if it panics.
+pub(super) async fn answer<T>(question: impl Future<Output = Result<T>>) -> Result<T> {
+    let answer = AssertUnwindSafe(question).catch_unwind().await;
+    answer.unwrap_or_else(|_| Err(Error::internal("a question to the store panicked")))
+}

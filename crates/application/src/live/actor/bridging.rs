@@ -1,0 +1,96 @@
+//! What feeds ask for: frames to be delivered, pages to be read, members to be checked.
+
+use std::sync::Arc;
+
+use parlance_domain::ConversationId;
+use tokio::time::sleep;
+
+use super::{Actor, Input};
+use crate::{
+    Error, Result,
+    live::{
+        feed::{Bridge, Step},
+        replay_frame,
+    },
+    ports::{
+        Delivery,
+        store::{Reader, ReplayPage, ReplayQuery},
+    },
+};
+
+impl Actor {
+    pub(super) async fn carry_out(&mut self, conversation: ConversationId, steps: Vec<Step>) {
+        let mut deliveries = Vec::new();
+        self.begin(conversation, steps, &mut deliveries);
+        self.deliver(deliveries).await;
+    }
+
+    /// Begins what takes time, and adds what is to be delivered.
+    pub(super) fn begin(
+        &mut self,
+        conversation: ConversationId,
+        steps: Vec<Step>,
+        deliveries: &mut Vec<Delivery>,
+    ) {
+        for step in steps {
+            match step {
+                Step::Deliver(to, frame) => match deliveries.last_mut() {
+                    Some(last) if Arc::ptr_eq(&last.to, &to) => last.frames.push(frame),
+                    _ if to.is_empty() => {}
+                    _ => deliveries.push(Delivery { to, frames: vec![frame] }),
+                },
+                Step::Read { from_rev, after } => {
+                    let store = self.store.clone();
+                    let read = async move {
+                        if !after.is_zero() {
+                            sleep(after).await;
+                        }
+                        let query = ReplayQuery::after(from_rev);
+                        store.replay(Reader::Node, conversation, query).await
+                    };
+                    self.ask(read, move |page| Input::Bridged { conversation, page });
+                }
+                Step::Check => self.check(conversation),
+            }
+        }
+    }
+
+    pub(super) async fn deliver(&self, deliveries: Vec<Delivery>) {
+        if !deliveries.is_empty() {
+            self.fanout.deliver_all(deliveries).await;
+        }
+    }
+
+    pub(super) async fn bridged(&mut self, conversation: ConversationId, page: Result<ReplayPage>) {
+        let access_rev = page.as_ref().map_or(0, |page| self.access(page.access_rev));
+        let session_rev = page.as_ref().map_or(0, |page| page.session_rev);
+        let known = self.knows_sessions(session_rev);
+        let Some(feed) = self.feeds.get_mut(&conversation) else { return };
+        match page {
+            // Told when all ended sessions are known: their connections must not be.
+            Ok(page) if !known => {
+                self.unclear.insert(conversation, page);
+            }
+            Ok(page) => {
+                let frame = replay_frame(&page);
+                let ReplayPage { from_rev, to_rev, complete, .. } = page;
+                let page = Bridge { from_rev, to_rev, access_rev, complete, frame };
+                let steps = feed.bridged(page);
+                self.carry_out(conversation, steps).await;
+            }
+            // The conversation is gone; the event that says so is on its way.
+            Err(Error::NotFound(_)) => {}
+            Err(error) => {
+                tracing::warn!(%error, %conversation, "a hole could not be bridged yet");
+                feed.unread();
+            }
+        }
+    }
+
+    pub(super) async fn retry(&mut self) {
+        let steps: Vec<_> = self.feeds.iter_mut().map(|(id, feed)| (*id, feed.retry())).collect();
+        for (conversation, steps) in steps {
+            self.carry_out(conversation, steps).await;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Which ends of sessions a node knows of, by the store's count of them, without I/O. Their events may be lost, or come in another
+//! order; what carries a later count than is known waits.
+//!
+//! 1. A count is known when all ends up to it have been heard, in whatever order, or when the store has said which of the node's
+//!    sessions have ended (`ends_are_known_in_whatever_order_they_come`, `what_was_not_heard_is_asked_for`).
+//! 2. The store is asked once at a time, and again as long as it has not answered (`it_is_asked_once_at_a_time`).
+//! 3. It holds [`EARLY`] counts that came early at most; what it forgets is asked for (`what_is_forgotten_is_asked_for`).
+
+use std::collections::BTreeSet;
+
+/// The most counts that came before an earlier one.
+const EARLY: usize = 1_024;
+
+#[derive(Default)]
+pub(super) struct Ended {
+    /// All of this node's sessions that ended up to this count are known, and closed.
+    known: u64,
+    /// A later count that was seen.
+    beyond: u64,
+    /// Later ends that were heard of.
+    early: BTreeSet<u64>,
+    asking: bool,
+}
+
+impl Ended {
+    /// Something carries this count: says whether all ends up to it are known.
+    pub(super) fn knows(&mut self, count: u64) -> bool {
+        self.beyond = self.beyond.max(count);
+        count <= self.known
+    }
+
+    /// The event of the end with this count has come, and the session is closed here. Says whether what has waited may go on.
+    pub(super) fn heard(&mut self, count: u64) -> bool {
+        let (before, waited) = (self.known, self.beyond > self.known);
+        self.beyond = self.beyond.max(count);
+        if count > self.known {
+            self.early.insert(count);
+        }
+        self.advance();
+        if self.early.len() > EARLY {
+            self.early.pop_last();
+        }
+        waited && self.known > before
+    }
+
+    /// At which count the store is to be asked which sessions have ended, if it is: answer with [`Ended::answered`].
+    pub(super) fn ask(&mut self) -> Option<u64> {
+        let asks = self.beyond > self.known && !self.asking;
+        self.asking |= asks;
+        asks.then_some(self.beyond)
+    }
+
+    /// Those that the store found to have ended by this count are closed; nothing if it did not say.
+    pub(super) fn answered(&mut self, count: Option<u64>) {
+        self.asking = false;
+        self.known = self.known.max(count.unwrap_or(0));
+        self.advance();
+    }
+
+    fn advance(&mut self) {
+        while let Some(next) = self.early.first().copied().filter(|next| *next <= self.known + 1) {
+            self.early.pop_first();
+            self.known = self.known.max(next);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_known_in_whatever_order_they_come() {
+        let mut ended = Ended::default();
+        assert!(ended.knows(0) && !ended.knows(4));
+        assert!(!ended.heard(2) && !ended.heard(4) && !ended.heard(2));
+        assert!(ended.heard(1) && ended.knows(2) && !ended.knows(4));
+        assert!(ended.heard(3) && ended.knows(4));
+        assert!(!ended.heard(3) && ended.early.is_empty());
+        assert!(!ended.heard(5) && ended.knows(5), "nothing has waited");
+        assert_eq!(ended.ask(), None);
+    }
+
+    #[test]
+    fn what_was_not_heard_is_asked_for() {
+        let mut ended = Ended::default();
+        assert!(!ended.heard(2));
+        assert_eq!(ended.ask(), Some(2));
+        assert!(!ended.heard(4));
+        ended.answered(Some(2));
+        assert!(ended.knows(2) && !ended.knows(4), "the third is unknown");
+        assert_eq!(ended.ask(), Some(4));
+        ended.answered(Some(3));
+        assert!(ended.knows(4), "the fourth was heard");
+    }
+
+    #[test]
+    fn it_is_asked_once_at_a_time() {
+        let mut ended = Ended::default();
+        assert_eq!(ended.ask(), None);
+        assert!(!ended.knows(3));
+        assert_eq!((ended.ask(), ended.ask()), (Some(3), None));
+        assert!(!ended.knows(4));
+        ended.answered(None);
+        assert!(!ended.knows(3));
+        assert_eq!(ended.ask(), Some(4));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_asked_for() {
+        let mut ended = Ended::default();
+        let last = EARLY as u64 + 10;
+        (2..=last).for_each(|count| assert!(!ended.heard(count)));
+        assert_eq!(ended.early.len(), EARLY);
+        assert!(ended.heard(1));
+        assert!(ended.knows(EARLY as u64 + 1) && !ended.knows(last));
+        assert_eq!(ended.ask(), Some(last));
+    }
+}

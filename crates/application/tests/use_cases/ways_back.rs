@@ -1,0 +1,74 @@
+//! Who is put out by what is older than their way back, on a node that shares its store.
+
+use std::sync::Arc;
+
+use parlance_application::{
+    live::{Attachment, Event, Frame},
+    ports::{
+        Heard,
+        store::{Head, Readers},
+    },
+};
+use parlance_domain::{SessionId, UserId};
+use parlance_testkit::{
+    channel,
+    mocks::{MockChanges, MockConversations, MockMessages},
+    socket, summary,
+};
+use serde_json::json;
+
+use crate::peers::{HERE, Scene, changes, nothing_new, quiet_scene};
+
+/// Everybody is in the conversation, whose count of changes of access is this.
+pub(super) fn knowing(mut rest: MockChanges, access_rev: u64) -> (MockChanges, MockConversations) {
+    let mut conversations = MockConversations::new();
+    rest.expect_changes().returning(|_| Ok(nothing_new()));
+    rest.expect_heads()
+        .returning(move |_| Ok(vec![Head { conversation_id: HERE, rev: 5, access_rev }]));
+    rest.expect_states().returning(|_| Ok(vec![]));
+    rest.expect_workspace_members().returning(|_, users| Ok(users));
+    rest.expect_readers().returning(move |_, users| Ok(Some(Readers { access_rev, users })));
+    conversations.expect_summary().returning(|_, id| Ok(summary(channel(id, 5))));
+    (rest, conversations)
+}
+
+pub(super) fn heard_joined(user_id: UserId, access_rev: u64) -> Heard {
+    let joined = Event::Joined {
+        conversation_id: HERE,
+        user_id,
+        rev: 4,
+        access_rev,
+        read_seq: 0,
+        workspace_id: None,
+        frame: Frame::encode(&json!({ "type": "conversation.joined" })),
+    };
+    Heard::Event(Arc::new(joined))
+}
+
+/// Eve has come with the third connection, as of the third change of access, and waits for a replay.
+async fn eve_waits() -> (Scene, UserId) {
+    let (changes, conversations) = knowing(changes(), 3);
+    let scene = quiet_scene(changes, conversations, MockMessages::new()).await;
+    let eve = UserId(scene.node.ambient.next_uuid());
+    scene.node.register(socket(3), eve, SessionId(scene.node.ambient.next_uuid()), 0).await;
+    let pending = vec![Head { conversation_id: HERE, rev: 5, access_rev: 3 }];
+    scene.node.live.attach(socket(3), Attachment { pending, ..Attachment::default() }).await;
+    scene.node.live.settle().await;
+    (scene, eve)
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_a_late_departure_puts_out_is_let_in_again() {
+    let (scene, eve) = eve_waits().await;
+    let frame = Frame::left(HERE);
+    let left = Event::Left { conversation_id: HERE, user_id: eve, access_rev: 2, frame };
+    scene.says(Heard::Event(Arc::new(left)));
+    scene.until(3, &["conversation.left", "conversation.joined"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_found_out_when_a_replay_was_read_is_let_in_again() {
+    let (scene, _) = eve_waits().await;
+    scene.node.live.lost_access(socket(3), HERE).await;
+    scene.until(3, &["conversation.left", "conversation.joined"]).await;
+}
