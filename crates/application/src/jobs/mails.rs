@@ -1,4 +1,7 @@
 //! What mails say. Each has the same words as text and as HTML.
+//!
+//! Whoever signs up or adds somebody chooses who gets a mail, and names in it: a name that mail programs would show as a link is left
+//! out (`a_name_that_is_a_link_is_not_repeated`).
 
 use parlance_domain::JobId;
 
@@ -26,12 +29,14 @@ impl<'a> Letter<'a> {
     }
 
     pub(super) fn added(name: &'a str, workspace: &str, link: &'a str) -> Self {
+        let workspace = match harmless(workspace) {
+            Some(name) => format!("the workspace {name}"),
+            None => "a workspace".to_owned(),
+        };
         Self {
             name,
             subject: format!("You are now a member of {workspace}"),
-            body: format!(
-                "you have been added to the workspace {workspace}. Sign in to join the conversation:"
-            ),
+            body: format!("you have been added to {workspace}. Sign in to join the conversation:"),
             link,
             action: "Sign in",
         }
@@ -40,16 +45,25 @@ impl<'a> Letter<'a> {
     /// The mail of a job: every attempt has the same id.
     pub(super) fn mail(self, job: JobId, to: String) -> Mail {
         let Self { name, subject, body, link, action } = self;
-        let text = format!("Hello {name},\n\n{body}\n\n{link}\n");
+        let hello = harmless(name).map_or("Hello,".to_owned(), |name| format!("Hello {name},"));
+        let text = format!("{hello}\n\n{body}\n\n{link}\n");
         let html = format!(
             "<!doctype html><html><body style=\"font-family:system-ui,sans-serif;line-height:1.5\">\
-             <p>Hello {},</p><p>{}</p><p><a href=\"{}\">{action}</a></p></body></html>\n",
-            escaped(name),
+             <p>{}</p><p>{}</p><p><a href=\"{}\">{action}</a></p></body></html>\n",
+            escaped(&hello),
             escaped(&body),
             escaped(link),
         );
         Mail { message_id: format!("<{job}@parlance>"), to, subject, text, html }
     }
+}
+
+/// The name, unless it has what every address has: a dot or a colon that something follows at once, or an @.
+fn harmless(name: &str) -> Option<&str> {
+    let mut pairs = name.chars().zip(name.chars().skip(1));
+    let link = name.contains('@')
+        || pairs.any(|(mark, next)| matches!(mark, '.' | ':') && !next.is_whitespace());
+    (!link).then_some(name)
 }
 
 fn escaped(text: &str) -> String {
@@ -82,5 +96,23 @@ mod tests {
         assert!(mail.html.contains("R&amp;D &quot;Lab&quot;"));
         assert!(mail.html.contains("href=\"http://127.0.0.1/?a=1&amp;b=2\""));
         assert_eq!(mail.message_id, "<00000000-0000-0000-0000-000000000000@parlance>");
+    }
+
+    #[test]
+    fn a_name_that_is_a_link_is_not_repeated() {
+        let mail = |name, workspace| {
+            let letter = Letter::added(name, workspace, "http://127.0.0.1/");
+            letter.mail(JobId(Uuid::nil()), "ada@example.org".into())
+        };
+        for name in ["Win at evil.example now", "http://evil", "mailto:x", "me@evil"] {
+            let Mail { subject, text, html, .. } = mail(name, name);
+            assert!(![&subject, &text, &html].into_iter().any(|part| part.contains(name)));
+            assert!(text.starts_with("Hello,\n") && subject.ends_with("a workspace"), "{text}");
+        }
+        for name in ["Ada", "Dr. Ada K.", "R&D: the lab", "Ada / Bob"] {
+            let mail = mail(name, name);
+            assert!(mail.text.starts_with(&format!("Hello {name},")), "{}", mail.text);
+            assert_eq!(mail.subject, format!("You are now a member of the workspace {name}"));
+        }
     }
 }
