@@ -57,17 +57,9 @@ const BREAKS: &[Break] = breaks! {
             self.page = Some(page);"
         => "if access_rev > u64::MAX - 1 {
             self.page = Some(page);",
-    "a page that waited for a check is told whatever it found" in "crates/application/src/live/feed.rs":
-        "self.page.take_if(|page| page.access_rev <= access_rev);"
-        => "self.page.take_if(|page| { page.access_rev = page.access_rev.min(access_rev); true });",
     "who joins with an older view is not checked" in "crates/application/src/live/feed.rs":
         "if access_rev < self.sure {"
         => "if access_rev == u64::MAX {",
-    "who is let in after a check has not heard what passed meanwhile" in "crates/application/src/live/feed.rs":
-        "            if asked {
-                self.place(connection, have, &mut steps);"
-        => "            if asked {
-                self.place(connection, have.max(self.position), &mut steps);",
     "what nobody listened to is forgotten" in "crates/application/src/live/actor/events.rs":
         "self.unheard.note(*conversation_id, *rev);"
         => "",
