@@ -57,9 +57,6 @@ const BREAKS: &[Break] = breaks! {
             self.page = Some(page);"
         => "if access_rev > u64::MAX - 1 {
             self.page = Some(page);",
-    "who joins with an older view is not checked" in "crates/application/src/live/feed.rs":
-        "if access_rev < self.sure {"
-        => "if access_rev == u64::MAX {",
     "what nobody listened to is forgotten" in "crates/application/src/live/actor/events.rs":
         "self.unheard.note(*conversation_id, *rev);"
         => "",
