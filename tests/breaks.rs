@@ -66,10 +66,10 @@ const BREAKS: &[Break] = breaks! {
     "no look at the store" in "crates/application/src/live/node.rs":
         "if let Some(peers) = looked {"
         => "if let Some(peers) = looked.filter(|_| false) {",
-    "a change after a session's end is let through" in "crates/application/src/live/actor/sessions.rs":
-        "        session_rev <= self.session_rev
+    "a change after a session's end is let through" in "crates/application/src/live/ended.rs":
+        "        count <= self.known
     }"
-        => "        session_rev < u64::MAX
+        => "        count < u64::MAX
     }",
     "a state event is told to whoever listens" in "crates/application/src/live/actor/states/question.rs":
         "let inside = changes.workspace_members(id, users).await?.into_iter().collect();"
