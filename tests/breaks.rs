@@ -57,9 +57,6 @@ const BREAKS: &[Break] = breaks! {
             self.page = Some(page);"
         => "if access_rev > u64::MAX - 1 {
             self.page = Some(page);",
-    "who joins with an older view is not checked" in "crates/application/src/live/feed.rs":
-        "if access_rev < self.sure {"
-        => "if access_rev == u64::MAX {",
     "what nobody listened to is forgotten" in "crates/application/src/live/actor/events.rs":
         "self.unheard.note(*conversation_id, *rev);"
         => "",
@@ -69,10 +66,10 @@ const BREAKS: &[Break] = breaks! {
     "no look at the store" in "crates/application/src/live/node.rs":
         "if let Some(peers) = looked {"
         => "if let Some(peers) = looked.filter(|_| false) {",
-    "a change after a session's end is let through" in "crates/application/src/live/actor/sessions.rs":
-        "        session_rev <= self.session_rev
+    "a change after a session's end is let through" in "crates/application/src/live/ended.rs":
+        "        count <= self.known
     }"
-        => "        session_rev < u64::MAX
+        => "        count < u64::MAX
     }",
     "a state event is told to whoever listens" in "crates/application/src/live/actor/states/question.rs":
         "let inside = changes.workspace_members(id, users).await?.into_iter().collect();"
