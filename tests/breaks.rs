@@ -170,7 +170,8 @@ fn simulate(root: &Path, copy: &Path, more: &[&str]) -> Output {
     Command::new(cargo)
         .args(["test", "--package", "parlance-embedded", "--test", "simulation"])
         .args(more)
-        .env("CARGO_TARGET_DIR", root.join("target"))
+        // Of its own: packages of both workspaces have the same names, and the next ordinary run would take broken ones for fresh.
+        .env("CARGO_TARGET_DIR", copy.join("target"))
         .env("PARLANCE_SEEDS", SEEDS)
         .current_dir(copy)
         .output()
