@@ -58,7 +58,7 @@ const BREAKS: &[Break] = breaks! {
         => "if access_rev > u64::MAX - 1 {
             self.page = Some(page);",
     "what nobody listened to is forgotten" in "crates/application/src/live/actor/events.rs":
-        "self.unheard.note(*conversation_id, *rev);"
+        "self.unheard.note(*conversation_id, (*rev, access_rev));"
         => "",
     "stale membership: a check removes nobody" in "crates/application/src/live/actor/peers.rs":
         "self.expel(conversation_id, user_id, readers.access_rev, &frame).await;"
@@ -165,7 +165,7 @@ fn copy(root: &Path, to: &Path) {
     }
 }
 
-fn simulate(root: &Path, copy: &Path, more: &[&str]) -> Output {
+fn simulate(copy: &Path, more: &[&str]) -> Output {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     Command::new(cargo)
         .args(["test", "--package", "parlance-embedded", "--test", "simulation"])
@@ -188,10 +188,10 @@ fn main() {
     for it in BREAKS.iter().filter(|it| it.name.contains(&which)) {
         let whole = fs::read_to_string(root.join(it.file)).expect("a source file");
         fs::write(place.join(it.file), broken(&root, it)).expect("a file is broken");
-        let built = simulate(&root, &place, &["--no-run"]);
+        let built = simulate(&place, &["--no-run"]);
         let said = String::from_utf8_lossy(&built.stderr).into_owned();
         assert!(built.status.success(), "{} does not compile:\n{said}", it.name);
-        let played = simulate(&root, &place, &["nothing_is_lost"]);
+        let played = simulate(&place, &["nothing_is_lost"]);
         let said = [played.stdout, played.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         let how = ["is broken", "panicked"]

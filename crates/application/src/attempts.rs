@@ -1,3 +1,5 @@
+//! The pause after wrong passwords.
+
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},

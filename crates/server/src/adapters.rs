@@ -211,10 +211,7 @@ impl Database {
         if let Self::Embedded(store) = self
             && let Err(error) = store.close().await
         {
-            tracing::warn!(
-                ?error,
-                "the database's log could not be emptied; it belongs to the database"
-            );
+            tracing::warn!(?error, "the database's log was not emptied");
         }
     }
 }

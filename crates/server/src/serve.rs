@@ -1,6 +1,7 @@
 //! The life of a server process: start in the order of dependence, announce, serve, and end in the reverse order.
 
 use std::{
+    mem::ManuallyDrop,
     net::{Shutdown, SocketAddr, TcpListener},
     num::NonZeroUsize,
     sync::Arc,
@@ -10,6 +11,7 @@ use std::{
 
 use actix_web::{HttpServer, web::Data};
 use anyhow::Context as _;
+use futures::future::pending;
 use metrics_exporter_prometheus::PrometheusHandle;
 use parlance_application::{
     App, Board, Ports, Tasks,
@@ -33,6 +35,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 const QUEUED: Duration = Duration::from_secs(2);
 /// How long all that is in flight may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(10);
+/// How long the store may take to be closed.
+const CLOSING: Duration = Duration::from_secs(5);
 /// Sockets that one user may have open at a time.
 const CONNECTIONS_PER_USER: usize = 100;
 
@@ -61,7 +65,9 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    actix_web::rt::System::with_tokio_rt(|| runtime).block_on(future)
+    let system = actix_web::rt::System::with_tokio_rt(|| runtime);
+    // Dropped, it would wait for every blocking call, such as a name's resolution, however long. The process ends now.
+    ManuallyDrop::new(system).block_on(future)
 }
 
 /// Half as many as there are cores.
@@ -171,7 +177,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         why = stop.wait() => anyhow::bail!("ended at once by a second {why}; work was in flight"),
     }
     services.abort();
-    database.close().await;
+    tokio::select! {
+        closed = tokio::time::timeout(CLOSING, database.close()) => {
+            if closed.is_err() {
+                tracing::warn!("the database's log was not emptied in time");
+            }
+        }
+        why = stop.wait() => anyhow::bail!("ended at once by a second {why}"),
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -344,7 +357,8 @@ async fn upkeep(metrics: PrometheusHandle) {
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
+    /// None where whoever started the process has it outlive its terminal, as `nohup` does.
+    hangup: Option<Signal>,
 }
 
 impl Stop {
@@ -353,18 +367,32 @@ impl Stop {
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
+            hangup: (!ignores_hangup()).then(|| listen(SignalKind::hangup())).transpose()?,
         })
     }
 
     async fn wait(&mut self) -> &'static str {
+        let hung_up = async {
+            match &mut self.hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
             // Of a terminal that is closed. There is nothing that could be read anew.
-            _ = self.hangup.recv() => "SIGHUP",
+            () = hung_up => "SIGHUP",
         }
     }
+}
+
+/// Whether the process was started with SIGHUP ignored. To listen to it would end that.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(test)]

@@ -156,7 +156,7 @@ fn body(
 ) -> impl Future<Output = Result<Vec<u8>, ApiError>> + use<> {
     let of_type = request.content_type().eq_ignore_ascii_case(media_type);
     let encoding = request.headers().get(header::CONTENT_ENCODING);
-    let encoded = encoding.is_some_and(|encoding| encoding != "identity");
+    let encoded = encoding.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity"));
     let declared = request
         .headers()
         .get(header::CONTENT_LENGTH)

@@ -18,10 +18,10 @@ const ERRORS: &str = "parlance_errors_total";
 
 /// Says what each figure means.
 pub fn describe_figures() {
-    describe_counter!(MESSAGES, "Messages that were committed by this node");
+    describe_counter!(MESSAGES, "New messages whose sender this node has answered");
     describe_histogram!(SEND, Unit::Seconds, "From a socket's message.send to its answer");
     describe_gauge!(SOCKETS, "WebSockets that are open");
-    describe_counter!(DROPPED, "Typing events that a slow reader was not told");
+    describe_counter!(DROPPED, "Typing events, pings and pongs that a slow reader was not sent");
     describe_counter!(SLOW, "Sockets that were closed because they did not read (4001)");
     describe_counter!(REQUESTS, "HTTP requests, by method, route and status");
     describe_histogram!(REQUEST, Unit::Seconds, "From a request's head to its answer, by route");

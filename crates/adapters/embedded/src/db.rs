@@ -111,9 +111,11 @@ impl Db {
 
     /// Copies the log into the database and empties it. Waits for readers as long as for a lock.
     pub(crate) async fn empty_log(&self) -> Result<()> {
-        let path = self.files.database().to_owned();
+        let files = self.files.clone();
         let empty = move || {
-            let conn = connect(&path)?;
+            // A missing database would be begun anew, and this log written into one that was put in its place.
+            files.check_place()?;
+            let conn = connect(files.database())?;
             let busy = conn
                 .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
                 .map_err(|error| sql(&error))?;

@@ -32,17 +32,25 @@ impl Files {
         &self.database
     }
 
+    /// Whether the database at its path is still the one that was opened.
+    pub(crate) fn check_place(&self) -> Result<()> {
+        if identity(&self.database).ok().as_ref() == Some(&self.identity) {
+            return Ok(());
+        }
+        Err(Error::unavailable(format_args!(
+            "{} was removed or replaced under the running server: what is written now is lost with it",
+            self.database.display()
+        )))
+    }
+
     /// Whether what is written now will be found at the next start, and has room.
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_place()?;
         let shown = self.database.display();
-        if identity(&self.database).ok().as_ref() != Some(&self.identity) {
-            return Err(Error::unavailable(format_args!(
-                "{shown} was removed or replaced under the running server: what is written now is lost with it"
-            )));
-        }
         let disk = rustix::fs::statvfs(&self.database).map_err(Error::unavailable)?;
         let room = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if room < ROOM {
+        // Some file systems do not tell their size.
+        if disk.f_blocks > 0 && room < ROOM {
             return Err(Error::unavailable(format_args!("{room} bytes are left for {shown}")));
         }
         Ok(())
@@ -72,11 +80,15 @@ pub(crate) fn check_before_opening(database: &Path) -> Result<()> {
         )));
     }
     let log = log_of(database);
-    let its = |then: Option<String>, path: &Path| then.is_some() && then == identity(path).ok();
+    // Where no birth is known a number may be any file's.
+    let its = |then: Option<String>, path: &Path| {
+        then.is_some_and(|then| !then.ends_with(" 0") && identity(path).is_ok_and(|it| it == then))
+    };
     let left_over = metadata(&log).is_ok_and(|log| log.len() > 0) && its(opened.log, &log);
     if left_over && !its(opened.database, database) {
         return Err(Error::unavailable(format_args!(
-            "{shown} was replaced, and the log of the database before is still there: remove {} (and the -shm file beside it)",
+            "{shown} was replaced, and the log of the database before is still there: if the copy has no log of its own, move {} \
+             away, and the -shm file beside it; otherwise put the copy's log in its place",
             log.display()
         )));
     }
@@ -182,6 +194,7 @@ mod tests {
         fs::hard_link(&log, &old_log).expect("keeps it");
         running.ping().await.expect("writes");
         fs::rename(&backup, &database).expect("replaces");
+        assert!(running.close().await.is_err(), "or the log would be written into the copy");
         refused(open(dir.path()), "was replaced");
         drop(running);
 
@@ -202,6 +215,9 @@ mod tests {
         fs::remove_file(dir.path().join("parlance.db")).expect("removes");
         let answer = store.ping().await;
         assert!(matches!(answer, Err(Error::Unavailable { .. })), "{answer:?}");
+        // Or the next start would find an empty database.
+        assert!(store.close().await.is_err());
+        assert!(!dir.path().join("parlance.db").exists());
     }
 
     #[tokio::test]

@@ -74,6 +74,9 @@ fn keep(conn: &Connection, key: &str, value: &str) -> Result<()> {
 
 /// Refuses a copy that is not whole.
 fn check(conn: &Connection) -> Result<()> {
+    tracing::warn!(
+        "the database is a copy: it is read as a whole before it is served, which may take minutes"
+    );
     let found: String = conn
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(|error| sql(&error))?;

@@ -1,3 +1,5 @@
+//! What a process does with jobs: it relays them from the outbox to the queue, claims them, runs them, and records their end.
+
 use std::{sync::Arc, time::Duration};
 
 use futures::{Future, FutureExt};

@@ -1,3 +1,6 @@
+//! The actor of a node's live side: its state, its inputs, and the loop that takes one after the other. What each of them does is in
+//! `actor/`, by subject.
+
 mod admissions;
 mod asking;
 mod bridging;
@@ -266,7 +269,7 @@ impl Actor {
             Input::Drain(done) => {
                 self.draining = true;
                 let all = self.connections.ids();
-                // No event comes before the reply to `hello`: who waits for it sees the closing code only.
+                // No event comes before the reply to `hello`: who waits for it sees that and the closing code.
                 self.tell(self.connections.attached(), &Frame::draining(RECONNECT_AFTER_MS)).await;
                 for connection in all {
                     self.fanout.close(connection, Close::Draining).await;

@@ -17,9 +17,9 @@ pub(super) type Admission = (ConversationId, UserId);
 #[derive(Default)]
 pub(super) struct Admissions {
     doubted: BTreeSet<Admission>,
+    /// Of whom the store did not say. They wait a little, in nobody's way.
+    failed: BTreeSet<Admission>,
     asking: bool,
-    /// The store did not answer, and is left alone for a while.
-    silent: bool,
 }
 
 impl Admissions {
@@ -30,7 +30,7 @@ impl Admissions {
     /// About whom the store is to be asked now, of those whom it still concerns; answer with [`Admissions::answered`].
     pub(super) fn ask(&mut self, concerns: impl Fn(Admission) -> bool) -> Vec<Admission> {
         let mut asked = Vec::new();
-        while !self.asking && !self.silent && asked.len() < ASKED {
+        while !self.asking && asked.len() < ASKED {
             let Some(next) = self.doubted.pop_first() else { break };
             if concerns(next) {
                 asked.push(next);
@@ -43,14 +43,11 @@ impl Admissions {
     /// The store has answered, but for these.
     pub(super) fn answered(&mut self, but: impl IntoIterator<Item = Admission>) {
         self.asking = false;
-        for admission in but {
-            self.doubted.insert(admission);
-            self.silent = true;
-        }
+        self.failed.extend(but);
     }
 
     pub(super) fn retry(&mut self) {
-        self.silent = false;
+        self.doubted.append(&mut self.failed);
     }
 }
 
@@ -91,6 +88,9 @@ mod tests {
         assert_eq!(admissions.ask(|_| true).len(), 2);
         admissions.answered([some(2)]);
         assert_eq!(admissions.ask(|_| true), [], "it is left alone");
+        admissions.doubt(some(3).0, some(3).1);
+        assert_eq!(admissions.ask(|_| true), [some(3)], "and holds up nobody");
+        admissions.answered([]);
         admissions.retry();
         assert_eq!(admissions.ask(|_| true), [some(2)]);
     }

@@ -17,7 +17,8 @@
 //! 6. Whoever has left is told nothing more (`who_left_hears_nothing_more`).
 //! 7. It holds [`RECENT`] frames at most, whatever the bus does, and a page: what is beyond a hole is not kept
 //!    (`the_last_frames_are_kept_and_none_beyond_a_hole`).
-//! 8. Pages that follow each other leave slow sockets some time (`pages_leave_time_between_them`).
+//! 8. Pages that follow each other leave slow sockets some time (`pages_leave_time_between_them`), and those for latecomers take turns with
+//!    those for all (`who_is_far_behind_holds_nobody_up`).
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -25,14 +26,17 @@ use rustc_hash::FxHashMap as HashMap;
 
 use super::{
     Frame,
+    backlog::BACKLOG_LIMIT,
     listeners::{Listeners, Sharing},
 };
 use crate::ports::ConnectionId;
 
 /// How many of the last frames are kept for those who join a little behind.
 const RECENT: usize = 64;
-/// How long after a page that was not the last the next one is read. A socket's queue holds four.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Bytes of pages that follow each other before the next one waits: three quarters of what a socket's queue holds.
+const BURST: usize = BACKLOG_LIMIT / 4 * 3;
+/// How long it waits then.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the actor is to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,6 +87,10 @@ pub(super) struct Feed {
     /// A rev that was seen beyond a hole.
     beyond: u64,
     reading: bool,
+    /// Bytes of pages since the last pause.
+    paged: usize,
+    /// The last page was for all, so the next one is for those who are behind them.
+    latecomers_next: bool,
     /// It was read at a later count of changes of access, and waits for a check.
     page: Option<Bridge>,
     /// The members, but for the unsure, may all read as of this count of changes of access.
@@ -112,6 +120,8 @@ impl Feed {
             unsure: HashMap::default(),
             beyond: 0,
             reading: false,
+            paged: 0,
+            latecomers_next: false,
             page: None,
             access_rev,
             sure: access_rev,
@@ -283,10 +293,15 @@ impl Feed {
             self.recent.clear();
         }
         if !to.is_empty() {
+            self.paged += page.frame.bytes().len();
             steps.push(Step::Deliver(to.into(), page.frame));
         }
         self.settle(&mut steps);
-        self.read_after(if complete { Duration::ZERO } else { PAUSE }, &mut steps);
+        let pause = !complete && self.paged >= BURST;
+        if complete || pause {
+            self.paged = 0;
+        }
+        self.read_after(if pause { PAUSE } else { Duration::ZERO }, &mut steps);
         steps
     }
 
@@ -374,7 +389,10 @@ impl Feed {
         }
         let hole = (self.beyond > self.position).then_some(self.position);
         let behind = self.adrift.values().copied().filter(|have| *have < self.position).min();
-        if let Some(from_rev) = hole.into_iter().chain(behind).min() {
+        // In turns: nobody who is far behind holds up what all wait for.
+        let (first, second) = if self.latecomers_next { (behind, hole) } else { (hole, behind) };
+        if let Some(from_rev) = first.or(second) {
+            self.latecomers_next = Some(from_rev) == hole;
             self.reading = true;
             steps.push(Step::Read { from_rev, after });
         }

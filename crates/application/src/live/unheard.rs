@@ -15,9 +15,12 @@ use tokio::time::Instant;
 /// A `hello` waits a few seconds for a silent store, and then fails.
 const KEPT: Duration = Duration::from_mins(1);
 
+/// How far a conversation has got: its rev, and its count of changes of access.
+type Seen = (u64, u64);
+
 pub(super) struct Unheard {
-    young: HashMap<ConversationId, u64>,
-    old: HashMap<ConversationId, u64>,
+    young: HashMap<ConversationId, Seen>,
+    old: HashMap<ConversationId, Seen>,
     aged_at: Instant,
 }
 
@@ -27,15 +30,16 @@ impl Unheard {
     }
 
     /// A conversation without listeners has got as far as this.
-    pub(super) fn note(&mut self, conversation: ConversationId, rev: u64) {
+    pub(super) fn note(&mut self, conversation: ConversationId, (rev, access_rev): Seen) {
         let known = self.young.entry(conversation).or_default();
-        *known = rev.max(*known);
+        *known = (known.0.max(rev), known.1.max(access_rev));
     }
 
-    /// How far it has got, as far as anybody may still need to know; 0 for nothing.
-    pub(super) fn rev(&self, conversation: ConversationId) -> u64 {
-        let of = |some: &HashMap<_, u64>| some.get(&conversation).copied().unwrap_or(0);
-        of(&self.young).max(of(&self.old))
+    /// How far it has got, as far as anybody may still need to know; zeros for nothing.
+    pub(super) fn seen(&self, conversation: ConversationId) -> Seen {
+        let of = |some: &HashMap<_, Seen>| some.get(&conversation).copied().unwrap_or_default();
+        let (young, old) = (of(&self.young), of(&self.old));
+        (young.0.max(old.0), young.1.max(old.1))
     }
 
     /// Forgets what is old, but for those that somebody waits for.
@@ -45,8 +49,8 @@ impl Unheard {
         }
         self.aged_at = now;
         let old = mem::replace(&mut self.old, mem::take(&mut self.young));
-        for (conversation, rev) in old.into_iter().filter(|(id, _)| awaited(*id)) {
-            self.note(conversation, rev);
+        for (conversation, seen) in old.into_iter().filter(|(id, _)| awaited(*id)) {
+            self.note(conversation, seen);
         }
     }
 }
@@ -66,31 +70,31 @@ mod tests {
         let mut unheard = Unheard::new(now);
         now += 59 * SECOND;
         unheard.age(now, |_| false);
-        unheard.note(HERE, 8);
-        unheard.note(HERE, 7);
+        unheard.note(HERE, (8, 2));
+        unheard.note(HERE, (7, 3));
         for second in 0..60 {
             now += SECOND;
             unheard.age(now, |_| false);
-            assert_eq!(unheard.rev(HERE), 8, "after {second} s");
+            assert_eq!(unheard.seen(HERE), (8, 3), "after {second} s");
         }
         unheard.age(now + KEPT, |_| false);
-        assert_eq!(unheard.rev(HERE), 0);
+        assert_eq!(unheard.seen(HERE), (0, 0));
     }
 
     #[test]
     fn what_is_waited_for_is_kept() {
         let mut now = Instant::now();
         let mut unheard = Unheard::new(now);
-        unheard.note(HERE, 8);
+        unheard.note(HERE, (8, 2));
         for _ in 0..5 {
             now += KEPT;
             unheard.age(now, |id| id == HERE);
         }
-        assert_eq!(unheard.rev(HERE), 8);
+        assert_eq!(unheard.seen(HERE), (8, 2));
         for _ in 0..2 {
             now += KEPT;
             unheard.age(now, |_| false);
         }
-        assert_eq!(unheard.rev(HERE), 0);
+        assert_eq!(unheard.seen(HERE), (0, 0));
     }
 }

@@ -39,8 +39,11 @@ impl Settings {
 /// Those of these names of variables that look like settings, and are none.
 pub(crate) fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
     let known = |name: &str| NAMES.iter().any(|known| known.to_uppercase() == name);
-    // The test environment's own.
-    let other = |name: &str| name == "CONFIG" || name.starts_with("TEST_");
+    // The test environment's own, and what Kubernetes tells of a service of this name.
+    let other = |name: &str| {
+        ["CONFIG", "PORT"].contains(&name)
+            || ["TEST_", "PORT_", "SERVICE_"].iter().any(|prefix| name.starts_with(prefix))
+    };
     names
         .filter(|name| name.strip_prefix(PREFIX).is_some_and(|rest| !known(rest) && !other(rest)))
         .collect()
@@ -99,8 +102,14 @@ mod tests {
 
     #[test]
     fn a_misspelt_variable_is_told() {
-        let names =
-            ["PARLANCE_LISTN", "PARLANCE_LISTEN", "PARLANCE_CONFIG", "PATH", "parlance_listn"];
+        let names = [
+            "PARLANCE_LISTN",
+            "PARLANCE_LISTEN",
+            "PARLANCE_CONFIG",
+            "PARLANCE_SERVICE_HOST",
+            "PATH",
+            "parlance_listn",
+        ];
         assert_eq!(unknown(names.map(str::to_owned).into_iter()), ["PARLANCE_LISTN"]);
     }
 }

@@ -1,4 +1,8 @@
+//! Lets in again who was put out by what is older than their way back.
+
+use futures::{StreamExt as _, stream};
 use parlance_domain::{ConversationId, Summary, UserId};
+use rustc_hash::FxHashMap as HashMap;
 
 use super::{Actor, Input, News, asking::answer};
 use crate::{
@@ -6,6 +10,9 @@ use crate::{
     live::{Event, admissions::Admission, gate::Waiting},
     ports::store::{Head, Subject},
 };
+
+/// Summaries that are read side by side.
+const AT_ONCE: usize = 8;
 
 /// Those who were found in a conversation, and those of whom the store did not say.
 #[derive(Default)]
@@ -42,21 +49,31 @@ impl Actor {
             // The heads first: an older count of changes of access is checked again, a newer one would not be.
             let conversations = asked.iter().map(|(conversation, _)| *conversation).collect();
             let heads = peers.changes.heads(conversations).await?;
+            let known: HashMap<_, _> =
+                heads.into_iter().map(|head| (head.conversation_id, head)).collect();
+            let asked: Vec<(Head, UserId)> = asked
+                .into_iter()
+                .filter_map(|(conversation, user)| Some((*known.get(&conversation)?, user)))
+                .collect();
+            let conversations = &peers.conversations;
+            let mut answers = stream::iter(asked)
+                .map(|(head, user)| async move {
+                    let summary = conversations.summary(user, head.conversation_id);
+                    (head, user, answer(summary).await)
+                })
+                .buffered(AT_ONCE);
             let mut admitted = Admitted::default();
-            for (conversation, user) in asked {
-                let Some(head) = heads.iter().find(|head| head.conversation_id == conversation)
-                else {
-                    continue;
-                };
-                match answer(peers.conversations.summary(user, conversation)).await {
+            while let Some((head, user, found)) = answers.next().await {
+                match found {
                     // Who has left again by now can still read a public channel.
                     Ok(summary) if summary.joined => {
-                        admitted.found.push((user, Box::new(summary), *head));
+                        admitted.found.push((user, Box::new(summary), head));
                     }
                     Ok(_) | Err(Error::NotFound(_)) => {}
-                    Err(_) => admitted.unknown.push((conversation, user)),
+                    Err(_) => admitted.unknown.push((head.conversation_id, user)),
                 }
             }
+            drop(answers);
             Ok(admitted)
         };
         self.ask(question, |admitted: Result<Admitted>| {

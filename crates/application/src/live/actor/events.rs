@@ -1,3 +1,5 @@
+//! What happened, here or on another node: who is told of it, and what it ends.
+
 use std::sync::Arc;
 
 use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
@@ -93,7 +95,7 @@ impl Actor {
         let access_rev = self.access(*access_rev);
         let known = self.knows_sessions(*session_rev);
         let Some(feed) = self.feeds.get_mut(conversation_id) else {
-            self.unheard.note(*conversation_id, *rev);
+            self.unheard.note(*conversation_id, (*rev, access_rev));
             return Vec::new();
         };
         feed.share(&mut self.sharing);

@@ -148,15 +148,15 @@ impl Actor {
         }
         forget(&mut self.pending, conversation, id);
         let access_rev = self.access(have.access_rev);
-        let mut passed = 0;
+        let mut passed = (0, 0);
         let feed = self.feeds.entry(conversation).or_insert_with(|| {
             self.wanted.push(Topic::Conversation(conversation));
             self.feeds_begun += 1;
-            passed = self.unheard.rev(conversation);
+            passed = self.unheard.seen(conversation);
             Feed::new(have.rev, access_rev, self.sharing.nobody()).numbered(self.feeds_begun)
         });
         let mut steps = feed.join(id, have.rev, access_rev);
-        steps.extend(feed.behind(passed, 0));
+        steps.extend(feed.behind(passed.0, passed.1));
         self.carry_out(conversation, steps).await;
     }
 
@@ -170,7 +170,7 @@ impl Actor {
         if let Some(feed) = self.feeds.get_mut(&conversation) {
             feed.leave(id);
             if feed.is_empty() {
-                self.unheard.note(conversation, feed.head());
+                self.unheard.note(conversation, (feed.head(), feed.access_rev()));
                 self.feeds.remove(&conversation);
                 self.unclear.remove(&conversation);
                 self.unwanted.push(Topic::Conversation(conversation));

@@ -207,7 +207,7 @@ impl Actor {
                 let steps = feed.behind(rev, access_rev);
                 self.carry_out(conversation_id, steps).await;
             } else {
-                self.unheard.note(conversation_id, rev);
+                self.unheard.note(conversation_id, (rev, access_rev));
             }
         }
     }

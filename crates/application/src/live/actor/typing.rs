@@ -1,3 +1,5 @@
+//! Tells who types.
+
 use std::{sync::Arc, time::Duration};
 
 use parlance_domain::{ConversationId, UserId};

@@ -168,15 +168,43 @@ fn pages_leave_time_between_them() {
     let mut feed = Feed::new(0, 1, Listeners::default());
     feed.join(socket(1), 0, 1);
     assert_eq!(all(&feed.behind(9, 1)), [(vec![], "read from 0".into())]);
-    let first = Bridge { complete: false, ..bridge(0, 4, 1, frame(4)) };
-    let steps = feed.bridged(first);
-    assert_eq!(all(&steps), [(vec![1], "4".into()), (vec![], "later read from 4".into())]);
-    assert_eq!(steps.last(), Some(&Step::Read { from_rev: 4, after: PAUSE }));
+    let part = |from, to, frame| Bridge { complete: false, ..bridge(from, to, 1, frame) };
+    assert_eq!(
+        all(&feed.bridged(part(0, 4, frame(4)))),
+        [(vec![1], "4".into()), (vec![], "read from 4".into())],
+        "a short one fills nobody's queue"
+    );
+    let long = Frame::encode(&"x".repeat(BURST));
+    let steps = feed.bridged(part(4, 6, long));
+    assert_eq!(steps.last(), Some(&Step::Read { from_rev: 6, after: PAUSE }));
     feed.changed(11, 1, frame(11));
     // What has come meanwhile is read at once.
     assert_eq!(
-        all(&feed.bridged(bridge(4, 9, 1, frame(49)))),
-        [(vec![1], "49".into()), (vec![], "read from 9".into())]
+        all(&feed.bridged(bridge(6, 9, 1, frame(69)))),
+        [(vec![1], "69".into()), (vec![], "read from 9".into())]
+    );
+}
+
+#[test]
+fn who_is_far_behind_holds_nobody_up() {
+    let mut feed = Feed::new(1_000, 1, Listeners::default());
+    feed.join(socket(1), 1_000, 1);
+    assert_eq!(all(&feed.join(socket(2), 10, 1)), [(vec![], "read from 10".into())]);
+    // All have a hole, too.
+    assert_eq!(feed.changed(1_003, 1, frame(1_003)), []);
+    let part = |from, to| Bridge { complete: false, ..bridge(from, to, 1, frame(to)) };
+    assert_eq!(
+        all(&feed.bridged(part(10, 210))),
+        [(vec![2], "210".into()), (vec![], "read from 1000".into())]
+    );
+    assert_eq!(feed.changed(1_005, 1, frame(1_005)), []);
+    assert_eq!(
+        all(&feed.bridged(part(1_000, 1_002))),
+        [(vec![1], "1002".into()), (vec![], "read from 210".into())]
+    );
+    assert_eq!(
+        all(&feed.bridged(part(210, 410))),
+        [(vec![2], "410".into()), (vec![], "read from 1002".into())]
     );
 }
 

@@ -1,3 +1,5 @@
+//! From a request to a socket: the answer to the handshake, and the thread on which the connection lives.
+
 use std::{
     net,
     pin::pin,
