@@ -11,7 +11,7 @@ use std::{
 };
 
 /// How many seeds a break has to be found by, unless `PARLANCE_SEEDS` says another number.
-const SEEDS: &str = "1000";
+const SEEDS: &str = "3000";
 
 struct Break {
     name: &'static str,
