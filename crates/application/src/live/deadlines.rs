@@ -9,6 +9,7 @@
 //! 5. At most [`SENDS_IN_FLIGHT`] sends, or some [`SENT_IN_FLIGHT`] bytes of them, wait for their answer; nothing more is read until
 //!    one has it (`a_sender_is_read_no_faster_than_it_is_answered`). So what comes back at once, each in its answer and again among
 //!    the events, has room in a `Backlog`.
+//! 6. Who is sent away is read no more, and closed when it is time at the latest (`who_is_sent_away_is_given_so_long`).
 //!
 //! Time is the monotonic clock: a wall clock that jumps closes nobody.
 
@@ -40,6 +41,8 @@ pub struct Deadlines {
     /// Bytes of them.
     sent: usize,
     phase: Phase,
+    /// It is sent away, and ends then at the latest.
+    leave_by: Option<Instant>,
 }
 
 /// What is due.
@@ -63,7 +66,8 @@ impl Deadlines {
     /// A connection that has just been made.
     pub fn new(now: Instant) -> Self {
         let hello_by = now + HELLO_WITHIN;
-        Self { heard_at: now, garbage: 0, sends: 0, sent: 0, phase: Phase::Silent { hello_by } }
+        let phase = Phase::Silent { hello_by };
+        Self { heard_at: now, garbage: 0, sends: 0, sent: 0, phase, leave_by: None }
     }
 
     /// A good `hello` has been answered; the token lasts for so long.
@@ -106,21 +110,35 @@ impl Deadlines {
         self.sent = self.sent.saturating_sub(bytes);
     }
 
+    /// The node is to end, and the connection by then.
+    pub const fn leave(&mut self, by: Instant) {
+        self.leave_by = Some(by);
+    }
+
+    /// Whether the connection is to end once all that the client has said is answered.
+    pub const fn is_leaving(&self) -> bool {
+        self.leave_by.is_some()
+    }
+
     /// Whether more may be read from the client.
     pub const fn may_read(&self) -> bool {
-        self.sends < SENDS_IN_FLIGHT && self.sent < SENT_IN_FLIGHT
+        self.sends < SENDS_IN_FLIGHT && self.sent < SENT_IN_FLIGHT && !self.is_leaving()
     }
 
     /// When [`Deadlines::due`] is to be asked at the latest.
     pub fn deadline(&self) -> Instant {
-        match self.phase {
+        let deadline = match self.phase {
             Phase::Silent { hello_by } => hello_by,
             Phase::Open { expires_at, ping_at } => expires_at.min(ping_at).min(self.silent_at()),
-        }
+        };
+        self.leave_by.map_or(deadline, |leave_by| leave_by.min(deadline))
     }
 
     /// What the time brings.
     pub fn due(&mut self, now: Instant) -> Due {
+        if self.leave_by.is_some_and(|leave_by| now >= leave_by) {
+            return Due::Close(Close::Draining);
+        }
         let silent_at = self.silent_at();
         match &mut self.phase {
             Phase::Silent { hello_by } if now >= *hello_by => Due::Close(Close::NoHello),
@@ -189,6 +207,17 @@ mod tests {
         deadlines.renewed(now, HEARTBEAT * 2);
         assert_eq!(deadlines.due(now + HEARTBEAT / 2), Due::Nothing);
         assert_eq!(deadlines.due(now + HEARTBEAT * 2), Due::Close(Close::TokenExpired));
+    }
+
+    #[test]
+    fn who_is_sent_away_is_given_so_long() {
+        let now = Instant::now();
+        let mut deadlines = open(now);
+        deadlines.leave(now + HEARTBEAT / 2);
+        assert!(deadlines.is_leaving() && !deadlines.may_read());
+        assert_eq!(deadlines.deadline(), now + HEARTBEAT / 2);
+        assert_eq!(deadlines.due(now), Due::Nothing);
+        assert_eq!(deadlines.due(now + HEARTBEAT / 2), Due::Close(Close::Draining));
     }
 
     #[test]

@@ -217,11 +217,10 @@ impl Connection {
         let mut catch_up = Box::pin(self.catch_up(catch_up)).fuse();
         let mut commands =
             Commands { running: Fuse::terminated(), held: VecDeque::new(), weight: 0 };
-        let mut leave_by = None::<Instant>;
         loop {
             let Commands { running, held, weight } = &mut commands;
             let idle = pipelined.is_empty() && running.is_terminated() && held.is_empty();
-            if leave_by.is_some_and(|leave_by| idle || leave_by <= Instant::now()) {
+            if idle && self.deadlines.is_leaving() {
                 self.outbound.close(Close::Draining);
                 return None;
             }
@@ -239,8 +238,9 @@ impl Connection {
             }
             tokio::select! {
                 () = self.outbound.ended() => return None,
-                () = self.outbound.to_end(), if leave_by.is_none() => leave_by = Some(Instant::now() + LAST_WORDS),
-                () = sleep_until(leave_by.unwrap_or_else(Instant::now)), if leave_by.is_some() => {}
+                () = self.outbound.to_end(), if !self.deadlines.is_leaving() => {
+                    self.deadlines.leave(Instant::now() + LAST_WORDS);
+                }
                 () = sleep_until(self.deadlines.deadline()) => self.carry_out_due()?,
                 () = &mut catch_up, if !catch_up.is_terminated() => {}
                 reply = &mut *running, if !running.is_terminated() => self.settle(reply),
@@ -249,7 +249,7 @@ impl Connection {
                     self.settle(reply);
                 }
                 () = self.outbound.drained(), if !room => {}
-                message = inbound.next(), if leave_by.is_none() && room && held.len() < HELD && *weight < HELD_BYTES && self.deadlines.may_read() => {
+                message = inbound.next(), if room && held.len() < HELD && *weight < HELD_BYTES && self.deadlines.may_read() => {
                     match self.read(message) {
                         // A token ends by the clock, however long the replay takes.
                         Incoming::Command(command) if matches!(command.kind, Kind::Send | Kind::Renew) => {
