@@ -14,6 +14,7 @@ use parlance_application::{
     Error,
     ports::store::{Accounts, Messages, Reader, ReplayQuery},
 };
+use parlance_mongo::MongoStore;
 use parlance_testkit::Stage;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -106,12 +107,18 @@ impl Way {
     }
 }
 
-#[tokio::test]
-async fn silent_connections_hold_nobody_up_for_long() {
+/// A node that goes this way to its server. The database lasts as long as it is held.
+async fn on_the_way() -> (Database, Way, MongoStore, Stage) {
     let database = Database::new();
     let (way, address) = Way::to(database.server()).await;
     let node = database.by_way_of(&address).await;
     let stage = Stage::new(node.clone());
+    (database, way, node, stage)
+}
+
+#[tokio::test]
+async fn silent_connections_hold_nobody_up_for_long() {
+    let (_database, way, node, stage) = on_the_way().await;
     let (ada, session) = stage.sign_up("ada").await;
     let team = stage.team(ada.id).await;
     let now = stage.at();
@@ -142,10 +149,7 @@ async fn silent_connections_hold_nobody_up_for_long() {
 
 #[tokio::test]
 async fn a_commit_that_is_not_answered_is_asked_for_once_more() {
-    let database = Database::new();
-    let (way, address) = Way::to(database.server()).await;
-    let node = database.by_way_of(&address).await;
-    let stage = Stage::new(node.clone());
+    let (_database, way, node, stage) = on_the_way().await;
     let ada = stage.person("ada").await;
     let team = stage.team(ada).await;
     way.loses_commit.store(true, Ordering::Relaxed);
@@ -160,10 +164,7 @@ async fn a_commit_that_is_not_answered_is_asked_for_once_more() {
 
 #[tokio::test]
 async fn a_group_is_told_at_once_that_the_server_is_gone() {
-    let database = Database::new();
-    let (way, address) = Way::to(database.server()).await;
-    let node = database.by_way_of(&address).await;
-    let stage = Stage::new(node.clone());
+    let (_database, way, node, stage) = on_the_way().await;
     let ada = stage.person("ada").await;
     let team = stage.team(ada).await;
     let mut channels = vec![team.general];
