@@ -1,6 +1,6 @@
-use std::sync::Mutex;
+use std::{panic::AssertUnwindSafe, sync::Mutex};
 
-use futures::Future;
+use futures::{Future, FutureExt};
 use tokio::task::JoinSet;
 
 /// The node's own task set: what runs beyond the request that began it, so that a client that hangs up interrupts nothing
@@ -48,4 +48,12 @@ impl Tasks {
     fn lock(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// What a port answers: an error if it panics, so that whoever waits for the answer has one.
+pub(crate) async fn answer<T>(
+    question: impl Future<Output = crate::Result<T>>,
+) -> crate::Result<T> {
+    let answer = AssertUnwindSafe(question).catch_unwind().await;
+    answer.unwrap_or_else(|_| Err(crate::Error::internal("the store panicked")))
 }

@@ -7,11 +7,10 @@ mod lane;
 
 use std::{
     collections::hash_map::Entry,
-    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures::{Future, FutureExt, future::join_all};
+use futures::{Future, future::join_all};
 use parlance_domain::{ChangeKind, ConversationId, UserId};
 use rustc_hash::FxHashMap as HashMap;
 use tokio::{
@@ -27,6 +26,7 @@ use super::{Event, Frame, Live};
 use crate::{
     Error, Result, Tasks,
     ports::store::{Commit, Committed, Messages, Write},
+    tasks::answer,
 };
 
 /// See the module's description. Cheap to clone.
@@ -156,14 +156,12 @@ impl Sequencer {
         let (writes, replies): (Vec<Write>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.write, waiting.reply)).unzip();
         let stamps: Vec<_> = writes.iter().map(|write| (write.actor, write.at)).collect();
-        let appended = AssertUnwindSafe(self.store.append(conversation, writes)).catch_unwind();
-        let outcomes = match appended.await {
-            Ok(Ok(outcomes)) if outcomes.len() == replies.len() => outcomes,
-            Ok(Ok(_)) => {
+        let outcomes = match answer(self.store.append(conversation, writes)).await {
+            Ok(outcomes) if outcomes.len() == replies.len() => outcomes,
+            Ok(_) => {
                 failed(&Error::internal("append answered another number of writes"), replies.len())
             }
-            Ok(Err(error)) => failed(&error, replies.len()),
-            Err(_) => failed(&Error::internal("append panicked"), replies.len()),
+            Err(error) => failed(&error, replies.len()),
         };
         let mut events = Vec::new();
         for (outcome, (actor, at)) in outcomes.iter().zip(stamps) {

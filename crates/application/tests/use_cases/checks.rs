@@ -40,6 +40,14 @@ impl Late {
         let (asked, answered) = Default::default();
         Self { rest, first_waits: AtomicBool::new(false), asked, answered, takes }
     }
+
+    /// Whose first answer about readers waits; with what tells that it was asked for, and what lets it go.
+    fn first(rest: MockChanges) -> (Self, Arc<Notify>, Arc<Notify>) {
+        let late =
+            Self { first_waits: AtomicBool::new(true), ..Self::taking(Duration::ZERO, rest) };
+        let (asked, answered) = (late.asked.clone(), late.answered.clone());
+        (late, asked, answered)
+    }
 }
 
 #[async_trait]
@@ -89,13 +97,7 @@ async fn an_answer_about_those_who_listened_before_says_nothing_of_others() {
     rest.expect_readers()
         .once()
         .returning(|_, _| Ok(Some(Readers { access_rev: 2, users: vec![] })));
-    let (asked, answered) = (Arc::<Notify>::default(), Arc::<Notify>::default());
-    let late = Late {
-        first_waits: AtomicBool::new(true),
-        asked: asked.clone(),
-        answered: answered.clone(),
-        ..Late::taking(Duration::ZERO, rest)
-    };
+    let (late, asked, answered) = Late::first(rest);
     let scene = quiet_scene(late, MockConversations::new(), replays(6, 2)).await;
     scene.node.live.unregister(socket(2)).await;
     scene.says(changed(5, 2));
@@ -116,13 +118,7 @@ async fn who_is_back_when_a_check_finds_them_out_is_let_in_again() {
         Ok(Some(Readers { access_rev: 2, users: users.into_iter().min().into_iter().collect() }))
     });
     let (rest, conversations) = knowing(rest, 3);
-    let (asked, answered) = (Arc::<Notify>::default(), Arc::<Notify>::default());
-    let late = Late {
-        first_waits: AtomicBool::new(true),
-        asked: asked.clone(),
-        answered: answered.clone(),
-        ..Late::taking(Duration::ZERO, rest)
-    };
+    let (late, asked, answered) = Late::first(rest);
     let scene = quiet_scene(late, conversations, replays(5, 3)).await;
     scene.says(changed(5, 2));
     asked.notified().await;

@@ -4,11 +4,12 @@ use futures::{StreamExt as _, stream};
 use parlance_domain::{ConversationId, Summary, UserId};
 use rustc_hash::FxHashMap as HashMap;
 
-use super::{Actor, Input, News, asking::answer};
+use super::{Actor, Input, News};
 use crate::{
     Error, Result,
     live::{Event, admissions::Admission, gate::Waiting},
     ports::store::{Head, Subject},
+    tasks::answer,
 };
 
 /// Summaries that are read side by side.

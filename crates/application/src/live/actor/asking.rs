@@ -1,11 +1,9 @@
 //! Questions to the store: asked in tasks of their own, and answered by an input each, whatever becomes of them.
 
-use std::panic::AssertUnwindSafe;
-
-use futures::{Future, FutureExt};
+use futures::Future;
 
 use super::{Actor, Input};
-use crate::{Error, Result};
+use crate::{Result, tasks::answer};
 
 impl Actor {
     /// Asks, and takes the answer in. What waits for it would wait for ever if a question that panics had none.
@@ -20,10 +18,4 @@ impl Actor {
             live.input(to_input(answer)).await;
         });
     }
-}
-
-/// A question's answer: an error if it panics.
-pub(super) async fn answer<T>(question: impl Future<Output = Result<T>>) -> Result<T> {
-    let answer = AssertUnwindSafe(question).catch_unwind().await;
-    answer.unwrap_or_else(|_| Err(Error::internal("a question to the store panicked")))
 }

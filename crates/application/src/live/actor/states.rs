@@ -15,7 +15,7 @@ use parlance_domain::{ConversationId, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
 use tokio::time::timeout;
 
-use super::{Actor, Input, News, asking::answer};
+use super::{Actor, Input, News};
 use crate::{
     Error, Result,
     live::{Event, Frame, attaching::Scope, connections::Connection, gate::Waiting},
@@ -23,6 +23,7 @@ use crate::{
         ConnectionId,
         store::{Head, Look, Mark, State, Subject},
     },
+    tasks::answer,
 };
 
 use question::Hearers;
