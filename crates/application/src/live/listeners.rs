@@ -49,9 +49,15 @@ impl Listeners {
         self.0.members.iter().copied()
     }
 
-    /// As a list, the same one until somebody comes or goes.
+    /// As a list, the same one until somebody comes or goes. In the order in which the connections were opened: in that order
+    /// lies, more or less, what is read of each when it is written to, the system's part included.
     pub(super) fn list(&self) -> Arc<[ConnectionId]> {
-        self.0.list.get_or_init(|| self.iter().collect()).clone()
+        let list = || {
+            let mut list: Vec<_> = self.iter().collect();
+            list.sort_unstable();
+            list.into()
+        };
+        self.0.list.get_or_init(list).clone()
     }
 
     pub(super) fn insert(&mut self, connection: ConnectionId) {
@@ -169,6 +175,7 @@ mod tests {
         }
         assert!(shared(&feeds[0], &feeds[1]) && !shared(&feeds[0], &feeds[2]));
         assert!(Arc::ptr_eq(&feeds[0].list(), &feeds[1].list()));
+        assert!(feeds[0].list().is_sorted());
     }
 
     #[test]
