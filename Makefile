@@ -16,7 +16,7 @@ help:
 	@echo "make mutants    breaks the use cases and the live side in a thousand ways, MUTANTS='-f FILE' in fewer, against their own tests"
 	@echo "make soak       the fault tests, for PARLANCE_SOAK=10m each, with a report"
 	@echo "make deny       licences and bans of dependencies"
-	@echo "make spec       the checked-in OpenAPI document, anew"
+	@echo "make spec       the checked-in OpenAPI and AsyncAPI documents, anew"
 	@echo "make image      the container image parlance:latest"
 
 run:
@@ -77,13 +77,14 @@ deny:
 	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
 	$(CARGO) deny check licenses bans sources
 
-# Writes the checked-in OpenAPI document anew; a test fails while it is stale.
-SPEC = crates/transport/spec/openapi.json
+# Writes the checked-in documents anew; a test fails while one is stale.
+SPEC = crates/transport/spec
 
-# Only once it is whole: the build reads the old one.
+# Only once they are whole: the build reads the old ones.
 spec:
-	$(CARGO) run -p parlance-server -- openapi > $(SPEC).new
-	mv $(SPEC).new $(SPEC)
+	for document in openapi asyncapi; do \
+		$(CARGO) run -p parlance-server -- $$document > $(SPEC)/$$document.new && mv $(SPEC)/$$document.new $(SPEC)/$$document.json || exit 1; \
+	done
 
 image:
 	docker build --file docker/Dockerfile --tag parlance:latest .

@@ -1,5 +1,6 @@
 //! Starts the binary on a free port with a directory of its own, and speaks REST and WebSocket to it.
 
+mod contract;
 mod person;
 mod socket;
 

@@ -13,7 +13,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Server, Socket, socket, text};
+use super::{Server, Socket, contract, socket, text};
 
 #[derive(Clone)]
 pub(crate) struct Person {
@@ -57,17 +57,15 @@ impl Person {
         path: &str,
         body: Value,
     ) -> (StatusCode, Value) {
-        let answer = self.ask(method, path, body).await;
+        let answer = self.ask(method.clone(), path, body).await;
         let status = answer.status();
         let bytes = answer.bytes().await.expect("a whole body");
-        (
-            status,
-            if bytes.is_empty() {
-                Value::Null
-            } else {
-                serde_json::from_slice(&bytes).expect("a body of JSON")
-            },
-        )
+        let body = match &*bytes {
+            [] => Value::Null,
+            bytes => serde_json::from_slice(bytes).expect("a body of JSON"),
+        };
+        contract::answered(&method, path, status, &body);
+        (status, body)
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {

@@ -5,13 +5,15 @@ use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 
-use super::PATIENCE;
+use super::{PATIENCE, contract};
 
 pub(super) type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 pub(crate) struct Socket {
     stream: Stream,
     next_id: i64,
+    /// What was said and is not answered yet.
+    said: Vec<Value>,
     /// Events that came while a reply was awaited.
     events: Vec<Value>,
     /// What `hello` was answered with.
@@ -21,7 +23,7 @@ pub(crate) struct Socket {
 impl Socket {
     /// One on which nothing has been said yet.
     pub(super) const fn on(stream: Stream) -> Self {
-        Self { stream, next_id: 0, events: vec![], hello: Value::Null }
+        Self { stream, next_id: 0, said: vec![], events: vec![], hello: Value::Null }
     }
 
     /// Sends a command and waits for its reply.
@@ -46,6 +48,7 @@ impl Socket {
         self.next_id += 1;
         let frame = json!({ "type": kind, "id": self.next_id, "data": data });
         self.stream.send(Message::text(frame.to_string())).await.expect("the server takes it");
+        self.said.push(frame);
         self.next_id
     }
 
@@ -126,9 +129,7 @@ impl Socket {
         let mut frames = std::mem::take(&mut self.events);
         loop {
             match timeout(PATIENCE, self.stream.next()).await.expect("an end in time") {
-                Some(Ok(Message::Text(text))) => {
-                    frames.push(serde_json::from_str(&text).expect("a frame of JSON"));
-                }
+                Some(Ok(Message::Text(text))) => frames.push(self.read(&text)),
                 Some(Ok(Message::Close(Some(close)))) => return (frames, close.code.into()),
                 Some(Ok(_)) => {}
                 other => panic!("ended without a close frame: {other:?}"),
@@ -160,14 +161,25 @@ impl Socket {
         let frame = async {
             loop {
                 match self.stream.next().await {
-                    Some(Ok(Message::Text(text))) => {
-                        return serde_json::from_str(&text).expect("a frame of JSON");
-                    }
+                    Some(Ok(Message::Text(text))) => return self.read(&text),
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                     other => panic!("no frame: {other:?}"),
                 }
             }
         };
         timeout(PATIENCE, frame).await.expect("a frame in time")
+    }
+
+    /// A frame, once it is what the contract says.
+    fn read(&mut self, text: &str) -> Value {
+        let frame: Value = serde_json::from_str(text).expect("a frame of JSON");
+        contract::heard(&frame);
+        if let Some(at) = self.said.iter().position(|command| command["id"] == frame["id"]) {
+            let command = self.said.swap_remove(at);
+            if frame["type"] == "ok" {
+                contract::accepted(&command, &frame);
+            }
+        }
+        frame
     }
 }

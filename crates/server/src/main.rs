@@ -46,6 +46,8 @@ enum Command {
     Admin(admin::Command),
     /// Prints the OpenAPI description of the REST API
     Openapi,
+    /// Prints the AsyncAPI description of the WebSocket
+    Asyncapi,
     /// Prints the commented default configuration file
     Config,
 }
@@ -84,6 +86,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             admin::run(&command, env)
         }
         Command::Openapi => print(&parlance_transport::openapi_json()),
+        Command::Asyncapi => print(&parlance_transport::asyncapi_json()),
         Command::Config => print(config::DEFAULT_FILE),
     }
 }

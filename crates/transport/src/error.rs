@@ -53,14 +53,21 @@ pub(crate) struct Face {
 }
 
 /// An error as the socket tells it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
 pub(crate) struct SocketError<'a> {
+    /// For programs; the same as of a problem.
     code: &'static str,
+    /// For people.
     message: String,
+    /// The refused fields of a `validation_failed`.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<Refused>)]
     errors: &'a [FieldError],
+    /// The message that a `conflict` is with.
     #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<MessageId>,
+    /// When it may be tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
 }

@@ -1,7 +1,8 @@
 //! The outside of Parlance: REST and WebSocket over actix-web.
 //!
 //! To add a route: write the handler in its area's file under `http/`, with its `utoipa::path`; give it a line in
-//! `http/routes.rs` and one in `openapi.rs` (a test compares the two); run `make spec`.
+//! `http/routes.rs` and one in `openapi.rs` (a test compares the two); run `make spec`. To add a command: a variant and its data in
+//! `ws/protocol.rs`, its arm in `ws/commands.rs`, its line in `ws/asyncapi.rs`.
 
 mod admin;
 mod boundary;
@@ -40,8 +41,8 @@ pub use admin::Admin;
 pub use figures::describe_figures;
 pub use openapi::json as openapi_json;
 use watchdog::Watchdog;
-pub use ws::Hub;
 use ws::Takeover;
+pub use ws::{Hub, asyncapi_json};
 
 /// How long a client may take to send the head of its first request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);

@@ -20,7 +20,7 @@ use crate::{
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Parlance", description = "Team messaging: REST half of the wire contract. The WebSocket half is at `/api/v1/ws`."),
+    info(title = "Parlance", description = "Team messaging: REST half of the wire contract. The WebSocket half, at `/api/v1/ws`, is described by `/asyncapi.json`."),
     modifiers(&Bearer, &Problems),
     security(("bearer" = [])),
     components(schemas(Problem, Refused, View)),
@@ -38,7 +38,7 @@ use crate::{
         messages::send, messages::history, messages::sync, messages::get, messages::edit,
         messages::delete, messages::react, messages::unreact,
         ws::upgrade,
-        system::livez, system::readyz, system::metrics, system::openapi,
+        system::livez, system::readyz, system::metrics, system::openapi, system::asyncapi,
     )
 )]
 struct Document;
@@ -63,7 +63,7 @@ impl Modify for Problems {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
         let problem = ResponseBuilder::new().content("application/problem+json", content).build();
-        let infallible = ["/livez", "/metrics", "/openapi.json"];
+        let infallible = ["/livez", "/metrics", "/openapi.json", "/asyncapi.json"];
         let paths = document.paths.paths.iter_mut();
         for (_, path) in paths.filter(|(path, _)| !infallible.contains(&path.as_str())) {
             let methods =

@@ -254,6 +254,13 @@ async fn the_explorer_runs_no_inline_script_and_reads_the_one_document() {
     assert!(policy.starts_with("default-src 'none'"), "{policy}");
 }
 
+#[actix_web::test]
+async fn the_socket_is_described_too() {
+    let answer = answer(TestRequest::with_uri("/asyncapi.json")).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.body, crate::asyncapi_json());
+}
+
 /// Well typed, and out of bounds all the same.
 #[actix_web::test]
 async fn a_number_out_of_bounds_is_refused_by_its_name() {

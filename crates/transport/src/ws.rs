@@ -1,5 +1,6 @@
 //! The socket: `upgrade` opens it, `connection` and its `commands` speak the contract on it, `hub` finds it for events, `wire` moves its bytes.
 
+mod asyncapi;
 mod commands;
 mod connection;
 mod hub;
@@ -7,6 +8,8 @@ mod protocol;
 mod upgrade;
 mod wire;
 
+pub(crate) use asyncapi::SERVED as ASYNCAPI;
+pub use asyncapi::json as asyncapi_json;
 pub use hub::Hub;
 use hub::{Counted, Worker};
 pub(crate) use upgrade::{__path_upgrade, upgrade};

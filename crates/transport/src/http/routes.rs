@@ -89,6 +89,7 @@ routes! {
     "/readyz" { open get system::readyz }
     "/metrics" { open get system::metrics }
     "/openapi.json" { open get system::openapi }
+    "/asyncapi.json" { open get system::asyncapi }
 }
 
 /// Answers whatever no route does.

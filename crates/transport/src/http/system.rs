@@ -7,7 +7,7 @@ use parlance_application::Error;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{Metrics, Node, Readiness, error::ApiError, openapi};
+use crate::{Metrics, Node, Readiness, error::ApiError, openapi, ws};
 
 /// How the process does.
 #[derive(Serialize, ToSchema)]
@@ -44,6 +44,12 @@ pub(crate) async fn metrics(node: Data<Node>) -> Result<HttpResponse, ApiError> 
 pub(crate) fn rendered(metrics: &Metrics) -> HttpResponse {
     let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
     HttpResponse::Ok().insert_header(content_type).body(metrics())
+}
+
+/// The description of the socket
+#[utoipa::path(get, path = "/asyncapi.json", tag = "system", security(()), responses((status = 200, body = Object)))]
+pub(crate) async fn asyncapi() -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(ws::ASYNCAPI.clone())
 }
 
 /// This description

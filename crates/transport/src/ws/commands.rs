@@ -5,15 +5,13 @@ use parlance_application::{
     App, Caller, Error, NewMessage, Result, Sent, Unauthenticated, live::Frame, ports::ConnectionId,
 };
 use parlance_domain::{ConversationAction, Emoji, Message, MessageId, MessageText};
-use serde::Serialize;
-use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
     connection::{Connection, lasts, millis},
     protocol::{
-        self, Command, CommandId, Edit, Kind, Nothing, Place, Reaction, ReadMark, Send, Sync,
-        Target, Token,
+        self, Changed, Command, CommandId, Edit, Kind, Nothing, Place, Reaction, ReadMark, Renewed,
+        Send, Sync, Target, Token,
     },
 };
 use crate::{figures, http::messages::Sent as SentReply, sync::SyncPage};
@@ -86,15 +84,14 @@ async fn perform(
     let (messages, channels, live) = (&app.messages, &app.channels, &app.live);
     match command.kind {
         Kind::Hello => Err(Error::BadRequest("hello has been said".into())),
-        Kind::Ping => command.data::<Nothing>().map(|Nothing {}| protocol::ok(id, &json!({}))),
+        Kind::Ping => command.data::<Nothing>().map(|Nothing {}| protocol::ok(id, &Nothing {})),
         Kind::Renew => {
             let renewed = app.accounts.authenticate(&command.data::<Token>()?.token).await?;
             if (renewed.id(), renewed.session_id) != (caller.id(), caller.session_id) {
                 return Err(Error::Forbidden("the token is of another session"));
             }
             *caller = renewed;
-            let expires_in = millis(lasts(app, caller));
-            Ok(protocol::ok(id, &json!({ "token_expires_in_ms": expires_in })))
+            Ok(protocol::ok(id, &Renewed { token_expires_in_ms: millis(lasts(app, caller)) }))
         }
         Kind::Send => Ok(sent(id, begin_send(app, caller, command)?.await?)),
         Kind::Edit => {
@@ -118,13 +115,13 @@ async fn perform(
             let Place { conversation_id } = command.data()?;
             channels.permit(caller, conversation_id, ConversationAction::Post).await?;
             live.start_typing(connection, conversation_id).await;
-            Ok(protocol::ok(id, &json!({})))
+            Ok(protocol::ok(id, &Nothing {}))
         }
         Kind::StopTyping => {
             let Place { conversation_id } = command.data()?;
             channels.permit(caller, conversation_id, ConversationAction::Post).await?;
             live.stop_typing(connection, conversation_id).await;
-            Ok(protocol::ok(id, &json!({})))
+            Ok(protocol::ok(id, &Nothing {}))
         }
         Kind::MarkRead => {
             let data: ReadMark = command.data()?;
@@ -151,9 +148,5 @@ fn sent(id: &CommandId, sent: Sent) -> Frame {
 }
 
 fn done(id: &CommandId, message: &Message) -> Frame {
-    #[derive(Serialize)]
-    struct Done<'a> {
-        message: &'a Message,
-    }
-    protocol::ok(id, &Done { message })
+    protocol::ok(id, &Changed { message })
 }

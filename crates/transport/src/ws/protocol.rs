@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 
 use parlance_application::{Error, live::Frame};
-use parlance_domain::{Account, ConversationId, MessageId, Role, SessionId, Summary, WorkspaceId};
+use parlance_domain::{
+    Account, ConversationId, Message, MessageId, Role, SessionId, Summary, WorkspaceId,
+};
 use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, IntoDeserializer as _, value},
 };
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::{
     error::{ApiError, SocketError},
@@ -17,7 +20,7 @@ use crate::{
 };
 
 /// The client's own id of a command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "an id is an integer below 2^63 or a string")]
 pub(super) enum CommandId {
     Number(i64),
@@ -83,16 +86,17 @@ struct Glimpse {
     id: Option<serde_json::Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Hello {
+    /// An access token. May be missing where the handshake brought one.
     pub(super) token: Option<String>,
     #[serde(rename = "client")]
     pub(super) _client: Option<Client>,
     pub(super) resume: Option<Resume>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Client {
     #[serde(rename = "name")]
@@ -101,105 +105,139 @@ pub(super) struct Client {
     _version: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resume {
+    /// That of the last `hello`.
     pub(super) epoch: String,
+    /// The rev up to which the client holds each conversation: at most 1,000.
+    #[schema(value_type = HashMap<ConversationId, u64>)]
     pub(super) cursors: HashMap<ConversationId, Number>,
 }
 
-#[derive(Deserialize)]
+/// What says all by its type, and the reply to it.
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Token {
     pub(super) token: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Send {
     pub(super) conversation_id: ConversationId,
+    /// The client's own id of the send: 1–64 printable ASCII characters.
+    #[schema(min_length = 1, max_length = 64)]
     pub(super) client_msg_id: String,
+    /// 1–4,000 Unicode scalar values after trimming.
     pub(super) text: String,
+    /// Threads are not built yet.
     pub(super) thread_root_id: Option<MessageId>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Edit {
     pub(super) message_id: MessageId,
     pub(super) text: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Target {
     pub(super) message_id: MessageId,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = EmojiUnder)]
 pub(super) struct Reaction {
     pub(super) message_id: MessageId,
     pub(super) emoji: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Place {
     pub(super) conversation_id: ConversationId,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadMark {
     pub(super) conversation_id: ConversationId,
+    #[schema(value_type = u64)]
     pub(super) seq: Number,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = SyncFrom)]
 pub(super) struct Sync {
     pub(super) conversation_id: ConversationId,
+    #[schema(value_type = u64)]
     pub(super) from_rev: Number,
 }
 
 /// The reply to `hello`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Welcome<'a> {
     pub(super) session_id: SessionId,
     pub(super) user: &'a Account,
     pub(super) token_expires_in_ms: u64,
+    /// How often the server pings.
     pub(super) heartbeat_ms: u64,
+    /// The name of the store's history: another one after a restore.
     pub(super) epoch: &'a str,
     pub(super) limits: Limits,
+    /// What this server can beyond the first version of the contract.
+    #[schema(value_type = Vec<String>)]
     pub(super) features: [&'static str; 2],
     pub(super) workspaces: Vec<HelloWorkspace<'a>>,
+    /// All that the user is in: what is not listed is gone.
     pub(super) conversations: Vec<&'a Summary>,
+    /// Conversations whose changes are not replayed: the client asks for them by `sync`.
     pub(super) behind: &'a [ConversationId],
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Limits {
+    /// The longest frame from a client.
     pub(super) frame_bytes: usize,
+    /// The longest text of a message, in Unicode scalar values.
     pub(super) text_chars: usize,
     pub(super) resume_cursors: usize,
+    /// Sends of a connection that may wait for their answers; beyond that, the server reads no further.
     pub(super) sends_in_flight: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct HelloWorkspace<'a> {
     pub(super) id: WorkspaceId,
     pub(super) name: &'a str,
     pub(super) role: Role,
 }
 
+/// The reply to a change of a message.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Changed<'a> {
+    /// As it is now.
+    pub(super) message: &'a Message,
+}
+
+/// The reply to `auth.refresh`.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Renewed {
+    pub(super) token_expires_in_ms: u64,
+}
+
 impl Kind {
     /// None for a type that is not known here.
-    fn of(name: &str) -> Option<Self> {
+    pub(super) fn of(name: &str) -> Option<Self> {
         let name: value::StrDeserializer<'_, value::Error> = name.into_deserializer();
         Self::deserialize(name).ok()
     }
