@@ -41,7 +41,7 @@ pub struct Delivery {
 pub struct ConnectionId {
     /// The worker that owns it.
     pub worker: u32,
-    /// Unique within that worker, never reused while the process runs.
+    /// Unique among that worker's sockets, and used again after 2³² others at the earliest.
     pub number: u32,
 }
 

@@ -144,7 +144,12 @@ impl Connection {
                 self.answer(&command.id, Err(Unauthenticated::Missing.into()));
                 continue;
             }
-            match self.hello(&command).await {
+            let opened = tokio::select! {
+                opened = self.hello(&command) => opened,
+                // Nobody is let in, and nothing is read, for whom nobody waits any more.
+                () = inbound.gone() => continue,
+            };
+            match opened {
                 Ok(catch_up) => return Some(catch_up),
                 Err(error) => {
                     let error = ApiError::from(error);

@@ -36,6 +36,8 @@ struct Shared {
     turn: AtomicUsize,
     /// How many connections there are.
     open: watch::Sender<usize>,
+    /// A worker has ended.
+    failed: watch::Sender<bool>,
 }
 
 enum Command {
@@ -61,6 +63,9 @@ enum Control {
 /// Counts a connection for as long as it is open.
 pub(super) struct Counted(Hub);
 
+/// Says that a worker has ended when it is dropped.
+struct Ended(Hub);
+
 /// One or several frames.
 #[derive(Clone)]
 struct Piece {
@@ -76,6 +81,7 @@ impl Hub {
             holders: holders.max(1),
             turn: AtomicUsize::new(0),
             open: watch::Sender::new(0),
+            failed: watch::Sender::new(false),
         }))
     }
 
@@ -85,7 +91,7 @@ impl Hub {
         let mut workers = self.0.workers.write().unwrap_or_else(PoisonError::into_inner);
         let index = u32::try_from(workers.len()).unwrap_or(u32::MAX);
         workers.push(sender.clone());
-        Worker::start(index, sender, commands)
+        Worker::start(index, sender, commands, Ended(self.clone()))
     }
 
     /// Ends every socket, those too on which nobody has said hello yet, and those that are still to open.
@@ -93,6 +99,12 @@ impl Hub {
         for worker in self.holders() {
             let _ = worker.send(Command::Control(Control::CloseAll(close))).await;
         }
+    }
+
+    /// Returns when a worker has ended before its thread was stopped, by a panic: its sockets would stay open and be told nothing.
+    pub async fn failed(&self) {
+        // It cannot fail: the sender is in `self`.
+        let _ = self.0.failed.subscribe().wait_for(|failed| *failed).await;
     }
 
     /// Returns when every connection is over, its last bytes included.
@@ -192,6 +204,12 @@ impl Hub {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.0.open.send_modify(|open| *open -= 1);
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.0.failed.send_replace(true);
     }
 }
 

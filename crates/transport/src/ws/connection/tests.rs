@@ -22,8 +22,10 @@ use tokio::{
 use super::*;
 use crate::{Hub, testing::StoppedClock};
 
-/// Keeps every `sync` waiting until the test lets it through.
+/// Keeps what is asked of the store waiting until the test lets it through.
 struct Slow {
+    /// Which questions: replays, and what a test adds.
+    keeps: std::sync::Mutex<Vec<&'static str>>,
     /// One for each that has come.
     come: Semaphore,
     /// One for each that may go on.
@@ -33,7 +35,7 @@ struct Slow {
 #[async_trait]
 impl Weather for Slow {
     async fn before(&self, method: &'static str) -> Result<()> {
-        if method == "replay" {
+        if self.keeps.lock().expect("not poisoned").contains(&method) {
             self.come.add_permits(1);
             self.let_through.acquire().await.expect("open").forget();
         }
@@ -67,8 +69,7 @@ impl Scene {
         let mut scene = Self::set().await;
         let cursors = json!({ scene.here.to_string(): 0 });
         scene.greets(json!({ "resume": { "epoch": "memory", "cursors": cursors } })).await;
-        let come = timeout(PATIENCE, scene.slow.come.acquire()).await;
-        come.expect("in time").expect("open").forget();
+        scene.has_come().await;
         scene
     }
 
@@ -88,7 +89,11 @@ impl Scene {
             stage.send(bob, here, text).await;
         }
         let node = TestNode::start(store.clone());
-        let slow = Slow { come: Semaphore::new(0), let_through: Semaphore::new(0) };
+        let slow = Slow {
+            keeps: vec!["replay"].into(),
+            come: Semaphore::new(0),
+            let_through: Semaphore::new(0),
+        };
         let slow = Arc::new(slow);
         let app = Data::new(node.app(store.behind(slow.clone())));
         let worker = Hub::new(1).add_worker();
@@ -172,6 +177,12 @@ impl Scene {
     async fn is_read(&mut self) {
         self.client.send(Message::Ping("read?".into())).await.expect("sent");
         assert!(matches!(self.heard().await, WsFrame::Pong(_)));
+    }
+
+    /// Returns when something waits to be let through.
+    async fn has_come(&self) {
+        let come = timeout(PATIENCE, self.slow.come.acquire()).await;
+        come.expect("in time").expect("open").forget();
     }
 
     fn lets_through(&self, syncs: usize) {
@@ -360,4 +371,38 @@ async fn who_is_sent_away_is_not_waited_for_without_end() {
     scene.outbound.leave();
     let WsFrame::Close(Some(_)) = scene.heard().await else { panic!("no end") };
     assert!(asked.elapsed() < 2 * LAST_WORDS, "{:?}", asked.elapsed());
+}
+
+/// Their `hello` would keep others from being let in.
+#[actix_web::test]
+async fn who_has_gone_is_not_let_in() {
+    for goodbye in [None, Some(Message::Close(None))] {
+        let mut scene = Scene::set().await;
+        scene.slow.keeps.lock().expect("not poisoned").push("snapshot");
+        let token = scene.token(Duration::from_mins(5));
+        scene.says(1, "hello", json!({ "token": token })).await;
+        scene.has_come().await;
+        if let Some(goodbye) = goodbye {
+            scene.client.send(goodbye).await.expect("sent");
+        }
+        scene.client.close().await.expect("closed");
+        scene.ends().await;
+    }
+}
+
+/// What it says next shows that it waits.
+#[actix_web::test]
+async fn who_has_said_more_is_let_in_and_that_is_done() {
+    let mut scene = Scene::set().await;
+    scene.slow.keeps.lock().expect("not poisoned").push("snapshot");
+    let token = scene.token(Duration::from_mins(5));
+    scene.prepares(1, "hello", json!({ "token": token })).await;
+    scene.sends(2).await;
+    scene.has_come().await;
+    let before = scene.store.messages(scene.here).len();
+    scene.client.close().await.expect("closed");
+    scene.lets_through(1);
+    let (store, here) = (scene.store.clone(), scene.here);
+    scene.ends().await;
+    assert_eq!(store.messages(here).len(), before + 1);
 }

@@ -20,7 +20,7 @@ use tokio::{
     task::yield_now,
 };
 
-use super::{Command, Control, PIECE, Piece};
+use super::{Command, Control, Ended, PIECE, Piece};
 use crate::{
     figures,
     ws::wire::{Flusher, Outbound},
@@ -60,11 +60,12 @@ struct Run {
 }
 
 impl Worker {
-    /// Begins to take in and to write, on the calling thread.
+    /// Begins to take in and to write, on the calling thread. `ended` is dropped when that ends, by a panic too.
     pub(super) fn start(
         index: u32,
         inbox: mpsc::Sender<Command>,
         mut commands: mpsc::Receiver<Command>,
+        ended: Ended,
     ) -> Self {
         let worker = Self {
             index,
@@ -77,6 +78,7 @@ impl Worker {
         };
         let local = worker.clone();
         actix_web::rt::spawn(async move {
+            let _ended = ended;
             poll_fn(|cx| local.poll_turn(&mut commands, cx)).await;
         });
         worker
@@ -84,14 +86,24 @@ impl Worker {
 
     /// Adds a socket, for as long as the guard lives.
     pub(in crate::ws) fn insert(&self, outbound: Outbound) -> Socket {
-        let number = self.next.get();
-        self.next.set(number.wrapping_add(1));
+        let number = self.free_number();
         if let Some(close) = self.closing.get() {
             outbound.close(close);
         }
         self.sockets.borrow_mut().insert(number, outbound);
         figures::socket_opened();
         Socket { id: ConnectionId { worker: self.index, number }, worker: self.clone() }
+    }
+
+    /// The next number that no socket has: after 2³² of them they begin anew.
+    fn free_number(&self) -> u32 {
+        loop {
+            let number = self.next.get();
+            self.next.set(number.wrapping_add(1));
+            if !self.sockets.borrow().contains_key(&number) {
+                return number;
+            }
+        }
     }
 
     /// Returns when all that was delivered before is in the sockets' queues.
@@ -237,7 +249,11 @@ mod tests {
         ports::{Delivery, Fanout as _},
     };
 
-    use tokio::net::{TcpListener, TcpStream};
+    use parlance_testkit::PATIENCE;
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        time::timeout,
+    };
 
     use super::*;
     use crate::ws::{hub::Hub, wire::text_frame};
@@ -308,6 +324,30 @@ mod tests {
         while !sockets.iter().all(|(.., theirs)| has_heard(theirs)) {
             yield_now().await;
         }
+    }
+
+    #[actix_web::test]
+    #[expect(clippy::await_holding_refcell_ref, reason = "the worker is to stumble over it")]
+    async fn a_worker_that_panics_is_told_of() {
+        let hub = Hub::new(1);
+        let worker = hub.add_worker();
+        let sockets = sockets(&worker, 1).await;
+        let mut failed = pin!(hub.failed());
+        assert!(futures::poll!(failed.as_mut()).is_pending());
+        let held = worker.sockets.borrow_mut();
+        hub.close(sockets[0].0.id, Close::Draining).await;
+        timeout(PATIENCE, failed).await.expect("in time");
+        drop(held);
+    }
+
+    #[actix_web::test]
+    async fn numbers_that_begin_anew_pass_over_those_that_are_in_use() {
+        let worker = Hub::new(1).add_worker();
+        let before = sockets(&worker, 2).await;
+        worker.next.set(u32::MAX);
+        let after = sockets(&worker, 2).await;
+        let numbers = before.iter().chain(&after).map(|(socket, ..)| socket.id.number);
+        assert_eq!(numbers.collect::<Vec<_>>(), [0, 1, u32::MAX, 2]);
     }
 
     /// Who has just been answered may send the next message while others are still told of the last.

@@ -2,13 +2,14 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use actix_codec::Decoder;
-use actix_http::ws::{Codec, Frame, Item, ProtocolError};
+use actix_http::ws::{Codec, Frame, Item, OpCode, ProtocolError};
 use actix_ws::AggregatedMessage;
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
@@ -60,6 +61,29 @@ impl Inbound {
     pub(in crate::ws) fn new(early: BytesMut, socket: OwnedReadHalf) -> Self {
         let codec = Codec::new().max_size(INBOUND_LIMIT);
         Self { socket, codec, unread: early, fragments: None, more: false, end: None }
+    }
+
+    /// Returns when the peer has gone, or says that it goes, and has said nothing else since the last message. What it says
+    /// meanwhile is kept for later; of a peer that says much it is not known whether it has gone.
+    pub(in crate::ws) async fn gone(&mut self) {
+        poll_fn(|cx| self.poll_gone(cx)).await;
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let goes = |head: &u8| OpCode::from(head & 0x0f) == OpCode::Close;
+            if self.unread.first().is_some_and(goes) {
+                return Poll::Ready(());
+            }
+            if self.unread.len() >= CHUNK {
+                return Poll::Pending;
+            }
+            match ready!(self.poll_chunk(cx)) {
+                Ok(read) if read > 0 => {}
+                _ if self.unread.is_empty() => return Poll::Ready(()),
+                _ => return Poll::Pending,
+            }
+        }
     }
 
     fn poll_message(
