@@ -401,6 +401,10 @@ async fn who_has_said_more_is_let_in_and_that_is_done() {
     scene.has_come().await;
     let before = scene.store.messages(scene.here).len();
     scene.client.close().await.expect("closed");
+    // All of it has arrived before the store answers.
+    for _ in 0..1_000 {
+        yield_now().await;
+    }
     scene.lets_through(1);
     let (store, here) = (scene.store.clone(), scene.here);
     scene.ends().await;
