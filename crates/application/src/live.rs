@@ -19,6 +19,7 @@ mod joined;
 mod listeners;
 mod look;
 mod node;
+mod recent;
 mod resume;
 mod sequencer;
 mod told;

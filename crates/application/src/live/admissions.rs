@@ -4,6 +4,9 @@
 //! 1. The store is asked about each once, and once at a time about [`ASKED`] at most, however many there are
 //!    (`all_are_asked_about_some_at_a_time`).
 //! 2. Of whom it did not say it is asked again, a little later (`of_whom_nothing_was_said_it_is_asked_again`).
+//!
+//! It is told of those alone who are connected here and do not listen: it holds no more than these are, and what they do not
+//! listen to.
 
 use std::collections::BTreeSet;
 

@@ -15,12 +15,12 @@
 //!    them, and then all that they have missed; the others go on (`who_joins_with_an_older_view_is_checked`,
 //!    `who_joins_with_an_older_view_is_told_nothing_before_the_check`, `who_joins_with_an_older_view_holds_nobody_up`).
 //! 6. Whoever has left is told nothing more (`who_left_hears_nothing_more`).
-//! 7. It holds [`RECENT`] frames at most, whatever the bus does, and a page: what is beyond a hole is not kept
+//! 7. It holds its last frames ([`Recent`]), whatever the bus does, and a page: what is beyond a hole is not kept
 //!    (`the_last_frames_are_kept_and_none_beyond_a_hole`).
 //! 8. Pages that follow each other leave slow sockets some time (`pages_leave_time_between_them`), and those for latecomers take turns with
 //!    those for all (`who_is_far_behind_holds_nobody_up`).
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap as HashMap;
 
@@ -28,11 +28,10 @@ use super::{
     Frame,
     backlog::BACKLOG_LIMIT,
     listeners::{Listeners, Sharing},
+    recent::Recent,
 };
 use crate::ports::ConnectionId;
 
-/// How many of the last frames are kept for those who join a little behind.
-const RECENT: usize = 64;
 /// Bytes of pages that follow each other before the next one waits: three quarters of what a socket's queue holds.
 const BURST: usize = BACKLOG_LIMIT / 4 * 3;
 /// How long it waits then.
@@ -76,8 +75,8 @@ pub(super) struct Feed {
     number: u64,
     /// All listeners have been told everything up to this rev.
     position: u64,
-    /// The last frames, contiguous, ending at `position`.
-    recent: VecDeque<(u64, Frame)>,
+    /// The last frames, up to `position`.
+    recent: Recent,
     listeners: Listeners,
     /// Members that are not at `position` yet: behind it and waiting for the store, or ahead of it and waiting for events
     /// that they have already seen to pass.
@@ -114,7 +113,7 @@ impl Feed {
         Self {
             number: 0,
             position,
-            recent: VecDeque::new(),
+            recent: Recent::default(),
             listeners: nobody,
             adrift: HashMap::default(),
             unsure: HashMap::default(),
@@ -198,10 +197,7 @@ impl Feed {
             return self.behind(rev, access_rev);
         }
         if rev == self.position + 1 {
-            if self.recent.len() == RECENT {
-                self.recent.pop_front();
-            }
-            self.recent.push_back((rev, frame.clone()));
+            self.recent.push(rev, frame.clone());
             self.position = rev;
             steps.push(Step::Deliver(self.audience(), frame));
             self.settle(&mut steps);
@@ -310,8 +306,9 @@ impl Feed {
         self.reading = false;
     }
 
-    /// Asks again for what is missing, if anything is.
+    /// Asks again for what is missing, if anything is. To be called once a second.
     pub(super) fn retry(&mut self) -> Vec<Step> {
+        self.recent.age();
         let mut steps = Vec::new();
         self.read_on(&mut steps);
         steps
@@ -334,11 +331,11 @@ impl Feed {
     }
 
     fn place(&mut self, connection: ConnectionId, have: u64, steps: &mut Vec<Step>) {
-        let known = self.recent.front().is_some_and(|(first, _)| *first <= have + 1);
-        if have < self.position && known {
+        if have < self.position
+            && let Some(missing) = self.recent.after(have)
+        {
             let to: Arc<[ConnectionId]> = [connection].into();
-            let missing = self.recent.iter().filter(|(rev, _)| *rev > have);
-            steps.extend(missing.map(|(_, frame)| Step::Deliver(to.clone(), frame.clone())));
+            steps.extend(missing.map(|frame| Step::Deliver(to.clone(), frame.clone())));
         } else if have != self.position {
             self.adrift.insert(connection, have);
             return;

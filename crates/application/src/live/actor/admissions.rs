@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap as HashMap;
 use super::{Actor, Input, News};
 use crate::{
     Error, Result,
-    live::{Event, admissions::Admission, gate::Waiting},
+    live::{Event, admissions::Admission, connections::Connections, gate::Waiting},
     ports::store::{Head, Subject},
     tasks::answer,
 };
@@ -25,7 +25,7 @@ pub(in crate::live) struct Admitted {
 impl Actor {
     /// Somebody may be in a conversation and not listen to it.
     pub(super) fn admit(&mut self, conversation: ConversationId, user: UserId) {
-        if self.peers.is_some() {
+        if self.peers.is_some() && misses(&self.connections, (conversation, user)) {
             self.admissions.doubt(conversation, user);
         }
     }
@@ -34,14 +34,7 @@ impl Actor {
     pub(super) fn ask_admissions(&mut self) {
         let Some(peers) = self.peers.clone() else { return };
         let connections = &self.connections;
-        let asked = self.admissions.ask(|(conversation, user)| {
-            connections.of_user(user).into_iter().filter_map(|id| connections.get(id)).any(
-                |connection| {
-                    connection.attaching.is_none()
-                        && !connection.conversations.contains(conversation)
-                },
-            )
-        });
+        let asked = self.admissions.ask(|admission| misses(connections, admission));
         if asked.is_empty() {
             return;
         }
@@ -100,4 +93,11 @@ impl Actor {
             self.wait(Waiting::Event(joined.into()));
         }
     }
+}
+
+/// Whether somebody is connected here, and does not listen.
+fn misses(connections: &Connections, (conversation, user): Admission) -> bool {
+    connections.of_user(user).into_iter().filter_map(|id| connections.get(id)).any(|connection| {
+        connection.attaching.is_none() && !connection.conversations.contains(conversation)
+    })
 }
