@@ -2,11 +2,13 @@
 
 use std::sync::LazyLock;
 
+use actix_web::http::StatusCode;
 use bytes::Bytes;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        ContentBuilder, Ref, ResponseBuilder,
+        ContentBuilder, Ref, RefOr, ResponseBuilder,
+        path::Operation,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -21,7 +23,7 @@ use crate::{
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Parlance", description = "Team messaging: REST half of the wire contract. The WebSocket half, at `/api/v1/ws`, is described by `/asyncapi.json`."),
-    modifiers(&Bearer, &Problems),
+    modifiers(&Bearer, &Problems, &Names),
     security(("bearer" = [])),
     components(schemas(Problem, Refused, View)),
     paths(
@@ -62,18 +64,52 @@ struct Problems;
 impl Modify for Problems {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-        let problem = ResponseBuilder::new().content("application/problem+json", content).build();
+        let problem = ResponseBuilder::new()
+            .description("refused, or failed")
+            .content("application/problem+json", content)
+            .build();
         let infallible = ["/livez", "/metrics", "/openapi.json", "/asyncapi.json"];
-        let paths = document.paths.paths.iter_mut();
-        for (_, path) in paths.filter(|(path, _)| !infallible.contains(&path.as_str())) {
-            let methods =
-                [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete];
-            for operation in methods.into_iter().flatten() {
+        for (path, operation) in operations(document) {
+            if !infallible.contains(&path) {
                 let responses = &mut operation.responses.responses;
                 responses.insert("default".to_owned(), problem.clone().into());
             }
         }
     }
+}
+
+/// What the specification asks of a document, and the annotations leave out: names that are unique, and words for each answer.
+struct Names;
+
+impl Modify for Names {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        for (_, operation) in operations(document) {
+            let area = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
+            let handler = operation.operation_id.take().unwrap_or_default();
+            operation.operation_id = Some(format!("{area}_{handler}"));
+            for (status, response) in &mut operation.responses.responses {
+                if let RefOr::T(response) = response
+                    && response.description.is_empty()
+                {
+                    let status = StatusCode::from_bytes(status.as_bytes()).ok();
+                    let words = status.and_then(|status| status.canonical_reason());
+                    words.unwrap_or_default().to_lowercase().clone_into(&mut response.description);
+                }
+            }
+        }
+    }
+}
+
+/// Every operation, with its path.
+fn operations(
+    document: &mut utoipa::openapi::OpenApi,
+) -> impl Iterator<Item = (&str, &mut Operation)> {
+    document.paths.paths.iter_mut().flat_map(|(path, item)| {
+        [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete]
+            .into_iter()
+            .flatten()
+            .map(|operation| (path.as_str(), operation))
+    })
 }
 
 /// The document as pretty JSON, ending in a newline: what is served and what is checked in.
@@ -104,6 +140,22 @@ mod tests {
         let routes: BTreeSet<(String, String)> =
             ROUTES.iter().map(|(method, path)| ((*method).into(), (*path).into())).collect();
         assert_eq!(entries, routes);
+    }
+
+    /// Or it would not be valid, and generators of clients refuse it.
+    #[test]
+    fn operations_have_names_of_their_own_and_answers_have_words() {
+        let document: serde_json::Value = serde_json::from_str(&super::json()).expect("JSON");
+        let mut names = BTreeSet::new();
+        let paths = document["paths"].as_object().expect("paths").values();
+        for operation in paths.flat_map(|methods| methods.as_object().expect("methods").values()) {
+            let name = operation["operationId"].as_str().expect("a name");
+            assert!(names.insert(name), "{name} is taken");
+            for (status, response) in operation["responses"].as_object().expect("responses") {
+                let words = response["description"].as_str().unwrap_or_default();
+                assert!(!words.is_empty(), "{name}: {status}");
+            }
+        }
     }
 
     #[test]
