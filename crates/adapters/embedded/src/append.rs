@@ -8,8 +8,7 @@ use std::mem;
 use parlance_application::{
     Error, Result, Unauthenticated,
     ports::store::{
-        AUTHOR_EDITS, Change, Commit, Committed, DELETED, Draft, MessageChange, NAME_TAKEN,
-        SENT_BEFORE, Write,
+        Change, Changeable, Commit, Committed, Draft, MessageChange, NAME_TAKEN, SENT_BEFORE, Write,
     },
 };
 use parlance_domain::{
@@ -95,8 +94,14 @@ impl Batch<'_> {
             Change::Message(id, change) => {
                 permit(ConversationAction::Read)?;
                 let message = self.message(id)?;
-                change.check(standing, message.author_id == Some(actor)).map_err(denied)?;
-                self.change(message, actor, at, change)?
+                let own = message.author_id == Some(actor);
+                let deleted = message.deleted_at.is_some();
+                let changeable = Changeable { own, deleted, text: &message.text };
+                if change.takes_effect(standing, changeable)? {
+                    self.change(message, actor, at, change)?
+                } else {
+                    (Committed::Message(message), None)
+                }
             }
         };
         let head = self.head()?;
@@ -226,12 +231,9 @@ impl Batch<'_> {
         change: MessageChange,
     ) -> Tx<Outcome> {
         match change {
-            MessageChange::Edit(text) => self.edit(message, actor, at, text),
+            MessageChange::Edit(text) => self.edit(message, at, text),
             MessageChange::Delete => self.delete(message, actor, at),
             MessageChange::React(emoji) => {
-                if message.deleted_at.is_some() {
-                    return Err(deleted());
-                }
                 let new = reactions::add(self.conn, &mut message, actor, emoji.as_str())?;
                 self.reacted(message, new.then_some(ChangeKind::ReactionAdded))
             }
@@ -242,22 +244,7 @@ impl Batch<'_> {
         }
     }
 
-    fn edit(
-        &mut self,
-        mut message: Message,
-        actor: UserId,
-        at: Timestamp,
-        text: MessageText,
-    ) -> Tx<Outcome> {
-        if message.author_id != Some(actor) {
-            return Err(Error::Forbidden(AUTHOR_EDITS).into());
-        }
-        if message.deleted_at.is_some() {
-            return Err(deleted());
-        }
-        if message.text == text.as_str() {
-            return Ok((Committed::Message(message), None));
-        }
+    fn edit(&mut self, mut message: Message, at: Timestamp, text: MessageText) -> Tx<Outcome> {
         let before = mem::replace(&mut message.text, text.into());
         message.edited_at = Some(at);
         message.rev = self.advance()?;
@@ -276,9 +263,6 @@ impl Batch<'_> {
     }
 
     fn delete(&mut self, mut message: Message, actor: UserId, at: Timestamp) -> Tx<Outcome> {
-        if message.deleted_at.is_some() {
-            return Ok((Committed::Message(message), None));
-        }
         if !message.reactions.is_empty() {
             reactions::clear(self.conn, &mut message)?;
         }
@@ -365,8 +349,4 @@ impl Batch<'_> {
 /// What tells whether a repeated send has the text that was first sent, once there is another.
 pub(crate) fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
-}
-
-fn deleted() -> Fail {
-    Error::conflict(DELETED).into()
 }

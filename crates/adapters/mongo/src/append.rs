@@ -8,8 +8,7 @@ use std::collections::HashSet;
 use parlance_application::{
     Error, Result, Unauthenticated,
     ports::store::{
-        AUTHOR_EDITS, Change, Commit, Committed, DELETED, Draft, MessageChange, NAME_TAKEN,
-        SENT_BEFORE, Write,
+        Change, Changeable, Commit, Committed, Draft, MessageChange, NAME_TAKEN, SENT_BEFORE, Write,
     },
 };
 use parlance_domain::{
@@ -92,7 +91,12 @@ impl Batch {
             Change::Message(message_id, change) => {
                 permit(ConversationAction::Read)?;
                 let message = self.message(*message_id)?;
-                change.check(standing, message.author_id == id(actor.0)).map_err(denied)?;
+                let own = message.author_id == id(actor.0);
+                let deleted = message.deleted_at.is_some();
+                let changeable = Changeable { own, deleted, text: &message.text };
+                if !change.takes_effect(standing, changeable)? {
+                    return Ok(self.keep(message, None));
+                }
                 self.change(tx, message, *actor, *at, change).await
             }
         }
@@ -143,12 +147,9 @@ impl Batch {
         change: &MessageChange,
     ) -> Outcome<Done> {
         match change {
-            MessageChange::Edit(text) => self.edit(message, actor, at, text),
+            MessageChange::Edit(text) => Ok(self.edit(message, at, text)),
             MessageChange::Delete => self.delete(tx, message, actor, at).await,
             MessageChange::React(emoji) => {
-                if message.deleted_at.is_some() {
-                    return Err(deleted());
-                }
                 let (user, rev) = (id(actor.0), self.head.rev + 1);
                 let new = reactions::add(tx, &mut message, user, emoji.as_str(), rev).await?;
                 Ok(self.keep(message, new.then_some(ChangeKind::ReactionAdded)))
@@ -161,25 +162,10 @@ impl Batch {
         }
     }
 
-    fn edit(
-        &mut self,
-        mut message: MessageDoc,
-        actor: UserId,
-        at: Timestamp,
-        text: &MessageText,
-    ) -> Outcome<Done> {
-        if message.author_id != id(actor.0) {
-            return Err(Error::Forbidden(AUTHOR_EDITS).into());
-        }
-        if message.deleted_at.is_some() {
-            return Err(deleted());
-        }
-        if message.text == text.as_str() {
-            return Ok(self.keep(message, None));
-        }
+    fn edit(&mut self, mut message: MessageDoc, at: Timestamp, text: &MessageText) -> Done {
         text.as_str().clone_into(&mut message.text);
         message.edited_at = Some(time(at));
-        Ok(self.keep(message, Some(ChangeKind::Edited)))
+        self.keep(message, Some(ChangeKind::Edited))
     }
 
     async fn delete(
@@ -189,9 +175,6 @@ impl Batch {
         actor: UserId,
         at: Timestamp,
     ) -> Outcome<Done> {
-        if message.deleted_at.is_some() {
-            return Ok(self.keep(message, None));
-        }
         reactions::clear(tx, &mut message).await?;
         message.text.clear();
         message.deleted_at = Some(time(at));
@@ -230,8 +213,4 @@ impl Batch {
 /// A request may have been let in before its session ended.
 fn must_live(live: &HashSet<SessionId>, write: &Write) -> Result<()> {
     if live.contains(&write.session) { Ok(()) } else { Err(Unauthenticated::Revoked.into()) }
-}
-
-fn deleted() -> Fail {
-    Error::conflict(DELETED).into()
 }

@@ -3,8 +3,7 @@
 use parlance_application::{
     Error, Result, Unauthenticated,
     ports::store::{
-        AUTHOR_EDITS, Change, Commit, Committed, DELETED, Draft, MessageChange, NAME_TAKEN,
-        SENT_BEFORE, Write,
+        Change, Changeable, Commit, Committed, Draft, MessageChange, NAME_TAKEN, SENT_BEFORE, Write,
     },
 };
 use parlance_domain::{
@@ -39,9 +38,15 @@ pub(super) fn one(state: &mut State, id: ConversationId, write: Write) -> Result
         }
         Change::Message(message_id, change) => {
             permit(ConversationAction::Read)?;
-            let own = scene.message(message_id)?.message.author_id == Some(actor);
-            change.check(standing, own).map_err(denied)?;
-            scene.change(message_id, change)?
+            let message = &scene.message(message_id)?.message;
+            let own = message.author_id == Some(actor);
+            let deleted = message.deleted_at.is_some();
+            let changeable = Changeable { own, deleted, text: &message.text };
+            if change.takes_effect(standing, changeable)? {
+                scene.change(message_id, change)?
+            } else {
+                (Committed::Message(message.clone()), None)
+            }
         }
     };
     let session_rev = state.session_rev;
@@ -133,9 +138,6 @@ impl Scene<'_> {
             MessageChange::Edit(text) => self.edit(id, text),
             MessageChange::Delete => self.delete(id),
             MessageChange::React(emoji) => self.revise(id, |row| {
-                if row.message.deleted_at.is_some() {
-                    return Err(Error::conflict(DELETED));
-                }
                 Ok(row.react(actor, emoji.as_str())?.then_some(ChangeKind::ReactionAdded))
             }),
             MessageChange::Unreact(emoji) => self.revise(id, |row| {
@@ -145,17 +147,8 @@ impl Scene<'_> {
     }
 
     fn edit(&mut self, id: MessageId, text: MessageText) -> Result<Outcome> {
-        let (actor, at) = (self.actor, self.at);
+        let at = self.at;
         self.revise(id, |MessageRow { message, .. }| {
-            if message.author_id != Some(actor) {
-                return Err(Error::Forbidden(AUTHOR_EDITS));
-            }
-            if message.deleted_at.is_some() {
-                return Err(Error::conflict(DELETED));
-            }
-            if message.text == text.as_str() {
-                return Ok(None);
-            }
             message.text = text.into();
             message.edited_at = Some(at);
             Ok(Some(ChangeKind::Edited))
@@ -165,9 +158,6 @@ impl Scene<'_> {
     fn delete(&mut self, id: MessageId) -> Result<Outcome> {
         let (actor, at) = (self.actor, self.at);
         self.revise(id, |row| {
-            if row.message.deleted_at.is_some() {
-                return Ok(None);
-            }
             row.clear_reactions();
             row.message.text.clear();
             row.message.deleted_at = Some(at);

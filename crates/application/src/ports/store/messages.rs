@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use parlance_domain::{
-    ChangeKind, ChannelName, ClientMsgId, Conversation, ConversationAction, ConversationId, Denied,
-    Emoji, Message, MessageId, MessageText, SessionId, Standing, Timestamp, Topic, UserId,
+    ChangeKind, ChannelName, ClientMsgId, Conversation, ConversationAction, ConversationId, Emoji,
+    Message, MessageId, MessageText, SessionId, Standing, Timestamp, Topic, UserId,
 };
 
 use crate::{Error, Result};
@@ -55,10 +55,6 @@ pub trait Messages: Send + Sync {
 
 /// The words of the conflict over a `client_msg_id`.
 pub const SENT_BEFORE: &str = "this client_msg_id has been used for another message";
-/// The words of the conflict over a tombstone.
-pub const DELETED: &str = "the message has been deleted";
-/// Why an edit is forbidden to everybody else.
-pub const AUTHOR_EDITS: &str = "only its author may edit a message";
 
 /// The refusal of one more emoji than a message may have under it.
 pub fn too_many_emoji() -> Error {
@@ -120,15 +116,39 @@ pub enum MessageChange {
     Unreact(Emoji),
 }
 
+/// What of a message decides about a change of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Changeable<'a> {
+    /// Whether the person who asks has written it.
+    pub own: bool,
+    /// Whether it is a tombstone.
+    pub deleted: bool,
+    /// What it says.
+    pub text: &'a str,
+}
+
 impl MessageChange {
-    /// Whether somebody of this standing may do it; `own` says that they have written the message. Whoever may delete the
-    /// messages of others may delete their own, too, in a channel that they have left.
-    pub fn check(&self, standing: Standing, own: bool) -> std::result::Result<(), Denied> {
+    /// Whether it changes anything about this message, if somebody of this standing may do it; whether a reaction is new, or was
+    /// there, is the store's to see. Whoever may delete the messages of others may delete their own, too, in a channel that
+    /// they have left. Errors: `NotFound` and `Forbidden` by the permission matrix, `Forbidden` if another than its author edits it,
+    /// `Conflict` if it is a tombstone that would be edited or reacted to.
+    pub fn takes_effect(&self, standing: Standing, message: Changeable<'_>) -> Result<bool> {
+        let Changeable { own, deleted, text } = message;
         let post = standing.permits(ConversationAction::Post);
-        match self {
+        let permitted = match self {
             Self::Delete if own && post.is_ok() => post,
             Self::Delete => standing.permits(ConversationAction::DeleteOthersMessage),
             _ => post,
+        };
+        permitted.map_err(|denied| Error::denied(denied, "message"))?;
+        match self {
+            Self::Edit(_) if !own => Err(Error::Forbidden("only its author may edit a message")),
+            Self::Edit(_) | Self::React(_) if deleted => {
+                Err(Error::conflict("the message has been deleted"))
+            }
+            Self::Edit(new) => Ok(new.as_str() != text),
+            Self::Delete | Self::Unreact(_) => Ok(!deleted),
+            Self::React(_) => Ok(true),
         }
     }
 }
@@ -256,4 +276,52 @@ pub struct ReplayPage {
     pub access_rev: u64,
     /// The store's count of ended sessions, likewise.
     pub session_rev: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_refused_takes_effect_or_changes_nothing() {
+        use Standing::{DmAlone, DmNonMember, PublicAdmin, PublicMember, PublicNonMemberAdmin};
+        let text = |text| MessageChange::Edit(MessageText::parse(text).expect("a text"));
+        let emoji = || Emoji::parse("🎉").expect("an emoji");
+        let (edit, again, delete) = (text("new"), text("old"), MessageChange::Delete);
+        let (react, unreact) = (MessageChange::React(emoji()), MessageChange::Unreact(emoji()));
+        let all = [&edit, &again, &delete, &react, &unreact];
+        let decided = |standing, own, deleted| {
+            all.map(|change| {
+                match change.takes_effect(standing, Changeable { own, deleted, text: "old" }) {
+                    Ok(true) => "yes",
+                    Ok(false) => "no",
+                    Err(Error::Forbidden(_)) => "forbidden",
+                    Err(Error::NotFound(_)) => "hidden",
+                    Err(Error::Conflict { .. }) => "conflict",
+                    Err(error) => panic!("{error}"),
+                }
+            })
+        };
+        for (standing, own, deleted, decisions) in [
+            (PublicMember, true, false, ["yes", "no", "yes", "yes", "yes"]),
+            (PublicMember, true, true, ["conflict", "conflict", "no", "conflict", "no"]),
+            (PublicMember, false, false, ["forbidden", "forbidden", "forbidden", "yes", "yes"]),
+            (PublicAdmin, false, false, ["forbidden", "forbidden", "yes", "yes", "yes"]),
+            (PublicAdmin, false, true, ["forbidden", "forbidden", "no", "conflict", "no"]),
+            (
+                PublicNonMemberAdmin,
+                true,
+                false,
+                ["forbidden", "forbidden", "yes", "forbidden", "forbidden"],
+            ),
+            (DmAlone, true, false, ["forbidden"; 5]),
+            (DmNonMember, true, false, ["hidden"; 5]),
+        ] {
+            assert_eq!(
+                decided(standing, own, deleted),
+                decisions,
+                "{standing:?}, {own}, {deleted}"
+            );
+        }
+    }
 }
