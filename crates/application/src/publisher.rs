@@ -20,9 +20,9 @@ use crate::{
 pub(crate) struct Publisher {
     live: Live,
     tasks: Arc<Tasks>,
-    /// On a store of this node's own, where nobody looks at the counts that events carry: who was let in and then put out must
-    /// not be told of it the other way round, and tasks of two threads could overtake each other between commit and publication.
-    /// Where a store is shared, its counts and its answers tell what came last.
+    /// Only on a store of this node's own, where nobody compares the counts that events carry: a join and the leave
+    /// after it must not be told the other way round, but tasks of two threads could overtake each other between commit
+    /// and publication. On a shared store its counts and answers say which came last.
     order: Option<Arc<Order>>,
 }
 
@@ -36,7 +36,7 @@ struct Order {
 }
 
 impl Order {
-    /// Runs a write beside those that were begun before it; the turn to publish comes after theirs.
+    /// Runs a write concurrently with those begun before it; the turn to publish comes after theirs.
     async fn run<T>(&self, write: impl Future<Output = T>) -> (MutexGuard<'_, ()>, T) {
         let mut both = pin!(join(self.publishing.lock(), write));
         let begun = poll_fn(|cx| {
@@ -82,7 +82,7 @@ impl Publisher {
         self.tasks.complete(whole).await
     }
 
-    /// The same for what only ever goes forward, and so may be told in any order.
+    /// The same, but without an order: for what only moves forward, such as read marks.
     pub(crate) async fn advance<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,

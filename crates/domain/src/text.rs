@@ -6,9 +6,9 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Invalid {
-    /// `too_short`, `too_long` or `invalid`.
+    /// For programs: `too_short`, `too_long`, `invalid` or, of a role, `unknown`.
     pub code: &'static str,
-    /// For people.
+    /// For people; reads well after the field's name.
     pub message: String,
 }
 
@@ -62,7 +62,7 @@ texts! {
     Emoji;
     /// The sender's own id of a send: 1–64 printable ASCII characters.
     ClientMsgId;
-    /// What lets a person into a workspace.
+    /// What lets a person into a workspace: 1–64 scalar values as typed, upper-cased; ours have 16 letters and digits.
     JoinCode;
 }
 
