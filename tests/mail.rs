@@ -1,3 +1,6 @@
+//! Mails through outages of the mail server, of Redis and of workers: each is delivered at least once. Needs the
+//! services of `services.py`.
+
 use std::collections::HashSet;
 
 use reqwest::{Method, StatusCode};

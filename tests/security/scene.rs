@@ -1,3 +1,5 @@
+//! Two nodes, one person who writes at both and one whose access ends there, with Redis or without.
+
 use std::time::Duration;
 
 use futures::future::join_all;

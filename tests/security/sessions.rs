@@ -1,3 +1,6 @@
+//! Ends of sessions, with the bus and without it: the session's sockets close at every node, and it can do nothing
+//! more.
+
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};

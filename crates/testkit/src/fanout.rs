@@ -1,3 +1,5 @@
+//! A fan-out that records, and waits for what a test expects.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -1,3 +1,5 @@
+//! A node with fakes around it: the actor and the use cases are the real ones, nothing leaves the process.
+
 use std::sync::{Arc, atomic::AtomicI64};
 
 use parlance_application::{

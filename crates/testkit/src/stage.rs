@@ -1,3 +1,6 @@
+//! Steps with which the store's contract cases (`contract/`) set their scene. Each step is later than the one before,
+//! so that no order depends on ties.
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},

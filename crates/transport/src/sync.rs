@@ -1,3 +1,5 @@
+//! The answer to `sync`: one type for the socket and REST, so that both say the same.
+
 use parlance_application::ports::store::ReplayPage;
 use parlance_domain::{Conversation, ConversationId, Message};
 use serde::Serialize;

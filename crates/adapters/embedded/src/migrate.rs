@@ -54,8 +54,8 @@ fn apply(conn: &mut Connection, steps: &[Step], now: Timestamp) -> Tx<()> {
     if pending.is_empty() {
         return Ok(());
     }
-    // A step may sort more than there is memory for, and where there is room for the database there is some for that; the
-    // system's own place for such files may be read-only.
+    // A step may sort more than fits in memory. Its temporary files go beside the database, which has space; the
+    // system's own directory may be read-only.
     if let Some(dir) = tx.path().map(Path::new).and_then(Path::parent).and_then(Path::to_str) {
         tx.pragma_update(None, "temp_store_directory", dir)?;
     }
@@ -70,7 +70,7 @@ fn apply(conn: &mut Connection, steps: &[Step], now: Timestamp) -> Tx<()> {
     }
     tx.commit()?;
     conn.execute_batch(TEMP_STORE)?;
-    // What the steps have written may have made the log as long as the database.
+    // The steps may have made the log as large as the database.
     Ok(conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?)
 }
 

@@ -60,7 +60,7 @@ pub(crate) async fn remove(
         if part.user_ids.contains(&user) {
             part.user_ids.retain(|first| *first != user);
             if part.user_ids.len() < usize::try_from(part.count).unwrap_or_default() {
-                // One of the first has gone: another one moves up.
+                // One of the first has gone: another person moves up.
                 let first = i64::try_from(Message::REACTION_USERS).unwrap_or(50);
                 let all = doc! { "message_id": id, "emoji": emoji };
                 let all = tx.first::<ReactionDoc>(all, doc! { "rev": 1 }, first).await?;

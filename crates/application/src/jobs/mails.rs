@@ -58,7 +58,7 @@ impl<'a> Letter<'a> {
     }
 }
 
-/// The name, unless it has what every address has: a dot or a colon that something follows at once, or an @.
+/// The name, unless it has what a link or an address has: a dot or colon with something right after it, or an `@`.
 fn harmless(name: &str) -> Option<&str> {
     let mut pairs = name.chars().zip(name.chars().skip(1));
     let link = name.contains('@')

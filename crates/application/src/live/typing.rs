@@ -32,29 +32,29 @@ type Key = (ConversationId, UserId);
 #[derive(Default)]
 pub(super) struct Typing {
     by: HashMap<Key, Typist>,
-    /// One for each typist: when there is something to do.
+    /// One for each typist: when there is something to do next.
     deadlines: BTreeSet<(Instant, Key)>,
 }
 
 struct Typist {
-    /// Until when they type, and on which connection they said so last; nothing if they have stopped.
+    /// When their typing ends, and the connection that said it last; none if they have stopped.
     types: Option<(Instant, ConnectionId)>,
     /// When it was last told that they type.
     told: Instant,
-    /// It was the last that was told of them.
+    /// Whether that was the last that was told of them.
     shown: bool,
 }
 
-/// What is to be told of a typist whose time has come.
+/// What to tell of a typist whose deadline has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// They type, for as long from now on.
+    /// They type, for this long from now on.
     Types(Duration),
     Stopped,
 }
 
 impl Typist {
-    /// When there is something to do: to tell what was not told yet, to end it, or to forget it.
+    /// When to do something: tell what was not told yet, end it, or forget it.
     fn deadline(&self) -> Instant {
         match self.types {
             Some((until, _)) if self.shown => until,
@@ -65,7 +65,7 @@ impl Typist {
 }
 
 impl Typing {
-    /// Begins or renews, and says whether that is to be told now. The connection that did it last is the one whose end stops it.
+    /// Begins or renews; true if that should be told now. The end of the connection that did it last stops it.
     pub(super) fn start(
         &mut self,
         conversation: ConversationId,
@@ -81,12 +81,12 @@ impl Typing {
         tells
     }
 
-    /// Stops, and says whether that is to be told.
+    /// Stops; true if that should be told.
     pub(super) fn stop(&mut self, conversation: ConversationId, user: UserId) -> bool {
         self.end((conversation, user))
     }
 
-    /// Stops all that a connection began, and gives what is to be told of.
+    /// Stops all that a connection began; returns what should be told.
     pub(super) fn disconnect(&mut self, connection: ConnectionId) -> Vec<Key> {
         let by = |typist: &Typist| typist.types.is_some_and(|(_, by)| by == connection);
         let mut ended: Vec<Key> =
@@ -95,7 +95,7 @@ impl Typing {
         ended
     }
 
-    /// What is to be told now that it is so late.
+    /// What is due to be told at `now`.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<(Key, Turn)> {
         let mut turns = Vec::new();
         while let Some((_, key)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
@@ -117,7 +117,7 @@ impl Typing {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Whether that is to be told: nobody is told of a stop who was not told of the start.
+    /// Ends the typing; true if that should be told: a stop is told only if the start was.
     fn end(&mut self, key: Key) -> bool {
         if self.by.get(&key).is_none_or(|typist| typist.types.is_none()) {
             return false;

@@ -1,3 +1,6 @@
+//! REST for channels, DMs and read marks: `application::Channels` behind its routes. Handlers parse and decide the
+//! status, nothing else.
+
 use actix_web::{
     HttpResponse,
     web::{Data, Json},
@@ -72,7 +75,7 @@ pub(crate) async fn create(
     Ok(HttpResponse::Created().json(summary))
 }
 
-/// List the channels that one may read
+/// List the workspace's channels that the caller may read
 #[utoipa::path(get, path = "/api/v1/workspaces/{id}/channels", tag = "channels", params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Summary>)))]
 pub(crate) async fn list(
     app: Data<App>,
@@ -157,7 +160,7 @@ pub(crate) async fn members(
     Ok(Json(app.channels.members(&caller, id, page.into()).await?.into()))
 }
 
-/// Bring somebody of the workspace into a channel
+/// Add a member of the workspace to a channel
 #[utoipa::path(post, path = "/api/v1/channels/{id}/members", tag = "channels", params(("id" = ConversationId, Path)), request_body = Person, responses((status = 201, body = ChannelMember), (status = 200, body = ChannelMember, description = "was in already")))]
 pub(crate) async fn add_member(
     app: Data<App>,
@@ -192,7 +195,7 @@ pub(crate) async fn open_dm(
     Ok(created_or_found(created).json(summary))
 }
 
-/// List one's DMs in a workspace
+/// List the caller's DMs in a workspace
 #[utoipa::path(get, path = "/api/v1/workspaces/{id}/dms", tag = "dms", params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Summary>)))]
 pub(crate) async fn dms(
     app: Data<App>,
@@ -203,7 +206,7 @@ pub(crate) async fn dms(
     Ok(Json(app.channels.dms(&caller, id, page.into()).await?.into()))
 }
 
-/// List all conversations that one is in
+/// List all conversations that the caller is in
 #[utoipa::path(get, path = "/api/v1/conversations", tag = "conversations", params(PageParams), responses((status = 200, body = List<Summary>)))]
 pub(crate) async fn conversations(
     app: Data<App>,
@@ -223,7 +226,7 @@ pub(crate) async fn conversation(
     Ok(Json(app.channels.get(&caller, id).await?))
 }
 
-/// Move one's read mark forward
+/// Move the caller's read mark forward
 #[utoipa::path(put, path = "/api/v1/conversations/{id}/read", tag = "conversations", params(("id" = ConversationId, Path)), request_body = ReadUpTo, responses((status = 200, body = ReadState)))]
 pub(crate) async fn mark_read(
     app: Data<App>,

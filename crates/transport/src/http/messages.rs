@@ -1,3 +1,6 @@
+//! REST for messages, reactions and `sync`: `application::Messages` behind its routes. A repeated send is 200 instead
+//! of 201.
+
 use actix_web::{
     HttpResponse,
     web::{Data, Json},
@@ -56,13 +59,13 @@ pub(crate) struct HistoryParams {
     #[param(minimum = 1, maximum = 200)]
     #[serde(default, deserialize_with = "count_in_query")]
     limit: Option<i64>,
-    /// The same as long as there are no threads.
+    /// Which messages. Both are the same until there are threads.
     #[garde(inner(custom(is_view)))]
     #[param(value_type = Option<View>)]
     view: Option<String>,
 }
 
-/// Without threads both are one.
+/// Which messages of a conversation. Both are the same until there are threads.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "for the document")]
@@ -92,7 +95,7 @@ pub(crate) struct SyncParams {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Sent {
     message: Message,
-    /// Whether an earlier send had already made it.
+    /// Whether an earlier send had already created the message.
     duplicate: bool,
 }
 
@@ -100,9 +103,9 @@ pub(crate) struct Sent {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct HistoryPage {
     items: Vec<Message>,
-    /// Comes as `before_seq` (or `after_seq`) of the next page; null on the last one.
+    /// The `before_seq` (or `after_seq`) of the next page; null on the last one.
     next_cursor: Option<u64>,
-    /// The conversation's rev at that time.
+    /// The conversation's rev when the page was read.
     rev: u64,
 }
 
@@ -172,7 +175,7 @@ pub(crate) async fn get(
     Ok(Json(app.messages.get(&caller, id).await?))
 }
 
-/// Change the text of one's own message
+/// Change the text of the caller's own message
 #[utoipa::path(patch, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), request_body = NewText, responses((status = 200, body = Message)))]
 pub(crate) async fn edit(
     app: Data<App>,
@@ -184,7 +187,7 @@ pub(crate) async fn edit(
     Ok(Json(app.messages.edit(&caller, id, text).await?))
 }
 
-/// Leave a tombstone in a message's place
+/// Delete a message, leaving a tombstone
 #[utoipa::path(delete, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), responses((status = 204)))]
 pub(crate) async fn delete(
     app: Data<App>,
@@ -206,7 +209,7 @@ pub(crate) async fn react(
     Ok(Json(app.messages.react(&caller, id, emoji).await?))
 }
 
-/// Remove one's reaction
+/// Remove the caller's reaction
 #[utoipa::path(delete, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages", params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 204)))]
 pub(crate) async fn unreact(
     app: Data<App>,

@@ -1,3 +1,6 @@
+//! Probes, metrics and the two descriptions of the API. Open to anybody, without `/api/v1`; what "ready" means is the
+//! process's to say (`Node::ready`).
+
 use actix_web::{
     HttpResponse,
     http::header,
@@ -9,12 +12,12 @@ use utoipa::ToSchema;
 
 use crate::{Metrics, Node, Readiness, error::ApiError, openapi, ws};
 
-/// How the process does.
+/// The state of the process.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
     /// `ok`, or `degraded`.
     status: &'static str,
-    /// The service that is away.
+    /// The service that is away; absent if `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<&'static str>,
 }

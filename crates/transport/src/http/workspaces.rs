@@ -1,3 +1,6 @@
+//! REST for workspaces and their members: `application::Workspaces` behind its routes. Handlers parse and decide the
+//! status, nothing else.
+
 use actix_web::{
     HttpResponse,
     web::{Data, Json},
@@ -71,7 +74,7 @@ pub(crate) async fn create(
     Ok(HttpResponse::Created().json(app.workspaces.create(&caller, body.name()?).await?))
 }
 
-/// List one's workspaces
+/// List the caller's workspaces
 #[utoipa::path(get, path = "/api/v1/workspaces", tag = "workspaces", params(PageParams), responses((status = 200, body = List<Workspace>)))]
 pub(crate) async fn list(
     app: Data<App>,
@@ -113,7 +116,7 @@ pub(crate) async fn delete(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Come in by join code
+/// Join a workspace by code
 #[utoipa::path(post, path = "/api/v1/workspaces/join", tag = "workspaces", request_body = Join, responses((status = 200, body = Workspace)))]
 pub(crate) async fn join(
     app: Data<App>,

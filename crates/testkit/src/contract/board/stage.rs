@@ -1,3 +1,5 @@
+//! The scene of the job board's contract: a queue, and steps that wait for what a queue on a server shows late.
+
 use std::{sync::Arc, time::Duration};
 
 use parlance_application::{
