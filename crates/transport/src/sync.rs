@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 pub(crate) struct SyncPage {
     conversation_id: ConversationId,
     from_rev: u64,
-    /// Ask on from here if not `complete`.
+    /// The next `from_rev` if not `complete`.
     to_rev: u64,
     complete: bool,
     /// The client holds another history: it drops its cache of the conversation.

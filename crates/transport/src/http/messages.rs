@@ -54,7 +54,7 @@ pub(crate) struct HistoryParams {
     #[param(value_type = Option<u64>)]
     #[serde(default, deserialize_with = "maybe_in_query")]
     after_seq: Option<Number>,
-    /// How many messages; 50 unless told.
+    /// How many messages; 50 by default.
     #[garde(range(min = 1, max = 200))]
     #[param(minimum = 1, maximum = 200)]
     #[serde(default, deserialize_with = "count_in_query")]
@@ -119,7 +119,14 @@ impl From<parlance_application::Sent> for Sent {
 }
 
 /// Send a message
-#[utoipa::path(post, path = "/api/v1/conversations/{id}/messages", tag = "messages", params(("id" = ConversationId, Path)), request_body = NewMessage, responses((status = 201, body = Sent), (status = 200, body = Sent, description = "sent before")))]
+#[utoipa::path(
+    post, path = "/api/v1/conversations/{id}/messages", tag = "messages",
+    params(("id" = ConversationId, Path)), request_body = NewMessage,
+    responses(
+        (status = 201, body = Sent),
+        (status = 200, body = Sent, description = "sent before"),
+    ),
+)]
 pub(crate) async fn send(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -137,7 +144,11 @@ pub(crate) async fn send(
 }
 
 /// Read a conversation page by page
-#[utoipa::path(get, path = "/api/v1/conversations/{id}/messages", tag = "messages", params(("id" = ConversationId, Path), HistoryParams), responses((status = 200, body = HistoryPage)))]
+#[utoipa::path(
+    get, path = "/api/v1/conversations/{id}/messages", tag = "messages",
+    params(("id" = ConversationId, Path), HistoryParams),
+    responses((status = 200, body = HistoryPage)),
+)]
 pub(crate) async fn history(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -154,7 +165,10 @@ pub(crate) async fn history(
 }
 
 /// What changed after a rev, as current state
-#[utoipa::path(get, path = "/api/v1/conversations/{id}/sync", tag = "conversations", params(("id" = ConversationId, Path), SyncParams), responses((status = 200, body = SyncPage)))]
+#[utoipa::path(
+    get, path = "/api/v1/conversations/{id}/sync", tag = "conversations",
+    params(("id" = ConversationId, Path), SyncParams), responses((status = 200, body = SyncPage)),
+)]
 pub(crate) async fn sync(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -166,7 +180,10 @@ pub(crate) async fn sync(
 }
 
 /// One message
-#[utoipa::path(get, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), responses((status = 200, body = Message)))]
+#[utoipa::path(
+    get, path = "/api/v1/messages/{id}", tag = "messages",
+    params(("id" = MessageId, Path)), responses((status = 200, body = Message)),
+)]
 pub(crate) async fn get(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -176,7 +193,11 @@ pub(crate) async fn get(
 }
 
 /// Change the text of the caller's own message
-#[utoipa::path(patch, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), request_body = NewText, responses((status = 200, body = Message)))]
+#[utoipa::path(
+    patch, path = "/api/v1/messages/{id}", tag = "messages",
+    params(("id" = MessageId, Path)), request_body = NewText,
+    responses((status = 200, body = Message)),
+)]
 pub(crate) async fn edit(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -188,7 +209,10 @@ pub(crate) async fn edit(
 }
 
 /// Delete a message, leaving a tombstone
-#[utoipa::path(delete, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), responses((status = 204)))]
+#[utoipa::path(
+    delete, path = "/api/v1/messages/{id}", tag = "messages",
+    params(("id" = MessageId, Path)), responses((status = 204)),
+)]
 pub(crate) async fn delete(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -199,7 +223,11 @@ pub(crate) async fn delete(
 }
 
 /// Add a reaction to a message
-#[utoipa::path(put, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages", params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 200, body = Message)))]
+#[utoipa::path(
+    put, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages",
+    params(("id" = MessageId, Path), ("emoji" = String, Path)),
+    responses((status = 200, body = Message)),
+)]
 pub(crate) async fn react(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -210,7 +238,10 @@ pub(crate) async fn react(
 }
 
 /// Remove the caller's reaction
-#[utoipa::path(delete, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages", params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 204)))]
+#[utoipa::path(
+    delete, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages",
+    params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 204)),
+)]
 pub(crate) async fn unreact(
     app: Data<App>,
     Authenticated(caller): Authenticated,

@@ -23,13 +23,19 @@ pub(crate) struct Health {
 }
 
 /// Whether the process runs
-#[utoipa::path(get, path = "/livez", tag = "system", security(()), responses((status = 200, body = Health)))]
+#[utoipa::path(
+    get, path = "/livez", tag = "system",
+    security(()), responses((status = 200, body = Health)),
+)]
 pub(crate) async fn livez() -> Json<Health> {
     Json(Health { status: "ok", missing: None })
 }
 
 /// Whether it can serve
-#[utoipa::path(get, path = "/readyz", tag = "system", security(()), responses((status = 200, body = Health)))]
+#[utoipa::path(
+    get, path = "/readyz", tag = "system",
+    security(()), responses((status = 200, body = Health)),
+)]
 pub(crate) async fn readyz(node: Data<Node>) -> Result<Json<Health>, ApiError> {
     Ok(Json(match (node.ready)().await? {
         Readiness::Ok => Health { status: "ok", missing: None },
@@ -38,7 +44,10 @@ pub(crate) async fn readyz(node: Data<Node>) -> Result<Json<Health>, ApiError> {
 }
 
 /// Figures for Prometheus
-#[utoipa::path(get, path = "/metrics", tag = "system", security(()), responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(
+    get, path = "/metrics", tag = "system",
+    security(()), responses((status = 200, body = String, content_type = "text/plain")),
+)]
 pub(crate) async fn metrics(node: Data<Node>) -> Result<HttpResponse, ApiError> {
     let metrics = node.metrics.as_ref().ok_or(Error::NotFound("resource"))?;
     Ok(rendered(metrics))
@@ -50,13 +59,19 @@ pub(crate) fn rendered(metrics: &Metrics) -> HttpResponse {
 }
 
 /// The description of the socket
-#[utoipa::path(get, path = "/asyncapi.json", tag = "system", security(()), responses((status = 200, body = Object)))]
+#[utoipa::path(
+    get, path = "/asyncapi.json", tag = "system",
+    security(()), responses((status = 200, body = Object)),
+)]
 pub(crate) async fn asyncapi() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(ws::ASYNCAPI.clone())
 }
 
 /// This description
-#[utoipa::path(get, path = "/openapi.json", tag = "system", security(()), responses((status = 200, body = Object)))]
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "system",
+    security(()), responses((status = 200, body = Object)),
+)]
 pub(crate) async fn openapi() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(openapi::SERVED.clone())
 }
