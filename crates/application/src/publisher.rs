@@ -15,7 +15,8 @@ use crate::{
     live::{Event, Live},
 };
 
-/// Commits, publishes and waits until this node's sockets know; goes on to the end if the caller hangs up. Cheap to clone.
+/// Commits, publishes and waits until this node's sockets know; goes on to the end if the caller hangs up. Cheap to
+/// clone.
 #[derive(Clone)]
 pub(crate) struct Publisher {
     live: Live,
@@ -56,8 +57,8 @@ impl Publisher {
         Self { live, tasks, order }
     }
 
-    /// Runs a write, then publishes what it tells, in order. Changes are published in the order of their commits, which they
-    /// may share.
+    /// Runs a write, then publishes what it tells, in order. Changes are published in the order of their commits, which
+    /// they may share.
     pub(crate) async fn change<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,

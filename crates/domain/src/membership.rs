@@ -1,7 +1,7 @@
 //! Who may do what: the permission matrix, as data.
 //!
-//! An adapter reads a person's [`Role`] or [`Standing`] inside the transaction of the write and asks here; nothing else in
-//! Parlance decides a permission. The tests print both tables and hold them to the checked-in picture.
+//! An adapter reads a person's [`Role`] or [`Standing`] inside the transaction of the write and asks here; nothing else
+//! in Parlance decides a permission. The tests print both tables and hold them to the checked-in picture.
 
 use std::fmt;
 

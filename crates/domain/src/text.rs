@@ -1,8 +1,10 @@
-//! Parsed strings. Each type is made by its `parse`, which trims, checks and normalises, so that a value inside is valid.
+//! Parsed strings. Each type is made by its `parse`, which trims, checks and normalises, so that a value inside is
+//! valid.
 
 use std::fmt;
 
-/// Why a value was refused: a stable code for programs and a sentence for people that reads well after the field's name.
+/// Why a value was refused: a stable code for programs and a sentence for people that reads well after the field's
+/// name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Invalid {

@@ -1,8 +1,8 @@
 //! REST and WebSocket over actix-web.
 //!
 //! To add a route: write the handler in its area's file under `http/`, with its `utoipa::path`; give it a line in
-//! `http/routes.rs` and one in `openapi.rs` (a test compares the two); run `make spec`. To add a command: a variant and its data in
-//! `ws/protocol.rs`, its arm in `ws/commands.rs`, its line in `ws/asyncapi.rs`.
+//! `http/routes.rs` and one in `openapi.rs` (a test compares the two); run `make spec`. To add a command: a variant and
+//! its data in `ws/protocol.rs`, its arm in `ws/commands.rs`, its line in `ws/asyncapi.rs`.
 
 mod admin;
 mod boundary;
@@ -107,8 +107,8 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// Serves on `listener`, with a worker thread for each core. Stopping it gracefully gives requests `shutdown_timeout` to
-    /// end. It does not wait for sockets: [`Hub::all_over`] does.
+    /// Serves on `listener`, with a worker thread for each core. Stopping it gracefully gives requests
+    /// `shutdown_timeout` to end. It does not wait for sockets: [`Hub::all_over`] does.
     pub fn on(self, listener: TcpListener, shutdown_timeout: Duration) -> io::Result<Server> {
         let service = move || {
             // On the worker's own thread.

@@ -46,7 +46,8 @@ pub(crate) fn maybe_in_query<'de, D: Deserializer<'de>>(
     in_query(deserializer).map(Some)
 }
 
-/// An optional count in a query; one too large for `i64` becomes the nearest `i64`, so that it is refused as out of bounds.
+/// An optional count in a query; one too large for `i64` becomes the nearest `i64`, so that it is refused as out of
+/// bounds.
 pub(crate) fn count_in_query<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<i64>, D::Error> {

@@ -3,8 +3,8 @@
 //! actix-http watches over the head of a connection's first request, and over the pause between two. It leaves a
 //! connection open whose peer stops within a later request, or does not read an answer.
 //!
-//! 1. From the first byte that comes after an answer, the next answer has to begin in time: the request, however slowly its
-//!    bytes drip in, is part of that (`who_stops_in_the_middle_of_a_request_is_given_up`).
+//! 1. From the first byte that comes after an answer, the next answer has to begin in time: the request, however slowly
+//!    its bytes drip in, is part of that (`who_stops_in_the_middle_of_a_request_is_given_up`).
 //! 2. An answer has to make progress: each piece that the peer takes gives it as much time again
 //!    (`who_does_not_read_is_given_up`).
 

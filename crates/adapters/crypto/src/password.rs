@@ -20,8 +20,8 @@ const WAITING: usize = 64;
 /// A well-formed hash of nothing, with today's parameters: to compare with it takes as long as with a real one.
 const DUMMY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// Argon2id with OWASP's parameters (19 MiB, two passes, one lane), on the blocking pool and only a few at a time: memory
-/// is bounded by `concurrency` × 19 MiB.
+/// Argon2id with OWASP's parameters (19 MiB, two passes, one lane), on the blocking pool and only a few at a time:
+/// memory is bounded by `concurrency` × 19 MiB.
 pub struct Argon2Hasher {
     ambient: Arc<dyn Ambient>,
     /// One permit for each that runs or waits.

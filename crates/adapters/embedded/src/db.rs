@@ -1,8 +1,9 @@
 //! The connections: one writer thread with group commit, and a pool of readers.
 //!
-//! The writer takes what waits in its queue, up to [`GROUP`] jobs, runs each in a savepoint of one transaction (one alone
-//! needs none), commits once, and only then answers. A job that fails takes back its own savepoint and nothing else; a commit that fails fails
-//! them all. The queue is bounded: a caller waits for a place, as for a reader, at most [`PATIENCE`].
+//! The writer takes what waits in its queue, up to [`GROUP`] jobs, runs each in a savepoint of one transaction (one
+//! alone needs none), commits once, and only then answers. A job that fails takes back its own savepoint and nothing
+//! else; a commit that fails fails them all. The queue is bounded: a caller waits for a place, as for a reader, at most
+//! [`PATIENCE`].
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

@@ -1,7 +1,7 @@
 //! Everything that one process needs to run alone: the SQLite store, the embedded job queue and the in-process bus.
 //!
-//! * All writes go through one thread, which commits what waits as one group (`db`): each write is a savepoint, the disk
-//!   is waited for once. Reads run on a small pool, each in a snapshot of its own.
+//! * All writes go through one thread, which commits what waits as one group (`db`): each write is a savepoint, the
+//!   disk is waited for once. Reads run on a small pool, each in a snapshot of its own.
 //! * The schema is the numbered files of `migrations/sqlite/` (`migrate`).
 //! * A database that is a copy of an earlier one has another history (`history`); one that is missing, or stands beside
 //!   another one's log, is refused (`files`).
@@ -69,8 +69,8 @@ impl std::fmt::Debug for EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens `parlance.db` in `dir`, creating both if need be, and brings its schema up to date. A new database, and one that
-    /// is a copy of an earlier one, gets `new_epoch` as the name of its history. Blocks on the disk.
+    /// Opens `parlance.db` in `dir`, creating both if need be, and brings its schema up to date. A new database, and
+    /// one that is a copy of an earlier one, gets `new_epoch` as the name of its history. Blocks on the disk.
     pub fn open(dir: &Path, new_epoch: String, now: Timestamp) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|e| {
             parlance_application::Error::unavailable(format_args!("{}: {e}", dir.display()))

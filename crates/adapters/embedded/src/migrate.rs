@@ -1,6 +1,7 @@
 //! The schema, as numbered steps that are never changed once released.
 //!
-//! To add a step: put `NNNN_name.sql` into `migrations/sqlite/` and its line, number and name, into [`STEPS`]; a test compares the two.
+//! To add a step: put `NNNN_name.sql` into `migrations/sqlite/` and its line, number and name, into [`STEPS`]; a test
+//! compares the two.
 
 use std::path::Path;
 
@@ -33,8 +34,8 @@ const STEPS: &[Step] = steps! {
     4 "0004_messages_side_by_side"
 };
 
-/// Brings the schema up to date, in one transaction. Refuses a database that a newer program has written, or whose steps
-/// are not the ones that this program knows.
+/// Brings the schema up to date, in one transaction. Refuses a database that a newer program has written, or whose
+/// steps are not the ones that this program knows.
 pub(crate) fn run(conn: &mut Connection, now: Timestamp) -> Result<()> {
     apply(conn, STEPS, now).map_err(|fail| {
         let error = Error::from(fail);

@@ -1,7 +1,7 @@
 //! A cache of sessions' owners: nearly every request asks.
 //!
-//! The process is alone with its database, so all that can change an answer comes past here. While such a write is on its
-//! way, until it is answered, nothing is known; so no answer is older than a change that somebody has been told of.
+//! The process is alone with its database, so all that can change an answer comes past here. While such a write is on
+//! its way, until it is answered, nothing is known; so no answer is older than a change that somebody has been told of.
 
 use std::{
     collections::HashMap,

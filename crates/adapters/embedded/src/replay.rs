@@ -1,7 +1,7 @@
 //! What was changed after a rev, in the order of revs.
 //!
-//! Two streams make it up: messages that nothing has happened to since they were sent, which lie in this order anyway, and those that
-//! were changed, by their index. An index of all messages by rev would cost each that is sent.
+//! Two streams make it up: messages that nothing has happened to since they were sent, which lie in this order anyway,
+//! and those that were changed, by their index. An index of all messages by rev would cost each that is sent.
 
 use parlance_application::ports::store::{ReplayPage, ReplayQuery};
 use parlance_domain::{Conversation, ConversationId, Message};
@@ -101,7 +101,8 @@ fn changed(conn: &Connection, seen: &Seen, query: ReplayQuery) -> Tx<(Vec<Messag
     }
 }
 
-/// The keys, first and last, of the messages that were sent after a rev: a binary search, for their `sent_rev` never falls.
+/// The keys, first and last, of the messages that were sent after a rev: a binary search, for their `sent_rev` never
+/// falls.
 fn sent_after(conn: &Connection, seen: &Seen, rev: u64) -> Tx<[i64; 2]> {
     let Conversation { rev: head, last_seq, .. } = seen.conversation;
     let mut sent_rev = conn.prepare_cached("SELECT sent_rev FROM messages WHERE n = ?1")?;

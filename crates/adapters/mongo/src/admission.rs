@@ -34,8 +34,8 @@ impl MongoStore {
         Role::permits(role, action).map_err(|denied| Error::denied(denied, "workspace"))
     }
 
-    /// The heads that change when somebody comes into a workspace or goes: `general` and what they are in. Read before the
-    /// transaction, so that it can begin by locking them; one that is added in between is written when it is found.
+    /// The heads that change when somebody comes into a workspace or goes: `general` and what they are in. Read before
+    /// the transaction, so that it can begin by locking them; one that is added in between is written when it is found.
     pub(crate) async fn heads_in(
         &self,
         user: UserId,

@@ -110,8 +110,8 @@ async fn drain(store: MongoStore) {
     }
 }
 
-/// Tries a group, or a part of one that was begun then. Appends that have to go alone, and the halves of a group that fails, go
-/// on in tasks of their own.
+/// Tries a group, or a part of one that was begun then. Appends that have to go alone, and the halves of a group that
+/// fails, go on in tasks of their own.
 async fn together(store: MongoStore, group: Vec<Waiting>, part_of: Option<Instant>) {
     let (mut appends, mut replies, mut turns) = (Vec::new(), Vec::new(), Vec::new());
     for waiting in group {

@@ -1,8 +1,8 @@
 //! What has changed since an earlier look, by stamps of the server's clock.
 //!
-//! A stamp is made when a document is written, but can be seen only when the transaction is committed, and one with a later
-//! stamp may have been committed before. So a look begins [`OVERLAP`] before the end of the last one, which is longer than a
-//! transaction may take.
+//! A stamp is made when a document is written, but can be seen only when the transaction is committed, and one with a
+//! later stamp may have been committed before. So a look begins [`OVERLAP`] before the end of the last one, which is
+//! longer than a transaction may take.
 
 use std::{collections::HashSet, time::Duration};
 

@@ -59,8 +59,8 @@ impl fmt::Debug for MongoStore {
 }
 
 impl MongoStore {
-    /// Connects to the database that the URI's path names. Brings its schema up to date with `migrate`, and refuses one that
-    /// is out of date without. A new database gets `epoch_if_new` as the name of its history.
+    /// Connects to the database that the URI's path names. Brings its schema up to date with `migrate`, and refuses one
+    /// that is out of date without. A new database gets `epoch_if_new` as the name of its history.
     pub async fn connect(
         uri: &str,
         epoch_if_new: String,
@@ -80,7 +80,8 @@ impl MongoStore {
         Ok(Self { db, epoch: epoch.into(), lanes, appends, sessions, facts })
     }
 
-    /// Gives the store's history another name: what clients hold of it is out of date. Nodes read the name at their start.
+    /// Gives the store's history another name: what clients hold of it is out of date. Nodes read the name at their
+    /// start.
     pub async fn renew_epoch(&mut self, epoch: String, now: Timestamp) -> Result<()> {
         let meta: Collection<Document> = self.db.collection("meta");
         let new = doc! { "$set": { "value": &epoch, "created_at": time(now) } };

@@ -3,8 +3,8 @@
 //! * who may post to a conversation: by its `access_rev`, which is read with the head;
 //! * which sessions live: by the count of those that have ended, which an append asks for beside its first write.
 //!
-//! Whatever takes access away or ends a session changes the count in the same transaction. Only a session whose time is over
-//! changes none, because its token says so itself.
+//! Whatever takes access away or ends a session changes the count in the same transaction. Only a session whose time is
+//! over changes none, because its token says so itself.
 //!
 //! So such a fact has to be read together with its count, in one transaction ([`Learnt`]), and holds only once that is
 //! committed: until then the server may take back what it has shown, and give the same count to something else.

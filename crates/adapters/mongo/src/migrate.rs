@@ -3,8 +3,8 @@
 //! To add a step: put `NNNN_name.json` into `migrations/mongo/` and its line into [`STEPS`]; a test compares the two.
 //! The server has no transactions over its catalogue, so a step's commands must be repeatable.
 //!
-//! Nodes that start at once take turns, by a lock: a document with a number that grows with every holder, and with the time
-//! of the server's clock at which the lock ends, which the holder keeps moving on.
+//! Nodes that start at once take turns, by a lock: a document with a number that grows with every holder, and with the
+//! time of the server's clock at which the lock ends, which the holder keeps moving on.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -86,8 +86,8 @@ pub(crate) async fn check(db: &Database) -> Result<()> {
     )))
 }
 
-/// The steps still to be taken. Refuses a database that a newer program has written, or whose steps are not the ones that
-/// this program knows.
+/// The steps still to be taken. Refuses a database that a newer program has written, or whose steps are not the ones
+/// that this program knows.
 async fn pending(db: &Database) -> Result<Vec<&'static Step>> {
     let read = async { applied(db).find(doc! {}).await?.try_collect().await };
     let rows: Vec<Document> = read.await.map_err(|error| driver(&error))?;

@@ -1,11 +1,11 @@
 //! Transactions that a node leaves open when it dies.
 //!
-//! MongoDB keeps the transaction open, and what it has written locked, until `transactionLifetimeLimitSeconds` have passed:
-//! a minute, unless it is set. So each node keeps a list of its sessions in `nodes` and renews it every [`BEAT`]. A node
-//! that sees another's list unchanged for [`SILENT`], in looks none of which failed or was slow, ends the sessions on it,
-//! and with them the transactions that they have open. If the other was only slow, it runs those transactions again. A
-//! transaction of a node's own whose end the server has not confirmed is ended in the same way, at the first beat that the
-//! server answers.
+//! MongoDB keeps the transaction open, and what it has written locked, until `transactionLifetimeLimitSeconds` have
+//! passed: a minute, unless it is set. So each node keeps a list of its sessions in `nodes` and renews it every
+//! [`BEAT`]. A node that sees another's list unchanged for [`SILENT`], in looks none of which failed or was slow, ends
+//! the sessions on it, and with them the transactions that they have open. If the other was only slow, it runs those
+//! transactions again. A transaction of a node's own whose end the server has not confirmed is ended in the same way,
+//! at the first beat that the server answers.
 
 use std::{
     collections::HashMap,

@@ -1,7 +1,7 @@
 //! A transaction over several documents, and how it is run again.
 //!
-//! Reads see one point in time (read concern `snapshot`), the commit waits for a majority and its journal. Whoever writes
-//! a document that another transaction has written since that point is refused by the server and runs again.
+//! Reads see one point in time (read concern `snapshot`), the commit waits for a majority and its journal. Whoever
+//! writes a document that another transaction has written since that point is refused by the server and runs again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -68,8 +68,8 @@ fn settings() -> TransactionOptions {
         .build()
 }
 
-/// Runs `$body`, an expression with `?` and `.await` over the transaction `$tx`, until it is committed or refused. First it
-/// waits for a share of the connections: of those for people, unless `$asker` says otherwise.
+/// Runs `$body`, an expression with `?` and `.await` over the transaction `$tx`, until it is committed or refused.
+/// First it waits for a share of the connections: of those for people, unless `$asker` says otherwise.
 macro_rules! atomic {
     ($store:expr, |$tx:ident| $body:expr) => {
         $crate::tx::atomic!($store, $crate::lanes::Asker::Person, |$tx| $body)
@@ -83,8 +83,8 @@ macro_rules! atomic {
 }
 pub(crate) use atomic;
 
-/// The same for writers whose turn it is in their lane. Each try waits for a writer's connection anew, so that a writer that is
-/// refused again and again holds up no other lane.
+/// The same for writers whose turn it is in their lane. Each try waits for a writer's connection anew, so that a writer
+/// that is refused again and again holds up no other lane.
 macro_rules! in_turn {
     ($store:expr, |$tx:ident| $body:expr) => {
         $crate::tx::tries!($store, $store.lanes.writer().await?, |$tx| $body)
@@ -156,7 +156,8 @@ impl Tries {
     }
 }
 
-/// Whether a commit that begins so long after its transaction is over before looks have passed the transaction's stamps.
+/// Whether a commit that begins so long after its transaction is over before looks have passed the transaction's
+/// stamps.
 fn may_commit_after(elapsed: Duration) -> bool {
     elapsed + COMMIT < OVERLAP
 }

@@ -39,8 +39,8 @@ const MOST_HELD: usize = 1024;
 
 /// Runs jobs through Redis, on `BullMQ`'s keys: job name = the task's, data = our [`Job`] as JSON, id = its id.
 ///
-/// Time is real time, by the clocks of Redis and of this machine: a lease of one minute lasts one real minute. An `at` says
-/// only how long a retry waits, by its distance from another `at`, and in which minute an end is counted.
+/// Time is real time, by the clocks of Redis and of this machine: a lease of one minute lasts one real minute. An `at`
+/// says only how long a retry waits, by its distance from another `at`, and in which minute an end is counted.
 ///
 /// Locks are short. A live process renews those of its jobs until the lease ends; the jobs of a dead one are taken over
 /// soon after their locks have expired.

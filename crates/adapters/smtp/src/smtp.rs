@@ -39,7 +39,8 @@ pub struct SmtpMailer {
 }
 
 impl SmtpMailer {
-    /// Connects to nothing yet. `url` is `smtp[s]://[user:password@]host[:port][/greeting][?tls=required|opportunistic]`, user and password
+    /// Connects to nothing yet. `url` is
+    /// `smtp[s]://[user:password@]host[:port][/greeting][?tls=required|opportunistic]`, user and password
     /// percent-encoded; `from` is `address` or `Name <address>`.
     pub fn new(url: &str, from: &str) -> Result<Self, MailError> {
         Ok(Self {

@@ -1,7 +1,7 @@
 //! What mails say. Each has the same words as text and as HTML.
 //!
-//! Whoever signs up or adds somebody chooses who gets a mail, and names in it: a name that mail programs would show as a link is left
-//! out (`a_name_that_is_a_link_is_not_repeated`).
+//! Whoever signs up or adds somebody chooses who gets a mail, and names in it: a name that mail programs would show as
+//! a link is left out (`a_name_that_is_a_link_is_not_repeated`).
 
 use parlance_domain::JobId;
 

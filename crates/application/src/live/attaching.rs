@@ -7,9 +7,10 @@
 //!    (`what_the_snapshot_shows_is_not_told`, `what_a_later_change_of_access_has_overtaken_is_not_told`).
 //! 3. A read mark is told that goes beyond what the snapshot or the way in shows, whichever came first
 //!    (`a_read_mark_is_told_that_goes_beyond_what_was_shown`).
-//! 4. The user's way out of a workspace is told only if no way in came after it: a client that is told of it forgets all that
-//!    it knows of the workspace. What a store that is shared said may be from before the snapshot: it is to be asked again
-//!    (`who_is_back_in_a_workspace_is_not_told_that_they_left_it`, `whose_membership_is_in_doubt_is_told_on`).
+//! 4. The user's way out of a workspace is told only if no way in came after it: a client that is told of it forgets
+//!    all that it knows of the workspace. What a store that is shared said may be from before the snapshot: it is to be
+//!    asked again (`who_is_back_in_a_workspace_is_not_told_that_they_left_it`,
+//!    `whose_membership_is_in_doubt_is_told_on`).
 //! 5. It holds [`HELD`] events at most, and [`NAMED`] deleted conversations or workspaces in doubt: with more, the
 //!    connection has to begin anew (`more_than_is_held_begins_anew`).
 //! 6. A deletion that the snapshot does not show is told, and nothing else of what was deleted

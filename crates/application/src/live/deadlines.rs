@@ -2,13 +2,14 @@
 //! for it in `backlog.rs`.
 //!
 //! 1. A client that has not said hello after [`HELLO_WITHIN`] is closed, whatever else it says (`no_hello_in_time`).
-//! 2. A client is pinged every [`HEARTBEAT`]; one that says nothing, and takes nothing of what has long waited for it, for
-//!    [`SILENCE`] is closed (`silence_ends_a_connection`).
+//! 2. A client is pinged every [`HEARTBEAT`]; one that says nothing, and takes nothing of what has long waited for it,
+//!    for [`SILENCE`] is closed (`silence_ends_a_connection`).
 //! 3. A connection ends with its token, unless the token is renewed before (`a_token_that_expires_ends_a_connection`).
-//! 4. A handful of unreadable frames in a row end it, and a readable one in between does not (`garbage_ends_a_connection`).
-//! 5. At most [`SENDS_IN_FLIGHT`] sends, or some [`SENT_IN_FLIGHT`] bytes of them, wait for their answer; nothing more is read until
-//!    one has it (`a_sender_is_read_no_faster_than_it_is_answered`). So what comes back at once, each in its answer and again among
-//!    the events, has room in a `Backlog`.
+//! 4. A handful of unreadable frames in a row end it, and a readable one in between does not
+//!    (`garbage_ends_a_connection`).
+//! 5. At most [`SENDS_IN_FLIGHT`] sends, or some [`SENT_IN_FLIGHT`] bytes of them, wait for their answer; nothing more
+//!    is read until one has it (`a_sender_is_read_no_faster_than_it_is_answered`). So what comes back at once, each in
+//!    its answer and again among the events, has room in a `Backlog`.
 //! 6. A connection that is sent away is read no more, and closed at its deadline at the latest
 //!    (`who_is_sent_away_is_given_so_long`).
 //!

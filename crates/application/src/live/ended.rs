@@ -1,8 +1,8 @@
 //! Which ends of sessions a node knows of, by the store's count of them, without I/O. Their events may be lost or
 //! reordered; anything that carries a later count than the known one waits.
 //!
-//! 1. A count is known when all ends up to it have been heard, in whatever order, or when the store has said which of the node's
-//!    sessions have ended (`ends_are_known_in_whatever_order_they_come`, `what_was_not_heard_is_asked_for`).
+//! 1. A count is known when all ends up to it have been heard, in whatever order, or when the store has said which of
+//!    the node's sessions have ended (`ends_are_known_in_whatever_order_they_come`, `what_was_not_heard_is_asked_for`).
 //! 2. The store is asked once at a time, and again until it answers (`it_is_asked_once_at_a_time`).
 //! 3. It holds at most [`EARLY`] counts that came early; what it forgets is asked for
 //!    (`what_is_forgotten_is_asked_for`).

@@ -27,7 +27,8 @@ impl Frame {
         Self(bytes)
     }
 
-    /// Encodes any object. Read models always encode; should one not, the frame is an empty object, which clients ignore.
+    /// Encodes any object. Read models always encode; should one not, the frame is an empty object, which clients
+    /// ignore.
     pub fn encode(object: &impl Serialize) -> Self {
         let mut json = Vec::with_capacity(USUAL);
         match serde_json::to_writer(&mut json, object) {

@@ -10,8 +10,8 @@
 //!    `what_cannot_be_answered_is_given_up`).
 //! 4. The end of somebody's access to a conversation removes their way in, if that waits
 //!    (`an_end_takes_along_the_ways_in_before_it`).
-//! 5. [`BOUND`] wait at most, and [`ASKED`] are asked about at once: more is refused, for the looks at the store to find again
-//!    (`more_than_it_holds_is_refused`, `so_many_are_asked_about_at_once`).
+//! 5. [`BOUND`] wait at most, and [`ASKED`] are asked about at once: more is refused, for the looks at the store to
+//!    find again (`more_than_it_holds_is_refused`, `so_many_are_asked_about_at_once`).
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -42,8 +42,8 @@ pub(super) struct Gate {
 pub(super) enum Waiting {
     /// Something may have changed here: it is told as the store has it.
     Subject(Subject),
-    /// Anything else, told as it came: a way into a conversation, a read mark, or what a node of an earlier version says without
-    /// its subject.
+    /// Anything else, told as it came: a way into a conversation, a read mark, or what a node of an earlier version
+    /// says without its subject.
     Event(Arc<Event>),
 }
 

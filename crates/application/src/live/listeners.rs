@@ -79,7 +79,8 @@ impl Listeners {
         there
     }
 
-    /// Adds a connection that is not in the set, or takes out one that is: so a remembered copy need not say which of the two.
+    /// Adds a connection that is not in the set, or takes out one that is: so a remembered copy need not say which of
+    /// the two.
     fn change(&mut self, connection: ConnectionId, how: impl Fn(&mut HashSet<ConnectionId>)) {
         let copy = self.0.copy.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = copy.filter(|(of, _)| *of == connection).and_then(|(_, set)| set.upgrade());

@@ -1,5 +1,5 @@
-//! The periodic look at the store: a node that died between its commit and its publication, or a bus that lost an event,
-//! delays a change by two looks and never loses it.
+//! The periodic look at the store: a node that died between its commit and its publication, or a bus that lost an
+//! event, delays a change by two looks and never loses it.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 

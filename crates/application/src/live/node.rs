@@ -1,4 +1,5 @@
-//! The handle of a node's live side, and the tasks around its actor: what the bus brings, what a look finds, what is told at once.
+//! The handle of a node's live side, and the tasks around its actor: what the bus brings, what a look finds, what is
+//! told at once.
 
 use std::{
     sync::{

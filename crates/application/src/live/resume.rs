@@ -1,7 +1,7 @@
 //! What one connection is told of the time when it was away, without I/O.
 //!
-//! 1. A conversation is replayed from the client's cursor to the head, page by page, each page asked for only when the one
-//!    before has been taken (`is_told_page_by_page`).
+//! 1. A conversation is replayed from the client's cursor to the head, page by page, each page asked for only when the
+//!    one before has been taken (`is_told_page_by_page`).
 //! 2. One `hello` replays at most [`BUDGET`] bytes, most recently active conversation first; the others are named in
 //!    [`CatchUp::behind`] (`what_does_not_fit_is_left_behind`).
 //! 3. A cursor of another epoch, or beyond the head, gets a reset (`another_history_is_reset`).

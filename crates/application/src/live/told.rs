@@ -3,11 +3,11 @@
 //!
 //! 1. A change is asked for at the first look that shows it, once, however many show it; and again if there was no room
 //!    for the question (`a_change_is_asked_for_once`, `what_was_not_told_is_asked_for_again`).
-//! 2. What was told in the same state since the last look but one is no news to those who were registered by then; whoever
-//!    came since may have seen another state (`what_was_told_is_no_news`, `another_state_is_news`,
+//! 2. What was told in the same state since the last look but one is no news to those who were registered by then;
+//!    whoever came since may have seen another state (`what_was_told_is_no_news`, `another_state_is_news`,
 //!    `what_was_told_is_news_to_who_came_since`).
-//! 3. What was told before that says nothing of a change that a look shows only now: somebody may have come since and seen
-//!    another state (`what_was_told_long_ago_is_news`).
+//! 3. What was told before that says nothing of a change that a look shows only now: somebody may have come since and
+//!    seen another state (`what_was_told_long_ago_is_news`).
 //! 4. It holds [`BOUND`] notes of each kind at most; what it forgets is told a second time, and never left out
 //!    (`what_is_forgotten_is_told_again`).
 

@@ -1,4 +1,5 @@
-//! Every route, as a table. From it come the routing, the `Allow` headers, and the test that the OpenAPI document is whole.
+//! Every route, as a table. From it come the routing, the `Allow` headers, and the test that the OpenAPI document is
+//! whole.
 
 use actix_web::{
     FromRequest, Handler, HttpRequest, Resource, Responder, Route, guard,

@@ -180,7 +180,8 @@ impl Server {
         self.try_ask(&queue, noted).await
     }
 
-    /// Counts for the board, and keeps the done jobs from becoming too many: `BullMQ` trims them for its own workers only.
+    /// Counts for the board, and keeps the done jobs from becoming too many: `BullMQ` trims them for its own workers
+    /// only.
     async fn account(&self, end: End, at: Timestamp) -> Result<()> {
         let queue = self.queue().await?;
         let minute = self.minute_key(at.as_millis().div_euclid(60_000));

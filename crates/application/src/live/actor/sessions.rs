@@ -22,8 +22,8 @@ impl Actor {
         knows
     }
 
-    /// The event has come of the end that raised the count to this. Earlier ones may still come: the store is asked only if
-    /// something waits for them, or within a second.
+    /// The event has come of the end that raised the count to this. Earlier ones may still come: the store is asked
+    /// only if something waits for them, or within a second.
     pub(super) async fn session_ended(&mut self, session_rev: u64) {
         if self.peers.is_some() && self.ended.heard(session_rev) {
             self.go_on().await;

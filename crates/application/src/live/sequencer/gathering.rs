@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// How long a lane waits for the writers that it has just answered.
 pub(super) const GATHER: Duration = Duration::from_millis(1);
-/// One millisecond more for each 250 sockets told: telling them takes about that long, and another batch meanwhile would only
-/// queue behind it.
+/// One millisecond more for each 250 sockets told: telling them takes about that long, and another batch meanwhile
+/// would only queue behind it.
 const TOLD_IN_A_MILLISECOND: usize = 250;
 /// The most milliseconds more.
 const LONGER: usize = 4;

@@ -24,8 +24,8 @@ pub struct BoardStage {
 }
 
 impl BoardStage {
-    /// Sets up around a fresh queue. `now` has to go on as real time does; a queue with a clock of its own needs it to be
-    /// the real time. One with a lease of its own has to be made with a short one.
+    /// Sets up around a fresh queue. `now` has to go on as real time does; a queue with a clock of its own needs it to
+    /// be the real time. One with a lease of its own has to be made with a short one.
     pub fn new(
         queue: impl JobQueue + JobBoard + 'static,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
