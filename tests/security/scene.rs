@@ -162,7 +162,7 @@ impl Scene {
         }
     }
 
-    /// Bob's old socket at a node begins to send; tells the command's id.
+    /// Makes Bob's old socket at a node begin to send; returns the command's id.
     pub(super) async fn go_on(&mut self, node: usize) -> i64 {
         let key = format!("ghost {node}");
         let send =

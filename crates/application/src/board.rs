@@ -1,5 +1,5 @@
-//! Use cases of the job board, which operators see under `/admin`. Its invariant: a job that is to run has an outbox
-//! row, so that the queue's memory can be lost. The queue is `ports/board.rs`, the rows are `ports/store/outbox.rs`.
+//! Use cases of the job board, which operators see under `/admin`. Its invariant: a job that should run has an outbox
+//! row, so that the queue's memory may be lost. The queue is `ports/board.rs`, the rows are `ports/store/outbox.rs`.
 
 use std::sync::Arc;
 

@@ -1,9 +1,8 @@
 //! Measures Parlance beside its contenders, with one client program for all: `make bench`.
 //!
-//! A row is a value in `rows.rs`: what is measured, of whom, what is to be reached. A contender is a file in
+//! A row is a value in `rows.rs`: what is measured, for which contenders, and the targets. A contender is a file in
 //! `contenders/` that starts a process and says how its frames are spoken (`speech.rs`). Every run has a fresh process
-//! with a store of its own on disk, contenders take turns, and what counts are ratios of runs that stood beside each
-//! other.
+//! with a store of its own on disk, contenders take turns, and what counts are ratios of neighbouring runs.
 //!
 //! What to know of the figures:
 //!

@@ -1,4 +1,4 @@
-//! The rows of the table: what is measured, of whom, and what Parlance is to reach.
+//! The rows of the table: what is measured, for which contenders, and Parlance's targets.
 
 use std::time::Duration;
 

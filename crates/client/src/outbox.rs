@@ -148,7 +148,7 @@ impl Outbox {
         self.lanes.values().filter_map(until).min()
     }
 
-    /// Takes the answer to a send that is in flight; says whether there was such a send.
+    /// Takes the answer to a send that is in flight; false if there is no such send.
     pub fn answered(
         &mut self,
         conversation_id: &str,

@@ -140,7 +140,7 @@ impl Shared {
         }
     }
 
-    /// A send is to be repeated.
+    /// Puts off a send, to be repeated.
     pub(crate) fn put_off(&self, send: &Send, after: Duration, now: Instant) {
         let outcome = Outcome::Retry { after };
         lock(&self.sending).outbox.answered(

@@ -58,7 +58,7 @@ pub struct Message {
 impl Message {
     /// The most different emoji on one message.
     pub const MAX_EMOJI: usize = 20;
-    /// The most people whom a reaction names, the first ones; `count` counts all.
+    /// The most people that a reaction names, the first ones; `count` counts all.
     pub const REACTION_USERS: usize = 50;
 
     /// What a store fills in: a message that says nothing, and to which nothing has happened.
@@ -115,7 +115,7 @@ pub struct Reaction {
     pub user_ids: Vec<UserId>,
 }
 
-/// Whom a message addresses.
+/// The people that a message addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Mentions {

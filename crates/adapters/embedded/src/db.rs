@@ -159,7 +159,7 @@ impl Db {
 
 /// A write; the type of its answer is erased.
 trait Job: Send {
-    /// Does the work; says whether to keep it.
+    /// Does the work; true to keep it.
     fn run(&mut self, conn: &Connection) -> bool;
     /// Tells the caller, once the group's commit has ended.
     fn answer(self: Box<Self>, commit: &Result<()>);

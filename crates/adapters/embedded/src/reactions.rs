@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::error::Tx;
 
-/// Adds a person's reaction; says whether it was new.
+/// Adds a person's reaction; false if it was there already.
 pub(crate) fn add(conn: &Connection, message: &mut Message, user: UserId, emoji: &str) -> Tx<bool> {
     let place = message.reactions.iter().position(|r| r.emoji == emoji);
     if place.is_none() && message.reactions.len() >= Message::MAX_EMOJI {
@@ -35,7 +35,7 @@ pub(crate) fn add(conn: &Connection, message: &mut Message, user: UserId, emoji:
     Ok(true)
 }
 
-/// Removes a person's reaction; says whether there was one.
+/// Removes a person's reaction; false if there was none.
 pub(crate) fn remove(
     conn: &Connection,
     message: &mut Message,

@@ -1,14 +1,15 @@
-//! Who waits for whom in this node, so that the server need not refuse one of two. The server is not fair; these queues
-//! are.
+//! Fair queues within this node for what several tasks want to write, so that the server, which is not fair, need not
+//! refuse one of two.
 //!
 //! A transaction asks the server several times, and waits for a connection each time. If all began at once, each would
 //! be open for as long as all together take. So there are shares of the connections:
 //!
-//! * Whoever holds nobody up waits for a share. Whoever needs a turn waits for that, and then for one of the writers'
-//!   connections, and finds it soon. Nobody waits for a share while they hold a share or a turn, or for a turn while
-//!   they hold a share: one head that is stuck would keep everybody from reading.
-//! * What the node asks for itself has a share of its own, and so has what deliveries wait for. If they came behind all
-//!   that people read, the node would think that the store is gone, and not deliver what has been written.
+//! * A task that holds nobody up waits for a share. A writer waits for its turn, and then for one of the writers'
+//!   connections, which comes soon. Nobody waits for a share while holding a share or a turn, or for a turn while
+//!   holding a share: otherwise one stuck head would keep everybody from reading.
+//! * The node's own questions have a share of their own, and so have those that deliveries wait for. Behind all that
+//!   people read, they would make the node believe that the store is gone, and it would not deliver what has been
+//!   written.
 
 use std::{
     collections::HashMap,

@@ -152,8 +152,8 @@ impl Messages for MongoStore {
 }
 
 impl MongoStore {
-    /// The same in two queries and without a transaction, for somebody of whom this node knows that they may post.
-    /// There is no page if a message has changed since the head was read: head and messages would not be of one moment.
+    /// The same in two queries and without a transaction, for somebody known to this node to be allowed to post. None
+    /// if a message has changed since the head was read: head and messages would not be of one moment.
     async fn page_of_poster(
         &self,
         actor: UserId,

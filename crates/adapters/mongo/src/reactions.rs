@@ -10,7 +10,7 @@ use crate::{
     tx::Tx,
 };
 
-/// Adds a person's reaction, as the change `rev`; says whether it was new.
+/// Adds a person's reaction, as the change `rev`; false if it was there already.
 pub(crate) async fn add(
     tx: &mut Tx,
     message: &mut MessageDoc,
@@ -43,7 +43,7 @@ pub(crate) async fn add(
     Ok(true)
 }
 
-/// Removes a person's reaction; says whether there was one.
+/// Removes a person's reaction; false if there was none.
 pub(crate) async fn remove(
     tx: &mut Tx,
     message: &mut MessageDoc,

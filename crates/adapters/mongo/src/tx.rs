@@ -156,8 +156,7 @@ impl Tries {
     }
 }
 
-/// Whether a commit that begins so long after its transaction is over before looks have passed the transaction's
-/// stamps.
+/// Whether a commit that begins `elapsed` after its transaction ends before looks have passed the transaction's stamps.
 fn may_commit_after(elapsed: Duration) -> bool {
     elapsed + COMMIT < OVERLAP
 }

@@ -3,14 +3,13 @@
 //!
 //! 1. Nothing is told of a conversation or workspace before the user's way in, or after their way out
 //!    (`what_is_told_lies_between_the_way_in_and_the_way_out`, `a_workspace_is_told_of_while_its_member_is_in_it`).
-//! 2. A change of access that the snapshot shows, or that a later one has overtaken, is not told
+//! 2. A change of access is not told if the snapshot shows it or a later one has overtaken it
 //!    (`what_the_snapshot_shows_is_not_told`, `what_a_later_change_of_access_has_overtaken_is_not_told`).
-//! 3. A read mark is told that goes beyond what the snapshot or the way in shows, whichever came first
+//! 3. A read mark is told if it goes beyond what the snapshot or the way in shows, whichever came first
 //!    (`a_read_mark_is_told_that_goes_beyond_what_was_shown`).
-//! 4. The user's way out of a workspace is told only if no way in came after it: a client that is told of it forgets
-//!    all that it knows of the workspace. What a store that is shared said may be from before the snapshot: it is to be
-//!    asked again (`who_is_back_in_a_workspace_is_not_told_that_they_left_it`,
-//!    `whose_membership_is_in_doubt_is_told_on`).
+//! 4. The user's way out of a workspace is told only if no way in came after it, because it makes the client forget the
+//!    workspace. An answer of a shared store may be older than the snapshot: then the store is asked again
+//!    (`who_is_back_in_a_workspace_is_not_told_that_they_left_it`, `whose_membership_is_in_doubt_is_told_on`).
 //! 5. It holds [`HELD`] events at most, and [`NAMED`] deleted conversations or workspaces in doubt: with more, the
 //!    connection has to begin anew (`more_than_is_held_begins_anew`).
 //! 6. A deletion that the snapshot does not show is told, and nothing else of what was deleted
@@ -28,7 +27,7 @@ const HELD: usize = 1_024;
 /// snapshot says whom they concern, and a workspace may take thousands of conversations along.
 const NAMED: usize = 16_384;
 
-/// Whom a held event concerns, and what it changes.
+/// What a held event concerns, and what it changes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scope {
     /// The user's way into a conversation: its head, their read mark, and its workspace.

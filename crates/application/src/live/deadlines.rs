@@ -54,7 +54,7 @@ pub enum Due {
     Nothing,
     /// A ping to the client.
     Ping,
-    /// The connection is to be closed.
+    /// Close the connection.
     Close(Close),
 }
 

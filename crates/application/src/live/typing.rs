@@ -2,15 +2,15 @@
 //!
 //! 1. Everybody stops by themselves [`TYPING_FOR`] after they last said that they type
 //!    (`ends_by_itself_and_later_when_renewed`).
-//! 2. That somebody types is told once in [`AGAIN_AFTER`] at most, renewed or begun anew: a client may say it with
-//!    every key, and another may start and stop without end
-//!    (`what_is_renewed_with_every_key_is_told_every_other_second`,
+//! 2. That somebody types is told at most once in [`AGAIN_AFTER`], whether renewed or begun anew: a client may say it
+//!    with every key, or start and stop without end (`what_is_renewed_with_every_key_is_told_every_other_second`,
 //!    `who_starts_and_stops_without_end_is_told_every_other_second`).
-//! 3. What was told last is how it is, or it is told how it is when that time is over: who begins anew sooner and goes
-//!    on is told then, and who has stopped by then was told to have stopped
-//!    (`who_begins_anew_and_goes_on_is_told_later`, `whatever_they_do_what_was_told_last_is_how_it_is`).
-//! 4. It ends with the connection that said it last, and only once (`ends_with_its_connection_and_only_once`).
-//! 5. It holds those who type, and those who were told to within [`AGAIN_AFTER`] (`nobody_is_remembered_for_long`).
+//! 3. What was told last is the state, or the state is told when that time is over: somebody who begins anew sooner and
+//!    goes on is told then, and a stop has been told by then (`who_begins_anew_and_goes_on_is_told_later`,
+//!    `whatever_they_do_what_was_told_last_is_how_it_is`).
+//! 4. Typing ends with the connection that said it last, and only once (`ends_with_its_connection_and_only_once`).
+//! 5. It holds those who type, and those who were told as typing within [`AGAIN_AFTER`]
+//!    (`nobody_is_remembered_for_long`).
 
 use std::{
     collections::{BTreeSet, hash_map::Entry},

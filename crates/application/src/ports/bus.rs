@@ -34,7 +34,8 @@ pub trait Bus: Send + Sync {
     fn ignore(&self, node: NodeId, topics: Vec<Topic>);
 }
 
-/// One node's receiving end.
+/// One node's receiving end. Its queue is bounded (4,096 events in both adapters): a slower node gets [`Heard::Lost`],
+/// and nobody waits for it.
 #[async_trait]
 pub trait Subscription: Send {
     /// Waits for what comes next; `None` once the bus is gone.

@@ -46,7 +46,7 @@ pub struct Claim {
 pub enum Verdict {
     /// The work is done.
     Done,
-    /// It failed, and is to be tried again.
+    /// It failed, and should be tried again.
     Retry {
         /// Why it failed.
         error: String,

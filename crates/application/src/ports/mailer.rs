@@ -7,7 +7,7 @@ use async_trait::async_trait;
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Mailer: Send + Sync {
-    /// Returns once the mail has been accepted. After [`MailError::Temporary`] it may have been accepted all the same.
+    /// Returns once the mail has been accepted. After [`MailError::Temporary`] it may have been accepted nevertheless.
     async fn send(&self, mail: &Mail) -> Result<(), MailError>;
 }
 

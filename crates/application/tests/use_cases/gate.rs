@@ -1,5 +1,5 @@
-//! State events on a node that shares its store: told as the store has it, to those only of whom it says, after the
-//! event, that they may hear it; and what becomes of them while it says nothing.
+//! State events on a node that shares its store: they tell the store's state, only to those who may hear it by what the
+//! store says after the event. And what happens while it does not answer.
 
 pub(super) mod elsewhere;
 

@@ -157,7 +157,7 @@ impl Actor {
         }
     }
 
-    /// Tells it to those of the hearers whom it concerns.
+    /// Tells it to the hearers concerned.
     async fn tell_state(&mut self, event: &Event, hearers: &Hearers<'_>) {
         let upto = hearers.upto(self.registered);
         self.note(event, upto);

@@ -13,7 +13,7 @@ use crate::{Result, jobs::Job};
 pub trait Outbox: Send + Sync {
     /// Up to `limit` jobs that are neither done nor dead and were last handed on before `relayed_before`, or never;
     /// oldest first. Marks them as handed on at `at`, in the same step. Omits what this program cannot read. After an
-    /// error the rows may be marked all the same.
+    /// error the rows may be marked nevertheless.
     async fn take_unfinished(
         &self,
         limit: usize,
@@ -38,6 +38,6 @@ pub trait Outbox: Send + Sync {
     /// The job is dead: [`Outbox::take_unfinished`] passes over it until it is revived.
     async fn bury(&self, job: JobId) -> Result<()>;
 
-    /// Dead jobs are to be handed on like the others again. Returns those that still have a row, in the order given.
+    /// Makes dead jobs be handed on like the others again. Returns those that still have a row, in the order given.
     async fn revive(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>>;
 }
