@@ -51,8 +51,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.success());
 }
 
-/// The stopped server's directory is the backup's, however that was done; both conversations must be dropped: `general`,
-/// whose rev has overtaken the client's cursor since, and `news`, whose rev has not.
+/// The stopped server's directory is the backup's, however that was done; both conversations must be dropped:
+/// `general`, whose rev has overtaken the client's cursor since, and `news`, whose rev has not.
 async fn restored_in(scene: Scene) {
     let server = Server::start_in(scene.server.home.clone(), 0, &[]);
     let ada = scene.ada.at(&server);

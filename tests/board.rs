@@ -1,3 +1,5 @@
+//! The job board through its cookie, as a browser uses it. [`Browser`] serves `mail.rs`, too.
+
 use reqwest::{Client, Method, StatusCode, header};
 use serde_json::Value;
 

@@ -170,7 +170,8 @@ fn simulate(copy: &Path, more: &[&str]) -> Output {
     Command::new(cargo)
         .args(["test", "--package", "parlance-embedded", "--test", "simulation"])
         .args(more)
-        // Of its own: packages of both workspaces have the same names, and the next ordinary run would take broken ones for fresh.
+        // Of its own: packages of both workspaces have the same names, and the next ordinary run would take broken ones
+        // for fresh.
         .env("CARGO_TARGET_DIR", copy.join("target"))
         .env("PARLANCE_SEEDS", std::env::var("PARLANCE_SEEDS").as_deref().unwrap_or(SEEDS))
         .current_dir(copy)

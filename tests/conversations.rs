@@ -1,3 +1,5 @@
+//! What people in a conversation see of each other: one order, nothing twice, nothing after they were removed.
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 

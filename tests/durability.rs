@@ -1,3 +1,5 @@
+//! What is acknowledged survives a kill; a server that is asked to end does so cleanly.
+
 use serde_json::json;
 
 use crate::support::Server;

@@ -1,4 +1,5 @@
-//! Where a server of a test lives: a directory of its own, and on services a database, a Redis and a mail catcher of its own.
+//! The surroundings of a test's server: a directory of its own, and on services also a database, a Redis and a mail
+//! catcher.
 
 use std::{
     io::{Read as _, Write as _},
@@ -64,7 +65,7 @@ impl Home {
         self.dir.path().join(format!("node-{node}"))
     }
 
-    /// What a server's environment says.
+    /// The environment variables of a server.
     pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
         let Some(services) = &self.services else { return vec![] };
         vec![
@@ -123,12 +124,12 @@ impl Catcher {
         Self { port, process: Mutex::new(process), dir }
     }
 
-    /// How it answers from now on: `ok`, `451`, `550` or `hang`.
+    /// Sets how it answers from now on: `ok`, `451`, `550` or `hang`.
     pub(crate) fn answer(&self, mode: &str) {
         std::fs::write(self.dir.path().join("mode"), mode).expect("a file");
     }
 
-    /// Attempts to deliver so far, whatever became of them.
+    /// Attempts to deliver so far, whatever their outcome.
     pub(crate) fn attempts(&self) -> usize {
         let log = std::fs::read_to_string(self.dir.path().join("attempts")).unwrap_or_default();
         log.lines().count()
@@ -215,15 +216,15 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// Whoever asks the system for a port next may get the same one before the child has bound it: then the next is tried.
+/// Another process may get the same port from the system before the child has bound it: then the next is tried.
 fn on_a_free_port(what: &str, spawn: impl Fn(u16) -> Option<Child>) -> (u16, Child) {
     let tries = std::iter::repeat_with(free_port).take(10);
     let mut started = tries.filter_map(|port| Some((port, spawn(port)?)));
     started.next().unwrap_or_else(|| panic!("{what} ends at once, on whatever port"))
 }
 
-/// The child, once it answers on its port; none if it has ended instead. What it is asked, and what only it would answer: on
-/// a port that was taken somebody else does.
+/// The child, once it answers on its port; none if it has ended instead. `ask` is sent to it and `own` is what only it
+/// would answer: a taken port is answered by another process.
 #[expect(clippy::disallowed_methods, reason = "a process is waited for, off any clock of a test")]
 fn answering(mut child: Child, port: u16, (ask, own): (&str, &str)) -> Option<Child> {
     let begin = Instant::now();
@@ -242,10 +243,10 @@ fn answering(mut child: Child, port: u16, (ask, own): (&str, &str)) -> Option<Ch
     }
 }
 
-/// Whether who listens there answers so.
+/// Whether the listener there gives this answer.
 fn answer(port: u16, ask: &str, own: &str) -> std::io::Result<bool> {
     let mut link = TcpStream::connect(("127.0.0.1", port))?;
-    // A stranger may have nothing to say.
+    // Another process may not answer at all.
     link.set_read_timeout(Some(Duration::from_secs(5)))?;
     link.write_all(ask.as_bytes())?;
     let (mut said, mut some) = (vec![], [0; 4096]);

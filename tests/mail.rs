@@ -1,3 +1,6 @@
+//! Mails through outages of the mail server, of Redis and of workers: each is delivered at least once. Needs the
+//! services of `services.py`.
+
 use std::collections::HashSet;
 
 use reqwest::{Method, StatusCode};
@@ -44,7 +47,8 @@ async fn a_mail_that_is_refused_is_not_tried_again() {
     mail.answer("550");
     server.sign_up("ada").await;
     until("an attempt", async || mail.attempts() >= 1).await;
-    // A mail that is put off waits for one second to two: these two, one after the other, for longer than ada's would have.
+    // A mail that is put off waits for one second to two: these two, one after the other, for longer than ada's would
+    // have.
     for name in ["bob", "eve"] {
         sign_up_with_a_late_mail(&server, name).await;
     }

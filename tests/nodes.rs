@@ -1,3 +1,6 @@
+//! Two nodes on one store: what happens at one is seen at the other, without a bus too. Needs the services of
+//! `services.py`.
+
 use std::sync::Arc;
 
 use reqwest::{Method, StatusCode};

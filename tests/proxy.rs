@@ -1,5 +1,5 @@
-//! A TCP proxy that misbehaves as it is told, from one moment to the next: on the links that are open, on those that come, in
-//! either direction. What chance decides comes from a seed.
+//! A TCP proxy that misbehaves on command: on open links, on new ones, in either direction. Its randomness comes from a
+//! seed.
 
 use std::{
     collections::HashMap,
@@ -28,20 +28,20 @@ const CONNECT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Pass,
-    /// Takes what fits the buffers of the system and forwards nothing; what was taken is forwarded when the stall ends.
+    /// Takes what fits into the system's buffers and forwards nothing until the stall ends.
     Stall,
-    /// As many bytes a second.
+    /// Forwards this many bytes a second.
     Slow(usize),
-    /// Random bytes *between* the right ones, in one of so many chunks. None is flipped: TCP would not let that through, and
-    /// another letter in a text is another text, which nobody could tell from a lost one.
+    /// Random bytes *between* the right ones, in one chunk of this many. None is flipped: TCP would not let that
+    /// through, and a changed letter makes another text, which nobody could tell from a lost one.
     Garbage(u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// From whoever connected to the proxy.
+    /// From the side that connected to the proxy.
     Up,
-    /// To them.
+    /// To the side that connected.
     Down,
     Both,
 }
@@ -49,9 +49,9 @@ pub(crate) enum Way {
 /// One of a link's two ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// Whoever connected to the proxy.
+    /// The side that connected to the proxy.
     Client,
-    /// Where the proxy connects to.
+    /// The side that the proxy connects to.
     Target,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct Shared {
 struct State {
     target: SocketAddr,
     refusing: bool,
-    /// Of links that come.
+    /// For new links.
     up: Mode,
     down: Mode,
     links: HashMap<u64, Link>,
@@ -124,18 +124,18 @@ impl Proxy {
         self.address
     }
 
-    /// Where new links go, from now on.
+    /// Sets where new links go.
     pub(crate) fn aim(&self, target: SocketAddr) {
         self.shared.lock().target = target;
     }
 
-    /// All links, open and to come.
+    /// Sets the mode of all links, open and new.
     pub(crate) fn set(&self, way: Way, mode: Mode) {
         self.set_new(way, mode);
         self.set_open(way, mode);
     }
 
-    /// Links to come.
+    /// Sets the mode of new links.
     pub(crate) fn set_new(&self, way: Way, mode: Mode) {
         let mut state = self.shared.lock();
         if way != Way::Down {
@@ -146,7 +146,7 @@ impl Proxy {
         }
     }
 
-    /// Open links.
+    /// Sets the mode of open links.
     pub(crate) fn set_open(&self, way: Way, mode: Mode) {
         for link in self.shared.lock().links.values() {
             if way != Way::Down {
@@ -168,12 +168,12 @@ impl Proxy {
         self.end(End::Keep(side));
     }
 
-    /// Whether links to come are reset at once.
+    /// Sets whether new links are reset at once.
     pub(crate) fn refuse(&self, refusing: bool) {
         self.shared.lock().refusing = refusing;
     }
 
-    /// Well again: what stood still goes on, what could be corrupt or deaf is reset.
+    /// Heals all links: stalled ones go on, those that may be corrupt or deaf are reset.
     pub(crate) fn heal(&self) {
         self.refuse(false);
         self.cut();
@@ -184,8 +184,8 @@ impl Proxy {
         self.shared.lock().links.len()
     }
 
-    /// From now on: until the target has been asked something that holds these bytes, and its answer has come as far as here. What
-    /// is asked must fit one read.
+    /// Resolves once the target has been asked something that contains these bytes, and its answer has reached the
+    /// proxy. The question must fit into one read.
     pub(crate) fn answer_to(&self, words: &[u8]) -> impl Future<Output = ()> + use<> {
         let (answered, mut come) = watch::channel(false);
         self.shared.lock().watched =
@@ -214,7 +214,7 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    /// Whom to tell of the answer, if this asks what a test waits for.
+    /// Where to report the answer, if this is the question that a test waits for.
     pub(crate) fn asks(&self, chunk: &[u8]) -> Option<Answered> {
         let state = self.lock();
         let watched = state.watched.as_ref()?;
@@ -228,7 +228,7 @@ impl Shared {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    // With this task go its links.
+    // The links end with this task.
     let mut links = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -245,7 +245,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn serve(client: TcpStream, shared: Arc<Shared>) {
-    // Known from its first moment: who tells the links something means this one too.
+    // Registered from its first moment: a command to all links includes this one.
     let (end, mut ended) = watch::channel(None);
     let (id, target, up, down) = {
         let mut state = shared.lock();

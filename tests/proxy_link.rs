@@ -18,7 +18,7 @@ const CHUNK: usize = 16 * 1024;
 /// How often a slow link lets something through.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Until one of the ends, or somebody else, ends it.
+/// Runs until one of its ends, or a command, ends it.
 pub(crate) async fn carry(
     (client, target): (TcpStream, TcpStream),
     (up, down): (watch::Receiver<Mode>, watch::Receiver<Mode>),
@@ -83,7 +83,7 @@ struct Pump<'a> {
 }
 
 impl Pump<'_> {
-    /// Until the sender's end, which is passed on.
+    /// Runs until the sender ends, and passes that on.
     async fn run(&mut self) -> io::Result<()> {
         let dice = &self.shared.dice;
         let mut chunk = vec![0; CHUNK];

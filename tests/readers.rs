@@ -1,4 +1,4 @@
-//! Those who read slowly, or not at all.
+//! Clients that read slowly, or not at all.
 
 use serde_json::json;
 
@@ -63,7 +63,8 @@ async fn who_takes_no_answers_is_asked_for_no_more_questions() {
     idle.answers(QUESTIONS).await;
 }
 
-/// As many sends as may be in flight, as long as they may be: each comes back in its answer, and again among the events.
+/// As many sends as may be in flight, as long as they may be: each comes back in its answer, and again among the
+/// events.
 #[tokio::test]
 async fn who_sends_at_full_length_is_no_slow_consumer() {
     const IN_FLIGHT: usize = 64;

@@ -1,3 +1,6 @@
+//! A store that was restored has another epoch, so clients drop what they hold. How a copy is noticed is in
+//! `backup.rs`.
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! What has ended for somebody reaches them no more, on any socket of any node: with the bus, and with the bus lost just
-//! before the end, when only the store can tell the other node.
+//! After an end of access nothing more reaches the person, on any socket of any node: with the bus, and with the bus
+//! lost just before the end, when only the store can tell the other node.
 
 mod at_once;
 mod deletions;

@@ -18,7 +18,7 @@ use std::{
 
 use simulation_world::run;
 
-/// How many are played where nobody asks for more.
+/// How many seeds are played by default.
 const SEEDS: u64 = 200;
 
 fn setting(name: &str) -> Option<u64> {

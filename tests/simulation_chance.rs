@@ -1,4 +1,4 @@
-//! One run's randomness: everything that is left to chance comes out of one seed.
+//! One run's randomness: all of it comes from one seed.
 
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ pub(crate) struct Climate {
     pub(crate) store_fails: u64,
     pub(crate) store_delay: u64,
     pub(crate) network_delay: u64,
-    /// Of the clients, how many take their time.
+    /// How many of the clients read slowly.
     pub(crate) slow_readers: u64,
-    /// Between two faults.
+    /// The time between two faults.
     pub(crate) calm: u64,
 }
 
@@ -69,7 +69,7 @@ impl Chance {
         Duration::from_millis(self.below(most + 1))
     }
 
-    /// Waits up to so many milliseconds, or not at all.
+    /// Waits up to this many milliseconds, or not at all.
     pub(crate) async fn pause(&self, most: u64) {
         let pause = self.millis(most);
         if !pause.is_zero() {

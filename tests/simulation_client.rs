@@ -28,7 +28,7 @@ pub(crate) type Cluster = Arc<Mutex<Vec<Option<Arc<Node>>>>>;
 pub(crate) type Held = BTreeMap<ConversationId, HeldConversation>;
 
 pub(crate) struct HeldConversation {
-    /// Everything after this `seq` is to be here.
+    /// Everything after this `seq` should be here.
     pub(crate) since: u64,
     pub(crate) cursor: u64,
     pub(crate) messages: BTreeMap<u64, Value>,

@@ -27,7 +27,8 @@ struct Book {
     ended: BTreeMap<(UserId, ConversationId), u64>,
     /// The same of everything, for a session that was ended.
     signed_out: BTreeMap<SessionId, BTreeMap<ConversationId, u64>>,
-    /// When changes of the workspace began, by the name that each gave it, and what had ended by when: all in one count.
+    /// When changes of the workspace began, by the name that each gave it, and what had ended by when: all in one
+    /// count.
     begun: BTreeMap<String, u64>,
     expelled: BTreeMap<UserId, u64>,
     revoked: BTreeMap<SessionId, u64>,

@@ -1,4 +1,5 @@
-//! A simulated node: the real use cases and the real live side, on a store and a bus that fail, with sockets made of queues.
+//! A simulated node: the real use cases and the real live side, on a store and a bus that fail, with sockets made of
+//! queues.
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +40,7 @@ use crate::{
 /// What the nodes of one run share.
 #[derive(Clone)]
 pub(crate) struct Ground {
-    /// The store is one node's own, which relies on that.
+    /// Whether the store is one node's own, and that node relies on it.
     pub(crate) alone: bool,
     pub(crate) chance: Chance,
     pub(crate) climate: Climate,
@@ -54,7 +55,7 @@ pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) app: Arc<App>,
     pub(crate) store_link: Arc<StoreLink>,
-    /// It takes no new connections.
+    /// Whether it refuses new connections.
     draining: AtomicBool,
     sockets: Sockets,
     serials: Arc<AtomicU64>,
@@ -83,9 +84,9 @@ pub(crate) struct Socket {
 #[derive(Default)]
 struct State {
     backlog: Backlog,
-    /// Nothing more is queued; what is there may still be read.
+    /// Set once nothing more is queued; what is there may still be read.
     closed: Option<Close>,
-    /// Nothing more is read either.
+    /// Set once nothing more is read either.
     cut: bool,
     wakers: Vec<Waker>,
 }
@@ -150,7 +151,7 @@ impl Node {
             live,
             tasks: tasks.clone(),
             rate_limits: false,
-            // Where there is a choice it is made by lot, so that seeds play both.
+            // Where there is a choice the seed makes it, so that both are played.
             lanes: if ground.alone || id.0.as_u128().is_multiple_of(2) {
                 Lanes::Shared
             } else {
@@ -402,7 +403,7 @@ impl Socket {
         .await
     }
 
-    /// Either side is gone, and what was on its way.
+    /// Cuts the connection: what was on its way is lost.
     pub(crate) fn cut(&self) {
         let mut state = self.state.lock().expect("no panic");
         state.cut = true;

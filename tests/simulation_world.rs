@@ -1,4 +1,4 @@
-//! One run: nodes, clients and faults out of one seed, and what came of it.
+//! One run: nodes, clients and faults from one seed, and the outcome.
 
 use std::{
     sync::{
@@ -27,12 +27,12 @@ use crate::{
     simulation_node::{Ground, Node, StoreLink},
 };
 
-/// But for every fourth run, whose node is alone with a store of its own.
+/// Except in every fourth run, whose node is alone with a store of its own.
 const NODES: usize = 3;
 const PEOPLE: usize = 5;
-/// For how long things go wrong.
+/// How long things go wrong.
 const STORM: Duration = Duration::from_secs(12);
-/// How long after it everything may take to come right.
+/// How long everything may take to recover after it.
 const CALM: Duration = Duration::from_secs(90);
 
 /// What happened, and what went wrong.
@@ -94,8 +94,8 @@ impl World {
         Self { ground, cluster, people, workspace, channels, dm, quiet: Arc::default() }
     }
 
-    /// Five people, of whom the first is the admin, in `general`, a public, a private channel and a DM; on a node of its own
-    /// that nothing happens to.
+    /// Five people, of whom the first is the admin, in `general`, a public, a private channel and a DM; on a node of
+    /// its own that nothing happens to.
     async fn people(
         ground: &Ground,
     ) -> (Vec<Person>, Workspace, Vec<ConversationId>, ConversationId) {
@@ -369,7 +369,7 @@ impl World {
         }
     }
 
-    /// Right after an end was acknowledged, at whatever node.
+    /// Renames right after an end was acknowledged, at any node.
     async fn rename_elsewhere(&self) {
         let at = self.ground.chance.index(self.nodes());
         let node = self.cluster.lock().expect("no panic")[at].clone();
@@ -378,8 +378,8 @@ impl World {
         }
     }
 
-    /// Everybody loses their connections, and while they come back something is written without a socket, to which nobody may be
-    /// listening yet: nothing comes after it from which they could see that they have missed it.
+    /// Everybody loses their connections, and while they come back something is written without a socket, to which
+    /// nobody may be listening yet: nothing comes after it from which they could see that they have missed it.
     async fn write_between_connections(&self) {
         let Ground { chance, judge, .. } = &self.ground;
         let writer = self.people[0].caller();

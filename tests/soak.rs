@@ -1,5 +1,5 @@
-//! Real nodes, real processes, and all that can go wrong between them, while people go on writing. Small and short by default;
-//! `PARLANCE_SOAK=10m`, or `10m,500,200` for 500 people who send 200 messages a second, is for `make soak`.
+//! Real nodes, real processes, and all that can go wrong between them, while people go on writing. Small and short by
+//! default; `PARLANCE_SOAK=10m`, or `10m,500,200` for 500 people who send 200 messages a second, is for `make soak`.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
@@ -32,7 +32,8 @@ const ON: home::On = home::On::Embedded;
 /// Rate limits would hold up the load, which comes from one machine.
 const NO_LIMITS: (&str, &str) = ("PARLANCE_RATE_LIMITS", "off");
 
-/// A small size for every change, or a long run: as long as the environment says, and as big if it does not say how big.
+/// A small size for every change, or a long run: as long as the environment says, and as big if it does not say how
+/// big.
 fn size((seconds, people, rate): (u64, usize, f64), (many, fast): (usize, f64)) -> Size {
     let Ok(said) = std::env::var("PARLANCE_SOAK") else {
         return Size { people, rate, load: Duration::from_secs(seconds) };

@@ -93,7 +93,8 @@ fn misbehave(name: &str, proxy: &Proxy, dice: &Dice) -> String {
             format!("only the {side:?} side is kept")
         }
         _ => {
-            // The stand-in for MongoDB is not what is tried here; and who sends garbage to a node is told not to come back.
+            // The stand-in for MongoDB is not what is tried here; and who sends garbage to a node is told not to come
+            // back.
             let way = if name == "bus" { way } else { Way::Down };
             proxy.set(way, Mode::Garbage(4));
             format!("garbage {way:?}")

@@ -23,12 +23,14 @@ use crate::{
 const AWAY: Duration = Duration::from_millis(600);
 /// How long a node may take to end: it sends its clients away, and waits 10 s for what they began.
 const END: Duration = Duration::from_secs(15);
-/// How long somebody may be kept whom a node that ends is to send away: less than the 10 s after which it would end all the same.
+/// How long an ending node may keep a client that it should send away: less than the 10 s after which it would end
+/// anyway.
 const AT_ONCE: Duration = Duration::from_secs(8);
-/// How long a conversation may be held up by the open transaction of a node that died: the store ends it after 10 s where
-/// tests/services.py starts it, after a minute by default.
+/// How long a conversation may be held up by the open transaction of a node that died: the store ends it after 10 s
+/// where tests/services.py starts it, after a minute by default.
 const LOCKED: Duration = Duration::from_secs(20);
-/// How long by a store that says nothing more: until the driver's monitor misses it, and as long as a write is tried again.
+/// How long by a store that says nothing more: until the driver's monitor misses it, and as long as a write is tried
+/// again.
 const SILENT: Duration = Duration::from_secs(15);
 /// How long a token lasts where it is to end soon.
 const TOKEN: Duration = Duration::from_secs(8);

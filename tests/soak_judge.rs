@@ -79,7 +79,8 @@ pub(crate) async fn judge(name: &str, stage: &Stage, crew: &Crew, notes: &[Strin
     );
 }
 
-/// In the end all members may be at one node. One more connection at each tells a word that the others have to hear, live.
+/// In the end all members may be at one node. One more connection at each tells a word that the others have to hear,
+/// live.
 async fn witness(stage: &Stage, crew: &Crew) {
     let admin = &crew.members[0];
     let (place, session) = (&admin.places[0], &admin.client.session);
@@ -156,7 +157,8 @@ async fn converged(
     }
 }
 
-/// What a member got and holds against the truth: each message, its place and its last state. Returns how many are missing.
+/// What a member got and holds against the truth: each message, its place and its last state. Returns how many are
+/// missing.
 fn compare(member: &Member, truths: &BTreeMap<&str, Truth>, ledger: &Ledger) -> usize {
     let (id, mut lost) = (&member.client.id, 0);
     for place in &member.places {

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Wrongs that are told in full; the rest are counted.
+/// Violations printed in full; the rest are counted.
 const TOLD: usize = 20;
 
 #[derive(Default)]
@@ -166,7 +166,7 @@ impl Times {
         self.count += 1;
     }
 
-    /// So many of a thousand took no longer, to the next power of two.
+    /// The time that this many of a thousand did not exceed, to the next power of two.
     fn quantile(&self, per_mille: u64) -> Duration {
         let mut left = self.count * per_mille / 1_000;
         for (bits, count) in self.below.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! (d): who does not read, and who sends more than can be kept, harms neither the node nor the others.
+//! (d): clients that do not read, or send more than can be kept, harm neither the node nor the others.
 
 use std::{cell::Cell, collections::BTreeSet, time::Duration};
 
@@ -21,7 +21,8 @@ use crate::{
 
 /// What the others' messages may take beside those who do not read, in a debug build on a busy machine.
 const BEARABLE: Duration = Duration::from_secs(5);
-/// A queue of 1 MiB a socket, in the contract's words a bounded one, and what a debug build and its allocator put on top.
+/// A queue of 1 MiB a socket, in the contract's words a bounded one, and what a debug build and its allocator put on
+/// top.
 const ALLOWANCE: u64 = 64 * 1024;
 
 /// Characters of a long message and of a short one, of four bytes each.
@@ -80,7 +81,8 @@ async fn who_sends_more_than_can_be_kept_is_told_to_come_again() {
     // Together more than wait for one conversation. With rate limits they would be refused long before.
     const SOCKETS: usize = 40;
     const EACH: usize = 60;
-    // Who finds no room is told at once. Much later those are, too, whose transaction takes too long: that would show nothing.
+    // Who finds no room is told at once. Much later those are, too, whose transaction takes too long: that would show
+    // nothing.
     const FULL: Duration = Duration::from_secs(4);
     let stage = Stage::set(On::Services, 1, seed(), &[NO_LIMITS]).await;
     let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;

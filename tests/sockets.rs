@@ -139,8 +139,8 @@ async fn bad_frames_are_answered_and_a_handful_ends_the_connection() {
     assert_eq!(socket.closed().await, 4503);
 }
 
-/// It is sent whole, by a client that reads nothing before it has been sent: a server that hung up meanwhile would reset the
-/// connection, and the client would never learn why.
+/// It is sent whole, by a client that reads nothing before it has been sent: a server that hung up meanwhile would
+/// reset the connection, and the client would never learn why.
 #[tokio::test]
 async fn an_oversize_frame_is_taken_in_and_ends_the_connection() {
     let server = Server::start();

@@ -1,4 +1,4 @@
-//! Who is told of what at the node where it happens: no look at the store makes up for an event that is left out there.
+//! Who is told what at the node where it happens: no look at the store makes up for an event left out there.
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Deletions, with the bus and without it (`scene.rs`): nothing can be read or written at any node afterwards.
+
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -1,3 +1,5 @@
+//! Ends of memberships and powers, with the bus and without it: nothing that follows reaches the person at any node.
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 

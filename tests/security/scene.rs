@@ -1,3 +1,5 @@
+//! Two nodes, one person who writes at both and one whose access ends there, with Redis or without.
+
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -11,7 +13,7 @@ use crate::support::{Person, Server, Socket, text};
 /// How long the store may take to tell what the bus did not: the contract says 5 s, this is for a busy machine.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
-/// What the nodes have of Redis when something ends.
+/// Whether the nodes have Redis when something ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bus {
     There,
@@ -28,7 +30,7 @@ pub(super) struct Scene {
     pub(super) bobs: Vec<Socket>,
     pub(super) workspace: String,
     pub(super) general: String,
-    /// With what some sockets of Bob's resume at the moment of the end.
+    /// The `resume` of some of Bob's sockets at the moment of the end.
     pub(super) held: Value,
     /// A conversation of both that nothing happens to.
     refuge: String,
@@ -89,8 +91,8 @@ impl Scene {
 
     /// Sends something at each node that Bob must not get, and waits until Ada has it at both.
     pub(super) async fn say_after(&mut self, place: &str) {
-        // At the other node first: its own message is the next in its order, and nothing but the count of changes of access
-        // says that something came before it.
+        // At the other node first: its own message is the next in its order, and only the `access_rev` says that
+        // something came before it.
         for (ada, text) in self.adas.iter_mut().rev().zip(["after one", "after two"]) {
             ada.say(place, text).await;
         }
@@ -99,7 +101,8 @@ impl Scene {
         }
     }
 
-    /// What each of Bob's sockets has heard once a later message of another conversation has come to it from each node.
+    /// All that each of Bob's sockets has heard by the time a later message of another conversation has come from each
+    /// node.
     pub(super) async fn heard(&mut self) -> Vec<Vec<Value>> {
         for socket in self.bobs.iter_mut().filter(|socket| socket.hello.is_null()) {
             let reply = socket.reply(1).await;
@@ -118,7 +121,7 @@ impl Scene {
         heard
     }
 
-    /// Waits until every socket of Bob's that knew of these conversations has been told in one of these words that they ended.
+    /// Waits until each of Bob's sockets that knew these conversations has got an event of one of these kinds for each.
     pub(super) async fn told(&mut self, places: &[&str], heard: Vec<Vec<Value>>, kinds: &[&str]) {
         for (n, (socket, frames)) in self.bobs.iter_mut().zip(heard).enumerate() {
             let known = socket.hello["conversations"].as_array().expect("conversations");
@@ -143,7 +146,7 @@ impl Scene {
         }
     }
 
-    /// What each of Bob's sockets is answered when it goes on: `sync`, `message.send`, `typing.start`.
+    /// Asserts the answers to each of Bob's sockets when it goes on: `sync`, `message.send`, `typing.start`.
     pub(super) async fn refused(&mut self, place: &str, codes: [Option<&str>; 3]) {
         for (n, socket) in self.bobs.iter_mut().enumerate() {
             let send = json!({ "conversation_id": place, "client_msg_id": format!("ghost {n}"), "text": "ghost" });
@@ -159,7 +162,7 @@ impl Scene {
         }
     }
 
-    /// Bob's old socket at a node begins to send; tells the command's id.
+    /// Makes Bob's old socket at a node begin to send; returns the command's id.
     pub(super) async fn go_on(&mut self, node: usize) -> i64 {
         let key = format!("ghost {node}");
         let send =

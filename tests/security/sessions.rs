@@ -1,3 +1,6 @@
+//! Ends of sessions, with the bus and without it: the session's sockets close at every node, and it can do nothing
+//! more.
+
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
@@ -10,7 +13,8 @@ use super::{
 };
 use crate::support::{Person, text};
 
-/// How long a socket may outlive its session, whatever has become of the bus: the contract says 5 s, this is for a busy machine.
+/// How long a socket may outlive its session, whatever has become of the bus: the contract says 5 s, this is for a busy
+/// machine.
 const CLOSES_WITHIN: Duration = Duration::from_secs(10);
 
 with_and_without_the_bus! {
@@ -89,7 +93,8 @@ async fn call(person: &Person, method: Method, path: &str, body: Value) {
     assert!(matches!(status, StatusCode::OK | StatusCode::NO_CONTENT), "{status} {answer}");
 }
 
-/// The sockets are closed at both nodes; neither accepts anything any more, and at the one that ended it nothing is heard.
+/// The sockets are closed at both nodes; neither accepts anything any more, and at the one that ended it nothing is
+/// heard.
 async fn ended(scene: &mut Scene) {
     let general = scene.general.clone();
     let begun = [scene.go_on(0).await, scene.go_on(1).await];

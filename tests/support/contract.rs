@@ -1,5 +1,5 @@
-//! Holds what the server says against its two documents, and more strictly than a client should: nothing may be there that they do
-//! not name.
+//! Holds what the server says against its two documents, and more strictly than a client should: nothing may be there
+//! that they do not name.
 
 use std::{
     collections::HashMap,

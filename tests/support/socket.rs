@@ -12,11 +12,11 @@ pub(super) type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub(crate) struct Socket {
     stream: Stream,
     next_id: i64,
-    /// What was said and is not answered yet.
+    /// Commands that are not answered yet.
     said: Vec<Value>,
     /// Events that came while a reply was awaited.
     events: Vec<Value>,
-    /// What `hello` was answered with.
+    /// The data of the answer to `hello`.
     pub(crate) hello: Value,
 }
 
@@ -59,7 +59,7 @@ impl Socket {
         reply["data"]["message"].clone()
     }
 
-    /// Waits for the good answers of so many commands.
+    /// Waits for the `ok`s of this many commands.
     pub(crate) async fn answers(&mut self, mut count: usize) {
         while count > 0 {
             let frame = self.frame().await;
@@ -71,12 +71,12 @@ impl Socket {
         }
     }
 
-    /// The next event of a type; those before it are passed over.
+    /// The next event of a type; skips those before it.
     pub(crate) async fn event(&mut self, kind: &str) -> Value {
         self.event_of(&[kind]).await
     }
 
-    /// The next event of any of these types; those before it are passed over.
+    /// The next event of any of these types; skips those before it.
     pub(crate) async fn event_of(&mut self, kinds: &[&str]) -> Value {
         let wanted = |event: &Value| kinds.iter().any(|kind| event["type"] == *kind);
         while !self.events.is_empty() {
@@ -99,7 +99,7 @@ impl Socket {
         std::mem::take(&mut self.events)
     }
 
-    /// All that has come by the time that each of these texts has.
+    /// All frames up to the last of these texts.
     pub(crate) async fn until_texts(&mut self, texts: &[&str]) -> Vec<Value> {
         let mut frames = std::mem::take(&mut self.events);
         let come = |frames: &[Value], text: &str| {
@@ -141,7 +141,7 @@ impl Socket {
         self.stream.send(message).await.expect("the server takes it");
     }
 
-    /// The next ping or pong; what comes before it is passed over.
+    /// The next ping or pong; skips what comes before it.
     pub(crate) async fn control(&mut self) -> Message {
         let control = async {
             loop {

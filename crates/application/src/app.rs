@@ -1,3 +1,6 @@
+//! Wires a node's use cases to the ports ([`Ports`]). The binary makes one [`App`]; what each use case needs is decided
+//! here and nowhere else.
+
 use std::sync::Arc;
 
 use crate::{
@@ -8,10 +11,10 @@ use crate::{
     rate_limit::WriteLimit,
 };
 
-/// Wrong passwords in a row that one may type for an address, or for a change of one's own, before a pause.
+/// Wrong passwords in a row for an address, or for a change of one's own password, before a pause.
 const GUESSES: u32 = 20;
 
-/// What the use cases are made of.
+/// Everything that the use cases need from outside.
 pub struct Ports {
     /// The database.
     pub store: Arc<dyn Store>,
@@ -25,9 +28,9 @@ pub struct Ports {
     pub live: Live,
     /// This node's task set.
     pub tasks: Arc<Tasks>,
-    /// Whether users and herds are held to their share.
+    /// Whether the rate limits apply: of changes, of `hello`s and of guesses.
     pub rate_limits: bool,
-    /// Whether what the store commits together is to be told together.
+    /// Whether the store commits the changes of several conversations together.
     pub lanes: Lanes,
 }
 
@@ -47,7 +50,7 @@ pub struct App {
     pub live: Live,
     /// Clock, ids, randomness.
     pub ambient: Arc<dyn Ambient>,
-    /// Limits the guessing of passwords at sign-in.
+    /// Limits the guessing of passwords.
     pub attempts: Arc<Attempts>,
     sequencer: Sequencer,
 }
@@ -92,8 +95,8 @@ impl App {
         }
     }
 
-    /// Refuses changes of messages that the store has not begun, and all that come: the node ends, and clients send them to
-    /// another.
+    /// From now on changes of messages are `Unavailable`, those too that wait and that the store has not begun: the
+    /// node ends, and clients send them to another.
     pub fn refuse_writes(&self) {
         self.sequencer.close();
     }

@@ -1,3 +1,6 @@
+//! Use cases of the job board, which operators see under `/admin`. Its invariant: a job that should run has an outbox
+//! row, so that the queue's memory may be lost. The queue is `ports/board.rs`, the rows are `ports/store/outbox.rs`.
+
 use std::sync::Arc;
 
 use parlance_domain::{Email, JobId, Timestamp};
@@ -12,34 +15,37 @@ use crate::{
 /// Jobs read at a time.
 const PAGE: usize = 500;
 
-/// The job queue in the hands of the server's admins.
+/// The job queue, for the server's admins.
+///
+/// Common errors: `Forbidden` unless the caller is one of the admins. `NotFound`: the queue does not have the job.
+/// `Unavailable` and `Internal`: the outcome is unknown; the call may be repeated.
 pub struct Board {
-    /// The queue.
+    /// The queue's jobs, by state.
     pub board: Arc<dyn JobBoard>,
-    /// Where its jobs come from.
+    /// The rows from which lost jobs are added again.
     pub outbox: Arc<dyn Outbox>,
     /// Clock, ids, randomness.
     pub ambient: Arc<dyn Ambient>,
     /// This node's task set.
     pub tasks: Arc<Tasks>,
-    /// Who may use it.
+    /// E-mail addresses of the accounts that may use the board.
     pub admins: Vec<Email>,
 }
 
-/// The queue at a glance.
+/// The queue at a glance: three reads, not one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overview {
     /// Jobs by state.
     pub counts: JobCounts,
-    /// Who runs jobs.
+    /// Processes that run jobs.
     pub workers: Vec<WorkerView>,
-    /// What ended, by the minute.
+    /// Ended jobs of each minute, oldest first.
     pub throughput: Vec<MinuteView>,
 }
 
 impl Board {
-    /// Whether the account of this address may use the board. Nobody has proved that it is theirs: operators name accounts that
-    /// they have made.
+    /// Whether the account of this address may use the board. Addresses are not verified: operators should name only
+    /// accounts that they have created themselves.
     pub fn may(&self, email: &str) -> bool {
         self.admins.iter().any(|admin| admin.as_str() == email)
     }
@@ -53,7 +59,7 @@ impl Board {
         }
     }
 
-    /// The queue at a glance, with what ended in the last `minutes` minutes.
+    /// The queue at a glance, with what ended in the last `minutes` minutes, at most [`crate::ports::KEPT_MINUTES`].
     pub async fn overview(&self, caller: &Caller, minutes: usize) -> Result<Overview> {
         self.permit(caller)?;
         let at = self.ambient.now();
@@ -64,7 +70,7 @@ impl Board {
         })
     }
 
-    /// Jobs of one state: those that run next first, those that ended last first.
+    /// Jobs of one state, at most `limit`: those that run next first; of ended jobs, those that ended last first.
     pub async fn jobs(
         &self,
         caller: &Caller,
@@ -82,15 +88,16 @@ impl Board {
         self.board.job(id, self.ambient.now()).await
     }
 
-    /// Has a dead job run again, with all its attempts. Goes on if the caller hangs up.
+    /// Runs a dead job again, with all its attempts. `Conflict` unless it is dead and still in the outbox. Goes on if
+    /// the caller hangs up.
     pub async fn retry(&self, caller: &Caller, id: JobId) -> Result<()> {
         self.permit(caller)?;
         let (board, outbox, at) = (self.board.clone(), self.outbox.clone(), self.ambient.now());
         self.tasks
             .complete(async move {
                 let dead = board.job(id, at).await?.state == JobState::Dead;
-                // First: from here on the job is not lost even if the queue is. Without its outbox row it would be taken for
-                // done and not be run.
+                // First: from here on the job survives a loss of the queue. Without its outbox row it would be taken
+                // for done, and not run.
                 if dead && outbox.revive(vec![id]).await?.is_empty() {
                     return Err(Error::conflict("the outbox no longer has this job"));
                 }
@@ -101,7 +108,8 @@ impl Board {
         Ok(())
     }
 
-    /// Has every dead job run again that [`Board::retry`] would; returns how many. Goes on if the caller hangs up.
+    /// Runs all dead jobs again that [`Board::retry`] would; returns how many. Not atomic: after an error some may run.
+    /// Goes on if the caller hangs up.
     pub async fn retry_all(&self, caller: &Caller) -> Result<u64> {
         self.permit(caller)?;
         let (board, outbox, at) = (self.board.clone(), self.outbox.clone(), self.ambient.now());
@@ -116,7 +124,7 @@ impl Board {
         Ok(retried)
     }
 
-    /// Has a delayed job run now.
+    /// Makes a delayed job due now. `Conflict` unless it is delayed.
     pub async fn promote(&self, caller: &Caller, id: JobId) -> Result<()> {
         self.permit(caller)?;
         self.board.promote(id, self.ambient.now()).await?;
@@ -124,8 +132,8 @@ impl Board {
         Ok(())
     }
 
-    /// Forgets a job, in the outbox too: from there it would be added again. Goes on if the caller hangs up. A second try does
-    /// what is left of the first.
+    /// Removes a job from the queue, then from the outbox, which would add it again. `Conflict` while it is active.
+    /// Goes on if the caller hangs up; a second try does what is left of the first.
     pub async fn remove(&self, caller: &Caller, id: JobId) -> Result<()> {
         self.permit(caller)?;
         let (board, outbox) = (self.board.clone(), self.outbox.clone());
@@ -147,7 +155,7 @@ impl Board {
 async fn dead_jobs(board: &dyn JobBoard, at: Timestamp) -> Result<Vec<JobId>> {
     let mut dead = Vec::new();
     let count = usize::try_from(board.counts(at).await?.dead).unwrap_or(usize::MAX);
-    // By the count, not by the length of a page: a page leaves out what others have put into the queue.
+    // By the count, not until a page is short: a page leaves out jobs that other programs have put into the queue.
     for offset in (0..count).step_by(PAGE) {
         let page = board.jobs(JobState::Dead, offset, PAGE, at).await?;
         dead.extend(page.into_iter().map(|job| job.job.id));

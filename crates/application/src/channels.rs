@@ -1,3 +1,7 @@
+//! Use cases of channels, DMs and read marks. Permissions and invariants are checked by the store, inside the
+//! transaction of the write; here a change is committed, then published ([`Publisher`]). The events that tell it are
+//! made at the end of this file.
+
 use std::sync::Arc;
 
 use parlance_domain::{
@@ -15,8 +19,14 @@ use crate::{
     publisher::Publisher,
 };
 
-/// Channels, DMs, and how far people have read. When a method returns, what it has ended has taken effect on this node's sockets;
-/// so has what has begun, or will a little later where the store is shared, and has to be asked who may hear it.
+/// Channels, DMs, and how far people have read.
+///
+/// Common errors: `NotFound`: the conversation or workspace does not exist, or the caller may not read it. `Forbidden`:
+/// they may read it, but not do that. `Unavailable` and `Internal`: the outcome is unknown; the call may be repeated.
+/// `BadRequest` for a page's cursor that is not one of ours.
+///
+/// When a change returns, an end of access has taken effect on this node's sockets. A beginning has, too, on a store of
+/// the node's own; on a shared one it follows once the store has said who may hear of it.
 pub struct Channels {
     store: Arc<dyn store::Conversations>,
     ambient: Arc<dyn Ambient>,
@@ -34,7 +44,8 @@ impl Channels {
         Self { store, ambient, sequencer, publisher }
     }
 
-    /// Creates a channel with the caller in it.
+    /// Creates a channel with the caller in it. `Conflict` if the workspace has a channel of that name; after an
+    /// unknown outcome that may be this one.
     pub async fn create(
         &self,
         caller: &Caller,
@@ -55,7 +66,8 @@ impl Channels {
             .await
     }
 
-    /// The pair's one DM, and whether it was created now.
+    /// Finds the pair's one DM in the workspace, or creates it; true if it was created. `Validation` for a DM with
+    /// oneself, `NotFound` for a `peer` who is not in the workspace when it would be created.
     pub async fn open_dm(
         &self,
         caller: &Caller,
@@ -79,7 +91,7 @@ impl Channels {
             .await
     }
 
-    /// The workspace's channels that the caller may read.
+    /// The workspace's channels that the caller may read, oldest first.
     pub async fn list(
         &self,
         caller: &Caller,
@@ -89,7 +101,7 @@ impl Channels {
         self.store.channels(caller.id(), workspace, page).await
     }
 
-    /// The caller's DMs in the workspace.
+    /// The caller's DMs in the workspace, oldest first.
     pub async fn dms(
         &self,
         caller: &Caller,
@@ -99,7 +111,7 @@ impl Channels {
         self.store.dms(caller.id(), workspace, page).await
     }
 
-    /// All conversations that the caller is in.
+    /// All conversations that the caller is in, of all their workspaces, oldest first.
     pub async fn conversations(&self, caller: &Caller, page: PageQuery) -> Result<Page<Summary>> {
         self.store.conversations(caller.id(), page).await
     }
@@ -109,7 +121,7 @@ impl Channels {
         self.store.summary(caller.id(), id).await
     }
 
-    /// Lets the caller into a channel.
+    /// Adds the caller to a channel; idempotent. A DM is `Forbidden`.
     pub async fn join(&self, caller: &Caller, id: ConversationId) -> Result<Summary> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
         self.publisher
@@ -121,7 +133,8 @@ impl Channels {
             .await
     }
 
-    /// Lets somebody of the workspace into a channel.
+    /// Adds a member of the workspace to a channel; idempotent. True if they were not in it before. `NotFound` for
+    /// somebody who is not in the workspace.
     pub async fn add_member(
         &self,
         caller: &Caller,
@@ -138,7 +151,8 @@ impl Channels {
             .await
     }
 
-    /// Ends somebody's membership of a channel, maybe the caller's own.
+    /// Removes somebody from a channel, maybe the caller themselves. `NotFound` for somebody else who is not in it,
+    /// `Conflict` for `general`.
     pub async fn remove_member(
         &self,
         caller: &Caller,
@@ -154,7 +168,7 @@ impl Channels {
             .await
     }
 
-    /// Who is in a channel.
+    /// The channel's members, oldest membership first. A DM is `NotFound`.
     pub async fn members(
         &self,
         caller: &Caller,
@@ -164,7 +178,9 @@ impl Channels {
         self.store.channel_members(caller.id(), id, page).await
     }
 
-    /// Changes a channel's name or topic: a durable change, in order with its messages.
+    /// Changes a channel's name or topic: a durable change, in order with its messages. `Conflict` if the name is
+    /// taken, `Unauthenticated` if the caller's session has ended. `Unavailable` also where too many writes wait for
+    /// the channel, or where the change was made but could not be read back.
     pub async fn update(
         &self,
         caller: &Caller,
@@ -176,7 +192,7 @@ impl Channels {
         let (session, at) = (caller.session_id, self.ambient.now());
         let write = Write { actor: caller.id(), session, at, change };
         self.sequencer.submit(id, write).await?;
-        // Who has lost access meanwhile has changed it all the same, and every other error would say that they have not.
+        // The change is committed even if the caller has lost access since: any other error would deny that.
         let read = self.store.summary(caller.id(), id).await;
         read.map_err(|error| match error {
             Error::Internal { .. } | Error::Unavailable { .. } => error,
@@ -184,7 +200,7 @@ impl Channels {
         })
     }
 
-    /// Deletes a channel with its messages.
+    /// Deletes a channel with its messages. `Conflict` for `general`.
     pub async fn delete(&self, caller: &Caller, id: ConversationId) -> Result<()> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
         self.publisher
@@ -195,7 +211,8 @@ impl Channels {
             .await
     }
 
-    /// Moves the caller's read mark forward.
+    /// Moves the caller's read mark forward, to `seq` or the newest message, whichever comes first. An earlier `seq`
+    /// changes nothing.
     pub async fn mark_read(
         &self,
         caller: &Caller,
@@ -212,7 +229,7 @@ impl Channels {
             .await
     }
 
-    /// Whether the caller may do that now.
+    /// Whether the caller may do that now: one of the common errors if not.
     pub async fn permit(
         &self,
         caller: &Caller,
@@ -223,7 +240,7 @@ impl Channels {
     }
 }
 
-/// What somebody's way into a conversation tells: them, and those who are in it.
+/// Events of an addition to a conversation: for the person, and for its other members. None if they were in it.
 pub(crate) fn entered(entry: &Entry) -> Vec<Event> {
     if !entry.entered {
         return vec![];
@@ -231,7 +248,7 @@ pub(crate) fn entered(entry: &Entry) -> Vec<Event> {
     came_in(entry.membership.user_id, &entry.summary, entry.access_rev).into()
 }
 
-/// What it tells that somebody is in a conversation from now on.
+/// The events that say that somebody is in a conversation from now on.
 pub(crate) fn came_in(user_id: UserId, summary: &Summary, access_rev: u64) -> [Event; 2] {
     // The others first: the newcomer has just been told by `conversation.joined`.
     [
@@ -240,7 +257,7 @@ pub(crate) fn came_in(user_id: UserId, summary: &Summary, access_rev: u64) -> [E
     ]
 }
 
-/// What it tells that somebody is no longer in a conversation.
+/// The events that say that somebody is no longer in a conversation.
 pub(crate) fn went_out(id: ConversationId, user: UserId, access_rev: u64) -> [Event; 2] {
     [Event::left(id, user, access_rev), Event::member_left(id, user)]
 }

@@ -1,5 +1,5 @@
-//! The one error of ports and use cases. Its variants are stable codes of the wire contract; `transport/error.rs` maps them, once, and adds
-//! those that only HTTP and the socket know.
+//! The one error of ports and use cases. Its variants are stable codes of the wire contract. `transport/error.rs` maps
+//! them, once, and adds those that only HTTP and the socket know.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ pub enum Error {
     /// Well typed, but out of bounds.
     #[error("the request is not valid")]
     Validation(Vec<FieldError>),
-    /// Nobody, or somebody who no longer may.
+    /// No caller, or one whose session or token has ended.
     #[error(transparent)]
     Unauthenticated(#[from] Unauthenticated),
     /// May read it, may not do that.
@@ -26,10 +26,10 @@ pub enum Error {
     /// Does not exist, or may not be read.
     #[error("{0} not found")]
     NotFound(&'static str),
-    /// At odds with the present state.
+    /// Contradicts the present state.
     #[error("{message}")]
     Conflict {
-        /// With what.
+        /// What it contradicts.
         message: &'static str,
         /// The message that already has this `client_msg_id`.
         message_id: Option<MessageId>,
@@ -37,13 +37,13 @@ pub enum Error {
     /// Too much from one user.
     #[error("too many requests")]
     RateLimited {
-        /// When to come again.
+        /// How long to wait before the next try.
         retry_after: Duration,
     },
     /// The store is out of reach or overloaded. The outcome is unknown.
     #[error("the service is unavailable for the moment")]
     Unavailable {
-        /// When to come again.
+        /// How long to wait before the next try.
         retry_after: Duration,
         /// For the log, never for the wire.
         cause: Arc<str>,
@@ -56,13 +56,13 @@ pub enum Error {
     },
 }
 
-/// Why somebody is not let in. The socket closes with a code of its own for three of them.
+/// Why somebody is not authenticated. The socket has close codes of its own for three of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unauthenticated {
     /// No token where one is needed.
     #[error("an access token is required")]
     Missing,
-    /// Sign-in failed; not saying which half was wrong.
+    /// Sign-in failed. Does not say which half was wrong.
     #[error("wrong e-mail address or password")]
     Credentials,
     /// Not a token of ours.
@@ -76,12 +76,12 @@ pub enum Unauthenticated {
     Revoked,
 }
 
-/// One field that was refused.
+/// A refused field.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct FieldError {
     /// Its name in the request.
     pub field: String,
-    /// For programs.
+    /// For programs: see `Invalid::code` in the domain, and the callers of [`Error::refused`].
     pub code: &'static str,
     /// For people; reads well after the field's name.
     pub message: String,
@@ -103,7 +103,7 @@ impl Error {
         Self::Internal { cause: cause.to_string().into() }
     }
 
-    /// What a refusal of the permission matrix means for `what`.
+    /// A refusal by the permission matrix; `what` is named where it is hidden.
     pub fn denied(denied: Denied, what: &'static str) -> Self {
         match denied {
             Denied::Hidden => Self::NotFound(what),

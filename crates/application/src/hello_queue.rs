@@ -14,11 +14,11 @@ use crate::rate_limit::{ArrivalTime, Quota};
 
 /// Connections that one node opens.
 const HELLOS: Quota = Quota { every: Duration::from_millis(2), burst: 500 };
-/// How many it opens at the same time: what they read of the store is not small.
+/// How many it opens at the same time: each reads a lot from the store.
 const OPENING: usize = 32;
 /// How long a `hello` may wait for its turn, and after that for those before it to be open.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Who is refused is told to come again after this time at the latest, and a jitter.
+/// The longest time after which a refused client is told to come again, before the jitter.
 const LATEST: Duration = Duration::from_secs(30);
 
 /// See the module's description. Each node has its own.
@@ -29,7 +29,7 @@ pub(crate) struct HelloQueue {
 
 struct Turns {
     next: ArrivalTime,
-    /// The last moment at which one who was refused has been told to come again.
+    /// The latest moment at which a refused client has been told to come again.
     promised: Instant,
 }
 
@@ -40,8 +40,8 @@ impl HelloQueue {
         Self { turns, opening: Semaphore::new(OPENING) }
     }
 
-    /// Waits for a `hello`'s turn; or says in how long the client is to come again. `jitter` is in 0–1. The connection counts
-    /// as being opened until the permit is dropped.
+    /// Waits for a `hello`'s turn, or says after how long the client is to come again. `jitter` is in 0–1. The
+    /// connection counts as being opened until the permit is dropped.
     pub(crate) async fn enter(&self, jitter: f64) -> Result<SemaphorePermit<'_>, Duration> {
         sleep(self.turn(Instant::now(), jitter)?).await;
         match timeout(PATIENCE, self.opening.acquire()).await {
@@ -63,8 +63,8 @@ impl HelloQueue {
         Err(self.later(now, jitter))
     }
 
-    /// In how long one who is refused is to come again: each a little later than the one before, so that they do not come
-    /// all at once again.
+    /// After how long a refused client is to come again: each a little later than the one before, so that they do not
+    /// all return at once.
     fn later(&self, now: Instant, jitter: f64) -> Duration {
         let mut turns = self.lock();
         let soonest = now + turns.next.wait(&HELLOS, now).max(PATIENCE / 2);

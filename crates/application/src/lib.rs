@@ -1,8 +1,8 @@
 //! The use cases of Parlance, and the ports through which they reach the world.
 //!
-//! No framework, no database, no clock in here: a use case is a method that takes parsed input, calls ports, and returns
-//! read models of the domain. To add one: give its port method one atomic step ([`ports`]), write the contract case in
-//! `parlance-testkit`, implement it in the adapters, then call it here.
+//! No framework, no database, no clock in here: a use case is a method that takes parsed input, calls ports, and
+//! returns read models of the domain. To add one: give its port method one atomic step ([`ports`]), write the contract
+//! case in `parlance-testkit`, implement it in the adapters, then call it here.
 
 pub mod jobs;
 pub mod live;

@@ -1,7 +1,8 @@
-//! Everything that happens while people are connected: feeds, fan-out, typing, and the sequencer that gives changes their order.
+//! Everything that happens while people are connected: feeds, fan-out, typing, and the sequencer that gives changes
+//! their order.
 //!
-//! [`Live`] is one node's actor. It owns which connection listens to what, and nothing of the sockets themselves: those are
-//! behind the `Fanout` port. A change's way: [`Sequencer`] → store → [`Event`] → [`Live`] → `Feed` → `Fanout`.
+//! [`Live`] is one node's actor. It knows which connection listens to what; the sockets themselves are behind the
+//! `Fanout` port. A change's way: [`Sequencer`] → store → [`Event`] → [`Live`] → `Feed` → `Fanout`.
 
 mod actor;
 mod admissions;

@@ -1,7 +1,11 @@
 //! What the application needs of the world, each shaped by the use cases that call it.
 //!
-//! A method is one atomic step: it commits wholly or not at all, and a permission that it names is decided inside the same
-//! transaction, by [`parlance_domain::membership`]. Every method has its cases in the contract suites of `parlance-testkit`.
+//! A method of a store is one atomic step: it commits wholly or not at all, and a permission that it names is decided
+//! inside the same transaction, by [`parlance_domain::membership`]. The other ports say what they guarantee. Every
+//! method has its cases in the contract suites of `parlance-testkit`.
+//!
+//! Errors common to all but the mailer: `Unavailable`: out of reach or overloaded, for now. `Internal`: a defect. After
+//! either a write may have been committed or not. Every other error means that nothing has changed.
 
 mod ambient;
 mod board;

@@ -15,14 +15,15 @@ use crate::{
     live::{Event, Live},
 };
 
-/// Commits, publishes and waits until this node's sockets know; goes on to the end if the caller hangs up. Cheap to clone.
+/// Commits, publishes and waits until this node's sockets know; goes on to the end if the caller hangs up. Cheap to
+/// clone.
 #[derive(Clone)]
 pub(crate) struct Publisher {
     live: Live,
     tasks: Arc<Tasks>,
-    /// On a store of this node's own, where nobody looks at the counts that events carry: who was let in and then put out must
-    /// not be told of it the other way round, and tasks of two threads could overtake each other between commit and publication.
-    /// Where a store is shared, its counts and its answers tell what came last.
+    /// Only on a store of this node's own, where nobody compares the counts that events carry: a join and the leave
+    /// after it must not be told the other way round, but tasks of two threads could overtake each other between commit
+    /// and publication. On a shared store its counts and answers say which came last.
     order: Option<Arc<Order>>,
 }
 
@@ -36,7 +37,7 @@ struct Order {
 }
 
 impl Order {
-    /// Runs a write beside those that were begun before it; the turn to publish comes after theirs.
+    /// Runs a write concurrently with those begun before it; the turn to publish comes after theirs.
     async fn run<T>(&self, write: impl Future<Output = T>) -> (MutexGuard<'_, ()>, T) {
         let mut both = pin!(join(self.publishing.lock(), write));
         let begun = poll_fn(|cx| {
@@ -56,8 +57,8 @@ impl Publisher {
         Self { live, tasks, order }
     }
 
-    /// Runs a write, then publishes what it tells, in order. Changes are published in the order of their commits, which they
-    /// may share.
+    /// Runs a write, then publishes what it tells, in order. Changes are published in the order of their commits, which
+    /// they may share.
     pub(crate) async fn change<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
@@ -82,7 +83,7 @@ impl Publisher {
         self.tasks.complete(whole).await
     }
 
-    /// The same for what only ever goes forward, and so may be told in any order.
+    /// The same, but without an order: for what only moves forward, such as read marks.
     pub(crate) async fn advance<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,

@@ -1,6 +1,6 @@
-//! How much of something is let through, by the generic cell rate algorithm ("virtual scheduling", ITU-T I.371): one moment
-//! kept for each key, no timers. Ours rather than a library's, because a duplicate gives back what it took, and because a
-//! herd is told when to come again (`hello_queue.rs`).
+//! Rate limits by the generic cell rate algorithm ("virtual scheduling", ITU-T I.371): one instant for each key, no
+//! timers. Ours rather than a library's, because a duplicate gives back what it took, and because a crowd is told when
+//! to come again (`hello_queue.rs`).
 
 use std::{
     collections::HashMap,
@@ -13,10 +13,10 @@ use tokio::time::Instant;
 
 /// Changes that one user may make on one node.
 const WRITES: Quota = Quota { every: Duration::from_millis(10), burst: 1_000 };
-/// How many people are remembered before those are forgotten who have a whole share again.
+/// People remembered before those are forgotten who have their full share again.
 const REMEMBERED: usize = 1_024;
 
-/// One each so often, and so many at once of whoever has taken none for a while.
+/// One for each `every`, and up to `burst` at once after a pause.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quota {
     pub(crate) every: Duration,
@@ -34,7 +34,7 @@ pub(crate) struct WriteLimit(Mutex<Spending>);
 #[derive(Default)]
 struct Spending {
     next: HashMap<UserId, ArrivalTime>,
-    /// With more people than this it is time to forget some.
+    /// Beyond this many entries the idle ones are removed.
     full: usize,
 }
 
@@ -67,7 +67,7 @@ impl WriteLimit {
 }
 
 impl ArrivalTime {
-    /// Of whoever has taken nothing yet.
+    /// For somebody who has taken nothing yet.
     pub(crate) const fn new(now: Instant) -> Self {
         Self(now)
     }

@@ -1,22 +1,26 @@
+//! The node's own tasks: work that must go on when its client hangs up, and that a shutdown waits for. Also how a panic
+//! of a port becomes an error ([`answer`]).
+
 use std::{panic::AssertUnwindSafe, sync::Mutex};
 
 use futures::{Future, FutureExt};
 use tokio::task::JoinSet;
 
-/// The node's own task set: what runs beyond the request that began it, so that a client that hangs up interrupts nothing
-/// between a commit and its publication, and a shutdown can wait for it.
+/// Tasks that outlive the request that began them, so that a client that hangs up interrupts nothing between a commit
+/// and its publication.
 #[derive(Default)]
 pub struct Tasks(Mutex<JoinSet<()>>);
 
 impl Tasks {
-    /// Runs a future to its end, whoever waits for it or not.
+    /// Runs a future to its end, whether or not anybody waits for it.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let mut set = self.lock();
         while set.try_join_next().is_some() {}
         set.spawn(future);
     }
 
-    /// Runs a future to its end and hands its output back; the future goes on if the caller is dropped.
+    /// Runs a future to its end, even if the caller is dropped, and returns its output. `Internal` if it panics or is
+    /// aborted.
     pub async fn complete<T: Send + 'static>(
         &self,
         future: impl Future<Output = crate::Result<T>> + Send + 'static,
@@ -29,7 +33,8 @@ impl Tasks {
         output.await.unwrap_or_else(|_| Err(crate::Error::internal("a task ended early")))
     }
 
-    /// Waits until all tasks have ended, those too that they spawn in the meantime. Dropping the future ends what it waits for.
+    /// Waits until all tasks have ended, those included that they spawn meanwhile. If this future is dropped, the tasks
+    /// that it waits for are aborted.
     pub async fn wait(&self) {
         loop {
             let mut set = std::mem::take(&mut *self.lock());
@@ -40,7 +45,7 @@ impl Tasks {
         }
     }
 
-    /// Ends all tasks where they are.
+    /// Aborts all tasks at their next `await`.
     pub fn abort(&self) {
         self.lock().abort_all();
     }
@@ -50,7 +55,7 @@ impl Tasks {
     }
 }
 
-/// What a port answers: an error if it panics, so that whoever waits for the answer has one.
+/// Awaits a port's call and turns a panic into `Internal`.
 pub(crate) async fn answer<T>(
     question: impl Future<Output = crate::Result<T>>,
 ) -> crate::Result<T> {

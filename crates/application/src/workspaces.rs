@@ -1,3 +1,6 @@
+//! Use cases of workspaces and their members. The store checks permissions, and that an admin is left, inside the
+//! transaction of the write; here a change is committed, then published ([`Publisher`]).
+
 use std::sync::Arc;
 
 use parlance_domain::{
@@ -17,8 +20,14 @@ use crate::{
     publisher::Publisher,
 };
 
-/// Teams and who is in them. When a method returns, what it has ended is told to nobody any more; what has begun is told at the
-/// same moment on a store of this node's own, and a little later where the store has to be asked who may hear it.
+/// Workspaces and their members.
+///
+/// Common errors: `NotFound`: the workspace does not exist, or the caller is not in it. `Forbidden`: it takes an admin.
+/// `Unavailable` and `Internal`: the outcome is unknown; the call may be repeated. `BadRequest` for a page's cursor
+/// that is not one of ours.
+///
+/// When a change returns, nobody is told any more what it has ended. What it has begun is told at the same moment on a
+/// store of the node's own; on a shared one once the store has said who may hear of it.
 pub struct Workspaces {
     store: Arc<dyn store::Workspaces>,
     accounts: Arc<dyn store::Accounts>,
@@ -36,7 +45,7 @@ impl Workspaces {
         Self { store, accounts, ambient, publisher }
     }
 
-    /// Creates a workspace with the caller as its admin, and its `general`.
+    /// Creates a workspace with the caller as its admin, and its channel `general`. Repeated, it creates another one.
     pub async fn create(&self, caller: &Caller, name: WorkspaceName) -> Result<Workspace> {
         let new = NewWorkspace {
             id: WorkspaceId(self.ambient.uuid()),
@@ -55,7 +64,7 @@ impl Workspaces {
             .await
     }
 
-    /// The caller's workspaces.
+    /// The caller's workspaces, oldest membership first.
     pub async fn list(&self, caller: &Caller, page: PageQuery) -> Result<Page<Workspace>> {
         self.store.workspaces(caller.id(), page).await
     }
@@ -65,7 +74,8 @@ impl Workspaces {
         self.store.workspace(caller.id(), id).await
     }
 
-    /// Lets the caller in by code.
+    /// Adds the caller by join code, as a member and to `general`; changes nothing if they are in already. `NotFound`
+    /// for a code that is not valid (any more).
     pub async fn join(&self, caller: &Caller, code: JoinCode) -> Result<Workspace> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
         self.publisher
@@ -81,12 +91,12 @@ impl Workspaces {
             .await
     }
 
-    /// Replaces the join code; the old one opens nothing from now on.
+    /// Replaces the join code; the old one is no longer valid. Admins only.
     pub async fn rotate_join_code(&self, caller: &Caller, id: WorkspaceId) -> Result<Workspace> {
         self.store.rotate_join_code(caller.id(), id, self.new_join_code()).await
     }
 
-    /// Changes the name.
+    /// Changes the name. Admins only.
     pub async fn rename(
         &self,
         caller: &Caller,
@@ -103,7 +113,7 @@ impl Workspaces {
             .await
     }
 
-    /// Deletes a workspace with everything in it.
+    /// Deletes a workspace with everything in it. Admins only.
     pub async fn delete(&self, caller: &Caller, id: WorkspaceId) -> Result<()> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
         self.publisher
@@ -116,7 +126,7 @@ impl Workspaces {
             .await
     }
 
-    /// Who is in it.
+    /// The workspace's members, oldest membership first.
     pub async fn members(
         &self,
         caller: &Caller,
@@ -126,7 +136,8 @@ impl Workspaces {
         self.store.members(caller.id(), id, page).await
     }
 
-    /// Adds a person by id. A mail tells them.
+    /// Adds a person by id, and to `general`; a mail tells them. Admins only. `NotFound` for an unknown person,
+    /// `Conflict` for a member.
     pub async fn add_member(
         &self,
         caller: &Caller,
@@ -149,7 +160,8 @@ impl Workspaces {
             .await
     }
 
-    /// Adds a person by address. Who may not add members learns nothing about the address.
+    /// The same by address. Whoever may not add members is refused before the address is looked up, so that they learn
+    /// nothing about it.
     pub async fn add_member_by_email(
         &self,
         caller: &Caller,
@@ -164,7 +176,8 @@ impl Workspaces {
         self.add_member(caller, id, known.account.id, role).await
     }
 
-    /// Changes a role.
+    /// Changes a member's role. Admins only. `NotFound` for somebody who is not in it, `Conflict` if no admin would be
+    /// left.
     pub async fn set_role(
         &self,
         caller: &Caller,
@@ -182,7 +195,8 @@ impl Workspaces {
             .await
     }
 
-    /// Ends somebody's membership, maybe the caller's own.
+    /// Removes somebody from the workspace and its channels, maybe the caller themselves. Others only by admins.
+    /// `NotFound` for somebody who is not in it, `Conflict` if no admin would be left.
     pub async fn remove_member(
         &self,
         caller: &Caller,
@@ -210,7 +224,7 @@ impl Workspaces {
     }
 }
 
-/// What somebody's way into a workspace tells: them, the workspace, `general`, and those whom they had DMs with.
+/// Events of an addition to a workspace: for the person, the workspace, `general`, and the peers of their old DMs.
 fn admitted(admission: &Admission) -> Vec<Event> {
     let Admission { workspace, member, general, dms } = admission;
     let mut events = vec![
@@ -218,7 +232,7 @@ fn admitted(admission: &Admission) -> Vec<Event> {
         Event::workspace_member_joined(member),
     ];
     events.extend(entered(general));
-    // Their peers, too, who may write again.
+    // For the peers, too: they may write again.
     events.extend(dms.iter().flat_map(|dm| came_in(member.user_id, &dm.summary, dm.access_rev)));
     events
 }

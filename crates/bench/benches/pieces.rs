@@ -1,7 +1,7 @@
 //! The pieces of a message's way, each alone: `cargo bench -p parlance-bench`.
 //!
-//! Neither a lane nor a feed is public; what is measured is the way through both, from the sequencer down to the port behind which the
-//! sockets are, with a store that answers at once.
+//! Neither a lane nor a feed is public; what is measured is the way through both, from the sequencer down to the port
+//! behind which the sockets are, with a store that answers at once.
 
 #![expect(clippy::expect_used, reason = "a bench fails by a panic")]
 
@@ -77,7 +77,7 @@ fn append(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// From the moment in which the first waits to the last one's answer, with all sockets told.
+/// From the moment when the first waits to the last one's answer, with all sockets told.
 fn lane(criterion: &mut Criterion) {
     let (runtime, stage) = (runtime(), Stage::new(MemoryStore::default()));
     let (here, author) = (ConversationId(Uuid::from_u128(2)), UserId(Uuid::from_u128(3)));
@@ -156,7 +156,7 @@ fn permission(criterion: &mut Criterion) {
     });
 }
 
-/// What a second try of a send is looked up by: who may send here is read from the store, whatever the number of members.
+/// The look-up of a repeated send: whether the sender may post is read from the store, whatever the number of members.
 fn earlier_send(criterion: &mut Criterion) {
     let id = client_msg_id("never sent");
     let mut group = criterion.benchmark_group("an earlier send, looked for by who may send");

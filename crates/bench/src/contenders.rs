@@ -18,9 +18,9 @@ use crate::{driver::Driver, meter::Meter, speech::Speech};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Kind {
-    /// With its embedded store, synced, as it is shipped but for its rate limits: one sender is everybody here.
+    /// With its embedded store, synced, as shipped but without rate limits: one sender stands for everybody here.
     Parlance,
-    /// On MongoDB's wire and Redis: the node's own CPU alone is counted.
+    /// On MongoDB's wire and Redis; only the node's own CPU time counts.
     ParlanceMongo,
     /// Express, Socket.IO 4 and Mongoose, on the same MongoDB wire.
     Socketio,
@@ -65,7 +65,7 @@ pub(crate) struct Running {
     pub(crate) tickets: Vec<String>,
     /// The path of a page of 50 messages of the first channel, if it serves one.
     pub(crate) history: Option<String>,
-    /// What another node would have to be told.
+    /// The settings for another node.
     settings: Vec<(String, String)>,
 }
 
@@ -103,7 +103,7 @@ impl Running {
         parlance::beside(self, places)
     }
 
-    /// A driver with so many connections open.
+    /// A driver with this many connections open.
     pub(crate) fn drive(&self, connections: usize) -> Result<Driver> {
         let mut driver = Driver::new(self.address, self.speech.clone())?;
         driver.open(connections, &self.tickets)?;
@@ -111,7 +111,7 @@ impl Running {
     }
 }
 
-/// Names of topics, for those whom nobody gives ids.
+/// Names of topics, for contenders that have no ids for them.
 fn topics(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("c{n}")).collect()
 }

@@ -1,6 +1,7 @@
 //! The client of all contenders: one thread, one `epoll`, many raw sockets.
 //!
-//! It is meant to cost little beside the server: no task and no buffer for each connection, frames are read where they lie.
+//! It is meant to cost little beside the server: no task and no buffer for each connection, frames are read where they
+//! lie.
 
 pub(crate) mod frame;
 pub(crate) mod http;
@@ -93,7 +94,7 @@ impl Driver {
         self.sockets[socket].flush()
     }
 
-    /// Waits at most so long for something to happen, and takes all that has.
+    /// Waits at most this long for something to happen, and handles all that has.
     pub(crate) fn turn(&mut self, wait: Duration, ears: &mut impl Ears) -> Result<()> {
         await_events(&mut self.poll, &mut self.events, wait)?;
         for event in &self.events {
@@ -121,7 +122,7 @@ impl Driver {
     }
 }
 
-/// Waits at most so long. A signal in between is no error: then there are no events.
+/// Waits at most this long. A signal in between is no error: then there are no events.
 fn await_events(poll: &mut Poll, events: &mut Events, wait: Duration) -> Result<()> {
     match poll.poll(events, Some(wait)) {
         Err(error) if error.kind() != ErrorKind::Interrupted => Err(error.into()),

@@ -1,4 +1,5 @@
-//! The floor: a server that does one `write` for each delivery, and nothing else. No store, no coalescing, no check of anything.
+//! The floor: a server that does one `write` for each delivery, and nothing else. No store, no coalescing, no check of
+//! anything.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -89,7 +90,8 @@ impl Peer {
         }
     }
 
-    /// Takes one whole frame off the input and writes it as a server's; a close frame, too, is sent to all, which no driver minds.
+    /// Takes one whole frame off the input and writes it as a server's; a close frame, too, is sent to all, which no
+    /// driver minds.
     fn take_message(&mut self, frame: &mut Vec<u8>) -> Result<bool> {
         if !self.upgraded {
             if !self.input.ends_with(b"\r\n\r\n") {

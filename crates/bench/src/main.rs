@@ -1,15 +1,17 @@
 //! Measures Parlance beside its contenders, with one client program for all: `make bench`.
 //!
-//! A row is a value in `rows.rs`: what is measured, of whom, what is to be reached. A contender is a file in `contenders/`
-//! that starts a process and says how its frames are spoken (`speech.rs`). Every run has a fresh process with a store of its own on
-//! disk, contenders take turns, and what counts are ratios of runs that stood beside each other.
+//! A row is a value in `rows.rs`: what is measured, for which contenders, and the targets. A contender is a file in
+//! `contenders/` that starts a process and says how its frames are spoken (`speech.rs`). Every run has a fresh process
+//! with a store of its own on disk, contenders take turns, and what counts are ratios of neighbouring runs.
 //!
 //! What to know of the figures:
 //!
-//! * CPU time is the server process's own, all threads, read from the operating system at both ends of the time that is measured, and divided by
-//!   the deliveries that the clients have received in between. On services (MongoDB, Redis) it is the node's alone.
-//! * A run in which a connection got fewer messages than were sent, or more, is no result but an error. So is one in which they came out of
-//!   order, where order is promised and looked at: one sender, one channel, not Socket.IO, and the sockets that are timed (128 at most).
+//! * CPU time is the server process's own, all threads, read from the operating system at both ends of the time that is
+//!   measured, and divided by the deliveries that the clients have received in between. On services (MongoDB, Redis) it
+//!   is the node's alone.
+//! * A run in which a connection got fewer messages than were sent, or more, is no result but an error. So is one in
+//!   which they came out of order, where order is promised and looked at: one sender, one channel, not Socket.IO, and
+//!   the sockets that are timed (128 at most).
 //! * Ten connections share one account (`--users`), because accounts cost a password hash each.
 
 #![expect(clippy::cast_precision_loss, reason = "figures, of which three digits count")]

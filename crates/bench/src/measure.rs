@@ -20,7 +20,7 @@ use crate::{
 
 /// As many sends in flight as one connection may have with Parlance.
 pub(crate) const MOST_IN_FLIGHT: usize = 64;
-/// Before measuring memory or the cost of a connection, so many are opened: what is made once is not theirs.
+/// Connections opened before memory or the cost of a connection is measured: one-time costs are not theirs.
 const FIRST: usize = 200;
 
 impl Row {
@@ -93,7 +93,7 @@ pub(crate) fn frame_bytes(sizes: &Sizes, places: &Places) -> Result<usize> {
     Ok(usize::try_from(outcome.bytes / outcome.deliveries.max(1))?)
 }
 
-/// Sends so many messages as fast as they are taken, with the first connection.
+/// Sends this many messages as fast as they are taken, over the first connection.
 pub(crate) fn fill(driver: &mut Driver, running: &Running, sends: usize) -> Result<Outcome> {
     let plan = Plan {
         pace: Pace::InFlight(MOST_IN_FLIGHT, Until::Ack),

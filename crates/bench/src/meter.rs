@@ -29,7 +29,7 @@ impl Meter {
         self
     }
 
-    /// By the process's own clock, in nanoseconds: `/proc` counts ticks of 10 ms, of which a paced run takes few.
+    /// By the process's own clock, in nanoseconds: `/proc` counts ticks of 10 ms, too coarse for a paced run.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let of = |pid: &Pid| {
             let time = clock_getcpuclockid(*pid).and_then(ClockId::now);

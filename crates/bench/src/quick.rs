@@ -1,4 +1,5 @@
-//! The few runs that guard every change: beside Bun in the same minutes, sends beside the disk's syncs, so that a slow machine is slow for all.
+//! The few runs that guard every change: beside Bun in the same minutes, sends beside the disk's syncs, so that a slow
+//! machine is slow for all.
 //!
 //! Only gross regressions fail, and only twice in a row: neighbours of a shared machine come and go.
 
@@ -22,7 +23,7 @@ struct Gate {
     seconds: f64,
     runs: usize,
     contenders: &'static [Kind],
-    /// For each figure: so many times as much as this contender, and so much more.
+    /// For each figure: this many times as much as this contender, plus this much.
     limits: &'static [(f64, Kind, f64)],
 }
 
@@ -42,7 +43,8 @@ const GATES: [Gate; 4] = [
         runs: 3,
         contenders: &[Kind::Bun, Kind::Parlance],
         // Bun's CPU time is on a quiet machine less than half of what it is on a busy one; a commit's is not. Of a busy
-        // machine's latencies the middle says little and the tail nothing: every message waits for a disk that is shared too.
+        // machine's latencies the middle says little and the tail nothing: every message waits for a disk that is
+        // shared too.
         limits: &[(4.0, Kind::Bun, 6.0), (4.0, Kind::Bun, 20.0), (4.0, Kind::Bun, 80.0)],
     },
     Gate {
@@ -66,7 +68,7 @@ const GATES: [Gate; 4] = [
 
 /// Sends are committed and synced together: more of them are acknowledged in a second than this disk syncs.
 const ACKS_PER_SYNC: f64 = 2.0;
-/// But so many are enough: where a sync is nearly free, a send's own CPU time is what limits them.
+/// But this many are enough: if a sync is nearly free, a send's own CPU time limits them.
 const ENOUGH_ACKS: f64 = 10_000.0;
 
 pub(crate) fn run(places: &Places) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The rows of the table: what is measured, of whom, and what Parlance is to reach.
+//! The rows of the table: what is measured, for which contenders, and Parlance's targets.
 
 use std::time::Duration;
 
@@ -43,9 +43,9 @@ pub(crate) struct Target {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Bound {
-    /// At most so many times as much as the other.
+    /// At most this many times as much as the other.
     Times(f64, Kind),
-    /// At least so many times as much as the other.
+    /// At least this many times as much as the other.
     TimesMore(f64, Kind),
     AtMost(f64),
 }

@@ -69,7 +69,8 @@ impl Speech {
         matches!(self.language, Language::Parlance | Language::SocketIo)
     }
 
-    /// Do the messages of one sender come in the order in which they were sent? The replaced stack saves them side by side.
+    /// Do the messages of one sender come in the order in which they were sent? The replaced stack saves them side by
+    /// side.
     pub(crate) fn keeps_order(&self) -> bool {
         self.language != Language::SocketIo && self.channels.len() == 1
     }
@@ -179,7 +180,8 @@ pub(crate) fn number(payload: &[u8]) -> Option<usize> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// By their beginnings, which are the server's own and always in this order. Were they not, nothing would be counted as delivered.
+/// By their beginnings, which are the server's own and always in this order. Were they not, nothing would be counted as
+/// delivered.
 fn parlance(payload: &[u8]) -> Heard<'_> {
     if payload.starts_with(br#"{"type":"message.created""#) {
         Heard::Delivery(payload)
@@ -207,7 +209,7 @@ fn socket_io(payload: &[u8]) -> Heard<'_> {
 
 #[cfg(test)]
 impl Speech {
-    /// In so many channels, with frames of 100 bytes.
+    /// In this many channels, with frames of 100 bytes.
     pub(crate) fn sample(language: Language, channels: usize) -> Self {
         let scene =
             Scene { users: 1, conversations: channels, channels, text_bytes: 20, frame_bytes: 100 };

@@ -53,7 +53,8 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// Of values that were measured beside each other the median of their ratios, so that what slows both down does not count.
+/// Of values that were measured beside each other the median of their ratios, so that what slows both down does not
+/// count.
 pub(crate) fn median_ratio(
     of: impl IntoIterator<Item = f64>,
     to: impl IntoIterator<Item = f64>,

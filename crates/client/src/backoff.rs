@@ -8,11 +8,11 @@ use crate::random::{Randomness, up_to};
 const BASE: Duration = Duration::from_millis(250);
 /// No wait is longer than this, unless the server asks for more.
 const CAP: Duration = Duration::from_secs(15);
-/// After a connection that lived for so long, the waits begin anew.
+/// After a connection that lived this long the waits begin anew.
 const LIVED: Duration = Duration::from_secs(10);
 
-/// Exponential backoff with full jitter: each wait is anything up to a window that doubles. After a hint of the server the
-/// wait is the hint plus jitter over a window no smaller than the hint, since all others were given the same hint.
+/// Exponential backoff with full jitter: each wait is random up to a window that doubles. After a hint from the server
+/// the wait is the hint plus jitter over a window no smaller than the hint, since all other clients got the same hint.
 #[derive(Debug, Default)]
 pub struct Backoff {
     attempts: u32,
@@ -37,7 +37,7 @@ impl Backoff {
         after(hint, window, random)
     }
 
-    /// Takes note that a connection has ended which the server had welcomed, and how long it lived.
+    /// Notes that a welcomed connection has ended, and how long it lived.
     pub fn lived(&mut self, time: Duration) {
         if time >= LIVED {
             self.attempts = 0;
@@ -56,7 +56,7 @@ impl AfterClose {
     }
 }
 
-/// How long to wait before a command that was put off `attempts` times already is sent again.
+/// How long to wait before a command is sent again that was put off `attempts` times already.
 pub(crate) fn pause(attempts: u32, hint: Option<Duration>, random: &dyn Randomness) -> Duration {
     after(hint, window(attempts), random)
 }

@@ -21,7 +21,7 @@ use self::{
 
 /// The most cursors in one `hello`.
 const CURSORS: usize = 1_000;
-/// Messages held of one conversation, unless told otherwise.
+/// The most messages held of one conversation, by default.
 const ROOM: usize = 10_000;
 
 /// See the module's description.
@@ -43,7 +43,7 @@ impl Default for Cache {
 }
 
 impl Cache {
-    /// A cache that holds at most so many messages of one conversation: the newest.
+    /// A cache that holds at most `room` messages of each conversation: the newest.
     pub fn with_room(room: usize) -> Self {
         Self {
             epoch: None,
@@ -54,8 +54,8 @@ impl Cache {
         }
     }
 
-    /// What to say in `hello`; nothing before the first welcome. If there are more conversations than one `hello` may name, it
-    /// names those that were active last.
+    /// The `resume` for `hello`; none before the first welcome. If there are more conversations than one `hello` may
+    /// name (1,000), it names those that were active last.
     pub fn resume(&self) -> Option<Resume> {
         let epoch = self.epoch.clone()?;
         let mut active: Vec<_> = self.conversations.iter().collect();
@@ -64,15 +64,15 @@ impl Cache {
         Some(Resume { epoch, cursors: cursors.collect() })
     }
 
-    /// Takes the reply to `hello` in. The list of conversations is authoritative: those absent are purged. No cursor of a
-    /// conversation that is held moves; the others begin at the rev that the reply tells.
+    /// Applies the reply to `hello`. Its list of conversations is authoritative: those absent are purged. Cursors of
+    /// held conversations do not move; the others begin at the rev in the reply.
     ///
-    /// Answers what to `sync`: what the server names as behind, and what did not fit the resume.
+    /// Returns what to `sync`: what the server names as behind, and what did not fit into the `resume`.
     pub fn welcome(&mut self, reply: &Value) -> Result<Vec<SyncRequest>, Unreadable> {
         let epoch = text(reply, "epoch")?;
         let user_id = text(&reply["user"], "id")?;
         let same = self.epoch.as_deref() == Some(epoch) && self.user_id == user_id;
-        // As they were told in `hello`: nothing has changed since.
+        // The same as in `hello`: nothing has changed since.
         let named = self.resume().map(|resume| resume.cursors).unwrap_or_default();
         let behind: Vec<_> = array(reply, "behind")?.iter().filter_map(Value::as_str).collect();
         let fresh = array(reply, "conversations")?
@@ -106,8 +106,7 @@ impl Cache {
         Ok(syncs)
     }
 
-    /// Takes any other frame in. Replies change nothing here: of what the server sends only events and replays move a
-    /// cursor.
+    /// Applies any other frame. Replies change nothing: only events and replays move a cursor.
     pub fn apply(&mut self, frame: &Value) -> Result<Applied, Unreadable> {
         let kind = text(frame, "type")?;
         let data = &frame["data"];
@@ -142,7 +141,7 @@ impl Cache {
                 out.reconnect_after =
                     Some(Duration::from_millis(number(data, "reconnect_after_ms")?));
             }
-            // A durable event, even of an unknown type: what it brings counts, not what it is called.
+            // A durable event, even of an unknown type: its content counts, not its name.
             _ if id.is_some() && !frame["rev"].is_null() => {
                 let rev = number(frame, "rev")?;
                 let message = data.get("message").map(Message::read).transpose()?;
@@ -157,7 +156,7 @@ impl Cache {
         Ok(out)
     }
 
-    /// Takes the answer to `sync` in: the same rules as for a replay.
+    /// Applies the answer to `sync`, by the same rules as a replay.
     pub fn synced(&mut self, page: &Value) -> Result<Applied, Unreadable> {
         let id = text(page, "conversation_id")?;
         let mut out = Applied::of("sync", Some(id));
@@ -166,20 +165,21 @@ impl Cache {
         Ok(out)
     }
 
-    /// The `sync` will not be answered (`not_found` …): the next hole asks anew.
+    /// Notes that the `sync` will not be answered (`not_found` …): the next hole asks anew.
     pub fn sync_failed(&mut self, conversation_id: &str) {
         if let Some(conversation) = self.conversations.get_mut(conversation_id) {
             conversation.forget_sync();
         }
     }
 
-    /// The outstanding `sync` of a conversation with the present cursor, to be sent, or sent again.
+    /// The outstanding `sync` of a conversation, with the present cursor, to send or repeat; none if none is
+    /// outstanding.
     pub fn sync_of(&self, conversation_id: &str) -> Option<SyncRequest> {
         let conversation = self.conversations.get(conversation_id)?;
         conversation.syncing().then(|| request(conversation_id, conversation))
     }
 
-    /// Takes a page of history from REST in, one that ends where the loaded part begins. Moves no cursor.
+    /// Applies a page of history from REST that ends where the loaded part begins. Moves no cursor.
     pub fn history(&mut self, conversation_id: &str, page: &Value) -> Result<(), Unreadable> {
         let messages = array(page, "items")?.iter().map(Message::read).collect::<Result<_, _>>()?;
         if let Some(conversation) = self.conversations.get_mut(conversation_id) {
@@ -193,7 +193,7 @@ impl Cache {
         self.epoch.as_deref()
     }
 
-    /// Whose cache it is; empty before the first welcome.
+    /// The user's id; empty before the first welcome.
     pub fn user_id(&self) -> &str {
         &self.user_id
     }
@@ -208,12 +208,12 @@ impl Cache {
         &self.conversations
     }
 
-    /// One of them.
+    /// One conversation.
     pub fn conversation(&self, id: &str) -> Option<&Conversation> {
         self.conversations.get(id)
     }
 
-    /// Up to which rev a conversation is held.
+    /// The rev up to which a conversation is held.
     pub fn cursor(&self, conversation_id: &str) -> Option<u64> {
         self.conversation(conversation_id).map(Conversation::cursor)
     }
@@ -223,7 +223,7 @@ impl Cache {
         self.conversation(conversation_id).into_iter().flat_map(Conversation::messages)
     }
 
-    /// Changes one conversation; an event of one that the user is not in is passed over.
+    /// Changes one conversation; ignores events of one that the user is not in.
     fn on(
         &mut self,
         id: Option<&str>,
@@ -270,7 +270,7 @@ impl Cache {
     fn workspace(&mut self, told: &Value) -> Result<(), Unreadable> {
         let held = self.workspaces.entry(text(told, "id")?.to_owned()).or_insert(Value::Null);
         match (held.as_object_mut(), told.as_object()) {
-            // What is told to all members leaves out the user's own role.
+            // Frames for all members omit the user's own role.
             (Some(held), Some(told)) => held.extend(told.clone()),
             _ => *held = told.clone(),
         }

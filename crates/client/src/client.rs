@@ -1,4 +1,4 @@
-//! A client, as its user sees it.
+//! The public handle of a client.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ impl Client {
         Self { shared, orders, random }
     }
 
-    /// Sends a message; answers with it as it was committed, however many connections that takes. It is queued when this
+    /// Sends a message; resolves to the committed message, however many connections that takes. It is queued when this
     /// returns, before the future is polled, and goes on if the future is dropped.
     pub fn send(
         &self,
@@ -59,7 +59,7 @@ impl Client {
         async move { queued?.await.unwrap_or(Err(SendError::Stopped(Stopped::Closed))) }
     }
 
-    /// Sends any other command, once, on the present connection; answers with the `ok`'s data.
+    /// Sends any other command, once, on the present connection; resolves to the data of the `ok`.
     pub async fn command(&self, kind: &str, data: Value) -> Result<Value, CommandError> {
         let (reply, answer) = oneshot::channel();
         let order = Order::Command { kind: kind.to_owned(), data, reply };
@@ -68,36 +68,36 @@ impl Client {
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// What happens from now on. At most 1,024 updates wait: a consumer that falls further behind gets `Lagged` with the number
-    /// of those it missed, and looks at the cache, which misses nothing.
+    /// A stream of updates from now on. At most 1,024 wait: a consumer that falls further behind gets `Lagged` with the
+    /// number it missed, and should look at the cache, which misses nothing.
     pub fn updates(&self) -> broadcast::Receiver<Update> {
         self.shared.updates.subscribe()
     }
 
-    /// Looks at what the client knows. The connection stands still meanwhile: be quick.
+    /// Reads the cache. The connection stands still meanwhile: be quick.
     pub fn with_cache<T>(&self, look: impl FnOnce(&Cache) -> T) -> T {
         look(&self.shared.cache.borrow())
     }
 
-    /// Waits until the cache is as wanted.
+    /// Waits until the cache fulfils a condition.
     pub async fn until(&self, wanted: impl FnMut(&Cache) -> bool) {
         // Fails only without a sender, and that one is held here.
         let _ = self.shared.cache.subscribe().wait_for(wanted).await;
     }
 
-    /// What it has been through.
+    /// Counters since the start.
     pub fn stats(&self) -> Stats {
         self.shared.stats(Instant::now())
     }
 
-    /// Why it does not come back; nothing while it lives.
+    /// Why it has stopped; none while it runs.
     pub fn stopped(&self) -> Option<Stopped> {
         self.shared.stopped()
     }
 
     /// Ends the connection, for all clones.
     pub async fn close(&self) {
-        // Failing to tell it means that it has ended.
+        // If it cannot be told, it has ended.
         let _ = self.orders.send(Order::Close).await;
         self.orders.closed().await;
     }

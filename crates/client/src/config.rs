@@ -1,4 +1,4 @@
-//! What a client is given: nodes, token, and the world it runs in.
+//! A client's settings: nodes, token, randomness, network.
 
 use std::{fmt, io, sync::Arc};
 
@@ -18,22 +18,23 @@ pub struct Config {
     pub urls: Vec<String>,
     /// Where tokens come from.
     pub token: Arc<dyn TokenSource>,
-    /// The client's name, as it tells the server.
+    /// The client's name, sent to the server.
     pub name: String,
     /// Where jitter and ids come from.
     pub random: Arc<dyn Randomness>,
-    /// How a node is reached.
+    /// How to connect to a node.
     pub dial: Arc<dyn Dial>,
-    /// Messages held of one conversation; beyond it the oldest go.
+    /// The most messages held of one conversation; beyond them the oldest are dropped.
     pub messages_held: usize,
-    /// Sends that may wait for their answer; beyond it new ones fail.
+    /// The most sends that may wait for their answer; further ones fail.
     pub sends_waiting: usize,
 }
 
 /// Gives access tokens.
 pub trait TokenSource: Send + Sync {
-    /// A token. `stale` is one that was refused or that ends soon: another is wanted. If there is none yet, the same may be
-    /// given again: then a living connection goes on until the token ends, and a client whose token was refused stops.
+    /// Returns a token. `stale` is one that was refused or expires soon, so another is wanted. If there is none yet,
+    /// the same may be returned: then a live connection goes on until the token expires, and a client whose token was
+    /// refused stops.
     fn token(&self, stale: Option<String>) -> BoxFuture<'static, Result<String, NoToken>>;
 }
 
@@ -48,7 +49,7 @@ pub enum NoToken {
     ForGood,
 }
 
-/// The same token always.
+/// Always the same token.
 #[derive(Clone)]
 pub struct FixedToken(pub String);
 
@@ -66,7 +67,7 @@ pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 pub struct Tcp;
 
 impl Config {
-    /// The usual, over TCP.
+    /// The usual settings, over TCP.
     pub fn new(
         urls: impl IntoIterator<Item = impl Into<String>>,
         token: impl TokenSource + 'static,

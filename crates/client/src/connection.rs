@@ -32,7 +32,7 @@ use crate::{
 
 /// A connection that was lost without a close frame.
 const LOST: u16 = 1006;
-/// The most commands of callers on their way at a time. Beyond it no more are taken, so that reading is never starved.
+/// The most commands of callers in flight. Beyond them no more are taken, so that reading is never starved.
 const COMMANDS: usize = 64;
 /// How long the server may take to answer a close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -47,11 +47,11 @@ pub(crate) struct Connection {
     pending: BTreeMap<u64, Pending>,
     heartbeat: Duration,
     heard_at: Instant,
-    /// Whether a `ping` has been sent since the server was heard last.
+    /// Whether a `ping` has been sent since the server was last heard.
     pinged: bool,
     renewal: Renewal,
     syncs: Syncs,
-    /// When to come back, if the server has said so.
+    /// How long to wait before coming back, if the server has said so.
     hint: Option<Duration>,
 }
 
@@ -77,7 +77,7 @@ enum Pending {
 struct Over(u16);
 
 impl Connection {
-    /// Lives until the connection ends; nothing if its user closed it.
+    /// Runs until the connection ends; none if its user closed it.
     pub(crate) async fn serve(&mut self, orders: &mut mpsc::Receiver<Order>) -> Option<End> {
         loop {
             match self.step(orders).await {
@@ -97,14 +97,14 @@ impl Connection {
         self.end(LOST)
     }
 
-    /// Does the next thing; says whether to go on.
+    /// Handles the next event; false to end.
     async fn step(&mut self, orders: &mut mpsc::Receiver<Order>) -> Result<bool, Over> {
         let wake = self.transmit().await?;
         let shared = self.shared.clone();
         let room =
             self.pending.values().filter(|it| matches!(it, Pending::Command(_))).count() < COMMANDS;
         tokio::select! {
-            // The same order always, so that a simulation repeats itself.
+            // Always the same order, so that a simulation is reproducible.
             biased;
             () = sleep_until(wake) => self.mind_the_silence().await?,
             order = orders.recv(), if room => match order {
@@ -123,7 +123,7 @@ impl Connection {
         Ok(true)
     }
 
-    /// Writes all that is due; says when to look again.
+    /// Writes all that is due; returns when to look again.
     async fn transmit(&mut self) -> Result<Instant, Over> {
         let now = Instant::now();
         let (sends, next_send) = self.shared.due(now);
@@ -136,7 +136,7 @@ impl Connection {
             self.command("message.send", &data, Pending::Send(send)).await?;
         }
         while let Some(conversation_id) = self.syncs.next(now) {
-            // With the present cursor. Nothing if the conversation is gone.
+            // With the present cursor; none if the conversation is gone.
             let request = self.shared.cache.borrow().sync_of(&conversation_id);
             let Some(request) = request else {
                 self.syncs.done();
@@ -149,7 +149,7 @@ impl Connection {
         Ok([next_send, self.syncs.next_due()].into_iter().flatten().fold(silence, Instant::min))
     }
 
-    /// The network may be gone without a word: asks a silent server for a sign of life, and gives up if none comes.
+    /// The network may be gone silently: pings a silent server, and gives up if nothing comes.
     async fn mind_the_silence(&mut self) -> Result<(), Over> {
         let silence = self.heard_at.elapsed();
         if silence >= self.heartbeat * 2 {
@@ -207,7 +207,7 @@ impl Connection {
             Some(Pending::Sync { conversation_id }) => self.synced(conversation_id, reply)?,
             Some(Pending::Send(send)) => self.sent(send, reply),
             Some(Pending::Command(waiter)) => {
-                // Perhaps nobody waits any more.
+                // The caller may be gone.
                 let _ = waiter.send(reply.map_err(Into::into));
             }
             Some(Pending::Renewal { token }) => self.renewal.answered(token, reply.ok().as_ref()),
@@ -267,9 +267,9 @@ impl Connection {
         self.next_id += 1;
         self.pending.insert(id, pending);
         let frame = json!({ "type": kind, "id": id, "data": data }).to_string();
-        // While a write is stuck nothing is read: that must not last.
+        // While a write is stuck nothing is read, so it has a limit.
         match timeout(self.heartbeat, self.socket.send(Message::text(frame))).await {
-            // A failure is seen when reading, perhaps with its reason in a close frame.
+            // A failure shows when reading, perhaps with its reason in a close frame.
             Ok(_) => Ok(()),
             Err(_) => Err(Over(LOST)),
         }

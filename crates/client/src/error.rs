@@ -1,4 +1,4 @@
-//! What can go wrong, as callers see it.
+//! The errors that callers see.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub struct Refusal {
     pub code: String,
     /// For people.
     pub message: String,
-    /// When to try again.
+    /// How long to wait before the next try, if the server said so.
     pub retry_after: Option<Duration>,
     /// The whole error: `errors`, `message_id` …
     pub body: Value,
@@ -23,7 +23,7 @@ pub struct Refusal {
 /// Why a client does not come back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stopped {
-    /// It was told to.
+    /// The caller closed it.
     #[error("closed")]
     Closed,
     /// The server closed with a code that forbids it.
@@ -34,10 +34,10 @@ pub enum Stopped {
     NoToken,
 }
 
-/// Why a send failed. In no case but [`SendError::Stopped`] is it committed.
+/// Why a send failed. Only after [`SendError::Stopped`] may it have been committed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SendError {
-    /// It was not taken up.
+    /// It was not queued.
     #[error(transparent)]
     NotTaken(#[from] NotTaken),
     /// The server refused it.
@@ -78,7 +78,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the same command may succeed later. If it was a write, it may have been done all the same.
+    /// Whether the same command may succeed later. A write may have been done nevertheless.
     pub fn passing(&self) -> bool {
         matches!(self.code.as_str(), "unavailable" | "internal" | "rate_limited")
     }

@@ -20,9 +20,9 @@ pub(crate) struct Keeper {
     config: Config,
     shared: Arc<Shared>,
     backoff: Backoff,
-    /// Which node comes next.
+    /// The index of the next node.
     node: usize,
-    /// A token that the server will not take.
+    /// A token that the server does not accept any more.
     stale: Option<String>,
 }
 
@@ -49,7 +49,7 @@ impl Keeper {
         }
     }
 
-    /// One connection, or one attempt; how long to wait before the next.
+    /// One connection, or one attempt; returns how long to wait before the next.
     async fn turn(&mut self, orders: &mut mpsc::Receiver<Order>) -> Result<Duration, Stopped> {
         let asked = self.config.token.token(self.stale.clone());
         let token = match meanwhile(orders, asked).await? {
@@ -121,7 +121,7 @@ async fn meanwhile<T>(
 
 fn refuse(order: Order, why: &CommandError) {
     if let Order::Command { reply, .. } = order {
-        // Perhaps nobody waits any more.
+        // The caller may be gone.
         let _ = reply.send(Err(why.clone()));
     }
 }

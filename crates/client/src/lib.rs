@@ -1,5 +1,5 @@
-//! Parlance's reference client: the section "What a client does" of the wire contract, line by line. Tests, the simulator and
-//! the benchmark talk to the server with it.
+//! Parlance's reference client: the section "What a client does" of the wire contract, line by line. Tests, the
+//! simulator and the benchmark talk to the server with it.
 //!
 //! ```text
 //!  1  hello {token, resume {epoch, cursors}}                       Cache::resume
@@ -19,8 +19,8 @@
 //!       server's hint; 45xx: not as you are
 //! ```
 //!
-//! [`Cache`], [`Outbox`] and [`Backoff`] are pure: no I/O and no clock. [`Client`] puts them on a WebSocket. With [`Seeded`]
-//! randomness, a [`Dial`] of one's own and tokio's paused clock it does the same thing each time.
+//! [`Cache`], [`Outbox`] and [`Backoff`] are pure: no I/O and no clock. [`Client`] puts them on a WebSocket. With
+//! [`Seeded`] randomness, a [`Dial`] of one's own and tokio's paused clock it does the same thing each time.
 
 mod backoff;
 mod cache;

@@ -1,5 +1,5 @@
-//! Sends that wait for their answer. For each conversation they go one after another, so that a send that has to be repeated is
-//! not overtaken. No I/O, no clock.
+//! Sends that wait for their answer. For each conversation they go one after another, so that a send that has to be
+//! repeated is not overtaken. No I/O, no clock.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The server stops reading a connection while so many of its sends wait.
+/// The server stops reading a connection while this many of its sends wait.
 const IN_FLIGHT: usize = 64;
 
 /// See the module's description.
@@ -24,7 +24,7 @@ pub struct Outbox {
 
 #[derive(Debug)]
 struct Entry {
-    /// Grows from one send to the next.
+    /// Counts sends; gives their order.
     ticket: u64,
     client_msg_id: String,
     text: String,
@@ -41,11 +41,11 @@ enum State {
 /// A send to transmit now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Send {
-    /// Where to.
+    /// The conversation to send to.
     pub conversation_id: String,
-    /// The same at each attempt.
+    /// The send's id, the same at each attempt.
     pub client_msg_id: String,
-    /// What.
+    /// The message's text.
     pub text: String,
     /// How often it was transmitted before.
     pub attempts: u32,
@@ -56,7 +56,8 @@ pub struct Send {
 pub enum Outcome {
     /// It is committed.
     Acknowledged,
-    /// The outcome is unknown, or the server cannot do it now: to be sent again, with the same id, no earlier than after this.
+    /// The outcome is unknown, or the server cannot do it now: it is sent again, with the same id, after at least this
+    /// time.
     Retry {
         /// How long to wait.
         after: Duration,
@@ -77,12 +78,12 @@ pub enum NotTaken {
 }
 
 impl Outbox {
-    /// An outbox in which at most so many sends wait.
+    /// An outbox in which at most `capacity` sends wait.
     pub fn new(capacity: usize) -> Self {
         Self { lanes: BTreeMap::new(), len: 0, capacity, in_flight: 0, next_ticket: 0 }
     }
 
-    /// Takes a send, behind all that wait in the same conversation.
+    /// Queues a send, behind all that wait in the same conversation.
     pub fn push(
         &mut self,
         conversation_id: &str,
@@ -135,7 +136,7 @@ impl Outbox {
         heads.into_iter().map(transmit).collect()
     }
 
-    /// When a send that was put off is due. Nothing while no more may be in flight: an answer has to come first.
+    /// When a send that was put off is due; none while no more may be in flight, because an answer has to come first.
     pub fn next_due(&self) -> Option<Instant> {
         if self.in_flight >= IN_FLIGHT {
             return None;
@@ -147,7 +148,7 @@ impl Outbox {
         self.lanes.values().filter_map(until).min()
     }
 
-    /// Takes the answer to a send that is in flight; says whether there was such a send.
+    /// Takes the answer to a send that is in flight; false if there is no such send.
     pub fn answered(
         &mut self,
         conversation_id: &str,

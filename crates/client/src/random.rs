@@ -1,4 +1,4 @@
-//! Where jitter and `client_msg_id`s come from.
+//! Randomness for jitter and `client_msg_id`s.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -15,7 +15,7 @@ pub trait Randomness: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemRandomness;
 
-/// The same numbers for the same seed (`SplitMix64`). Ids of sends must never come twice, so use each seed only once with a
+/// The same numbers for the same seed (`SplitMix64`). Ids of sends must never repeat, so use each seed only once with a
 /// store that is kept.
 #[derive(Debug)]
 pub struct Seeded(AtomicU64);
@@ -23,7 +23,7 @@ pub struct Seeded(AtomicU64);
 impl Randomness for SystemRandomness {
     fn next(&self) -> u64 {
         #[expect(clippy::disallowed_methods, reason = "this is the client's source of randomness")]
-        // Ids that come twice would lose messages.
+        // Repeated ids would lose messages.
         getrandom::u64().unwrap_or_else(|_| std::process::abort())
     }
 }
@@ -50,7 +50,7 @@ pub(crate) fn client_msg_id(random: &dyn Randomness) -> String {
     format!("{:016x}{:016x}", random.next(), random.next())
 }
 
-/// Anything from nothing to `most`, evenly.
+/// A uniform duration from zero to `most`.
 pub(crate) fn up_to(most: Duration, random: &dyn Randomness) -> Duration {
     let share = u128::from(random.next() >> 32);
     let nanos = (most.as_nanos() >> 32) * share + (((most.as_nanos() & 0xffff_ffff) * share) >> 32);

@@ -1,4 +1,4 @@
-//! What the handles and the task that keeps the connection share.
+//! State shared by the handles and the task that keeps the connection.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ const UPDATES: usize = 1_024;
 pub enum Update {
     /// The server has welcomed the client: the list of conversations is that of now.
     Connected {
-        /// Which node.
+        /// The node's URL.
         url: String,
     },
     /// The connection has ended.
@@ -34,20 +34,20 @@ pub enum Update {
         /// The close code; 1006 without one.
         code: u16,
     },
-    /// A frame has changed the cache, or told something that is not kept in it.
+    /// A frame has changed the cache, or told something that the cache does not keep.
     Applied(Arc<Applied>),
     /// The client does not come back.
     Stopped(Stopped),
 }
 
-/// What a client has been through.
+/// A client's counters since its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Connections on which the server welcomed the client.
     pub connections: u64,
-    /// All of them but the first.
+    /// All connections but the first.
     pub reconnects: u64,
-    /// Attempts that did not get as far.
+    /// Attempts that did not get a welcome.
     pub failed_attempts: u64,
     /// Events and replays with nothing beyond the cursor.
     pub duplicates_dropped: u64,
@@ -61,7 +61,7 @@ pub struct Stats {
     pub closes: BTreeMap<u16, u64>,
 }
 
-/// What a caller asks of the task.
+/// A caller's request to the task.
 pub(crate) enum Order {
     Command { kind: String, data: Value, reply: oneshot::Sender<Result<Value, CommandError>> },
     Close,
@@ -135,12 +135,12 @@ impl Shared {
             && let Some(waiter) =
                 sending.waiters.remove(&(send.conversation_id, send.client_msg_id))
         {
-            // Perhaps nobody waits any more.
+            // The caller may be gone.
             let _ = waiter.send(answer);
         }
     }
 
-    /// A send is to be repeated.
+    /// Puts off a send, to be repeated.
     pub(crate) fn put_off(&self, send: &Send, after: Duration, now: Instant) {
         let outcome = Outcome::Retry { after };
         lock(&self.sending).outbox.answered(
@@ -167,7 +167,7 @@ impl Shared {
     }
 
     pub(crate) fn tell(&self, update: Update) {
-        // Perhaps nobody listens.
+        // There may be no listener.
         let _ = self.updates.send(update);
     }
 

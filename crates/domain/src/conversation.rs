@@ -19,27 +19,27 @@ pub enum ConversationKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Conversation {
-    /// Which.
+    /// The conversation's id; a channel's id is the same.
     pub id: ConversationId,
-    /// Of which workspace.
+    /// The workspace it belongs to, for ever.
     pub workspace_id: WorkspaceId,
     /// Channel or DM.
     pub kind: ConversationKind,
     /// A channel's name; a DM has none.
     pub name: Option<String>,
-    /// What a channel is about, maybe empty.
+    /// What a channel is about, maybe empty; null for a DM.
     pub topic: Option<String>,
-    /// Whether its members alone can read it.
+    /// Whether only its members can read it. True for a DM.
     pub private: bool,
-    /// When it was archived. Nothing archives yet.
+    /// When it was archived. Archiving is not built yet: always null.
     pub archived_at: Option<Timestamp>,
     /// The two people of a DM, in the order of their ids; null for a channel, whose members are listed by page.
     pub member_ids: Option<Vec<UserId>>,
-    /// Grows by one with every durable change.
+    /// Number of durable changes so far: each adds one.
     pub rev: u64,
-    /// The newest message's place; 0 where there is none.
+    /// The `seq` of the newest message; 0 if there is none.
     pub last_seq: u64,
-    /// When the newest message was sent.
+    /// When the newest message was sent; null if there is none.
     pub last_message_at: Option<Timestamp>,
 }
 
@@ -47,11 +47,11 @@ pub struct Conversation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ReadState {
-    /// All up to this `seq` is read.
+    /// Everything up to and including this `seq` is read.
     pub read_seq: u64,
     /// Messages of others after it that are not deleted, counted exactly up to 100.
     pub unread_count: u64,
-    /// Unread messages that mention the person. Nothing mentions yet.
+    /// Unread messages that mention the person. Mentions are not built yet: always 0.
     pub mention_count: u64,
 }
 
@@ -64,7 +64,7 @@ impl ReadState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Summary {
-    /// What all see.
+    /// What everybody sees.
     #[serde(flatten)]
     pub conversation: Conversation,
     /// How far the person has read.
@@ -80,10 +80,10 @@ pub struct Summary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ChannelMember {
-    /// Who.
+    /// The member's id, the same as in `user`.
     pub user_id: UserId,
-    /// When they came in.
+    /// When they joined.
     pub joined_at: Timestamp,
-    /// The person.
+    /// The member as others see them.
     pub user: User,
 }

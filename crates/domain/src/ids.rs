@@ -47,7 +47,7 @@ macro_rules! ids {
     )*};
 }
 
-/// Reads an id from its text, wherever that is.
+/// Reads an id from any deserializer's string.
 struct Text<T>(PhantomData<T>);
 
 impl<T: FromStr<Err = InvalidId>> Visitor<'_> for Text<T> {

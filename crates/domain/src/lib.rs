@@ -3,8 +3,8 @@
 //! Pure data and rules: no async, no I/O, no clock. Two kinds of type live here:
 //!
 //! * **Parsed newtypes** ([`text`], [`ids`]): made at the edge by `parse`, so that what is inside is valid.
-//! * **Read models** ([`Account`], [`Workspace`], [`Summary`], [`Message`] …): they *are* the wire objects. Adapters map
-//!   rows to them; transport serialises them as they are. Their JSON form is pinned by snapshots.
+//! * **Read models** ([`Account`], [`Workspace`], [`Summary`], [`Message`] …): they *are* the wire objects. Adapters
+//!   map rows to them; transport serialises them as they are. Their JSON form is pinned by snapshots.
 //!
 //! To add a rule: write it as data in [`membership`] if it is about permission, as a newtype in [`text`] if it is about
 //! the form of a value, and let its test print or refuse it.

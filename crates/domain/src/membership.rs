@@ -1,7 +1,7 @@
 //! Who may do what: the permission matrix, as data.
 //!
-//! An adapter reads a person's [`Role`] or [`Standing`] inside the transaction of the write and asks here; nothing else in
-//! Parlance decides a permission. The tests print both tables and hold them to the checked-in picture.
+//! An adapter reads a person's [`Role`] or [`Standing`] inside the transaction of the write and asks here; nothing else
+//! in Parlance decides a permission. The tests print both tables and hold them to the checked-in picture.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub enum Role {
     Member,
 }
 
-/// Why something was refused.
+/// Why something was refused. A caller learns no more than this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// The person may not even know that it exists.
@@ -69,20 +69,20 @@ pub enum ConversationAction {
 }
 
 impl WorkspaceAction {
-    /// What the end of a membership is to the one who ends it.
+    /// The action of `by` who ends the membership of `member`.
     pub fn removal(member: UserId, by: UserId) -> Self {
         if member == by { Self::Leave } else { Self::RemoveMember }
     }
 }
 
 impl ConversationAction {
-    /// What the end of a membership is to the one who ends it.
+    /// The action of `by` who ends the membership of `member`.
     pub fn removal(member: UserId, by: UserId) -> Self {
         if member == by { Self::Leave } else { Self::RemoveMember }
     }
 }
 
-/// How a person stands towards one conversation: everything that a permission can hang on.
+/// A person's relation to a conversation: all inputs of a permission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Not in the workspace.
@@ -126,7 +126,7 @@ pub struct Facts {
     pub joined: bool,
     /// Whether the person created it.
     pub creator: bool,
-    /// In a DM: whether the other side is still in the workspace.
+    /// In a DM: whether the other person is still in the workspace. Ignored for channels.
     pub peer_present: bool,
 }
 
@@ -148,7 +148,7 @@ impl Standing {
         Self::DmAlone,
     ];
 
-    /// Sums up what was read.
+    /// The standing that follows from the facts.
     pub const fn of(facts: Facts) -> Self {
         let Some(role) = facts.role else { return Self::Outsider };
         match (facts.kind, facts.private, facts.joined, role) {
@@ -176,14 +176,14 @@ impl Standing {
 }
 
 impl Role {
-    /// The one of that name.
+    /// Reads [`Role::name`]; refuses anything else as `unknown`.
     pub fn parse(name: &str) -> Result<Self, Invalid> {
         [Self::Admin, Self::Member].into_iter().find(|role| role.name() == name).ok_or_else(|| {
             Invalid { code: "unknown", message: "must be admin or member".to_owned() }
         })
     }
 
-    /// How it is stored, and called on the wire.
+    /// The role's name in the store and on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -262,9 +262,9 @@ const CONVERSATION: [(ConversationAction, [Cell; 13]); 11] = {
         (A::MarkRead,            [Hide,      No,  No,  Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, Yes, Yes, Yes]),
         (A::Join,                [Hide,      Yes, Yes, Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, No,  No,  No]),
         (A::Leave,               [Hide,      No,  No,  Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, No,  No,  No]),
-        // A DM names its two itself, and is no channel to those who ask for one's members.
+        // `Conversation::member_ids` names the two of a DM; only channels have a list of members.
         (A::ListMembers,         [Hide,      Yes, Yes, Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, Hide, Hide, Hide]),
-        // A member's own private channel would stay empty for ever if nobody in it could bring others in.
+        // The creator may add members: otherwise the private channel of a plain member would stay empty for ever.
         (A::AddMember,           [Hide,      No,  Yes, No,  Yes,                         Hide, No,  Yes, Yes,                     Hide, No,  No,  No]),
         (A::RemoveMember,        [Hide,      No,  Yes, No,  Yes,                         Hide, No,  No,  Yes,                     Hide, No,  No,  No]),
         (A::Update,              [Hide,      No,  Yes, No,  Yes,                         Hide, No,  No,  Yes,                     Hide, No,  No,  No]),

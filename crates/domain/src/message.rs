@@ -8,21 +8,21 @@ use crate::{ConversationId, MessageId, Timestamp, UserId, WorkspaceId};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Message {
-    /// Which.
+    /// The message's id.
     pub id: MessageId,
-    /// Where.
+    /// The conversation it was sent to.
     pub conversation_id: ConversationId,
     /// The conversation's workspace.
     pub workspace_id: WorkspaceId,
-    /// Its place in the conversation: dense, from 1, never reused.
+    /// Its position in the conversation: from 1, without gaps, never reused.
     pub seq: u64,
     /// The conversation's revision at this message's last change.
     pub rev: u64,
-    /// `user`.
+    /// What wrote it. Always `user`.
     pub kind: MessageKind,
     /// Who wrote it.
     pub author_id: Option<UserId>,
-    /// What it says.
+    /// What it says; empty once deleted.
     pub text: String,
     /// Threads are not built yet: always null.
     pub thread_root_id: Option<MessageId>,
@@ -43,22 +43,22 @@ pub struct Message {
     pub pinned_at: Option<Timestamp>,
     /// Always null, for the same reason.
     pub pinned_by: Option<UserId>,
-    /// The author's own id of the send.
+    /// The id that its author gave to the send.
     pub client_msg_id: String,
     /// When the send was accepted.
     pub created_at: Timestamp,
-    /// When the text last changed.
+    /// When the text last changed; null if it never did.
     pub edited_at: Option<Timestamp>,
-    /// When it was deleted.
+    /// When it was deleted; null if it was not.
     pub deleted_at: Option<Timestamp>,
-    /// By whom.
+    /// Who deleted it; null if it was not.
     pub deleted_by: Option<UserId>,
 }
 
 impl Message {
-    /// The most different emoji one message can carry.
+    /// The most different emoji on one message.
     pub const MAX_EMOJI: usize = 20;
-    /// A reaction names this many of its people, the first ones; `count` counts all.
+    /// The most people that a reaction names, the first ones; `count` counts all.
     pub const REACTION_USERS: usize = 50;
 
     /// What a store fills in: a message that says nothing, and to which nothing has happened.
@@ -107,15 +107,15 @@ pub enum MessageKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Reaction {
-    /// Which.
+    /// The emoji, or the `:name:` of one.
     pub emoji: String,
-    /// How many people reacted so.
+    /// How many people reacted with it.
     pub count: u64,
     /// The first 50 of them.
     pub user_ids: Vec<UserId>,
 }
 
-/// Whom a message addresses.
+/// The people that a message addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Mentions {

@@ -1,14 +1,16 @@
-//! Parsed strings. Each type is made by its `parse`, which trims, checks and normalises, so that a value inside is valid.
+//! Parsed strings. Each type is made by its `parse`, which trims, checks and normalises, so that a value inside is
+//! valid.
 
 use std::fmt;
 
-/// Why a value was refused: a stable code for programs and a sentence for people that reads well after the field's name.
+/// Why a value was refused: a stable code for programs and a sentence for people that reads well after the field's
+/// name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Invalid {
-    /// `too_short`, `too_long` or `invalid`.
+    /// For programs: `too_short`, `too_long`, `invalid` or, of a role, `unknown`.
     pub code: &'static str,
-    /// For people.
+    /// For people; reads well after the field's name.
     pub message: String,
 }
 
@@ -62,7 +64,7 @@ texts! {
     Emoji;
     /// The sender's own id of a send: 1–64 printable ASCII characters.
     ClientMsgId;
-    /// What lets a person into a workspace.
+    /// What lets a person into a workspace: 1–64 scalar values as typed, upper-cased; ours have 16 letters and digits.
     JoinCode;
 }
 

@@ -8,7 +8,7 @@ use crate::{SessionId, Timestamp, UserId};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct User {
-    /// Who.
+    /// The person's id.
     pub id: UserId,
     /// What to call them.
     pub display_name: String,
@@ -20,7 +20,7 @@ pub struct User {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Account {
-    /// Who.
+    /// The person's id.
     pub id: UserId,
     /// The address they sign in with, lower-cased.
     pub email: String,
@@ -34,13 +34,13 @@ pub struct Account {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Session {
-    /// Which.
+    /// The session's id.
     pub id: SessionId,
     /// When it signed in.
     pub created_at: Timestamp,
     /// When it last signed in or refreshed its tokens.
     pub last_used_at: Timestamp,
-    /// Whether it is the one that asks.
+    /// Whether it is the session of the request.
     pub current: bool,
 }
 

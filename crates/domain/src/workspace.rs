@@ -8,13 +8,13 @@ use crate::{Role, Timestamp, User, UserId, WorkspaceId};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Workspace {
-    /// Which.
+    /// The workspace's id.
     pub id: WorkspaceId,
-    /// What it is called.
+    /// Its name. Names are not unique.
     pub name: String,
     /// The asking person's role.
     pub role: Role,
-    /// What lets people in. Only admins see it.
+    /// The code that lets people in. Only admins see it; absent for members.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub join_code: Option<String>,
     /// When it was created.
@@ -25,14 +25,14 @@ pub struct Workspace {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Member {
-    /// Of which workspace.
+    /// The workspace.
     pub workspace_id: WorkspaceId,
-    /// Who.
+    /// The member's id, the same as in `user`.
     pub user_id: UserId,
     /// Their role.
     pub role: Role,
-    /// When they came in.
+    /// When they joined.
     pub joined_at: Timestamp,
-    /// The person.
+    /// The member as others see them.
     pub user: User,
 }

@@ -1,3 +1,5 @@
+//! Time, ids and randomness under a test's control: the same calls give the same values.
+
 use std::{
     sync::{
         Arc,

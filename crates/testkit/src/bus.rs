@@ -1,3 +1,5 @@
+//! A bus for nodes that are alone. Tests of several nodes use the embedded adapter's.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

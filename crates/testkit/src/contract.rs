@@ -1,5 +1,5 @@
-//! What every adapter of a port must do. Each case is an async function over a fresh [`Stage`](crate::Stage) (or a bus);
-//! the macros make a test of each. A case's name is a promise, and its comment goes on where the name ends:
+//! What every adapter of a port must do. Each case is an async function over a fresh [`Stage`](crate::Stage) (or a
+//! bus); the macros make a test of each. A case's name is a promise, and its comment goes on where the name ends:
 //! `only_the_author_edits`, "not even an admin".
 
 pub mod accounts;
@@ -194,8 +194,8 @@ macro_rules! store_contract {
     };
 }
 
-/// Makes a test of each case of the job queue's contract. The expression makes a fresh [`Jobs`](crate::contract::jobs::Jobs)
-/// and something to hold until the test's end: `(jobs, guard)`.
+/// Makes a test of each case of the job queue's contract. The expression makes a fresh
+/// [`Jobs`](crate::contract::jobs::Jobs) and something to hold until the test's end: `(jobs, guard)`.
 #[macro_export]
 macro_rules! job_contract {
     ($make:expr) => {

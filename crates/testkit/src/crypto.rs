@@ -1,3 +1,5 @@
+//! Passwords and tokens without cryptography: fast, and readable in a failed assertion.
+
 use async_trait::async_trait;
 use parlance_application::{
     Result, Unauthenticated,

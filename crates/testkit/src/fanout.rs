@@ -1,3 +1,5 @@
+//! A fan-out that records, and waits for what a test expects.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,7 +21,7 @@ pub struct RecordingFanout(Arc<watch::Sender<Vec<Record>>>);
 pub enum Record {
     /// A frame was delivered.
     Frame {
-        /// To whom.
+        /// The connections that got it.
         to: Arc<[ConnectionId]>,
         /// The JSON object.
         frame: Value,
@@ -28,7 +30,7 @@ pub enum Record {
     },
     /// A connection was closed.
     Close {
-        /// Which.
+        /// The connection that was closed.
         connection: ConnectionId,
         /// Why.
         close: Close,

@@ -1,3 +1,5 @@
+//! Values for tests that do not care about their details.
+
 use std::time::Duration;
 
 use parlance_application::{

@@ -1,3 +1,5 @@
+//! A store whose appends stop until the test lets them through, to see what happens meanwhile.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

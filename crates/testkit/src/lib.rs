@@ -1,6 +1,7 @@
 //! What tests of Parlance are made of: mocks of every port, fakes, fixtures, and the contract suites of the adapters.
 //!
-//! A use-case test takes ten lines. Say what the store is to answer, start a node, call the use case, look at the outcome:
+//! A use-case test takes ten lines. Say what the store is to answer, start a node, call the use case, look at the
+//! outcome:
 //!
 //! ```
 //! # use parlance_testkit::{TestNode, caller, mocks::MockStore};
@@ -18,12 +19,14 @@
 //!
 //! * [`mocks`]: mockall mocks; [`mocks::MockStore`] is all five store ports in one.
 //! * [`TestAmbient`]: the clock, ids and randomness, all set by the test.
-//! * [`RecordingFanout`], [`RecordingMailer`], [`PlainHasher`], [`PlainTokens`], [`SilentBus`], [`GatedMessages`]: fakes.
-//! * [`MemoryStore`]: a whole store in memory, for several nodes too, with [`Weather`] (delays, failures) between it and each of
-//!   them.
+//! * [`RecordingFanout`], [`RecordingMailer`], [`PlainHasher`], [`PlainTokens`], [`SilentBus`], [`GatedMessages`]:
+//!   fakes.
+//! * [`MemoryStore`]: a whole store in memory, for several nodes too, with [`Weather`] (delays, failures) between it
+//!   and each of them.
 //! * [`TestNode`]: a live node with those fakes around it.
-//! * [`contract`]: what every adapter must do, as [`store_contract!`], [`changes_contract!`], [`state_events_contract!`],
-//!   [`bus_contract!`], [`job_contract!`] and [`board_contract!`]. A new port method gets its cases there before its first adapter.
+//! * [`contract`]: what every adapter must do, as [`store_contract!`], [`changes_contract!`],
+//!   [`state_events_contract!`], [`bus_contract!`], [`job_contract!`] and [`board_contract!`]. A new port method gets
+//!   its cases there before its first adapter.
 //!
 //! No test sleeps and hopes: every wait is on a condition, and ends with a panic after [`PATIENCE`].
 

@@ -1,3 +1,5 @@
+//! A mailer that records, and fails when told to.
+
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

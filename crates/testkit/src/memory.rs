@@ -1,8 +1,8 @@
-//! All of a store in memory, for fast tests.
+//! A whole store in memory, for fast tests.
 //!
-//! Every method of a port is one critical section of one lock (`MemoryStore::read`, `MemoryStore::write`); a refused one
-//! has changed nothing, because each checks everything before its first change. Iteration is in order of keys, and the
-//! store's clock counts its writes: nothing in here depends on time, chance or addresses.
+//! Every method of a port is one critical section of one lock (`MemoryStore::read`, `MemoryStore::write`); a refused
+//! one has changed nothing, because each checks everything before its first change. Iteration is in order of keys, and
+//! the store's clock counts its writes: nothing in here depends on time, chance or addresses.
 
 mod access;
 mod accounts;
@@ -29,8 +29,8 @@ use state::State;
 /// A store that implements every port, [`Changes`](parlance_application::ports::store::Changes) too. Clones share the
 /// state, as nodes share a database.
 ///
-/// The inspections, which are this type's own methods, heed neither permissions nor weather. [`MemoryStore::members`] hides
-/// the port's method of that name on this type: ask a `dyn Store`, or by `Workspaces::members`.
+/// The type's own methods, for inspection, ignore permissions and weather. [`MemoryStore::members`] hides the port's
+/// method of that name on this type: ask a `dyn Store`, or by `Workspaces::members`.
 #[derive(Clone)]
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
@@ -68,13 +68,13 @@ impl MemoryStore {
         rows.map(|row| row.message.clone()).collect()
     }
 
-    /// Where a conversation stands, a deleted one too.
+    /// A conversation's head, also of a deleted one.
     pub fn head(&self, conversation: ConversationId) -> Option<Head> {
         self.lock().conversations.get(&conversation).map(state::ConversationRow::head)
     }
 
-    /// Who is in a conversation and may read it, in the order of their ids: of a DM not who has left its workspace, of a
-    /// deleted conversation nobody.
+    /// Members of a conversation who may read it, by id: without those who have left a DM's workspace, and none for a
+    /// deleted conversation.
     pub fn members(&self, conversation: ConversationId) -> Vec<UserId> {
         let state = self.lock();
         let Some(row) = state.conversations.get(&conversation) else { return Vec::new() };

@@ -1,3 +1,5 @@
+//! A node with fakes around it: the actor and the use cases are the real ones, nothing leaves the process.
+
 use std::sync::{Arc, atomic::AtomicI64};
 
 use parlance_application::{
@@ -67,7 +69,7 @@ impl TestNode {
         App::new(self.ports(store))
     }
 
-    /// What [`TestNode::app`] is made of, for a test that wants another hasher, say.
+    /// The ports of [`TestNode::app`], for a test that replaces one, such as the hasher.
     pub fn ports(&self, store: impl Store + 'static) -> Ports {
         Ports {
             store: Arc::new(store),
@@ -107,7 +109,7 @@ impl TestNode {
     }
 }
 
-/// A conversation at its first state of access.
+/// A conversation's head, with the first `access_rev`.
 pub fn head(conversation_id: ConversationId, rev: u64) -> Head {
     Head { conversation_id, rev, access_rev: 1 }
 }

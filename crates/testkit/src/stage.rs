@@ -1,3 +1,6 @@
+//! Steps with which the store's contract cases (`contract/`) set their scene. Each step is later than the one before,
+//! so that no order depends on ties.
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -22,25 +25,25 @@ use parlance_domain::{
 
 use crate::{TestAmbient, account, client_msg_id, text};
 
-/// A store with nobody in it, and the steps by which a contract case sets its scene. Each step happens later than the one
-/// before.
+/// A store with nobody in it, and the steps by which a contract case sets its scene. Each step happens later than the
+/// one before.
 pub struct Stage {
     /// The store.
     pub store: Arc<dyn Store>,
     /// Clock, ids, randomness.
     pub ambient: TestAmbient,
-    /// With which people signed up.
+    /// The sessions that people signed up with.
     sessions: Mutex<HashMap<UserId, SessionId>>,
 }
 
 /// A workspace to play in.
 #[derive(Debug, Clone)]
 pub struct Team {
-    /// Which.
+    /// The workspace's id.
     pub id: WorkspaceId,
-    /// Its first channel.
+    /// Its channel `general`.
     pub general: ConversationId,
-    /// What lets people in.
+    /// Its join code.
     pub code: JoinCode,
 }
 
@@ -54,7 +57,7 @@ impl Stage {
         }
     }
 
-    /// A moment later than all before.
+    /// A time later than all before.
     pub fn at(&self) -> Timestamp {
         self.ambient.tick()
     }
@@ -102,7 +105,7 @@ impl Stage {
         *self.sessions.lock().expect("no panic").get(&user).expect("signed up")
     }
 
-    /// The id of somebody new.
+    /// Signs somebody up; returns their id.
     pub async fn person(&self, name: &str) -> UserId {
         self.sign_up(name).await.0.id
     }
@@ -121,7 +124,7 @@ impl Stage {
         self.admission(admin).await.1
     }
 
-    /// The same, with what the store said of it.
+    /// The same, with the store's answer.
     pub async fn admission(&self, admin: UserId) -> (Admission, Team) {
         let random = self.ambient.random();
         let team = Team {
@@ -156,7 +159,7 @@ impl Stage {
         }
     }
 
-    /// A channel to be.
+    /// A channel to create.
     pub fn new_channel(&self, team: &Team, name: &str, private: bool) -> NewChannel {
         NewChannel {
             id: ConversationId(self.ambient.uuid()),
@@ -178,7 +181,7 @@ impl Stage {
         self.entry(actor, team, name, true).await.summary.conversation.id
     }
 
-    /// A new channel, with what the store said of it.
+    /// A new channel, with the store's answer.
     pub async fn entry(&self, actor: UserId, team: &Team, name: &str, private: bool) -> Entry {
         self.store
             .create_channel(actor, self.new_channel(team, name, private))
@@ -202,12 +205,12 @@ impl Stage {
         self.store.join_channel(user, channel, self.at()).await.expect("joins")
     }
 
-    /// A wish for a change.
+    /// A change to ask for.
     pub fn write(&self, actor: UserId, change: Change) -> Write {
         Write { actor, session: self.session_of(actor), at: self.at(), change }
     }
 
-    /// A wish to send, under an id of one's own.
+    /// A send to ask for, under a given id.
     pub fn draft(&self, actor: UserId, id: &str, says: &str) -> Write {
         let draft = Draft {
             id: MessageId(self.ambient.uuid()),
@@ -239,7 +242,7 @@ impl Stage {
         self.append(conversation, vec![self.write(actor, change)]).await.remove(0)
     }
 
-    /// Asks to send under an id of one's own.
+    /// Asks to send under a given id.
     pub async fn try_send(
         &self,
         actor: UserId,
@@ -302,7 +305,7 @@ impl Stage {
         }
     }
 
-    /// The conversation's count of changes of access, as `user`'s snapshot shows it.
+    /// The conversation's `access_rev`, as in `user`'s snapshot.
     pub async fn access_rev(&self, user: UserId, conversation: ConversationId) -> u64 {
         let snapshot = self.store.snapshot(user).await.expect("a snapshot");
         let entry =

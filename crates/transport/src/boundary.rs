@@ -27,7 +27,7 @@ use crate::{
     unread::Unread,
 };
 
-/// Paths that tell how the process does.
+/// Paths that monitoring asks.
 const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -47,14 +47,14 @@ pub(crate) async fn boundary(
 
     let outcome =
         AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone()).await;
-    // An error leaves no request, and so no route, to the metrics; the log has the path.
+    // An error leaves no request, and so no route, for the metrics; the log has the path.
     let (request, response) = span.in_scope(|| match outcome {
         Ok(Ok(response)) => {
             let (request, response) = response.into_parts();
             let response = match response.error() {
                 Some(error) => {
                     let mut problem = problem(&of_actix(error, response.status()), request_id);
-                    // The answer's own headers: a cookie, say, or the version of a protocol that is spoken here.
+                    // The answer's own headers: a cookie, or the version of a protocol.
                     add(problem.headers_mut(), response.headers().clone());
                     problem
                 }
@@ -103,7 +103,7 @@ pub(crate) async fn boundary(
     }
 }
 
-/// Wraps CORS, to make problems of its refusals.
+/// Wraps CORS, and turns its refusals into problems.
 pub(crate) async fn refusals(
     app: Data<App>,
     request: ServiceRequest,
@@ -137,7 +137,7 @@ pub(crate) async fn authenticate(
     }
 }
 
-/// Our own error, or what a library's status means.
+/// Our own error, or the meaning of a library's status.
 fn of_actix(error: &ActixError, status: StatusCode) -> ApiError {
     error.as_error::<ApiError>().cloned().unwrap_or_else(|| of_status(status, error))
 }
@@ -155,7 +155,7 @@ fn of_status(status: StatusCode, why: impl Display) -> ApiError {
     }
 }
 
-/// Whether it refuses without a body that says why.
+/// Whether it is a refusal without a body that says why.
 fn is_bare(response: &HttpResponse<impl MessageBody>) -> bool {
     response.status().is_client_error() && !response.headers().contains_key(header::CONTENT_TYPE)
 }
@@ -168,7 +168,7 @@ fn mark(headers: &mut HeaderMap, request_id: RequestId, docs: bool) {
     }
 }
 
-/// The method's name in the metrics: clients may invent any number of methods, and each would be a series of its own.
+/// The method's name in the metrics: clients may invent methods, and each would be a series of its own.
 fn label(method: &str) -> &'static str {
     let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
     known.into_iter().find(|known| *known == method).unwrap_or("other")

@@ -14,8 +14,8 @@ use utoipa::ToSchema;
 
 use crate::figures;
 
-/// What a handler or a command fails with: the application's reasons, and those that only the wire has. The middleware renders
-/// it, with the request's id.
+/// Why a handler or a command fails: the application's errors, and those of the wire alone. The middleware renders it,
+/// with the request's id.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ApiError {
     #[error(transparent)]
@@ -26,7 +26,7 @@ pub(crate) enum ApiError {
     /// The route exists, but not for this method.
     #[error("this resource answers {allow} only")]
     MethodNotAllowed {
-        /// The methods it answers, as the `Allow` header lists them.
+        /// The route's methods, as in the `Allow` header.
         allow: &'static str,
     },
     /// A body beyond the limit.
@@ -38,7 +38,7 @@ pub(crate) enum ApiError {
     /// A body of another media type.
     #[error("the body must be {expected}")]
     UnsupportedMediaType {
-        /// The one that would do.
+        /// The media type that is accepted.
         expected: &'static str,
     },
 }
@@ -47,16 +47,16 @@ pub(crate) enum ApiError {
 pub(crate) struct Face {
     pub(crate) code: &'static str,
     status: StatusCode,
-    /// What the socket is closed with if `hello` fails by it.
+    /// The code that closes the socket if `hello` fails with it.
     pub(crate) close: Option<Close>,
     retry_after: Option<Duration>,
 }
 
-/// An error as the socket tells it.
+/// An error in the socket's form.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Error)]
 pub(crate) struct SocketError<'a> {
-    /// For programs; the same as of a problem.
+    /// For programs; the same as in a problem.
     code: &'static str,
     /// For people.
     message: String,
@@ -64,10 +64,10 @@ pub(crate) struct SocketError<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<Refused>)]
     errors: &'a [FieldError],
-    /// The message that a `conflict` is with.
+    /// The message that already has the `client_msg_id` of a `conflict`.
     #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<MessageId>,
-    /// When it may be tried again.
+    /// Milliseconds until it may be tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
 }
@@ -75,7 +75,7 @@ pub(crate) struct SocketError<'a> {
 /// RFC 9457.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Problem {
-    /// Always `about:blank`: `code` says what it is.
+    /// Always `about:blank`; `code` tells problems apart.
     r#type: &'static str,
     /// The status in words.
     title: &'static str,
@@ -92,7 +92,7 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Refused>)]
     errors: Vec<FieldError>,
-    /// The message that a `conflict` is with.
+    /// The message that already has the `client_msg_id` of a `conflict`.
     #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<MessageId>,
 }
@@ -204,12 +204,12 @@ pub(crate) fn problem(error: &ApiError, request_id: RequestId) -> HttpResponse {
     response.body(serde_json::to_string(&body).unwrap_or_default())
 }
 
-/// A wait as `Retry-After` tells it: rounded up, and at least 1.
+/// A wait for `Retry-After`, in seconds: rounded up, at least 1.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// The same in milliseconds, as `retry_after_ms` tells it.
+/// The same in milliseconds, for `retry_after_ms`.
 fn whole_millis(wait: Duration) -> u64 {
     u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1)
 }
@@ -239,7 +239,7 @@ fn message_id(error: &ApiError) -> Option<MessageId> {
     }
 }
 
-/// Logs what clients are not told: the cause.
+/// Logs the cause, which clients are not told.
 fn log(error: &ApiError, code: &'static str) {
     figures::refused(code);
     let ApiError::Application(error) = error else { return };
@@ -256,7 +256,7 @@ mod tests {
 
     use super::*;
 
-    /// An error as the socket tells it.
+    /// An error in the socket's form.
     fn told(error: Error) -> Value {
         serde_json::to_value(SocketError::new(&error.into())).expect("JSON")
     }

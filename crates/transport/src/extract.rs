@@ -1,4 +1,5 @@
-//! What handlers take: a strict JSON body, a strict query, a path, the caller. Each refuses in the contract's terms.
+//! What handlers take: a strict JSON body, a strict query, a path, the caller. Each refuses with an error of the
+//! contract.
 
 use std::{
     future::{Future, Ready, ready},
@@ -24,7 +25,8 @@ use crate::{error::ApiError, number::count_in_query};
 
 /// The largest body, in bytes.
 pub(crate) const BODY_LIMIT: usize = 64 * 1024;
-/// How long a body may take to arrive. At 18 kbit/s the largest just does; anybody slower would only hold a connection.
+/// How long a body may take to arrive. At 18 kbit/s the largest just does; a slower client would only hold a
+/// connection.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// A JSON body of known fields, within the bounds that its type states.
@@ -50,7 +52,7 @@ pub(crate) struct PageParams {
     /// The `next_cursor` of the page before.
     #[garde(skip)]
     cursor: Option<String>,
-    /// How many items; 50 unless told.
+    /// How many items; 50 by default.
     #[garde(range(min = 1, max = 200))]
     #[param(minimum = 1, maximum = 200)]
     #[serde(default, deserialize_with = "count_in_query")]
@@ -60,7 +62,7 @@ pub(crate) struct PageParams {
 /// Items of a page if no limit is given.
 const PAGE: usize = 50;
 
-/// How many items a page has, by a limit that is within its bounds.
+/// The items of a page; `limit` is within its bounds.
 pub(crate) fn page_size(limit: Option<i64>) -> usize {
     count_or(limit, PAGE)
 }
@@ -124,14 +126,14 @@ impl FromRequest for Authenticated {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 
-    /// Takes the caller that the middleware `authenticate` has found, before anything else of the request was checked.
+    /// Takes the caller that the middleware `authenticate` has found before anything else was checked.
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let caller = request.extensions().get::<Caller>().cloned();
         ready(caller.map(Self).ok_or_else(|| Error::from(Unauthenticated::Missing).into()))
     }
 }
 
-/// Reads a bearer token and verifies it; none where the request has no such header.
+/// Reads and verifies a bearer token; none if the request has no such header.
 pub(crate) fn bearer(
     request: &HttpRequest,
 ) -> Option<impl Future<Output = Result<Caller, Error>> + use<>> {
@@ -205,7 +207,7 @@ fn parse_pairs<T: DeserializeOwned>(pairs: &str) -> Result<T, Error> {
 
 /// Strict JSON, for bodies and for the socket's frames.
 pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
-    // What serde derives would also take an array of the fields' values.
+    // serde's derived code would also accept an array of the fields' values.
     if json.trim_ascii_start().first() != Some(&b'{') {
         return Err(Error::BadRequest("malformed request: a JSON object is expected".into()));
     }
@@ -224,7 +226,7 @@ pub(crate) fn valid<T: garde::Validate<Context = ()>>(request: T) -> Result<T, E
     Err(Error::Validation(report.iter().map(refused).collect()))
 }
 
-/// Collects what the domain refuses, so that a request with two bad fields hears of both.
+/// Collects what the domain refuses, so that a request with two bad fields is told of both.
 #[derive(Default)]
 pub(crate) struct Fields(Vec<FieldError>);
 

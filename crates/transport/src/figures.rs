@@ -26,7 +26,7 @@ pub fn describe_figures() {
     describe_counter!(REQUESTS, "HTTP requests, by method, route and status");
     describe_histogram!(REQUEST, Unit::Seconds, "From a request's head to its answer, by route");
     describe_counter!(ERRORS, "Refusals and failures by REST and sockets, by the contract's code");
-    // Those that nothing may have counted yet are 0, and not missing.
+    // Counters that nothing has counted yet are 0 instead of missing.
     let _ = (&*MESSAGES_SENT, &*SENDS);
     gauge!(SOCKETS).increment(0);
     counter!(DROPPED).increment(0);
@@ -61,7 +61,7 @@ pub(crate) fn slow_consumer() {
     counter!(SLOW).increment(1);
 }
 
-/// `method` and `route` from a known few, whatever clients send.
+/// `method` and `route` are from a bounded set, whatever clients send.
 pub(crate) fn request_answered(method: &'static str, route: String, status: u16, took: Duration) {
     histogram!(REQUEST, "route" => route.clone()).record(took);
     let status = status.to_string();

@@ -1,8 +1,8 @@
-//! The outside of Parlance: REST and WebSocket over actix-web.
+//! REST and WebSocket over actix-web.
 //!
 //! To add a route: write the handler in its area's file under `http/`, with its `utoipa::path`; give it a line in
-//! `http/routes.rs` and one in `openapi.rs` (a test compares the two); run `make spec`. To add a command: a variant and its data in
-//! `ws/protocol.rs`, its arm in `ws/commands.rs`, its line in `ws/asyncapi.rs`.
+//! `http/routes.rs` and one in `openapi.rs` (a test compares the two); run `make spec`. To add a command: a variant and
+//! its data in `ws/protocol.rs`, its arm in `ws/commands.rs`, its line in `ws/asyncapi.rs`.
 
 mod admin;
 mod boundary;
@@ -46,22 +46,21 @@ pub use ws::{Hub, asyncapi_json};
 
 /// How long a client may take to send the head of its first request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long it may take from the first byte of any request to the first of the answer, and then from one piece of the answer
-/// to the next.
-/// Longer than a body may take, so that who is late with that is told.
+/// How long it may take from the first byte of a request to the first of its answer, and then from one piece of the
+/// answer to the next. Longer than a body may take, so that a late body gets an answer.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long a client may take to go away once it has been answered for the last time.
+/// How long a client may take to hang up after its last answer.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the transport asks of the process that it runs in.
+/// What the transport needs from its process.
 pub struct Node {
-    /// Whether the store answers, and what else is away.
+    /// Whether the store answers, and which other service is away.
     pub ready: Box<dyn Fn() -> BoxFuture<'static, Result<Readiness>> + Send + Sync>,
-    /// The metrics, in Prometheus' text format; none where they have an address of their own.
+    /// The metrics, in Prometheus' text format; none if they have an address of their own.
     pub metrics: Option<Metrics>,
-    /// Whose pages may call the API from a browser: values of the `Origin` header.
+    /// Origins whose pages may call the API from a browser.
     pub allowed_origins: Vec<String>,
-    /// Whether to take a client's address from `X-Forwarded-For`: a proxy in front adds it there.
+    /// Whether to take a client's address from `X-Forwarded-For`. Only for a node behind a proxy that adds it.
     pub trust_forwarded_for: bool,
 }
 
@@ -70,7 +69,7 @@ pub struct Node {
 pub enum Readiness {
     /// It has all that it needs.
     Ok,
-    /// This service is away: what happens on other nodes is seen late.
+    /// This service is away: changes on other nodes are seen late.
     Degraded(&'static str),
 }
 
@@ -96,20 +95,20 @@ impl Node {
 pub struct Serve {
     /// The use cases.
     pub app: Data<parlance_application::App>,
-    /// The job board; none where the server has no admins.
+    /// The job board; none if the server has no admins.
     pub admin: Option<Data<Admin>>,
     /// The process.
     pub node: Data<Node>,
     /// This node's sockets.
     pub hub: Hub,
-    /// Becomes true when the process is to end. Then a connection is closed after the request that it is serving, or at once
-    /// if it serves none, so that a proxy looks for another node.
+    /// Becomes true when the process begins to end. A connection is then closed after its present request, or at once
+    /// if it has none, so that a proxy uses another node.
     pub draining: watch::Receiver<bool>,
 }
 
 impl Serve {
-    /// Serves on `listener`, with a worker thread for each core. Stopping it gracefully gives requests `shutdown_timeout` to
-    /// end. It does not wait for sockets: [`Hub::all_over`] does.
+    /// Serves on `listener`, with a worker thread for each core. Stopping it gracefully gives requests
+    /// `shutdown_timeout` to end. It does not wait for sockets: [`Hub::all_over`] does.
     pub fn on(self, listener: TcpListener, shutdown_timeout: Duration) -> io::Result<Server> {
         let service = move || {
             // On the worker's own thread.
@@ -123,7 +122,7 @@ impl Serve {
         Ok(server.run())
     }
 
-    /// Serves a connection on the thread that accepted it, until its handshake if it becomes a socket.
+    /// Serves a connection on the thread that accepted it; one that becomes a socket only until its handshake.
     fn connections(
         &self,
     ) -> impl ServiceFactory<
@@ -153,7 +152,7 @@ impl Serve {
             .upgrade(Takeover::new(app(), self.hub.clone()))
             .finish(app().map_err(|error: actix_web::Error| error.error_response()));
         fn_service(|socket: TcpStream| async {
-            // It fails where the peer has gone already, which the first read finds out.
+            // Fails if the peer has gone already, which the first read notices.
             let _ = socket.set_nodelay(true);
             let peer = socket.peer_addr().ok();
             Ok((Watchdog::new(socket, PATIENCE), Protocol::Http1, peer))

@@ -1,4 +1,4 @@
-//! The contract's integers.
+//! The contract's integers: 0 to 2⁵³ − 1, which every client can hold exactly.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::{
     de::{self, Unexpected, Visitor},
 };
 
-/// An integer of a request, however large. One that is out of bounds is not malformed: it is refused under its field's name.
+/// An integer of a request, however large. One out of bounds is not malformed: it is refused as an invalid field.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Number(u64);
 
@@ -39,14 +39,15 @@ pub(crate) fn in_query<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Num
     Ok(digits(deserializer)?.parse().map_or(Number::OUT, Number))
 }
 
-/// The same, where it may be missing.
+/// The same, if it may be missing.
 pub(crate) fn maybe_in_query<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Number>, D::Error> {
     in_query(deserializer).map(Some)
 }
 
-/// An optional count in a query; one too large for `i64` becomes the nearest `i64`, so that it is refused as out of bounds.
+/// An optional count in a query; one too large for `i64` becomes the nearest `i64`, so that it is refused as out of
+/// bounds.
 pub(crate) fn count_in_query<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<i64>, D::Error> {

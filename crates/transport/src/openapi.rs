@@ -22,7 +22,11 @@ use crate::{
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Parlance", description = "Team messaging: REST half of the wire contract. The WebSocket half, at `/api/v1/ws`, is described by `/asyncapi.json`."),
+    info(
+        title = "Parlance",
+        description = "Team messaging: REST half of the wire contract. The WebSocket half, at `/api/v1/ws`, is \
+                       described by `/asyncapi.json`."
+    ),
     modifiers(&Bearer, &Problems, &Names),
     security(("bearer" = [])),
     components(schemas(Problem, Refused, View)),
@@ -45,7 +49,7 @@ use crate::{
 )]
 struct Document;
 
-/// What is served.
+/// The document as it is served.
 pub(crate) static SERVED: LazyLock<Bytes> = LazyLock::new(|| json().into());
 
 struct Bearer;

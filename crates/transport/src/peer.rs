@@ -1,4 +1,4 @@
-//! Where a request comes from.
+//! The address that a request comes from.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,14 +10,14 @@ use actix_web::{
 
 use crate::Node;
 
-/// The client's address: as the nearest proxy tells it, where that is trusted, or else the connection's.
+/// The client's address: from the nearest proxy if that is trusted, otherwise the connection's.
 pub(crate) fn address(request: &HttpRequest) -> Option<IpAddr> {
     let trusted = request.app_data::<Data<Node>>().is_some_and(|node| node.trust_forwarded_for);
     let told = if trusted { forwarded(request.headers()) } else { None };
     told.or_else(|| request.peer_addr().map(|peer| peer.ip()))
 }
 
-/// The last address of the last header. The nearest proxy has added it; the client may have made up all before it.
+/// The last address of the last header. The nearest proxy has added it; the client may have invented all before it.
 fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all(X_FORWARDED_FOR).last()?.to_str().ok()?;
     let last = last.rsplit(',').next()?.trim();

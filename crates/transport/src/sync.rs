@@ -1,3 +1,5 @@
+//! The answer to `sync`: one type for the socket and REST, so that both say the same.
+
 use parlance_application::ports::store::ReplayPage;
 use parlance_domain::{Conversation, ConversationId, Message};
 use serde::Serialize;
@@ -8,7 +10,7 @@ use utoipa::ToSchema;
 pub(crate) struct SyncPage {
     conversation_id: ConversationId,
     from_rev: u64,
-    /// Ask on from here if not `complete`.
+    /// The next `from_rev` if not `complete`.
     to_rev: u64,
     complete: bool,
     /// The client holds another history: it drops its cache of the conversation.

@@ -15,13 +15,13 @@ use tokio::task::spawn_blocking;
 
 use crate::{Node, Serve, mount};
 
-/// Time that passes when the test says so.
+/// Time that passes only when the test says so.
 pub(crate) struct StoppedClock(#[expect(dead_code, reason = "it is dropped")] mpsc::Sender<()>);
 
 impl StoppedClock {
     pub(crate) fn new() -> Self {
         tokio::time::pause();
-        // Time would go on by itself where nothing else is left to do, as when all wait for a socket.
+        // Paused time advances by itself when all tasks are idle, for example waiting for a socket.
         let (busy, idle) = mpsc::channel();
         spawn_blocking(move || idle.recv());
         Self(busy)
@@ -44,12 +44,12 @@ pub(crate) fn node() -> Node {
     }
 }
 
-/// In turn, by the same server.
+/// The answers to these requests, in turn, by the same server.
 pub(crate) async fn answers(serve: Serve, requests: Vec<test::TestRequest>) -> Vec<Answer> {
     let service = test::init_service(App::new().configure(mount(serve))).await;
     let mut answers = Vec::new();
     for request in requests {
-        // As the server does with an error.
+        // As the server handles an error.
         let response = match test::try_call_service(&service, request.to_request()).await {
             Ok(response) => response.into_parts().1.map_into_boxed_body(),
             Err(error) => error.error_response(),

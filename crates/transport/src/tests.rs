@@ -1,4 +1,4 @@
-//! What every answer is like, whatever answers.
+//! What all answers have in common, whoever gives them.
 
 use std::io::ErrorKind;
 
@@ -41,7 +41,7 @@ async fn connected() -> TcpStream {
     theirs.expect("connects")
 }
 
-/// All that a client hears which says this on a connection of its own and then waits.
+/// Sends this on a new connection and waits; returns all that comes.
 async fn heard(says: &[u8]) -> String {
     let mut client = connected().await;
     client.write_all(says).await.expect("written");
@@ -51,8 +51,8 @@ async fn heard(says: &[u8]) -> String {
     heard
 }
 
-/// How long a client is served that has sent so many whole requests and then lets another drip in, which begins so, and what
-/// it hears.
+/// Sends `requests` whole requests and lets another drip in, which begins with `begins`; returns how long the client is
+/// served, and what it hears.
 async fn drips(requests: usize, begins: &str) -> (Duration, String) {
     let mut client = connected().await;
     for _ in 0..requests {
@@ -261,7 +261,7 @@ async fn the_socket_is_described_too() {
     assert_eq!(answer.body, crate::asyncapi_json());
 }
 
-/// Well typed, and out of bounds all the same.
+/// Well typed, but out of bounds.
 #[actix_web::test]
 async fn a_number_out_of_bounds_is_refused_by_its_name() {
     let store = MemoryStore::new();

@@ -1,8 +1,8 @@
-//! Chunked request bodies that no handler reads to their end.
+//! Chunked request bodies that no handler reads to the end.
 //!
-//! If such a body is dropped before the answer, actix-http reads on and throws away what comes, for as long as the client
-//! likes: no timeout ends that. If it is still held, actix-http hangs up after the answer, as it does for a body of a declared
-//! length. So the answer holds it.
+//! If such a body is dropped before the answer, actix-http reads on and throws away what comes, for as long as the
+//! client likes: no timeout ends that. If it is still held, actix-http hangs up after the answer, as it does for a body
+//! of a declared length. So the answer holds it.
 
 use std::{
     cell::RefCell,

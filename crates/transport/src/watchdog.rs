@@ -1,11 +1,11 @@
-//! A connection that is given up once its peer keeps the server waiting.
+//! Gives up a connection whose peer keeps the server waiting.
 //!
-//! actix-http watches over the head of a connection's first request, and over the pause between two. It leaves open who stops
-//! within a later request, and who does not read an answer.
+//! actix-http watches over the head of a connection's first request, and over the pause between two. It leaves a
+//! connection open whose peer stops within a later request, or does not read an answer.
 //!
-//! 1. From the first byte that comes after an answer, the next answer has to begin in time: the request, however slowly its
-//!    bytes drip in, is part of that (`who_stops_in_the_middle_of_a_request_is_given_up`).
-//! 2. An answer has to get on: each piece that the peer takes gives it as much time again
+//! 1. From the first byte that comes after an answer, the next answer has to begin in time: the request, however slowly
+//!    its bytes drip in, is part of that (`who_stops_in_the_middle_of_a_request_is_given_up`).
+//! 2. An answer has to make progress: each piece that the peer takes gives it as much time again
 //!    (`who_does_not_read_is_given_up`).
 
 use std::{
@@ -48,7 +48,7 @@ impl<T> Watchdog<T> {
         }
     }
 
-    /// Pending, or an error if it has taken too long.
+    /// Pending, or an error once it has taken too long.
     fn poll_patience<R>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
         if self.waiting
             && let Some(timer) = &mut self.timer
@@ -137,7 +137,7 @@ mod tests {
         };
         let ended = tokio::select! { ended = read => ended, () = drip => unreachable!() };
         assert_eq!(ended, io::ErrorKind::TimedOut);
-        // A pause between two requests is none of its business.
+        // A pause between two requests is not its concern.
         assert_eq!(answered.elapsed().as_secs(), 2 * PATIENCE.as_secs());
     }
 

@@ -1,4 +1,5 @@
-//! The socket: `upgrade` opens it, `connection` and its `commands` speak the contract on it, `hub` finds it for events, `wire` moves its bytes.
+//! The socket: `upgrade` opens it, `connection` and its `commands` speak the contract on it, `hub` finds it for events,
+//! `wire` moves its bytes.
 
 mod asyncapi;
 mod commands;

@@ -1,5 +1,5 @@
-//! Passwords and tokens: Argon2id behind `ports::PasswordHasher`, HS256 access tokens and rotating refresh tokens behind
-//! `ports::TokenIssuer`.
+//! Passwords and tokens: Argon2id behind `ports::PasswordHasher`, HS256 access tokens and rotating refresh tokens
+//! behind `ports::TokenIssuer`.
 
 mod password;
 mod token;

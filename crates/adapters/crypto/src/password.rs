@@ -1,3 +1,6 @@
+//! Argon2id behind `ports::PasswordHasher`. Memory and threads are bounded: a few hashes run, at most [`WAITING`] more
+//! wait, further ones are refused. A hash is compared with its own parameters, so ours may change.
+
 use std::sync::Arc;
 
 use argon2::{
@@ -11,14 +14,14 @@ use parlance_application::{
 use parlance_domain::Password;
 use tokio::sync::Semaphore;
 
-/// How many may wait for a turn; at some 20 ms each and one at a time, the last of them waits little more than a second.
+/// The most that may wait for a turn. At some 20 ms each and one at a time, the last waits little more than a second.
 const WAITING: usize = 64;
 
-/// A well-formed hash of nothing, with today's parameters: comparing with it costs what comparing with a real one does.
+/// A well-formed hash of nothing, with today's parameters: to compare with it takes as long as with a real one.
 const DUMMY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// Argon2id with OWASP's parameters (19 MiB, two passes, one lane), on the blocking pool and only a few at a time: memory
-/// is bounded by `concurrency` × 19 MiB.
+/// Argon2id with OWASP's parameters (19 MiB, two passes, one lane), on the blocking pool and only a few at a time:
+/// memory is bounded by `concurrency` × 19 MiB.
 pub struct Argon2Hasher {
     ambient: Arc<dyn Ambient>,
     /// One permit for each that runs or waits.

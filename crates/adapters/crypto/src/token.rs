@@ -1,3 +1,6 @@
+//! JWTs and refresh tokens behind `ports::TokenIssuer`. Nothing is stored here: all nodes share one secret, so each
+//! verifies what any other has issued.
+
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use parlance_application::{
@@ -8,7 +11,7 @@ use parlance_domain::{SessionId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The issuer and the audience of tokens: in both cases Parlance.
+/// Issuer and audience of all tokens.
 const NAME: &str = "parlance";
 
 /// Access tokens as HS256 JWTs; refresh tokens as a chain in which each token yields the next.
@@ -31,7 +34,7 @@ struct Payload {
 }
 
 impl JwtIssuer {
-    /// Signs with `secret`, which all nodes share. How long it must be is the configuration's to say.
+    /// Signs with `secret`, which all nodes share. The configuration checks its length.
     pub fn new(secret: &[u8]) -> Self {
         // The algorithm is pinned here; what a token's header says can only be refused.
         let mut validation = Validation::new(Algorithm::HS256);

@@ -1,4 +1,4 @@
-//! What a person is to a conversation, read inside the transaction that decides by it.
+//! A person's relation to a conversation, read inside the transaction whose permission depends on it.
 
 use parlance_application::{Error, Result};
 use parlance_domain::{
@@ -12,7 +12,7 @@ use crate::{
     rows::{Shelf, at, conversation, int, maybe_role, num, role},
 };
 
-/// `SELECT` of what [`Seen::of`] reads: a conversation that is not deleted, and what the person `?1` is to it.
+/// `SELECT` of what [`Seen::of`] reads: a conversation that is not deleted, and the relation of the person `?1` to it.
 macro_rules! seen {
     ($tail:literal) => {
         concat!(
@@ -30,13 +30,13 @@ macro_rules! seen {
 }
 pub(crate) use seen;
 
-/// A conversation in somebody's eyes.
+/// A conversation as one person sees it.
 pub(crate) struct Seen {
     pub(crate) conversation: Conversation,
     pub(crate) access_rev: u64,
     pub(crate) general: bool,
     pub(crate) created_at: Timestamp,
-    /// Of the person, if they are in it.
+    /// The person's read mark, if they are in it.
     pub(crate) read_seq: Option<u64>,
     pub(crate) standing: Standing,
     pub(crate) shelf: Shelf,
@@ -66,7 +66,7 @@ impl Seen {
         })
     }
 
-    /// Asks the matrix.
+    /// Asks the domain's permission matrix.
     pub(crate) fn permits(&self, action: ConversationAction, what: &'static str) -> Result<()> {
         self.standing.permits(action).map_err(|denied| Error::denied(denied, what))
     }
@@ -82,7 +82,7 @@ impl Seen {
         })
     }
 
-    /// How far the person has read. Who is not in it has nothing unread.
+    /// How far the person has read. For somebody outside, nothing is unread.
     pub(crate) fn read(&self, conn: &Connection, viewer: UserId) -> Tx<ReadState> {
         let last_seq = self.conversation.last_seq;
         let read_seq = self.read_seq.unwrap_or(last_seq);
@@ -107,7 +107,7 @@ impl Seen {
     }
 }
 
-/// A conversation in somebody's eyes (or nobody's), if it exists.
+/// A conversation as one person (or nobody) sees it, if it exists.
 pub(crate) fn see(
     conn: &Connection,
     viewer: Option<UserId>,
@@ -119,7 +119,7 @@ pub(crate) fn see(
         .optional()?)
 }
 
-/// The conversation, if the person may do that to it.
+/// The conversation, if the person may do the action.
 pub(crate) fn authorize(
     conn: &Connection,
     actor: UserId,

@@ -1,7 +1,7 @@
 //! A batch of one conversation's changes.
 //!
-//! The head is read once, advanced in memory, and written once at the end. Each write checks everything before it changes
-//! anything, so that a refused one leaves no trace; trouble of the engine ends the whole batch.
+//! The head is read once, advanced in memory, and written once at the end. Each write checks everything before it
+//! changes anything, so that a refused one leaves no trace; an error of the engine ends the whole batch.
 
 use std::mem;
 
@@ -51,7 +51,7 @@ struct Batch<'a> {
     id: ConversationId,
     head: Option<Head>,
     actors: Vec<Actor>,
-    /// Sessions of theirs that have not ended.
+    /// Their sessions that have not ended.
     live: Vec<SessionId>,
 }
 
@@ -63,7 +63,7 @@ struct Head {
     changed: bool,
 }
 
-/// Somebody who writes in this batch. Nothing in a batch changes what they are to the conversation.
+/// Somebody who writes in this batch. Nothing in a batch changes their relation to the conversation.
 struct Actor {
     id: UserId,
     standing: Standing,
@@ -124,7 +124,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// What the person is to the conversation; reads the head too, the first time.
+    /// The person's relation to the conversation. The first call also reads the head.
     fn standing(&mut self, id: UserId, what: &'static str) -> Tx<Standing> {
         if let Some(actor) = self.actors.iter().find(|actor| actor.id == id) {
             return Ok(actor.standing);
@@ -346,7 +346,7 @@ impl Batch<'_> {
     }
 }
 
-/// What tells whether a repeated send has the text that was first sent, once there is another.
+/// Tells whether a repeated send has the original text, once the message's text has changed.
 pub(crate) fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }

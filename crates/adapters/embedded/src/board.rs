@@ -17,7 +17,7 @@ use crate::{
     rows::{at, maybe_at, num},
 };
 
-/// How long the worker may be busy without asking for more.
+/// How long the worker may go without asking for jobs.
 const SILENT: Duration = Duration::from_mins(1);
 const MINUTE: i64 = 60_000;
 
@@ -104,7 +104,7 @@ impl JobBoard for EmbeddedStore {
         limit: usize,
         at: Timestamp,
     ) -> Result<Vec<JobView>> {
-        // The first condition of each names the index that it goes by.
+        // The first condition of each query selects its index.
         let sql = match state {
             JobState::Waiting => job_sql!(
                 "WHERE state IN ('waiting', 'active') AND state = 'waiting' AND run_at <= ?1 \
@@ -197,7 +197,7 @@ pub(crate) fn count(conn: &Connection, done: bool, at: Timestamp) -> Tx<()> {
     Ok(())
 }
 
-/// Has those of these jobs that are dead wait again, with all their attempts; returns how many.
+/// Makes those of these jobs wait again that are dead, with all their attempts; returns how many.
 fn run_again(conn: &Connection, jobs: &[JobId], at: Timestamp) -> Tx<u64> {
     let mut retry = conn.prepare_cached(
         "UPDATE jobs SET state = 'waiting', attempt = 0, run_at = ?2, started_at = NULL, finished_at = NULL \
@@ -216,7 +216,7 @@ fn find(conn: &Connection, id: JobId, at: Timestamp) -> Tx<JobView> {
     Ok(found.flatten().ok_or(Error::NotFound("job"))?)
 }
 
-/// Nothing if this program cannot read the task: a view is of one that it knows. So it is counted, but not shown.
+/// None if this program cannot read the task: the job is counted, but not shown.
 fn view(row: &Row<'_>) -> Tx<Option<JobView>> {
     let Ok(task) = serde_json::from_str(&row.get::<_, String>(1)?) else { return Ok(None) };
     let name: String = row.get(2)?;

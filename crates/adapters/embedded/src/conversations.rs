@@ -281,7 +281,7 @@ pub(crate) fn insert_channel(
     Ok(())
 }
 
-/// Counts a change of who may read a conversation.
+/// Counts a change of who may read a conversation; returns the new `access_rev`.
 pub(crate) fn bump_access(conn: &Connection, id: ConversationId) -> Tx<u64> {
     Ok(conn
         .prepare_cached(
@@ -290,7 +290,7 @@ pub(crate) fn bump_access(conn: &Connection, id: ConversationId) -> Tx<u64> {
         .query_row([id.0], |row| num(row, 0))?)
 }
 
-/// Adds a person who has read everything so far; says whether they were not in yet.
+/// Adds a person, with everything so far read. False if they were in it.
 fn insert_member(conn: &Connection, id: ConversationId, user: UserId, at: Timestamp) -> Tx<bool> {
     let inserted = conn
         .prepare_cached(
@@ -301,7 +301,7 @@ fn insert_member(conn: &Connection, id: ConversationId, user: UserId, at: Timest
     Ok(inserted > 0)
 }
 
-/// Lets a person in, unless they are in already.
+/// Adds a person, unless they are in already.
 pub(crate) fn enter(
     conn: &Connection,
     id: ConversationId,
@@ -363,7 +363,7 @@ fn open_dm(conn: &Connection, actor: UserId, new: &NewDm) -> Tx<OpenedDm> {
     Ok(OpenedDm { mine: mine.summary(conn, actor)?, theirs, access_rev })
 }
 
-/// A page of conversations in the actor's eyes.
+/// A page of conversations as the actor sees them.
 fn list(
     conn: &Connection,
     sql: &str,

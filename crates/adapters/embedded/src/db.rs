@@ -1,8 +1,9 @@
 //! The connections: one writer thread with group commit, and a pool of readers.
 //!
-//! The writer takes what waits in its queue, up to [`GROUP`] jobs, runs each in a savepoint of one transaction (one alone
-//! needs none), commits once, and only then answers. A job that fails takes back its own savepoint and nothing else; a commit that fails fails
-//! them all. The queue is bounded: a caller waits for a place, as for a reader, at most [`PATIENCE`].
+//! The writer takes what waits in its queue, up to [`GROUP`] jobs, runs each in a savepoint of one transaction (one
+//! alone needs none), commits once, and only then answers. A job that fails takes back its own savepoint and nothing
+//! else; a commit that fails fails them all. The queue is bounded: a caller waits for a place, as for a reader, at most
+//! [`PATIENCE`].
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -32,7 +33,7 @@ const QUEUE: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections for reading.
 const READERS: usize = 4;
-/// Where a connection sorts, and keeps what it needs for one statement.
+/// Where a connection sorts and keeps its temporary tables.
 pub(crate) const TEMP_STORE: &str = "PRAGMA temp_store = MEMORY";
 
 /// Opens a connection with everything set that a connection needs.
@@ -56,8 +57,8 @@ pub(crate) fn connect(path: &Path) -> Result<Connection> {
 /// The running database.
 pub(crate) struct Db {
     queue: mpsc::Sender<Box<dyn Job>>,
-    /// Held while a job gets its place in the queue. The queue alone lets a newcomer pass those who have been given a place that
-    /// has become free, and have not run since.
+    /// Held while a job gets its place in the queue. By itself the queue would let a newcomer overtake tasks that have
+    /// been given a free place but have not run since.
     turn: sync::Mutex<()>,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
@@ -113,7 +114,7 @@ impl Db {
     pub(crate) async fn empty_log(&self) -> Result<()> {
         let files = self.files.clone();
         let empty = move || {
-            // A missing database would be begun anew, and this log written into one that was put in its place.
+            // Otherwise a missing database would be created anew, and this log written into one put in its place.
             files.check_place()?;
             let conn = connect(files.database())?;
             let busy = conn
@@ -156,9 +157,9 @@ impl Db {
     }
 }
 
-/// A write whose type of answer only its caller knows.
+/// A write; the type of its answer is erased.
 trait Job: Send {
-    /// Does the work; says whether to keep it.
+    /// Does the work; true to keep it.
     fn run(&mut self, conn: &Connection) -> bool;
     /// Tells the caller, once the group's commit has ended.
     fn answer(self: Box<Self>, commit: &Result<()>);
@@ -188,7 +189,7 @@ where
             (Ok(()), None) => Err(Error::internal("a job was never run")),
             (Err(error), _) => Err(error.clone()),
         };
-        // A caller that went away does not want to know.
+        // The caller may be gone.
         let _ = self.reply.send(result);
     }
 }
@@ -201,7 +202,7 @@ pub(crate) fn guarded<T>(job: impl FnOnce() -> Tx<T>) -> Result<T> {
     }
 }
 
-/// The writer thread's life.
+/// The writer thread's main loop.
 fn serve(conn: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
     let mut group = Vec::with_capacity(GROUP);
     let mut failing = false;
@@ -213,7 +214,7 @@ fn serve(conn: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
             group.push(next);
         }
         let commit = commit(conn, &mut group);
-        // Once, however many fail: a full disk may be the log's, too.
+        // Logged once, however many jobs fail: the log may be on the same full disk.
         match &commit {
             Err(error) if !failing => tracing::error!(?error, "writes are not committed"),
             Ok(()) if failing => tracing::info!("writes are committed again"),
@@ -228,10 +229,10 @@ fn serve(conn: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
 
 /// Runs a group of jobs in one transaction.
 fn commit(conn: &Connection, group: &mut [Box<dyn Job>]) -> Result<()> {
-    // On a full disk and the like SQLite takes back the whole transaction: then the savepoint is gone too, and the next
-    // statement says so.
+    // On errors such as a full disk SQLite rolls back the whole transaction: then the savepoint is gone too, and the
+    // next statement fails.
     let outcome = exec(conn, "BEGIN IMMEDIATE").and_then(|()| match group {
-        // The transaction is savepoint enough for one.
+        // For a single job the transaction itself is the savepoint.
         [only] => exec(conn, if only.run(conn) { "COMMIT" } else { "ROLLBACK" }),
         several => {
             for job in several {
@@ -266,7 +267,8 @@ mod tests {
         Db::start(conn, &path).expect("starts")
     }
 
-    /// SQLite syncs the log at every commit only so; a killed process would not show the difference, a power cut would.
+    /// Only with this setting does SQLite sync the log at every commit. Killing the process would not show the
+    /// difference; a power cut would.
     #[test]
     fn a_commit_is_synced() {
         let dir = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! What can end a transaction, and what the world is told of it.
+//! Why a transaction fails, and which `Error` the caller gets.
 
 use parlance_application::Error;
 use rusqlite::ErrorCode;
@@ -12,7 +12,7 @@ pub(crate) enum Fail {
     /// A refusal with a meaning.
     #[error(transparent)]
     Refused(#[from] Error),
-    /// The engine's own trouble.
+    /// An error of the engine.
     #[error(transparent)]
     Sql(#[from] rusqlite::Error),
     /// A stored task or list of reactions that cannot be read.
@@ -30,7 +30,7 @@ impl From<Fail> for Error {
     }
 }
 
-/// Trouble that may pass is `Unavailable`; the rest, constraints that no one looked at before included, is a defect.
+/// Trouble that may pass is `Unavailable`. The rest is a defect, including constraints that were not checked before.
 pub(crate) fn sql(error: &rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(

@@ -12,10 +12,10 @@ use parlance_application::{Error, Result};
 
 /// Written at each opening, beside the database.
 const OPENED: &str = "parlance.opened";
-/// With less room than this on the disk, in bytes, commits are about to fail.
+/// With less free space on the disk than this, in bytes, commits are about to fail.
 const ROOM: u64 = 8 * 1024 * 1024;
 
-/// Where the database is, and which file it was when it was opened.
+/// Where the database is, and the identity of the file that was opened.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
     database: PathBuf,
@@ -62,8 +62,8 @@ pub(crate) fn find(database: &Path) -> Result<()> {
     metadata(database).map(drop).map_err(|error| unavailable(database, &error))
 }
 
-/// Refuses what SQLite would take without a word: no database where there has been one, which it would begin anew, and a log
-/// that belongs to another database than the one that was put in its place, which it would write into that.
+/// Refuses what SQLite would accept silently: a missing database where there has been one, which it would create anew;
+/// and a log beside another database than its own, which it would replay into that one.
 pub(crate) fn check_before_opening(database: &Path) -> Result<()> {
     let Some(opened) = last_opening(database) else { return Ok(()) };
     let shown = database.display();
@@ -80,7 +80,7 @@ pub(crate) fn check_before_opening(database: &Path) -> Result<()> {
         )));
     }
     let log = log_of(database);
-    // Where no birth is known a number may be any file's.
+    // Without a time of birth, the number may have been reused.
     let its = |then: Option<String>, path: &Path| {
         then.is_some_and(|then| !then.ends_with(" 0") && identity(path).is_ok_and(|it| it == then))
     };
@@ -105,7 +105,7 @@ pub(crate) fn note_opening(database: &Path, name: &str) -> Result<()> {
 
 /// What the last opening left beside the database.
 pub(crate) struct Opening {
-    /// Tells it from every other: what was written, and when the file system says that it was.
+    /// Unique for each opening: what was written, and when, by the file system's account.
     pub(crate) mark: String,
     /// Which files they were; none where an earlier program has not noted it.
     database: Option<String>,
@@ -125,8 +125,8 @@ pub(crate) fn last_opening(database: &Path) -> Option<Opening> {
     })
 }
 
-/// What tells a file from another one at the same path: its number, and its time of birth. (The number alone would not do: a
-/// file system gives that of a removed file to the next one.)
+/// Tells a file from another one at the same path: its inode number and time of birth. (The number alone would not do:
+/// file systems reuse it.)
 pub(crate) fn identity(path: &Path) -> Result<String> {
     let found = metadata(path).map_err(|error| unavailable(path, &error))?;
     // Not every file system knows it; then the number has to do.

@@ -1,16 +1,17 @@
 //! The name of the database's history, to which the cursors of clients belong.
 //!
-//! A database that is not the one that was written here last is a copy that was put in its place. From there on its revs are
-//! given a second time, so its history needs another name. Two notes in `meta` tell, each where the other does not:
+//! A database that is not the one that was written here last is a copy that was put in its place. From there on its
+//! revs are given a second time, so its history needs another name. Two notes in `meta` tell, each where the other does
+//! not:
 //!
-//! * `file`: the database file's inode number and time of birth. A copy in the file's place has others. (The number alone would
-//!   not do: a file system gives that of a removed file to the next one.)
-//! * `opened`: what `parlance.opened`, a file that each opening writes, says, and when it was last changed by the file system's own
-//!   account, which no copying keeps. A copy that was written *into* the files, as `cp` does, has another.
+//! * `file`: the database file's inode number and time of birth. A copy in the file's place has others. (The number
+//!   alone would not do: file systems reuse it.)
+//! * `opened`: what `parlance.opened`, a file that each opening writes, says, and when it was last changed by the file
+//!   system's own account, which no copying keeps. A copy that was written *into* the files, as `cp` does, has another.
 //!
-//! What neither tells is a snapshot of the whole file system, and a copy made of a running database and written into its file
-//! before the next start: for them there is `parlance admin renew-epoch`. A directory that was moved to another file system, or
-//! given another owner, is taken for a copy; that costs every client one reload.
+//! What neither tells is a snapshot of the whole file system, and a copy made of a running database and written into
+//! its file before the next start: for them there is `parlance admin renew-epoch`. A directory that was moved to
+//! another file system, or given another owner, is taken for a copy; that costs every client one reload.
 
 use std::path::Path;
 
@@ -44,7 +45,7 @@ pub(crate) fn open(conn: &Connection, path: &Path, new: String) -> Result<String
         );
     }
     keep(conn, "file", &file)?;
-    // Should this end in between, a history is renewed for nothing, and none is kept wrongly.
+    // If the process dies in between, the history is renewed once too often, which is safe.
     files::note_opening(path, &new)?;
     if let Some(opening) = last() {
         keep(conn, "opened", &opening)?;

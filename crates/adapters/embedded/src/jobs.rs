@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{EmbeddedStore, board, error::Tx};
 
-/// How long a job waits that this program cannot read: until it is met again, by a program that may.
+/// How long a job that this program cannot read is put off, for a program that can.
 const STRANGE: Duration = Duration::from_mins(1);
 /// What is noted of an attempt whose lease has passed.
 const LOST: &str = "the worker went silent";
@@ -102,7 +102,7 @@ impl JobQueue for EmbeddedStore {
         .await
     }
 
-    /// The jobs are where the outbox is: neither is lost without the other.
+    /// Constant: jobs and outbox are in the same database, so neither is lost without the other.
     async fn memory(&self) -> Result<String> {
         Ok("this store".to_owned())
     }
@@ -134,7 +134,7 @@ fn note(conn: &Connection, n: i64, error: &str) -> Tx<()> {
     Ok(())
 }
 
-/// Ends a job, counts it, and forgets what has been over for longest.
+/// Ends a job, counts it, and deletes the oldest ended ones.
 fn end(conn: &Connection, n: i64, state: &str, at: Timestamp) -> Tx<()> {
     conn.prepare_cached(
         "UPDATE jobs SET state = ?2, finished_at = ?3, lease_until = NULL WHERE n = ?1",

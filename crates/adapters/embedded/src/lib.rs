@@ -1,11 +1,11 @@
 //! Everything that one process needs to run alone: the SQLite store, the embedded job queue and the in-process bus.
 //!
-//! * All writes go through one thread, which commits what waits as one group (`db`): each write is a savepoint, the disk
-//!   is waited for once. Reads run on a small pool, each in a snapshot of its own.
+//! * All writes go through one thread, which commits what waits as one group (`db`): each write is a savepoint, the
+//!   disk is waited for once. Reads run on a small pool, each in a snapshot of its own.
 //! * The schema is the numbered files of `migrations/sqlite/` (`migrate`).
 //! * A database that is a copy of an earlier one has another history (`history`); one that is missing, or stands beside
 //!   another one's log, is refused (`files`).
-//! * One `SELECT` loads a conversation together with what a person is to it (`access`); the domain's matrix decides.
+//! * One `SELECT` loads a conversation and a person's relation to it (`access`); the domain's matrix decides.
 //!
 //! No clock, no ids and no randomness in here: all come in by argument.
 
@@ -49,12 +49,12 @@ pub use bus::InProcessBus;
 pub struct EmbeddedStore {
     engine: Engine,
     epoch: Arc<str>,
-    /// When this process last asked for jobs, in milliseconds.
+    /// When this process last asked for jobs, in milliseconds since 1970.
     asked_at: Arc<AtomicI64>,
     owners: Owners,
 }
 
-/// What runs the statements.
+/// Where statements run.
 #[derive(Clone)]
 enum Engine {
     Threads(Arc<Db>),
@@ -69,8 +69,8 @@ impl std::fmt::Debug for EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens `parlance.db` in `dir`, creating both if need be, and brings its schema up to date. A new database, and one that
-    /// is a copy of an earlier one, gets `new_epoch` as the name of its history. Blocks on the disk.
+    /// Opens `parlance.db` in `dir`, creating both if need be, and brings its schema up to date. A new database, and
+    /// one that is a copy of an earlier one, gets `new_epoch` as the name of its history. Blocks on the disk.
     pub fn open(dir: &Path, new_epoch: String, now: Timestamp) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|e| {
             parlance_application::Error::unavailable(format_args!("{}: {e}", dir.display()))
@@ -101,7 +101,7 @@ impl EmbeddedStore {
         Ok(())
     }
 
-    /// Writes what is left in the log into the database, which is whole without the log then. To be called when nothing is
+    /// Writes what is left in the log into the database, which is whole without the log then. Call it once nothing is
     /// written any more.
     pub async fn close(&self) -> Result<()> {
         match &self.engine {
@@ -142,14 +142,14 @@ impl EmbeddedStore {
         }
     }
 
-    /// A write after which a session may have another owner, or none.
+    /// A write that may change the owner of a session.
     async fn write_owners<T, F>(&self, job: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
     {
         let writing = self.owners.write();
-        // The answer carries it along, also to a caller that is gone by then.
+        // The guard travels with the answer, so it is dropped even if the caller is gone.
         let written = self.write(move |conn| Ok((job(conn)?, writing))).await;
         written.map(|(answer, _)| answer)
     }

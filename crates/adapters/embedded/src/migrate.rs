@@ -1,6 +1,7 @@
 //! The schema, as numbered steps that are never changed once released.
 //!
-//! To add a step: put `NNNN_name.sql` into `migrations/sqlite/` and its line, number and name, into [`STEPS`]; a test compares the two.
+//! To add a step: put `NNNN_name.sql` into `migrations/sqlite/` and its line, number and name, into [`STEPS`]; a test
+//! compares the two.
 
 use std::path::Path;
 
@@ -33,8 +34,8 @@ const STEPS: &[Step] = steps! {
     4 "0004_messages_side_by_side"
 };
 
-/// Brings the schema up to date, in one transaction. Refuses a database that a newer program has written, or whose steps
-/// are not the ones that this program knows.
+/// Brings the schema up to date, in one transaction. Refuses a database that a newer program has written, or whose
+/// steps are not the ones that this program knows.
 pub(crate) fn run(conn: &mut Connection, now: Timestamp) -> Result<()> {
     apply(conn, STEPS, now).map_err(|fail| {
         let error = Error::from(fail);
@@ -54,8 +55,8 @@ fn apply(conn: &mut Connection, steps: &[Step], now: Timestamp) -> Tx<()> {
     if pending.is_empty() {
         return Ok(());
     }
-    // A step may sort more than there is memory for, and where there is room for the database there is some for that; the
-    // system's own place for such files may be read-only.
+    // A step may sort more than fits in memory. Its temporary files go beside the database, which has space; the
+    // system's own directory may be read-only.
     if let Some(dir) = tx.path().map(Path::new).and_then(Path::parent).and_then(Path::to_str) {
         tx.pragma_update(None, "temp_store_directory", dir)?;
     }
@@ -70,7 +71,7 @@ fn apply(conn: &mut Connection, steps: &[Step], now: Timestamp) -> Tx<()> {
     }
     tx.commit()?;
     conn.execute_batch(TEMP_STORE)?;
-    // What the steps have written may have made the log as long as the database.
+    // The steps may have made the log as large as the database.
     Ok(conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?)
 }
 

@@ -40,7 +40,7 @@ fn take(
         jobs.extend(jobs::read(row.get(1)?, &row.get::<_, String>(2)?));
     }
     drop(rows);
-    // Also what cannot be read: it comes again when the others do, and is in nobody's way until then.
+    // Unreadable rows too: they come again with the others, and are in nobody's way until then.
     let mut mark = conn.prepare_cached("UPDATE outbox SET relayed_at = ?2 WHERE n = ?1")?;
     for n in seen {
         mark.execute(params![n, at.as_millis()])?;

@@ -1,7 +1,7 @@
-//! Whose sessions are whose, as far as it was asked lately: nearly every request asks.
+//! A cache of sessions' owners: nearly every request asks.
 //!
-//! The process is alone with its database, so all that can change an answer comes past here. While such a write is on its
-//! way, until it is answered, nothing is known; so no answer is older than a change that somebody has been told of.
+//! The process is alone with its database, so all that can change an answer comes past here. While such a write is on
+//! its way, until it is answered, nothing is known; so no answer is older than a change that somebody has been told of.
 
 use std::{
     collections::HashMap,
@@ -19,20 +19,20 @@ pub(crate) struct Owners(Arc<Mutex<Known>>);
 #[derive(Default)]
 struct Known {
     owners: HashMap<SessionId, (Account, Timestamp)>,
-    /// Writes on their way.
+    /// Writes in progress.
     writing: usize,
-    /// How many there have been.
+    /// Writes ever begun.
     writes: u64,
 }
 
 /// When the store was asked.
 pub(crate) struct Asked(u64);
 
-/// A write on its way that may change owners.
+/// A write in progress that may change owners; it ends when this is dropped.
 pub(crate) struct Writing(Owners);
 
 impl Owners {
-    /// The owner of a session that lives; or what [`Owners::put`] wants to know with the store's answer.
+    /// The owner of a live session; or what [`Owners::put`] needs together with the store's answer.
     pub(crate) fn get(&self, session: SessionId, at: Timestamp) -> Result<Account, Asked> {
         let known = self.lock();
         match known.owners.get(&session) {
@@ -58,7 +58,7 @@ impl Owners {
         known.owners.insert(session, (owner.clone(), expires_at));
     }
 
-    /// Forgets everybody until the write has been answered.
+    /// Empties the cache, and keeps it empty until the write has been answered.
     pub(crate) fn write(&self) -> Writing {
         let mut known = self.lock();
         known.writing += 1;
@@ -112,7 +112,7 @@ mod tests {
         assert!(owners.get(SESSION, expires_at).is_err());
     }
 
-    /// What was read before a change, or beside it, is not kept.
+    /// What was read before a change, or during it, is not kept.
     #[test]
     fn a_write_forgets_what_was_known_and_what_was_being_asked() {
         let owners = Owners::default();

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::error::Tx;
 
-/// Adds a person's reaction; says whether it was new.
+/// Adds a person's reaction; false if it was there already.
 pub(crate) fn add(conn: &Connection, message: &mut Message, user: UserId, emoji: &str) -> Tx<bool> {
     let place = message.reactions.iter().position(|r| r.emoji == emoji);
     if place.is_none() && message.reactions.len() >= Message::MAX_EMOJI {
@@ -35,7 +35,7 @@ pub(crate) fn add(conn: &Connection, message: &mut Message, user: UserId, emoji:
     Ok(true)
 }
 
-/// Removes a person's reaction; says whether there was one.
+/// Removes a person's reaction; false if there was none.
 pub(crate) fn remove(
     conn: &Connection,
     message: &mut Message,
@@ -54,7 +54,7 @@ pub(crate) fn remove(
     if let Some(reaction) = message.reactions.iter_mut().find(|r| r.emoji == emoji) {
         reaction.count = reaction.count.saturating_sub(1);
         if reaction.user_ids.contains(&user) {
-            // One of the first has gone: another one may move up.
+            // One of the first has gone: another person may move up.
             let first: Vec<Uuid> = conn
                 .prepare_cached("SELECT user_id FROM reactions WHERE message_id = ?1 AND emoji = ?2 ORDER BY n LIMIT ?3")?
                 .query_map(params![id.0, emoji, i64::try_from(Message::REACTION_USERS).unwrap_or(50)], |row| row.get(0))?

@@ -1,7 +1,7 @@
 //! What was changed after a rev, in the order of revs.
 //!
-//! Two streams make it up: messages that nothing has happened to since they were sent, which lie in this order anyway, and those that
-//! were changed, by their index. An index of all messages by rev would cost each that is sent.
+//! Two streams make it up: messages that nothing has happened to since they were sent, which lie in this order anyway,
+//! and those that were changed, by their index. An index of all messages by rev would cost each that is sent.
 
 use parlance_application::ports::store::{ReplayPage, ReplayQuery};
 use parlance_domain::{Conversation, ConversationId, Message};
@@ -32,7 +32,7 @@ pub(crate) fn page(conn: &Connection, seen: Seen, query: ReplayQuery) -> Tx<Repl
     })
 }
 
-/// How much of a replay the changes after a rev are, counted until it is too much.
+/// The weight of the changes after a rev in a replay, counted until it exceeds the limit.
 pub(crate) fn weight(
     conn: &Connection,
     id: ConversationId,
@@ -40,7 +40,7 @@ pub(crate) fn weight(
     most: usize,
 ) -> Tx<usize> {
     let Some(seen) = see(conn, None, id)? else { return Ok(0) };
-    // The changed first: the other half passes over them, and is to pass over no more than `most` of them.
+    // The changed ones first: the other half skips them, and must not skip more than `most` allows.
     let mut statement = conn.prepare_cached(
         "SELECT client_msg_id, text, octet_length(reactions) FROM messages WHERE conversation = ?3 AND changed_rev > ?4 UNION ALL \
          SELECT client_msg_id, text, octet_length(reactions) FROM messages WHERE n BETWEEN ?1 AND ?2 AND changed_rev IS NULL",
@@ -51,7 +51,7 @@ pub(crate) fn weight(
     while let Some(row) = rows.next()? {
         let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
         let reactions = row.get::<_, Option<u32>>(2)?.unwrap_or(0) as usize;
-        // As they are stored they have no field names.
+        // Stored reactions have no field names, so they weigh more in a frame.
         weight += ReplayQuery::weight_of(text(0)?, text(1)?, 3 * reactions);
         if weight > most {
             break;
@@ -63,7 +63,7 @@ pub(crate) fn weight(
 /// Messages that changed after a rev, as many as the limits allow, and whether these are all.
 fn changed(conn: &Connection, seen: &Seen, query: ReplayQuery) -> Tx<(Vec<Message>, bool)> {
     let read = |row: &Row<'_>| message(row, &seen.conversation);
-    // With the rev that each was sent with; without those that were changed, whose turn comes later.
+    // Each with the rev it was sent with; those changed since come from the other stream.
     let as_sent = |row: &Row<'_>| {
         let (rev, sent_rev) = (num(row, REV)?, num(row, SENT_REV)?);
         Ok((sent_rev, if rev == sent_rev { Some(read(row)?) } else { None }))
@@ -78,9 +78,9 @@ fn changed(conn: &Connection, seen: &Seen, query: ReplayQuery) -> Tx<(Vec<Messag
     let mut bytes = 0;
     loop {
         let sent_first = match (sent.peek(), changed.peek()) {
-            // Nothing that was sent later comes before it: so no page reads what the ones before it have read.
+            // Nothing sent later comes before it, so no page reads again what earlier pages have read.
             (Some(Ok((sent_rev, _))), Some(Ok(changed))) => *sent_rev < changed.rev,
-            // What cannot be read is not passed over.
+            // An error is not skipped.
             (sent, changed) => changed.is_none() || matches!(sent, Some(Err(_))),
         };
         let next = if sent_first {
@@ -101,7 +101,8 @@ fn changed(conn: &Connection, seen: &Seen, query: ReplayQuery) -> Tx<(Vec<Messag
     }
 }
 
-/// The keys, first and last, of the messages that were sent after a rev: a binary search, for their `sent_rev` never falls.
+/// The keys, first and last, of the messages that were sent after a rev: a binary search, for their `sent_rev` never
+/// falls.
 fn sent_after(conn: &Connection, seen: &Seen, rev: u64) -> Tx<[i64; 2]> {
     let Conversation { rev: head, last_seq, .. } = seen.conversation;
     let mut sent_rev = conn.prepare_cached("SELECT sent_rev FROM messages WHERE n = ?1")?;

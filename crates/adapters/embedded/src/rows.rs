@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::error::Tx;
 
-/// How a number of the domain is stored. None of them comes near the bound.
+/// How a number of the domain is stored. None comes near the bound.
 pub(crate) fn int(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
@@ -113,12 +113,12 @@ pub(crate) fn conversation(row: &Row<'_>) -> Result<Conversation> {
     })
 }
 
-/// A conversation's place among the messages, by its number: a range of keys, so that its messages lie side by side.
+/// A conversation's range of message keys, by its number: its messages lie side by side.
 #[derive(Clone, Copy)]
 pub(crate) struct Shelf(pub(crate) i64);
 
 impl Shelf {
-    /// Where a `seq` is in a key. The schema knows it too.
+    /// How many of a key's lower bits hold the `seq`. The schema has the same number.
     const SEQ_BITS: u32 = 36;
 
     /// The key of a message.
@@ -129,12 +129,12 @@ impl Shelf {
 
 /// The column of a [`message_sql!`] row with the rev of the message's last change.
 pub(crate) const REV: usize = 2;
-/// The column with the digest of the text that was sent, where another text has taken its place.
+/// The column with the digest of the original text, once the text has changed.
 pub(crate) const DIGEST: usize = 11;
 /// The column with the rev that the message was sent with.
 pub(crate) const SENT_REV: usize = DIGEST + 1;
 
-/// `SELECT` of what [`message`] reads, and of [`DIGEST`] and [`SENT_REV`] for those who ask how it was sent.
+/// `SELECT` of what [`message`] reads, and of [`DIGEST`] and [`SENT_REV`].
 macro_rules! message_sql {
     ($tail:literal) => {
         concat!(
@@ -175,7 +175,7 @@ fn read_reactions(json: &str) -> serde_json::Result<Vec<Reaction>> {
         .collect())
 }
 
-/// How a message's row keeps its reactions: none at all for an empty list.
+/// How a message's row keeps its reactions: null for an empty list.
 pub(crate) fn write_reactions(reactions: &[Reaction]) -> Tx<Option<String>> {
     if reactions.is_empty() {
         return Ok(None);

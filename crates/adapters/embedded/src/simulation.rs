@@ -1,5 +1,5 @@
-//! The store of a simulation: the same statements as ever, in memory and on the caller's thread, so that a run under a paused
-//! clock is the same each time; with weather before and after each of them; and shared by several nodes.
+//! The store of a simulation: the real statements, in memory and on the caller's thread, so that a run under a paused
+//! clock is reproducible. Several nodes can share it, and faults ("weather") can come before and after each call.
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicI64};
 
@@ -30,10 +30,10 @@ use crate::{
 /// What may go wrong on a node's way to the store.
 #[async_trait]
 pub trait Weather: Send + Sync {
-    /// Before the statements run: an error means that they do not.
+    /// Called before the statements run. On an error they do not.
     async fn before(&self, work: Work) -> Result<()>;
 
-    /// After they have been committed: an error means that nobody is told.
+    /// Called after the commit. On an error the caller is not told of it.
     async fn after(&self, work: Work) -> Result<()>;
 }
 
@@ -85,7 +85,7 @@ impl EmbeddedStore {
         })
     }
 
-    /// Where all conversations stand.
+    /// The heads of all conversations.
     pub fn all_heads(&self) -> Result<Vec<Head>> {
         self.inspect(heads)
     }
@@ -95,7 +95,7 @@ impl EmbeddedStore {
         self.inspect(|conn| Ok(shared(conn, workspace)?.map(|workspace| workspace.name)))
     }
 
-    /// Who may read a conversation that they are in.
+    /// The members of a conversation who may read it.
     pub fn members(&self, conversation: ConversationId) -> Result<Vec<UserId>> {
         self.inspect(|conn| {
             Ok(admitted(conn)?
@@ -148,7 +148,7 @@ impl Inline {
     }
 }
 
-/// Everything is told at each look: it is little, and some of a look's news may be old.
+/// Each look returns everything: it is little, and looks may repeat themselves.
 #[async_trait]
 impl Changes for EmbeddedStore {
     async fn changes(&self, since: Option<Timestamp>) -> Result<Look> {
@@ -302,7 +302,7 @@ fn admitted(conn: &Connection) -> Tx<Vec<(ConversationId, UserId)>> {
     Ok(all.query_map(params![], pair)?.collect::<Result<_, _>>()?)
 }
 
-/// Each with a stamp that is another one for another name.
+/// Each with a stamp that changes with the name.
 fn names(conn: &Connection) -> Tx<Vec<(Subject, Timestamp)>> {
     let trace = |row: &Row<'_>| {
         let (id, name): (Uuid, String) = (row.get(0)?, row.get(1)?);
@@ -314,7 +314,7 @@ fn names(conn: &Connection) -> Tx<Vec<(Subject, Timestamp)>> {
     Ok(all.query_map([], trace)?.collect::<Result<_, _>>()?)
 }
 
-/// Those who are in; who has gone is asked for at each look.
+/// Only those who are in. Those who have gone are asked about at each look.
 fn members(conn: &Connection) -> Tx<Vec<(Subject, Timestamp)>> {
     let trace = |row: &Row<'_>| {
         let (workspace, user) = (WorkspaceId(row.get(0)?), UserId(row.get(1)?));

@@ -244,12 +244,12 @@ impl Workspaces for EmbeddedStore {
     }
 }
 
-/// The conversations of workspace `?2` that `?1` is in. The `+` has SQLite begin with the person's, which are fewer.
+/// The conversations of workspace `?2` that `?1` is in. The `+` makes SQLite begin with the person's, which are fewer.
 const MINE: &str = "SELECT c.id FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id \
                     WHERE m.user_id = ?1 AND +c.workspace_id = ?2 AND c.deleted_at IS NULL ORDER BY c.created_at, c.id";
 
-/// Takes `?1` out of the channels of workspace `?2`. Looks at each conversation that the person is in: among those of the
-/// workspace, however many, SQLite would look at all.
+/// Removes `?1` from the channels of workspace `?2`. Goes through the conversations that the person is in; otherwise
+/// SQLite would go through all of the workspace.
 const LEAVE: &str = "DELETE FROM conversation_members WHERE user_id = ?1 AND \
                      (SELECT c.workspace_id = ?2 AND c.kind = 'channel' FROM conversations c WHERE c.id = conversation_id)";
 
@@ -292,7 +292,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Workspace> {
     })
 }
 
-/// A workspace in the eyes of one who is in it.
+/// A workspace as one of its members sees it.
 fn one(conn: &Connection, actor: UserId, id: WorkspaceId) -> Tx<Workspace> {
     Ok(conn
         .prepare_cached(workspace_sql!("WHERE m.workspace_id = ?1 AND m.user_id = ?2"))?
@@ -316,14 +316,14 @@ pub(crate) fn memberships(conn: &Connection, user: UserId) -> Tx<Vec<Member>> {
     all(conn, user)?.iter().map(|workspace| membership(conn, workspace.id, user)).collect()
 }
 
-/// One of them.
+/// One membership.
 pub(crate) fn membership(conn: &Connection, id: WorkspaceId, user: UserId) -> Tx<Member> {
     Ok(conn
         .prepare_cached(member_sql!("AND m.user_id = ?2"))?
         .query_row(params![id.0, user.0], |row| member(row, id))?)
 }
 
-/// Lets a person in who is not in yet: into the workspace, into `general`, and back into the DMs of an earlier time.
+/// Adds a person who is not in yet: to the workspace, to `general`, and again to the DMs of an earlier membership.
 fn admit(
     conn: &Connection,
     id: WorkspaceId,
@@ -378,7 +378,7 @@ mod tests {
     use super::*;
     use crate::{db, migrate};
 
-    /// All other writes wait for it.
+    /// Because all other writes wait for it.
     #[test]
     fn who_leaves_is_taken_out_of_what_they_are_in_without_a_look_at_the_rest() {
         let dir = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! What people are to conversations, read inside the transaction that decides by it.
+//! People's relations to conversations, read inside the transaction whose permission depends on them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +18,7 @@ use crate::{
     unread,
 };
 
-/// A conversation in somebody's eyes.
+/// A conversation as one person sees it.
 pub(crate) struct Seen {
     pub(crate) head: ConversationDoc,
     /// How far the person has read, if they are in it.
@@ -58,7 +58,7 @@ impl Seen {
         ReadState { read_seq: self.mark(), unread_count, mention_count: 0 }
     }
 
-    /// Up to where the person has read. Who is not in it has nothing unread.
+    /// The person's read mark. For somebody outside it is the newest message: nothing is unread.
     pub(crate) fn mark(&self) -> u64 {
         self.read_seq.unwrap_or(num(self.head.last_seq))
     }
@@ -78,13 +78,13 @@ pub(crate) async fn head(tx: &mut Tx, id_: ConversationId) -> Outcome<Option<Con
     tx.one(doc! { "_id": id(id_.0), "deleted": false }).await
 }
 
-/// A conversation in somebody's eyes, if it exists.
+/// A conversation as one person sees it, if it exists.
 pub(crate) async fn see(tx: &mut Tx, viewer: UserId, id: ConversationId) -> Outcome<Option<Seen>> {
     let Some(head) = head(tx, id).await? else { return Ok(None) };
     Ok(see_all(tx, viewer, vec![head]).await?.pop())
 }
 
-/// Several conversations in one person's eyes, in their order.
+/// Several conversations as one person sees them, in the same order.
 pub(crate) async fn see_all(
     tx: &mut Tx,
     viewer: UserId,
@@ -108,8 +108,8 @@ pub(crate) async fn see_all(
     stand(tx, viewer, both.collect()).await
 }
 
-/// All conversations that somebody is in, of the workspaces that they are in. The server brings members and heads together:
-/// there may be thousands, and a list of so many ids is slow to look for.
+/// All conversations that somebody is in, of the workspaces that they are in. The server joins members and heads: there
+/// may be thousands, and a query by as many ids is slow.
 pub(crate) async fn see_mine(tx: &mut Tx, viewer: UserId) -> Outcome<Vec<Seen>> {
     #[derive(Deserialize)]
     struct Joined {
@@ -130,12 +130,12 @@ pub(crate) async fn see_mine(tx: &mut Tx, viewer: UserId) -> Outcome<Vec<Seen>> 
     let joined = tx.aggregate::<MemberDoc, Joined>(stages).await?;
     let both = joined.into_iter().map(|joined| (joined.head, Some(num(joined.read_seq))));
     let mut seen = stand(tx, viewer, both.collect()).await?;
-    // Who has left a workspace is still a side of its DMs.
+    // Somebody who has left a workspace is still in its DMs.
     seen.retain(|seen| seen.standing != Standing::Outsider);
     Ok(seen)
 }
 
-/// What somebody is to conversations, given how far they have read those that they are in.
+/// Somebody's relations to conversations, given their read marks of those they are in.
 async fn stand(
     tx: &mut Tx,
     viewer: UserId,
@@ -166,7 +166,7 @@ async fn stand(
     Ok(heads.into_iter().map(see).collect())
 }
 
-/// What several people are to one conversation. Those who are nothing to it are outsiders.
+/// Several people's relations to one conversation. Whoever has none is an outsider.
 pub(crate) async fn standings(
     tx: &mut Tx,
     head: &ConversationDoc,
@@ -196,7 +196,7 @@ pub(crate) async fn standings(
     Ok(users.into_iter().map(stand).collect())
 }
 
-/// The conversation, if the person may do that to it.
+/// The conversation, if the person may do the action.
 pub(crate) async fn authorize(
     tx: &mut Tx,
     actor: UserId,
@@ -209,7 +209,7 @@ pub(crate) async fn authorize(
     Ok(seen)
 }
 
-/// The same for whoever is about to change it: writes the head first, so that others cannot come in between.
+/// The same, to change it: writes the head first, so that nobody else can come in between.
 pub(crate) async fn lock(
     tx: &mut Tx,
     actor: UserId,

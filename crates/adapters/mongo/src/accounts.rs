@@ -73,7 +73,7 @@ impl Accounts for MongoStore {
 
     async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()> {
         atomic!(self, |tx| {
-            // Written, so that whoever changes the password at the same time is in its way.
+            // A write, so that it conflicts with a simultaneous change of the password.
             still(tx, session.user_id, verified, doc! { "$inc": { "entries": 1_i64 } }).await?;
             open(tx, &session).await
         })
@@ -88,7 +88,7 @@ impl Accounts for MongoStore {
         struct Owned {
             owner: UserDoc,
         }
-        // Nearly each request asks: so it is one question.
+        // Nearly every request asks, so it is a single query.
         let stages = vec![
             doc! { "$match": live(doc! { "_id": id(session.0) }, at) },
             doc! { "$lookup": {
@@ -259,7 +259,7 @@ pub(crate) async fn session_rev(tx: &mut Tx) -> Outcome<u64> {
     Ok(count.map_or(0, |count| num(count.value)))
 }
 
-/// The same outside of a transaction: at least those whose end was acknowledged before it was asked.
+/// The same outside of a transaction. Includes at least every end that was acknowledged before the call.
 pub(crate) async fn ended_sessions(db: Database) -> Outcome<u64> {
     let counts = db.collection::<CountDoc>(CountDoc::COLLECTION);
     let count = counts.find_one(doc! { "_id": SESSION_REV }).await?;

@@ -21,8 +21,8 @@ use crate::{
 };
 
 impl MongoStore {
-    /// Refuses what the person may not do with the workspace, before anybody is held up for it. Whoever changes it asks once
-    /// more: it may be otherwise by then.
+    /// Refuses what the person may not do with the workspace before any lock is taken. The change asks once more: the
+    /// answer may differ by then.
     pub(crate) async fn foresee(
         &self,
         actor: UserId,
@@ -34,8 +34,8 @@ impl MongoStore {
         Role::permits(role, action).map_err(|denied| Error::denied(denied, "workspace"))
     }
 
-    /// The heads that change when somebody comes into a workspace or goes: `general` and what they are in. Read before the
-    /// transaction, so that it can begin by locking them; one that is added in between is written when it is found.
+    /// The heads that change when somebody comes into a workspace or goes: `general` and what they are in. Read before
+    /// the transaction, so that it can begin by locking them; one that is added in between is written when it is found.
     pub(crate) async fn heads_in(
         &self,
         user: UserId,
@@ -52,14 +52,14 @@ impl MongoStore {
         Ok(heads.await?.into_iter().map(|head| head.id).collect())
     }
 
-    /// The turn of a writer of a workspace and of heads in it.
+    /// Waits for the turn to write a workspace and heads in it.
     pub(crate) async fn turns(&self, workspace: Uuid, heads: &[bson::Uuid]) -> Result<Turns<'_>> {
         let heads = heads.iter().map(|head| uuid(*head));
         self.lanes.turns(heads.chain([workspace]).map(Lane::Head).collect()).await
     }
 }
 
-/// Lets a person in who is not in yet: into the workspace, into `general`, and back into the DMs of an earlier time.
+/// Adds a person who is not in yet: to the workspace, to `general`, and again to the DMs of an earlier membership.
 pub(crate) async fn admit(
     tx: &mut Tx,
     workspace: &WorkspaceDoc,
@@ -72,7 +72,7 @@ pub(crate) async fn admit(
     let dms = mine(tx, user, WorkspaceId(uuid(workspace.id))).await?;
     bump(tx, &dms).await?;
     tx.insert(&role).await?;
-    // A change of their name at the same time is refused by this, and looks again where the name is shown.
+    // This conflicts with a simultaneous change of their name, which then finds the new membership, too.
     tx.update::<UserDoc>(doc! { "_id": role.user_id }, doc! { "$inc": { "entries": 1_i64 } })
         .await?;
     leave_trace(tx, Subject::Member(WorkspaceId(uuid(workspace.id)), user)).await?;

@@ -1,7 +1,7 @@
 //! What each write of a group does to its [`Batch`].
 //!
-//! Each write checks everything before it changes anything, so that a refused one leaves no trace; trouble of the server
-//! ends the whole group.
+//! Each write checks everything before it changes anything, so that a refused one leaves no trace; an error of the
+//! server ends the whole group.
 
 use std::collections::HashSet;
 
@@ -27,7 +27,7 @@ use crate::{
     tx::Tx,
 };
 
-/// What has become of one conversation's writes.
+/// The outcomes of one conversation's writes.
 pub(crate) type Answers = Vec<Result<Commit>>;
 
 /// Runs all writes of a group, and answers for each append.

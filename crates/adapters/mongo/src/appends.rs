@@ -1,10 +1,10 @@
 //! Group commit: the appends of several conversations that come while others are being committed share one transaction.
 //!
 //! 1. An append that finds nothing in progress begins at once; so one that is alone waits for nobody.
-//! 2. What comes while [`AT_ONCE`] transactions are in progress is in the next one, all of it that fits.
-//! 3. A group is tried a few times. If another node has written one of its heads each time, or one of its sends is a repeat,
-//!    its two halves are tried apart, and so on: a conversation that is stuck is soon alone, and holds no other up. If the
-//!    server does not answer, all are told at once: it would not answer the halves either.
+//! 2. Appends that come while [`AT_ONCE`] transactions are in progress share the next one, as many as fit.
+//! 3. A group is tried a few times. If another node has written one of its heads each time, or one of its sends is a
+//!    repeat, its two halves are tried apart, and so on: a conversation that is stuck is soon alone, and holds no other
+//!    up. If the server does not answer, all fail at once: it would not answer the halves either.
 //! 4. An append goes alone if another task of this node is writing its conversation, or if it renames a channel.
 
 use std::{
@@ -28,9 +28,9 @@ use crate::{
     tx::{BODY, PATIENCE, Tries, Tx, in_turn},
 };
 
-/// The most transactions of groups in progress. More of them would meet those of other nodes at the same heads more often.
+/// The most group transactions in progress. More would conflict more often with those of other nodes.
 const AT_ONCE: usize = 2;
-/// How often a group is tried before it is halved: another node that was faster is usually done in a moment.
+/// How often a group is tried before it is halved. A faster node is usually done in a moment.
 const TRIES: u32 = 4;
 /// The most writes in a group.
 const MOST: usize = 256;
@@ -66,7 +66,7 @@ impl MongoStore {
 }
 
 impl Appends {
-    /// Adds an append to those that wait; says whether the caller has to start a task for them.
+    /// Queues an append. True if the caller has to start a task for the queue.
     fn push(&self, waiting: Waiting) -> bool {
         let mut state = self.lock();
         state.waiting.push_back(waiting);
@@ -75,7 +75,7 @@ impl Appends {
         begin
     }
 
-    /// What is to be tried together, oldest first. Empty if nothing waits: then the caller's task counts as ended.
+    /// The next group, oldest first. Empty if nothing waits: then the caller's task counts as ended.
     fn take(&self) -> Vec<Waiting> {
         let mut state = self.lock();
         let (mut room, mut group, mut there) = (MOST, Vec::new(), HashSet::new());
@@ -105,13 +105,13 @@ async fn drain(store: MongoStore) {
         if group.is_empty() {
             return;
         }
-        // A task of its own: should it panic, the next group has its turn all the same.
+        // A task of its own, so that a panic does not stop the next group.
         let _ = tokio::spawn(together(store.clone(), group, None)).await;
     }
 }
 
-/// Tries a group, or a part of one that was begun then. Appends that have to go alone, and the halves of a group that fails, go
-/// on in tasks of their own.
+/// Tries a group, or a part of one that was begun then. Appends that have to go alone, and the halves of a group that
+/// fails, go on in tasks of their own.
 async fn together(store: MongoStore, group: Vec<Waiting>, part_of: Option<Instant>) {
     let (mut appends, mut replies, mut turns) = (Vec::new(), Vec::new(), Vec::new());
     for waiting in group {
@@ -202,14 +202,14 @@ async fn in_its_turn(store: &MongoStore, append: Append) -> Result<Answers> {
     answers?.pop().ok_or_else(|| Error::internal("an append has no answer"))
 }
 
-/// What an append writes that others may want to write too.
+/// The lanes of what an append writes.
 fn lanes((conversation, writes): &Append) -> impl Iterator<Item = Lane> {
     let marks = writes.iter().map(|write| Lane::Mark(conversation.0, write.actor.0));
     std::iter::once(Lane::Head(conversation.0)).chain(marks)
 }
 
-/// Whether others may be in the same transaction. Not with a rename: a group writes its heads at the end, so that of two
-/// renames to the same name neither would find the other's.
+/// Whether it may share a transaction. A rename may not: a group writes its heads at the end, so two renames to the
+/// same name would not see each other.
 fn shares((_, writes): &Append) -> bool {
     !writes.iter().any(|write| matches!(write.change, Change::UpdateChannel { .. }))
 }

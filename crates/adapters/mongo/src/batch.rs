@@ -1,4 +1,4 @@
-//! A conversation's part of a group: its head and messages as they are in memory, and what is to be written of them.
+//! A conversation's part of a group: its head and messages in memory, and the updates to write.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::{
 
 pub(crate) struct Batch {
     pub(crate) head: ConversationDoc,
-    /// What the head's document says in the database since it was locked.
+    /// What the head's document contains since it was locked.
     stands: Stand,
     pub(crate) standings: HashMap<UserId, Standing>,
     pub(crate) messages: HashMap<bson::Uuid, Held>,
@@ -30,7 +30,7 @@ pub(crate) struct Batch {
 /// The part of a head that messages change: `last_seq`, `rev`, `last_message_at`.
 type Stand = (i64, i64, Option<DateTime>);
 
-/// A message that the batch has to do with.
+/// A message that the batch concerns.
 pub(crate) struct Held {
     pub(crate) doc: MessageDoc,
     pub(crate) fate: Fate,
@@ -64,7 +64,7 @@ impl Batch {
         }
     }
 
-    /// Takes in a stored message that its writes may be about.
+    /// Adds a stored message that its writes may concern.
     pub(crate) fn hold(&mut self, doc: MessageDoc) {
         self.known.insert((doc.author_id, doc.client_msg_id.clone()), doc.id);
         self.messages.insert(doc.id, Held { doc, fate: Fate::Kept });
@@ -94,7 +94,7 @@ impl Batch {
         WorkspaceId(uuid(self.head.workspace_id))
     }
 
-    /// The update of the head, unless the one that locked it has made it what it is.
+    /// The update of the head, unless it is already right since the lock.
     pub(crate) fn correction(&self) -> Option<(Document, Document)> {
         let head = &self.head;
         if stand(head) == self.stands {
@@ -122,7 +122,7 @@ impl Batch {
     }
 }
 
-/// The update that locks a head. Where all writes are sends, it makes the head what it will be if all are accepted.
+/// The update that locks a head. If all writes are sends, it already sets what the head will be once all are accepted.
 pub(crate) fn lock_for(writes: &[Write]) -> Document {
     let mut update = stamped();
     if let Some(last) = last_of_sends(writes) {

@@ -1,8 +1,8 @@
-//! What has changed since another look, by stamps of the server's clock.
+//! What has changed since an earlier look, by stamps of the server's clock.
 //!
-//! A stamp is made when a document is written, but can be seen only when the transaction is committed, and one with a later
-//! stamp may have been committed before. So a look begins [`OVERLAP`] before the end of the last one, which is longer than a
-//! transaction may take.
+//! A stamp is made when a document is written, but can be seen only when the transaction is committed, and one with a
+//! later stamp may have been committed before. So a look begins [`OVERLAP`] before the end of the last one, which is
+//! longer than a transaction may take.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -32,10 +32,10 @@ use crate::{
     tx::{BODY, atomic},
 };
 
-/// How far a look goes back before the end of the one before.
+/// How far a look reaches back before the end of the previous one.
 pub(crate) const OVERLAP: Duration = Duration::from_secs(10);
-/// The most of each kind in one look. It is exceeded to tell all that have the same stamp, and all that are younger than the
-/// overlap, for the next look would begin before them once more.
+/// The most of each kind in one look. Exceeded for documents with the same stamp, and for those younger than the
+/// overlap: the next look would begin before them again.
 const BOUND: usize = 5_000;
 
 #[async_trait]
@@ -61,7 +61,7 @@ impl Changes for MongoStore {
     ) -> Result<Option<Readers>> {
         atomic!(self, Asker::Node, |tx| {
             let Some(head) = head(tx, conversation).await? else { return Ok(None) };
-            // Whoever has left a public channel may still read it, but listens no more.
+            // Somebody who has left a public channel may still read it, but no longer listens.
             let asked: Vec<_> = users.iter().map(|user| id(user.0)).collect();
             let inside = doc! { "conversation_id": head.id, "user_id": { "$in": asked } };
             let inside = tx.find::<MemberDoc>(inside).await?;
@@ -110,8 +110,8 @@ impl Changes for MongoStore {
 impl MongoStore {
     async fn look(&self, since: Option<Timestamp>) -> Result<Look> {
         let reads = self.own_reads().await?;
-        // Asked before the queries, so that what is written while they run is in the next look too. What has not reached a
-        // majority cannot be read yet: the next look has to begin before that as well.
+        // Asked before the queries, so that what is written meanwhile is in the next look too. What has not reached a
+        // majority cannot be read yet: the next look has to begin before that, too.
         let now = at(majority_time(&self.db).await?);
         let session_rev = in_time(BODY, ended_sessions(self.db.clone())).await?;
         let Some(since) = since else {
@@ -144,8 +144,8 @@ impl MongoStore {
     }
 }
 
-/// Reads documents in the order of their stamps. At the bound it goes on to the last with the same stamp; or, where that is
-/// young, to the last of all.
+/// Reads documents in the order of their stamps. At the bound it goes on to the last one with the same stamp or, if
+/// that is young, to the very last.
 async fn stamped<D: Stored>(
     reads: &Reads<'_>,
     field: &str,
@@ -168,10 +168,10 @@ async fn stamped<D: Stored>(
     Ok(found.into_iter().map(|seen| (seen.document, seen.stamp)).collect())
 }
 
-/// What one look reads.
+/// The state of one look.
 struct Pass {
     from: DateTime,
-    /// What is stamped from here on is read again by the next look.
+    /// Documents stamped from here on are read again by the next look.
     young: DateTime,
     /// The earliest stamp at which the bound was reached.
     stop: Option<DateTime>,
@@ -183,7 +183,7 @@ struct Stamped<D> {
     document: D,
 }
 
-/// Where a look begins that follows one which ended here.
+/// Where a look begins if the previous one ended here.
 fn before(end: Timestamp) -> DateTime {
     let overlap = i64::try_from(OVERLAP.as_millis()).unwrap_or_default();
     DateTime::from_millis(end.as_millis().saturating_sub(overlap))

@@ -1,4 +1,4 @@
-//! The way to the server, and what has to be true of it.
+//! The connection to the server, and what is required of it.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -24,15 +24,14 @@ use crate::{
     tx::{durable, primary},
 };
 
-/// How long to look for a server that can do what is asked.
+/// How long to look for a suitable server.
 const SELECTION: Duration = Duration::from_secs(5);
-/// How often the driver looks whether a server is there. A server that goes silent is given up after this time and the one
-/// that connecting may take; until then a write waits for its answer.
+/// How often the driver checks a server. A silent one is given up after this time plus the time that connecting may
+/// take; until then a write waits.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long an answer outside of transactions is waited for: longer than a look for a server takes.
+/// How long to wait for an answer outside of transactions: longer than the search for a server.
 const ANSWER: Duration = Duration::from_secs(8);
-/// How long a connection is kept that nobody uses. What is between us and the server may forget one in minutes, and tells
-/// nobody.
+/// How long an unused connection is kept. Middleboxes may drop one silently after minutes.
 const UNUSED: Duration = Duration::from_mins(1);
 /// The most connections, unless the URI says otherwise. Each transaction in progress needs one.
 const CONNECTIONS: u32 = 64;
@@ -60,8 +59,8 @@ impl fmt::Debug for MongoStore {
 }
 
 impl MongoStore {
-    /// Connects to the database that the URI's path names. Brings its schema up to date with `migrate`, and refuses one that
-    /// is out of date without. A new database gets `epoch_if_new` as the name of its history.
+    /// Connects to the database that the URI's path names. Brings its schema up to date with `migrate`, and refuses one
+    /// that is out of date without. A new database gets `epoch_if_new` as the name of its history.
     pub async fn connect(
         uri: &str,
         epoch_if_new: String,
@@ -81,7 +80,8 @@ impl MongoStore {
         Ok(Self { db, epoch: epoch.into(), lanes, appends, sessions, facts })
     }
 
-    /// Gives the store's history another name: what clients hold of it is out of date. Nodes read the name at their start.
+    /// Gives the store's history another name: what clients hold of it is out of date. Nodes read the name at their
+    /// start.
     pub async fn renew_epoch(&mut self, epoch: String, now: Timestamp) -> Result<()> {
         let meta: Collection<Document> = self.db.collection("meta");
         let new = doc! { "$set": { "value": &epoch, "created_at": time(now) } };
@@ -95,25 +95,25 @@ impl MongoStore {
         self.db.collection(D::COLLECTION)
     }
 
-    /// Asks outside of transactions, once there is a share of the connections for it.
+    /// Reads outside of transactions, once a share of the connections is free.
     pub(crate) async fn reads(&self) -> Result<Reads<'_>> {
         Ok(Reads { store: self, _share: self.lanes.share(Asker::Person).await? })
     }
 
-    /// The same for what the node asks for itself.
+    /// The same for the node's own questions.
     pub(crate) async fn own_reads(&self) -> Result<Reads<'_>> {
         Ok(Reads { store: self, _share: self.lanes.share(Asker::Node).await? })
     }
 }
 
-/// Queries outside of transactions, one after the other. They see what a majority has.
+/// Queries outside of transactions, one after the other. They see what a majority has confirmed.
 pub(crate) struct Reads<'a> {
     store: &'a MongoStore,
     _share: SemaphorePermit<'a>,
 }
 
 impl Reads<'_> {
-    /// The one that matches.
+    /// The document that matches.
     pub(crate) async fn one<D: Stored>(&self, filter: Document) -> Result<Option<D>> {
         answered(self.store.of::<D>().find_one(filter)).await
     }
@@ -130,12 +130,12 @@ impl Reads<'_> {
         answered(read).await
     }
 
-    /// All that match.
+    /// All documents that match.
     pub(crate) async fn all<D: Stored>(&self, filter: Document) -> Result<Vec<D>> {
         answered(async { self.store.of::<D>().find(filter).await?.try_collect().await }).await
     }
 
-    /// What stages make of a collection.
+    /// The result of an aggregation.
     pub(crate) async fn aggregate<D: Stored, T>(&self, stages: Vec<Document>) -> Result<Vec<T>>
     where
         T: DeserializeOwned + Send + Sync + Unpin,
@@ -148,7 +148,7 @@ impl Reads<'_> {
     }
 }
 
-/// Asks outside of transactions.
+/// Runs a command outside of transactions, in time.
 pub(crate) async fn answered<T>(
     question: impl IntoFuture<Output = mongodb::error::Result<T>>,
 ) -> Result<T> {
@@ -175,7 +175,7 @@ pub(crate) async fn open(uri: &str) -> Result<(Database, usize)> {
     Ok((db, usize::try_from(connections).unwrap_or(usize::MAX)))
 }
 
-/// What everything outside of transactions is run with.
+/// Concerns of everything outside of transactions.
 fn settings() -> DatabaseOptions {
     DatabaseOptions::builder()
         .read_concern(ReadConcern::majority())
@@ -206,8 +206,8 @@ pub(crate) async fn server_time(db: &Database) -> Result<DateTime> {
     hello(db).await?.get_datetime("localTime").copied().map_err(Error::internal)
 }
 
-/// Up to when, by the server's clock, a majority has what was written. A router does not say that: then it is the present
-/// time.
+/// The time, by the server's clock, up to which a majority has all writes. A router does not say: then it is the
+/// present.
 pub(crate) async fn majority_time(db: &Database) -> Result<DateTime> {
     let hello = hello(db).await?;
     let now = hello.get_datetime("localTime").copied().map_err(Error::internal)?;
@@ -233,7 +233,7 @@ async fn epoch(db: &Database, if_new: String, now: Timestamp) -> Result<String> 
 mod tests {
     use super::*;
 
-    /// What could be taken back is neither answered nor told.
+    /// Nothing that could still be rolled back is read.
     #[test]
     fn what_is_read_has_reached_a_majority() {
         let settings = settings();

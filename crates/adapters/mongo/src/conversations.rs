@@ -262,7 +262,7 @@ pub(crate) async fn name_taken(
     Ok(tx.one::<ConversationDoc>(taken).await?.is_some())
 }
 
-/// What matches all conversations of somebody in the workspaces that they are in.
+/// A filter for all conversations of somebody in their workspaces.
 async fn everything(tx: &mut Tx, actor: UserId) -> Outcome<Document> {
     let workspaces = views::roles(tx, actor).await?;
     let workspaces: Vec<_> = workspaces.into_iter().map(|role| role.workspace_id).collect();
@@ -273,7 +273,7 @@ async fn everything(tx: &mut Tx, actor: UserId) -> Outcome<Document> {
     })
 }
 
-/// A page of conversations in the actor's eyes.
+/// A page of conversations as the actor sees them.
 async fn list(
     tx: &mut Tx,
     filter: Document,

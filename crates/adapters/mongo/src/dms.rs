@@ -15,7 +15,8 @@ use crate::{
     tx::Tx,
 };
 
-/// Finds the pair's one DM, or creates it. Of two nodes that create it at once, the second one's index refuses, and it finds.
+/// Finds the pair's one DM, or creates it. If two nodes create it at once, the unique index refuses the second, whose
+/// next try finds it.
 pub(crate) async fn open(tx: &mut Tx, actor: UserId, new: &NewDm) -> Outcome<OpenedDm> {
     authorize_workspace(tx, actor, new.workspace_id, WorkspaceAction::OpenDm).await?;
     if new.peer == actor {

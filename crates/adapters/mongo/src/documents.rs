@@ -9,7 +9,7 @@ use uuid::Uuid;
 pub(crate) trait Stored:
     Serialize + serde::de::DeserializeOwned + Send + Sync + Unpin
 {
-    /// Where such documents are.
+    /// The name of the collection.
     const COLLECTION: &'static str;
 }
 
@@ -36,7 +36,7 @@ stored! {
         created_at: DateTime,
     }
 
-    // The live refresh token is the one whose generation is its session's.
+    // The current refresh token is the one with the session's generation.
     "sessions" SessionDoc {
         #[serde(rename = "_id")]
         id: bson::Uuid,
@@ -74,7 +74,7 @@ stored! {
         deleted: bool,
     }
 
-    // A deleted workspace has none, so that nobody has a role in it.
+    // A deleted workspace has none.
     "workspace_members" RoleDoc {
         workspace_id: bson::Uuid,
         user_id: bson::Uuid,
@@ -82,7 +82,7 @@ stored! {
         joined_at: DateTime,
     }
 
-    // The head of a conversation: whoever changes it, or who is in it, writes here first.
+    // The head of a conversation. Every change of the conversation or of its members writes here first.
     "conversations" ConversationDoc {
         #[serde(rename = "_id")]
         id: bson::Uuid,
@@ -117,7 +117,7 @@ stored! {
         joined_at: DateTime,
     }
 
-    // `digest` is the SHA-256 of the text as first sent: what tells a repeated send from another one.
+    // `digest` is the SHA-256 of the original text: it tells a repeated send from another one.
     "messages" MessageDoc {
         #[serde(rename = "_id")]
         id: bson::Uuid,
@@ -138,8 +138,7 @@ stored! {
         deleted_by: Option<bson::Uuid>,
     }
 
-    // That something changed of which no count tells; outlives what is gone. Its stamp is `changed_at`, and it goes an hour
-    // after it.
+    // A change that no count shows; it outlives what it is about. Its stamp is `changed_at`; it expires an hour later.
     "traces" TraceDoc {
         kind: TraceKind,
         place: bson::Uuid,
@@ -147,7 +146,7 @@ stored! {
         user_id: Option<bson::Uuid>,
     }
 
-    // One mark of one person. `rev` is the change that made it, which puts them in order.
+    // One reaction of one person. `rev` is the change that added it, and gives the order.
     "reactions" ReactionDoc {
         message_id: bson::Uuid,
         emoji: String,
@@ -155,7 +154,7 @@ stored! {
         rev: i64,
     }
 
-    // Goes when its job has ended. The ids of jobs grow with time.
+    // Removed when its job is done. The ids of jobs grow with time.
     "outbox" JobDoc {
         #[serde(rename = "_id")]
         id: bson::Uuid,
@@ -166,7 +165,7 @@ stored! {
     }
 }
 
-/// What a trace is of.
+/// What a trace is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TraceKind {
@@ -176,7 +175,7 @@ pub(crate) enum TraceKind {
     Participant,
 }
 
-/// What a message shows of its reactions: those to one emoji, and the first who left it.
+/// A message's reactions with one emoji: their number, and the first people.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ReactionPart {
     pub(crate) emoji: String,
@@ -214,7 +213,7 @@ pub(crate) const fn at(time: DateTime) -> Timestamp {
     Timestamp::from_millis(time.timestamp_millis())
 }
 
-/// How a number of the domain is stored. None of them comes near the bound.
+/// How a number of the domain is stored. None comes near the bound.
 pub(crate) fn int(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }

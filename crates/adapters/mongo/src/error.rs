@@ -1,4 +1,4 @@
-//! What can end a transaction, and what the world is told of it.
+//! Why a transaction fails, whether it is run again, and which `Error` the caller gets.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ pub(crate) type Outcome<T> = Result<T, Fail>;
 /// Why a transaction was taken back.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fail {
-    /// A refusal that the caller is told as it is.
+    /// A refusal, for the caller as it is.
     #[error(transparent)]
     Refused(#[from] Error),
-    /// The driver's or the server's trouble.
+    /// An error of the driver or the server.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// The server refused one of several updates: its code and its words.
+    /// The server refused one of several updates: code and message.
     #[error("{1} ({0})")]
     Write(i32, String),
     /// No answer came in time.
     #[error("MongoDB does not answer")]
     Late,
-    /// None came to a commit, which may have happened.
+    /// No answer came to a commit, which may have happened.
     #[error("MongoDB does not say whether a transaction is committed")]
     Unknown,
     /// A job's task that cannot be written as JSON.
@@ -37,14 +37,14 @@ pub(crate) enum Fail {
 
 const DUPLICATE_KEY: i32 = 11_000;
 const WRITE_CONFLICT: i32 = 112;
-/// What a transaction hears whose session another node has ended, because it took this node for dead (`orphans`).
+/// The code when another node has ended the transaction's session, because it took this node for dead (`orphans`).
 const INTERRUPTED: i32 = 11_601;
 
-/// Codes of a transaction that may succeed the next time, beside those that the driver labels so.
+/// Codes of transactions that may succeed at the next try, besides those that the driver labels so.
 const AGAIN: [i32; 3] = [DUPLICATE_KEY, WRITE_CONFLICT, INTERRUPTED];
 
-/// Codes of trouble that may pass: a primary that stepped down, a time limit, a broken network, a server that does not know
-/// itself what has happened to it. Named as MongoDB's `error_codes.yml` names them.
+/// Codes of trouble that may pass: a primary that stepped down, a time limit, a broken network, a server that does not
+/// know its own state. Named as MongoDB's `error_codes.yml` names them.
 const PASSING: [i32; 20] = [
     1,  // InternalError
     6,  // HostUnreachable
@@ -84,7 +84,7 @@ impl Fail {
         }
     }
 
-    /// Whether the server refused it because of what others write: another try, or a part of it, may succeed at once.
+    /// Whether the server refused it because of others' writes: another try, or a part of it, may succeed at once.
     pub(crate) fn is_conflict(&self) -> bool {
         self.is_transient() && !self.is_unanswered()
     }
@@ -127,7 +127,7 @@ impl Fail {
         }
     }
 
-    /// Turns the duplicate key that the caller has foreseen into the port's conflict.
+    /// Turns a duplicate key that the caller expects into the port's conflict.
     pub(crate) fn or_taken(self, message: &'static str) -> Self {
         match self {
             Self::Driver(error) if is_duplicate(&error) => Error::conflict(message).into(),
@@ -136,8 +136,8 @@ impl Fail {
     }
 }
 
-/// Waits for the server no longer than this. The driver itself would wait at a connection that has gone silent until the
-/// network gives it up, which takes a quarter of an hour.
+/// Limits the wait for the server. On a connection that has gone silent the driver itself would wait a quarter of an
+/// hour.
 pub(crate) async fn in_time<T>(
     limit: Duration,
     doing: impl Future<Output = Outcome<T>>,
@@ -174,12 +174,12 @@ pub(crate) fn driver(error: &DriverError) -> Error {
                 || code(error).is_some_and(|code| PASSING.contains(&code))
         }
     };
-    // Without the server's whole reply, which `Display` of the error has.
+    // Not the error's `Display`, which has the server's whole reply.
     if passing { Error::unavailable(&error.kind) } else { Error::internal(&error.kind) }
 }
 
-/// Whether no majority has confirmed what has been written. In a transaction that is asked of the commit only, which has
-/// happened then on the primary, whatever the code says.
+/// Whether no majority has confirmed the write. In a transaction only the commit asks for that, and then it has
+/// happened on the primary, whatever the code says.
 fn is_unconfirmed(error: &DriverError) -> bool {
     matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteConcernError(_)))
 }

@@ -1,10 +1,10 @@
-//! What this node has read of the store and need not ask again as long as a count has not changed:
+//! What this node has read from the store and need not ask again while a count has not changed:
 //!
 //! * who may post to a conversation: by its `access_rev`, which is read with the head;
 //! * which sessions live: by the count of those that have ended, which an append asks for beside its first write.
 //!
-//! Whatever takes access away or ends a session changes the count in the same transaction. Only a session whose time is over
-//! changes none, because its token says so itself.
+//! Whatever takes access away or ends a session changes the count in the same transaction. Only a session whose time is
+//! over changes none, because its token says so itself.
 //!
 //! So such a fact has to be read together with its count, in one transaction ([`Learnt`]), and holds only once that is
 //! committed: until then the server may take back what it has shown, and give the same count to something else.
@@ -21,12 +21,12 @@ use parlance_domain::{ConversationAction, ConversationId, SessionId, Standing, U
 
 use crate::documents::{ConversationDoc, id};
 
-/// The most people of one conversation, and the most conversations, that are remembered. Beyond it, all are forgotten.
+/// The most people of one conversation, and the most conversations, that are remembered. Beyond it all are forgotten.
 const MOST: usize = 1_024;
 /// The most sessions.
 const MOST_SESSIONS: usize = 65_536;
-/// After a repeated send, so many batches are first looked up for more of them: clients that come back with unanswered sends
-/// do not come alone, and a batch that an index refuses has to be written twice.
+/// After a repeated send, this many batches look for repeats first: clients that come back with unanswered sends do not
+/// come alone, and a batch that the index refuses has to be written twice.
 const WARY: u32 = 64;
 
 #[derive(Default)]
@@ -99,8 +99,8 @@ impl Facts {
         }
     }
 
-    /// What all of these are to a conversation, if all are known to be allowed to post. It answers no other question, since
-    /// their roles may have changed. The head is as the transaction has read it.
+    /// The relations of all of these to a conversation, if all are known to be allowed to post. Good for no other
+    /// question: their roles may have changed. `head` is as the transaction has read it.
     pub(crate) fn posters(
         &self,
         head: &ConversationDoc,
@@ -123,7 +123,7 @@ impl Facts {
         self.wary.store(WARY, Ordering::Relaxed);
     }
 
-    /// Whether the next batch is likely to have repeated sends. To be asked once for each batch, for it counts them.
+    /// Whether the next batch is likely to have repeated sends. Call it once per batch: it counts them.
     pub(crate) fn expects_repeats(&self) -> bool {
         self.wary.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
     }
@@ -143,7 +143,7 @@ fn lock<T>(facts: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    /// A count that has moved makes all unknown that was read at another.
+    /// Once the count moves, what was read at an earlier one is unknown.
     #[test]
     fn sessions_live_at_the_count_that_they_were_read_with() {
         let session = |n| SessionId(uuid::Uuid::from_u128(n));

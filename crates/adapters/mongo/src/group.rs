@@ -1,6 +1,6 @@
-//! What the writes of one transaction are about: a batch for each of several conversations. The heads are locked first,
-//! then all that the writes may need is read at once. Messages and heads change in memory and are written at the end, each
-//! once, those of all conversations by the same few commands: what a group costs hardly depends on how many there are.
+//! The data of one transaction: a batch for each of several conversations. The heads are locked first, then all that
+//! the writes may need is read at once. Messages and heads change in memory and are written at the end, each once,
+//! those of all conversations by the same few commands: what a group costs hardly depends on how many there are.
 
 use std::collections::{HashMap, HashSet};
 
@@ -30,10 +30,10 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Locks the heads and reads what the writes are about. No conversation may be there twice.
+    /// Locks the heads and reads what the writes need. No conversation may occur twice.
     pub(crate) async fn begin(tx: &mut Tx, appends: &[Append]) -> Outcome<Self> {
-        // Outside of the transaction, so that it is on its way together with the first write: all the same it counts each
-        // session whose end was acknowledged before the group was begun.
+        // Outside of the transaction, so that it runs together with the first write. It still counts every session
+        // whose end was acknowledged before the group began.
         let ended = ended_sessions(tx.database());
         let (heads, ended) = join(lock(tx, appends), ended).await;
         let (mut heads, session_rev) = (heads?, ended?);
@@ -53,8 +53,8 @@ impl Group {
             sessions
         } else {
             let live = live_of(tx, sessions.into_iter()).await?;
-            // Not the count from beside the first write: it may include a session that still lives at this transaction's
-            // point in time.
+            // Not the count read beside the first write: that may include a session that is still live in this
+            // transaction's snapshot.
             let counted = accounts::session_rev(tx).await?;
             tx.learnt.live(counted, live.clone());
             live
@@ -83,7 +83,7 @@ impl Group {
     }
 }
 
-/// Locks the heads; tells what they were before.
+/// Locks the heads; returns what they were before.
 async fn lock(tx: &mut Tx, appends: &[Append]) -> Outcome<HashMap<bson::Uuid, ConversationDoc>> {
     let by_id = |head: ConversationDoc| (head.id, head);
     if let [(conversation, writes)] = appends {
@@ -103,7 +103,7 @@ async fn lock(tx: &mut Tx, appends: &[Append]) -> Outcome<HashMap<bson::Uuid, Co
     Ok(heads)
 }
 
-/// Finds out what the writers are to the conversation.
+/// Reads the writers' relations to the conversation.
 async fn stand(tx: &mut Tx, batch: &mut Batch, writes: &[Write]) -> Outcome<()> {
     let actors: Vec<UserId> = writes.iter().map(|write| write.actor).collect();
     let only_sends = batch::last_of_sends(writes).is_some();
@@ -141,7 +141,7 @@ async fn hold(tx: &mut Tx, batches: &mut [Option<Batch>], appends: &[Append]) ->
         batches.iter_mut().flatten().map(|batch| (batch.head.id, batch)).collect();
     for filter in filters {
         for doc in tx.find::<MessageDoc>(filter).await? {
-            // A message of another conversation than the one that the write is for is not found.
+            // A message of another conversation counts as not found.
             if let Some(batch) = places.get_mut(&doc.conversation_id) {
                 batch.hold(doc);
             }

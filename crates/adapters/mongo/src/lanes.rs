@@ -1,13 +1,15 @@
-//! Who waits for whom in this node, so that the server need not refuse one of two. The server is not fair; these queues are.
+//! Fair queues within this node for what several tasks want to write, so that the server, which is not fair, need not
+//! refuse one of two.
 //!
-//! A transaction asks the server several times, and waits for a connection each time. If all began at once, each would be
-//! open for as long as all together take. So there are shares of the connections:
+//! A transaction asks the server several times, and waits for a connection each time. If all began at once, each would
+//! be open for as long as all together take. So there are shares of the connections:
 //!
-//! * Whoever holds nobody up waits for a share. Whoever needs a turn waits for that, and then for one of the writers'
-//!   connections, and finds it soon. Nobody waits for a share while they hold a share or a turn, or for a turn while they hold
-//!   a share: one head that is stuck would keep everybody from reading.
-//! * What the node asks for itself has a share of its own, and so has what deliveries wait for. If they came behind all that
-//!   people read, the node would think that the store is gone, and not deliver what has been written.
+//! * A task that holds nobody up waits for a share. A writer waits for its turn, and then for one of the writers'
+//!   connections, which comes soon. Nobody waits for a share while holding a share or a turn, or for a turn while
+//!   holding a share: otherwise one stuck head would keep everybody from reading.
+//! * The node's own questions have a share of their own, and so have those that deliveries wait for. Behind all that
+//!   people read, they would make the node believe that the store is gone, and it would not deliver what has been
+//!   written.
 
 use std::{
     collections::HashMap,
@@ -22,7 +24,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// How long a share of the connections is waited for, and a turn.
+/// How long to wait for a share of the connections, or for a turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who waits for a share of the connections.
@@ -30,14 +32,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Asker {
     /// Somebody who waits for an answer.
     Person,
-    /// This node: without the answer it delivers nothing.
+    /// This node, which delivers nothing until it is answered.
     Node,
-    /// A person, or the node for one: the question does not say which. It takes one of people's connections, or one of a few
-    /// besides: so a flood of people's questions does not hold it up, and a flood of it does not hold up the node's own.
+    /// A person or the node; the question does not say which. It takes one of people's connections or one of a few
+    /// extra ones: so a flood of people's questions does not hold it up, nor a flood of these the node's own.
     Either,
 }
 
-/// What only one task of this node writes at a time.
+/// Something that only one task of this node writes at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Lane {
     /// The head of a conversation, or a workspace.
@@ -49,7 +51,7 @@ pub(crate) enum Lane {
 /// See the module's description.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    /// The lanes in which somebody is or waits.
+    /// Lanes in which somebody is, or waits.
     queues: std::sync::Mutex<HashMap<Lane, Arc<Mutex<()>>>>,
     writers: Semaphore,
     people: Semaphore,
@@ -57,7 +59,7 @@ pub(crate) struct Lanes {
     either: Semaphore,
 }
 
-/// How many connections are for whom.
+/// How the connections are divided.
 #[derive(Debug, PartialEq, Eq)]
 struct Shares {
     writers: usize,
@@ -66,7 +68,7 @@ struct Shares {
     either: usize,
 }
 
-/// The right to write what its lanes are of.
+/// The right to write in its lanes; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Turns<'a> {
     of: &'a Lanes,
@@ -75,7 +77,7 @@ pub(crate) struct Turns<'a> {
 }
 
 impl Lanes {
-    /// Shares out so many connections.
+    /// Shares out this number of connections.
     pub(crate) fn over(connections: usize) -> Self {
         let Shares { writers, people, node, either } = Shares::of(connections);
         Self {
@@ -108,7 +110,7 @@ impl Lanes {
         self.turns(vec![Lane::Head(id)]).await
     }
 
-    /// The same for a writer of several. They are waited for in one order, so that nobody waits in a circle.
+    /// The same for several. They are taken in one global order, so that nobody waits in a circle.
     pub(crate) async fn turns(&self, mut lanes: Vec<Lane>) -> Result<Turns<'_>> {
         lanes.sort_unstable();
         lanes.dedup();
@@ -130,7 +132,7 @@ impl Lanes {
         granted(self.writers.acquire()).await
     }
 
-    /// The turn of a writer of several, unless somebody else is in one of the lanes. Does not wait.
+    /// The turn in several lanes, unless somebody is in one of them. Does not wait.
     pub(crate) fn free(&self, of: impl IntoIterator<Item = Lane>) -> Option<Turns<'_>> {
         let mut turns = self.none();
         for lane in of {
@@ -163,8 +165,8 @@ async fn granted<'a>(
 }
 
 impl Shares {
-    /// Divides so many connections. Some are left over for groups of appends, and for whatever else waits for no share. Even
-    /// of fewer than four, each has one: a connection is used only while a command is on its way.
+    /// Divides this number of connections. Some are left for groups of appends, and for what else waits for no share.
+    /// Even of fewer than four each gets one: a connection is used only while a command runs.
     fn of(connections: usize) -> Self {
         let part = |of: usize| (connections / of).max(1);
         let (writers, node, either, left) = (part(4), part(8), part(32), part(10));

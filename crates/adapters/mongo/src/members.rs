@@ -1,5 +1,5 @@
-//! Who comes into conversations and who goes. Each change adds one to the head's `access_rev` before anything else is
-//! written, so that no append that was allowed before it can be committed after it.
+//! Additions to conversations and removals. Each adds one to the head's `access_rev` before anything else is written,
+//! so that no append that was allowed before can be committed after it.
 
 use bson::{Document, doc};
 use parlance_application::{
@@ -20,7 +20,7 @@ use crate::{
 pub(crate) const CHANGED: &str = "changed_at";
 /// The field of a membership with the stamp of its beginning.
 pub(crate) const JOINED: &str = "joined_stamp";
-/// The field of a membership with the stamp of the last time that the person said how far they have read.
+/// The field of a membership with the stamp of its read mark.
 pub(crate) const READ: &str = "read_stamp";
 
 /// The update that counts a change of access.
@@ -35,8 +35,8 @@ pub(crate) fn stamped() -> Document {
     doc! { "$currentDate": { CHANGED: true } }
 }
 
-/// Writes heads that are about to change, before anything is read. Later, others would have changed a busy one since the
-/// transaction began, and the server would refuse it.
+/// Writes heads that are about to change, before anything is read. Later, a busy one would have changed since the
+/// transaction began, and the server would refuse the write.
 pub(crate) async fn lock_all(tx: &mut Tx, heads: &[bson::Uuid]) -> Outcome<()> {
     if heads.is_empty() {
         return Ok(());
@@ -44,7 +44,7 @@ pub(crate) async fn lock_all(tx: &mut Tx, heads: &[bson::Uuid]) -> Outcome<()> {
     tx.update_all::<ConversationDoc>(doc! { "_id": { "$in": heads } }, stamped()).await
 }
 
-/// Counts a change of who may read each of several conversations; tells the new counts.
+/// Counts a change of who may read each of several conversations; returns the new counts.
 pub(crate) async fn bump(
     tx: &mut Tx,
     heads: &[ConversationDoc],
@@ -54,7 +54,7 @@ pub(crate) async fn bump(
     }
     let ids: Vec<_> = heads.iter().map(|head| head.id).collect();
     tx.update_all::<ConversationDoc>(doc! { "_id": { "$in": ids } }, counted()).await?;
-    // Nobody else can have written them since this transaction's point in time.
+    // Nobody else can have written them since this transaction's snapshot.
     let bumped = |head: &ConversationDoc| (ConversationId(uuid(head.id)), num(head.access_rev) + 1);
     Ok(heads.iter().map(bumped).collect())
 }
@@ -111,8 +111,8 @@ pub(crate) async fn insert_channel(
     tx.insert_stamped(doc! { "_id": head.id }, &head, CHANGED).await
 }
 
-/// Adds a person who has read everything so far and is not in yet. Writes their membership of the workspace too, so that a
-/// transaction that ends it at the same time is refused and has to look again.
+/// Adds a person who is not in yet, with everything so far read. Writes their membership of the workspace too, so that
+/// a transaction that ends it at the same time conflicts and runs again.
 pub(crate) async fn insert_member(
     tx: &mut Tx,
     head: &ConversationDoc,
@@ -135,7 +135,7 @@ pub(crate) async fn insert_member(
     Ok(member)
 }
 
-/// Lets a person in, unless they are in already.
+/// Adds a person, unless they are in already.
 pub(crate) async fn enter(
     tx: &mut Tx,
     conversation: ConversationId,

@@ -152,8 +152,8 @@ impl Messages for MongoStore {
 }
 
 impl MongoStore {
-    /// The same in two queries and without a transaction, for somebody of whom this node knows that they may post. There is no
-    /// page if a message has changed since the head was read: head and messages would not be of one moment.
+    /// The same in two queries and without a transaction, for somebody known to this node to be allowed to post. None
+    /// if a message has changed since the head was read: head and messages would not be of one moment.
     async fn page_of_poster(
         &self,
         actor: UserId,
@@ -177,7 +177,7 @@ impl MongoStore {
     }
 }
 
-/// Where a page of history lies. `seq` is dense: both of its ends are known before it is read.
+/// The range of a page of history. `seq` is dense: both of its ends are known before it is read.
 struct Span {
     ascending: bool,
     /// Both exclusive.
@@ -226,7 +226,8 @@ async fn changed(
     let workspace = WorkspaceId(uuid(head.workspace_id));
     let one_more = i64::try_from(query.limit.max(1)).unwrap_or(i64::MAX).saturating_add(1);
     let from = int(query.from_rev);
-    // Most changes are new messages, with one rev each: then a page is as many revs as messages, and both its ends are known.
+    // Most changes are new messages, with one rev each: then a page has as many revs as messages, and both its ends are
+    // known.
     let near = from.saturating_add(one_more).min(head.rev);
     let mut found = window(tx, head, from, near, one_more).await?;
     let missing = one_more - i64::try_from(found.len()).unwrap_or(one_more);
@@ -258,7 +259,7 @@ async fn window(
     tx.first(filter, doc! { "rev": 1 }, limit).await
 }
 
-/// How much a replay of the changes after a rev weighs, counted until it is more than `most`.
+/// The weight of a replay of the changes after a rev, counted until it exceeds `most`.
 async fn weight(
     tx: &mut Tx,
     conversation: ConversationId,

@@ -1,10 +1,10 @@
 //! The schema, as numbered steps that are never changed once released.
 //!
-//! To add a step: put `NNNN_name.json` into `migrations/mongo/` and its line into [`STEPS`]; a test compares the two. The
-//! server has no transactions over its catalogue, so a step's commands must be such that they can be run again.
+//! To add a step: put `NNNN_name.json` into `migrations/mongo/` and its line into [`STEPS`]; a test compares the two.
+//! The server has no transactions over its catalogue, so a step's commands must be repeatable.
 //!
-//! Nodes that start at once take turns, by a lock: a document with a number that grows with every holder, and with the time
-//! of the server's clock at which the lock ends, which the holder keeps moving on.
+//! Nodes that start at once take turns, by a lock: a document with a number that grows with every holder, and with the
+//! time of the server's clock at which the lock ends, which the holder keeps moving on.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -38,7 +38,7 @@ const STEPS: &[Step] = steps! {
 };
 
 const LOCK: &str = "lock";
-/// For how long the lock is held without being renewed.
+/// How long the lock lasts without being renewed.
 const LEASE: Duration = Duration::from_secs(30);
 /// How long another node's migration is waited for.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -49,7 +49,7 @@ const NAMESPACE_EXISTS: i32 = 48;
 /// The server's code for an index that a step drops and that is gone already.
 const INDEX_NOT_FOUND: i32 = 27;
 
-/// Brings the schema of the database that the URI names up to date; tells the steps that it took.
+/// Brings the schema of the database that the URI names up to date; returns the steps taken.
 pub async fn migrate(uri: &str) -> Result<Vec<String>> {
     let (db, _) = open(uri).await?;
     run(&db).await
@@ -86,8 +86,8 @@ pub(crate) async fn check(db: &Database) -> Result<()> {
     )))
 }
 
-/// The steps still to be taken. Refuses a database that a newer program has written, or whose steps are not the ones that
-/// this program knows.
+/// The steps still to be taken. Refuses a database that a newer program has written, or whose steps are not the ones
+/// that this program knows.
 async fn pending(db: &Database) -> Result<Vec<&'static Step>> {
     let read = async { applied(db).find(doc! {}).await?.try_collect().await };
     let rows: Vec<Document> = read.await.map_err(|error| driver(&error))?;
@@ -138,7 +138,7 @@ async fn apply(db: &Database, number: i64) -> Result<Vec<String>> {
         };
         match applied(db).insert_one(row).await {
             Ok(_) => {}
-            // Another node, which had the lock meanwhile, has come to the step's end as well.
+            // Another node, which had the lock meanwhile, has finished the step as well.
             Err(error) if is_duplicate(&error) => {}
             Err(error) => return Err(driver(&error)),
         }
@@ -152,7 +152,7 @@ async fn run_command(db: &Database, mut command: Document) -> Result<()> {
     command.insert("writeConcern", doc! { "w": "majority" });
     match db.run_command(command).await {
         Ok(_) => Ok(()),
-        // The step was begun before, by a node that did not come to its end.
+        // A node that did not finish has begun the step before.
         Err(error) if matches!(code(&error), Some(NAMESPACE_EXISTS | INDEX_NOT_FOUND)) => Ok(()),
         Err(error) => Err(driver(&error)),
     }
@@ -175,7 +175,7 @@ async fn renewing(
     }
 }
 
-/// Takes the lock if nobody holds it; tells the holder's number.
+/// Takes the lock if nobody holds it; returns the holder's number.
 async fn take(db: &Database) -> Result<Option<i64>> {
     let now = server_time(db).await?;
     let new = doc! { "_id": LOCK, "number": 0_i64, "until": now };

@@ -1,11 +1,11 @@
-//! What a node leaves behind that dies in the middle of a transaction.
+//! Transactions that a node leaves open when it dies.
 //!
-//! MongoDB keeps the transaction open, and what it has written locked, until `transactionLifetimeLimitSeconds` have passed:
-//! a minute, unless it is set. So each node keeps a list of its sessions in `nodes` and renews it every [`BEAT`]. A node
-//! that sees another's list unchanged for [`SILENT`], in looks none of which failed or was slow, ends the sessions on it,
-//! and with them the transactions that they have open. If the other was only slow, it runs those transactions again. A
-//! transaction of a node's own whose end the server has not confirmed is ended in the same way, at the first beat that the
-//! server answers.
+//! MongoDB keeps the transaction open, and what it has written locked, until `transactionLifetimeLimitSeconds` have
+//! passed: a minute, unless it is set. So each node keeps a list of its sessions in `nodes` and renews it every
+//! [`BEAT`]. A node that sees another's list unchanged for [`SILENT`], in looks none of which failed or was slow, ends
+//! the sessions on it, and with them the transactions that they have open. If the other was only slow, it runs those
+//! transactions again. A transaction of a node's own whose end the server has not confirmed is ended in the same way,
+//! at the first beat that the server answers.
 
 use std::{
     collections::HashMap,
@@ -25,13 +25,13 @@ use crate::error::{Outcome, code, in_time};
 
 /// How often a node renews its list, and looks at the others'.
 const BEAT: Duration = Duration::from_secs(1);
-/// A node whose list does not change for so long is taken for dead.
+/// A node whose list does not change for this long is taken for dead.
 const SILENT: Duration = Duration::from_secs(5);
-/// A beat that takes longer says nothing about others: it is this node that hears badly.
+/// A beat that takes longer says nothing about others: the trouble is this node's own.
 const SLOW: Duration = Duration::from_secs(2);
-/// How long an answer is waited for.
+/// How long to wait for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
-/// A session that has been idle for so long has nothing open.
+/// A session that has been idle for this long has nothing open.
 const IDLE: Duration = Duration::from_mins(10);
 /// Sessions ended by one command.
 const TOGETHER: usize = 1_000;
@@ -87,7 +87,7 @@ impl Sessions {
         }
         in_time(ANSWER, async {
             let _turn = self.writing.lock().await;
-            // Whoever had the turn before has written for all that waited.
+            // The previous writer has written for everybody who waited.
             if self.known().get(&id).is_some_and(|it| it.listed) {
                 return Ok(());
             }
@@ -96,13 +96,13 @@ impl Sessions {
         .await
     }
 
-    /// Keeps a session whose transaction may still be open for the server until it has been ended there: if it were dropped,
+    /// Keeps a session whose transaction may still be open on the server until it is ended there: if it were dropped,
     /// the driver would use it for another transaction.
     pub(crate) fn abandon(&self, session: ClientSession) {
         self.abandoned().push(session);
     }
 
-    /// Renews the list, ends what was abandoned, looks at other lists: each of them even if another fails.
+    /// Renews the list, ends what was abandoned, and looks at other lists: each even if another fails.
     async fn beat(&self, db: &Database, looks: &mut Looks) -> Outcome<()> {
         let renewed = in_time(ANSWER, self.renew()).await;
         let ended = in_time(ANSWER, self.end_abandoned(db)).await;
@@ -154,8 +154,8 @@ impl Sessions {
     }
 }
 
-/// Read and written as they are on the primary: while majorities come late, all would look as if they did not change. If
-/// one is lost with its primary, so are the transactions of those sessions, and it is written anew a beat later.
+/// Read from and written to the primary alone: while majorities come late, all lists would seem unchanged. If one is
+/// lost with its primary, so are its sessions' transactions, and it is written again a beat later.
 fn lists(db: &Database) -> Collection<Document> {
     let present = CollectionOptions::builder()
         .read_concern(ReadConcern::local())
@@ -200,13 +200,13 @@ async fn bury(db: &Database, lists: &Collection<Document>, looks: &mut Looks) ->
             "a node has gone or is silent; its sessions are ended"
         );
         end(db, &sessions).await?;
-        // Unless the node lives after all, and has renewed it.
+        // Unless the node is alive after all, and has renewed it.
         lists.delete_one(doc! { "_id": key, "seen_at": seen_at }).await?;
     }
     Ok(())
 }
 
-/// Ends sessions and what is open in them. If the server refuses that, its own time limit will end them.
+/// Ends sessions and their transactions. If the server refuses, its own time limit will end them.
 async fn end(db: &Database, sessions: &[bson::Uuid]) -> Outcome<()> {
     for sessions in sessions.chunks(TOGETHER) {
         let sessions: Vec<Document> = sessions.iter().map(|id| doc! { "id": id }).collect();

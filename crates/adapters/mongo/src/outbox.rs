@@ -15,7 +15,7 @@ use crate::{
     tx::{Tx, atomic},
 };
 
-/// The most rows that one transaction passes over because they cannot be read: it has to end in time.
+/// The most unreadable rows that one transaction skips: it has to end in time.
 const MOST_STRANGE: usize = 1_024;
 
 /// Adds a job to the transaction.
@@ -58,7 +58,7 @@ async fn take(
         jobs.len() >= limit || seen.len() - jobs.len() >= MOST_STRANGE
     };
     tx.until(due, doc! { "_id": 1 }, is_last).await?;
-    // Also what cannot be read: it comes again when the others do, and is in nobody's way until then.
+    // Unreadable rows too: they come again with the others, and are in nobody's way until then.
     if !seen.is_empty() {
         let mark = doc! { "$set": { "relayed_at": time(at) } };
         tx.update_all::<JobDoc>(doc! { "_id": { "$in": seen } }, mark).await?;
@@ -104,7 +104,7 @@ impl Outbox for MongoStore {
         let these = doc! { "_id": { "$in": ids } };
         let alive = doc! { "$set": { "dead": false } };
         answered(self.of::<JobDoc>().update_many(these.clone(), alive)).await?;
-        // A job that has become done meanwhile is not found, and need not be run again.
+        // A job that was done meanwhile is not found, and need not run again.
         let found = self.reads().await?.all::<JobDoc>(these).await?;
         let known: HashSet<_> = found.iter().map(|row| row.id).collect();
         jobs.retain(|job| known.contains(&id(job.0)));

@@ -10,7 +10,7 @@ use crate::{
     tx::Tx,
 };
 
-/// Adds a person's reaction, as the change `rev`; says whether it was new.
+/// Adds a person's reaction, as the change `rev`; false if it was there already.
 pub(crate) async fn add(
     tx: &mut Tx,
     message: &mut MessageDoc,
@@ -43,7 +43,7 @@ pub(crate) async fn add(
     Ok(true)
 }
 
-/// Removes a person's reaction; says whether there was one.
+/// Removes a person's reaction; false if there was none.
 pub(crate) async fn remove(
     tx: &mut Tx,
     message: &mut MessageDoc,
@@ -60,7 +60,7 @@ pub(crate) async fn remove(
         if part.user_ids.contains(&user) {
             part.user_ids.retain(|first| *first != user);
             if part.user_ids.len() < usize::try_from(part.count).unwrap_or_default() {
-                // One of the first has gone: another one moves up.
+                // One of the first has gone: another person moves up.
                 let first = i64::try_from(Message::REACTION_USERS).unwrap_or(50);
                 let all = doc! { "message_id": id, "emoji": emoji };
                 let all = tx.first::<ReactionDoc>(all, doc! { "rev": 1 }, first).await?;

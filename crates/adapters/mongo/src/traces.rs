@@ -1,5 +1,5 @@
-//! Traces of changes that no count tells of, so that another node finds them if the bus did not bring them. A trace is
-//! written in the transaction of its change, and stays when the membership that it is about is gone.
+//! Traces of changes that no count shows, for other nodes to find if the bus did not bring them. A trace is written in
+//! the transaction of its change, and outlives the membership that it is about.
 
 use std::collections::{HashMap, HashSet};
 
@@ -37,7 +37,7 @@ pub(crate) async fn leave_traces(
 }
 
 impl TraceDoc {
-    /// What it is a trace of; nothing if its kind needs a person and it names none.
+    /// What it is about; none if its kind needs a person and it names none.
     pub(crate) fn subject(&self) -> Option<Subject> {
         let place = uuid(self.place);
         let user = self.user_id.map(|user| UserId(uuid(user)));
@@ -117,7 +117,7 @@ impl MongoStore {
     }
 }
 
-/// Those of these that are not deleted.
+/// Those that are not deleted.
 async fn by_id<D: Stored>(reads: &Reads<'_>, ids: &HashSet<bson::Uuid>) -> Result<Vec<D>> {
     if ids.is_empty() {
         return Ok(Vec::new());

@@ -1,7 +1,7 @@
 //! A transaction over several documents, and how it is run again.
 //!
-//! Reads see one point in time (read concern `snapshot`), the commit waits for a majority and its journal. Whoever writes
-//! a document that another transaction has written since that point is refused by the server and runs again.
+//! Reads see one point in time (read concern `snapshot`), the commit waits for a majority and its journal. Whoever
+//! writes a document that another transaction has written since that point is refused by the server and runs again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,25 +27,25 @@ use crate::{
     orphans::Sessions,
 };
 
-/// How often a transaction is begun before its caller is told to come again. The server does not queue the writers of one
-/// document, so a seldom writer of a busy head has to knock often, and at short intervals.
+/// How often a transaction is begun before its caller gets `Unavailable`. The server does not queue the writers of one
+/// document, so an occasional writer of a busy head has to try often, at short intervals.
 const TRIES: u32 = 256;
-/// For how long it is begun again: without a server, each try takes as long as the search for one.
+/// How long it is tried again: without a server, each try takes as long as the search for one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
-/// How often the same commit is asked for.
+/// How often the same commit is sent.
 const COMMITS: u32 = 3;
 /// How long a transaction may take. Its stamps are visible at its commit only, and a look at what changed goes back no
 /// further than `changes::OVERLAP`: together with the commit's own limit this has to be less.
 pub(crate) const BODY: Duration = Duration::from_secs(4);
 /// How long the server may take for a commit.
 const COMMIT: Duration = Duration::from_secs(4);
-/// How long its answer is waited for.
+/// How long to wait for its answer.
 const COMMITTED: Duration = Duration::from_secs(5);
 
-/// A transaction that took longer to be taken back may still be open.
+/// If an abort takes longer, the transaction may still be open.
 const ABORT: Duration = Duration::from_secs(1);
 
-/// How long a majority is waited for outside of transactions.
+/// How long to wait for a majority outside of transactions.
 const MAJORITY: Duration = Duration::from_secs(10);
 
 /// Acknowledged by a majority, in their journals.
@@ -53,12 +53,12 @@ pub(crate) fn durable() -> WriteConcern {
     WriteConcern::builder().w(Acknowledgment::Majority).w_timeout(MAJORITY).journal(true).build()
 }
 
-/// From the primary.
+/// Reads from the primary.
 pub(crate) fn primary() -> SelectionCriteria {
     SelectionCriteria::ReadPreference(mongodb::options::ReadPreference::Primary)
 }
 
-/// What every transaction is run with.
+/// The options of every transaction.
 fn settings() -> TransactionOptions {
     TransactionOptions::builder()
         .read_concern(ReadConcern::snapshot())
@@ -68,8 +68,8 @@ fn settings() -> TransactionOptions {
         .build()
 }
 
-/// Runs `$body`, an expression with `?` and `.await` over the transaction `$tx`, until it is committed or refused. First it
-/// waits for a share of the connections: of those for people, unless `$asker` says otherwise.
+/// Runs `$body`, an expression with `?` and `.await` over the transaction `$tx`, until it is committed or refused.
+/// First it waits for a share of the connections: of those for people, unless `$asker` says otherwise.
 macro_rules! atomic {
     ($store:expr, |$tx:ident| $body:expr) => {
         $crate::tx::atomic!($store, $crate::lanes::Asker::Person, |$tx| $body)
@@ -83,8 +83,8 @@ macro_rules! atomic {
 }
 pub(crate) use atomic;
 
-/// The same for writers whose turn it is in their lane. Each try waits for a writer's connection anew, so that a writer that is
-/// refused again and again holds up no other lane.
+/// The same for writers whose turn it is in their lane. Each try waits for a writer's connection anew, so that a writer
+/// that is refused again and again holds up no other lane.
 macro_rules! in_turn {
     ($store:expr, |$tx:ident| $body:expr) => {
         $crate::tx::tries!($store, $store.lanes.writer().await?, |$tx| $body)
@@ -126,7 +126,7 @@ impl Tries {
         Self::of(TRIES, Instant::now())
     }
 
-    /// No more than so many, of something that was begun then.
+    /// At most `most` tries, of something begun at `begun`.
     pub(crate) const fn of(most: u32, begun: Instant) -> Self {
         Self { failed: 0, most, begun }
     }
@@ -135,7 +135,7 @@ impl Tries {
         self.failed == 0
     }
 
-    /// What to answer; none if it is to be run again.
+    /// The answer; none if it should be run again.
     pub(crate) async fn judge<T>(&mut self, outcome: Outcome<T>) -> Option<Result<T>> {
         match outcome {
             Ok(done) => Some(Ok(done)),
@@ -156,7 +156,7 @@ impl Tries {
     }
 }
 
-/// Whether a commit that begins so long after its transaction is over before looks have passed the transaction's stamps.
+/// Whether a commit that begins `elapsed` after its transaction ends before looks have passed the transaction's stamps.
 fn may_commit_after(elapsed: Duration) -> bool {
     elapsed + COMMIT < OVERLAP
 }
@@ -165,7 +165,7 @@ fn may_commit_after(elapsed: Duration) -> bool {
 pub(crate) struct Tx {
     session: ClientSession,
     sessions: Arc<Sessions>,
-    /// What this node knows and need not ask again.
+    /// What this node knows already.
     pub(crate) facts: Arc<Facts>,
     /// What it will know once this is committed.
     pub(crate) learnt: Learnt,
@@ -176,7 +176,7 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
-    /// Begins one.
+    /// Begins a transaction.
     pub(crate) async fn begin(store: &MongoStore, is_first: bool) -> Outcome<Self> {
         let db = &store.db;
         let mut session = db.client().start_session().await?;
@@ -187,7 +187,7 @@ impl Tx {
         Ok(Self { session, sessions, facts, learnt, is_first, db, begun: Instant::now() })
     }
 
-    /// Commits what went well and takes back what did not.
+    /// Commits if the outcome is good, aborts otherwise.
     pub(crate) async fn end<T>(mut self, outcome: Outcome<T>) -> Outcome<T> {
         let mut answered = true;
         let outcome = match outcome {
@@ -196,7 +196,7 @@ impl Tx {
                 done
             }),
             Err(fail) => {
-                // The driver does not tell errors of an abort; but one that was not answered takes long.
+                // The driver does not report errors of an abort; but one without an answer takes long.
                 answered = timeout(ABORT, self.session.abort_transaction()).await.is_ok();
                 Err(fail)
             }
@@ -221,7 +221,7 @@ impl Tx {
         }
     }
 
-    /// The database, for what is read outside of the transaction.
+    /// The database, for reads outside of the transaction.
     pub(crate) fn database(&self) -> Database {
         self.db.clone()
     }
@@ -230,7 +230,7 @@ impl Tx {
         self.db.collection(D::COLLECTION)
     }
 
-    /// All that match.
+    /// All documents that match.
     pub(crate) async fn find<D: Stored>(&mut self, filter: Document) -> Outcome<Vec<D>> {
         let mut cursor = self.of::<D>().find(filter).session(&mut self.session).await?;
         Ok(cursor.stream(&mut self.session).try_collect().await?)
@@ -249,7 +249,7 @@ impl Tx {
         Ok(cursor.stream(&mut self.session).try_collect().await?)
     }
 
-    /// Shows those that match, one after the other in an order, until one is said to be the last.
+    /// Passes matching documents to a callback, in order, until it says that one is the last.
     pub(crate) async fn until<D: Stored>(
         &mut self,
         filter: Document,
@@ -267,12 +267,12 @@ impl Tx {
         Ok(())
     }
 
-    /// The one that matches.
+    /// The document that matches.
     pub(crate) async fn one<D: Stored>(&mut self, filter: Document) -> Outcome<Option<D>> {
         Ok(self.of::<D>().find_one(filter).session(&mut self.session).await?)
     }
 
-    /// What stages make of a collection.
+    /// The result of an aggregation.
     pub(crate) async fn aggregate<D: Stored, T>(&mut self, stages: Vec<Document>) -> Outcome<Vec<T>>
     where
         T: DeserializeOwned + Send + Sync + Unpin,
@@ -289,13 +289,13 @@ impl Tx {
         Ok(all.count_documents(filter).limit(limit).session(&mut self.session).await?)
     }
 
-    /// Adds one.
+    /// Inserts a document.
     pub(crate) async fn insert<D: Stored>(&mut self, document: &D) -> Outcome<()> {
         self.of::<D>().insert_one(document).session(&mut self.session).await?;
         Ok(())
     }
 
-    /// Adds several; none is fine.
+    /// Inserts several, maybe none.
     pub(crate) async fn insert_many<D: Stored>(&mut self, documents: &[D]) -> Outcome<()> {
         if !documents.is_empty() {
             self.of::<D>().insert_many(documents).session(&mut self.session).await?;
@@ -303,7 +303,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Adds one with a stamp of the server's clock in `stamp`. Nothing may match `key` yet.
+    /// Inserts a document with a stamp of the server's clock in `stamp`. Nothing may match `key` yet.
     pub(crate) async fn insert_stamped<D: Stored>(
         &mut self,
         key: Document,
@@ -319,7 +319,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Changes the one that matches, or makes it.
+    /// Updates the document that matches, or inserts it.
     pub(crate) async fn upsert<D: Stored>(
         &mut self,
         filter: Document,
@@ -329,7 +329,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Changes the one that matches; says whether there is one.
+    /// Updates the document that matches; false if there is none.
     pub(crate) async fn update<D: Stored>(
         &mut self,
         filter: Document,
@@ -339,7 +339,7 @@ impl Tx {
         Ok(done.matched_count > 0)
     }
 
-    /// Changes all that match.
+    /// Updates all documents that match.
     pub(crate) async fn update_all<D: Stored>(
         &mut self,
         filter: Document,
@@ -349,7 +349,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Changes the one that matches, and tells what it is then.
+    /// Updates the document that matches; returns it as it is afterwards.
     pub(crate) async fn change<D: Stored>(
         &mut self,
         filter: Document,
@@ -361,7 +361,7 @@ impl Tx {
         Ok(change.session(&mut self.session).await?)
     }
 
-    /// Changes the one that matches, and tells what it was before.
+    /// Updates the document that matches; returns it as it was before.
     pub(crate) async fn change_from<D: Stored>(
         &mut self,
         filter: Document,
@@ -380,7 +380,7 @@ impl Tx {
         self.run_updates::<D>(updates.collect()).await
     }
 
-    /// The same, and makes those that are not there.
+    /// The same, and inserts those that are missing.
     pub(crate) async fn upsert_each<D: Stored>(
         &mut self,
         updates: impl IntoIterator<Item = (Document, Document)> + Send,
@@ -403,7 +403,7 @@ impl Tx {
         Err(Fail::Write(code, words.to_owned()))
     }
 
-    /// Removes all that match; tells how many.
+    /// Removes all documents that match; returns how many.
     pub(crate) async fn delete<D: Stored>(&mut self, filter: Document) -> Outcome<u64> {
         let done = self.of::<D>().delete_many(filter).session(&mut self.session).await?;
         Ok(done.deleted_count)
@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(settings.selection_criteria, Some(primary()));
     }
 
-    /// Or a look would pass over what was stamped before it and committed after the next.
+    /// Otherwise a look would miss what was stamped before it and committed after the next.
     #[test]
     fn a_transaction_is_over_before_looks_have_passed_its_stamps() {
         let commit = settings().max_commit_time.expect("is set");

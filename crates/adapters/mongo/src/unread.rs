@@ -13,13 +13,14 @@ use crate::{
     tx::Tx,
 };
 
-/// How far beyond each read mark the query for many conversations looks: as far as it counts, and somewhat further, because
-/// own messages and deleted ones do not count. So one that was not opened for long does not make it read all that came since.
+/// How far beyond each read mark the query for many conversations looks: as far as it counts, and somewhat further,
+/// because own messages and deleted ones do not count. So a conversation that was not opened for long is not read to
+/// its end.
 const WINDOW: u64 = ReadState::COUNTED + 28;
 /// The most conversations in one query.
 const ASKED: usize = 100;
 
-/// What matches somebody's unread messages of a conversation, up to a seq.
+/// A filter for somebody's unread messages of a conversation, up to a seq.
 pub(crate) fn of(seen: &Seen, viewer: UserId, up_to: u64) -> Document {
     doc! {
         "conversation_id": seen.head.id,
@@ -29,7 +30,7 @@ pub(crate) fn of(seen: &Seen, viewer: UserId, up_to: u64) -> Document {
     }
 }
 
-/// Counts what somebody has not read in each of several conversations; those without it are left out.
+/// Counts somebody's unread messages in each of several conversations; omits those without any.
 pub(crate) async fn all(
     tx: &mut Tx,
     viewer: UserId,

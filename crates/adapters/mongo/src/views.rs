@@ -26,7 +26,7 @@ pub(crate) async fn all(tx: &mut Tx, actor: UserId) -> Outcome<Vec<Workspace>> {
     Ok(with_workspaces(tx, roles).await?.into_iter().map(|(_, workspace)| workspace).collect())
 }
 
-/// The workspaces that memberships are of.
+/// The workspaces of memberships.
 pub(crate) async fn with_workspaces(
     tx: &mut Tx,
     roles: Vec<RoleDoc>,
@@ -56,7 +56,7 @@ pub(crate) fn read(workspace: &WorkspaceDoc, role: Role) -> Workspace {
     }
 }
 
-/// A workspace in the eyes of one who is in it.
+/// A workspace as one of its members sees it.
 pub(crate) async fn one(tx: &mut Tx, actor: UserId, workspace: WorkspaceId) -> Outcome<Workspace> {
     let role = role_in(tx, actor, workspace).await?.ok_or(Error::NotFound("workspace"))?;
     let found = tx.one::<WorkspaceDoc>(doc! { "_id": role.workspace_id }).await?;

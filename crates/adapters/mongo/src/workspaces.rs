@@ -1,4 +1,4 @@
-//! Teams and who is in them. Every change writes the workspace first, so that of two admins who demote each other at once
+//! Teams and who is in them. Every change writes the workspace first, so that if two admins demote each other at once,
 //! one is left.
 
 use async_trait::async_trait;

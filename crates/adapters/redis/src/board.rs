@@ -19,7 +19,7 @@ use crate::{
 };
 use view::Raw;
 
-/// The most active jobs that are looked at one by one.
+/// The most active jobs that are read one by one.
 const ACTIVE: i64 = 1000;
 
 /// A job's hash, whether it is locked, and its score among the delayed ones.
@@ -111,7 +111,7 @@ impl JobBoard for RedisJobs {
             JobState::Dead => "failed",
         };
         let ids = self.server.ids(name, first, last).await?;
-        // Jobs that another program has put into this queue are not ours to show.
+        // Jobs that another program has put into this queue are not shown.
         Ok(self.server.raw(&ids).await?.iter().filter_map(|job| job.view(state)).collect())
     }
 
@@ -187,7 +187,7 @@ impl Server {
         self.ask(&queue, queue.get_ranges(&[state], first, last, !ended)).await
     }
 
-    /// The hashes of these jobs; those that do not exist are left out.
+    /// The hashes of these jobs. Omits those that do not exist.
     async fn raw(&self, ids: &[String]) -> Result<Vec<Raw>> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -214,7 +214,7 @@ impl Server {
             .collect()
     }
 
-    /// Has a dead job run again, its attempts counted anew. Says whether it was dead.
+    /// Runs a dead job again, with its attempts counted anew. False if it was not dead.
     async fn revive(&self, id: &str) -> Result<bool> {
         let queue = self.queue().await?;
         let Some(mut job) = self.ask(&queue, queue.get_job(id)).await? else {
@@ -225,7 +225,7 @@ impl Server {
     }
 }
 
-/// Whether the action was done. A refusal by the script is an answer, not an error: somebody else was faster.
+/// Whether the action was done. A refusal by the script is no error: somebody else was faster.
 async fn refusable(
     action: impl Future<Output = Result<(), bullmq::Error>>,
 ) -> Result<bool, bullmq::Error> {

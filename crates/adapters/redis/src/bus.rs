@@ -25,7 +25,8 @@ const PREFIX: &str = "parlance:bus:";
 
 /// Hands events to the other nodes of a Redis server and database.
 ///
-/// While Redis is away, publishing fails at once; when it is back, subscriptions say that events were lost.
+/// While Redis is away, publishing fails at once. Subscriptions report the loss at once, and once it is back what they
+/// hear again.
 pub struct RedisBus {
     client: Client,
     channels: Channels,
@@ -41,7 +42,7 @@ impl RedisBus {
         Self::connect_with_prefix(url, PREFIX)
     }
 
-    /// The same on other channels, whose names begin with `prefix` and the number of the database.
+    /// The same, on channels whose names begin with `prefix` and the number of the database.
     pub fn connect_with_prefix(url: &str, prefix: &str) -> Result<Self> {
         let client = connection::client(url)?;
         let channels = Channels::new(prefix, client.get_connection_info().redis_settings().db());

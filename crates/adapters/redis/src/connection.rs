@@ -1,4 +1,4 @@
-//! How Redis is reached: timeouts, so that a hung server is noticed, and the pace of reconnecting.
+//! Connections to Redis: timeouts, so that a hung server is noticed, and the pace of reconnecting.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use deadpool_redis::{
 };
 use parlance_application::{Error, Result};
 
-/// How long a connection may take.
+/// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(2);

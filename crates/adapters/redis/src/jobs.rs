@@ -39,17 +39,17 @@ const MOST_HELD: usize = 1024;
 
 /// Runs jobs through Redis, on `BullMQ`'s keys: job name = the task's, data = our [`Job`] as JSON, id = its id.
 ///
-/// Time is real time, by the clocks of Redis and of this machine: a lease of one minute lasts one real minute. An `at` says
-/// only how long a retry waits, by its distance from another `at`, and in which minute an end is counted.
+/// Time is real time, by the clocks of Redis and of this machine: a lease of one minute lasts one real minute. An `at`
+/// says only how long a retry waits, by its distance from another `at`, and in which minute an end is counted.
 ///
-/// Locks are short. A process that lives renews those of its jobs until the lease ends; the jobs of one that has died are
-/// taken over soon after their locks have run out.
+/// Locks are short. A live process renews those of its jobs until the lease ends; the jobs of a dead one are taken over
+/// soon after their locks have expired.
 pub struct RedisJobs {
     pub(crate) server: Arc<Server>,
     held: Arc<Held>,
     keeper: Keeper,
     tokens: AtomicU64,
-    /// Whether the server has been asked what it does when its memory is full.
+    /// Whether the server's `maxmemory-policy` has been checked.
     asked: AtomicBool,
 }
 
@@ -112,20 +112,20 @@ impl RedisJobs {
     }
 }
 
-/// Our job in `BullMQ`'s.
+/// Our job, from `BullMQ`'s.
 pub(crate) fn read(job: &bullmq::Job) -> Result<Job, String> {
     let ours: Job = serde_json::from_value(job.data().clone())
         .map_err(|error| format!("no job that this Parlance knows: {error}"))?;
     if ours.id.to_string() == job.id() { Ok(ours) } else { Err("its id is not its key".to_owned()) }
 }
 
-/// Whether a Parlance has added it, be it one of another version.
+/// Whether Parlance has added it, of whatever version.
 fn is_ours(job: &bullmq::Job) -> bool {
     let data = job.data();
     data.get("id").and_then(|id| id.as_str()) == Some(job.id()) && data.get("task").is_some()
 }
 
-/// Whether Redis has evicted what the job is: nothing but its id is left.
+/// Whether Redis has evicted the job's data, so that only its id is left.
 fn is_gone(job: &bullmq::Job) -> bool {
     job.name().is_empty() && job.data().is_null() && job.id().parse::<JobId>().is_ok()
 }
@@ -135,7 +135,7 @@ fn evicts(policy: &str) -> bool {
     !policy.is_empty() && policy != "noeviction"
 }
 
-/// What the server tells of itself; nothing if it does not tell it, or not to this user.
+/// A field of the server's `INFO`; empty if it is missing, or hidden from this user.
 async fn told(
     connection: &mut (impl redis::aio::ConnectionLike + Send),
     section: &str,
@@ -152,7 +152,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What `BullMQ`'s own tools and workers are to know of a job.
+/// A job's options, for `BullMQ`'s own tools and workers.
 fn job_options(id: JobId) -> JobOptions {
     let RetryPolicy { attempts, base } = RetryPolicy::default();
     JobOptions {
@@ -191,13 +191,13 @@ impl JobQueue for RedisJobs {
             match self.fetch(&workers, lease, until).await {
                 Ok(Some(job)) => fetched.push(job),
                 Ok(None) => break,
-                // What has been fetched can be run all the same.
+                // What has been fetched can still be run.
                 Err(_) if !fetched.is_empty() => break,
                 Err(error) => return Err(error),
             }
         }
-        // Only here, where nothing is awaited any more: had this future been dropped before, nobody would have the claims,
-        // and their locks must not be renewed.
+        // Only here, after the last `await`: if this future is dropped before, nobody has the claims, and their locks
+        // must not be renewed.
         Ok(fetched.into_iter().map(|(claim, job)| self.held.take(claim, job)).collect())
     }
 
@@ -208,8 +208,8 @@ impl JobQueue for RedisJobs {
         self.server.settle(job, &verdict, at).await
     }
 
-    /// The id of the server's run, for each start of a Redis has its own, and so has each replica; and a name that whoever
-    /// finds none gives the queue, for what a run has kept may be flushed.
+    /// The id of the server's run, which differs for each start and each replica; and a name in the queue itself, made
+    /// anew if it is missing, because a run's data may be flushed.
     async fn memory(&self) -> Result<String> {
         let queue = self.server.queue().await?;
         let mut connection = queue.connection().connection();

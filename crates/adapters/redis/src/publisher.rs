@@ -22,7 +22,7 @@ const BATCH: usize = 128;
 
 type Outgoing = (NodeId, Arc<Event>);
 
-/// The queue's end at which events go in. Its task ends with it.
+/// The sending end of the queue. Its task ends when this is dropped.
 pub(crate) struct Publisher {
     queue: mpsc::Sender<Outgoing>,
     up: Arc<AtomicBool>,
@@ -32,7 +32,7 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(crate) fn start(client: Client, channels: Channels) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
-        // Taken for granted until it turns out otherwise.
+        // Assumed until it turns out otherwise.
         let up = Arc::new(AtomicBool::new(true));
         let sender = Sender { client, channels, waiting, up: Arc::clone(&up), batch: Vec::new() };
         let task = tokio::spawn(sender.run()).abort_handle();
@@ -58,7 +58,7 @@ struct Sender {
     channels: Channels,
     waiting: mpsc::Receiver<Outgoing>,
     up: Arc<AtomicBool>,
-    /// Taken from the queue, not yet known to be sent.
+    /// Taken from the queue, and maybe not sent yet.
     batch: Vec<Outgoing>,
 }
 
@@ -70,7 +70,8 @@ impl Sender {
             let error =
                 match self.client.get_multiplexed_async_connection_with_config(&config).await {
                     Ok(connection) => match self.send_all(connection, &mut backoff).await {
-                        // That an idle connection broke is noticed only now: the batch is sent once more, over a new one.
+                        // Only now is it noticed that an idle connection broke: the batch is sent once more, over a new
+                        // one.
                         Err(error) if self.up.load(Ordering::Relaxed) => {
                             tracing::info!(%error, "the bus lost its connection");
                             self.up.store(false, Ordering::Relaxed);
@@ -87,7 +88,7 @@ impl Sender {
         }
     }
 
-    /// Returns well only when the queue has been closed.
+    /// Returns `Ok` only once the queue has been closed.
     async fn send_all(
         &mut self,
         mut connection: MultiplexedConnection,
@@ -122,8 +123,8 @@ impl Sender {
         pipeline
     }
 
-    /// Drops what waits, and tells how much it was: old news is of no use when the bus comes back, since whoever missed it
-    /// reads the store.
+    /// Drops what waits; returns how much that was. Old events are of no use when the bus comes back: whoever missed
+    /// them reads the store.
     fn forget(&mut self) -> usize {
         let mut lost = self.batch.len();
         self.batch.clear();

@@ -1,4 +1,4 @@
-//! The way in: a connection that does nothing but listen, made anew as often as it breaks.
+//! The receiving end: a connection that only listens, made anew whenever it breaks.
 
 use std::{
     collections::HashSet,
@@ -31,12 +31,12 @@ use crate::{
 const WAITING: usize = 4096;
 /// The most channels in one command.
 const CHANNELS: usize = 512;
-/// How often a silent connection is asked for a sign of life.
+/// How often a silent connection is pinged.
 const PING: Duration = Duration::from_secs(3);
-/// How long subscribing waits for Redis, before it goes on without.
+/// How long subscribing waits for Redis before it goes on without.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a node wants to hear: the topics as they are now, however often they have changed.
+/// What a node wants to hear: only the present topics, however often they have changed.
 #[derive(Default)]
 pub(crate) struct Ears {
     wanted: Mutex<Wanted>,
@@ -47,7 +47,7 @@ pub(crate) struct Ears {
 #[derive(Default)]
 struct Wanted {
     topics: HashSet<Topic>,
-    /// Of those: the ones whose [`Heard::Listening`] is still to come.
+    /// Those of them whose [`Heard::Listening`] is still to come.
     asked: HashSet<Topic>,
     /// No longer wanted, but perhaps still subscribed.
     dropped: HashSet<Topic>,
@@ -74,7 +74,7 @@ impl Ears {
         for topic in topics {
             wanted.topics.remove(topic);
             wanted.asked.remove(topic);
-            // That topic stays subscribed: every node hears it without asking.
+            // `Everybody` stays subscribed: every node hears it without asking.
             if *topic != Topic::Everybody {
                 wanted.dropped.insert(*topic);
             }
@@ -152,7 +152,7 @@ impl Listener {
                         tracing::info!(topics = topics.len(), "the bus is back");
                         self.say_lost(&mut lost).await;
                     }
-                    // Even without topics: it tells the node that the bus is heard again.
+                    // Even without topics: it tells the node that the bus is back.
                     if late || !topics.is_empty() {
                         self.say(Heard::Listening(topics)).await;
                     }
@@ -165,11 +165,11 @@ impl Listener {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the bus is not heard");
-                    // Whoever waits for the first connection need not wait for the second attempt.
+                    // The subscriber waits for the first attempt only.
                     ready = None;
                 }
             }
-            // At once: a node that cannot reach its store either has to know.
+            // At once: the node has to know in case it cannot reach its store either.
             self.say_lost(&mut lost).await;
             late = true;
             backoff.wait().await;
@@ -183,7 +183,7 @@ impl Listener {
         }
     }
 
-    /// A connection that is subscribed to all wanted topics, what tells of its end, and these topics.
+    /// A connection subscribed to all wanted topics, a signal of its end, and these topics.
     async fn connect(&self) -> RedisResult<(MultiplexedConnection, Arc<Notify>, Vec<Topic>)> {
         let gone = Arc::new(Notify::new());
         let config = connection::config().set_push_sender(self.receiver(Arc::clone(&gone)));
@@ -232,7 +232,7 @@ impl Listener {
             .map(|topics| topics.iter().map(|topic| self.channels.of(*topic)).collect())
     }
 
-    /// What the connection calls with each message, and may not wait in.
+    /// The callback for each message. It must not block.
     fn receiver(
         &self,
         gone: Arc<Notify>,
@@ -255,7 +255,7 @@ impl Listener {
     }
 
     async fn say(&self, heard: Heard) {
-        // Fails only when nobody listens any more, and this task is about to end.
+        // Fails only if nobody listens any more: this task is about to end.
         let _ = self.out.send(heard).await;
     }
 }
@@ -275,7 +275,7 @@ fn read(data: Vec<Value>, node: NodeId) -> Option<Heard> {
     }
 }
 
-/// The node's end. The listener ends with it.
+/// The node's end of the channel. The listener ends when it is dropped.
 pub(crate) struct Inbox {
     heard: mpsc::Receiver<Heard>,
     overflow: Arc<AtomicBool>,
@@ -291,7 +291,7 @@ impl Drop for Inbox {
 #[async_trait]
 impl Subscription for Inbox {
     async fn next(&mut self) -> Option<Heard> {
-        // At an overflow the queue is full, so this is called again soon and tells of it.
+        // After an overflow the queue is full, so this is called again soon and reports it.
         if self.overflow.swap(false, Ordering::Relaxed) {
             return Some(Heard::Lost);
         }

@@ -23,7 +23,7 @@ struct Received {
     event: Event,
 }
 
-/// Why a payload is passed over.
+/// Why a payload is ignored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Malformed {
     #[error("no end of the header")]
@@ -43,7 +43,7 @@ pub(crate) fn encode(from: NodeId, event: &Event) -> serde_json::Result<Vec<u8>>
     Ok(payload)
 }
 
-/// The frame of the event that comes out is a part of `payload`, not a copy.
+/// The event's frame is a slice of `payload`, not a copy.
 pub(crate) fn decode(payload: &Bytes) -> Result<(NodeId, Event), Malformed> {
     let end = payload.iter().position(|byte| *byte == END).ok_or(Malformed::Endless)?;
     let Received { from, event } = serde_json::from_slice(&payload[..end])?;

@@ -1,3 +1,6 @@
+//! From a [`Mail`] to a MIME message, for both mailers. No value may break out of its header: an unfit `message_id` is
+//! refused, the rest is lettre's to encode.
+
 use lettre::{
     Message,
     message::{Mailbox, MultiPart},
@@ -11,9 +14,9 @@ pub(crate) fn mailbox(address: &str) -> Result<Mailbox, MailError> {
     })
 }
 
-/// The text first: readers show the last part that they understand.
+/// Text first: readers show the last part that they understand.
 pub(crate) fn compose(from: &Mailbox, mail: &Mail) -> Result<Message, MailError> {
-    // The library takes the id as it is: a line break in it would be a header of somebody's choice.
+    // The library does not check the id: a line break in it would inject a header.
     if mail.message_id.is_empty() || !mail.message_id.chars().all(|c| c.is_ascii_graphic()) {
         return Err(MailError::Permanent(format!("{:?} is not a message id", mail.message_id)));
     }

@@ -1,3 +1,6 @@
+//! Mails as files, for servers without a mail server. A mail is accepted once its file is whole and on the disk under
+//! its final name.
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -10,11 +13,11 @@ use tokio::fs;
 
 use crate::compose::{compose, mailbox};
 
-/// Where mails are written until they are whole, in the outbox.
+/// The directory inside the outbox where mails are written until they are whole.
 const UNFINISHED: &str = ".unfinished";
 
-/// Writes mails as `*.eml` into a directory. A repeated attempt makes a second file with the same `Message-ID`. A mail that has been
-/// accepted is whole and stays, even if the power fails: its job is forgotten then.
+/// Writes mails as `*.eml` into a directory. A repeated attempt makes a second file with the same `Message-ID`. An
+/// accepted mail is whole and survives a power failure, because its job is forgotten then.
 pub struct FileOutbox {
     transport: AsyncFileTransport<Tokio1Executor>,
     unfinished: PathBuf,
@@ -34,7 +37,7 @@ impl FileOutbox {
         Ok(Self { transport, unfinished, dir, from: mailbox(from)? })
     }
 
-    /// Moves a mail that has been written to its place, once it is on the disk; tells where that is.
+    /// Syncs a written mail, then moves it to its place; returns the path.
     async fn finish(&self, id: &str) -> io::Result<PathBuf> {
         let name = Path::new(id).with_extension("eml");
         let (from, to) = (self.unfinished.join(&name), self.dir.join(&name));

@@ -1,5 +1,5 @@
-//! The mail server, as a URL names it. The URLs are those of lettre's `from_url`, which cannot be used itself: it makes a
-//! pool of connections, and no single one.
+//! The mail server, as a URL names it. The URLs are those of lettre's `from_url`, which cannot be used itself: it makes
+//! a pool of connections, not a single one.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ enum Encryption {
     None,
     /// TLS from the first byte.
     Wrapper(TlsParameters),
-    /// `STARTTLS` or nothing is sent.
+    /// `STARTTLS`, or no mail is sent.
     Required(TlsParameters),
     /// `STARTTLS` if the server offers it.
     Opportunistic(TlsParameters),
@@ -112,8 +112,8 @@ fn decoded(part: &str) -> Result<String, String> {
     text.map(Into::into).map_err(|_| "its user or password is not UTF-8".into())
 }
 
-/// What may be shown of a URL, malformed or not, that may hold a password: nothing between the scheme and the last `@`; without
-/// an `@`, and unless it is a proper URL, nothing after the first colon.
+/// A URL, malformed or not, without any password: nothing between the scheme and the last `@`; without an `@`, and
+/// unless it is a proper URL, nothing after the first colon.
 fn redacted(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let rest = match rest.rsplit_once('@') {

@@ -1,3 +1,6 @@
+//! Mails over SMTP, with a pool of connections of our own. A connection goes back into it only between two mails. The
+//! server's URL is read in `relay.rs`.
+
 use std::{
     fmt::Display,
     mem,
@@ -26,8 +29,8 @@ const IDLE: usize = 8;
 
 /// Hands mails to an SMTP server, over connections that it keeps.
 ///
-/// It does not use lettre's pool, which limits only the time that connecting takes, and which keeps a connection whose mail was
-/// given up half-way: the next mail would read the answers to that one.
+/// lettre's pool is not used: it limits only the time of connecting, and it keeps a connection whose mail was abandoned
+/// half-way, so that the next mail would read the answers to that one.
 pub struct SmtpMailer {
     relay: Relay,
     from: Mailbox,
@@ -36,7 +39,8 @@ pub struct SmtpMailer {
 }
 
 impl SmtpMailer {
-    /// Connects to nothing yet. `url` is `smtp[s]://[user:password@]host[:port][/greeting][?tls=required|opportunistic]`, user and password
+    /// Connects to nothing yet. `url` is
+    /// `smtp[s]://[user:password@]host[:port][/greeting][?tls=required|opportunistic]`, user and password
     /// percent-encoded; `from` is `address` or `Name <address>`.
     pub fn new(url: &str, from: &str) -> Result<Self, MailError> {
         Ok(Self {
@@ -47,15 +51,15 @@ impl SmtpMailer {
         })
     }
 
-    /// Gives each attempt this time, instead of ten seconds.
+    /// Sets how long each attempt may take, instead of ten seconds.
     #[must_use]
     pub fn with_timeout(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Sends over a connection, and keeps it afterwards. If this future is dropped the connection is too, so that none is kept in
-    /// the middle of a dialogue.
+    /// Sends over a connection, and keeps it afterwards. If this future is dropped, so is the connection: none is kept
+    /// in the middle of a dialogue.
     async fn hand_in(&self, message: &Message) -> Result<(), MailError> {
         let mut connection = self.connection().await?;
         connection.send(message.envelope(), &message.formatted()).await.map_err(verdict)?;
@@ -75,8 +79,8 @@ impl SmtpMailer {
                 return Ok(connection);
             }
         }
-        // Never permanent: what is refused before there is a mail is about the server or our account there, which somebody
-        // can put right.
+        // Never permanent: a refusal before the mail concerns the server or our account there, which an operator can
+        // fix.
         self.relay.connect(self.patience).await.map_err(temporary)
     }
 
@@ -94,7 +98,7 @@ impl Mailer for SmtpMailer {
             .unwrap_or_else(|_| Err(temporary("the mail server took too long")));
         match &outcome {
             Ok(()) => tracing::info!(message_id = mail.message_id, "mail handed to the server"),
-            // The other connections may hang as this one did.
+            // The other connections may be broken, too.
             Err(MailError::Temporary(_)) => drop(mem::take(&mut *self.idle())),
             Err(MailError::Permanent(_)) => {}
         }
@@ -106,9 +110,9 @@ fn temporary(error: impl Display) -> MailError {
     MailError::Temporary(error.to_string())
 }
 
-/// What the server's answer to a mail means, or the error that came instead of an answer.
+/// What the server's answer to a mail means, or the error in its place.
 fn verdict(error: Error) -> MailError {
-    // An error of the client's own: the mail needs something that the server cannot do.
+    // Or an error of the client: the mail needs something that the server cannot do.
     if error.is_permanent() || error.is_client() {
         MailError::Permanent(error.to_string())
     } else {

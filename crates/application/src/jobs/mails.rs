@@ -1,7 +1,7 @@
 //! What mails say. Each has the same words as text and as HTML.
 //!
-//! Whoever signs up or adds somebody chooses who gets a mail, and names in it: a name that mail programs would show as a link is left
-//! out (`a_name_that_is_a_link_is_not_repeated`).
+//! Whoever signs up or adds somebody chooses who gets a mail, and names in it: a name that mail programs would show as
+//! a link is left out (`a_name_that_is_a_link_is_not_repeated`).
 
 use parlance_domain::JobId;
 
@@ -58,7 +58,7 @@ impl<'a> Letter<'a> {
     }
 }
 
-/// The name, unless it has what every address has: a dot or a colon that something follows at once, or an @.
+/// The name, unless it has what a link or an address has: a dot or colon with something right after it, or an `@`.
 fn harmless(name: &str) -> Option<&str> {
     let mut pairs = name.chars().zip(name.chars().skip(1));
     let link = name.contains('@')

@@ -1,11 +1,13 @@
+//! When a failed job is tried again. Pure: the runner (`runner.rs`) brings the randomness.
+
 use std::time::Duration;
 
 /// When a failed attempt is followed by another: exponential backoff, the delay drawn from its upper half.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryPolicy {
-    /// Attempts in all.
+    /// Attempts in all, the first included.
     pub attempts: u32,
-    /// Before the second attempt; doubled before each further one.
+    /// The longest delay before the second attempt; doubled before each further one.
     pub base: Duration,
 }
 
@@ -16,7 +18,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How long to wait after `attempt` (1 for the first) has failed; none if it was the last. `dice` is any random byte.
+    /// How long to wait after `attempt` (from 1) has failed; none if it was the last. `dice` is any random byte.
     pub fn delay_after(self, attempt: u32, dice: u8) -> Option<Duration> {
         if attempt >= self.attempts {
             return None;

@@ -1,4 +1,4 @@
-//! What a process does with jobs: it relays them from the outbox to the queue, claims them, runs them, and records their end.
+//! Runs jobs: relays them from the outbox to the queue, claims them, runs them, and records their end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,26 +25,26 @@ const IDLE: Duration = Duration::from_millis(250);
 const ATTEMPT: Duration = Duration::from_secs(30);
 /// How long a claim holds: longer than an attempt, so that only a dead worker's jobs are taken over.
 const LEASE: Duration = Duration::from_mins(1);
-/// How long after an outbox row was handed on it is handed on again, unless its job has ended.
+/// How long after an outbox row was relayed it is relayed again, unless its job has ended.
 const RELAY_AGAIN: Duration = Duration::from_mins(5);
-/// How long after it was claimed a job's end may be recorded: not so long that somebody else may have it by then.
+/// How long after its claim a job's end may be recorded: less than the lease, after which somebody else may have it.
 const RECORDED: Duration = Duration::from_secs(50);
-/// How long to wait before that is tried again.
+/// How long to wait before another try to record it.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
-/// Jobs at a time: as many mails may be sent twice when a worker is killed.
+/// Jobs at a time; as many mails may be sent twice if a worker is killed.
 const CONCURRENCY: usize = 8;
-/// Outbox rows handed on at a time.
+/// Outbox rows relayed at a time.
 const RELAYED: usize = 256;
 
 /// Relays the outbox to the queue and runs what the queue hands out.
 pub struct Runner {
-    /// What has been committed with other writes.
+    /// Jobs that were committed with other writes.
     pub outbox: Arc<dyn Outbox>,
-    /// What is to be run.
+    /// Jobs to run.
     pub queue: Arc<dyn JobQueue>,
-    /// Addresses and names.
+    /// For people's addresses and names.
     pub accounts: Arc<dyn Accounts>,
-    /// Names.
+    /// For workspaces' names.
     pub workspaces: Arc<dyn Workspaces>,
     /// Delivery.
     pub mailer: Arc<dyn Mailer>,
@@ -56,13 +56,12 @@ pub struct Runner {
     pub public_url: String,
 }
 
-/// Which memory the queue has, and since when rows have been handed on to it. Those that were handed on earlier have to be handed
-/// on again.
+/// The queue's memory, and since when rows have been relayed to it. Rows relayed earlier have to be relayed again.
 struct Filled {
     memory: String,
     since: Timestamp,
-    /// Whether there may be dead jobs that it has not been given. It may have lost them, and with them what operators see of
-    /// them: then they are run once more. One that it still has stays dead.
+    /// Whether it may lack dead jobs. If it has lost them, so have operators: then they run once more. One that it
+    /// still has stays dead.
     lacks_dead: bool,
 }
 
@@ -72,8 +71,8 @@ enum Failure {
 }
 
 impl Runner {
-    /// Works until `stop` comes; then takes nothing more and finishes what it holds. What it holds when it is dropped is
-    /// taken over after its lease.
+    /// Runs until `stop` completes; then claims no more and finishes what it holds. If dropped before, what it holds is
+    /// taken over after the lease.
     pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send) {
         let stop = stop.shared();
         tokio::join!(self.run_relay(stop.clone()), self.run_claims(stop));
@@ -100,7 +99,7 @@ impl Runner {
 
     async fn run_claims(self: &Arc<Self>, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        // Each a task of its own, so that a slow answer to a claim holds no mail up.
+        // Each in a task of its own, so that a slow claim holds no mail up.
         let mut held = JoinSet::new();
         loop {
             let pause = match self.claim(CONCURRENCY - held.len()).await {
@@ -121,7 +120,7 @@ impl Runner {
                 Some(ended) = held.join_next() => Self::note(ended),
                 () = tokio::time::sleep(pause) => {}
             }
-            // Those that have ended meanwhile make room for one claim of many.
+            // All that have ended make room, so that one claim takes many.
             while let Some(ended) = held.try_join_next() {
                 Self::note(ended);
             }
@@ -131,12 +130,13 @@ impl Runner {
         }
     }
 
-    /// Hands on what the outbox has; says whether there is more at once.
+    /// Relays rows of the outbox; true if there may be more right away.
     async fn relay(&self, filled: &mut Option<Filled>) -> Result<bool> {
         let memory = self.queue.memory().await?;
         let now = self.ambient.now();
         let mut round = match filled.take() {
-            // A clock that has stepped back would never come to `since`, and all rows be handed on again and again.
+            // Otherwise, after the clock has stepped back, it would not reach `since`, and all rows would be relayed
+            // again and again.
             Some(before) if before.memory == memory => {
                 Filled { since: before.since.min(now), ..before }
             }
@@ -157,8 +157,8 @@ impl Runner {
         if !jobs.is_empty() {
             self.queue.add(jobs, now).await?;
         }
-        // Only now: rows that could not be added count as handed on all the same. As this is unset then, the next round hands
-        // all of them on again.
+        // Only now: rows that could not be added are marked as relayed nevertheless. Then this stays unset, and the
+        // next round relays all of them again.
         *filled = Some(round);
         Ok(more)
     }
@@ -171,7 +171,7 @@ impl Runner {
     }
 
     fn note(ended: Result<Result<()>, JoinError>) {
-        // In either case its lease ends, and somebody takes it over.
+        // In either case its lease ends, and it is taken over.
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "a job's end could not be recorded"),
@@ -204,13 +204,13 @@ impl Runner {
                 tracing::error!(job = %job.id, kind = job.task.name(), attempt, error, "job is dead");
             }
         }
-        // First the outbox: who takes the job over from a worker that dies in between finds it done.
+        // First the outbox: if this worker dies in between, whoever takes the job over finds it done.
         self.record(job.id, &verdict, until).await?;
         self.queue.settle(&claim, verdict, self.ambient.now()).await
     }
 
-    /// Tells the outbox how a job has ended. While the store is away this is tried again for as long as nobody else has the
-    /// job: who took it over would find it unfinished, and send its mail once more.
+    /// Records in the outbox how a job has ended. While the store is away it tries again until somebody else may have
+    /// the job, who would find it unfinished and send its mail once more.
     async fn record(&self, job: JobId, verdict: &Verdict, until: Instant) -> Result<()> {
         loop {
             let recorded = match verdict {
@@ -242,7 +242,7 @@ impl Runner {
     async fn perform(&self, job: &Job) -> Result<(), Failure> {
         let mail = match self.compose(job).await {
             Ok(mail) => mail,
-            // The person or the workspace is gone, and with it the reason to write.
+            // The person or the workspace is gone: there is no reason to write any more.
             Err(Error::NotFound(_)) => return Ok(()),
             Err(error) => return Err(Failure::Temporary(error.to_string())),
         };

@@ -1,18 +1,18 @@
-//! What happens to a connection's user between its registration and its attachment, without I/O. State events, which no
-//! rev brings back, are held; once the snapshot says where the user was, they are gone through in their order.
+//! What happens to a connection's user between registration and attachment, without I/O. State events, which no rev
+//! brings back, are held; once the snapshot says what the user is in, they are replayed in their order.
 //!
-//! 1. Of a conversation or a workspace nothing is told before the user's way in, nor after their way out
+//! 1. Nothing is told of a conversation or workspace before the user's way in, or after their way out
 //!    (`what_is_told_lies_between_the_way_in_and_the_way_out`, `a_workspace_is_told_of_while_its_member_is_in_it`).
-//! 2. A change of access that the snapshot shows, or that a later one has overtaken, is not told
+//! 2. A change of access is not told if the snapshot shows it or a later one has overtaken it
 //!    (`what_the_snapshot_shows_is_not_told`, `what_a_later_change_of_access_has_overtaken_is_not_told`).
-//! 3. A read mark is told that goes beyond what the snapshot or the way in shows, whichever came first
+//! 3. A read mark is told if it goes beyond what the snapshot or the way in shows, whichever came first
 //!    (`a_read_mark_is_told_that_goes_beyond_what_was_shown`).
-//! 4. The user's way out of a workspace is told only if no way in came after it: a client that is told of it forgets all that
-//!    it knows of the workspace. What a store that is shared said may be from before the snapshot: it is to be asked again
+//! 4. The user's way out of a workspace is told only if no way in came after it, because it makes the client forget the
+//!    workspace. An answer of a shared store may be older than the snapshot: then the store is asked again
 //!    (`who_is_back_in_a_workspace_is_not_told_that_they_left_it`, `whose_membership_is_in_doubt_is_told_on`).
-//! 5. It holds [`HELD`] events at most, and [`NAMED`] conversations that are gone, or workspaces in doubt: of whom more came has to begin anew
-//!    (`more_than_is_held_begins_anew`).
-//! 6. A deletion that the snapshot does not show is told, and of what was deleted nothing else
+//! 5. It holds [`HELD`] events at most, and [`NAMED`] deleted conversations or workspaces in doubt: with more, the
+//!    connection has to begin anew (`more_than_is_held_begins_anew`).
+//! 6. A deletion that the snapshot does not show is told, and nothing else of what was deleted
 //!    (`of_what_was_deleted_nothing_else_is_told`).
 
 use parlance_domain::{ConversationId, WorkspaceId};
@@ -21,21 +21,21 @@ use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use super::{Attachment, Frame};
 use crate::ports::store::Head;
 
-/// Most state events held for a connection.
+/// The most state events held for a connection.
 const HELD: usize = 1_024;
-/// Most conversations that are gone, and workspaces in doubt. They are named to everybody, because only the snapshot tells whom they
-/// concern, and a workspace may take as many conversations along.
+/// The most deleted conversations and workspaces in doubt. They are held for every connection, because only the
+/// snapshot says whom they concern, and a workspace may take thousands of conversations along.
 const NAMED: usize = 16_384;
 
-/// Whom a held event concerns, and what it changes.
+/// What a held event concerns, and what it changes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scope {
-    /// The user's way into a conversation: from which head on, how far they have read, and of which workspace it is.
+    /// The user's way into a conversation: its head, their read mark, and its workspace.
     Joined(Head, u64, Option<WorkspaceId>),
-    /// Their way out, by its count of changes of access.
+    /// Their way out, with its `access_rev`.
     Left(ConversationId, u64),
     Conversation(ConversationId),
-    /// How far the user has read.
+    /// The user's read mark.
     Read(ConversationId, u64),
     WorkspaceJoined(WorkspaceId),
     WorkspaceLeft(WorkspaceId),
@@ -51,10 +51,10 @@ pub(super) struct Attaching {
     overflowed: bool,
 }
 
-/// Where a connection is once all that was held has been gone through.
+/// The result: what a connection is in once all that was held has been replayed.
 #[derive(Default)]
 pub(super) struct Attached {
-    /// What it is to be told first.
+    /// What to tell it first.
     pub(super) told: Vec<Frame>,
     pub(super) workspaces: HashSet<WorkspaceId>,
     /// Workspaces that the user has left, with the frames that say so.
@@ -66,12 +66,12 @@ pub(super) struct Attached {
     pub(super) joined: Vec<Head>,
     /// What it joins after a replay.
     pub(super) pending: Vec<Head>,
-    /// How far it has been told that its user has read.
+    /// The read marks that it has been told.
     pub(super) read: HashMap<ConversationId, u64>,
 }
 
 impl Attaching {
-    /// Holds what may concern the connection. Without a frame there is nothing to tell of it.
+    /// Holds what may concern the connection. Without a frame nothing is told.
     pub(super) fn hold(&mut self, scope: Scope, frame: Option<&Frame>) {
         if self.held.len() < HELD {
             self.held.push((scope, frame.cloned()));
@@ -98,7 +98,7 @@ impl Attaching {
         }
     }
 
-    /// Goes through what was held, beginning with what the snapshot shows. None if more came than is held.
+    /// Replays what was held, beginning with what the snapshot shows. None if more came than can be held.
     pub(super) fn attach(self, to: Attachment) -> Option<Attached> {
         if self.overflowed {
             return None;
@@ -112,7 +112,7 @@ impl Attaching {
         // The latest change of access that is known of each.
         let mut access: HashMap<_, _> =
             shown().map(|head| (head.conversation_id, head.access_rev)).collect();
-        // Where the user is, and from which head on if they came since.
+        // What the user is in, and from which head on if they came since.
         let mut inside: HashMap<ConversationId, Option<Head>> =
             shown().map(|head| (head.conversation_id, None)).collect();
         for id in &self.deleted {

@@ -3,9 +3,9 @@
 //! 1. It never holds more than [`BACKLOG_LIMIT`] bytes beside the answer to `hello`
 //!    (`a_reader_that_stops_costs_a_bounded_number_of_bytes`).
 //! 2. Above [`HIGH_WATER`] ephemeral frames are dropped, and replays wait (`ephemeral_frames_go_first`).
-//! 3. A frame that must arrive and has no room ends the connection: what is queued is given up, and the client resumes
-//!    (`a_reader_that_stops_costs_a_bounded_number_of_bytes`). But not the rest of what has been written in part: the close
-//!    frame behind it would be taken for its end (`what_was_written_in_part_is_not_given_up`).
+//! 3. A frame that must arrive and has no room ends the connection: the queue is dropped, and the client resumes
+//!    (`a_reader_that_stops_costs_a_bounded_number_of_bytes`). But not the rest of a frame that has been written in
+//!    part: the close frame would be taken for its end (`what_was_written_in_part_is_not_given_up`).
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 
 use crate::ports::Urgency;
 
-/// The most that is queued for one receiver, in bytes; beyond it the connection is a slow consumer.
+/// The most bytes queued for one receiver; beyond them the connection is a slow consumer.
 pub const BACKLOG_LIMIT: usize = 1024 * 1024;
 /// Above this many bytes ephemeral frames are dropped, and replays wait.
 pub const HIGH_WATER: usize = 256 * 1024;
@@ -25,10 +25,10 @@ const KEPT: usize = 16;
 #[derive(Debug, Default)]
 pub struct Backlog {
     frames: VecDeque<Bytes>,
-    /// A part of the first has been written.
+    /// Whether a part of the first frame has been written.
     begun: bool,
     bytes: usize,
-    /// The answer to `hello` is as long as its user's conversations make it.
+    /// Bytes of the answer to `hello` that wait: its length depends on the user's conversations.
     welcome: usize,
 }
 
@@ -37,10 +37,10 @@ pub struct Backlog {
 pub enum Pushed {
     /// It waits to be written.
     Queued,
-    /// It may be missed, and was.
+    /// It may be lost, and was.
     Dropped,
-    /// There was no room for what must not be missed: the connection is to be closed as a slow consumer. Nothing waits any
-    /// more but the rest of what has been begun.
+    /// There was no room for a frame that must arrive: close the connection as a slow consumer. Nothing waits any more
+    /// but the rest of a begun frame.
     Overflowed,
 }
 
@@ -81,15 +81,15 @@ impl Backlog {
         self.frames.push_back(frame);
     }
 
-    /// What is to be written next, in order.
+    /// The frames to write next, in order.
     pub fn frames(&self) -> impl Iterator<Item = &Bytes> {
         self.frames.iter()
     }
 
-    /// Takes out what has been written: whole frames, and maybe a part of the next.
+    /// Removes what has been written: whole frames, and maybe a part of the next.
     pub fn written(&mut self, mut bytes: usize) {
         self.bytes -= bytes;
-        // It was the first that was queued, but for a refusal or two.
+        // It was queued first, but for a refusal or two.
         self.welcome = self.welcome.saturating_sub(bytes);
         while let Some(first) = self.frames.front_mut() {
             if bytes < first.len() {
@@ -116,7 +116,7 @@ impl Backlog {
         self.bytes < HIGH_WATER + self.welcome
     }
 
-    /// Gives up what waits.
+    /// Drops what waits.
     pub fn clear(&mut self) {
         self.frames = VecDeque::new();
         self.begun = false;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::ports::{ConnectionId, store::Mark};
 
-/// For how long after a snapshot a bus may still bring an older read mark than it shows. Buses give up sooner.
+/// How long after a snapshot a bus may still bring an older read mark than it shows. Buses give up sooner.
 const LATE: Duration = Duration::from_mins(1);
 
 #[derive(Default)]
@@ -26,10 +26,9 @@ pub(super) struct Connections {
     sessions: HashMap<SessionId, Vec<ConnectionId>>,
     /// Those between registration and attachment: few, and asked for with each state event.
     attaching: HashSet<ConnectionId>,
-    /// How far those who are connected have been told that they have read. Marks that were made at the same time may come
-    /// in any order.
+    /// The read marks that connected users have been told. Marks made at the same time may come in any order.
     read: HashMap<UserId, HashMap<ConversationId, u64>>,
-    /// Those that still know what their snapshot showed as read, oldest first.
+    /// Connections that still know their snapshot's read marks, oldest first.
     fresh: VecDeque<(Instant, ConnectionId)>,
     joined: JoinedLists,
 }
@@ -40,17 +39,17 @@ pub(super) struct Connection {
     pub(super) user_id: UserId,
     pub(super) session_id: SessionId,
     pub(super) heard_at: Arc<AtomicI64>,
-    /// Those it has joined, and those that it joins after their replay.
+    /// Conversations it has joined, and those that it joins after their replay.
     pub(super) conversations: Joined,
     pub(super) workspaces: HashSet<WorkspaceId>,
-    /// Between registration and attachment.
+    /// Set between registration and attachment.
     pub(super) attaching: Option<Attaching>,
-    /// How far its snapshot has shown that its user has read; for a while.
+    /// The read marks that its snapshot showed; kept for a while.
     pub(super) read: HashMap<ConversationId, u64>,
 }
 
 impl Connection {
-    /// Whether a mark is of a conversation that it is in, and further than its snapshot has shown.
+    /// Whether it is in the conversation, and the mark is further than its snapshot showed.
     pub(super) fn reads_on(&self, conversation: ConversationId, seq: u64) -> bool {
         self.conversations.contains(conversation)
             && self.read.get(&conversation).is_none_or(|shown| *shown < seq)
@@ -58,7 +57,7 @@ impl Connection {
 }
 
 impl Connections {
-    /// Says whether it is its user's first.
+    /// True if it is its user's first.
     pub(super) fn insert(&mut self, id: ConnectionId, connection: Connection) -> bool {
         let of_user = self.users.entry(connection.user_id).or_default();
         of_user.push(id);
@@ -90,7 +89,7 @@ impl Connections {
         self.all.get_mut(&id)
     }
 
-    /// Notes all that a connection is in.
+    /// Sets all that a connection is in.
     pub(super) fn set_joined(
         &mut self,
         id: ConnectionId,
@@ -101,7 +100,7 @@ impl Connections {
         }
     }
 
-    /// Notes that a connection is in one more; says whether it is known.
+    /// Adds a conversation to a connection; false if the connection is unknown.
     pub(super) fn join(&mut self, id: ConnectionId, conversation: ConversationId) -> bool {
         let Some(connection) = self.all.get_mut(&id) else { return false };
         self.joined.insert(&mut connection.conversations, conversation);
@@ -114,7 +113,7 @@ impl Connections {
         }
     }
 
-    /// Notes how far a connection's snapshot has shown that its user has read, where that is further than they have been told.
+    /// Sets the read marks that a connection's snapshot showed, where they are further than the user has been told.
     pub(super) fn set_read(&mut self, id: ConnectionId, read: HashMap<ConversationId, u64>) {
         let Some(connection) = self.all.get_mut(&id) else { return };
         let told = self.read.get(&connection.user_id);
@@ -127,7 +126,7 @@ impl Connections {
         }
     }
 
-    /// Forgets what was shown so long ago that nothing older comes any more.
+    /// Forgets what was shown long enough ago that nothing older can come any more.
     pub(super) fn forget_shown(&mut self, now: Instant) {
         while let Some((_, id)) = self.fresh.pop_front_if(|(at, _)| *at + LATE <= now) {
             if let Some(connection) = self.all.get_mut(&id) {
@@ -150,7 +149,7 @@ impl Connections {
         self.users.get(&user).cloned().unwrap_or_default()
     }
 
-    /// Whether somebody has a connection that was registered after the one of this number.
+    /// Whether somebody has a connection that was registered after this number.
     pub(super) fn any_after(&self, user: UserId, number: u64) -> bool {
         let after = |id| self.all.get(id).is_some_and(|connection| connection.number > number);
         self.users.get(&user).into_iter().flatten().any(after)
@@ -190,7 +189,7 @@ impl Connections {
         self.users.get(&user).into_iter().flatten().filter_map(|id| self.all.get(id)).any(hears)
     }
 
-    /// Whose they are.
+    /// Their users.
     pub(super) fn users(&self) -> impl Iterator<Item = UserId> {
         self.users.keys().copied()
     }
@@ -200,7 +199,7 @@ impl Connections {
         self.sessions.keys().copied().collect()
     }
 
-    /// Ends a connection's time between registration and attachment, and gives what was held in it.
+    /// Ends a connection's time between registration and attachment; returns what was held in it.
     pub(super) fn attach(&mut self, id: ConnectionId) -> Option<Attaching> {
         self.attaching.remove(&id);
         self.all.get_mut(&id)?.attaching.take()
@@ -215,7 +214,7 @@ impl Connections {
         self.attaching.iter().filter_map(|id| self.all.get(id)).map(|connection| connection.user_id)
     }
 
-    /// Has those between registration and attachment hold something, if their user and number may hear it.
+    /// Holds something for those between registration and attachment whose user and number may hear it.
     pub(super) fn hold(
         &mut self,
         may_hear: impl Fn(UserId, u64) -> bool,

@@ -1,17 +1,19 @@
-//! One connection's deadlines and manners, without I/O. What it is told after an absence is `resume.rs`, what waits for it
-//! `backlog.rs`.
+//! One connection's deadlines and limits, without I/O. What it is told after an absence is in `resume.rs`, what waits
+//! for it in `backlog.rs`.
 //!
 //! 1. A client that has not said hello after [`HELLO_WITHIN`] is closed, whatever else it says (`no_hello_in_time`).
-//! 2. A client is pinged every [`HEARTBEAT`]; one that says nothing, and takes nothing of what has long waited for it, for
-//!    [`SILENCE`] is closed (`silence_ends_a_connection`).
+//! 2. A client is pinged every [`HEARTBEAT`]; one that says nothing, and takes nothing of what has long waited for it,
+//!    for [`SILENCE`] is closed (`silence_ends_a_connection`).
 //! 3. A connection ends with its token, unless the token is renewed before (`a_token_that_expires_ends_a_connection`).
-//! 4. A handful of unreadable frames in a row end it, and a readable one in between does not (`garbage_ends_a_connection`).
-//! 5. At most [`SENDS_IN_FLIGHT`] sends, or some [`SENT_IN_FLIGHT`] bytes of them, wait for their answer; nothing more is read until
-//!    one has it (`a_sender_is_read_no_faster_than_it_is_answered`). So what comes back at once, each in its answer and again among
-//!    the events, has room in a `Backlog`.
-//! 6. Who is sent away is read no more, and closed when it is time at the latest (`who_is_sent_away_is_given_so_long`).
+//! 4. A handful of unreadable frames in a row end it, and a readable one in between does not
+//!    (`garbage_ends_a_connection`).
+//! 5. At most [`SENDS_IN_FLIGHT`] sends, or some [`SENT_IN_FLIGHT`] bytes of them, wait for their answer; nothing more
+//!    is read until one has it (`a_sender_is_read_no_faster_than_it_is_answered`). So what comes back at once, each in
+//!    its answer and again among the events, has room in a `Backlog`.
+//! 6. A connection that is sent away is read no more, and closed at its deadline at the latest
+//!    (`who_is_sent_away_is_given_so_long`).
 //!
-//! Time is the monotonic clock: a wall clock that jumps closes nobody.
+//! Times are the monotonic clock's: a jump of the wall clock closes nobody.
 
 use std::time::Duration;
 
@@ -38,10 +40,10 @@ pub struct Deadlines {
     heard_at: Instant,
     garbage: u32,
     sends: usize,
-    /// Bytes of them.
+    /// Bytes of those in flight.
     sent: usize,
     phase: Phase,
-    /// It is sent away, and ends then at the latest.
+    /// Set if it is sent away: it ends then at the latest.
     leave_by: Option<Instant>,
 }
 
@@ -52,7 +54,7 @@ pub enum Due {
     Nothing,
     /// A ping to the client.
     Ping,
-    /// The end.
+    /// Close the connection.
     Close(Close),
 }
 
@@ -70,52 +72,52 @@ impl Deadlines {
         Self { heard_at: now, garbage: 0, sends: 0, sent: 0, phase, leave_by: None }
     }
 
-    /// A good `hello` has been answered; the token lasts for so long.
+    /// A good `hello` has been answered; the token is valid for `token_for`.
     pub fn opened(&mut self, now: Instant, token_for: Duration) {
         self.phase = Phase::Open { expires_at: now + token_for, ping_at: now + HEARTBEAT };
     }
 
-    /// The token has been replaced by one that lasts for so long.
+    /// The token has been replaced by one that is valid for `token_for`.
     pub fn renewed(&mut self, now: Instant, token_for: Duration) {
         if let Phase::Open { expires_at, .. } = &mut self.phase {
             *expires_at = now + token_for;
         }
     }
 
-    /// The client said something then, if only a pong, or took what had long waited for it.
+    /// The client sent something, if only a pong, or took what had long waited for it.
     pub fn heard(&mut self, at: Instant) {
         self.heard_at = self.heard_at.max(at);
     }
 
-    /// That was a command.
+    /// The frame was a command.
     pub fn readable(&mut self) {
         self.garbage = 0;
     }
 
-    /// That was none.
+    /// The frame was not a command.
     pub fn unreadable(&mut self) -> Due {
         self.garbage += 1;
         if self.garbage >= GARBAGE { Due::Close(Close::ProtocolError) } else { Due::Nothing }
     }
 
-    /// A send, or another command that is carried out beside the rest, of so many bytes waits for its answer.
+    /// A send of this many bytes, or another command that runs concurrently, waits for its answer.
     pub fn send_begun(&mut self, bytes: usize) {
         self.sends += 1;
         self.sent += bytes;
     }
 
-    /// A send of so many bytes has its answer.
+    /// A send of this many bytes has its answer.
     pub fn send_answered(&mut self, bytes: usize) {
         self.sends = self.sends.saturating_sub(1);
         self.sent = self.sent.saturating_sub(bytes);
     }
 
-    /// The node is to end, and the connection by then.
+    /// The node ends, and the connection by `by`.
     pub const fn leave(&mut self, by: Instant) {
         self.leave_by = Some(by);
     }
 
-    /// Whether the connection is to end once all that the client has said is answered.
+    /// Whether the connection ends once all that the client has said is answered.
     pub const fn is_leaving(&self) -> bool {
         self.leave_by.is_some()
     }
@@ -125,7 +127,7 @@ impl Deadlines {
         self.sends < SENDS_IN_FLIGHT && self.sent < SENT_IN_FLIGHT && !self.is_leaving()
     }
 
-    /// When [`Deadlines::due`] is to be asked at the latest.
+    /// When to call [`Deadlines::due`] at the latest.
     pub fn deadline(&self) -> Instant {
         let deadline = match self.phase {
             Phase::Silent { hello_by } => hello_by,
@@ -134,7 +136,7 @@ impl Deadlines {
         self.leave_by.map_or(deadline, |leave_by| leave_by.min(deadline))
     }
 
-    /// What the time brings.
+    /// What is due at `now`.
     pub fn due(&mut self, now: Instant) -> Due {
         if self.leave_by.is_some_and(|leave_by| now >= leave_by) {
             return Due::Close(Close::Draining);
@@ -169,7 +171,7 @@ mod tests {
         deadlines
     }
 
-    /// Clients rely on them.
+    /// Clients rely on these times.
     #[test]
     fn times_are_the_contracts() {
         assert_eq!([HELLO_WITHIN, HEARTBEAT, SILENCE].map(|time| time.as_secs()), [10, 25, 60]);

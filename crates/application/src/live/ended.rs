@@ -1,14 +1,15 @@
-//! Which ends of sessions a node knows of, by the store's count of them, without I/O. Their events may be lost, or come in another
-//! order; what carries a later count than is known waits.
+//! Which ends of sessions a node knows of, by the store's count of them, without I/O. Their events may be lost or
+//! reordered; anything that carries a later count than the known one waits.
 //!
-//! 1. A count is known when all ends up to it have been heard, in whatever order, or when the store has said which of the node's
-//!    sessions have ended (`ends_are_known_in_whatever_order_they_come`, `what_was_not_heard_is_asked_for`).
-//! 2. The store is asked once at a time, and again as long as it has not answered (`it_is_asked_once_at_a_time`).
-//! 3. It holds [`EARLY`] counts that came early at most; what it forgets is asked for (`what_is_forgotten_is_asked_for`).
+//! 1. A count is known when all ends up to it have been heard, in whatever order, or when the store has said which of
+//!    the node's sessions have ended (`ends_are_known_in_whatever_order_they_come`, `what_was_not_heard_is_asked_for`).
+//! 2. The store is asked once at a time, and again until it answers (`it_is_asked_once_at_a_time`).
+//! 3. It holds at most [`EARLY`] counts that came early; what it forgets is asked for
+//!    (`what_is_forgotten_is_asked_for`).
 
 use std::collections::BTreeSet;
 
-/// The most counts that came before an earlier one.
+/// The most counts held that came before an earlier one.
 const EARLY: usize = 1_024;
 
 #[derive(Default)]
@@ -23,13 +24,14 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// Something carries this count: says whether all ends up to it are known.
+    /// Whether all ends up to this count, which something carries, are known.
     pub(super) fn knows(&mut self, count: u64) -> bool {
         self.beyond = self.beyond.max(count);
         count <= self.known
     }
 
-    /// The event of the end with this count has come, and the session is closed here. Says whether what has waited may go on.
+    /// The event of the end with this count has come, and the session is closed here. True if what has waited may go
+    /// on.
     pub(super) fn heard(&mut self, count: u64) -> bool {
         let (before, waited) = (self.known, self.beyond > self.known);
         self.beyond = self.beyond.max(count);
@@ -43,14 +45,14 @@ impl Ended {
         waited && self.known > before
     }
 
-    /// At which count the store is to be asked which sessions have ended, if it is: answer with [`Ended::answered`].
+    /// The count at which to ask the store which sessions have ended, if any. Answer with [`Ended::answered`].
     pub(super) fn ask(&mut self) -> Option<u64> {
         let asks = self.beyond > self.known && !self.asking;
         self.asking |= asks;
         asks.then_some(self.beyond)
     }
 
-    /// Those that the store found to have ended by this count are closed; nothing if it did not say.
+    /// The sessions that the store found to have ended by this count are closed; none if it did not answer.
     pub(super) fn answered(&mut self, count: Option<u64>) {
         self.asking = false;
         self.known = self.known.max(count.unwrap_or(0));

@@ -1,3 +1,6 @@
+//! What nodes tell each other after a commit, and which sockets it is for. Events cross versions of the program, so
+//! their form only grows. How a bus may treat them: `ports/bus.rs`.
+
 use parlance_domain::{
     ConversationId, Member, ReadState, SessionId, Summary, UserId, Workspace, WorkspaceId,
 };
@@ -6,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::Frame;
 use crate::ports::{Topic, store::Subject};
 
-/// What nodes tell each other after a commit. Carries the frame for the sockets ready-made, so that no node encodes it again;
-/// it is left out when the event is serialised, because a bus carries it beside the event as it is.
+/// What nodes tell each other after a commit. The frame for the sockets is encoded once, by the node that commits; a
+/// bus carries it beside the serialised event.
 ///
 /// Nodes of two versions may share a bus: add variants and fields, never rename them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -15,35 +18,35 @@ use crate::ports::{Topic, store::Subject};
 pub enum Event {
     /// A durable change of a conversation.
     Changed {
-        /// Which.
+        /// The conversation that changed.
         conversation_id: ConversationId,
-        /// The change's rev.
+        /// Its `rev` with this change.
         rev: u64,
-        /// The conversation's count of changes of access at the commit.
+        /// Its `access_rev` at the commit.
         access_rev: u64,
         /// The store's count of ended sessions at the commit.
         #[serde(default)]
         session_rev: u64,
-        /// Of a new message: who wrote it, and so no longer types.
+        /// The author of a new message, who no longer types; none for other changes.
         author_id: Option<UserId>,
-        /// For everybody in it.
+        /// For everybody in the conversation.
         #[serde(skip)]
         frame: Frame,
     },
     /// Somebody can read a conversation from now on.
     Joined {
-        /// Which.
+        /// The conversation that they can read.
         conversation_id: ConversationId,
-        /// Who.
+        /// The person who joined.
         user_id: UserId,
-        /// The rev that `frame` shows.
+        /// The conversation's `rev` as `frame` shows it.
         rev: u64,
-        /// The conversation's count of changes of access, this one included.
+        /// The conversation's `access_rev`, this change included.
         access_rev: u64,
-        /// How far `frame` shows that they have read. A node of an earlier version does not say.
+        /// The person's read mark as `frame` shows it; 0 from a node of an earlier version.
         #[serde(default)]
         read_seq: u64,
-        /// Of which workspace. A node of an earlier version does not say.
+        /// The conversation's workspace; none from a node of an earlier version.
         #[serde(default)]
         workspace_id: Option<WorkspaceId>,
         /// For that person.
@@ -52,11 +55,11 @@ pub enum Event {
     },
     /// Somebody can no longer read a conversation.
     Left {
-        /// Which.
+        /// The conversation that they can no longer read.
         conversation_id: ConversationId,
-        /// Who.
+        /// The person who left or was removed.
         user_id: UserId,
-        /// The conversation's count of changes of access, this one included.
+        /// The conversation's `access_rev`, this change included.
         access_rev: u64,
         /// For that person.
         #[serde(skip)]
@@ -64,17 +67,17 @@ pub enum Event {
     },
     /// A conversation is gone.
     Deleted {
-        /// Which.
+        /// The conversation that was deleted.
         conversation_id: ConversationId,
-        /// For everybody in it.
+        /// For everybody who was in it.
         #[serde(skip)]
         frame: Frame,
     },
     /// News of a conversation that is not part of its history.
     Conversation {
-        /// Which.
+        /// The conversation that the news is about.
         conversation_id: ConversationId,
-        /// What it shows the state of. A node of an earlier version does not say.
+        /// The subject whose state `frame` shows; none from a node of an earlier version.
         #[serde(default)]
         about: Option<Subject>,
         /// For everybody in it.
@@ -83,9 +86,9 @@ pub enum Event {
     },
     /// Somebody came into a workspace.
     WorkspaceJoined {
-        /// Which.
+        /// The workspace.
         workspace_id: WorkspaceId,
-        /// Who.
+        /// The person who joined.
         user_id: UserId,
         /// For that person.
         #[serde(skip)]
@@ -93,24 +96,24 @@ pub enum Event {
     },
     /// Somebody is no longer in a workspace.
     WorkspaceLeft {
-        /// Which.
+        /// The workspace.
         workspace_id: WorkspaceId,
-        /// Who.
+        /// The person who left or was removed.
         user_id: UserId,
     },
     /// A workspace is gone.
     WorkspaceDeleted {
-        /// Which.
+        /// The workspace that was deleted.
         workspace_id: WorkspaceId,
-        /// For everybody in it.
+        /// For everybody who was in it.
         #[serde(skip)]
         frame: Frame,
     },
     /// News of a workspace.
     Workspace {
-        /// Which.
+        /// The workspace that the news is about.
         workspace_id: WorkspaceId,
-        /// What it shows the state of. A node of an earlier version does not say.
+        /// The subject whose state `frame` shows; none from a node of an earlier version.
         #[serde(default)]
         about: Option<Subject>,
         /// For everybody in it.
@@ -119,11 +122,11 @@ pub enum Event {
     },
     /// How far somebody has read.
     Read {
-        /// Who.
+        /// The person who has read.
         user_id: UserId,
-        /// What.
+        /// The conversation that they have read.
         conversation_id: ConversationId,
-        /// Up to where. A mark never goes back: a lower one that comes later is old.
+        /// The last `seq` that is read. A mark never goes back, so a lower one that comes later is old.
         read_seq: u64,
         /// For that person.
         #[serde(skip)]
@@ -131,17 +134,17 @@ pub enum Event {
     },
     /// Somebody has begun or ceased to type.
     Typing {
-        /// Where.
+        /// The conversation in which they type.
         conversation_id: ConversationId,
-        /// Who.
+        /// The person who types.
         user_id: UserId,
-        /// For the others. May be dropped.
+        /// For the other members. May be dropped.
         #[serde(skip)]
         frame: Frame,
     },
     /// A session has ended: its connections close.
     SessionRevoked {
-        /// Which.
+        /// The session that ended.
         session_id: SessionId,
         /// The store's count of ended sessions, this one included.
         #[serde(default)]
@@ -152,8 +155,8 @@ pub enum Event {
     },
 }
 
-/// How the same thing is told wherever it is found out. What two nodes, or an event and a look, tell of one state has to be equal
-/// to the byte: `Told` compares frames.
+/// The one way to tell each thing, wherever it is found out. Frames of the same state have to be equal to the byte,
+/// whether an event or a look brings them: `Told` compares them.
 impl Event {
     /// Somebody can read a conversation, as the summary shows it to them.
     pub(crate) fn joined(user_id: UserId, summary: &Summary, access_rev: u64) -> Self {
@@ -213,7 +216,7 @@ impl Event {
         Self::of_workspace(member.workspace_id, about, Frame::workspace_member_joined(member))
     }
 
-    /// For a workspace: somebody's membership shows something else, a role or a name.
+    /// For a workspace: somebody's role or name has changed.
     pub(crate) fn workspace_member_updated(member: &Member) -> Self {
         let about = Subject::Role(member.workspace_id, member.user_id);
         Self::of_workspace(member.workspace_id, about, Frame::workspace_member_updated(member))
@@ -246,7 +249,7 @@ impl Event {
 }
 
 impl Event {
-    /// Which nodes it concerns. What decides who may listen goes to all of them.
+    /// The nodes that it concerns. What decides who may listen goes to all of them.
     pub fn topic(&self) -> Topic {
         match self {
             Self::Changed { conversation_id, .. }
@@ -257,7 +260,7 @@ impl Event {
         }
     }
 
-    /// The subject whose state it shows, to all whom that concerns.
+    /// The subject whose state it shows to everybody concerned.
     pub(super) const fn about(&self) -> Option<Subject> {
         match self {
             Self::Workspace { about, .. } | Self::Conversation { about, .. } => *about,
@@ -266,7 +269,7 @@ impl Event {
         }
     }
 
-    /// The subject that it may have changed, if the store can be asked how that is now.
+    /// The subject that it may have changed, if the store can be asked for its present state.
     pub(super) const fn hint(&self) -> Option<Subject> {
         match self {
             Self::Workspace { about, .. } | Self::Conversation { about, .. } => *about,

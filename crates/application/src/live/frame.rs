@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::ports::store::{Committed, ReplayPage};
 
-/// The room that a frame is given at first, in bytes: a message of some sentences fits.
+/// A frame's initial capacity in bytes: enough for a message of some sentences.
 const USUAL: usize = 1024;
 
 /// One JSON object, ready for any number of sockets. Cloning it copies nothing.
@@ -27,7 +27,8 @@ impl Frame {
         Self(bytes)
     }
 
-    /// Encodes any object. Read models always encode; should one not, the frame is an empty object, which clients ignore.
+    /// Encodes any object. Read models always encode; should one not, the frame is an empty object, which clients
+    /// ignore.
     pub fn encode(object: &impl Serialize) -> Self {
         let mut json = Vec::with_capacity(USUAL);
         match serde_json::to_writer(&mut json, object) {
@@ -154,7 +155,7 @@ impl Frame {
         Self::of_conversation("typing.stopped", conversation_id, Data { user_id })
     }
 
-    /// `workspace.updated`, for all members: without the role and the join code, which are not everybody's.
+    /// `workspace.updated`, for all members: without role and join code, which differ between them.
     pub fn workspace_updated(workspace: &Workspace) -> Self {
         #[derive(Serialize)]
         struct Data<'a> {
@@ -243,9 +244,9 @@ pub fn replay_frame(page: &ReplayPage) -> Frame {
     /// What a replay frame carries beside its range.
     #[derive(Serialize)]
     struct Data<'a> {
-        /// Those that changed, in rev order.
+        /// The changed messages, in rev order.
         messages: &'a [Message],
-        /// As it is now.
+        /// The conversation as it is now.
         conversation: &'a Conversation,
     }
     Frame::encode(&Replay {

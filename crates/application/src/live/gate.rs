@@ -1,16 +1,17 @@
-//! State events on their way to the sockets of a node that shares its store with others, without I/O. Nothing counts them, so
-//! what comes is a hint: they wait until the store has said how it is now, and who may hear it. What a bus brings late, twice
-//! or in another order tells nobody what is no longer so. An end of access to a conversation waits for nothing.
+//! State events on their way to the sockets of a node that shares its store, without I/O. No count orders them, so they
+//! are hints: they wait until the store has given the present state, and who may hear it. So nothing outdated is told,
+//! even if the bus is late, repeats or reorders. An end of access to a conversation waits for nothing.
 //!
 //! 1. What goes through was there before the store was asked, so whoever may hear it by the answer could when it was
 //!    committed, or after that (`what_comes_while_the_store_is_asked_waits_for_the_next_answer`).
 //! 2. It goes through in the order in which it came, and once (`all_goes_through_once_and_in_order`).
-//! 3. What the store did not answer is asked again, half of it at a time, still in order; what it does not answer by itself
-//!    either holds nothing else up (`what_was_not_answered_is_asked_again`, `what_cannot_be_answered_is_given_up`).
-//! 4. The end of somebody's access to a conversation takes along their way in, if that waits
+//! 3. What the store did not answer is asked again, half of it at a time, still in order; what it does not answer even
+//!    by itself is given up, and holds nothing else up (`what_was_not_answered_is_asked_again`,
+//!    `what_cannot_be_answered_is_given_up`).
+//! 4. The end of somebody's access to a conversation removes their way in, if that waits
 //!    (`an_end_takes_along_the_ways_in_before_it`).
-//! 5. [`BOUND`] wait at most, and [`ASKED`] are asked about at once: more is refused, for the looks at the store to find again
-//!    (`more_than_it_holds_is_refused`, `so_many_are_asked_about_at_once`).
+//! 5. [`BOUND`] wait at most, and [`ASKED`] are asked about at once: more is refused, for the looks at the store to
+//!    find again (`more_than_it_holds_is_refused`, `so_many_are_asked_about_at_once`).
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -19,21 +20,21 @@ use crate::ports::store::Subject;
 
 /// The most that waits.
 const BOUND: usize = 10_000;
-/// The most that is asked about, and goes through, at once.
+/// The most that is asked about, and goes through, together.
 const ASKED: usize = 256;
-/// So often something is asked about by itself.
+/// How often one thing is asked about by itself before it is given up.
 const TRIES: u32 = 5;
 
 pub(super) struct Gate {
     /// In the order in which it came.
     waiting: VecDeque<Waiting>,
-    /// While the store is being asked: about how many of them.
+    /// How many of them the store is being asked about, if it is.
     asked: Option<usize>,
     /// How many to ask about next.
     some: usize,
     /// How often the first was asked about by itself.
     tries: u32,
-    /// The store did not answer, and is left alone for a while.
+    /// Whether the store did not answer, and is left alone for a while.
     silent: bool,
 }
 
@@ -41,8 +42,8 @@ pub(super) struct Gate {
 pub(super) enum Waiting {
     /// Something may have changed here: it is told as the store has it.
     Subject(Subject),
-    /// Anything else, told as it came: a way into a conversation, a read mark, or what a node of an earlier version says without
-    /// its subject.
+    /// Anything else, told as it came: a way into a conversation, a read mark, or what a node of an earlier version
+    /// says without its subject.
     Event(Arc<Event>),
 }
 
@@ -57,7 +58,7 @@ impl Gate {
         self.waiting.is_empty()
     }
 
-    /// Gives back what there is no room for.
+    /// Returns it if there is no room.
     pub(super) fn wait(&mut self, waiting: Waiting) -> Result<(), Waiting> {
         if self.waiting.len() >= BOUND {
             return Err(waiting);
@@ -66,7 +67,7 @@ impl Gate {
         Ok(())
     }
 
-    /// What the store is to be asked about now: what waits, unless it is being asked or left alone.
+    /// What to ask the store about now: what waits, unless the store is being asked or left alone.
     pub(super) fn ask(&mut self) -> Option<Vec<Waiting>> {
         if self.asked.is_some() || self.silent || self.waiting.is_empty() {
             return None;
@@ -82,7 +83,8 @@ impl Gate {
         self.waiting.drain(..self.asked.take().unwrap_or(0)).collect()
     }
 
-    /// The store did not answer; it is asked again after [`Gate::retry`]. Tells what is given up, for the looks to find again.
+    /// The store did not answer; it is asked again after [`Gate::retry`]. Returns what is given up, for the looks to
+    /// find again.
     pub(super) fn unanswered(&mut self) -> Option<Waiting> {
         self.silent = true;
         let asked = self.asked.take()?;
@@ -112,7 +114,7 @@ impl Gate {
     }
 }
 
-/// Whether the one is the way out of what the other is the way into.
+/// Whether `end` is the way out of what `way_in` is the way into.
 fn ends(end: &Event, way_in: &Event) -> bool {
     match (end, way_in) {
         (

@@ -1,16 +1,16 @@
-//! Values that are equal, kept once as long as anybody holds them.
+//! Equal values, kept once while anybody holds them.
 
 use std::sync::{Arc, Weak};
 
 use rustc_hash::FxHashMap as HashMap;
 
-/// So many values are remembered before those that are gone are looked for at all.
+/// How many values are remembered before dropped ones are removed at all.
 pub(super) const LEAST: usize = 64;
 
-/// Finds them by a hash that the caller makes. Of two with the same hash only the later is found.
+/// Finds values by a hash that the caller computes. Of two with the same hash only the later is found.
 pub(super) struct Interned<T: ?Sized> {
     values: HashMap<u64, Weak<T>>,
-    /// How many may be remembered before those that are gone are looked for.
+    /// How many may be remembered before dropped ones are removed.
     room: usize,
 }
 
@@ -21,12 +21,12 @@ impl<T: ?Sized> Default for Interned<T> {
 }
 
 impl<T: ?Sized> Interned<T> {
-    /// The one that is the same, if there is one.
+    /// The remembered value that is the same, if any.
     pub(super) fn find(&self, hash: u64, same: impl FnOnce(&T) -> bool) -> Option<Arc<T>> {
         self.values.get(&hash).and_then(Weak::upgrade).filter(|known| same(known))
     }
 
-    /// Has this one be found from now on.
+    /// Remembers a value for [`Interned::find`].
     pub(super) fn remember(&mut self, hash: u64, value: &Arc<T>) {
         if self.values.len() >= self.room {
             self.values.retain(|_, value| value.strong_count() > 0);

@@ -11,7 +11,7 @@ use super::interned::Interned;
 #[derive(Clone, Default)]
 pub(super) struct Joined(Arc<[ConversationId]>);
 
-/// What equal lists are found by.
+/// Finds equal lists.
 #[derive(Default)]
 pub(super) struct JoinedLists(Interned<[ConversationId]>);
 

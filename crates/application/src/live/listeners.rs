@@ -1,10 +1,10 @@
-//! Who listens to a conversation. Conversations that the same connections listen to share one set, so that a node's memory
-//! grows with its connections and not with what each of them listens to; and a worker sees at the set's address that two
-//! events go the same way.
+//! Who listens to a conversation. Conversations with the same listeners share one set, so that a node's memory grows
+//! with its connections, not with their memberships; and a worker sees by the set's address that two events go to the
+//! same sockets.
 //!
-//! A set that is shared is copied when it changes, and remembers the copy: who comes into fifty conversations, all of the
-//! same people, makes one copy and not fifty. Equal sets that came about in other ways become one when they are next told
-//! something ([`Sharing::unify`]).
+//! A shared set is copied when it changes, and remembers the copy: somebody who joins fifty conversations of the same
+//! people causes one copy, not fifty. Equal sets that arose otherwise become one at their next event
+//! ([`Sharing::unify`]).
 
 use std::{
     hash::BuildHasher,
@@ -25,11 +25,11 @@ struct Set {
     members: HashSet<ConnectionId>,
     /// The same as a list, made when it is asked for.
     list: OnceLock<Arc<[ConnectionId]>>,
-    /// The last copy that was made with a connection more or less: which, and the copy.
+    /// The last copy with one connection more or less, and which connection.
     copy: Mutex<Option<(ConnectionId, Weak<Set>)>>,
 }
 
-/// What equal sets are found by.
+/// Finds equal sets.
 #[derive(Default)]
 pub(super) struct Sharing {
     nobody: Listeners,
@@ -49,8 +49,8 @@ impl Listeners {
         self.0.members.iter().copied()
     }
 
-    /// As a list, the same one until somebody comes or goes. In the order in which the connections were opened: in that order
-    /// lies, more or less, what is read of each when it is written to, the system's part included.
+    /// As a list, the same one until somebody comes or goes. In the order in which the connections were opened, which
+    /// is roughly their order in memory, the kernel's part included.
     pub(super) fn list(&self) -> Arc<[ConnectionId]> {
         let list = || {
             let mut list: Vec<_> = self.iter().collect();
@@ -68,7 +68,7 @@ impl Listeners {
         }
     }
 
-    /// Says whether it was there.
+    /// False if it was not there.
     pub(super) fn remove(&mut self, connection: ConnectionId) -> bool {
         let there = self.contains(connection);
         if there {
@@ -79,7 +79,8 @@ impl Listeners {
         there
     }
 
-    /// Adds a connection that is not in the set, or takes out one that is: so a remembered copy need not say which of the two.
+    /// Adds a connection that is not in the set, or takes out one that is: so a remembered copy need not say which of
+    /// the two.
     fn change(&mut self, connection: ConnectionId, how: impl Fn(&mut HashSet<ConnectionId>)) {
         let copy = self.0.copy.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = copy.filter(|(of, _)| *of == connection).and_then(|(_, set)| set.upgrade());
@@ -122,7 +123,7 @@ impl Sharing {
     }
 }
 
-/// So that sums of hashes tell sets apart: the finalizer of Steele's, Lea's and Flood's `SplitMix64`.
+/// Makes sums of hashes tell sets apart: the finalizer of `SplitMix64` (Steele, Lea, Flood).
 const fn mixed(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -157,7 +158,7 @@ mod tests {
             assert!(feed.remove(socket(4)));
         }
         assert!(feeds.iter().all(|feed| shared(feed, &feeds[0])));
-        // Who is in some only does not come into the others.
+        // Who is in some sets only does not get into the others.
         feeds[0].insert(socket(4));
         assert!(feeds[0].contains(socket(4)) && !feeds[1].contains(socket(4)));
         assert!(sharing.nobody().is_empty());

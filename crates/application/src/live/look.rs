@@ -1,5 +1,5 @@
-//! The periodic look at the store: a node that died between its commit and its publication, or a bus that lost an event,
-//! delays a change by two looks and never loses it.
+//! The periodic look at the store: a node that died between its commit and its publication, or a bus that lost an
+//! event, delays a change by two looks and never loses it.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::ports::store::{Changes, Look};
 
-/// How often. What a look finds is told at the next one, because most of it is on its way by the bus already.
+/// How often to look. What a look finds is told at the next one, because the bus brings most of it meanwhile.
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a node that reaches neither store nor bus keeps its sockets.
 const CUT_OFF: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ pub(super) async fn run(live: Live, changes: Arc<dyn Changes>) {
             live.input(Input::FromPeers(News::Look(look))).await;
         }
         let mut asked = pin!(changes.changes(since));
-        // A question is waited for and not given up: only its lateness counts.
+        // A late question is not given up, only noted as late.
         let look = loop {
             match timeout(EVERY, &mut asked).await {
                 Ok(look) => break look,
@@ -51,7 +51,7 @@ pub(super) async fn run(live: Live, changes: Arc<dyn Changes>) {
     }
 }
 
-/// Whether to look again at once: there is more, and the next look does not begin where this one did.
+/// Whether to look again at once: there is more, and the next look begins later than this one did.
 fn goes_on(since: Option<Timestamp>, look: &Look) -> bool {
     look.more && since.is_none_or(|since| since < look.until)
 }

@@ -1,4 +1,5 @@
-//! The handle of a node's live side, and the tasks around its actor: what the bus brings, what a look finds, what is told at once.
+//! The handle of a node's live side, and the tasks around its actor: what the bus brings, what a look finds, what is
+//! told at once.
 
 use std::{
     sync::{
@@ -34,11 +35,11 @@ const INBOX: usize = 4_096;
 #[derive(Clone)]
 pub struct Live {
     inbox: mpsc::Sender<Input>,
-    /// What may be lost on its way to other nodes, in order.
+    /// Ephemeral events for other nodes, in order.
     ephemeral: mpsc::Sender<Arc<Event>>,
     bus: Arc<dyn Bus>,
     bus_heard: Arc<AtomicBool>,
-    /// Whether anything has ended that is to run as long as the node does.
+    /// Whether anything has ended that should run as long as the node.
     failed: watch::Receiver<bool>,
     node: NodeId,
     has_peers: bool,
@@ -47,48 +48,48 @@ pub struct Live {
 
 /// What a node's live side is made of.
 pub struct LivePorts {
-    /// Which node.
+    /// The node's id, unique among running processes.
     pub node: NodeId,
-    /// To other nodes.
+    /// The way to other nodes.
     pub bus: Arc<dyn Bus>,
-    /// To this node's sockets.
+    /// The way to this node's sockets.
     pub fanout: Arc<dyn Fanout>,
-    /// Read from to bridge holes.
+    /// Read to fill holes.
     pub store: Arc<dyn Messages>,
-    /// For a node that shares its store with others. One whose store is its own relies on it to take writes in the order in which
-    /// they are first polled.
+    /// Set if the node shares its store. A store of the node's own has to take writes in the order in which they are
+    /// first polled.
     pub peers: Option<Peers>,
-    /// At most so many connections of one user stay open.
+    /// The most connections of one user that stay open; none for no limit.
     pub connections_per_user: Option<usize>,
 }
 
-/// Where a node asks what the other nodes have done.
+/// Where a node learns what other nodes have done.
 #[derive(Clone)]
 pub struct Peers {
     /// What has changed.
     pub changes: Arc<dyn Changes>,
-    /// The conversations that people have come into.
+    /// Summaries of conversations that people have joined.
     pub conversations: Arc<dyn Conversations>,
 }
 
-/// What a connection is to listen to after its `hello`.
+/// What a connection listens to after its `hello`.
 #[derive(Debug, Default)]
 pub struct Attachment {
-    /// Workspaces of the user.
+    /// The user's workspaces.
     pub workspaces: Vec<WorkspaceId>,
-    /// Conversations: up to which rev the client has been told everything, and at which count of changes of access.
+    /// Conversations that it joins at once: the client has everything up to `rev`, as of `access_rev`.
     pub conversations: Vec<Head>,
-    /// Conversations that [`Live::replay`] attaches, after their replay; as the snapshot has them.
+    /// Conversations that it joins by [`Live::replay`]; as in the snapshot.
     pub pending: Vec<Head>,
-    /// How far the client has been told that its user has read.
+    /// The read marks that the client has been told.
     pub read: Vec<(ConversationId, u64)>,
-    /// Of which workspace each conversation is.
+    /// Each conversation's workspace.
     pub homes: Vec<(ConversationId, WorkspaceId)>,
 }
 
 impl Live {
-    /// Starts the actor, what listens to the bus and what looks at the store, in `services`, which run until they are
-    /// aborted; what it reads of the store runs in `tasks`.
+    /// Starts the actor, the bus's listener and the looks at the store in `services`, where they run until aborted.
+    /// Reads of the store run in `tasks`.
     pub fn start(ports: LivePorts, services: &Tasks, tasks: &Arc<Tasks>) -> Self {
         let LivePorts { node, bus, fanout, store, peers, connections_per_user } = ports;
         let (inbox, inputs) = mpsc::channel(INBOX);
@@ -107,7 +108,7 @@ impl Live {
         };
         services.spawn(async move {
             while let Some(event) = to_bus.recv().await {
-                // Where it is lost, clients see the typing end by `expires_in_ms`.
+                // If it is lost, clients end the typing after `expires_in_ms`.
                 let _ = bus.publish(node, event).await;
             }
         });
@@ -129,8 +130,8 @@ impl Live {
         self.tell_bus(event).await;
     }
 
-    /// Tells the sockets of this node changes that were committed together, of each conversation in order. Gives what the
-    /// other nodes are to be told, and what resolves to the number of sockets that these went to.
+    /// Tells this node's sockets changes that were committed together, in order for each conversation. Returns the
+    /// events for other nodes, and a future with the number of sockets told.
     pub(super) async fn tell_changes(
         &self,
         changes: Vec<(ConversationId, Vec<Event>)>,
@@ -155,16 +156,16 @@ impl Live {
         }
     }
 
-    /// Returns when everything published before has taken effect on this node's sockets or, where the store is shared, waits for
-    /// what it says. Ends of access never wait for that: this is awaited before they are acknowledged.
+    /// Returns when everything published before has taken effect on this node's sockets or, with a shared store, waits
+    /// for the store. Ends of access never wait for the store: await this before acknowledging one.
     pub async fn settle(&self) {
         let (done, settled) = oneshot::channel();
         self.input(Input::Settle(done)).await;
         let _ = settled.await;
     }
 
-    /// Announces a connection that has said who it is. When this returns, nothing that concerns its user is missed any more:
-    /// call it before reading the snapshot. Waits for the bus to confirm, for a second at most. `heard_at` is the connection's
+    /// Announces an authenticated connection. Once this returns, nothing that concerns its user is missed: call it
+    /// before reading the snapshot. Waits for the bus to confirm, for a second at most. `heard_at` is the connection's
     /// own note, in milliseconds of [`Live::uptime`], of when it last heard its client.
     pub async fn register(
         &self,
@@ -183,8 +184,8 @@ impl Live {
         self.input(Input::Attach { connection, attachment }).await;
     }
 
-    /// Tells a connection a page of a conversation that is pending, and after the last one joins it there. Says whether it
-    /// was still wanted: nothing is told of a conversation to which access has ended. Returns when it is queued.
+    /// Tells a connection a page of a pending conversation; after the last page it joins it. False if the page was not
+    /// wanted any more, because access has ended. Returns when the page is queued.
     pub async fn replay(
         &self,
         connection: ConnectionId,
@@ -197,7 +198,7 @@ impl Live {
         wanted.await.unwrap_or(false)
     }
 
-    /// A connection's access to a conversation has ended before its replay did: says so, unless it has been said.
+    /// Tells a connection that its access to a conversation ended during the replay, unless it has been told.
     pub async fn lost_access(&self, connection: ConnectionId, conversation: ConversationId) {
         self.input(Input::LostAccess { connection, conversation }).await;
     }
@@ -207,13 +208,13 @@ impl Live {
         self.has_peers
     }
 
-    /// Returns when the actor has ended before its process, or what listens to the bus, or what looks at the store: one of them
-    /// panicked, and sockets are not told everything any more.
+    /// Returns if the actor, the bus's listener or the looks end before the process: one of them panicked, and sockets
+    /// are not told everything any more.
     pub async fn failed(&self) {
         let _ = self.failed.clone().wait_for(|failed| *failed).await;
     }
 
-    /// How long this node has lived, by the monotonic clock.
+    /// How long this node has run, by the monotonic clock.
     pub fn uptime(&self) -> Duration {
         self.began.elapsed()
     }
@@ -233,7 +234,7 @@ impl Live {
         self.input(Input::Typing { connection, conversation, on: false }).await;
     }
 
-    /// Tells every connection that the node goes away, and closes it.
+    /// Tells every connection that the node goes away, then closes it.
     pub async fn drain(&self) {
         let (done, drained) = oneshot::channel();
         self.input(Input::Drain(done)).await;
@@ -247,13 +248,13 @@ impl Live {
         }
     }
 
-    /// Tells the other nodes, unless too much is waiting already. The caller has told this one.
+    /// Tells the other nodes, unless too much waits already. The caller tells this one.
     pub(super) fn publish_ephemeral(&self, event: Event) {
         let _ = self.ephemeral.try_send(Arc::new(event));
     }
 
     pub(super) async fn input(&self, input: Input) {
-        // The actor ends with the process only; nothing is lost to it that the store does not have.
+        // The actor ends only with the process, and the store has everything.
         let _ = self.inbox.send(input).await;
     }
 
@@ -265,7 +266,7 @@ impl Live {
         self.bus.ignore(self.node, topics);
     }
 
-    /// Whether other processes could be heard when the bus was last heard of.
+    /// Whether the bus was connected when last heard of.
     pub(super) fn hears_bus(&self) -> bool {
         self.bus_heard.load(Ordering::Relaxed)
     }
@@ -296,7 +297,7 @@ impl Live {
     }
 }
 
-/// Runs what is not to end, and says so if it does, by a panic too.
+/// Runs a service that must not end, and reports if it does, by a panic too.
 async fn whole(ends: Arc<watch::Sender<bool>>, service: impl Future<Output = ()>) {
     let _said = Ends(ends);
     service.await;

@@ -1,13 +1,13 @@
-//! What one connection is to be told of the time when it was away, without I/O.
+//! What one connection is told of the time when it was away, without I/O.
 //!
-//! 1. A conversation is replayed from the client's cursor to the head, page by page, each page asked for only when the one
-//!    before has been taken (`is_told_page_by_page`).
+//! 1. A conversation is replayed from the client's cursor to the head, page by page, each page asked for only when the
+//!    one before has been taken (`is_told_page_by_page`).
 //! 2. One `hello` replays at most [`BUDGET`] bytes, most recently active conversation first; the others are named in
 //!    [`CatchUp::behind`] (`what_does_not_fit_is_left_behind`).
 //! 3. A cursor of another epoch, or beyond the head, gets a reset (`another_history_is_reset`).
 //! 4. A conversation whose access has ended is passed over (`who_lost_access_is_told_nothing_more_of_it`), and a silent
 //!    store is asked again (`a_silent_store_is_asked_again`).
-//! 5. Nothing is held for it but its place: no page is kept, neither before it is asked for nor after it was told
+//! 5. Only its position is held: no page is kept, neither before it is asked for nor after it was told
 //!    (`no_page_is_kept`).
 
 use std::collections::{HashMap, VecDeque};
@@ -20,38 +20,38 @@ use crate::{
     ports::store::{Head, ReplayPage, ReplayQuery, Snapshot, SnapshotEntry},
 };
 
-/// The most that one `hello` replays, in bytes.
+/// The most bytes that one `hello` replays.
 pub(super) const BUDGET: usize = 2 * 1024 * 1024;
 /// The most conversations that are weighed in one question to the store.
 const ASKED: usize = 64;
-/// After so many that did not fit, the rest is not weighed: it would cost more than it brings.
+/// After this many that did not fit, the rest is not weighed: it would cost more than it gains.
 const MISSES: usize = 8;
-/// What a replay frame has beside its messages, in bytes: the conversation as it is now.
+/// Bytes of a replay frame beside its messages: the conversation as it is now.
 const ENVELOPE: usize = 2 * 1024;
 
-/// What a client has kept from an earlier connection.
+/// What a client holds from an earlier connection.
 #[derive(Debug, Clone, Default)]
 pub struct Resume {
-    /// The store's history that the cursors are of.
+    /// The store's history that the cursors belong to.
     pub epoch: String,
-    /// Up to which rev it holds every change of a conversation.
+    /// For each conversation, the rev up to which it holds every change.
     pub cursors: HashMap<ConversationId, u64>,
 }
 
 /// See the module's description.
 #[derive(Debug)]
 pub struct CatchUp {
-    /// Conversations that changed, and of which it is not known yet whether they fit the budget.
+    /// Changed conversations that have not been weighed yet.
     moved: VecDeque<Replay>,
     replays: VecDeque<Replay>,
     behind: Vec<ConversationId>,
     budget: usize,
     misses: usize,
-    /// How many the next question is about: few where each may be long.
+    /// How many the next question is about: few if each may be long.
     asked: usize,
 }
 
-/// What is to be done next.
+/// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// Read a page of this conversation; answer with [`CatchUp::page`].
@@ -60,25 +60,25 @@ pub enum Next {
     Tell(Page),
 }
 
-/// What has become of a page that was asked for.
+/// The outcome of a page that was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked {
     /// Tell it; it is followed by the next one.
     Tell(Page),
-    /// The client is in the conversation no more.
+    /// The client is not in the conversation any more.
     LostAccess,
-    /// Nobody is there to be told: the session has ended.
+    /// There is nobody to tell: the session has ended.
     InVain,
 }
 
-/// A page, ready to be told.
+/// A page, ready to tell.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Of which conversation.
+    /// The conversation.
     pub conversation_id: ConversationId,
-    /// The replay.
+    /// The replay frame.
     pub frame: Frame,
-    /// After the last one: what the client has then.
+    /// Set on the last page: what the client has then.
     pub then: Option<Head>,
 }
 
@@ -86,12 +86,12 @@ pub struct Page {
 struct Replay {
     head: Head,
     from_rev: u64,
-    /// In place of a replay.
+    /// Told instead of a replay, if set.
     reset: Option<Conversation>,
 }
 
 impl CatchUp {
-    /// Compares the client's cursors with a snapshot. What moved is to be weighed, until [`CatchUp::to_weigh`] is empty.
+    /// Compares the client's cursors with a snapshot. Weigh what moved until [`CatchUp::to_weigh`] is empty.
     pub fn new(snapshot: &Snapshot, resume: Option<&Resume>) -> Self {
         let mut this = Self {
             moved: VecDeque::new(),
@@ -114,8 +114,8 @@ impl CatchUp {
         this
     }
 
-    /// The next conversations of which the store is to say how much their changes weigh, each with the client's cursor, and
-    /// the weight beyond which it need not count. Answer with [`CatchUp::weighed`].
+    /// The next conversations for the store to weigh, each with the client's cursor, and the weight beyond which it
+    /// need not count. Answer with [`CatchUp::weighed`].
     pub fn to_weigh(&self) -> Option<(Vec<(ConversationId, u64)>, usize)> {
         let asked: Vec<_> = self
             .moved
@@ -126,7 +126,7 @@ impl CatchUp {
         (!asked.is_empty()).then_some((asked, self.budget))
     }
 
-    /// How many bytes the conversations that were asked for take, in that order.
+    /// The weights in bytes of the conversations asked for, in that order.
     pub fn weighed(&mut self, weights: &[usize]) {
         let before = self.misses;
         for weight in weights {
@@ -141,13 +141,13 @@ impl CatchUp {
             }
         }
         self.asked = if self.misses == before { ASKED.min(2 * self.asked) } else { MISSES };
-        // A store that answered nothing would be asked for ever.
+        // A store that answers nothing would be asked for ever.
         if self.misses >= MISSES || weights.is_empty() {
             self.give_up();
         }
     }
 
-    /// Weighs no more: what is not weighed yet is left behind.
+    /// Stops weighing: what has not been weighed is left behind.
     pub fn give_up(&mut self) {
         self.behind.extend(self.moved.drain(..).map(|replay| replay.head.conversation_id));
     }
@@ -157,12 +157,12 @@ impl CatchUp {
         &self.behind
     }
 
-    /// Conversations that are replayed, and not told to their end yet.
+    /// Conversations that are replayed, and not yet to their end.
     pub fn pending(&self) -> impl Iterator<Item = Head> {
         self.replays.iter().map(|replay| replay.head)
     }
 
-    /// What is to be done when the client has taken what it was told.
+    /// What to do once the client has taken what it was told.
     pub fn next(&self) -> Option<Next> {
         let replay = self.replays.front()?;
         let Some(conversation) = &replay.reset else {
@@ -181,7 +181,7 @@ impl CatchUp {
         Some(Next::Tell(Page::of(&page, replay.head.access_rev)))
     }
 
-    /// What has become of the page that was asked for. `Err` where it is to be asked for again, a little later.
+    /// The outcome of the page that was asked for. `Err`: ask again a little later.
     pub fn page(&mut self, page: Result<ReplayPage>) -> Result<Asked> {
         match page {
             Ok(page) => {
@@ -202,15 +202,15 @@ impl CatchUp {
         }
     }
 
-    /// The conversation at hand has been told to its end, or nobody wants it any more.
+    /// The present conversation has been told to its end, or is not wanted any more.
     pub fn done(&mut self) {
         self.replays.pop_front();
     }
 }
 
 impl Page {
-    /// The client is in the conversation as of the snapshot's count of changes of access. The page's own may be later, and
-    /// says less: a public channel can be read by whoever has left it.
+    /// The client is in the conversation as of the snapshot's `access_rev`. The page's own may be later, but says less:
+    /// somebody who has left a public channel can still read it.
     fn of(page: &ReplayPage, access_rev: u64) -> Self {
         let conversation_id = page.conversation.id;
         let then = Head { conversation_id, rev: page.to_rev, access_rev };

@@ -1,13 +1,13 @@
-//! Which state events this node has told, without I/O: what was told goes in, and what looks at the store find; out comes
-//! what is still to be asked of the store, and whether its answer is news.
+//! Which state events this node has told, without I/O. In: what was told, and what looks at the store find. Out: what
+//! still has to be asked of the store, and whether its answer is news.
 //!
-//! 1. A change is asked for once, at the first look that shows it, however many show it; and again if there was no room for
-//!    the question (`a_change_is_asked_for_once`, `what_was_not_told_is_asked_for_again`).
-//! 2. What was told in the same state since the last look but one is no news to those who were registered by then; whoever
-//!    came since may have seen another state (`what_was_told_is_no_news`, `another_state_is_news`,
+//! 1. A change is asked for at the first look that shows it, once, however many show it; and again if there was no room
+//!    for the question (`a_change_is_asked_for_once`, `what_was_not_told_is_asked_for_again`).
+//! 2. What was told in the same state since the last look but one is no news to those who were registered by then;
+//!    whoever came since may have seen another state (`what_was_told_is_no_news`, `another_state_is_news`,
 //!    `what_was_told_is_news_to_who_came_since`).
-//! 3. What was told before that says nothing of a change that a look shows only now: somebody may have come since and seen
-//!    another state (`what_was_told_long_ago_is_news`).
+//! 3. What was told before that says nothing of a change that a look shows only now: somebody may have come since and
+//!    seen another state (`what_was_told_long_ago_is_news`).
 //! 4. It holds [`BOUND`] notes of each kind at most; what it forgets is told a second time, and never left out
 //!    (`what_is_forgotten_is_told_again`).
 
@@ -24,13 +24,13 @@ use crate::ports::store::{Mark, Subject};
 
 /// The most notes of each kind.
 const BOUND: usize = 50_000;
-/// For how long looks may show the same change again; they overlap by less.
+/// How long looks may show the same change again; they overlap by less.
 const SHOWN: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 pub(super) struct Told {
-    /// The last state told of each, as a hash of its frame, and the number of the last connection that was told. Three
-    /// generations: since the last look, before it, and before the one before. The third is for answers that are on their way.
+    /// For each subject the state told last, as a hash of its frame, and the number of the last connection told. Three
+    /// generations: since the last look, and of the two before it. The third is for answers still on their way.
     frames: [HashMap<Subject, (u64, u64)>; 3],
     /// The stamps that looks have shown.
     shown: HashMap<Subject, Timestamp>,
@@ -38,18 +38,18 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Something has been told to connections up to this number, whoever of them was to hear it.
+    /// Something has been told to those connections up to this number that it concerns.
     pub(super) fn note(&mut self, subject: Subject, frame: &Frame, upto: u64) {
         let [newest, ..] = &mut self.frames;
         if newest.len() >= BOUND && !newest.contains_key(&subject) {
-            // All of them: an older note of the same subject would say that an older state was the last that was told.
+            // All generations: otherwise an older note would claim that an older state was told last.
             self.frames.iter_mut().for_each(HashMap::clear);
         }
         let [newest, ..] = &mut self.frames;
         newest.insert(subject, (hash(frame), upto));
     }
 
-    /// Connections with a higher number have not been told lately that this is the state; 0 if none has.
+    /// The last connection that was told this state lately. Later ones still need it; 0: nobody was told.
     pub(super) fn news_after(&self, subject: Subject, frame: &Frame) -> u64 {
         match self.frames.iter().find_map(|notes| notes.get(&subject)) {
             Some((last, upto)) if *last == hash(frame) => *upto,
@@ -57,7 +57,7 @@ impl Told {
         }
     }
 
-    /// What of a look's traces no look has shown before.
+    /// The traces of a look that no look has shown before.
     pub(super) fn unseen(&mut self, traces: &[(Subject, Timestamp)]) -> Vec<Subject> {
         let mut unseen = Vec::new();
         for (subject, stamp) in traces {
@@ -71,7 +71,7 @@ impl Told {
         unseen
     }
 
-    /// The same of its read marks.
+    /// The same for its read marks.
     pub(super) fn unseen_marks(&mut self, marks: Vec<Mark>) -> Vec<Mark> {
         let mut unseen = Vec::new();
         let mut shown = HashMap::default();
@@ -82,7 +82,7 @@ impl Told {
             }
             shown.insert(key, mark.read_seq);
         }
-        // What a look does not show any more no later one does, unless there was more than fits one look.
+        // What one look no longer shows, no later one does, unless there was more than fits in one look.
         self.marks = shown;
         unseen
     }
@@ -92,12 +92,12 @@ impl Told {
         self.shown.remove(&subject);
     }
 
-    /// The same of a mark.
+    /// The same for a mark.
     pub(super) fn unmarked(&mut self, mark: &Mark) {
         self.marks.remove(&(mark.user_id, mark.conversation_id));
     }
 
-    /// A look has been gone through, and ended at this time of the store's; there was no more.
+    /// A look has been handled completely, and ended at this time of the store's.
     pub(super) fn looked(&mut self, until: Timestamp) {
         self.frames.rotate_right(1);
         let [newest, ..] = &mut self.frames;

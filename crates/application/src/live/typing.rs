@@ -2,14 +2,15 @@
 //!
 //! 1. Everybody stops by themselves [`TYPING_FOR`] after they last said that they type
 //!    (`ends_by_itself_and_later_when_renewed`).
-//! 2. That somebody types is told once in [`AGAIN_AFTER`] at most, renewed or begun anew: a client may say it with every key, and
-//!    another may start and stop without end (`what_is_renewed_with_every_key_is_told_every_other_second`,
+//! 2. That somebody types is told at most once in [`AGAIN_AFTER`], whether renewed or begun anew: a client may say it
+//!    with every key, or start and stop without end (`what_is_renewed_with_every_key_is_told_every_other_second`,
 //!    `who_starts_and_stops_without_end_is_told_every_other_second`).
-//! 3. What was told last is how it is, or it is told how it is when that time is over: who begins anew sooner and goes on is told then,
-//!    and who has stopped by then was told to have stopped (`who_begins_anew_and_goes_on_is_told_later`,
+//! 3. What was told last is the state, or the state is told when that time is over: somebody who begins anew sooner and
+//!    goes on is told then, and a stop has been told by then (`who_begins_anew_and_goes_on_is_told_later`,
 //!    `whatever_they_do_what_was_told_last_is_how_it_is`).
-//! 4. It ends with the connection that said it last, and only once (`ends_with_its_connection_and_only_once`).
-//! 5. It holds those who type, and those who were told to within [`AGAIN_AFTER`] (`nobody_is_remembered_for_long`).
+//! 4. Typing ends with the connection that said it last, and only once (`ends_with_its_connection_and_only_once`).
+//! 5. It holds those who type, and those who were told as typing within [`AGAIN_AFTER`]
+//!    (`nobody_is_remembered_for_long`).
 
 use std::{
     collections::{BTreeSet, hash_map::Entry},
@@ -32,29 +33,29 @@ type Key = (ConversationId, UserId);
 #[derive(Default)]
 pub(super) struct Typing {
     by: HashMap<Key, Typist>,
-    /// One for each typist: when there is something to do.
+    /// One for each typist: when there is something to do next.
     deadlines: BTreeSet<(Instant, Key)>,
 }
 
 struct Typist {
-    /// Until when they type, and on which connection they said so last; nothing if they have stopped.
+    /// When their typing ends, and the connection that said it last; none if they have stopped.
     types: Option<(Instant, ConnectionId)>,
     /// When it was last told that they type.
     told: Instant,
-    /// It was the last that was told of them.
+    /// Whether that was the last that was told of them.
     shown: bool,
 }
 
-/// What is to be told of a typist whose time has come.
+/// What to tell of a typist whose deadline has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// They type, for as long from now on.
+    /// They type, for this long from now on.
     Types(Duration),
     Stopped,
 }
 
 impl Typist {
-    /// When there is something to do: to tell what was not told yet, to end it, or to forget it.
+    /// When to do something: tell what was not told yet, end it, or forget it.
     fn deadline(&self) -> Instant {
         match self.types {
             Some((until, _)) if self.shown => until,
@@ -65,7 +66,7 @@ impl Typist {
 }
 
 impl Typing {
-    /// Begins or renews, and says whether that is to be told now. The connection that did it last is the one whose end stops it.
+    /// Begins or renews; true if that should be told now. The end of the connection that did it last stops it.
     pub(super) fn start(
         &mut self,
         conversation: ConversationId,
@@ -81,12 +82,12 @@ impl Typing {
         tells
     }
 
-    /// Stops, and says whether that is to be told.
+    /// Stops; true if that should be told.
     pub(super) fn stop(&mut self, conversation: ConversationId, user: UserId) -> bool {
         self.end((conversation, user))
     }
 
-    /// Stops all that a connection began, and gives what is to be told of.
+    /// Stops all that a connection began; returns what should be told.
     pub(super) fn disconnect(&mut self, connection: ConnectionId) -> Vec<Key> {
         let by = |typist: &Typist| typist.types.is_some_and(|(_, by)| by == connection);
         let mut ended: Vec<Key> =
@@ -95,7 +96,7 @@ impl Typing {
         ended
     }
 
-    /// What is to be told now that it is so late.
+    /// What is due to be told at `now`.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<(Key, Turn)> {
         let mut turns = Vec::new();
         while let Some((_, key)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
@@ -117,7 +118,7 @@ impl Typing {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Whether that is to be told: nobody is told of a stop who was not told of the start.
+    /// Ends the typing; true if that should be told: a stop is told only if the start was.
     fn end(&mut self, key: Key) -> bool {
         if self.by.get(&key).is_none_or(|typist| typist.types.is_none()) {
             return false;

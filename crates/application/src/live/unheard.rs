@@ -1,9 +1,9 @@
-//! How far conversations have got that nobody here listens to, for those who are on their way in with an older view: what is
-//! committed after their snapshot and before they join passes no feed that they could hear.
+//! The revs of conversations that nobody here listens to, for those who are about to join with an older view: what is
+//! committed between their snapshot and their joining passes no feed that they could hear.
 //!
-//! 1. A rev is known for [`KEPT`] at least, which is longer than a way in takes, and as long as somebody waits for a replay of its
-//!    conversation, however slowly they read (`what_passed_is_known_for_a_while`, `what_is_waited_for_is_kept`).
-//! 2. Of others it is forgotten after twice that, so that what is kept follows the writes of two minutes and not the
+//! 1. A rev is known for at least [`KEPT`], which is longer than joining takes, and while somebody waits for a replay
+//!    of its conversation, however slowly they read (`what_passed_is_known_for_a_while`, `what_is_waited_for_is_kept`).
+//! 2. Otherwise it is forgotten after twice that, so that memory grows with the writes of two minutes, not with the
 //!    conversations of the store (`what_passed_is_known_for_a_while`).
 
 use std::{mem, time::Duration};
@@ -35,14 +35,14 @@ impl Unheard {
         *known = (known.0.max(rev), known.1.max(access_rev));
     }
 
-    /// How far it has got, as far as anybody may still need to know; zeros for nothing.
+    /// How far it has got, if anybody may still need to know; otherwise zeros.
     pub(super) fn seen(&self, conversation: ConversationId) -> Seen {
         let of = |some: &HashMap<_, Seen>| some.get(&conversation).copied().unwrap_or_default();
         let (young, old) = (of(&self.young), of(&self.old));
         (young.0.max(old.0), young.1.max(old.1))
     }
 
-    /// Forgets what is old, but for those that somebody waits for.
+    /// Forgets what is old, except conversations that somebody waits for.
     pub(super) fn age(&mut self, now: Instant, awaited: impl Fn(ConversationId) -> bool) {
         if now < self.aged_at + KEPT {
             return;

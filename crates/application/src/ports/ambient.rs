@@ -1,15 +1,17 @@
+//! The only source of time, ids and randomness. `.clippy.toml` bans the others, so that a test decides what a run sees.
+
 use parlance_domain::Timestamp;
 use uuid::Uuid;
 
-/// Clock, ids and randomness: the only source of each, so that a test can set them.
+/// Clock, ids and randomness. No method fails or waits.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait Ambient: Send + Sync {
-    /// The present. May step back when the host's clock does; nothing orders by it.
+    /// The wall clock's time. May step back when the host's does, so nothing orders by it.
     fn now(&self) -> Timestamp;
 
-    /// A new UUIDv7.
+    /// A new UUIDv7, unlike any other.
     fn uuid(&self) -> Uuid;
 
-    /// 256 bits that nobody can guess.
+    /// 256 bits from a cryptographic generator.
     fn random(&self) -> [u8; 32];
 }

@@ -1,30 +1,37 @@
+//! What operators see of the job queue and do to it. The same queue as in `jobs.rs`, behind a port of its own: only the
+//! job board (`application/board.rs`) uses it.
+
 use async_trait::async_trait;
 use parlance_domain::{JobId, Timestamp};
 use serde::Serialize;
 
 use crate::{Result, jobs::Job};
 
-/// Minutes whose counts are kept.
+/// Minutes whose counts can be asked for.
 pub const KEPT_MINUTES: i64 = 240;
-/// Done jobs that are kept, the last ones, for operators and against being added again.
+/// Done jobs that are kept, the newest ones: for operators, and so that none is added again.
 pub const KEPT_DONE: usize = 1_000;
-/// Errors that are kept of a job, the last ones.
+/// Errors that are kept of each job, the newest ones.
 pub const KEPT_ERRORS: usize = 20;
 
-/// What operators see of the job queue and do to it. `NotFound` for a job that the queue does not have.
+/// The job queue, for operators. Jobs that this program cannot read are counted, but neither listed nor found.
+///
+/// Every method is atomic for each job that it changes. `NotFound` for a job that the queue does not have.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait JobBoard: Send + Sync {
-    /// How many jobs are in which state.
+    /// Jobs in each state.
     async fn counts(&self, at: Timestamp) -> Result<JobCounts>;
 
-    /// Workers that live, and the jobs that they hold.
+    /// Processes that run jobs at present, and the jobs that they hold.
     async fn workers(&self, at: Timestamp) -> Result<Vec<WorkerView>>;
 
-    /// What ended in each of the last `minutes` (1 to [`KEPT_MINUTES`]) minutes before `at`, oldest first, without gaps.
+    /// What ended in each of `minutes` minutes (1 to [`KEPT_MINUTES`]; others are clamped), oldest first, without gaps.
+    /// The last one is that of `at`, so far.
     async fn throughput(&self, minutes: usize, at: Timestamp) -> Result<Vec<MinuteView>>;
 
-    /// Jobs of one state: those that run next first, those that ended last first.
+    /// The jobs of a state from the `offset`th on, `limit` at most: those that run next first; of ended jobs, those
+    /// that ended last first.
     async fn jobs(
         &self,
         state: JobState,
@@ -33,28 +40,29 @@ pub trait JobBoard: Send + Sync {
         at: Timestamp,
     ) -> Result<Vec<JobView>>;
 
-    /// One job with its history.
+    /// One job with its errors.
     async fn job(&self, id: JobId, at: Timestamp) -> Result<JobView>;
 
-    /// Has a dead job run again, with all its attempts. `Conflict` unless it is dead.
+    /// Runs a dead job again, with all its attempts. `Conflict` unless it is dead.
     async fn retry(&self, id: JobId, at: Timestamp) -> Result<()>;
 
-    /// Has those of the jobs that are dead run again, with all their attempts; returns how many they were.
+    /// Runs those of the jobs again that are dead, with all their attempts; returns how many. After an error, some of
+    /// them may run.
     async fn retry_all(&self, jobs: Vec<JobId>, at: Timestamp) -> Result<u64>;
 
-    /// Has a delayed job run now. `Conflict` unless it is delayed.
+    /// Makes a delayed job due now. `Conflict` unless it is delayed.
     async fn promote(&self, id: JobId, at: Timestamp) -> Result<()>;
 
-    /// Forgets a job. `Conflict` while it is active.
+    /// Removes a job. `Conflict` while it is active.
     async fn remove(&self, id: JobId) -> Result<()>;
 }
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobState {
-    /// Due.
+    /// Due, and in nobody's hands.
     Waiting,
-    /// To be run at a later time.
+    /// Due at a later time: a retry.
     Delayed,
     /// In a worker's hands.
     Active,
@@ -65,10 +73,10 @@ pub enum JobState {
 }
 
 impl JobState {
-    /// All of them, in a job's order of life.
+    /// All states, in the order in which a job goes through them.
     pub const ALL: [Self; 5] = [Self::Waiting, Self::Delayed, Self::Active, Self::Done, Self::Dead];
 
-    /// Its name in URLs and JSON.
+    /// The state's name in URLs and JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -100,20 +108,20 @@ pub struct JobCounts {
 /// A process that runs jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WorkerView {
-    /// Its name.
+    /// The process's name.
     pub name: String,
-    /// What it holds.
+    /// The jobs that it runs.
     pub holds: Vec<JobId>,
 }
 
-/// A minute of the queue.
+/// What ended in one minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MinuteView {
-    /// When it began.
+    /// When the minute began.
     pub at: Timestamp,
     /// Jobs done in it.
     pub done: u64,
-    /// Attempts that failed for good in it.
+    /// Jobs that died in it.
     pub failed: u64,
 }
 
@@ -124,15 +132,15 @@ pub struct JobView {
     pub job: Job,
     /// Where it stands.
     pub state: JobState,
-    /// Attempts begun.
+    /// Attempts begun, the present one included.
     pub attempts: u32,
-    /// When it came.
+    /// When it was added to the queue.
     pub added_at: Timestamp,
     /// When it is due, if it waits for a time.
     pub run_at: Option<Timestamp>,
-    /// When its last attempt began.
+    /// When its last attempt began; none before the first.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When it was done or died; none before.
     pub finished_at: Option<Timestamp>,
     /// Whether its worker has gone silent.
     pub stalled: bool,

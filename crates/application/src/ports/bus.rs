@@ -1,3 +1,6 @@
+//! Events between nodes. The bus only speeds things up: it may lose, repeat and reorder, and the store stays the truth.
+//! `live/feed.rs` and `live/gate.rs` put right what it does.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -5,35 +8,37 @@ use parlance_domain::{ConversationId, NodeId, UserId};
 
 use crate::{Result, live::Event};
 
-/// Carries events between nodes. Only an accelerator: it may lose, repeat and reorder; the live node's feeds put order and
-/// completeness back by `rev`, with the store as the truth.
+/// Carries events between nodes. It may lose, repeat and reorder: by `rev`, and with the store as the truth, the
+/// receiving node's feeds restore order and completeness.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Bus: Send + Sync {
-    /// Whether it reaches nodes of other processes. Only such a bus can be away, and is waited for: it confirms what a node listens
-    /// to ([`Heard::Listening`]).
+    /// Whether it reaches nodes of other processes. Only such a bus can be away, and only it confirms what a node
+    /// listens to ([`Heard::Listening`]), which the node waits for.
     fn is_remote(&self) -> bool;
 
-    /// Hands an event to every *other* node that listens to its topic. Waits for no network. An error means that others
-    /// may not have got it, never that it did not happen.
+    /// Hands an event to every *other* node that listens to its topic. Does not wait for the network. An error means
+    /// that other nodes may miss the event, never that the change did not happen.
     async fn publish(&self, from: NodeId, event: Arc<Event>) -> Result<()>;
 
-    /// Begins to receive what other nodes publish from now on to everybody, and to the topics that the node listens to.
+    /// Begins to receive what other nodes publish from now on: to [`Topic::Everybody`], and to the topics that the node
+    /// listens to. A remote bus that is away connects later; until then nothing is heard.
     async fn subscribe(&self, node: NodeId) -> Result<Box<dyn Subscription>>;
 
-    /// Has a subscribed node hear some topics more. Calls take effect in order. The subscription of a
-    /// remote bus says [`Heard::Listening`] when it is so.
+    /// Adds topics to those that a subscribed node hears. Calls take effect in order. A remote bus confirms with
+    /// [`Heard::Listening`] in the subscription.
     fn listen(&self, node: NodeId, topics: Vec<Topic>);
 
-    /// Lets a subscribed node miss some topics again. A hint that spares work: it may go on hearing them, and a bus within the
-    /// process does nothing.
+    /// Removes topics. Only a hint that saves work: the node may go on hearing them, and a bus within the process
+    /// ignores it.
     fn ignore(&self, node: NodeId, topics: Vec<Topic>);
 }
 
-/// One node's receiving end.
+/// One node's receiving end. Its queue is bounded (4,096 events in both adapters): a slower node gets [`Heard::Lost`],
+/// and nobody waits for it.
 #[async_trait]
 pub trait Subscription: Send {
-    /// What comes next, or `None` when the bus is gone.
+    /// Waits for what comes next; `None` once the bus is gone.
     async fn next(&mut self) -> Option<Heard>;
 }
 
@@ -42,20 +47,20 @@ pub trait Subscription: Send {
 pub enum Heard {
     /// Another node's event.
     Event(Arc<Event>),
-    /// These topics are heard from here on; what was published to them before may have been missed. A bus that was away
-    /// names all that the node listens to, even if that is nothing.
+    /// These topics are heard from here on; what was published to them before may have been missed. After a loss of the
+    /// connection it names all topics of the node, even if there are none.
     Listening(Vec<Topic>),
-    /// Events were lost, of whatever topic: the bus was slow, or has gone away just now.
+    /// Events of any topic were lost: the node was too slow, or the bus has just gone away.
     Lost,
 }
 
-/// What an event is about, as far as nodes choose what they hear.
+/// What a node can choose to hear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Topic {
-    /// Rare events that every node hears without listening.
+    /// Rare events that every node hears without listening to them.
     Everybody,
-    /// Those of a conversation.
+    /// Events of a conversation.
     Conversation(ConversationId),
-    /// Those of a person.
+    /// Events for one person.
     User(UserId),
 }

@@ -1,3 +1,6 @@
+//! The way to this node's sockets. Each socket has a bounded queue (`live/backlog.rs`); what happens when it is full is
+//! the frame's [`Urgency`]. The transport's hub implements it.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -6,15 +9,16 @@ use crate::live::Frame;
 
 /// Puts frames into sockets' outbound queues. Waits for a busy worker at most, never for a receiver.
 ///
-/// Calls made one after another for the same connection arrive in that order. A connection that is unknown, or gone, is
-/// passed over.
+/// Calls made one after another for the same connection arrive in that order. A connection that is unknown or gone is
+/// skipped, so nothing fails.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Fanout: Send + Sync {
-    /// One frame to many connections; it is shared, not copied, and encoded for the wire once.
+    /// Queues one frame for many connections. It is shared, not copied, and encoded for the wire once.
     async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency);
 
-    /// What came about together, in order, as [`Urgency::Reliable`]. Whoever can has it leave together.
+    /// Queues frames that were committed together, in order, as [`Urgency::Reliable`]. An implementation may write them
+    /// together.
     async fn deliver_all(&self, deliveries: Vec<Delivery>) {
         for Delivery { to, frames } in deliveries {
             for frame in frames {
@@ -23,16 +27,16 @@ pub trait Fanout: Send + Sync {
         }
     }
 
-    /// Ends a connection after what is already queued for it.
+    /// Closes a connection after what is already queued for it.
     async fn close(&self, connection: ConnectionId, close: Close);
 }
 
 /// Neighbouring frames to the same connections.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// To whom.
+    /// The connections that get all of the frames.
     pub to: Arc<[ConnectionId]>,
-    /// What, in order.
+    /// The frames, in order.
     pub frames: Vec<Frame>,
 }
 
@@ -45,16 +49,17 @@ pub struct ConnectionId {
     pub number: u32,
 }
 
-/// What becomes of a frame when its receiver's queue is full.
+/// What happens to a frame when its receiver's queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
     /// It is dropped.
     Ephemeral,
-    /// The connection is closed with [`Close::SlowConsumer`] and resumes.
+    /// The connection is closed with [`Close::SlowConsumer`]; the client resumes.
     Reliable,
 }
 
-/// Why a socket is closed. 4000–4499: come back; 4500–4999: do not come back as you are.
+/// Why a socket is closed. The client of a code from 4000 to 4499 comes back by itself; from 4500 on something has to
+/// change first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Close {
@@ -62,7 +67,7 @@ pub enum Close {
     Draining = 4000,
     /// The outbound queue was full.
     SlowConsumer = 4001,
-    /// Nothing heard for too long.
+    /// The client was silent for too long.
     HeartbeatLost = 4002,
     /// The node is overloaded or cut off from the store.
     Overloaded = 4003,
@@ -70,11 +75,11 @@ pub enum Close {
     NoHello = 4004,
     /// The token is not one of ours.
     BadToken = 4500,
-    /// The token's time is over.
+    /// The token has expired.
     TokenExpired = 4501,
     /// The session has ended.
     SessionRevoked = 4502,
-    /// Binary or oversize frames, or a handful of unreadable ones.
+    /// Binary or oversize frames, or 5 unreadable ones in a row.
     ProtocolError = 4503,
     /// The user opened too many connections; this was the one silent for longest.
     TooManyConnections = 4504,

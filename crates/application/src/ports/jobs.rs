@@ -1,3 +1,6 @@
+//! The job queue. It may lose its memory: the outbox (`store/outbox.rs`) is the truth, and adds every unfinished job
+//! again. `jobs/runner.rs` is the only caller.
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -5,33 +8,36 @@ use parlance_domain::Timestamp;
 
 use crate::{Result, jobs::Job};
 
-/// Runs each job at least once: a claimed job whose worker died is handed out again when its lease ends.
+/// Runs each job at least once: a claimed job whose worker has died is handed out again when its lease ends.
 ///
-/// `at` is always the present. A queue on a server may run by clocks of its own: it takes only durations from `at`, and may have
-/// a lease of its own.
+/// `at` is always the present. A queue on a server may go by clocks and leases of its own: it uses `at` only for
+/// durations.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait JobQueue: Send + Sync {
-    /// Adds jobs that are due at once. One whose id is already known, in whatever state, is left as it is.
+    /// Adds jobs that are due at once. A job whose id is known, in whatever state, is left as it is; so the call may be
+    /// repeated. After an error some may have been added.
     async fn add(&self, jobs: Vec<Job>, at: Timestamp) -> Result<()>;
 
-    /// Takes up to `limit` jobs that are due and can be had at once, oldest first, and holds them until `at + lease`.
+    /// Takes up to `limit` due jobs, oldest first, and holds them until `at + lease`. Does not wait for jobs, and may
+    /// return fewer than are due.
     async fn claim(&self, limit: usize, at: Timestamp, lease: Duration) -> Result<Vec<Claim>>;
 
-    /// Says how an attempt ended. A claim whose lease was lost to another worker changes nothing.
+    /// Records how an attempt ended. Does nothing if the lease has been lost to another worker. After an error the job
+    /// may be handed out again.
     async fn settle(&self, claim: &Claim, verdict: Verdict, at: Timestamp) -> Result<()>;
 
-    /// What the memory that holds the jobs is known by. Once the answer is another than before, jobs that were added may be
-    /// gone: the memory is new, or an older copy.
+    /// An identifier of what the queue remembers. If it has changed, the memory is new or an older copy: jobs that were
+    /// added may be gone.
     async fn memory(&self) -> Result<String>;
 }
 
-/// A job in a worker's hands.
+/// A job that a worker holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// What to do.
     pub job: Job,
-    /// 1 for the first try. An attempt counts when it begins.
+    /// 1 for the first attempt. Attempts are counted when they begin.
     pub attempt: u32,
 }
 
@@ -40,7 +46,7 @@ pub struct Claim {
 pub enum Verdict {
     /// The work is done.
     Done,
-    /// It failed, and is to be tried again.
+    /// It failed, and should be tried again.
     Retry {
         /// Why it failed.
         error: String,

@@ -1,17 +1,20 @@
+//! The way out for mails. Delivery is at least once: a repeat has the same `message_id`. The jobs' runner calls it and
+//! decides when to try again.
+
 use async_trait::async_trait;
 
-/// Hands a mail to whoever delivers it.
+/// Hands mails over to a mail server.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Mailer: Send + Sync {
-    /// Returns once the mail has been accepted.
+    /// Returns once the mail has been accepted. After [`MailError::Temporary`] it may have been accepted nevertheless.
     async fn send(&self, mail: &Mail) -> Result<(), MailError>;
 }
 
 /// A mail to one person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail {
-    /// The same for every attempt, so that a repeat can be told.
+    /// The `Message-ID` header, the same for every attempt, so that repeats can be recognised.
     pub message_id: String,
     /// The receiver's address.
     pub to: String,
@@ -19,7 +22,7 @@ pub struct Mail {
     pub subject: String,
     /// Plain text.
     pub text: String,
-    /// The same as HTML, for those who show it.
+    /// The same as HTML.
     pub html: String,
 }
 

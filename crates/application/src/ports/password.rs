@@ -1,17 +1,21 @@
+//! Password hashing. It is slow by design: only a few hashes run at a time and only a few wait, so that sign-ins cannot
+//! take all memory and threads.
+
 use async_trait::async_trait;
 use parlance_domain::Password;
 
 use crate::Result;
 
-/// Slow, salted hashes of passwords, made off the async threads and only a few at a time.
+/// Slow, salted hashes of passwords, computed off the async threads and only a few at a time. Both methods are
+/// `Unavailable` when too many wait already.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait PasswordHasher: Send + Sync {
-    /// Hashes a new password. [`crate::Error::Unavailable`] when too many wait already.
+    /// Hashes a new password with a new salt.
     async fn hash(&self, password: Password) -> Result<PasswordHash>;
 
-    /// Compares. Without a hash it does the same work and answers false, so that an unknown address takes as long as a
-    /// wrong password.
+    /// Compares a password with a hash. Without a hash it does the same work and returns false, so that an unknown
+    /// address takes as long as a wrong password.
     async fn verify(&self, password: Password, hash: Option<PasswordHash>) -> Result<bool>;
 }
 

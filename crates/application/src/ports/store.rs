@@ -1,4 +1,7 @@
-//! The store: five narrow ports, one database. [`Store`] is their sum, for wiring.
+//! The store: five narrow ports, one database. [`Store`] is their sum, for wiring. [`Changes`] is apart: only a store
+//! that several nodes share has it.
+//!
+//! Each method is one transaction, and a commit is durable when it returns.
 
 mod accounts;
 mod changes;

@@ -1,3 +1,6 @@
+//! Access and refresh tokens. Stateless: which session lives, and which refresh token is its current one, is in the
+//! store. The store keeps digests only.
+
 use parlance_domain::{SessionId, Timestamp, UserId};
 
 use crate::{Result, Unauthenticated};
@@ -5,32 +8,33 @@ use crate::{Result, Unauthenticated};
 /// Access tokens (signed, short-lived) and refresh tokens (opaque, rotated).
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait TokenIssuer: Send + Sync {
-    /// Signs an access token.
+    /// Signs an access token. Fails with `Internal` only.
     fn issue(&self, claims: Claims) -> Result<AccessToken>;
 
-    /// Reads an access token. Whether its session still lives is the store's to say.
+    /// Checks signature and expiry: [`Unauthenticated::BadToken`] or [`Unauthenticated::Expired`]. Whether the session
+    /// still lives is in the store.
     fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, Unauthenticated>;
 
-    /// The token that follows `token`. Always the same one, so that two tabs that refresh at once both survive, and
-    /// nothing but its digest need be stored.
+    /// The token that replaces `token`. Always the same, so that two tabs that refresh at once both go on, and only
+    /// digests need to be stored.
     fn successor(&self, token: &RefreshToken) -> RefreshToken;
 
-    /// What is stored of a refresh token.
+    /// What the store keeps of a refresh token.
     fn digest(&self, token: &RefreshToken) -> RefreshDigest;
 }
 
-/// What an access token says.
+/// What an access token asserts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claims {
-    /// Who.
+    /// The person.
     pub user_id: UserId,
-    /// By which session.
+    /// Their session.
     pub session_id: SessionId,
-    /// Until when; whole seconds count.
+    /// When the token expires. Fractions of a second are dropped.
     pub expires_at: Timestamp,
 }
 
-/// A signed token, for the client's eyes.
+/// A signed token, as the client gets it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessToken(pub String);
 

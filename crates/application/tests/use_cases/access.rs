@@ -1,4 +1,5 @@
-//! An end of access is acknowledged only when this node's sockets know of it, and they do even if nobody waits for that.
+//! An end of access is acknowledged only when this node's sockets know of it, and they do even if nobody waits for
+//! that.
 
 use std::{future::Future, sync::Arc, time::Duration};
 

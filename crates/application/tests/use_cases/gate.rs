@@ -1,5 +1,5 @@
-//! State events on a node that shares its store: told as the store has it, to those only of whom it says, after the event,
-//! that they may hear it; and what becomes of them while it says nothing.
+//! State events on a node that shares its store: they tell the store's state, only to those who may hear it by what the
+//! store says after the event. And what happens while it does not answer.
 
 pub(super) mod elsewhere;
 
@@ -30,8 +30,8 @@ use elsewhere::Elsewhere;
 const TEAM: WorkspaceId = WorkspaceId(Uuid::from_u128(6));
 const EVE: UserId = UserId(Uuid::from_u128(99));
 
-/// Ada and Bob, as ever, listen to a conversation with the first two connections. With the third, Eve listens to it too,
-/// and to the workspace; with the fourth, of another session, to the workspace, as does Bob with the fifth.
+/// Ada and Bob, as ever, listen to a conversation with the first two connections. With the third, Eve listens to it
+/// too, and to the workspace; with the fourth, of another session, to the workspace, as does Bob with the fifth.
 async fn scene(elsewhere: &Elsewhere) -> (Scene, [SessionId; 2]) {
     let scene = quiet_scene(elsewhere.clone(), MockConversations::new(), MockMessages::new()).await;
     let sessions = [3, 4].map(|_| SessionId(scene.node.ambient.next_uuid()));

@@ -21,7 +21,7 @@ use parlance_testkit::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-/// What the outbox and the queue are told at the end of an attempt.
+/// A call to the outbox or the queue at the end of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 enum End {
     Finished,
@@ -33,7 +33,7 @@ struct Scene {
     ambient: TestAmbient,
     ada: Account,
     job: Job,
-    /// In the order in which they were told.
+    /// In the order of the calls.
     ends: Arc<Mutex<Vec<End>>>,
     /// Once the queue has been asked for more than it has.
     empty: Arc<Notify>,
@@ -47,12 +47,12 @@ impl Scene {
         Self { ambient, ada, job, ends: Arc::default(), empty: Arc::default() }
     }
 
-    /// A runner to whom the queue hands out the same job so many times, one attempt further each time.
+    /// A runner whose queue hands out the same job `attempts` times, one attempt further each time.
     fn runner(&self, mailer: &RecordingMailer, attempts: u32) -> Runner {
         self.runner_of(mailer, self.outbox(true), self.queue(attempts))
     }
 
-    /// What the outbox does when it is told of an end.
+    /// The outbox's reaction to an end: it notes it.
     fn told(&self, end: End) -> impl Fn(JobId) -> Result<()> + Send + use<> {
         let ends = self.ends.clone();
         move |_| {
@@ -181,7 +181,8 @@ async fn what_has_ended_already_is_skipped() {
     assert_eq!((ends, mailer.attempts()), (vec![End::Finished, End::Settled(Verdict::Done)], 0));
 }
 
-/// When a row must have been handed on before, to be handed on in each of the rounds; the clock goes on by a minute each.
+/// For each round, the time before which a row must have been relayed to be relayed again; the clock advances by a
+/// minute each.
 async fn handed_on_again_before(memories: &'static [&'static str], fails: usize) -> Vec<i64> {
     let scene = Scene::new();
     let (mut queue, mut outbox) = (MockJobQueue::new(), MockOutbox::new());

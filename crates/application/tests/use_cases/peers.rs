@@ -1,4 +1,4 @@
-//! A node that shares its store with others: what it makes of a bus that loses events, and of what it finds in the store.
+//! A node that shares its store: how it handles a bus that loses events, and what it finds in the store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::gate::member;
 
-/// A bus that says what the test has it say.
+/// A bus that says what the test tells it to.
 struct Script {
     /// The subscriptions to come.
     says: Mutex<mpsc::UnboundedReceiver<Says>>,
@@ -113,7 +113,7 @@ pub(super) fn changed(rev: u64, access_rev: u64) -> Heard {
     changed_when(rev, access_rev, 0)
 }
 
-/// A change that was committed when so many sessions had ended.
+/// A change that was committed when `session_rev` sessions had ended.
 pub(super) fn changed_when(rev: u64, access_rev: u64, session_rev: u64) -> Heard {
     let frame = Frame::encode(&json!({ "type": "changed", "rev": rev }));
     let event = Event::Changed {
@@ -243,7 +243,7 @@ async fn what_came_before_a_topic_was_heard_is_looked_up() {
         assert!(on);
         wanted.extend(topics);
     }
-    // What was asked for before the bus was there is asked for again.
+    // Topics wanted before the bus was there are asked for again.
     wanted.dedup();
     let here = Topic::Conversation(scene.here);
     assert_eq!(wanted, [Topic::User(scene.ada), here, Topic::User(scene.bob)]);

@@ -111,8 +111,8 @@ async fn what_waits_for_an_append_shares_the_next() {
     assert!(node.fanout.types(socket(1)).iter().all(|kind| kind == "message.created"));
 }
 
-/// Four who write again as soon as they are answered share all commits but the first: the lane waits for them. And whoever
-/// writes alone waits for nobody.
+/// Four who write again as soon as they are answered share all commits but the first: the lane waits for them. And
+/// whoever writes alone waits for nobody.
 #[tokio::test(start_paused = true)]
 async fn those_who_write_again_at_once_keep_sharing_commits() {
     let batches = Batches::default();

@@ -27,7 +27,7 @@ const EVE: UserId = UserId(Uuid::from_u128(99));
 const EVES: Subject = Subject::Participant(HERE, EVE);
 const TEAM: WorkspaceId = WorkspaceId(Uuid::from_u128(6));
 
-/// The first look finds nothing new, and the later ones, by their number, this.
+/// The first look finds nothing new; the later ones find what `show` returns for their number.
 fn later_looks(show: impl Fn(i64) -> Look + Send + 'static) -> MockChanges {
     let (mut changes, mut looks) = (changes(), 0);
     changes.expect_changes().returning(move |_| {
@@ -37,8 +37,8 @@ fn later_looks(show: impl Fn(i64) -> Look + Send + 'static) -> MockChanges {
     changes
 }
 
-/// Eve came into the conversation before the second look, and all later ones show it. The store is asked so often, and says
-/// this.
+/// Eve came into the conversation before the second look, and all later ones show it. The store is asked as often as
+/// there are `states`, and answers with these.
 fn eve_comes_in(states: &'static [State]) -> MockChanges {
     let mut changes = later_looks(|look| Look {
         traces: vec![(EVES, Timestamp::from_millis(1_500))],
@@ -95,7 +95,8 @@ async fn another_state_than_the_bus_told_last_is_told() {
     scene.until(1, &["conversation.member_left", "conversation.member_joined"]).await;
 }
 
-/// Looks show a workspace in which nobody is found so often; it, or Eve in it, has gone since the states were asked for.
+/// Looks show a workspace in which nobody is found `times` times; it, or Eve in it, has gone since the states were
+/// asked for.
 fn eve_is_out(times: usize, gone: impl Fn(&Subject) -> bool + Send + 'static) -> MockChanges {
     let mut changes = later_looks(|_| Look { workspaces: vec![TEAM], ..nothing_new() });
     changes.expect_workspace_members().times(..=times).returning(|_, _| Ok(vec![]));
@@ -162,7 +163,8 @@ async fn who_has_left_a_channel_that_they_can_still_read_is_told_no_mark_of_it()
     assert!(scene.node.fanout.types(socket(1)).is_empty());
 }
 
-/// Looks show that ada has read on, and so has somebody who is not connected; the first only is asked for so often.
+/// Looks show that ada has read on, and so has somebody who is not connected; only Ada's mark is asked for, `asked`
+/// times.
 async fn who_reads_on(asked: usize) -> Scene {
     let (mut changes, mut conversations) = (changes(), MockConversations::new());
     let ada = Arc::new(std::sync::OnceLock::<UserId>::new());

@@ -1,5 +1,5 @@
-//! Parlance, set up through nothing but its REST API. Its rate limits are off, because one sender does what hundreds do elsewhere and
-//! one address signs everybody up; all else is as it is shipped.
+//! Parlance, set up through nothing but its REST API. Its rate limits are off, because one sender does what hundreds do
+//! elsewhere and one address signs everybody up; all else is as it is shipped.
 
 use std::{
     net::SocketAddr,
@@ -30,7 +30,7 @@ pub(super) fn start(scene: &Scene, places: &Places, services: bool) -> Result<Ru
     let (first, address) = process(places, home, &settings)?;
     let people = people(address, scene.users)?;
     let channels = workspace(address, &people, scene.conversations)?;
-    // The next one begins without the memory that hashing all these passwords took and left to be used again.
+    // A new process, without the memory that hashing all these passwords has left behind.
     let home = first.end().context("its files")?;
     let (process, address) = process(places, home, &settings)?;
     let history = format!("/api/v1/conversations/{}/messages?limit=50", channels[0]);
@@ -93,7 +93,7 @@ fn people(address: SocketAddr, count: usize) -> Result<Vec<String>> {
     })
 }
 
-/// A workspace with so many channels, `general` first, that all of them are in: the channels.
+/// Creates a workspace with this many channels, `general` first, and everybody in all of them; returns the channels.
 fn workspace(address: SocketAddr, people: &[String], conversations: usize) -> Result<Vec<String>> {
     let mut http = Http::new(address)?;
     let made = http.call("POST", "/api/v1/workspaces", &people[0], &json!({ "name": "Bench" }))?;
@@ -116,7 +116,7 @@ fn workspace(address: SocketAddr, people: &[String], conversations: usize) -> Re
     Ok(channels)
 }
 
-/// Does something so many times over a few connections, and gives the answers in order.
+/// Does something this many times over a few connections; returns the answers in order.
 fn each<T: Send>(
     address: SocketAddr,
     count: usize,

@@ -24,7 +24,7 @@ pub(crate) enum Step<'a> {
         /// With its head.
         length: usize,
     },
-    /// The frame is not complete before the buffer holds so many bytes.
+    /// The frame is not complete before the buffer holds this many bytes.
     Needs(usize),
 }
 

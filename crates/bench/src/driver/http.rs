@@ -74,7 +74,8 @@ impl Http {
     }
 }
 
-/// The same requests over so many connections, each asking again as soon as it was answered. Whatever is not a 200 is an error.
+/// The same requests over several connections, each asking again as soon as it was answered. Anything but a 200 is an
+/// error.
 pub(crate) fn run(
     address: SocketAddr,
     requests: &[String],

@@ -12,7 +12,7 @@ use crate::{
     stats::Histogram,
 };
 
-/// So many connections' deliveries are timed, at most: the others are only counted.
+/// The most connections whose deliveries are timed; the others are only counted.
 const TIMED: usize = 128;
 
 /// When a send is over, and the next one may go.
@@ -33,11 +33,11 @@ pub(crate) enum Pace {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) pace: Pace,
-    /// The first so many connections send, in turn.
+    /// How many connections send, in turn: the first ones.
     pub(crate) senders: usize,
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
-    /// Instead of `measured`: ends after so many sends.
+    /// Instead of `measured`: the run ends after this many sends.
     pub(crate) sends: Option<usize>,
 }
 
@@ -62,7 +62,7 @@ struct Load {
     /// When each message was sent, since `begin`.
     sent: Vec<Duration>,
     counts: Vec<u32>,
-    /// Every so many sockets one is timed.
+    /// One socket in this many is timed.
     stride: usize,
     in_order: bool,
     numbered: bool,

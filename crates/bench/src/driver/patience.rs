@@ -17,7 +17,7 @@ impl Patience {
         Self { seen: 0, since: clock::now() }
     }
 
-    /// Whether some is left now that so much has come in all.
+    /// Whether any is left, given how much has come in all.
     pub(super) fn lasts(&mut self, seen: u64) -> bool {
         self.lasts_at(seen, clock::now())
     }

@@ -7,7 +7,7 @@ use super::Heard;
 /// What a connection has to remember between two frames.
 #[derive(Debug, Default)]
 pub(crate) struct Carry {
-    /// So much of a payload is yet to come.
+    /// Bytes of a payload that are yet to come.
     skip: usize,
     line: Vec<u8>,
 }

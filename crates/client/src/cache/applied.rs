@@ -1,4 +1,4 @@
-//! What the cache takes in and gives out.
+//! What the cache takes in, and what it returns.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -10,16 +10,16 @@ use serde_json::{Map, Value};
 pub struct Resume {
     /// The store's history that the cursors belong to.
     pub epoch: String,
-    /// Up to which rev each conversation is held.
+    /// For each conversation, the rev up to which it is held.
     pub cursors: BTreeMap<String, u64>,
 }
 
 /// The data of a `sync` command to send.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SyncRequest {
-    /// Which conversation.
+    /// The conversation to sync.
     pub conversation_id: String,
-    /// The cursor.
+    /// The client's cursor.
     pub from_rev: u64,
 }
 
@@ -31,22 +31,23 @@ pub struct Unreadable(pub &'static str);
 /// A message as the server last told it. Cloning it copies nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Which.
+    /// The message's id.
     pub id: Arc<str>,
-    /// Its place in the conversation.
+    /// Its position in the conversation.
     pub seq: u64,
     /// The rev of its last change.
     pub rev: u64,
-    /// The whole object.
+    /// The whole object, as on the wire.
     pub body: Arc<Value>,
 }
 
 /// How far the user has read a conversation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReadState {
-    /// All up to this `seq` is read.
+    /// Everything up to and including this `seq` is read.
     pub read_seq: u64,
-    /// Unread messages, exact up to 100. Between two statements of the server new ones are added; deleted ones stay in it.
+    /// Unread messages, exact up to 100. Until the server states it again, new messages are added, and deleted ones are
+    /// not taken off.
     pub unread_count: u64,
     /// Unread messages that mention the user.
     pub mention_count: u64,
@@ -57,27 +58,27 @@ pub struct ReadState {
 pub struct Applied {
     /// The frame's type.
     pub kind: String,
-    /// Its conversation.
+    /// Its conversation, if it has one.
     pub conversation_id: Option<String>,
     /// Messages that the cache did not have.
     pub created: Vec<Message>,
-    /// Messages that are different now.
+    /// Held messages that have changed.
     pub changed: Vec<Message>,
-    /// Whether the conversation itself was told anew (its name, its read state …).
+    /// Whether the conversation itself may have changed (its name, its read state …).
     pub conversation_changed: bool,
-    /// A conversation that is new.
+    /// Conversations that are new.
     pub joined: Vec<String>,
     /// Conversations that were purged.
     pub left: Vec<String>,
-    /// The conversation's messages were dropped: the server tells another history.
+    /// The conversation's messages were dropped: the server has another history.
     pub reset: bool,
-    /// What to ask the server for now.
+    /// The `sync`s to send now.
     pub syncs: Vec<SyncRequest>,
     /// Events and replays that held nothing beyond the cursor.
     pub duplicates: u64,
     /// Events of conversations that the user is not in (any more).
     pub strays: u64,
-    /// `server.draining`: when to come back.
+    /// From `server.draining`: how long to wait before coming back.
     pub reconnect_after: Option<Duration>,
     /// A state event or an ephemeral one, whole.
     pub notice: Option<Arc<Value>>,
@@ -93,7 +94,7 @@ impl Message {
         })
     }
 
-    /// A field that is text.
+    /// A text field; none if it is missing or not text.
     pub fn text(&self, field: &str) -> Option<&str> {
         self.body[field].as_str()
     }

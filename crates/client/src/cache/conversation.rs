@@ -15,20 +15,20 @@ const COUNTED: u64 = 100;
 /// One conversation of a [`Cache`](super::Cache).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
-    /// What all see of it, and `can_post`; but not the read state.
+    /// What everybody sees, and `can_post`; without the read state.
     facts: Map<String, Value>,
     cursor: u64,
     read: ReadState,
     /// Messages up to this `seq` were in the unread counts when the server last stated them.
     counted: u64,
-    /// From this `seq` on messages are loaded. Of older ones, only changes to those that are held count.
+    /// Messages are loaded from this `seq` on. Of older ones only changes to held ones count.
     oldest: u64,
     messages: BTreeMap<u64, Message>,
     places: BTreeMap<Arc<str>, u64>,
     gap: Gap,
 }
 
-/// Many changes, told as the state that they led to: a `replay` frame or the answer to `sync`.
+/// Many changes as the resulting state: a `replay` frame or the answer to `sync`.
 pub(super) struct Page<'a> {
     from_rev: u64,
     to_rev: u64,
@@ -39,7 +39,7 @@ pub(super) struct Page<'a> {
 }
 
 impl Conversation {
-    /// One of which nothing was held: it begins at the summary's rev, with nothing loaded.
+    /// A conversation that was not held: begins at the summary's rev, with nothing loaded.
     pub(super) fn new(summary: &Value) -> Result<Self, Unreadable> {
         let last_seq = number(summary, "last_seq")?;
         let mut new = Self {
@@ -56,7 +56,7 @@ impl Conversation {
         Ok(new)
     }
 
-    /// Takes over what the server says of the conversation. Leaves the cursor where it is.
+    /// Takes over the server's summary. Leaves the cursor where it is.
     pub(super) fn adopt(&mut self, summary: &Value) -> Result<(), Unreadable> {
         let (read, last_seq) = (ReadState::read(summary)?, number(summary, "last_seq")?);
         let facts = summary.as_object().ok_or(Unreadable("conversation"))?;
@@ -65,14 +65,14 @@ impl Conversation {
         Ok(())
     }
 
-    /// Keeps what was held before a new connection: all but what the new summary says.
+    /// Keeps what was held before a new connection, except what the new summary says.
     pub(super) fn keep(&mut self, held: Self) {
         let told = std::mem::replace(self, held);
         (self.read, self.counted, self.gap) = (told.read, told.counted, Gap::default());
         self.facts.extend(told.facts);
     }
 
-    /// What the server says of it: name, topic, members, `can_post` …
+    /// The server's facts: name, topic, members, `can_post` …
     pub fn facts(&self) -> &Map<String, Value> {
         &self.facts
     }
@@ -87,12 +87,12 @@ impl Conversation {
         self.read
     }
 
-    /// The newest rev that the server has told of.
+    /// The newest rev known from the server.
     pub fn rev(&self) -> u64 {
         self.fact("rev").max(self.cursor)
     }
 
-    /// The newest message's place; 0 where there is none.
+    /// The newest message's `seq`; 0 if there is none.
     pub fn last_seq(&self) -> u64 {
         self.fact("last_seq")
     }
@@ -102,7 +102,7 @@ impl Conversation {
         self.gap.asked()
     }
 
-    /// What is loaded, by `seq`.
+    /// The loaded messages, by `seq`.
     pub fn messages(&self) -> impl DoubleEndedIterator<Item = &Message> {
         self.messages.values()
     }
@@ -121,7 +121,7 @@ impl Conversation {
         self.facts.get("workspace_id")?.as_str()
     }
 
-    /// A live event. Says whether to `sync` now.
+    /// Applies a live event; true if a `sync` is needed now.
     pub(super) fn event(
         &mut self,
         rev: u64,
@@ -148,7 +148,7 @@ impl Conversation {
         false
     }
 
-    /// A replay page. Says whether to `sync` now.
+    /// Applies a replay page; true if a `sync` is needed now.
     pub(super) fn replay(&mut self, page: Page<'_>, user: &str, out: &mut Applied) -> bool {
         if page.reset {
             self.reset(&page);
@@ -168,13 +168,13 @@ impl Conversation {
         false
     }
 
-    /// The answer to `sync`. Says whether to ask on.
+    /// Applies the answer to `sync`; true if another `sync` is needed.
     pub(super) fn synced(&mut self, page: Page<'_>, user: &str, out: &mut Applied) -> bool {
         let asked = self.gap.take();
         let (before, more) = (self.cursor, !page.complete && page.to_rev > page.from_rev);
         let reset = page.reset;
         let ask = self.replay(page, user, out);
-        // It was asked for, and so is nothing that came twice.
+        // It was asked for, so it is no duplicate.
         out.duplicates = 0;
         if ask {
             return true;
@@ -184,7 +184,7 @@ impl Conversation {
         self.gap.answered(asked, more, self.cursor > before, self.cursor)
     }
 
-    /// Something at `rev` is not held. Says whether to `sync` now: one at a time is enough.
+    /// Something at `rev` is missing; true if a `sync` is needed now: one at a time is enough.
     pub(super) fn missing(&mut self, rev: u64) -> bool {
         self.gap.missing(rev)
     }
@@ -194,7 +194,7 @@ impl Conversation {
         self.gap = Gap::default();
     }
 
-    /// A mark never goes back: a lower one was made before one's own last send, and comes late.
+    /// A mark never goes back: a lower one was made before the user's own last send, and comes late.
     pub(super) fn set_read(&mut self, read: ReadState) {
         if read.read_seq >= self.read.read_seq {
             self.read = read;
@@ -213,7 +213,7 @@ impl Conversation {
         }
     }
 
-    /// Lets the oldest go until no more than `room` are held.
+    /// Drops the oldest messages until no more than `room` are held.
     pub(super) fn trim(&mut self, room: usize) {
         while self.messages.len() > room
             && let Some((seq, message)) = self.messages.pop_first()
@@ -223,8 +223,8 @@ impl Conversation {
         }
     }
 
-    /// Takes a message over by its id, if its rev is greater. One that is not held is new, unless it is older than the oldest
-    /// that is loaded: a replay is in the order of revs, so a new message may come after one with a later `seq`.
+    /// Updates a message by its id if its rev is greater. One that is not held is new, unless it is older than the
+    /// oldest loaded one: replays are in the order of revs, so a new message may come after one with a later `seq`.
     fn upsert(&mut self, message: Message, user: &str, out: &mut Applied) {
         match self.message(&message.id) {
             Some(held) if message.rev > held.rev => {
@@ -245,7 +245,7 @@ impl Conversation {
         self.messages.insert(message.seq, message);
     }
 
-    /// Brings up to date what the server does not tell along with a new message: the last message, the unread counts.
+    /// Updates what the server does not send along with a new message: the last message, the unread counts.
     fn count(&mut self, message: &Message, user: &str) {
         if message.seq >= self.last_seq() {
             self.facts.insert("last_seq".into(), message.seq.into());
@@ -272,7 +272,7 @@ impl Conversation {
         self.facts.remove("rev");
     }
 
-    /// Takes over the conversation as told at some rev, unless a later one is known.
+    /// Takes over the conversation as of some rev, unless a later one is known.
     fn retell(&mut self, facts: &Map<String, Value>) {
         if facts.get("rev").and_then(Value::as_u64).is_none_or(|rev| rev >= self.fact("rev")) {
             self.merge(facts);

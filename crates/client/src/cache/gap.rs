@@ -1,4 +1,4 @@
-//! What is known to be missing in a conversation, and the one `sync` that is asked for it.
+//! What is known to be missing in a conversation, and the one outstanding `sync` for it.
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Gap {
@@ -14,7 +14,7 @@ impl Gap {
         self.asked.is_some()
     }
 
-    /// Something at `rev` is not held. Says whether to `sync` now: one at a time is enough.
+    /// Something at `rev` is missing; true if a `sync` is needed now: one at a time is enough.
     pub(super) fn missing(&mut self, rev: u64) -> bool {
         self.beyond = self.beyond.max(rev);
         let ask = self.asked.is_none();
@@ -24,15 +24,15 @@ impl Gap {
         ask
     }
 
-    /// The answer is here. Tells what was known when it was asked for.
+    /// The answer is here; returns what was known when it was asked for.
     pub(super) fn take(&mut self) -> Option<u64> {
         self.asked.take()
     }
 
-    /// The answer is applied. Says whether to ask on.
+    /// The answer is applied; true if another `sync` is needed.
     ///
-    /// Events that came while it was on its way were not applied, and nobody sends them again: they are asked for. But a server
-    /// that has said that there is nothing more is believed.
+    /// Events that came meanwhile were not applied, and are not sent again: ask for them. But if the server says that
+    /// there is nothing more, it is believed.
     pub(super) fn answered(
         &mut self,
         asked: Option<u64>,
@@ -48,7 +48,7 @@ impl Gap {
         false
     }
 
-    /// Another history: what was seen was of the old one.
+    /// Another history: what was seen belongs to the old one.
     pub(super) fn forget_beyond(&mut self) {
         self.beyond = 0;
     }

@@ -19,7 +19,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 const WELCOME: Duration = Duration::from_secs(10);
 /// The code for a token that was refused without a close frame.
 const BAD_TOKEN: u16 = 4500;
-/// Bytes. Less than the library would take, because a benchmark has many clients.
+/// In bytes. Less than the library's default, because a benchmark has many clients.
 const READ_BUFFER: usize = 8 * 1024;
 
 /// Why there is no connection.
@@ -29,7 +29,7 @@ struct Failed {
 }
 
 impl Connection {
-    /// Connects and says `hello`; the connection, and the reply's data.
+    /// Connects and says `hello`; returns the connection and the reply's data.
     pub(crate) async fn open(
         config: &Config,
         shared: &Arc<Shared>,
@@ -57,7 +57,7 @@ impl Connection {
         }
     }
 
-    /// Takes the reply to `hello` in; whether it could be understood.
+    /// Applies the reply to `hello`; false if it could not be understood.
     pub(crate) fn welcome(&mut self, reply: &Value) -> bool {
         let millis = |field: &str| reply[field].as_u64().map(Duration::from_millis);
         let (Some(heartbeat), Some(lasts)) =
@@ -96,7 +96,7 @@ async fn open(
     }
     let frame = json!({ "type": "hello", "id": 1, "data": hello });
     let asked = async {
-        // A failure is seen when reading, perhaps with its reason in a close frame.
+        // A failure shows when reading, perhaps with its reason in a close frame.
         let _ = socket.send(Message::text(frame.to_string())).await;
         reply(&mut socket).await
     };

@@ -32,15 +32,15 @@ impl Renewal {
         &self.current
     }
 
-    /// The server has said how long the current token lasts.
+    /// Notes how long the current token lasts, as the server has said.
     pub(super) fn lasts(&mut self, time: Duration) {
         let now = Instant::now();
         self.ends_at = now.checked_add(time);
         self.at = now.checked_add(time.saturating_sub(AHEAD.min(time / 5)));
     }
 
-    /// Waits until there is another token to extend with. Nothing if the source has none: it is asked again later. May be
-    /// dropped and called again.
+    /// Waits until there is another token to extend with; none if the source has none and will be asked again later.
+    /// May be dropped and called again.
     pub(super) async fn token(&mut self) -> Option<String> {
         if self.asking.is_none() {
             match self.at {
@@ -67,7 +67,7 @@ impl Renewal {
         }
     }
 
-    /// The reply to `auth.refresh`; nothing if it was refused.
+    /// Handles the reply to `auth.refresh`; none if it was refused.
     pub(super) fn answered(&mut self, token: String, reply: Option<&Value>) {
         match reply.and_then(|reply| reply["token_expires_in_ms"].as_u64()) {
             Some(millis) => {

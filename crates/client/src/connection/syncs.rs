@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-/// Syncs on their way at a time: each answer may be 256 KiB, and the server's queue for a socket holds 1 MiB.
+/// Syncs in flight at a time: each answer may be 256 KiB, and the server's queue for a socket holds 1 MiB.
 const AT_A_TIME: usize = 2;
 
 #[derive(Default)]
 pub(super) struct Syncs {
     /// Conversations, in this order.
     waiting: VecDeque<String>,
-    /// Those that the server put off, each not before its time.
+    /// Those that the server put off, each with the earliest time for it.
     put_off: Vec<(Instant, String)>,
     on_their_way: usize,
 }
@@ -25,7 +25,7 @@ impl Syncs {
         self.put_off.push((until, conversation_id));
     }
 
-    /// The next one, if it may be sent now. It is on its way from here on.
+    /// The next one, if it may be sent now. It counts as in flight from here on.
     pub(super) fn next(&mut self, now: Instant) -> Option<String> {
         self.waiting.extend(self.put_off.extract_if(.., |(at, _)| *at <= now).map(|(_, id)| id));
         if self.on_their_way >= AT_A_TIME {

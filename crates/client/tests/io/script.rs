@@ -136,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         }
     }
 
-    /// Whether the client says nothing for so long.
+    /// Whether the client says nothing for this long.
     pub(crate) async fn silent(&mut self, time: Duration) -> bool {
         timeout(time, self.socket.next()).await.is_err()
     }

@@ -1,5 +1,5 @@
-//! Cases of [`parlance_application::ports::JobBoard`], for queues that run by the times that they are told and for those with a
-//! clock of their own: so what takes time is waited for.
+//! Cases of [`parlance_application::ports::JobBoard`], for queues that run by the times that they are told and for
+//! those with a clock of their own: so what takes time is waited for.
 
 mod stage;
 
@@ -218,8 +218,8 @@ pub async fn twenty_errors_are_kept(stage: &BoardStage) {
     assert_eq!(stage.view(&job).await.errors, expected);
 }
 
-/// Makes a test of each case of the job board's contract. The expression, which may await, makes a [`BoardStage`] around a
-/// fresh queue and something to hold until the test's end: `(stage, guard)`.
+/// Makes a test of each case of the job board's contract. The expression, which may await, makes a [`BoardStage`]
+/// around a fresh queue and something to hold until the test's end: `(stage, guard)`.
 #[macro_export]
 macro_rules! board_contract {
     ($make:expr) => {

@@ -88,8 +88,8 @@ pub async fn a_topic_is_heard_by_who_listens(bus: &dyn Bus) {
     }
 }
 
-/// To ignore is a hint, so nothing is said of that topic itself. What concerns all nodes still comes, and who listens again hears
-/// again.
+/// To ignore is a hint, so nothing is said of that topic itself. What concerns all nodes still comes, and who listens
+/// again hears again.
 pub async fn an_ignored_topic_stops_nothing_else(bus: &dyn Bus) {
     let here = ConversationId(Uuid::from_u128(6));
     let mut two = bus.subscribe(TWO).await.expect("subscribes");

@@ -1,7 +1,7 @@
 //! Cases of [`parlance_application::ports::store::Changes`], for stores that several nodes share.
 //!
-//! A look may tell what an earlier one has told. So a case asks whether something is among what looks tell, not whether it
-//! is all.
+//! A look may tell what an earlier one has told. So a case asks whether something is among what looks tell, not whether
+//! it is all.
 
 mod stage;
 pub mod state_events;
@@ -333,9 +333,9 @@ pub async fn who_is_in_a_workspace_is_told(shared: &SharedStage) {
     assert_eq!(shared.is_in(team.id, &all).await, []);
 }
 
-/// Makes a test of each case of the contract of stores that several nodes share. The expression, which may await, makes a
-/// fresh `Store` that is `Changes` too and a `Clone`, and its [`Place`], which is held until the test's end:
-/// `(store, place)`.
+/// Makes a test of each case of the contract of stores that several nodes share. The expression, which may await, makes
+/// a fresh `Store` that is `Changes` too and a `Clone`, and its [`Place`], which is held until the test's end: `(store,
+/// place)`.
 #[macro_export]
 macro_rules! changes_contract {
     ($make:expr) => {

@@ -1,5 +1,5 @@
-//! Cases of [`parlance_application::ports::JobQueue`]. A queue may run by the times that it is told, or by a clock of its own:
-//! so what takes time is asked for again and again until it is there.
+//! Cases of [`parlance_application::ports::JobQueue`]. A queue may run by the times that it is told, or by a clock of
+//! its own: so what takes time is asked for again and again until it is there.
 
 use std::{sync::Arc, time::Duration};
 

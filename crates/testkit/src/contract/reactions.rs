@@ -71,7 +71,7 @@ pub async fn twenty_reactions_at_most(stage: &Stage) {
     assert_eq!(full.reactions.len(), Message::MAX_EMOJI);
 }
 
-/// A message with the mark `+1` of so many, and their names in the order in which they left it.
+/// A message with a `+1` from `marks` people, and those people in the order of their marks.
 async fn marked(stage: &Stage, marks: usize) -> (Message, Vec<UserId>) {
     let ada = stage.person("ada").await;
     let team = stage.team(ada).await;

@@ -1,4 +1,5 @@
-//! Cases of [`parlance_application::ports::store::Conversations`]: what a `hello` tells, read marks and changes of access.
+//! Cases of [`parlance_application::ports::store::Conversations`]: what a `hello` tells, read marks and changes of
+//! access.
 
 use parlance_application::{
     Result,

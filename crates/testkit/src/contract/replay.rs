@@ -108,8 +108,8 @@ pub async fn history_is_of_one_moment(stage: &Stage) {
     }
 }
 
-/// Also for those who have read it before: a member and a guest of a public channel, a member of a private one, both sides of a
-/// DM.
+/// Also for those who have read it before: a member and a guest of a public channel, a member of a private one, both
+/// sides of a DM.
 pub async fn history_ends_with_access(stage: &Stage) {
     let (team, [ada, bob, eve]) = scene(stage).await;
     let (news, secret) =

@@ -1,4 +1,4 @@
-//! What a person is to a conversation, and what that lets them do and see.
+//! A person's relation to a conversation, and what it lets them do and see.
 
 use std::cmp::Reverse;
 
@@ -14,18 +14,18 @@ use uuid::Uuid;
 
 use super::state::{ConversationRow, State};
 
-/// A conversation in somebody's eyes.
+/// A conversation as one person sees it.
 #[derive(Clone, Copy)]
 pub(super) struct Seen<'a> {
     pub(super) row: &'a ConversationRow,
     pub(super) standing: Standing,
-    /// Of the person, if they are in it.
+    /// The person's read mark, if they are in it.
     pub(super) read_seq: Option<u64>,
     viewer: Option<UserId>,
 }
 
 impl Seen<'_> {
-    /// Asks the matrix.
+    /// Asks the domain's permission matrix.
     pub(super) fn permits(&self, action: ConversationAction, what: &'static str) -> Result<()> {
         self.standing.permits(action).map_err(|denied| Error::denied(denied, what))
     }
@@ -40,7 +40,7 @@ impl Seen<'_> {
         }
     }
 
-    /// How far the person has read. Who is not in it has nothing unread.
+    /// How far the person has read. For somebody outside, nothing is unread.
     pub(super) fn read(&self) -> ReadState {
         let read_seq = self.read_seq.unwrap_or(self.row.conversation.last_seq);
         let read = usize::try_from(read_seq).unwrap_or(usize::MAX);
@@ -60,7 +60,7 @@ impl Seen<'_> {
 }
 
 impl State {
-    /// A conversation in somebody's eyes (or nobody's), if it exists and is not deleted.
+    /// A conversation as one person (or nobody) sees it, if it exists and is not deleted.
     pub(super) fn see(&self, viewer: Option<UserId>, id: ConversationId) -> Option<Seen<'_>> {
         self.conversations.get(&id).and_then(|row| self.seen(viewer, row))
     }
@@ -77,7 +77,7 @@ impl State {
             .filter_map(move |row| self.seen(Some(viewer), row))
     }
 
-    /// The conversation, if the person may do that to it.
+    /// The conversation, if the person may do the action.
     pub(super) fn authorize(
         &self,
         actor: UserId,

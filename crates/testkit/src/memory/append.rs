@@ -1,4 +1,5 @@
-//! One of a conversation's changes. It checks everything before it changes anything, so that a refused one leaves no trace.
+//! One of a conversation's changes. It checks everything before it changes anything, so that a refused one leaves no
+//! trace.
 
 use parlance_application::{
     Error, Result, Unauthenticated,

@@ -1,5 +1,5 @@
-//! What has changed since another look. The last write before a look is told by the next one again, so that nobody comes
-//! to rely on being told once.
+//! What has changed since an earlier look. The next look repeats the last write before the previous one, so that nobody
+//! relies on being told once.
 
 use async_trait::async_trait;
 use parlance_application::{

@@ -6,7 +6,7 @@ use parlance_domain::{Message, Reaction, UserId};
 use super::state::MessageRow;
 
 impl MessageRow {
-    /// Adds a person's reaction; says whether it was new.
+    /// Adds a person's reaction; false if it was there already.
     pub(super) fn react(&mut self, user: UserId, emoji: &str) -> Result<bool> {
         let full = self.reactions.len() >= Message::MAX_EMOJI;
         match self.reactions.iter_mut().find(|(one, _)| one == emoji) {
@@ -19,7 +19,7 @@ impl MessageRow {
         Ok(true)
     }
 
-    /// Removes a person's reaction; says whether there was one.
+    /// Removes a person's reaction; false if there was none.
     pub(super) fn unreact(&mut self, user: UserId, emoji: &str) -> bool {
         let found = self.reactions.iter_mut().find(|(one, _)| one == emoji);
         let Some((_, users)) = found.filter(|(_, users)| users.contains(&user)) else {

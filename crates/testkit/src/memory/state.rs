@@ -1,4 +1,4 @@
-//! What the store holds.
+//! The state of the store.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use parlance_domain::{
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct State {
-    /// How many writes there have been, taken for milliseconds.
+    /// The number of writes so far, used as milliseconds.
     clock: i64,
     pub(super) users: BTreeMap<UserId, UserRow>,
     pub(super) addresses: BTreeMap<String, UserId>,
@@ -65,7 +65,7 @@ pub(super) struct WorkspaceRow {
     pub(super) deleted: bool,
     /// The stamp of its last change, and of its members'.
     pub(super) changed: Timestamp,
-    /// None of a deleted one, so that nobody has a role in it.
+    /// Empty for a deleted workspace.
     pub(super) members: BTreeMap<UserId, RoleRow>,
 }
 
@@ -100,7 +100,7 @@ pub(super) struct MemberRow {
     pub(super) joined_at: Timestamp,
     /// The stamp of their entry.
     pub(super) entered: Timestamp,
-    /// The stamp of the last time they said how far they have read.
+    /// The stamp of their read mark.
     pub(super) marked: Option<Timestamp>,
 }
 
@@ -197,7 +197,7 @@ fn index(seq: u64) -> Option<usize> {
     usize::try_from(seq.checked_sub(1)?).ok()
 }
 
-/// Two things have the same id: a defect of whoever chose it, and nothing that a caller could be told.
+/// Two things have the same id: a defect of whoever chose it, not a caller's error.
 pub(super) fn id_taken() -> Error {
     Error::internal("the store has something of this id already")
 }

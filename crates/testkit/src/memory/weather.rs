@@ -1,20 +1,21 @@
-//! What can go wrong between a node and the store.
+//! Faults between a node and the store.
 
 use async_trait::async_trait;
 use parlance_application::Result;
 
-/// What a handle's calls meet on their way to the store and back. A method's name is that of the port's: `"append"`.
+/// Faults and delays of a handle's calls, on their way to the store and back. Methods are named as in the port:
+/// `"append"`.
 ///
-/// It may wait, fail, or never come back. The store's lock is held in neither.
+/// A method may wait, fail, or never return. The store's lock is not held meanwhile.
 #[async_trait]
 pub trait Weather: Send + Sync {
-    /// On the way there. An error means that nothing was done.
+    /// Before the call. On an error nothing is done.
     async fn before(&self, method: &'static str) -> Result<()> {
         let _ = method;
         Ok(())
     }
 
-    /// On the way back. Whatever was to be done has been done; with an error, nobody is told.
+    /// After the call, which has been done. On an error the caller is not told of it.
     async fn after(&self, method: &'static str) -> Result<()> {
         let _ = method;
         Ok(())

@@ -214,7 +214,7 @@ impl Workspaces for MemoryStore {
             let mut conversations = Vec::with_capacity(joined.len());
             for id in joined {
                 let row = state.conversation_mut(id)?;
-                // A DM stays theirs, for when they come back.
+                // DMs stay, for their return.
                 if row.conversation.kind == ConversationKind::Channel {
                     row.members.remove(&user);
                 }
@@ -228,7 +228,7 @@ impl Workspaces for MemoryStore {
 }
 
 impl State {
-    /// A workspace in the eyes of one who is in it.
+    /// A workspace as one of its members sees it.
     pub(super) fn workspace_of(&self, user: UserId, id: WorkspaceId) -> Result<Workspace> {
         let row = self.workspaces.get(&id).ok_or(Error::NotFound("workspace"))?;
         let role = row.members.get(&user).ok_or(Error::NotFound("workspace"))?.role;

@@ -1,3 +1,6 @@
+//! REST for channels, DMs and read marks: `application::Channels` behind its routes. Handlers parse and decide the
+//! status, nothing else.
+
 use actix_web::{
     HttpResponse,
     web::{Data, Json},
@@ -56,7 +59,11 @@ pub(crate) struct ReadUpTo {
 }
 
 /// Create a channel
-#[utoipa::path(post, path = "/api/v1/workspaces/{id}/channels", tag = "channels", params(("id" = WorkspaceId, Path)), request_body = NewChannel, responses((status = 201, body = Summary)))]
+#[utoipa::path(
+    post, path = "/api/v1/workspaces/{id}/channels", tag = "channels",
+    params(("id" = WorkspaceId, Path)), request_body = NewChannel,
+    responses((status = 201, body = Summary)),
+)]
 pub(crate) async fn create(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -72,8 +79,11 @@ pub(crate) async fn create(
     Ok(HttpResponse::Created().json(summary))
 }
 
-/// List the channels that one may read
-#[utoipa::path(get, path = "/api/v1/workspaces/{id}/channels", tag = "channels", params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Summary>)))]
+/// List the workspace's channels that the caller may read
+#[utoipa::path(
+    get, path = "/api/v1/workspaces/{id}/channels", tag = "channels",
+    params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Summary>)),
+)]
 pub(crate) async fn list(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -84,7 +94,10 @@ pub(crate) async fn list(
 }
 
 /// One channel
-#[utoipa::path(get, path = "/api/v1/channels/{id}", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 200, body = Summary)))]
+#[utoipa::path(
+    get, path = "/api/v1/channels/{id}", tag = "channels",
+    params(("id" = ConversationId, Path)), responses((status = 200, body = Summary)),
+)]
 pub(crate) async fn get(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -98,7 +111,11 @@ pub(crate) async fn get(
 }
 
 /// Change a channel's name or topic
-#[utoipa::path(patch, path = "/api/v1/channels/{id}", tag = "channels", params(("id" = ConversationId, Path)), request_body = ChannelUpdate, responses((status = 200, body = Summary)))]
+#[utoipa::path(
+    patch, path = "/api/v1/channels/{id}", tag = "channels",
+    params(("id" = ConversationId, Path)), request_body = ChannelUpdate,
+    responses((status = 200, body = Summary)),
+)]
 pub(crate) async fn update(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -115,7 +132,10 @@ pub(crate) async fn update(
 }
 
 /// Delete a channel with its messages
-#[utoipa::path(delete, path = "/api/v1/channels/{id}", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 204)))]
+#[utoipa::path(
+    delete, path = "/api/v1/channels/{id}", tag = "channels",
+    params(("id" = ConversationId, Path)), responses((status = 204)),
+)]
 pub(crate) async fn delete(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -126,7 +146,10 @@ pub(crate) async fn delete(
 }
 
 /// Join a public channel
-#[utoipa::path(post, path = "/api/v1/channels/{id}/join", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 200, body = Summary)))]
+#[utoipa::path(
+    post, path = "/api/v1/channels/{id}/join", tag = "channels",
+    params(("id" = ConversationId, Path)), responses((status = 200, body = Summary)),
+)]
 pub(crate) async fn join(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -136,7 +159,10 @@ pub(crate) async fn join(
 }
 
 /// Leave a channel
-#[utoipa::path(post, path = "/api/v1/channels/{id}/leave", tag = "channels", params(("id" = ConversationId, Path)), responses((status = 204)))]
+#[utoipa::path(
+    post, path = "/api/v1/channels/{id}/leave", tag = "channels",
+    params(("id" = ConversationId, Path)), responses((status = 204)),
+)]
 pub(crate) async fn leave(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -147,7 +173,11 @@ pub(crate) async fn leave(
 }
 
 /// List a channel's members
-#[utoipa::path(get, path = "/api/v1/channels/{id}/members", tag = "channels", params(("id" = ConversationId, Path), PageParams), responses((status = 200, body = List<ChannelMember>)))]
+#[utoipa::path(
+    get, path = "/api/v1/channels/{id}/members", tag = "channels",
+    params(("id" = ConversationId, Path), PageParams),
+    responses((status = 200, body = List<ChannelMember>)),
+)]
 pub(crate) async fn members(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -157,8 +187,15 @@ pub(crate) async fn members(
     Ok(Json(app.channels.members(&caller, id, page.into()).await?.into()))
 }
 
-/// Bring somebody of the workspace into a channel
-#[utoipa::path(post, path = "/api/v1/channels/{id}/members", tag = "channels", params(("id" = ConversationId, Path)), request_body = Person, responses((status = 201, body = ChannelMember), (status = 200, body = ChannelMember, description = "was in already")))]
+/// Add a member of the workspace to a channel
+#[utoipa::path(
+    post, path = "/api/v1/channels/{id}/members", tag = "channels",
+    params(("id" = ConversationId, Path)), request_body = Person,
+    responses(
+        (status = 201, body = ChannelMember),
+        (status = 200, body = ChannelMember, description = "was in already"),
+    ),
+)]
 pub(crate) async fn add_member(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -170,7 +207,10 @@ pub(crate) async fn add_member(
 }
 
 /// Remove somebody from a channel
-#[utoipa::path(delete, path = "/api/v1/channels/{id}/members/{user_id}", tag = "channels", params(("id" = ConversationId, Path), ("user_id" = UserId, Path)), responses((status = 204)))]
+#[utoipa::path(
+    delete, path = "/api/v1/channels/{id}/members/{user_id}", tag = "channels",
+    params(("id" = ConversationId, Path), ("user_id" = UserId, Path)), responses((status = 204)),
+)]
 pub(crate) async fn remove_member(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -181,7 +221,14 @@ pub(crate) async fn remove_member(
 }
 
 /// Find or create the DM with somebody
-#[utoipa::path(post, path = "/api/v1/workspaces/{id}/dms", tag = "dms", params(("id" = WorkspaceId, Path)), request_body = Person, responses((status = 201, body = Summary), (status = 200, body = Summary, description = "existed already")))]
+#[utoipa::path(
+    post, path = "/api/v1/workspaces/{id}/dms", tag = "dms",
+    params(("id" = WorkspaceId, Path)), request_body = Person,
+    responses(
+        (status = 201, body = Summary),
+        (status = 200, body = Summary, description = "existed already"),
+    ),
+)]
 pub(crate) async fn open_dm(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -192,8 +239,11 @@ pub(crate) async fn open_dm(
     Ok(created_or_found(created).json(summary))
 }
 
-/// List one's DMs in a workspace
-#[utoipa::path(get, path = "/api/v1/workspaces/{id}/dms", tag = "dms", params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Summary>)))]
+/// List the caller's DMs in a workspace
+#[utoipa::path(
+    get, path = "/api/v1/workspaces/{id}/dms", tag = "dms",
+    params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Summary>)),
+)]
 pub(crate) async fn dms(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -203,8 +253,11 @@ pub(crate) async fn dms(
     Ok(Json(app.channels.dms(&caller, id, page.into()).await?.into()))
 }
 
-/// List all conversations that one is in
-#[utoipa::path(get, path = "/api/v1/conversations", tag = "conversations", params(PageParams), responses((status = 200, body = List<Summary>)))]
+/// List all conversations that the caller is in
+#[utoipa::path(
+    get, path = "/api/v1/conversations", tag = "conversations",
+    params(PageParams), responses((status = 200, body = List<Summary>)),
+)]
 pub(crate) async fn conversations(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -214,7 +267,10 @@ pub(crate) async fn conversations(
 }
 
 /// One conversation
-#[utoipa::path(get, path = "/api/v1/conversations/{id}", tag = "conversations", params(("id" = ConversationId, Path)), responses((status = 200, body = Summary)))]
+#[utoipa::path(
+    get, path = "/api/v1/conversations/{id}", tag = "conversations",
+    params(("id" = ConversationId, Path)), responses((status = 200, body = Summary)),
+)]
 pub(crate) async fn conversation(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -223,8 +279,12 @@ pub(crate) async fn conversation(
     Ok(Json(app.channels.get(&caller, id).await?))
 }
 
-/// Move one's read mark forward
-#[utoipa::path(put, path = "/api/v1/conversations/{id}/read", tag = "conversations", params(("id" = ConversationId, Path)), request_body = ReadUpTo, responses((status = 200, body = ReadState)))]
+/// Move the caller's read mark forward
+#[utoipa::path(
+    put, path = "/api/v1/conversations/{id}/read", tag = "conversations",
+    params(("id" = ConversationId, Path)), request_body = ReadUpTo,
+    responses((status = 200, body = ReadState)),
+)]
 pub(crate) async fn mark_read(
     app: Data<App>,
     Authenticated(caller): Authenticated,

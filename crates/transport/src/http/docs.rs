@@ -15,7 +15,7 @@ use crate::error::ApiError;
 static CONFIG: LazyLock<Arc<Config<'static>>> =
     LazyLock::new(|| Arc::new(Config::from("/openapi.json")));
 
-/// A file of it.
+/// A file of the documentation.
 pub(crate) async fn file(path: Path<String>) -> Result<HttpResponse, ApiError> {
     let found = serve(&path, CONFIG.clone()).map_err(Error::internal)?;
     let file = found.ok_or(Error::NotFound("resource"))?;
@@ -27,7 +27,7 @@ pub(crate) async fn file(path: Path<String>) -> Result<HttpResponse, ApiError> {
     Ok(response.body(Bytes::from(file.bytes.into_owned())))
 }
 
-/// From where people look for it to where it is: the page's own links are relative.
+/// Redirects `/docs` to `/docs/`: the page's own links are relative.
 pub(crate) async fn front() -> Redirect {
     Redirect::to("/docs/")
 }

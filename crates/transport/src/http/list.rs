@@ -1,3 +1,5 @@
+//! The envelope of every list: `items` and `next_cursor`. Cursors are made in `application/ports/store/paging.rs`.
+
 use parlance_application::ports::store::Page;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -6,7 +8,7 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub(crate) struct List<T> {
     items: Vec<T>,
-    /// Comes as `cursor` of the next page; null on the last one.
+    /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
 }
 

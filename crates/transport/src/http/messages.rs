@@ -1,3 +1,6 @@
+//! REST for messages, reactions and `sync`: `application::Messages` behind its routes. A repeated send is 200 instead
+//! of 201.
+
 use actix_web::{
     HttpResponse,
     web::{Data, Json},
@@ -51,18 +54,18 @@ pub(crate) struct HistoryParams {
     #[param(value_type = Option<u64>)]
     #[serde(default, deserialize_with = "maybe_in_query")]
     after_seq: Option<Number>,
-    /// How many messages; 50 unless told.
+    /// How many messages; 50 by default.
     #[garde(range(min = 1, max = 200))]
     #[param(minimum = 1, maximum = 200)]
     #[serde(default, deserialize_with = "count_in_query")]
     limit: Option<i64>,
-    /// The same as long as there are no threads.
+    /// Which messages. Both are the same until there are threads.
     #[garde(inner(custom(is_view)))]
     #[param(value_type = Option<View>)]
     view: Option<String>,
 }
 
-/// Without threads both are one.
+/// Which messages of a conversation. Both are the same until there are threads.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "for the document")]
@@ -92,7 +95,7 @@ pub(crate) struct SyncParams {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Sent {
     message: Message,
-    /// Whether an earlier send had already made it.
+    /// Whether an earlier send had already created the message.
     duplicate: bool,
 }
 
@@ -100,9 +103,9 @@ pub(crate) struct Sent {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct HistoryPage {
     items: Vec<Message>,
-    /// Comes as `before_seq` (or `after_seq`) of the next page; null on the last one.
+    /// The `before_seq` (or `after_seq`) of the next page; null on the last one.
     next_cursor: Option<u64>,
-    /// The conversation's rev at that time.
+    /// The conversation's rev when the page was read.
     rev: u64,
 }
 
@@ -116,7 +119,14 @@ impl From<parlance_application::Sent> for Sent {
 }
 
 /// Send a message
-#[utoipa::path(post, path = "/api/v1/conversations/{id}/messages", tag = "messages", params(("id" = ConversationId, Path)), request_body = NewMessage, responses((status = 201, body = Sent), (status = 200, body = Sent, description = "sent before")))]
+#[utoipa::path(
+    post, path = "/api/v1/conversations/{id}/messages", tag = "messages",
+    params(("id" = ConversationId, Path)), request_body = NewMessage,
+    responses(
+        (status = 201, body = Sent),
+        (status = 200, body = Sent, description = "sent before"),
+    ),
+)]
 pub(crate) async fn send(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -134,7 +144,11 @@ pub(crate) async fn send(
 }
 
 /// Read a conversation page by page
-#[utoipa::path(get, path = "/api/v1/conversations/{id}/messages", tag = "messages", params(("id" = ConversationId, Path), HistoryParams), responses((status = 200, body = HistoryPage)))]
+#[utoipa::path(
+    get, path = "/api/v1/conversations/{id}/messages", tag = "messages",
+    params(("id" = ConversationId, Path), HistoryParams),
+    responses((status = 200, body = HistoryPage)),
+)]
 pub(crate) async fn history(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -151,7 +165,10 @@ pub(crate) async fn history(
 }
 
 /// What changed after a rev, as current state
-#[utoipa::path(get, path = "/api/v1/conversations/{id}/sync", tag = "conversations", params(("id" = ConversationId, Path), SyncParams), responses((status = 200, body = SyncPage)))]
+#[utoipa::path(
+    get, path = "/api/v1/conversations/{id}/sync", tag = "conversations",
+    params(("id" = ConversationId, Path), SyncParams), responses((status = 200, body = SyncPage)),
+)]
 pub(crate) async fn sync(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -163,7 +180,10 @@ pub(crate) async fn sync(
 }
 
 /// One message
-#[utoipa::path(get, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), responses((status = 200, body = Message)))]
+#[utoipa::path(
+    get, path = "/api/v1/messages/{id}", tag = "messages",
+    params(("id" = MessageId, Path)), responses((status = 200, body = Message)),
+)]
 pub(crate) async fn get(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -172,8 +192,12 @@ pub(crate) async fn get(
     Ok(Json(app.messages.get(&caller, id).await?))
 }
 
-/// Change the text of one's own message
-#[utoipa::path(patch, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), request_body = NewText, responses((status = 200, body = Message)))]
+/// Change the text of the caller's own message
+#[utoipa::path(
+    patch, path = "/api/v1/messages/{id}", tag = "messages",
+    params(("id" = MessageId, Path)), request_body = NewText,
+    responses((status = 200, body = Message)),
+)]
 pub(crate) async fn edit(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -184,8 +208,11 @@ pub(crate) async fn edit(
     Ok(Json(app.messages.edit(&caller, id, text).await?))
 }
 
-/// Leave a tombstone in a message's place
-#[utoipa::path(delete, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = MessageId, Path)), responses((status = 204)))]
+/// Delete a message, leaving a tombstone
+#[utoipa::path(
+    delete, path = "/api/v1/messages/{id}", tag = "messages",
+    params(("id" = MessageId, Path)), responses((status = 204)),
+)]
 pub(crate) async fn delete(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -196,7 +223,11 @@ pub(crate) async fn delete(
 }
 
 /// Add a reaction to a message
-#[utoipa::path(put, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages", params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 200, body = Message)))]
+#[utoipa::path(
+    put, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages",
+    params(("id" = MessageId, Path), ("emoji" = String, Path)),
+    responses((status = 200, body = Message)),
+)]
 pub(crate) async fn react(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -206,8 +237,11 @@ pub(crate) async fn react(
     Ok(Json(app.messages.react(&caller, id, emoji).await?))
 }
 
-/// Remove one's reaction
-#[utoipa::path(delete, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages", params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 204)))]
+/// Remove the caller's reaction
+#[utoipa::path(
+    delete, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages",
+    params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 204)),
+)]
 pub(crate) async fn unreact(
     app: Data<App>,
     Authenticated(caller): Authenticated,

@@ -1,4 +1,5 @@
-//! Every route, as a table. From it come the routing, the `Allow` headers, and the test that the OpenAPI document is whole.
+//! Every route, as a table. From it come the routing, the `Allow` headers, and the test that the OpenAPI document is
+//! whole.
 
 use actix_web::{
     FromRequest, Handler, HttpRequest, Resource, Responder, Route, guard,
@@ -10,8 +11,8 @@ use parlance_application::Error;
 use super::{accounts, channels, docs, messages, system, workspaces};
 use crate::{boundary::authenticate, error::ApiError, ws};
 
-/// Builds one resource for each path. `socket` is a GET that HEAD cannot stand for. `open` routes take anybody, the others need a caller. What answers GET answers HEAD, too:
-/// the server sends that answer without its body.
+/// Builds one resource for each path. `open` routes take anybody, the others need a caller. What answers GET answers
+/// HEAD, too: the server sends the answer without its body. Except `socket`, a GET without a HEAD.
 macro_rules! routes {
     ($($path:literal { $($access:ident $method:ident $handler:path),+ $(,)? })+) => {
         /// Method and path of every route.
@@ -27,7 +28,7 @@ macro_rules! routes {
                     resource.default_service(web::to(refused))
                 });
             )+
-            // For people, and so no part of the API's description.
+            // For people, so not part of the API's description.
             config.service(page("/docs", docs::front)).service(page("/docs/{file:.*}", docs::file));
         }
 
@@ -92,12 +93,12 @@ routes! {
     "/asyncapi.json" { open get system::asyncapi }
 }
 
-/// Answers whatever no route does.
+/// Answers what matches no route.
 pub(crate) async fn unknown() -> Result<&'static str, ApiError> {
     Err(Error::NotFound("resource").into())
 }
 
-/// Answers a method that a path does not know.
+/// Answers a method that a path does not have.
 async fn refused(request: HttpRequest) -> Result<&'static str, ApiError> {
     Err(not_allowed(request.match_pattern().as_deref()))
 }

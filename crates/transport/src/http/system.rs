@@ -1,3 +1,6 @@
+//! Probes, metrics and the two descriptions of the API. Open to anybody, without `/api/v1`; what "ready" means is the
+//! process's to say (`Node::ready`).
+
 use actix_web::{
     HttpResponse,
     http::header,
@@ -9,24 +12,30 @@ use utoipa::ToSchema;
 
 use crate::{Metrics, Node, Readiness, error::ApiError, openapi, ws};
 
-/// How the process does.
+/// The state of the process.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
     /// `ok`, or `degraded`.
     status: &'static str,
-    /// The service that is away.
+    /// The service that is away; absent if `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<&'static str>,
 }
 
 /// Whether the process runs
-#[utoipa::path(get, path = "/livez", tag = "system", security(()), responses((status = 200, body = Health)))]
+#[utoipa::path(
+    get, path = "/livez", tag = "system",
+    security(()), responses((status = 200, body = Health)),
+)]
 pub(crate) async fn livez() -> Json<Health> {
     Json(Health { status: "ok", missing: None })
 }
 
 /// Whether it can serve
-#[utoipa::path(get, path = "/readyz", tag = "system", security(()), responses((status = 200, body = Health)))]
+#[utoipa::path(
+    get, path = "/readyz", tag = "system",
+    security(()), responses((status = 200, body = Health)),
+)]
 pub(crate) async fn readyz(node: Data<Node>) -> Result<Json<Health>, ApiError> {
     Ok(Json(match (node.ready)().await? {
         Readiness::Ok => Health { status: "ok", missing: None },
@@ -35,7 +44,10 @@ pub(crate) async fn readyz(node: Data<Node>) -> Result<Json<Health>, ApiError> {
 }
 
 /// Figures for Prometheus
-#[utoipa::path(get, path = "/metrics", tag = "system", security(()), responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(
+    get, path = "/metrics", tag = "system",
+    security(()), responses((status = 200, body = String, content_type = "text/plain")),
+)]
 pub(crate) async fn metrics(node: Data<Node>) -> Result<HttpResponse, ApiError> {
     let metrics = node.metrics.as_ref().ok_or(Error::NotFound("resource"))?;
     Ok(rendered(metrics))
@@ -47,13 +59,19 @@ pub(crate) fn rendered(metrics: &Metrics) -> HttpResponse {
 }
 
 /// The description of the socket
-#[utoipa::path(get, path = "/asyncapi.json", tag = "system", security(()), responses((status = 200, body = Object)))]
+#[utoipa::path(
+    get, path = "/asyncapi.json", tag = "system",
+    security(()), responses((status = 200, body = Object)),
+)]
 pub(crate) async fn asyncapi() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(ws::ASYNCAPI.clone())
 }
 
 /// This description
-#[utoipa::path(get, path = "/openapi.json", tag = "system", security(()), responses((status = 200, body = Object)))]
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "system",
+    security(()), responses((status = 200, body = Object)),
+)]
 pub(crate) async fn openapi() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(openapi::SERVED.clone())
 }

@@ -1,3 +1,6 @@
+//! REST for workspaces and their members: `application::Workspaces` behind its routes. Handlers parse and decide the
+//! status, nothing else.
+
 use actix_web::{
     HttpResponse,
     web::{Data, Json},
@@ -62,7 +65,10 @@ impl NewWorkspace {
 }
 
 /// Create a workspace, with the caller as its admin and a channel `general`
-#[utoipa::path(post, path = "/api/v1/workspaces", tag = "workspaces", request_body = NewWorkspace, responses((status = 201, body = Workspace)))]
+#[utoipa::path(
+    post, path = "/api/v1/workspaces", tag = "workspaces",
+    request_body = NewWorkspace, responses((status = 201, body = Workspace)),
+)]
 pub(crate) async fn create(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -71,8 +77,11 @@ pub(crate) async fn create(
     Ok(HttpResponse::Created().json(app.workspaces.create(&caller, body.name()?).await?))
 }
 
-/// List one's workspaces
-#[utoipa::path(get, path = "/api/v1/workspaces", tag = "workspaces", params(PageParams), responses((status = 200, body = List<Workspace>)))]
+/// List the caller's workspaces
+#[utoipa::path(
+    get, path = "/api/v1/workspaces", tag = "workspaces",
+    params(PageParams), responses((status = 200, body = List<Workspace>)),
+)]
 pub(crate) async fn list(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -82,7 +91,10 @@ pub(crate) async fn list(
 }
 
 /// One workspace
-#[utoipa::path(get, path = "/api/v1/workspaces/{id}", tag = "workspaces", params(("id" = WorkspaceId, Path)), responses((status = 200, body = Workspace)))]
+#[utoipa::path(
+    get, path = "/api/v1/workspaces/{id}", tag = "workspaces",
+    params(("id" = WorkspaceId, Path)), responses((status = 200, body = Workspace)),
+)]
 pub(crate) async fn get(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -92,7 +104,11 @@ pub(crate) async fn get(
 }
 
 /// Rename a workspace
-#[utoipa::path(patch, path = "/api/v1/workspaces/{id}", tag = "workspaces", params(("id" = WorkspaceId, Path)), request_body = NewWorkspace, responses((status = 200, body = Workspace)))]
+#[utoipa::path(
+    patch, path = "/api/v1/workspaces/{id}", tag = "workspaces",
+    params(("id" = WorkspaceId, Path)), request_body = NewWorkspace,
+    responses((status = 200, body = Workspace)),
+)]
 pub(crate) async fn update(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -103,7 +119,10 @@ pub(crate) async fn update(
 }
 
 /// Delete a workspace with everything in it
-#[utoipa::path(delete, path = "/api/v1/workspaces/{id}", tag = "workspaces", params(("id" = WorkspaceId, Path)), responses((status = 204)))]
+#[utoipa::path(
+    delete, path = "/api/v1/workspaces/{id}", tag = "workspaces",
+    params(("id" = WorkspaceId, Path)), responses((status = 204)),
+)]
 pub(crate) async fn delete(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -113,8 +132,11 @@ pub(crate) async fn delete(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Come in by join code
-#[utoipa::path(post, path = "/api/v1/workspaces/join", tag = "workspaces", request_body = Join, responses((status = 200, body = Workspace)))]
+/// Join a workspace by code
+#[utoipa::path(
+    post, path = "/api/v1/workspaces/join", tag = "workspaces",
+    request_body = Join, responses((status = 200, body = Workspace)),
+)]
 pub(crate) async fn join(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -125,7 +147,10 @@ pub(crate) async fn join(
 }
 
 /// Replace the join code
-#[utoipa::path(post, path = "/api/v1/workspaces/{id}/join-code", tag = "workspaces", params(("id" = WorkspaceId, Path)), responses((status = 200, body = Workspace)))]
+#[utoipa::path(
+    post, path = "/api/v1/workspaces/{id}/join-code", tag = "workspaces",
+    params(("id" = WorkspaceId, Path)), responses((status = 200, body = Workspace)),
+)]
 pub(crate) async fn rotate_join_code(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -135,7 +160,10 @@ pub(crate) async fn rotate_join_code(
 }
 
 /// Leave a workspace
-#[utoipa::path(post, path = "/api/v1/workspaces/{id}/leave", tag = "workspaces", params(("id" = WorkspaceId, Path)), responses((status = 204)))]
+#[utoipa::path(
+    post, path = "/api/v1/workspaces/{id}/leave", tag = "workspaces",
+    params(("id" = WorkspaceId, Path)), responses((status = 204)),
+)]
 pub(crate) async fn leave(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -146,7 +174,10 @@ pub(crate) async fn leave(
 }
 
 /// List a workspace's members
-#[utoipa::path(get, path = "/api/v1/workspaces/{id}/members", tag = "workspaces", params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Member>)))]
+#[utoipa::path(
+    get, path = "/api/v1/workspaces/{id}/members", tag = "workspaces",
+    params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Member>)),
+)]
 pub(crate) async fn members(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -157,7 +188,11 @@ pub(crate) async fn members(
 }
 
 /// Add a person with a role; a mail tells them
-#[utoipa::path(post, path = "/api/v1/workspaces/{id}/members", tag = "workspaces", params(("id" = WorkspaceId, Path)), request_body = NewMember, responses((status = 201, body = Member)))]
+#[utoipa::path(
+    post, path = "/api/v1/workspaces/{id}/members", tag = "workspaces",
+    params(("id" = WorkspaceId, Path)), request_body = NewMember,
+    responses((status = 201, body = Member)),
+)]
 pub(crate) async fn add_member(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -181,7 +216,11 @@ pub(crate) async fn add_member(
 }
 
 /// Change a member's role
-#[utoipa::path(patch, path = "/api/v1/workspaces/{id}/members/{user_id}", tag = "workspaces", params(("id" = WorkspaceId, Path), ("user_id" = UserId, Path)), request_body = NewRole, responses((status = 200, body = Member)))]
+#[utoipa::path(
+    patch, path = "/api/v1/workspaces/{id}/members/{user_id}", tag = "workspaces",
+    params(("id" = WorkspaceId, Path), ("user_id" = UserId, Path)), request_body = NewRole,
+    responses((status = 200, body = Member)),
+)]
 pub(crate) async fn set_role(
     app: Data<App>,
     Authenticated(caller): Authenticated,
@@ -192,7 +231,10 @@ pub(crate) async fn set_role(
 }
 
 /// Remove a member, from the workspace and all its channels
-#[utoipa::path(delete, path = "/api/v1/workspaces/{id}/members/{user_id}", tag = "workspaces", params(("id" = WorkspaceId, Path), ("user_id" = UserId, Path)), responses((status = 204)))]
+#[utoipa::path(
+    delete, path = "/api/v1/workspaces/{id}/members/{user_id}", tag = "workspaces",
+    params(("id" = WorkspaceId, Path), ("user_id" = UserId, Path)), responses((status = 204)),
+)]
 pub(crate) async fn remove_member(
     app: Data<App>,
     Authenticated(caller): Authenticated,

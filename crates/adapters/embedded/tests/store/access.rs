@@ -1,3 +1,5 @@
+//! Who may see what, as the embedded store decides it, and the order in which it takes writes.
+
 use futures::{FutureExt as _, TryFutureExt as _, future::join_all};
 use parlance_application::{
     Error,

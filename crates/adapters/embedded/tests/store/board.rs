@@ -1,3 +1,5 @@
+//! What the embedded queue keeps and counts, beyond the shared contract of the board.
+
 use std::time::Duration;
 
 use parlance_application::ports::{JobBoard, JobQueue, Verdict, store::Outbox};

@@ -1,3 +1,5 @@
+//! Leases, and jobs that another version of the program has written, in the embedded queue and outbox.
+
 use std::time::Duration;
 
 use parlance_application::ports::{

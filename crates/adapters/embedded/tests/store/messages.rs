@@ -1,3 +1,5 @@
+//! Sends, replays and pages of history on SQLite, beyond the shared contract.
+
 use parlance_application::{
     Error,
     ports::store::{

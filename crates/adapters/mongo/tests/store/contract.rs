@@ -1,3 +1,5 @@
+//! The contract suites of `parlance-testkit`, on MongoDB.
+
 use crate::world::fresh;
 
 parlance_testkit::store_contract!(fresh().await);

@@ -169,8 +169,8 @@ async fn a_node_that_lives_keeps_its_sessions_listed() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), renewed).await.expect("is renewed");
-    // Nothing happens: of the nodes that look, none takes it for dead. A silent one would be buried after five seconds and a
-    // look, so no shorter time would show it.
+    // Nothing happens: of the nodes that look, none takes it for dead. A silent one would be buried after five seconds
+    // and a look, so no shorter time would show it.
     let _other = database.store().await;
     let later = seen(&first).timestamp_millis() + 7_000;
     while seen(&list().await).timestamp_millis() < later {

@@ -1,5 +1,5 @@
-//! A node that does not hear its server: because its connections go silent, as when what is between the two forgets them, so
-//! that nothing comes back, not even a refusal; or because the server is gone.
+//! A node that does not hear its server: because its connections go silent, as when what is between the two forgets
+//! them, so that nothing comes back, not even a refusal; or because the server is gone.
 
 use std::{
     sync::{
@@ -61,8 +61,8 @@ impl Way {
         (way, address)
     }
 
-    /// All connections over which commands have gone are silent from now on. New ones are not, nor those on which the driver
-    /// looks whether the server is there.
+    /// All connections over which commands have gone are silent from now on. New ones are not, nor those on which the
+    /// driver looks whether the server is there.
     fn silence(&self) {
         self.struck.fetch_add(1, Ordering::Relaxed);
     }

@@ -13,7 +13,7 @@ use tokio::{task::AbortHandle, time::Instant};
 
 use super::{Server, millis, server::Workers};
 
-/// How long after its lease a claim may still be settled, unless somebody else has taken it.
+/// How long after its lease a claim may still be settled, unless it has been taken over.
 const GRACE: Duration = Duration::from_mins(1);
 
 /// A job and its attempt: a process may take over a job that it has lost itself, and then has it twice.
@@ -24,7 +24,7 @@ pub(super) struct HeldJob {
     pub(super) inner: bullmq::Job,
     token: String,
     until: Instant,
-    /// The connection that it was fetched over. It reconnects by itself, even when newer jobs use another one.
+    /// The connection that it was fetched over. It reconnects by itself, even once newer jobs use another one.
     pub(super) workers: Arc<Workers>,
 }
 
@@ -39,7 +39,7 @@ impl HeldJob {
         Self { inner, token, until, workers }
     }
 
-    /// What its lock was taken with.
+    /// The lock's token.
     pub(super) fn token(&self) -> &str {
         &self.token
     }
@@ -66,7 +66,7 @@ impl Held {
         self.jobs().remove(&(claim.job.id, claim.attempt))
     }
 
-    /// Those whose lease still runs; forgets those that nobody will settle any more.
+    /// The jobs whose lease still runs. Drops those that nobody will settle any more.
     fn current(&self) -> Vec<(Key, HeldJob)> {
         let now = Instant::now();
         let mut jobs = self.jobs();
@@ -105,7 +105,7 @@ async fn keep(server: Arc<Server>, held: Arc<Held>) {
     loop {
         pace.tick().await;
         let renewals = held.current().into_iter().map(|(key, job)| renew(&server, &held, key, job));
-        // A renewal that waits for a broken connection holds the others up for no longer than a round.
+        // A renewal over a broken connection delays the others by one round at most.
         let _ = tokio::time::timeout(round, join_all(renewals)).await;
     }
 }
@@ -117,7 +117,7 @@ async fn renew(server: &Server, held: &Held, key: Key, job: HeldJob) {
     match server.try_ask(&job.workers, renewal).await {
         Ok(()) => {}
         Err(bullmq::Error::JobLocked(_)) => {
-            // Settled meanwhile, or lost to another worker.
+            // Lost to another worker, unless it was settled meanwhile.
             if held.jobs().remove(&key).is_some() {
                 tracing::warn!(job = %key.0, attempt = key.1, "lost a job to another worker");
             }

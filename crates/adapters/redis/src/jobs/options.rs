@@ -1,3 +1,6 @@
+//! The settings of `RedisJobs`. Tests use short locks and names of their own; production uses
+//! [`RedisJobsOptions::new`].
+
 use std::time::Duration;
 
 /// How a [`RedisJobs`](crate::RedisJobs) behaves.
@@ -7,11 +10,11 @@ pub struct RedisJobsOptions {
     pub prefix: String,
     /// The queue's name.
     pub queue: String,
-    /// A name that no other process has or had: locks are told apart by it. `BullMQ`'s tools show it.
+    /// The process's name, never used by another: it tells locks apart. `BullMQ`'s tools show it.
     pub worker: String,
-    /// How long a lock lasts that nobody renews.
+    /// How long a lock lasts without renewal.
     pub lock: Duration,
-    /// How often active jobs without a lock are looked for. A job that two looks in a row have found is run again.
+    /// How often to look for active jobs without a lock. A job found twice in a row is run again.
     pub stalled_check: Duration,
 }
 

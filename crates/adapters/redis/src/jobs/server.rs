@@ -1,4 +1,4 @@
-//! Connections to the queue: made when needed, and thrown away when they fail, so that the next caller makes new ones.
+//! Connections to the queue: made when needed and dropped when they fail, so that the next caller makes new ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,17 +13,17 @@ use tokio::{sync::Mutex, task::AbortHandle, time::Instant};
 use super::RedisJobsOptions;
 use crate::connection;
 
-/// How long making a connection may take.
+/// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
 /// The shortest time that an option may ask for.
 const SHORTEST: Duration = Duration::from_millis(10);
-/// For how long after a failed attempt to connect others fail without trying.
+/// How long after a failed attempt to connect other callers fail without trying.
 const REST: Duration = Duration::from_millis(500);
-/// How often a job may lose its worker before it is given up: it may be the job that kills them.
+/// How often a job may lose its worker before it is given up: the job itself may kill them.
 const STALLS: u32 = 50;
-/// How the name of a connection ends that only looks for stalled jobs.
+/// The suffix of the name of a connection that only looks for stalled jobs.
 pub(crate) const WATCHER: &str = "-stalled-check";
 
 /// The queue in Redis.
@@ -45,7 +45,7 @@ impl Server {
         {
             return Err(Error::internal("the options of the job queue are not valid"));
         }
-        // A client's name in Redis must have no spaces; and in a token, the colon is what ends the worker's name.
+        // Client names in Redis have no spaces; and in a token a colon ends the worker's name.
         options.worker = options.worker.replace(|c: char| !c.is_ascii_graphic() || c == ':', "-");
         Ok(Self {
             options,
@@ -66,7 +66,7 @@ impl Server {
         self.workers.get(Workers::connect(&self.options, &self.connection)).await
     }
 
-    /// Waits for an answer of the queue or of a worker. If none comes, its connections are given up.
+    /// Waits for an answer from the queue or a worker. If none comes, its connections are dropped.
     pub(crate) async fn ask<C: Connected, T>(
         &self,
         over: &Arc<C>,
@@ -121,7 +121,7 @@ pub(super) fn port_error(error: &BullError) -> Error {
     }
 }
 
-/// What is needed to take jobs. While there is one, this process is shown as a worker.
+/// What takes jobs. While it exists, this process is listed as a worker.
 pub(crate) struct Workers {
     /// Takes jobs one by one, when it is asked to; its own loop never runs.
     pub(super) fetcher: Arc<Worker>,
@@ -166,7 +166,7 @@ impl Drop for Workers {
     }
 }
 
-/// Reads a worker's events: their channel has no bound, and would grow for ever.
+/// Reads and drops a worker's events: their channel is unbounded, and would grow for ever.
 async fn drain(worker: Arc<Worker>) {
     while let Some(event) = worker.next_event().await {
         if let WorkerEvent::Stalled { job_id } = event {
@@ -175,9 +175,9 @@ async fn drain(worker: Arc<Worker>) {
     }
 }
 
-/// What can be asked.
+/// A connection that can be asked.
 pub(crate) trait Connected: Sized {
-    /// Where it is kept for as long as it works.
+    /// Where it is kept while it works.
     fn slot(server: &Server) -> &Slot<Self>;
 }
 
@@ -193,7 +193,7 @@ impl Connected for Workers {
     }
 }
 
-/// Something that is connected when needed.
+/// A connection that is made when needed.
 pub(crate) struct Slot<T>(Mutex<State<T>>);
 
 enum State<T> {

@@ -1,4 +1,4 @@
-//! How an attempt's end gets into Redis.
+//! How the end of an attempt is recorded in Redis.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -39,9 +39,9 @@ const TRIM: usize = 100;
 /// How long a job is put off that this program does not know.
 const STRANGE: Duration = Duration::from_mins(1);
 
-/// `BullMQ` leaves the history of errors to its clients, so this is ours: the error, if there is one, goes where its tools
-/// look for it, and one of the job's numbers is changed with it. Answers whether the job is still this worker's. A second
-/// time for the same claim it changes nothing: the first answer may have been lost.
+/// `BullMQ` leaves the history of errors to its clients, so this script is ours. It adds the error, if any, where
+/// `BullMQ`'s tools look for it, and changes one of the job's counters. Returns whether the job is still this worker's.
+/// Repeated for the same claim it changes nothing: the first answer may have been lost.
 static NOTE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -85,7 +85,7 @@ impl Server {
         let mut pauses = PAUSES.into_iter();
         let outcome = loop {
             let outcome = self.record(&mut job, verdict, at).await;
-            // A second try cannot end a job twice: if the first has ended it, its lock is gone.
+            // A second try cannot end the job twice: if the first did, the lock is gone.
             match (&outcome, pauses.next()) {
                 (Err(error), Some(pause)) if is_broken(error) => tokio::time::sleep(pause).await,
                 _ => break outcome,
@@ -94,7 +94,7 @@ impl Server {
         match outcome {
             Ok(Some(end)) => {
                 if let Err(error) = self.account(end, at).await {
-                    // The job has ended all the same.
+                    // The job has ended nevertheless.
                     tracing::warn!(%error, "the end of a job is not counted");
                 }
                 Ok(())
@@ -105,7 +105,7 @@ impl Server {
         }
     }
 
-    /// Says what has ended, unless the claim was lost or goes on.
+    /// Returns what has ended; none if the claim was lost or the job goes on.
     async fn record(
         &self,
         held: &mut HeldJob,
@@ -133,8 +133,8 @@ impl Server {
         }
     }
 
-    /// Puts off a job that this program does not know, for a program that does. That counts as no attempt and leaves no
-    /// error: one each minute would soon push out the errors of real attempts.
+    /// Puts off a job that this program does not know, for one that does. It counts as no attempt and leaves no error:
+    /// one a minute would soon push out those of real attempts.
     pub(super) async fn put_off(&self, job: &HeldJob) -> Result<()> {
         match self.delay(job, None, NOT_BEGUN, STRANGE).await {
             Err(BullError::Script { code, .. }) if LOST.contains(&code) => Ok(()),
@@ -142,7 +142,7 @@ impl Server {
         }
     }
 
-    /// Lets a job go of which nothing is left, so that the outbox can add it again.
+    /// Releases a job whose data is gone, so that the outbox can add it again.
     pub(super) async fn let_go(&self, job: &HeldJob) -> Result<()> {
         let id = job.inner.id();
         tracing::warn!(job = id, "Redis has forgotten a job; it is added again within minutes");
@@ -151,7 +151,7 @@ impl Server {
         self.ask(&queue, queue.remove(id)).await.map(drop)
     }
 
-    /// Has a job run again after a while; does nothing to one that is no longer this worker's.
+    /// Delays a job. Does nothing if it is no longer this worker's.
     async fn delay(
         &self,
         held: &HeldJob,
@@ -180,7 +180,8 @@ impl Server {
         self.try_ask(&queue, noted).await
     }
 
-    /// Counts for the board, and keeps the done jobs from becoming too many: `BullMQ` trims them for its own workers only.
+    /// Counts for the board, and keeps the done jobs from becoming too many: `BullMQ` trims them for its own workers
+    /// only.
     async fn account(&self, end: End, at: Timestamp) -> Result<()> {
         let queue = self.queue().await?;
         let minute = self.minute_key(at.as_millis().div_euclid(60_000));
@@ -214,8 +215,8 @@ impl Server {
     }
 }
 
-/// The present in ms by the clock that the crate goes by when it says what is due, which is this machine's: it stands in
-/// each new job.
+/// The present in milliseconds, by this machine's clock: the crate decides by it what is due, and writes it into each
+/// new job.
 fn now() -> u64 {
     bullmq::Job::new("", serde_json::Value::Null, None).timestamp()
 }

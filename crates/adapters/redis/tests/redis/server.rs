@@ -1,3 +1,5 @@
+//! A Redis of a test's own, to kill and to start again.
+
 use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},

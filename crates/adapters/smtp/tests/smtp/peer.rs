@@ -23,8 +23,8 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// `act` is asked with the number of the connection, from 1, and what it has just heard: the first word of a line, `.` at the end of a
-    /// mail, nothing at the start.
+    /// `act` is asked with the number of the connection, from 1, and what it has just heard: the first word of a line,
+    /// `.` at the end of a mail, nothing at the start.
     pub(crate) async fn start(act: impl Fn(usize, &str) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();

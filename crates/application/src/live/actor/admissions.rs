@@ -1,4 +1,4 @@
-//! Lets in again who was put out by what is older than their way back.
+//! Lets those in again whom a late event has put out although they are back.
 
 use futures::{StreamExt as _, stream};
 use parlance_domain::{ConversationId, Summary, UserId};
@@ -12,10 +12,10 @@ use crate::{
     tasks::answer,
 };
 
-/// Summaries that are read side by side.
+/// Summaries that are read concurrently.
 const AT_ONCE: usize = 8;
 
-/// Those who were found in a conversation, and those of whom the store did not say.
+/// Those found in a conversation, and those whom the store did not answer for.
 #[derive(Default)]
 pub(in crate::live) struct Admitted {
     found: Vec<(UserId, Box<Summary>, Head)>,
@@ -23,7 +23,7 @@ pub(in crate::live) struct Admitted {
 }
 
 impl Actor {
-    /// Somebody may be in a conversation and not listen to it.
+    /// Notes that somebody may be in a conversation without listening to it.
     pub(super) fn admit(&mut self, conversation: ConversationId, user: UserId) {
         if self.peers.is_some() && misses(&self.connections, (conversation, user)) {
             self.admissions.doubt(conversation, user);
@@ -40,7 +40,7 @@ impl Actor {
         }
         let whole = asked.clone();
         let question = async move {
-            // The heads first: an older count of changes of access is checked again, a newer one would not be.
+            // The heads first: an older `access_rev` is checked again, a newer one would not be.
             let conversations = asked.iter().map(|(conversation, _)| *conversation).collect();
             let heads = peers.changes.heads(conversations).await?;
             let known: HashMap<_, _> =
@@ -59,7 +59,7 @@ impl Actor {
             let mut admitted = Admitted::default();
             while let Some((head, user, found)) = answers.next().await {
                 match found {
-                    // Who has left again by now can still read a public channel.
+                    // Somebody who has left again by now can still read a public channel.
                     Ok(summary) if summary.joined => {
                         admitted.found.push((user, Box::new(summary), head));
                     }
@@ -86,8 +86,8 @@ impl Actor {
             // Who is in a channel is in its workspace.
             let workspace = summary.conversation.workspace_id;
             self.wait(Waiting::Subject(Subject::Member(workspace, user)));
-            // The count is the conversation's by now, and may be later than this person's way in: others may have gone,
-            // which the feed has to find out.
+            // The `access_rev` is the present one, maybe later than this person's: others may have gone since, which
+            // the feed has to find out.
             self.heads(vec![Head { rev: 0, ..head }]).await;
             let joined = Event::joined(user, &summary, head.access_rev);
             self.wait(Waiting::Event(joined.into()));

@@ -6,7 +6,7 @@ use super::{Actor, Input};
 use crate::{Result, tasks::answer};
 
 impl Actor {
-    /// Asks, and takes the answer in. What waits for it would wait for ever if a question that panics had none.
+    /// Asks, and puts the answer into the inbox, even if the question panics: something may wait for it.
     pub(super) fn ask<T: Send + 'static>(
         &self,
         question: impl Future<Output = Result<T>> + Send + 'static,

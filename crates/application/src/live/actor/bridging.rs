@@ -1,4 +1,4 @@
-//! What feeds ask for: frames to be delivered, pages to be read, members to be checked.
+//! Carries out what feeds ask for: frames to deliver, pages to read, members to check.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Actor {
         self.deliver(deliveries).await;
     }
 
-    /// Begins what takes time, and adds what is to be delivered.
+    /// Begins what takes time; adds what to deliver to the list.
     pub(super) fn begin(
         &mut self,
         conversation: ConversationId,
@@ -67,7 +67,7 @@ impl Actor {
         let known = self.knows_sessions(session_rev);
         let Some(feed) = self.feeds.get_mut(&conversation) else { return };
         match page {
-            // Told when all ended sessions are known: their connections must not be.
+            // Told once all ended sessions are known: their connections must not get it.
             Ok(page) if !known => {
                 self.unclear.insert(conversation, page);
             }
@@ -78,7 +78,7 @@ impl Actor {
                 let steps = feed.bridged(page);
                 self.carry_out(conversation, steps).await;
             }
-            // The conversation is gone; the event that says so is on its way.
+            // The conversation is gone; its event is on the way.
             Err(Error::NotFound(_)) => {}
             Err(error) => {
                 tracing::warn!(%error, %conversation, "a hole could not be bridged yet");

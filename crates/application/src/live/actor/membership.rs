@@ -1,4 +1,4 @@
-//! How connections come, what they join, and how they go.
+//! How connections register, join conversations, and end.
 
 use std::sync::{
     Arc,
@@ -78,7 +78,7 @@ impl Actor {
         let all = pending.iter().chain(&joined).map(|head| head.conversation_id);
         self.connections.set_joined(id, all);
         self.connections.set_read(id, read);
-        // Not needed where the store is this node's own: there nobody leaves a workspace before its conversations.
+        // Only with a shared store: on a store of the node's own nobody leaves a workspace before its conversations.
         if self.peers.is_some()
             && let Some(connection) = self.connections.get(id)
         {
@@ -107,7 +107,7 @@ impl Actor {
         self.pending.get(&conversation).is_some_and(|ids| ids.contains(&id))
     }
 
-    /// Tells a page to a connection that still waits for it, and joins it after the last one.
+    /// Sends a page to a connection that still waits for it; after the last page it joins the conversation.
     pub(super) async fn replay(
         &mut self,
         id: ConnectionId,

@@ -1,4 +1,4 @@
-//! What the other nodes have done, as far as the bus did not tell: asked of the store.
+//! Changes by other nodes that the bus did not bring: asked of the store.
 
 use parlance_domain::{ConversationId, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
@@ -17,41 +17,40 @@ use crate::{
 /// Most conversations in one question to the store.
 const ASKED: usize = 1_000;
 
-/// What the store or the bus has said of the others.
+/// What the store or the bus has said about other nodes.
 pub(in crate::live) enum News {
     /// What has changed.
     Look(Look),
-    /// Where some conversations stand.
+    /// Heads of conversations.
     Heads(Result<Vec<Head>>),
-    /// Where all stood, after the bus had lost something.
+    /// All heads, after the bus had lost something.
     MadeUp(Result<Vec<Head>>),
     /// Listeners of a workspace who are no longer members.
     Gone(WorkspaceId, Result<Vec<UserId>>),
-    /// How what waits is now, and who may hear it.
+    /// The present state of what waits, and who may hear it.
     Present(Result<Present>),
-    /// The store did not say how far somebody has read.
+    /// A read mark that the store did not answer for.
     Unmarked(Mark),
-    /// From here on the bus tells of these; it may have left something out before.
+    /// From here on the bus brings these topics; it may have missed something before.
     Listening(Vec<Topic>),
     /// The bus has lost events.
     Lost,
-    /// It begins anew, and knows nothing of what it is to bring.
+    /// A new subscription, which knows no topics yet.
     Subscribed,
-    /// Who is in conversations and may not listen.
+    /// People who may be in conversations without listening.
     Admitted(Admitted),
-    /// Neither store nor bus has been reached for long.
+    /// Neither store nor bus has been reached for too long.
     CutOff,
 }
 
 impl Actor {
-    /// The count of changes of access as feeds are to see it: always the same on a node that shares its store with no
-    /// other, because its own events come in order and are waited for.
+    /// The `access_rev` for feeds: constant on a node with a store of its own, because its own events come in order and
+    /// are waited for.
     pub(super) fn access(&self, access_rev: u64) -> u64 {
         if self.peers.is_some() { access_rev } else { 0 }
     }
 
-    /// Whether a change of access can be later than what this node knows of a conversation: the bus may bring somebody's
-    /// departure when they are back.
+    /// False if this node already knows the change: a bus may deliver a departure after the person is back.
     pub(super) fn is_news(&self, conversation: ConversationId, access_rev: u64) -> bool {
         let feed = self.feeds.get(&conversation);
         self.peers.is_none() || feed.is_none_or(|feed| feed.access_rev() < access_rev)
@@ -65,7 +64,7 @@ impl Actor {
         }
     }
 
-    /// Tells the bus which topics to bring, as they are after the last input.
+    /// Tells the bus what has changed in the wanted topics since the last input.
     pub(super) fn choose_topics(&mut self) {
         let (wanted, unwanted) =
             (std::mem::take(&mut self.wanted), std::mem::take(&mut self.unwanted));
@@ -82,7 +81,7 @@ impl Actor {
         }
     }
 
-    /// Lets a connection go on once the bus brings its user's events.
+    /// Completes a registration once the bus brings its user's events.
     pub(super) fn confirm_registration(&mut self, user: UserId, done: oneshot::Sender<()>) {
         let first = self.wanted.contains(&Topic::User(user));
         let waits = self.unconfirmed.contains_key(&user)
@@ -115,7 +114,7 @@ impl Actor {
         readers: Result<Option<Readers>>,
     ) {
         let feed = self.feeds.get_mut(&conversation_id);
-        // An answer to an earlier feed may say nothing of those who listen now: their feed asks for itself.
+        // The answer to an earlier feed may say nothing about the present listeners: their feed asks for itself.
         let Some(feed) = feed.filter(|feed| feed.number() == asking) else { return };
         let readers = match readers {
             Ok(Some(readers)) => readers,
@@ -156,7 +155,7 @@ impl Actor {
                 self.knows_sessions(look.session_rev);
             }
             News::Gone(workspace, Ok(users)) => self.gone(workspace, users),
-            // The next looks show the workspace, too.
+            // The next looks show the workspace again.
             News::Gone(_, Err(error)) => {
                 tracing::warn!(%error, "a workspace could not be looked at");
             }
@@ -212,8 +211,8 @@ impl Actor {
         }
     }
 
-    /// Asks where all conversations stand, if the bus has lost anything. Once a second, and not while the store is being asked: a bus
-    /// that is too slow says with every second event that it has lost some.
+    /// Asks for all heads if the bus has lost anything. At most once a second, and not while the store is being asked:
+    /// an overloaded bus reports a loss with every other event.
     pub(super) fn make_up(&mut self) {
         if self.lost && !self.making_up {
             self.lost = false;
@@ -221,7 +220,7 @@ impl Actor {
         }
     }
 
-    /// Asks where conversations stand, if there are any.
+    /// Asks for heads, if there are any to ask for.
     fn ask_heads(
         &self,
         conversations: Vec<ConversationId>,

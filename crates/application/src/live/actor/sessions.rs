@@ -1,6 +1,6 @@
-//! Ended sessions that the bus did not tell of. The store counts all that end, and every durable change carries the count at
-//! its commit: a node that sees a later count than its own delivers nothing until the store has said which of its sessions
-//! have ended. State events carry no such count, and wait until the store has said it (`states.rs`).
+//! Ended sessions that the bus did not report. The store counts them, and every durable change carries the count at its
+//! commit: a node that sees a later count than its own delivers nothing until the store has said which of its sessions
+//! have ended. State events carry no count, and always wait for the store (`states.rs`).
 
 use parlance_domain::SessionId;
 
@@ -11,7 +11,7 @@ use crate::{Result, live::Frame};
 const ASKED: usize = 1_000;
 
 impl Actor {
-    /// Whether all sessions are known that had ended at this count; finds out, if not.
+    /// Whether all sessions that had ended at this count are known. If not, begins to find out.
     pub(super) fn knows_sessions(&mut self, session_rev: u64) -> bool {
         if self.peers.is_none() {
             // A node that shares its store with no other ends all sessions itself.
@@ -22,15 +22,15 @@ impl Actor {
         knows
     }
 
-    /// The event has come of the end that raised the count to this. Earlier ones may still come: the store is asked only if
-    /// something waits for them, or within a second.
+    /// The event has come of the end that raised the count to this. Earlier ones may still come: the store is asked
+    /// only if something waits for them, or within a second.
     pub(super) async fn session_ended(&mut self, session_rev: u64) {
         if self.peers.is_some() && self.ended.heard(session_rev) {
             self.go_on().await;
         }
     }
 
-    /// Tells what has waited for sessions that are known to have ended now.
+    /// Delivers what has waited until the ended sessions were known.
     async fn go_on(&mut self) {
         for (conversation, page) in std::mem::take(&mut self.unclear) {
             self.bridged(conversation, Ok(page)).await;
@@ -39,8 +39,8 @@ impl Actor {
         self.let_through().await;
     }
 
-    /// Asks which of this node's sessions have ended, if some have that it does not know. Who registers later looks at their
-    /// session themselves, and finds what has ended by then.
+    /// Asks which of this node's sessions have ended, if some have that it does not know of. A later registration
+    /// checks its session itself.
     pub(super) fn ask_sessions(&mut self) {
         let Some(peers) = &self.peers else { return };
         let Some(session_rev) = self.ended.ask() else { return };

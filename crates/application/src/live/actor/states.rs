@@ -1,9 +1,10 @@
 //! State events: a workspace's name, who is in what, roles, read marks.
 //!
-//! A node with a store of its own tells them as they come: its ends of access are all its own, and in order. A node that
-//! shares its store takes what comes, and what a look finds, for hints. They wait at the [`Gate`] until the store has said how
-//! things are now, who may hear of them, and which sessions have ended by now: what was committed after an end was
-//! acknowledged reaches none whom it concerns, whatever the bus has lost, and what the bus brings late is not told as news.
+//! A node with a store of its own tells them as they come: all ends of access are its own, and in order. A node that
+//! shares its store takes what comes, and what a look finds, as hints. They wait at the [`Gate`] until the store has
+//! given their present state, who may hear of them, and which sessions have ended by now. So nothing committed after an
+//! acknowledged end reaches the person whose access ended, whatever the bus has lost, and late events are not told as
+//! news.
 //!
 //! [`Gate`]: crate::live::gate::Gate
 
@@ -29,11 +30,11 @@ use crate::{
 use question::Hearers;
 pub(in crate::live) use question::Present;
 
-/// How long the store may take to say how things are.
+/// How long the store may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Actor {
-    /// Tells a state event, or has it wait.
+    /// Tells a state event, or makes it wait.
     pub(super) async fn state_event(&mut self, event: &Arc<Event>) {
         if self.peers.is_none() {
             self.tell_state(event, &Hearers::Everybody).await;
@@ -44,7 +45,7 @@ impl Actor {
         }
     }
 
-    /// Has something wait until the store has said how it is and who may hear it.
+    /// Makes something wait until the store has given its state and who may hear it.
     pub(super) fn wait(&mut self, waiting: Waiting) {
         if self.concerns_anybody(&waiting)
             && let Err(refused) = self.gate.wait(waiting)
@@ -74,7 +75,7 @@ impl Actor {
         let question = self.question(&waiting);
         let live = self.live.clone();
         self.tasks.spawn(async move {
-            // Not dropped when it is late: a database driver's question is best left to end by itself.
+            // Not dropped when it is late: a query of a database driver should end by itself.
             let mut answer = pin!(answer(question.answer(&*peers.changes)));
             let present = timeout(PATIENCE, &mut answer).await;
             let late = present.is_err();
@@ -102,7 +103,7 @@ impl Actor {
         }
     }
 
-    /// Tells what the store was asked about, once the sessions are known that had ended by then.
+    /// Tells what the store was asked about, once the sessions that had ended by then are known.
     pub(super) async fn let_through(&mut self) {
         let Some(session_rev) = self.present.as_ref().map(|present| present.session_rev) else {
             return;
@@ -126,7 +127,7 @@ impl Actor {
         }
     }
 
-    /// Puts those out who listen and are found to be no longer in: who comes back can be let in only if they are out.
+    /// Puts out listeners who are found not to be in any more: only somebody who is out can be let in on their return.
     async fn put_out_gone(&mut self, present: &Present) {
         for workspace in &present.ended {
             self.wait(Waiting::Subject(Subject::Workspace(*workspace)));
@@ -135,19 +136,19 @@ impl Actor {
             self.put_out(workspace, user, present.asked_at).await;
         }
         for (conversation, user, access_rev) in present.out_of_conversations() {
-            // Who has connected since may be back: their snapshot says so, or the next check.
+            // Somebody who has connected since may be back: their snapshot says so, or the next check.
             if !self.connections.any_after(user, present.asked_at) {
                 self.expel(conversation, user, access_rev, &Frame::left(conversation)).await;
             }
         }
     }
 
-    /// Tells how something is, to those to whom that is news.
+    /// Tells a state to those to whom it is news.
     async fn tell_present(&mut self, subject: Subject, state: State, present: &Present) {
         for event in events(subject, state) {
             let known = self.news_after(&event);
             if matches!(event, Event::WorkspaceDeleted { .. }) {
-                // Told to those who still listen, if any do.
+                // Told to the remaining listeners, if any.
                 self.note(&event, self.registered);
                 self.end(&event).await;
             } else if known < present.asked_at {
@@ -156,7 +157,7 @@ impl Actor {
         }
     }
 
-    /// Tells it to whom it concerns of the hearers.
+    /// Tells it to the hearers concerned.
     async fn tell_state(&mut self, event: &Event, hearers: &Hearers<'_>) {
         let upto = hearers.upto(self.registered);
         self.note(event, upto);
@@ -204,7 +205,7 @@ impl Actor {
             Event::Read { user_id, conversation_id, read_seq, frame } => {
                 self.read_on(*user_id, *conversation_id, *read_seq, frame).await;
             }
-            // No state events.
+            // Not state events.
             Event::Changed { .. }
             | Event::Typing { .. }
             | Event::Left { .. }
@@ -226,7 +227,7 @@ impl Actor {
         self.tell(to, frame).await;
     }
 
-    /// Tells how far somebody has read, if they were not told so far.
+    /// Tells a read mark, if it is further than the person was told.
     async fn read_on(
         &mut self,
         user: UserId,
@@ -241,18 +242,18 @@ impl Actor {
         }
     }
 
-    /// Takes in what a look has found and nobody here was told.
+    /// Handles what a look has found and nobody here was told.
     pub(super) fn look_into(&mut self, look: &mut Look) {
         let mut subjects = self.told.unseen(&look.traces);
         let marks = self.told.unseen_marks(std::mem::take(&mut look.marks));
-        // Who has left is asked about at each look that shows the workspace, and not only at the first: whoever was being
-        // attached then was no listener yet.
+        // Departures are asked about at each look that shows the workspace, not only at the first: a connection that
+        // was being attached then was not a listener yet.
         let mut workspaces: HashSet<WorkspaceId> = look.workspaces.iter().copied().collect();
         workspaces.extend(subjects.iter().filter_map(|subject| match subject {
             Subject::Workspace(id) | Subject::Member(id, _) | Subject::Role(id, _) => Some(*id),
             Subject::Participant(..) => None,
         }));
-        // Workspaces first: what is told of their members comes after.
+        // Workspaces first, then their members.
         subjects.sort_unstable();
         for subject in subjects {
             self.wait(Waiting::Subject(subject));
@@ -266,7 +267,7 @@ impl Actor {
         }
     }
 
-    /// Asks who listens to a workspace and is not in it any more.
+    /// Asks which listeners of a workspace are not in it any more.
     fn ask_gone(&self, workspace: WorkspaceId) {
         let users = self.listeners_to(workspace);
         let Some(peers) = self.peers.clone().filter(|_| !users.is_empty()) else { return };
@@ -278,7 +279,7 @@ impl Actor {
         self.ask(question, move |gone| Input::FromPeers(News::Gone(workspace, gone)));
     }
 
-    /// They have gone, with the workspace or without it; or are back by now.
+    /// They have left, or the workspace is gone; or they are back by now.
     pub(super) fn gone(&mut self, workspace: WorkspaceId, users: Vec<UserId>) {
         if !users.is_empty() {
             self.wait(Waiting::Subject(Subject::Workspace(workspace)));
@@ -288,7 +289,7 @@ impl Actor {
         }
     }
 
-    /// Whether anybody here is to hear of it, or may be once they are attached or what waits has gone through.
+    /// Whether anybody here should hear of it, or may once they are attached, or once what waits has gone through.
     fn concerns_anybody(&mut self, waiting: &Waiting) -> bool {
         let is_here = |user: UserId| !self.connections.of_user(user).is_empty();
         let concerns = match waiting {
@@ -327,10 +328,10 @@ impl Actor {
         users.into_iter().collect()
     }
 
-    /// Asks how far those have read whose marks nobody here was told of.
+    /// Asks for the read marks that nobody here was told of.
     fn ask_marks(&self, mut marks: Vec<Mark>) {
         let Some(peers) = self.peers.clone() else { return };
-        // Most were told by the bus. Who is not connected now reads their mark when they come.
+        // The bus brought most of them. Somebody who is not connected gets their mark with the snapshot.
         marks.retain(|mark| self.connections.would_read_on(mark));
         if marks.is_empty() {
             return;
@@ -344,7 +345,7 @@ impl Actor {
                         let read = Event::read(user_id, conversation_id, summary.read);
                         live.input(Input::Event(read.into())).await;
                     }
-                    // Whoever has left needs no mark, even of a channel that they can still read.
+                    // Somebody who has left needs no mark, even of a channel that they can still read.
                     Ok(_) | Err(Error::NotFound(_)) => {}
                     Err(error) => {
                         tracing::warn!(%error, %conversation_id, "a read mark could not be told yet");
@@ -356,7 +357,7 @@ impl Actor {
     }
 }
 
-/// What tells that a subject is in this state.
+/// The events that tell this state of a subject.
 fn events(subject: Subject, state: State) -> Vec<Event> {
     match (subject, state) {
         (Subject::Workspace(_), State::Workspace(workspace)) => {
@@ -381,7 +382,7 @@ fn events(subject: Subject, state: State) -> Vec<Event> {
         }
         (Subject::Participant(id, user), State::Inside) => vec![Event::member_joined(id, user)],
         (Subject::Participant(id, user), State::Gone) => vec![Event::member_left(id, user)],
-        // Whose role it was has gone, which is told by itself.
+        // The member is gone, which is told by itself.
         _ => vec![],
     }
 }

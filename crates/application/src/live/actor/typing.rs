@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Actor {
-    /// Tells what is to be told of those who type now that it is so late.
+    /// Tells what the time has made due.
     pub(super) async fn type_on(&mut self, now: Instant) {
         for ((conversation, user), turn) in self.typing.expire(now) {
             match turn {

@@ -1,3 +1,5 @@
+//! The rules of a feed, one by one. `any_order.rs` plays them against each other at random.
+
 use super::*;
 
 mod any_order;

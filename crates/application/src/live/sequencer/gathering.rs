@@ -1,31 +1,34 @@
+//! When a lane waits for more writes before it commits, without I/O. It only ever costs time: whatever it decides,
+//! order and answers are the same. `lane.rs` uses it.
+
 use std::time::Duration;
 
-/// How long a lane waits for those who have just been answered.
+/// How long a lane waits for the writers that it has just answered.
 pub(super) const GATHER: Duration = Duration::from_millis(1);
-/// One millisecond more for each 250 sockets told: telling them takes about that long, and another batch meanwhile would only
-/// queue behind it.
+/// One millisecond more for each 250 sockets told: telling them takes about that long, and another batch meanwhile
+/// would only queue behind it.
 const TOLD_IN_A_MILLISECOND: usize = 250;
 /// The most milliseconds more.
 const LONGER: usize = 4;
-/// After this many waits in vain, one after the other, it waits after every 64th batch only.
+/// After this many waits in vain in a row it waits only after every 64th batch.
 const PATIENCE: u32 = 6;
 
-/// Whether it pays to wait, before the next batch, for those whom the last one has answered.
+/// Decides whether to wait, before the next batch, for the writers that the last one has answered.
 ///
-/// Whoever has just been answered often writes again at once. Taking the first of them alone commits twice where once is
-/// enough, and goes on so: half of them always wait for the commit of the other half. But where those who were answered do
-/// not come back, the wait is for nothing: then it is tried after ever fewer batches. (The `commit_delay` of Postgres has the
-/// same purpose; its `commit_siblings` asks who is there, not who was.)
+/// A writer that has just been answered often writes again at once. Without a wait the first of them would be committed
+/// alone, and half of the writers would always wait for the commit of the other half. But if those answered do not come
+/// back, the wait is for nothing: then it is tried after ever fewer batches. (Postgres's `commit_delay` has the same
+/// purpose; its `commit_siblings` asks who is there, not who was.)
 #[derive(Default)]
 pub(super) struct Gathering {
-    /// Waits in vain, one after the other.
+    /// Waits in vain in a row.
     in_vain: u32,
     /// How many batches go by before the next wait.
     skip: u32,
 }
 
 impl Gathering {
-    /// How much longer than [`GATHER`] to wait where so many sockets were told.
+    /// How much longer than [`GATHER`] to wait if this many sockets were told.
     pub(super) fn longer(told: usize) -> Duration {
         Duration::from_millis((told / TOLD_IN_A_MILLISECOND).min(LONGER) as u64)
     }

@@ -8,9 +8,9 @@ use tokio::sync::oneshot;
 
 use super::{Commit, Error, Result, Write, gathering::Gathering};
 
-/// Most writes that are appended together.
+/// The most writes that are appended together.
 const MOST: usize = 256;
-/// Most writes that may wait for one conversation; beyond it senders are told to come back.
+/// The most writes that may wait for one conversation; further ones are `Unavailable`.
 const WAITING: usize = 2_048;
 
 pub(super) struct Waiting {
@@ -25,7 +25,7 @@ pub(super) type Batch = (ConversationId, Vec<Waiting>);
 /// See the module's description.
 #[derive(Default)]
 pub(super) struct Lane {
-    /// Of each conversation that has some, oldest first.
+    /// For each conversation that has any, oldest first.
     waiting: HashMap<ConversationId, VecDeque<Waiting>>,
     /// Those conversations, in turn.
     turns: VecDeque<ConversationId>,
@@ -35,11 +35,11 @@ pub(super) struct Lane {
     awaited: Option<Awaited>,
 }
 
-/// Those whom the last batch has answered and who have not written again.
+/// Writers that the last batch has answered and that have not written again.
 struct Awaited {
     /// One for each answer.
     actors: Vec<UserId>,
-    /// To be told when nobody is missing, or a batch is full.
+    /// Signalled when nobody is missing, or a batch is full.
     enough: oneshot::Sender<()>,
 }
 
@@ -48,7 +48,7 @@ impl Lane {
         Self { gathering, ..Self::default() }
     }
 
-    /// What the next lane in its place is to begin with.
+    /// What the next lane in its place begins with.
     pub(super) fn learnt(self) -> Gathering {
         self.gathering
     }
@@ -73,8 +73,8 @@ impl Lane {
         Ok(())
     }
 
-    /// What is to be written together, by conversations; nothing if nothing waits. Each conversation has its turn and an equal
-    /// share, with what those before it have left over: so none waits for another's flood longer than for a commit.
+    /// The next writes to commit together, by conversation; empty if nothing waits. Conversations take turns, each with
+    /// an equal share plus what those before it have left: so a flood in one delays another by one commit at most.
     pub(super) fn take(&mut self) -> Vec<Batch> {
         let (mut room, mut batches) = (MOST, Vec::new());
         for to_come in (1..=self.turns.len()).rev() {
@@ -97,17 +97,17 @@ impl Lane {
         batches
     }
 
-    /// Drops all that waits; whoever submitted it hears that nobody answers.
+    /// Drops all that waits; its submitters get an error.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
         self.turns.clear();
         self.count = 0;
     }
 
-    /// To be called before a batch is answered. Gives what resolves when those whom it answers have written again, each as often
-    /// as they are named; nothing if they are not to be waited for.
+    /// Call it before a batch is answered. Returns a future that resolves when those answered have written again, each
+    /// as often as they are named; none if it is not worth waiting.
     pub(super) fn gather(&mut self, answered: Vec<UserId>) -> Option<oneshot::Receiver<()>> {
-        // Who writes alone waits for nobody.
+        // A single writer waits for nobody.
         let others = answered.len() + self.count > 1;
         if !others || self.count >= MOST || !self.gathering.pays() {
             return None;
@@ -125,7 +125,7 @@ impl Lane {
 }
 
 impl Awaited {
-    /// Somebody has written; says whether nobody is missing any more.
+    /// Somebody has written; true if nobody is missing any more.
     fn has_come(&mut self, actor: UserId) -> bool {
         if let Some(at) = self.actors.iter().position(|awaited| *awaited == actor) {
             self.actors.swap_remove(at);

@@ -1,3 +1,6 @@
+//! What a node asks a shared store about the changes of other nodes. Invariant: whatever was committed is in some look,
+//! even if the bus lost it. `live/look.rs` looks once a second; MongoDB's stamps are in `mongo/changes.rs`.
+
 use async_trait::async_trait;
 use parlance_domain::{
     ConversationId, Member, SessionId, Timestamp, UserId, Workspace, WorkspaceId,
@@ -6,67 +9,69 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// How a node of several finds out what the others have done when the bus did not tell: a look at the store. For stores
-/// that several nodes share; its cost follows the number of changes, not of connections.
+/// How a node learns what other nodes have done when the bus did not tell. Only for a store that several nodes share.
+/// The cost follows the number of changes, not of connections.
+///
+/// Reads only: after an error the question is asked again. A `Vec` of questions is answered in any order.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Changes: Send + Sync {
-    /// What has changed since an earlier look ended; some changes are told by several looks, none by no look. Without an
-    /// earlier one: nothing but the store's present time.
+    /// What has changed since an earlier look ended. Changes may be in several looks; none is in no look. Without
+    /// `since`: only the store's present time and count of ended sessions.
     async fn changes(&self, since: Option<Timestamp>) -> Result<Look>;
 
-    /// Where conversations stand. Those that do not exist, or no more, are left out.
+    /// The heads of conversations. Omits those that do not exist or are deleted.
     async fn heads(&self, conversations: Vec<ConversationId>) -> Result<Vec<Head>>;
 
-    /// Which of `users` are in a conversation and may read it, and at which count of changes of access; nothing if it has been
-    /// deleted.
+    /// Which of `users` are in a conversation and may read it, and its `access_rev`, read at the same moment. `None` if
+    /// it does not exist or is deleted.
     async fn readers(
         &self,
         conversation: ConversationId,
         users: Vec<UserId>,
     ) -> Result<Option<Readers>>;
 
-    /// Which of these sessions have ended: at least those that are in any count of ended sessions that was told before.
+    /// Which of these sessions have ended: at least all that are part of any count of ended sessions returned before.
     async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>>;
 
-    /// The count of ended sessions: it holds all whose end was acknowledged before this was asked.
+    /// The count of ended sessions, including every end that was acknowledged before the call.
     async fn session_rev(&self) -> Result<u64>;
 
-    /// Which of `users` are in a workspace; none of a deleted one.
+    /// Which of `users` are in a workspace: nobody if it is deleted.
     async fn workspace_members(
         &self,
         workspace: WorkspaceId,
         users: Vec<UserId>,
     ) -> Result<Vec<UserId>>;
 
-    /// How these are now: as late at least as any trace of them that was told before. Left out is what belongs to a deleted
-    /// workspace or conversation.
+    /// The current state of each, at least as recent as any trace already returned. Omits what belongs to something
+    /// deleted.
     async fn states(&self, of: Vec<Subject>) -> Result<Vec<(Subject, State)>>;
 }
 
-/// What a look has found.
+/// What a look has found. Bounded: what does not fit is in the next look ([`Look::more`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
-    /// Where conversations stand that changed, the deleted ones too.
+    /// Heads of the conversations that changed, deleted ones included.
     pub heads: Vec<Head>,
-    /// Who has come into which conversation.
+    /// People who were added to a conversation.
     pub admitted: Vec<(ConversationId, UserId)>,
-    /// Workspaces that changed, or whose members did.
+    /// Workspaces that changed, or whose membership did.
     pub workspaces: Vec<WorkspaceId>,
-    /// What changed without a count that would tell, each with the stamp of its last change.
+    /// Changes that no count shows, each with the stamp of its latest change.
     pub traces: Vec<(Subject, Timestamp)>,
-    /// How far people have read who said so.
+    /// Read marks that were set.
     pub marks: Vec<Mark>,
     /// The store's count of ended sessions.
     pub session_rev: u64,
-    /// By the store's clock: where the next look begins.
+    /// Where the next look begins, by the store's clock.
     pub until: Timestamp,
-    /// Whether there was more than fits one look.
+    /// Whether there was more than fits in one look.
     pub more: bool,
 }
 
 impl Look {
-    /// Of one that has found nothing.
+    /// A look that found nothing.
     pub fn empty(session_rev: u64, until: Timestamp) -> Self {
         Self {
             heads: Vec::new(),
@@ -81,11 +86,11 @@ impl Look {
     }
 }
 
-/// What a state event is about: each of these is told as a whole, and no count tells its changes.
+/// What a state event is about. It is told as a whole, and no count shows its changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
-    /// A workspace's own fields, and whether it is there.
+    /// A workspace's own fields, and whether it exists.
     Workspace(WorkspaceId),
     /// Whether somebody is in a workspace.
     Member(WorkspaceId, UserId),
@@ -95,46 +100,46 @@ pub enum Subject {
     Participant(ConversationId, UserId),
 }
 
-/// How the subject of a state event is.
+/// The state of a [`Subject`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// The workspace, as a member sees it.
     Workspace(Workspace),
-    /// Somebody in a workspace, and that as a member sees it.
+    /// A membership, and its workspace as that member sees it.
     Member(Box<(Member, Workspace)>),
-    /// Somebody is in the conversation.
+    /// The person is in the conversation.
     Inside,
-    /// There is no such workspace any more, or nobody such in it.
+    /// The workspace does not exist any more, or the person is not in it.
     Gone,
 }
 
 /// How far somebody has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// What.
+    /// The conversation.
     pub conversation_id: ConversationId,
-    /// Who.
+    /// The person.
     pub user_id: UserId,
-    /// Up to where.
+    /// The last `seq` that they have read.
     pub read_seq: u64,
 }
 
-/// Where a conversation stands.
+/// How far a conversation has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// Which.
+    /// The conversation.
     pub conversation_id: ConversationId,
-    /// Its count of durable changes.
+    /// Its number of durable changes.
     pub rev: u64,
-    /// Its count of changes of access.
+    /// Its number of changes of who may read it.
     pub access_rev: u64,
 }
 
 /// Who is in a conversation and may read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readers {
-    /// At which count of changes of access.
+    /// The conversation's `access_rev` at the same moment.
     pub access_rev: u64,
-    /// Of those who were asked for.
+    /// Those of the people asked about who are in it and may read it.
     pub users: Vec<UserId>,
 }

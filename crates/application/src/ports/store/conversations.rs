@@ -1,3 +1,6 @@
+//! The store's part of channels, DMs, their members and read marks. Invariant: every change of who may read a
+//! conversation adds one to its `access_rev` in the same commit, by which other nodes notice it.
+
 use async_trait::async_trait;
 use parlance_domain::{
     ChannelMember, ChannelName, Conversation, ConversationAction, ConversationId, ReadState,
@@ -7,9 +10,9 @@ use parlance_domain::{
 use super::{Head, Page, PageQuery};
 use crate::{Error, Result};
 
-/// The words of the conflict over a channel's name.
+/// Message of the conflict over a channel's name.
 pub const NAME_TAKEN: &str = "a channel of that name exists already";
-/// The words of the conflict over `general`.
+/// Message of the conflict over `general`.
 pub const GENERAL_STAYS: &str = "general can be neither left nor deleted";
 
 /// The refusal of a DM with oneself.
@@ -17,7 +20,10 @@ pub fn dm_with_oneself() -> Error {
     Error::refused("user_id", "invalid", "must be somebody else")
 }
 
-/// Channels, DMs, who is in them and how far they have read. `NotFound` for what the actor may not read.
+/// Channels, DMs, who is in them and how far they have read.
+///
+/// Common errors: `NotFound` for what does not exist or the actor may not read; `Forbidden` for what they may read, but
+/// not do. Lists have at most [`MAX_PAGE`](super::MAX_PAGE) items a page, and are `BadRequest` for a bad cursor.
 ///
 /// Every change of who may read a conversation adds one to its `access_rev` in the same commit.
 #[cfg_attr(feature = "mocks", mockall::automock)]
@@ -26,7 +32,8 @@ pub trait Conversations: Send + Sync {
     /// Creates a channel with the actor in it. `Conflict` if the workspace has one of that name.
     async fn create_channel(&self, actor: UserId, new: NewChannel) -> Result<Entry>;
 
-    /// Finds the pair's one DM, or creates it. Both must be in the workspace.
+    /// Finds the pair's one DM, or creates it. To be created, both have to be in the workspace: `NotFound`.
+    /// `Validation` for oneself.
     async fn open_dm(&self, actor: UserId, new: NewDm) -> Result<OpenedDm>;
 
     /// The workspace's channels that the actor may read, oldest first.
@@ -45,20 +52,22 @@ pub trait Conversations: Send + Sync {
         page: PageQuery,
     ) -> Result<Page<Summary>>;
 
-    /// All conversations that the actor is in, oldest first.
+    /// All conversations that the actor is in, of the workspaces that they are in, oldest first.
     async fn conversations(&self, actor: UserId, page: PageQuery) -> Result<Page<Summary>>;
 
     /// One conversation as the actor sees it.
     async fn summary(&self, actor: UserId, id: ConversationId) -> Result<Summary>;
 
-    /// Everything that a `hello` tells, read at one point in time, most recently active conversation first.
+    /// All that a `hello` answers, read at one moment: the most recently active conversation first. Not bounded by
+    /// pages.
     async fn snapshot(&self, actor: UserId) -> Result<Snapshot>;
 
-    /// Lets the actor into a channel. `Conflict` never: who is in already stays in.
+    /// Adds the actor to a channel. Idempotent: `entered` is false for a member.
     async fn join_channel(&self, actor: UserId, id: ConversationId, at: Timestamp)
     -> Result<Entry>;
 
-    /// Lets somebody of the workspace into a channel.
+    /// Adds a member of the workspace to a channel. Idempotent: `entered` is false for a member. `NotFound` for
+    /// somebody outside the workspace.
     async fn add_channel_member(
         &self,
         actor: UserId,
@@ -67,8 +76,8 @@ pub trait Conversations: Send + Sync {
         at: Timestamp,
     ) -> Result<Entry>;
 
-    /// Ends somebody's membership of a channel, maybe the actor's own; returns the channel's new count of changes of access.
-    /// `Conflict` for `general`.
+    /// Removes somebody from a channel, maybe the actor; returns the new `access_rev`. `NotFound` for somebody else who
+    /// is not in it, `Conflict` for `general`.
     async fn remove_channel_member(
         &self,
         actor: UserId,
@@ -76,7 +85,7 @@ pub trait Conversations: Send + Sync {
         user: UserId,
     ) -> Result<u64>;
 
-    /// Who is in a channel, oldest membership first.
+    /// The channel's members, oldest membership first. `NotFound` for a DM.
     async fn channel_members(
         &self,
         actor: UserId,
@@ -90,7 +99,7 @@ pub trait Conversations: Send + Sync {
     /// Moves the actor's read mark forward, never back and never beyond the last message.
     async fn mark_read(&self, actor: UserId, id: ConversationId, seq: u64) -> Result<ReadMark>;
 
-    /// Whether the actor may do that now.
+    /// Whether the actor may do that now: one of the common errors if not.
     async fn permit(
         &self,
         actor: UserId,
@@ -99,44 +108,44 @@ pub trait Conversations: Send + Sync {
     ) -> Result<()>;
 }
 
-/// A channel to be.
+/// A channel to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewChannel {
-    /// Which.
+    /// The new channel's id.
     pub id: ConversationId,
-    /// Where.
+    /// Its workspace.
     pub workspace_id: WorkspaceId,
-    /// What it is called.
+    /// Its name, unique among the workspace's channels.
     pub name: ChannelName,
     /// What it is about.
     pub topic: Topic,
-    /// Whether its members alone can read it.
+    /// Whether only its members can read it.
     pub private: bool,
-    /// When.
+    /// When it is created, and the actor joins it.
     pub at: Timestamp,
 }
 
-/// A DM to be, unless the pair has one.
+/// A DM to create, unless the pair has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewDm {
     /// Its id if it is created.
     pub id: ConversationId,
-    /// Where.
+    /// Its workspace.
     pub workspace_id: WorkspaceId,
-    /// The other side.
+    /// The other person.
     pub peer: UserId,
-    /// When.
+    /// When it is created.
     pub at: Timestamp,
 }
 
-/// Somebody's way into a conversation.
+/// The outcome of adding somebody to a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The conversation as that person sees it.
     pub summary: Summary,
-    /// When they came in.
+    /// Their membership, maybe an older one.
     pub membership: ChannelMember,
-    /// The conversation's count of changes of access.
+    /// The conversation's `access_rev`, this change included.
     pub access_rev: u64,
     /// False if they were in already, and nothing changed.
     pub entered: bool,
@@ -147,18 +156,18 @@ pub struct Entry {
 pub struct OpenedDm {
     /// As the actor sees it.
     pub mine: Summary,
-    /// As the other side sees it, if it was created now.
+    /// As the other person sees it; none if it was there before.
     pub theirs: Option<Summary>,
-    /// The conversation's count of changes of access.
+    /// The conversation's `access_rev`.
     pub access_rev: u64,
 }
 
-/// What a `hello` tells.
+/// What a `hello` answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The name of the store's history. Another one after a restore.
+    /// The name of the store's history; another one after a restore.
     pub epoch: String,
-    /// The person's workspaces.
+    /// The person's workspaces, oldest membership first.
     pub workspaces: Vec<Workspace>,
     /// The person's conversations.
     pub conversations: Vec<SnapshotEntry>,
@@ -169,19 +178,19 @@ pub struct Snapshot {
 pub struct SnapshotEntry {
     /// As the person sees it.
     pub summary: Summary,
-    /// Its count of changes of access.
+    /// Its `access_rev`.
     pub access_rev: u64,
 }
 
 impl SnapshotEntry {
-    /// Where the conversation stands.
+    /// The conversation's head.
     pub const fn head(&self) -> Head {
         let Conversation { id, rev, .. } = self.summary.conversation;
         Head { conversation_id: id, rev, access_rev: self.access_rev }
     }
 }
 
-/// A read mark after it was asked to move.
+/// A read mark, after a request to move it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadMark {
     /// Where it is now.

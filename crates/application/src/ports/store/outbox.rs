@@ -1,15 +1,19 @@
+//! Jobs committed with the write that they follow. Invariant: a row lives until its job is done, so a queue that loses
+//! its memory loses no job. `jobs/runner.rs` relays rows to the queue (`ports/jobs.rs`).
+
 use async_trait::async_trait;
 use parlance_domain::{JobId, Timestamp};
 
 use crate::{Result, jobs::Job};
 
-/// Jobs that were committed with the write they follow. A row lives until its job has ended, so that a queue that lost its
-/// memory loses no job.
+/// Jobs that were committed with the write they follow. Every method but the two `take`s is idempotent. A job without a
+/// row is done, and no error.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Up to `limit` unfinished jobs that were last handed on before `relayed_before` (or never), oldest first; marks them
-    /// as handed on at `at`.
+    /// Up to `limit` jobs that are neither done nor dead and were last handed on before `relayed_before`, or never;
+    /// oldest first. Marks them as handed on at `at`, in the same step. Omits what this program cannot read. After an
+    /// error the rows may be marked nevertheless.
     async fn take_unfinished(
         &self,
         limit: usize,
@@ -17,7 +21,7 @@ pub trait Outbox: Send + Sync {
         at: Timestamp,
     ) -> Result<Vec<Job>>;
 
-    /// The same of dead jobs, which may be all that is left of them: for a queue that has lost what it kept.
+    /// The same for dead jobs, whose rows may be all that is left of them: for a queue that has lost its memory.
     async fn take_buried(
         &self,
         limit: usize,
@@ -25,16 +29,15 @@ pub trait Outbox: Send + Sync {
         at: Timestamp,
     ) -> Result<Vec<Job>>;
 
-    /// Whether a job may have to run: it is not done. A dead one may, when an operator has it run again.
+    /// Whether a job has a row: it is not done. A dead one can still be run again by an operator.
     async fn is_unfinished(&self, job: JobId) -> Result<bool>;
 
-    /// A job is done.
+    /// The job is done: removes its row.
     async fn finish(&self, job: JobId) -> Result<()>;
 
-    /// A job is dead: it is not handed on with the others any more, but may still be run.
+    /// The job is dead: [`Outbox::take_unfinished`] passes over it until it is revived.
     async fn bury(&self, job: JobId) -> Result<()>;
 
-    /// Dead jobs are to be run again: they are handed on like any other. Returns those of them that are unfinished, in the order
-    /// given; the others are passed over.
+    /// Makes dead jobs be handed on like the others again. Returns those that still have a row, in the order given.
     async fn revive(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>>;
 }

@@ -10,9 +10,9 @@ pub const MAX_PAGE: usize = 200;
 /// Which part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageQuery {
-    /// Where the page before ended: the `next` that came with it.
+    /// The cursor of this page: `next` of the page before. None for the first page.
     pub after: Option<String>,
-    /// 1 to [`MAX_PAGE`].
+    /// 1 to [`MAX_PAGE`]; others are clamped.
     pub limit: usize,
 }
 
@@ -21,16 +21,16 @@ pub struct PageQuery {
 pub struct Page<T> {
     /// In the list's order.
     pub items: Vec<T>,
-    /// What the next page comes after; none on the last one.
+    /// The cursor of the next page; none on the last one.
     pub next: Option<String>,
 }
 
 /// Where a page begins, and how long it may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Start {
-    /// Rows after this time, in milliseconds; [`i64::MIN`] for the first page …
+    /// Only rows after this time, in milliseconds ([`i64::MIN`] for the first page) …
     pub at: i64,
-    /// … or of the same and after this id.
+    /// … or at this time and after this id.
     pub id: Uuid,
     limit: usize,
 }
@@ -46,8 +46,7 @@ impl Start {
         Ok(Self { at, id, limit: query.limit.clamp(1, MAX_PAGE) })
     }
 
-    /// The same place in a list whose newest rows come first: rows before this time, or of the same and before this id. The first
-    /// page comes before all.
+    /// The same start in a list whose newest rows come first: only rows before this time, or at it and before this id.
     pub fn mirrored(&self) -> (i64, Uuid) {
         mirrored(self.at, self.id)
     }
@@ -57,7 +56,7 @@ impl Start {
         one_more(self.limit)
     }
 
-    /// The same of rows whose newest come first.
+    /// [`Start::page`] for rows whose newest come first.
     pub fn page_back<T>(&self, rows: Vec<(i64, Uuid, T)>) -> Page<T> {
         let mirror = |(at, id, item)| {
             let (at, id) = mirrored(at, id);
@@ -78,12 +77,12 @@ impl Start {
     }
 }
 
-/// How many rows to ask for to fill a page and to know whether there is another.
+/// How many rows to ask for, to fill a page and learn whether there is another.
 pub fn one_more(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
 }
 
-/// The key of a row in a list whose newest rows come first: it goes the other way, and twice is where it was.
+/// The key of a row in a list whose newest rows come first: the order is reversed. Its own inverse.
 fn mirrored(at: i64, id: Uuid) -> (i64, Uuid) {
     (!at, Uuid::from_u128(!id.as_u128()))
 }

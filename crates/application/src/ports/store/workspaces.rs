@@ -1,3 +1,6 @@
+//! The store's part of workspaces and their members. Invariants: a workspace always has an admin, and all its members
+//! are in `general`.
+
 use async_trait::async_trait;
 use parlance_domain::{
     ConversationId, JoinCode, Member, Role, Timestamp, UserId, Workspace, WorkspaceId,
@@ -7,12 +10,16 @@ use parlance_domain::{
 use super::{Entry, Page, PageQuery, SnapshotEntry};
 use crate::{Result, jobs::Job};
 
-/// The words of the conflict over a workspace without an admin.
+/// Message of the conflict over a workspace without an admin.
 pub const LAST_ADMIN: &str = "the last admin can neither leave nor be demoted";
-/// The words of the conflict over who is to be let in.
+/// Message of the conflict over a person who is in already.
 pub const ALREADY_MEMBER: &str = "this person is a member already";
 
-/// Teams and who is in them. `NotFound` for a workspace that the actor is not in.
+/// Workspaces and their members.
+///
+/// Common errors: `NotFound` for a workspace that does not exist or that the actor is not in; `Forbidden` for what
+/// takes an admin. Lists have at most [`MAX_PAGE`](super::MAX_PAGE) items a page, and are `BadRequest` for a bad
+/// cursor.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Workspaces: Send + Sync {
@@ -22,10 +29,11 @@ pub trait Workspaces: Send + Sync {
     /// The actor's workspaces, oldest membership first.
     async fn workspaces(&self, actor: UserId, page: PageQuery) -> Result<Page<Workspace>>;
 
-    /// One workspace.
+    /// One workspace, as the actor sees it.
     async fn workspace(&self, actor: UserId, id: WorkspaceId) -> Result<Workspace>;
 
-    /// Lets a person in by code, as a member and into `general`. `NotFound` for a code that opens nothing.
+    /// Adds the actor by join code, as a member and to `general`. Idempotent: [`Joining::AlreadyIn`]. `NotFound` for a
+    /// code that is not valid.
     async fn join_workspace(
         &self,
         actor: UserId,
@@ -33,7 +41,7 @@ pub trait Workspaces: Send + Sync {
         at: Timestamp,
     ) -> Result<Joining>;
 
-    /// Replaces the join code.
+    /// Replaces the join code. Admins only.
     async fn rotate_join_code(
         &self,
         actor: UserId,
@@ -41,7 +49,7 @@ pub trait Workspaces: Send + Sync {
         code: JoinCode,
     ) -> Result<Workspace>;
 
-    /// Changes the name.
+    /// Changes the name. Admins only.
     async fn rename_workspace(
         &self,
         actor: UserId,
@@ -49,7 +57,7 @@ pub trait Workspaces: Send + Sync {
         name: &WorkspaceName,
     ) -> Result<Workspace>;
 
-    /// Deletes a workspace with everything in it; returns its conversations.
+    /// Deletes a workspace with everything in it; returns its conversations. Admins only.
     async fn delete_workspace(
         &self,
         actor: UserId,
@@ -57,7 +65,7 @@ pub trait Workspaces: Send + Sync {
         at: Timestamp,
     ) -> Result<Vec<ConversationId>>;
 
-    /// Who is in it, oldest membership first.
+    /// The workspace's members, oldest membership first.
     async fn members(
         &self,
         actor: UserId,
@@ -65,12 +73,12 @@ pub trait Workspaces: Send + Sync {
         page: PageQuery,
     ) -> Result<Page<Member>>;
 
-    /// Adds a person with a role, into `general` too, and the job that tells them. `NotFound` for an unknown person,
-    /// `Conflict` for one who is in already.
+    /// Adds a person with a role, and to `general`, together with the job that tells them. Admins only. `NotFound` for
+    /// an unknown person, `Conflict` for a member.
     async fn add_member(&self, actor: UserId, id: WorkspaceId, new: NewMember)
     -> Result<Admission>;
 
-    /// Changes a role. `Conflict` if nobody would be left as admin.
+    /// Changes a role. Admins only. `NotFound` for somebody who is not in it, `Conflict` if no admin would be left.
     async fn set_role(
         &self,
         actor: UserId,
@@ -79,8 +87,8 @@ pub trait Workspaces: Send + Sync {
         role: Role,
     ) -> Result<Member>;
 
-    /// Ends somebody's membership, and with it that of all the workspace's channels. Oneself may always be removed by
-    /// oneself. `Conflict` if nobody would be left as admin.
+    /// Removes somebody from the workspace and all its channels; their DMs stay, for their return. Members may always
+    /// remove themselves. `NotFound` for somebody who is not in it, `Conflict` if no admin would be left.
     async fn remove_member(
         &self,
         actor: UserId,
@@ -89,48 +97,48 @@ pub trait Workspaces: Send + Sync {
     ) -> Result<Departure>;
 }
 
-/// A workspace to be.
+/// A workspace to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewWorkspace {
-    /// Which.
+    /// The new workspace's id.
     pub id: WorkspaceId,
-    /// What it is called.
+    /// Its name.
     pub name: WorkspaceName,
-    /// What lets people in.
+    /// Its first join code.
     pub join_code: JoinCode,
     /// The id of its `general`.
     pub general: ConversationId,
-    /// When.
+    /// When it is created, and the actor joins it.
     pub at: Timestamp,
 }
 
-/// A membership to be.
+/// A membership to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewMember {
-    /// Who.
+    /// The new member.
     pub user_id: UserId,
-    /// As what.
+    /// Their role.
     pub role: Role,
-    /// When.
+    /// When they join.
     pub at: Timestamp,
-    /// Goes to the outbox in the same commit.
+    /// Put into the outbox in the same commit.
     pub job: Job,
 }
 
-/// Somebody has come in.
+/// The outcome of adding somebody to a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
     /// The workspace as they see it.
     pub workspace: Workspace,
     /// Their membership.
     pub member: Member,
-    /// Their way into `general`.
+    /// Their entry into `general`.
     pub general: Entry,
-    /// DMs of an earlier time, which they can read again.
+    /// Their DMs of an earlier membership, which they can read again.
     pub dms: Vec<SnapshotEntry>,
 }
 
-/// What a join code did.
+/// The outcome of a join code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Joining {
     /// It let the person in.
@@ -139,9 +147,9 @@ pub enum Joining {
     AlreadyIn(Workspace),
 }
 
-/// Somebody has gone.
+/// The outcome of removing somebody from a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Departure {
-    /// The conversations that they could read, and now cannot, each with its new count of changes of access.
+    /// The conversations that they can no longer read, each with its new `access_rev`.
     pub conversations: Vec<(ConversationId, u64)>,
 }

@@ -1,4 +1,4 @@
-//! A store that other nodes change, as far as a node asks it about them.
+//! A store that other nodes change, as a node sees it through its questions.
 
 use std::{
     collections::HashSet,
@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::peers::nothing_new;
 
-/// What other nodes have made of the store: nobody is out, and no session has ended, until the test says so.
+/// The store's state: nobody is out, and no session has ended, until the test says so.
 #[derive(Clone)]
 pub(in super::super) struct Elsewhere {
     book: Arc<Mutex<Book>>,
@@ -28,11 +28,11 @@ pub(in super::super) struct Elsewhere {
 #[derive(Default)]
 pub(in super::super) struct Book {
     pub(in super::super) out: HashSet<UserId>,
-    /// How subjects are; of others nothing is known.
+    /// States of subjects; others are unknown.
     pub(in super::super) states: Vec<(Subject, State)>,
     pub(in super::super) ended: HashSet<SessionId>,
     pub(in super::super) away: bool,
-    /// The question that waits for its answer is that for states, and not the last one.
+    /// Whether the waiting question is the one for states, not the last one.
     pub(in super::super) at_states: bool,
     pub(in super::super) asked: usize,
 }
@@ -60,7 +60,7 @@ impl Elsewhere {
         self.answers.add_permits(1);
     }
 
-    /// When so many questions have come.
+    /// Waits until this many questions have come.
     pub(in super::super) async fn asked(&self, times: usize) {
         let asked = async {
             while self.book().asked < times {

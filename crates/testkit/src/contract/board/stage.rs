@@ -1,3 +1,5 @@
+//! The scene of the job board's contract: a queue, and steps that wait for what a queue on a server shows late.
+
 use std::{sync::Arc, time::Duration};
 
 use parlance_application::{
@@ -22,8 +24,8 @@ pub struct BoardStage {
 }
 
 impl BoardStage {
-    /// Sets up around a fresh queue. `now` has to go on as real time does; a queue with a clock of its own needs it to be
-    /// the real time. One with a lease of its own has to be made with a short one.
+    /// Sets up around a fresh queue. `now` has to go on as real time does; a queue with a clock of its own needs it to
+    /// be the real time. One with a lease of its own has to be made with a short one.
     pub fn new(
         queue: impl JobQueue + JobBoard + 'static,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,

@@ -1,3 +1,5 @@
+//! The scene of the contract of `Changes`: a store, a look at it, and a way to make everything so far old.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -164,8 +164,8 @@ fn code(code: Option<String>) -> String {
     code.unwrap_or_else(|| "no join code".to_owned())
 }
 
-/// Makes a test of each of these cases, of the same expression as [`changes_contract!`](crate::changes_contract). Apart from
-/// those because the simulation's store has counts and no traces.
+/// Makes a test of each of these cases, of the same expression as [`changes_contract!`](crate::changes_contract). Apart
+/// from those because the simulation's store has counts and no traces.
 #[macro_export]
 macro_rules! state_events_contract {
     ($make:expr) => {

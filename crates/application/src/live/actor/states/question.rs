@@ -1,5 +1,5 @@
-//! What is asked of the store about all that waits, in one go: first how it is, then who may hear of it, and which sessions
-//! have ended.
+//! The questions to the store about all that waits: first its state, then who may hear of it, and which sessions have
+//! ended.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use parlance_domain::{ConversationId, UserId, WorkspaceId};
@@ -11,22 +11,22 @@ use crate::{
     ports::store::{Changes, State, Subject},
 };
 
-/// Most questions at the same time, of each kind.
+/// The most concurrent questions of each kind.
 const AT_ONCE: usize = 8;
 
-/// Whom to ask about, and what.
+/// What to ask, and about whom.
 #[derive(Default)]
 pub(super) struct Question {
     asked_at: u64,
     subjects: Vec<Subject>,
     workspaces: HashMap<WorkspaceId, HashSet<UserId>>,
-    /// Each with those who listen, or whom the change itself is about.
+    /// Each with its listeners, and those whom the change itself is about.
     conversations: HashMap<ConversationId, HashSet<UserId>>,
-    /// They are asked about everywhere, because where they are is not known yet.
+    /// Asked about everywhere, because it is not known yet where they are.
     attaching: Vec<UserId>,
 }
 
-/// How things are, and who may hear of them, of those who were asked about.
+/// The present states, and who of those asked about may hear of them.
 #[derive(Default)]
 pub(in crate::live) struct Present {
     /// Connections up to this number were registered. The snapshot of a later one shows what was waiting.
@@ -36,30 +36,30 @@ pub(in crate::live) struct Present {
     conversations: HashMap<ConversationId, Answer>,
     /// Workspaces that ended after their state was asked for.
     pub(super) ended: Vec<WorkspaceId>,
-    /// All sessions that had ended before the question are in this count.
+    /// A count that includes all sessions ended before the question.
     pub(in crate::live) session_rev: u64,
 }
 
 struct Answer {
-    /// Of a conversation without those who are only being attached. Most are not found in it because they never were, and who has
+    /// For a conversation without those who are only being attached: most of them were never in it, and one who has
     /// left joins its feed with an older count, and is checked.
     asked: HashSet<UserId>,
     inside: HashSet<UserId>,
-    /// At which count of changes of access, for conversations that are there.
+    /// The conversation's `access_rev` at the answer; none for a workspace, or if the conversation is gone.
     access_rev: Option<u64>,
 }
 
-/// To whom a state event may be told.
+/// Who may be told a state event.
 pub(super) enum Hearers<'a> {
-    /// The store is this node's own: to all whom it concerns.
+    /// Everybody concerned: the store is this node's own.
     Everybody,
-    /// To those of whom the store says so, on connections with a higher number than this: the others were told before.
+    /// Those named by the store, on connections with a higher number than this: the others were told before.
     Present(&'a Present, u64),
 }
 
 impl Actor {
-    /// Asks about all who listen, who are being attached, and whose way in goes through at the same time. Who registers later
-    /// reads a snapshot that shows what waits.
+    /// Asks about all who listen, are being attached, or are let in at the same time. A later registration reads a
+    /// snapshot that shows what waits.
     pub(super) fn question(&mut self, waiting: &[Waiting]) -> Question {
         let mut question = Question { asked_at: self.registered, ..Question::default() };
         let Question { subjects, workspaces, conversations, .. } = &mut question;
@@ -116,7 +116,7 @@ impl Question {
             changes.states(self.subjects).await?.into_iter().collect()
         };
         let attaching = &self.attaching;
-        // After the states: whoever is named may know them.
+        // After the states: whoever is in now may know them.
         let workspaces = stream::iter(self.workspaces)
             .map(|(id, asked)| async move {
                 let users = asked.iter().copied().collect();
@@ -145,7 +145,7 @@ impl Question {
     }
 }
 
-/// Which workspaces have ended: in those nobody is found, and not because they left.
+/// Which workspaces are gone: nobody is found in those, but nobody has left them.
 async fn ended(
     changes: &dyn Changes,
     workspaces: &HashMap<WorkspaceId, Answer>,
@@ -171,7 +171,7 @@ impl Answer {
 }
 
 impl Hearers<'_> {
-    /// Up to which number connections have been told once the hearers have; `all` are registered.
+    /// Up to which number connections have been told, once the hearers have; `all` is the highest number registered.
     pub(super) const fn upto(&self, all: u64) -> u64 {
         match self {
             Self::Everybody => all,
@@ -191,7 +191,7 @@ impl Hearers<'_> {
             && present.conversations.get(&id).is_some_and(|answer| answer.inside.contains(&user))
     }
 
-    /// At which count of changes of access somebody was found in a conversation, if they were.
+    /// The `access_rev` at which somebody was found in a conversation, if they were.
     pub(super) fn read_at(&self, id: ConversationId, user: UserId) -> Option<u64> {
         let Self::Present(present, _) = self else { return Some(0) };
         let answer = present.conversations.get(&id)?;
@@ -200,12 +200,12 @@ impl Hearers<'_> {
 }
 
 impl Present {
-    /// Whether a connection was registered after the one number and by the question.
+    /// Whether a connection was registered after `known`, and before the question.
     const fn are_among(&self, known: u64, number: u64) -> bool {
         known < number && number <= self.asked_at
     }
 
-    /// Who was asked about and is in a workspace no more.
+    /// Those asked about who are not in a workspace any more.
     pub(super) fn out_of_workspaces(&self) -> Vec<(WorkspaceId, UserId)> {
         let out = |(id, answer): (&WorkspaceId, &Answer)| {
             answer.out().map(|user| (*id, user)).collect::<Vec<_>>()
@@ -213,11 +213,11 @@ impl Present {
         self.workspaces.iter().flat_map(out).collect()
     }
 
-    /// Who was asked about and is in a conversation no more, by which count of changes of access.
+    /// Those asked about who are not in a conversation any more, each with the `access_rev` of the answer.
     pub(super) fn out_of_conversations(&self) -> Vec<(ConversationId, UserId, u64)> {
         let mut out = Vec::new();
         for (id, answer) in &self.conversations {
-            // A deleted one has an end of its own.
+            // A deleted conversation has an event of its own.
             if let Some(access_rev) = answer.access_rev {
                 out.extend(answer.out().map(|user| (*id, user, access_rev)));
             }
