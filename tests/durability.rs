@@ -1,8 +1,12 @@
 //! What is acknowledged survives a kill; a server that is asked to end does so cleanly.
 
 use serde_json::json;
+use tokio::{net::TcpListener, time::timeout};
 
-use crate::support::Server;
+use crate::{
+    home::On,
+    support::{PATIENCE, Server, Worker, until},
+};
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_kill() {
@@ -41,4 +45,37 @@ async fn a_terminated_server_says_so_and_exits_cleanly() {
     assert_eq!(draining["data"]["reconnect_after_ms"], 1_000, "{draining}");
     assert_eq!(socket.closed().await, 4000);
     assert_eq!(server.exit().await.code(), Some(0));
+}
+
+/// On services it is a worker that runs them.
+#[tokio::test]
+async fn a_second_signal_ends_a_process_in_the_midst_of_a_job() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = silent.local_addr().expect("an address");
+    let url = format!("smtp://{address}");
+    let mail: &[_] = &[("PARLANCE_SMTP_URL", &*url)];
+    let (mut server, mut worker) = match crate::ON {
+        On::Embedded => (Server::start_with(mail), None),
+        On::Services => {
+            let server = Server::start_with(&[("PARLANCE_RUN_JOBS", "off")]);
+            let worker = Worker::start_with(&server.home, mail);
+            (server, Some(worker))
+        }
+    };
+    server.sign_up("ada").await;
+    let _job = timeout(PATIENCE, silent.accept()).await.expect("in time").expect("a connection");
+    let mut status = None;
+    // As often as it takes: two signals that come at once are one.
+    until("the process ends", async || {
+        status = if let Some(worker) = &mut worker {
+            worker.terminate();
+            worker.ended()
+        } else {
+            server.terminate();
+            server.ended()
+        };
+        status.is_some()
+    })
+    .await;
+    assert_eq!(status.and_then(|status| status.code()), Some(1), "it would be 0 had it waited");
 }

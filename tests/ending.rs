@@ -1,7 +1,13 @@
-//! What a signal ends at once, and what it waits for.
+//! What a signal ends at once, a start too, and what it waits for.
 
-use std::process::Stdio;
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::Path,
+    process::Stdio,
+};
 
+use rustix::fs::{CWD, Mode, OFlags};
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -48,6 +54,41 @@ async fn a_second_signal_ends_it_at_once() {
     until("new connections are refused", || async { refused(&server).await }).await;
     server.terminate();
     assert_eq!(server.exit().await.code(), Some(1));
+}
+
+/// A start that reads a copy as a whole, or migrates it, takes minutes. Here it takes for ever, in the midst of its opening.
+#[tokio::test]
+async fn a_signal_ends_a_start() {
+    let mut server = Server::start();
+    let ada = server.sign_up("ada").await;
+    server.kill();
+    let home = server.home.clone();
+    let opened = home.data(0).join("parlance.opened");
+    let said = fs::read(&opened).expect("reads");
+    fs::remove_file(&opened).expect("removes");
+    rustix::fs::mkfifoat(CWD, &opened, Mode::RUSR | Mode::WUSR).expect("a pipe");
+
+    let mut server = Server::starting(home.clone());
+    let mut pipe = None;
+    until("the start reads what the last one noted", async || {
+        pipe = writer(&opened);
+        pipe.is_some()
+    })
+    .await;
+    // It reads once before it opens the database, and is answered, and once more after that.
+    pipe.expect("a pipe").write_all(&said).expect("written");
+    server.terminate();
+    assert_eq!(server.exit().await.code(), Some(0), "nothing was served");
+
+    fs::remove_file(&opened).expect("removes");
+    let server = Server::start_in(home, 0, &[]);
+    assert_eq!(ada.at(&server).get("/users/me").await["display_name"], "ada");
+}
+
+/// The end of a pipe to write to, once somebody reads from it.
+fn writer(pipe: &Path) -> Option<File> {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(pipe, flags, Mode::empty()).ok().map(File::from)
 }
 
 async fn refused(server: &Server) -> bool {

@@ -51,11 +51,17 @@ impl Server {
     }
 
     pub(crate) fn start_in(home: Arc<Home>, node: usize, settings: &[(&str, &str)]) -> Self {
-        let (child, line) = spawn(&home, node, "serve", settings);
+        let (child, line) = announced(&home, node, "serve", settings);
         let mut server = Self { child, home, node, url: String::new() };
         let url = line.strip_prefix("parlance listening on ");
         url.unwrap_or_else(|| panic!("no announcement, but: {line:?}")).clone_into(&mut server.url);
         server
+    }
+
+    /// One that has not announced itself yet.
+    pub(crate) fn starting(home: Arc<Home>) -> Self {
+        let child = spawn(&home, 0, "serve", &[]);
+        Self { child, home, node: 0, url: String::new() }
     }
 
     pub(crate) fn kill(&mut self) {
@@ -76,8 +82,7 @@ impl Server {
     }
 
     pub(crate) fn terminate(&self) {
-        let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        terminate(&self.child);
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -123,9 +128,22 @@ impl Server {
 
 impl Worker {
     pub(crate) fn start(home: &Home) -> Self {
-        let (child, line) = spawn(home, 99, "worker", &[]);
+        Self::start_with(home, &[])
+    }
+
+    pub(crate) fn start_with(home: &Home, settings: &[(&str, &str)]) -> Self {
+        let (child, line) = announced(home, 99, "worker", settings);
         assert_eq!(line, "parlance worker running");
         Self(child)
+    }
+
+    pub(crate) fn terminate(&self) {
+        terminate(&self.0);
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().expect("a child to ask about")
     }
 }
 
@@ -137,9 +155,14 @@ impl Drop for Worker {
     }
 }
 
-/// Starts the binary and waits for its first line.
-fn spawn(home: &Home, node: usize, command: &str, settings: &[(&str, &str)]) -> (Child, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_parlance"))
+fn terminate(process: &Child) {
+    let pid = process.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+}
+
+/// Starts the binary.
+fn spawn(home: &Home, node: usize, command: &str, settings: &[(&str, &str)]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_parlance"))
         .args([command, "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(home.data(node))
         .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned()))
@@ -147,7 +170,17 @@ fn spawn(home: &Home, node: usize, command: &str, settings: &[(&str, &str)]) -> 
         .envs(settings.iter().copied())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("the binary starts");
+        .expect("the binary starts")
+}
+
+/// Starts the binary and waits for its first line.
+fn announced(
+    home: &Home,
+    node: usize,
+    command: &str,
+    settings: &[(&str, &str)],
+) -> (Child, String) {
+    let mut child = spawn(home, node, command, settings);
     let stdout = child.stdout.take().expect("a piped stdout");
     // On a thread of its own: a read from a pipe has no time limit.
     let (say, said) = mpsc::channel();

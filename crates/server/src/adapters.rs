@@ -37,7 +37,7 @@ pub(crate) struct Adapters {
     database: Database,
     redis: Option<Arc<RedisBus>>,
     /// Keeps other processes out of the data directory while this one lives; none where nothing is kept in it.
-    _data: Option<DataDir>,
+    _data: Option<Arc<DataDir>>,
 }
 
 /// The store by its own type, for what no port asks of it.
@@ -48,25 +48,26 @@ pub(crate) enum Database {
 }
 
 impl Adapters {
-    /// Opens and connects all that the settings name. A Redis that is away is waited for while serving; a store is not.
+    /// Opens and connects all that the settings name. A Redis that is away is waited for while serving; a store is not. May take
+    /// minutes, blocks no thread of the runtime, and may be dropped where the process is to end.
     pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Self> {
         let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient);
         let local = settings.mongodb_uri.is_none()
             || settings.redis_url.is_none()
             || settings.smtp_url.is_none();
-        let data = local.then(|| DataDir::open(&settings.data_dir)).transpose()?;
+        let data = local.then(|| DataDir::open(&settings.data_dir)).transpose()?.map(Arc::new);
         let secret = match (&settings.jwt_secret, &data) {
             (Some(secret), _) => secret.clone(),
             (None, Some(data)) => data.jwt_secret(|| ambient.random())?,
             (None, None) => bail!("PARLANCE_JWT_SECRET is not set"),
         };
-        let own = || {
+        let own = async || {
             let data = data.as_ref().context("no data directory")?;
-            embedded(data, &*ambient)
+            embedded(data, &*ambient).await
         };
 
         let database = match &settings.mongodb_uri {
-            None => Database::Embedded(own()?),
+            None => Database::Embedded(own().await?),
             Some(uri) => Database::Mongo(mongo(uri, settings, &*ambient).await?),
         };
         let (store, peers): (Arc<dyn Store>, _) = match &database {
@@ -80,7 +81,7 @@ impl Adapters {
         let between = match (&settings.redis_url, &database) {
             (Some(url), _) => Between::on_redis(url, &*ambient)?,
             (None, Database::Embedded(store)) => Between::in_process(store.clone()),
-            (None, Database::Mongo(_)) => Between::in_process(own()?),
+            (None, Database::Mongo(_)) => Between::in_process(own().await?),
         };
         let mailer: Arc<dyn Mailer> = match (&settings.smtp_url, &data) {
             (Some(url), _) => Arc::new(
@@ -155,8 +156,8 @@ impl Adapters {
                 EmbeddedStore::find(&settings.data_dir)
                     .map_err(explained)
                     .context("there is no store whose history could have another name")?;
-                let data = DataDir::open(&settings.data_dir)?;
-                let mut store = embedded(&data, &ambient)?;
+                let data = Arc::new(DataDir::open(&settings.data_dir)?);
+                let mut store = embedded(&data, &ambient).await?;
                 match store.renew_epoch(epoch.clone()).await {
                     Ok(()) => store.close().await,
                     refused => refused,
@@ -241,8 +242,13 @@ impl Between {
     }
 }
 
-fn embedded(data: &DataDir, ambient: &dyn Ambient) -> anyhow::Result<EmbeddedStore> {
-    EmbeddedStore::open(data.path(), ambient.uuid().to_string(), ambient.now())
+/// Opens the store on a thread for blocking calls. That goes on when nobody waits for it any more, so it holds the directory's
+/// lock, too: until then no other process may work in there.
+async fn embedded(data: &Arc<DataDir>, ambient: &dyn Ambient) -> anyhow::Result<EmbeddedStore> {
+    let (data, epoch, now) = (data.clone(), ambient.uuid().to_string(), ambient.now());
+    tokio::task::spawn_blocking(move || EmbeddedStore::open(data.path(), epoch, now))
+        .await
+        .context("the opening of the embedded store was interrupted")?
         .map_err(explained)
         .context("cannot open the embedded store")
 }
@@ -264,5 +270,33 @@ fn explained(error: Error) -> anyhow::Error {
     match error {
         Error::Internal { cause } | Error::Unavailable { cause, .. } => anyhow!("{cause}"),
         error => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::Duration};
+
+    use futures::FutureExt as _;
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_opening_that_nobody_waits_for_keeps_others_out() {
+        let dir = tempfile::tempdir().unwrap();
+        // Read at each opening; here that waits for a writer.
+        let opened = dir.path().join("parlance.opened");
+        mkfifoat(CWD, &opened, Mode::RUSR | Mode::WUSR).unwrap();
+        let data = Arc::new(DataDir::open(dir.path()).unwrap());
+        assert!(embedded(&data, &SystemAmbient).now_or_never().is_none());
+        drop(data);
+        let kept_out = DataDir::open(dir.path()).is_err();
+        // Before anything may fail: the runtime's end waits for the opening.
+        fs::write(&opened, "").unwrap();
+        assert!(kept_out);
+        while DataDir::open(dir.path()).is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }

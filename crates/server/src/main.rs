@@ -69,13 +69,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(flags) => {
             telemetry::logs(env)?;
-            serve::run(checked(&flags)?)
+            serve::run(&checked(&flags)?)
         }
         Command::Worker(flags) => {
             telemetry::logs(env)?;
             let settings = checked(&flags)?;
             settings.check_worker()?;
-            serve::run_worker(settings)
+            serve::run_worker(&settings)
         }
         Command::Migrate(flags) => {
             telemetry::logs(env)?;

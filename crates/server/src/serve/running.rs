@@ -1,0 +1,222 @@
+//! A server while it runs: how it starts, and what may end it.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::{HttpServer, dev::ServerHandle, web::Data};
+use anyhow::Context as _;
+use metrics_exporter_prometheus::PrometheusHandle;
+use parlance_application::{
+    App, Board, Ports, Tasks,
+    live::{Live, LivePorts},
+};
+use parlance_domain::NodeId;
+use parlance_transport::{Admin, Hub, Metrics, Node, Serve, mount_metrics};
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{
+    SHUTDOWN,
+    addresses::{allowed_origins, bind, origin, public_url},
+    half_of_the_cores,
+    stop::Stop,
+};
+use crate::{adapters::Adapters, config::Settings, telemetry};
+
+/// How often histograms are drained when nobody scrapes them.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// Sockets that one user may have open at a time.
+const CONNECTIONS_PER_USER: usize = 100;
+
+/// What a running server is made of: all that its end has to do with.
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) app: Data<App>,
+    pub(super) live: Live,
+    pub(super) hub: Hub,
+    /// What was begun for clients and by jobs, and is finished.
+    pub(super) tasks: Arc<Tasks>,
+    /// What goes on for as long as the process does.
+    pub(super) services: Tasks,
+    /// Dropped, it lets the jobs begin nothing more.
+    pub(super) stop_jobs: watch::Sender<()>,
+    /// Ends connections: see [`Serve::draining`].
+    pub(super) drain: watch::Sender<bool>,
+    /// Where the web server listens, too.
+    pub(super) listening: TcpListener,
+    pub(super) handle: ServerHandle,
+    serving: JoinHandle<std::io::Result<()>>,
+    /// Here for the store, which is closed last, and for the lock of the data directory.
+    pub(super) adapters: Adapters,
+}
+
+impl Running {
+    /// Starts a server.
+    pub(super) async fn start(
+        settings: &Settings,
+        adapters: Adapters,
+        metrics: PrometheusHandle,
+    ) -> anyhow::Result<Self> {
+        // Bound before anything runs: a port in use is the commonest failure, and must not interrupt jobs.
+        let (listener, address) = bind(settings.listen, "--listen")?;
+        let listening = listener.try_clone().context("cannot share the listener")?;
+        let metrics_listener =
+            settings.metrics_listen.map(|address| bind(address, "--metrics-listen")).transpose()?;
+        let public_url = public_url(settings, address);
+
+        let (services, tasks) = (Tasks::default(), Arc::new(Tasks::default()));
+        let hub = Hub::new(half_of_the_cores());
+        let live = Live::start(live_ports(settings, &adapters, &hub), &services, &tasks);
+        let stop_jobs = start_jobs(settings, &adapters, &tasks, &public_url);
+        services.spawn(upkeep(metrics.clone()));
+        services.spawn(telemetry::watch_jobs(adapters.board.clone(), adapters.ambient.clone()));
+
+        let node = Data::new(Node {
+            ready: adapters.readiness(),
+            metrics: metrics_listener.is_none().then(|| render(metrics.clone())),
+            allowed_origins: allowed_origins(settings, &public_url, address),
+            trust_forwarded_for: settings.trust_forwarded_for.is_on(),
+        });
+        if let Some((listener, _)) = metrics_listener {
+            services.spawn(serve_metrics(listener, render(metrics))?);
+        }
+        let admin = board(settings, &adapters, &tasks, &public_url).await;
+        let app = Data::new(App::new(ports(settings, &adapters, &live, &tasks)));
+        let (drain, draining) = watch::channel(false);
+        let serve = Serve { app: app.clone(), admin, node, hub: hub.clone(), draining };
+        let server = serve.on(listener, SHUTDOWN).context("cannot serve")?;
+        let handle = server.handle();
+        let serving = tokio::spawn(server);
+        Ok(Self {
+            address,
+            app,
+            live,
+            hub,
+            tasks,
+            services,
+            stop_jobs,
+            drain,
+            listening,
+            handle,
+            serving,
+            adapters,
+        })
+    }
+
+    /// Returns when the process is to end: it was asked to. Fails when something has ended that it cannot serve without.
+    pub(super) async fn until_stopped(&mut self, stop: &mut Stop) -> anyhow::Result<()> {
+        tokio::select! {
+            why = stop.wait() => tracing::info!(signal = why, "stopping"),
+            ended = &mut self.serving => {
+                ended.context("the web server was interrupted")?.context("the web server failed")?;
+            }
+            // Without it the sockets would stay open and be told nothing. A supervisor starts another process.
+            () = self.live.failed() => anyhow::bail!("the live side has failed"),
+        }
+        Ok(())
+    }
+}
+
+fn live_ports(settings: &Settings, adapters: &Adapters, hub: &Hub) -> LivePorts {
+    LivePorts {
+        node: NodeId(adapters.ambient.uuid()),
+        bus: adapters.bus.clone(),
+        fanout: Arc::new(hub.clone()),
+        store: adapters.store.clone(),
+        peers: adapters.peers.clone(),
+        connections_per_user: settings.rate_limits.is_on().then_some(CONNECTIONS_PER_USER),
+    }
+}
+
+fn ports(settings: &Settings, adapters: &Adapters, live: &Live, tasks: &Arc<Tasks>) -> Ports {
+    Ports {
+        lanes: adapters.lanes(),
+        store: adapters.store.clone(),
+        ambient: adapters.ambient.clone(),
+        hasher: adapters.hasher.clone(),
+        tokens: adapters.tokens.clone(),
+        live: live.clone(),
+        tasks: tasks.clone(),
+        rate_limits: settings.rate_limits.is_on(),
+    }
+}
+
+/// Runs the jobs, if this process is to, until what it returns is dropped.
+fn start_jobs(
+    settings: &Settings,
+    adapters: &Adapters,
+    tasks: &Tasks,
+    public_url: &str,
+) -> watch::Sender<()> {
+    let (stop_jobs, mut jobs_stopped) = watch::channel(());
+    if settings.run_jobs.is_on() {
+        let runner = Arc::new(adapters.runner(public_url.to_owned()));
+        tasks.spawn(async move {
+            let stop = async move { drop(jobs_stopped.changed().await) };
+            runner.run(stop).await;
+        });
+    }
+    stop_jobs
+}
+
+/// The job board, if somebody may use it.
+async fn board(
+    settings: &Settings,
+    adapters: &Adapters,
+    tasks: &Arc<Tasks>,
+    public_url: &str,
+) -> Option<Data<Admin>> {
+    let admins = settings.server_admins.clone();
+    for address in &admins {
+        if matches!(adapters.store.credentials(address).await, Ok(None)) {
+            let address = address.as_str();
+            tracing::warn!(
+                address,
+                "a server admin without an account: whoever signs up with this address will be one"
+            );
+        }
+    }
+    (!admins.is_empty()).then(|| {
+        let board = Board {
+            board: adapters.board.clone(),
+            outbox: adapters.store.clone(),
+            ambient: adapters.ambient.clone(),
+            tasks: tasks.clone(),
+            admins,
+        };
+        Data::new(Admin::new(board, origin(public_url)))
+    })
+}
+
+/// Serves the metrics at an address of their own.
+fn serve_metrics(
+    listener: TcpListener,
+    metrics: Metrics,
+) -> anyhow::Result<impl Future<Output = ()>> {
+    let metrics = Data::new(metrics);
+    let server = HttpServer::new(move || {
+        let metrics = metrics.clone();
+        actix_web::App::new().configure(|config| mount_metrics(config, metrics))
+    });
+    let server = server.disable_signals().workers(1);
+    let server = server.listen(listener).context("cannot serve the metrics")?.run();
+    Ok(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the metrics are no longer served");
+        }
+    })
+}
+
+fn render(metrics: PrometheusHandle) -> Metrics {
+    Box::new(move || metrics.render())
+}
+
+async fn upkeep(metrics: PrometheusHandle) {
+    let mut tick = tokio::time::interval(UPKEEP);
+    loop {
+        tick.tick().await;
+        metrics.run_upkeep();
+    }
+}
