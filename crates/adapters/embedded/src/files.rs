@@ -63,7 +63,8 @@ pub(crate) fn find(database: &Path) -> Result<()> {
 }
 
 /// Refuses what SQLite would accept silently: a missing database where there has been one, which it would create anew;
-/// and a log beside another database than its own, which it would replay into that one.
+/// and a log beside another database than its own, which it would replay into that one. A replaced database is noted at
+/// once: from here on the log is its own, also if this start ends before it notes the opening.
 pub(crate) fn check_before_opening(database: &Path) -> Result<()> {
     let Some(opened) = last_opening(database) else { return Ok(()) };
     let shown = database.display();
@@ -84,6 +85,8 @@ pub(crate) fn check_before_opening(database: &Path) -> Result<()> {
     let its = |then: Option<String>, path: &Path| {
         then.is_some_and(|then| !then.ends_with(" 0") && identity(path).is_ok_and(|it| it == then))
     };
+    let replaced =
+        opened.database.as_ref().is_some_and(|then| identity(database).ok().as_ref() != Some(then));
     let left_over = metadata(&log).is_ok_and(|log| log.len() > 0) && its(opened.log, &log);
     if left_over && !its(opened.database, database) {
         return Err(Error::unavailable(format_args!(
@@ -92,7 +95,7 @@ pub(crate) fn check_before_opening(database: &Path) -> Result<()> {
             log.display()
         )));
     }
-    Ok(())
+    if replaced { note_opening(database, &opened.name) } else { Ok(()) }
 }
 
 /// Notes which files were opened.
@@ -107,6 +110,7 @@ pub(crate) fn note_opening(database: &Path, name: &str) -> Result<()> {
 pub(crate) struct Opening {
     /// Unique for each opening: what was written, and when, by the file system's account.
     pub(crate) mark: String,
+    name: String,
     /// Which files they were; none where an earlier program has not noted it.
     database: Option<String>,
     log: Option<String>,
@@ -120,6 +124,7 @@ pub(crate) fn last_opening(database: &Path) -> Option<Opening> {
     let name = lines.next().unwrap_or_default();
     Some(Opening {
         mark: format!("{name} {}.{:09}", found.ctime(), found.ctime_nsec()),
+        name: name.to_owned(),
         database: lines.next().map(str::to_owned),
         log: lines.next().map(str::to_owned),
     })
@@ -205,6 +210,30 @@ mod tests {
             })
             .expect("removes");
         open(dir.path()).expect("opens the copy");
+    }
+
+    /// It may have migrated the copy, and have written to the empty log of the database before.
+    #[test]
+    fn a_copy_whose_first_start_was_interrupted_is_opened_by_the_next() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name);
+        let (database, log, before) =
+            (path("parlance.db"), path("parlance.db-wal"), path("before"));
+        fs::write(&database, "a database").expect("writes");
+        fs::write(&log, "").expect("writes");
+        note_opening(&database, "first").expect("notes");
+        fs::rename(&database, &before).expect("moves");
+        fs::write(&database, "a copy").expect("writes");
+        check_before_opening(&database).expect("opens");
+        fs::write(&log, "of the copy").expect("writes");
+        check_before_opening(&database).expect("opens");
+
+        fs::rename(&before, &database).expect("puts it back");
+        let refused = check_before_opening(&database);
+        assert!(
+            matches!(refused, Err(Error::Unavailable { .. })),
+            "or it would get the copy's log"
+        );
     }
 
     #[tokio::test]

@@ -112,8 +112,9 @@ impl Running {
             ended = &mut self.serving => {
                 ended.context("the web server was interrupted")?.context("the web server failed")?;
             }
-            // Without it the sockets would stay open and be told nothing. A supervisor starts another process.
+            // Without these the sockets would stay open and be told nothing. A supervisor starts another process.
             () = self.live.failed() => anyhow::bail!("the live side has failed"),
+            () = self.hub.failed() => anyhow::bail!("a worker of the sockets has failed"),
         }
         Ok(())
     }
