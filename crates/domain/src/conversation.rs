@@ -26,20 +26,25 @@ pub struct Conversation {
     /// Channel or DM.
     pub kind: ConversationKind,
     /// A channel's name; a DM has none.
+    #[cfg_attr(feature = "schema", schema(required))]
     pub name: Option<String>,
     /// What a channel is about, maybe empty; null for a DM.
+    #[cfg_attr(feature = "schema", schema(required))]
     pub topic: Option<String>,
     /// Whether only its members can read it. True for a DM.
     pub private: bool,
     /// When it was archived. Archiving is not built yet: always null.
+    #[cfg_attr(feature = "schema", schema(required))]
     pub archived_at: Option<Timestamp>,
     /// The two people of a DM, in the order of their ids; null for a channel, whose members are listed by page.
+    #[cfg_attr(feature = "schema", schema(required))]
     pub member_ids: Option<Vec<UserId>>,
     /// Number of durable changes so far: each adds one.
     pub rev: u64,
     /// The `seq` of the newest message; 0 if there is none.
     pub last_seq: u64,
     /// When the newest message was sent; null if there is none.
+    #[cfg_attr(feature = "schema", schema(required))]
     pub last_message_at: Option<Timestamp>,
 }
 

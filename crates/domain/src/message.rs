@@ -21,14 +21,17 @@ pub struct Message {
     /// What wrote it. Always `user`.
     pub kind: MessageKind,
     /// Who wrote it.
+    #[cfg_attr(feature = "schema", schema(required))]
     pub author_id: Option<UserId>,
     /// What it says; empty once deleted.
     pub text: String,
     /// Threads are not built yet: always null.
+    #[cfg_attr(feature = "schema", schema(required))]
     pub thread_root_id: Option<MessageId>,
     /// Always 0, for the same reason.
     pub reply_count: u64,
     /// Always null, for the same reason.
+    #[cfg_attr(feature = "schema", schema(required))]
     pub last_reply_at: Option<Timestamp>,
     /// Always empty, for the same reason.
     pub reply_user_ids: Vec<UserId>,
@@ -40,18 +43,23 @@ pub struct Message {
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>, max_items = 0))]
     pub attachments: [(); 0],
     /// Pins are not built yet: always null.
+    #[cfg_attr(feature = "schema", schema(required))]
     pub pinned_at: Option<Timestamp>,
     /// Always null, for the same reason.
+    #[cfg_attr(feature = "schema", schema(required))]
     pub pinned_by: Option<UserId>,
     /// The id that its author gave to the send.
     pub client_msg_id: String,
     /// When the send was accepted.
     pub created_at: Timestamp,
     /// When the text last changed; null if it never did.
+    #[cfg_attr(feature = "schema", schema(required))]
     pub edited_at: Option<Timestamp>,
     /// When it was deleted; null if it was not.
+    #[cfg_attr(feature = "schema", schema(required))]
     pub deleted_at: Option<Timestamp>,
     /// Who deleted it; null if it was not.
+    #[cfg_attr(feature = "schema", schema(required))]
     pub deleted_by: Option<UserId>,
 }
 

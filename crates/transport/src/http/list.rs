@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 pub(crate) struct List<T> {
     items: Vec<T>,
     /// The `cursor` of the next page; null on the last one.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 

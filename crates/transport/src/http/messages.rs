@@ -104,6 +104,7 @@ pub(crate) struct Sent {
 pub(crate) struct HistoryPage {
     items: Vec<Message>,
     /// The `before_seq` (or `after_seq`) of the next page; null on the last one.
+    #[schema(required)]
     next_cursor: Option<u64>,
     /// The conversation's rev when the page was read.
     rev: u64,
