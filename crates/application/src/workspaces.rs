@@ -219,8 +219,7 @@ impl Workspaces {
     }
 
     fn new_join_code(&self) -> JoinCode {
-        let [bits @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = self.ambient.random();
-        JoinCode::from_random(bits)
+        JoinCode::from_random(self.ambient.random())
     }
 }
 

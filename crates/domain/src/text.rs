@@ -205,6 +205,8 @@ impl ClientMsgId {
 
 impl JoinCode {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    /// Letters of a new code, each of 5 bits.
+    const LEN: usize = 16;
 
     /// Takes a code as somebody typed it; whether it opens anything is the store's to say.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
@@ -213,9 +215,15 @@ impl JoinCode {
         Ok(Self(text.to_ascii_uppercase()))
     }
 
-    /// Spells 80 random bits as 16 letters and digits that are hard to confuse.
-    pub fn from_random(bits: [u8; 16]) -> Self {
-        Self(bits.iter().map(|b| char::from(Self::ALPHABET[usize::from(b % 32)])).collect())
+    /// Spells 80 of these random bits as 16 letters and digits that are hard to confuse.
+    pub fn from_random(random: [u8; 32]) -> Self {
+        Self(
+            random
+                .iter()
+                .take(Self::LEN)
+                .map(|b| char::from(Self::ALPHABET[usize::from(b % 32)]))
+                .collect(),
+        )
     }
 }
 
@@ -368,7 +376,7 @@ mod tests {
     #[test]
     fn join_codes_use_their_whole_alphabet() {
         let code =
-            JoinCode::from_random(std::array::from_fn(|i| u8::try_from(i * 17).unwrap_or(0)));
+            JoinCode::from_random(std::array::from_fn(|i| u8::try_from(i * 17 % 256).unwrap_or(0)));
         assert_eq!(code.as_str().len(), 16);
         assert_eq!(JoinCode::parse(&code.as_str().to_lowercase()), Ok(code));
     }

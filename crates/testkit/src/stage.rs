@@ -126,11 +126,10 @@ impl Stage {
 
     /// The same, with the store's answer.
     pub async fn admission(&self, admin: UserId) -> (Admission, Team) {
-        let random = self.ambient.random();
         let team = Team {
             id: WorkspaceId(self.ambient.uuid()),
             general: ConversationId(self.ambient.uuid()),
-            code: JoinCode::from_random(std::array::from_fn(|i| random[i])),
+            code: JoinCode::from_random(self.ambient.random()),
         };
         let new = NewWorkspace {
             id: team.id,

@@ -57,8 +57,22 @@ pub enum Lanes {
     Shared,
 }
 
-/// An outcome, and who waits for it.
-type Answer = (oneshot::Sender<Result<Commit>>, Result<Commit>);
+/// What has become of a batch.
+struct Appended {
+    conversation: ConversationId,
+    /// What is to be told.
+    events: Vec<Event>,
+    /// Each write's outcome, and who waits for it.
+    answers: Vec<(oneshot::Sender<Result<Commit>>, Result<Commit>)>,
+}
+
+/// Takes a lane away whose task ends before it is empty: whoever waits in it hears that nobody answers, and the next write begins
+/// another.
+struct Draining {
+    running: Arc<Mutex<Running>>,
+    key: Key,
+    ended: bool,
+}
 
 /// A lane's conversation; none for the lane that all share.
 type Key = Option<ConversationId>;
@@ -131,12 +145,16 @@ impl Sequencer {
                 Ok([only]) => vec![self.append(only).await],
                 Err(batches) => join_all(batches.into_iter().map(|batch| self.append(batch))).await,
             };
-            let (changes, answers): (Vec<_>, Vec<_>) = appended.into_iter().unzip();
+            let (mut changes, mut answers) = (Vec::with_capacity(appended.len()), Vec::new());
+            for Appended { conversation, events, answers: own } in appended {
+                changes.push((conversation, events));
+                answers.extend(own);
+            }
             // Told first: so an answer and its event mostly leave in one turn of the worker.
             let (elsewhere, told) = self.live.tell_changes(changes).await;
             let all = self.lock().lanes.get_mut(&key).and_then(|lane| lane.gather(answered));
             let at = Instant::now();
-            for (reply, outcome) in answers.into_iter().flatten() {
+            for (reply, outcome) in answers {
                 // A sender that hung up needs no answer; the change stands.
                 let _ = reply.send(outcome);
             }
@@ -148,11 +166,7 @@ impl Sequencer {
         draining.ended = true;
     }
 
-    /// Appends; gives what is to be told, and what to answer.
-    async fn append(
-        &self,
-        (conversation, batch): Batch,
-    ) -> ((ConversationId, Vec<Event>), Vec<Answer>) {
+    async fn append(&self, (conversation, batch): Batch) -> Appended {
         let (writes, replies): (Vec<Write>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.write, waiting.reply)).unzip();
         let stamps: Vec<_> = writes.iter().map(|write| (write.actor, write.at)).collect();
@@ -178,7 +192,7 @@ impl Sequencer {
                 });
             }
         }
-        ((conversation, events), replies.into_iter().zip(outcomes).collect())
+        Appended { conversation, events, answers: replies.into_iter().zip(outcomes).collect() }
     }
 
     /// Takes what waits, or ends the lane.
@@ -215,14 +229,6 @@ impl Sequencer {
     fn lock(&self) -> MutexGuard<'_, Running> {
         lock(&self.running)
     }
-}
-
-/// Takes a lane away whose task ends before it is empty: whoever waits in it hears that nobody answers, and the next write begins
-/// another.
-struct Draining {
-    running: Arc<Mutex<Running>>,
-    key: Key,
-    ended: bool,
 }
 
 impl Drop for Draining {

@@ -155,7 +155,7 @@ pub async fn a_workspace_that_changes_is_found_by_the_next_look(shared: &SharedS
     let (look, (_, other)) = shared.after(stage.admission(eve)).await;
     assert!(look.workspaces.contains(&other.id), "it was created");
     let name = WorkspaceName::parse("Crew").expect("valid");
-    let code = JoinCode::from_random([9; 16]);
+    let code = JoinCode::from_random([9; 32]);
     let new = NewMember { user_id: dan, role: Role::Member, at: stage.at(), job: stage.job() };
     let looks = [
         shared.after(store.rename_workspace(ada, team.id, &name)).await.0,

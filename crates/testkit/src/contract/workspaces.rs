@@ -17,7 +17,7 @@ fn name(text: &str) -> WorkspaceName {
 }
 
 fn code(n: u8) -> JoinCode {
-    JoinCode::from_random([n; 16])
+    JoinCode::from_random([n; 32])
 }
 
 async fn add(

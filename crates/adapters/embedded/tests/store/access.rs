@@ -185,7 +185,7 @@ async fn a_join_code_lets_in_once() {
 
     let world = world().await;
     world.person(EVE).await;
-    let code = JoinCode::from_random([7; 16]);
+    let code = JoinCode::from_random([7; 32]);
     let Joining::Entered(admission) =
         world.store.join_workspace(EVE, &code, NOW).await.expect("joins")
     else {
@@ -194,7 +194,7 @@ async fn a_join_code_lets_in_once() {
     assert!(admission.workspace.join_code.is_none() && admission.general.entered);
     let again = world.store.join_workspace(EVE, &code, NOW).await.expect("joins");
     assert!(matches!(again, Joining::AlreadyIn(_)));
-    let fresh = JoinCode::from_random([8; 16]);
+    let fresh = JoinCode::from_random([8; 32]);
     let rotated =
         world.store.rotate_join_code(ADA, WORKSPACE, fresh.clone()).await.expect("rotates");
     assert_eq!(rotated.join_code.as_deref(), Some(fresh.as_str()));

@@ -60,7 +60,7 @@ pub(crate) async fn world() -> World {
     let new = NewWorkspace {
         id: WORKSPACE,
         name: WorkspaceName::parse("Team").expect("a workspace's name"),
-        join_code: JoinCode::from_random([7; 16]),
+        join_code: JoinCode::from_random([7; 32]),
         general: GENERAL,
         at: NOW,
     };
