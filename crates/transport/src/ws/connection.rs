@@ -68,6 +68,9 @@ pub(super) struct Connection {
     heard_at: Arc<AtomicI64>,
 }
 
+/// Sends and `auth.refresh`, which wait for nothing before them.
+type Pipelined = FuturesUnordered<LocalBoxFuture<'static, Reply>>;
+
 /// Commands that are carried out one after another, once the replay is done: all but sends and `auth.refresh`.
 struct Commands {
     running: Fuse<LocalBoxFuture<'static, Reply>>,
@@ -82,6 +85,8 @@ enum Incoming {
     /// Nothing that is to be done.
     Nothing,
     End,
+    /// The client has broken the protocol.
+    Broken,
 }
 
 impl Connection {
@@ -138,6 +143,10 @@ impl Connection {
                     Incoming::Command(command) => command,
                     Incoming::Nothing => continue,
                     Incoming::End => return None,
+                    Incoming::Broken => {
+                        self.outbound.close(Close::ProtocolError);
+                        return None;
+                    }
                 },
             };
             if command.kind != Kind::Hello {
@@ -217,8 +226,7 @@ impl Connection {
     /// Serves until one side ends the connection. If the client has, returns those of its commands that are not done yet. The
     /// replay ends here: if it went on, it would take the store's time for nobody.
     async fn serve(&mut self, inbound: &mut Inbound, catch_up: CatchUp) -> Option<Commands> {
-        let mut pipelined: FuturesUnordered<LocalBoxFuture<'static, Reply>> =
-            FuturesUnordered::new();
+        let mut pipelined = Pipelined::new();
         let mut catch_up = Box::pin(self.catch_up(catch_up)).fuse();
         let mut commands =
             Commands { running: Fuse::terminated(), held: VecDeque::new(), weight: 0 };
@@ -268,6 +276,11 @@ impl Connection {
                         }
                         Incoming::Nothing => {}
                         Incoming::End => return Some(commands),
+                        Incoming::Broken => {
+                            Box::pin(self.answer_rest(pipelined, commands)).await;
+                            self.outbound.close(Close::ProtocolError);
+                            return None;
+                        }
                     }
                 }
             }
@@ -286,6 +299,27 @@ impl Connection {
         };
         if timeout(LAST_WORDS, done).await.is_err() {
             tracing::debug!("a client has gone, and what it said last took too long");
+        }
+    }
+
+    /// Answers what a client said before it broke the protocol.
+    async fn answer_rest(&mut self, mut sends: Pipelined, commands: Commands) {
+        let Commands { running, held, .. } = commands;
+        let answers = async {
+            while let Some(reply) = sends.next().await {
+                self.settle(reply);
+            }
+            if !running.is_terminated() {
+                let reply = running.await;
+                self.settle(reply);
+            }
+            for command in held {
+                let reply = self.carry_out(command).await;
+                self.settle(reply);
+            }
+        };
+        if timeout(LAST_WORDS, answers).await.is_err() {
+            tracing::debug!("a client broke the protocol, and what it said before took too long");
         }
     }
 
@@ -351,9 +385,8 @@ impl Connection {
                     self.push(&protocol::error(id.as_ref(), &error));
                     if !garbage {
                         self.deadlines.readable();
-                    } else if let Due::Close(close) = self.deadlines.unreadable() {
-                        self.outbound.close(close);
-                        return Incoming::End;
+                    } else if let Due::Close(_) = self.deadlines.unreadable() {
+                        return Incoming::Broken;
                     }
                 }
             },
@@ -364,10 +397,7 @@ impl Connection {
                 self.outbound.finish();
                 return Incoming::End;
             }
-            Ok(AggregatedMessage::Binary(_)) | Err(_) => {
-                self.outbound.close(Close::ProtocolError);
-                return Incoming::End;
-            }
+            Ok(AggregatedMessage::Binary(_)) | Err(_) => return Incoming::Broken,
         }
         Incoming::Nothing
     }

@@ -410,3 +410,18 @@ async fn who_has_said_more_is_let_in_and_that_is_done() {
     scene.ends().await;
     assert_eq!(store.messages(here).len(), before + 1);
 }
+
+/// All of it in one piece: the answers are not there yet when the frame is read that ends the connection.
+#[actix_web::test]
+async fn what_was_said_before_a_broken_frame_is_answered() {
+    let mut scene = Scene::new().await;
+    scene.prepares(2, "message.send", scene.message(2)).await;
+    scene.prepares(3, "ping", json!({})).await;
+    scene.prepares(4, "ping", json!({})).await;
+    scene.client.send(Message::Binary("?".into())).await.expect("sent");
+    let mut order = scene.order(3).await;
+    order.sort_unstable();
+    assert_eq!(order, [2, 3, 4]);
+    let WsFrame::Close(Some(reason)) = scene.heard().await else { panic!("no close") };
+    assert_eq!(u16::from(reason.code), 4503);
+}
