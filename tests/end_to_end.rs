@@ -11,6 +11,7 @@ mod ending;
 mod figures;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
 mod home;
+mod logs;
 mod readers;
 mod reading;
 mod refusals;

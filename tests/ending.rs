@@ -4,15 +4,13 @@ use std::{
     fs::{self, File},
     io::Write as _,
     path::Path,
-    process::Stdio,
 };
 
 use rustix::fs::{CWD, Mode, OFlags};
 use serde_json::json;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    process::Command,
     time::timeout,
 };
 
@@ -93,35 +91,6 @@ fn writer(pipe: &Path) -> Option<File> {
 
 async fn refused(server: &Server) -> bool {
     TcpStream::connect(server.url.trim_start_matches("http://")).await.is_err()
-}
-
-/// As when a collector of logs is restarted, or the log's disk is full.
-#[tokio::test]
-async fn a_log_that_nobody_takes_ends_nothing() {
-    let home = tempfile::tempdir().expect("a directory");
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full disk");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_parlance"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(home.path())
-        .env("RUST_LOG", "debug")
-        .stdout(Stdio::piped())
-        .stderr(full)
-        .kill_on_drop(true)
-        .spawn()
-        .expect("starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
-    let line = timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("reads");
-    let line = line.expect("a line");
-    let url = line.strip_prefix("parlance listening on ").expect("an address");
-    for _ in 0..3 {
-        let answer = reqwest::get(format!("{url}/readyz")).await.expect("an answer");
-        assert_eq!(answer.status(), 200);
-    }
-    let pid = child.id().expect("runs").to_string();
-    let killed = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill");
-    assert!(killed.success());
-    let ended = timeout(PATIENCE, child.wait()).await.expect("in time").expect("ends");
-    assert_eq!(ended.code(), Some(0));
 }
 
 /// A restart leaves nobody to ask again for what is committed.

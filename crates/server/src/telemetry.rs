@@ -17,12 +17,16 @@ const SECONDS: [f64; 13] =
 /// How often the job queue is looked at.
 const WATCHED: Duration = Duration::from_secs(15);
 
-/// Starts logging: JSON lines, or text when a person watches. `RUST_LOG` filters; `info` by default.
+/// What is logged unless `RUST_LOG` says otherwise. The web server takes what is no HTTP for an error of its own, and any scanner of
+/// ports sends that.
+const LOGGED: &str = "info,actix_http::h1::dispatcher=off";
+
+/// Starts logging: JSON lines, or text when a person watches. `RUST_LOG` filters.
 pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
     let filter = match env("RUST_LOG").filter(|text| !text.is_empty()) {
         Some(text) => EnvFilter::try_new(&text)
             .with_context(|| format!("RUST_LOG={text:?} is no log filter"))?,
-        None => EnvFilter::new("info"),
+        None => EnvFilter::new(LOGGED),
     };
     let terminal = std::io::stderr().is_terminal();
     let logs = tracing_subscriber::fmt()

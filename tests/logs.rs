@@ -1,0 +1,69 @@
+//! The log, for operators: what is in it, and what becomes of a process that cannot write it.
+
+use std::{fs::File, path::Path, process::Stdio};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::support::PATIENCE;
+
+/// A server that logs to this file, as much as this filter says, and its address.
+async fn logging(home: &Path, filter: &str, log: File) -> (Child, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_parlance"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(home)
+        .env("RUST_LOG", filter)
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .expect("starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+    let line = timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("reads");
+    let line = line.expect("a line");
+    let address = line.strip_prefix("parlance listening on http://").expect("an address");
+    (child, address.to_owned())
+}
+
+async fn ends_well(mut child: Child) {
+    let pid = child.id().expect("runs").to_string();
+    let killed = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill");
+    assert!(killed.success());
+    let ended = timeout(PATIENCE, child.wait()).await.expect("in time").expect("ends");
+    assert_eq!(ended.code(), Some(0));
+}
+
+/// As when a collector of logs is restarted, or the log's disk is full.
+#[tokio::test]
+async fn a_log_that_nobody_takes_ends_nothing() {
+    let home = tempfile::tempdir().expect("a directory");
+    let full = File::options().write(true).open("/dev/full").expect("a full disk");
+    let (child, address) = logging(home.path(), "debug", full).await;
+    for _ in 0..3 {
+        let answer = reqwest::get(format!("http://{address}/readyz")).await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+    }
+    ends_well(child).await;
+}
+
+/// Whoever looks for errors would find every scanner of ports.
+#[tokio::test]
+async fn what_is_no_http_is_no_error_of_the_server() {
+    let home = tempfile::tempdir().expect("a directory");
+    let path = home.path().join("log");
+    let log = File::create(&path).expect("a file");
+    let (child, address) = logging(home.path(), "", log).await;
+    let mut stranger = TcpStream::connect(&address).await.expect("connects");
+    stranger.write_all(b"no HTTP\r\n\r\n").await.expect("sends");
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stranger.read_to_end(&mut answer)).await.expect("in time").expect("reads");
+    assert!(answer.starts_with(b"HTTP/1.1 400 "), "{}", String::from_utf8_lossy(&answer));
+    ends_well(child).await;
+    let log = std::fs::read_to_string(&path).expect("a log");
+    assert!(log.contains("stopped"), "{log}");
+    assert!(!log.contains("ERROR"), "{log}");
+}
