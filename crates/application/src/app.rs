@@ -1,15 +1,13 @@
 use std::sync::Arc;
 
 use crate::{
-    Accounts, Attempts, Channels, Hello, Messages, Tasks, Workspaces,
+    Accounts, Channels, Hello, Messages, Tasks, Workspaces,
+    attempts::Attempts,
     live::{Lanes, Live, Sequencer},
     ports::{Ambient, PasswordHasher, TokenIssuer, store::Store},
     publisher::Publisher,
     rate_limit::WriteLimit,
 };
-
-/// Wrong passwords in a row that one may type for an address, or for a change of one's own, before a pause.
-const GUESSES: u32 = 20;
 
 /// What the use cases are made of.
 pub struct Ports {
@@ -47,8 +45,6 @@ pub struct App {
     pub live: Live,
     /// Clock, ids, randomness.
     pub ambient: Arc<dyn Ambient>,
-    /// Limits the guessing of passwords at sign-in.
-    pub attempts: Arc<Attempts>,
     sequencer: Sequencer,
 }
 
@@ -59,8 +55,6 @@ impl App {
         let limit = rate_limits.then(Arc::<WriteLimit>::default);
         let sequencer = Sequencer::new(store.clone(), live.clone(), tasks.clone(), lanes);
         let publisher = Publisher::new(live.clone(), tasks);
-        let attempts =
-            Arc::new(if rate_limits { Attempts::new(GUESSES) } else { Attempts::uncounted() });
         Self {
             accounts: Accounts::new(
                 store.clone(),
@@ -68,7 +62,7 @@ impl App {
                 tokens,
                 ambient.clone(),
                 publisher.clone(),
-                attempts.clone(),
+                Attempts::new(rate_limits),
             ),
             workspaces: Workspaces::new(
                 store.clone(),
@@ -87,7 +81,6 @@ impl App {
             ),
             live,
             ambient,
-            attempts,
             sequencer,
         }
     }

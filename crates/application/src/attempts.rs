@@ -19,6 +19,10 @@ use tokio::{
 use self::known::Known;
 use crate::{Error, Result, Unauthenticated};
 
+/// Wrong passwords in a row that one may type for an address, or for a change of one's own, before a pause.
+const GUESSES: u32 = 20;
+/// The same at the job board: its description says so.
+const GUESSES_AT_BOARD: u32 = 5;
 /// The pause, and how long wrong passwords are remembered.
 const PAUSE: Duration = Duration::from_mins(1);
 /// How long an attempt may wait for those before it.
@@ -30,20 +34,21 @@ const NETWORK: u128 = !0 << 64;
 
 /// Who tries.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Guesser(Who);
+pub(crate) struct Guesser(Who);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Who {
     /// Somebody at a network (where a proxy does not hide it) who typed an address of mail.
     Typed(Option<IpAddr>, Arc<str>),
+    /// The same at the job board.
+    TypedAtBoard(Option<IpAddr>, Arc<str>),
     /// Whoever holds a token of this user.
     User(UserId),
 }
 
 /// Slows down the guessing of passwords. Unknown addresses are counted too, so that a pause betrays nobody.
-pub struct Attempts {
-    /// So many wrong ones in a row before a pause; none where they are not counted.
-    free: Option<u32>,
+pub(crate) struct Attempts {
+    counts: bool,
     known: Mutex<Known>,
 }
 
@@ -55,18 +60,38 @@ struct UnderWay<'a> {
 
 impl Guesser {
     /// Whoever typed this.
-    pub fn new(from: Option<IpAddr>, typed: &str) -> Result<Self> {
-        let typed = typed.trim().to_lowercase();
-        if typed.len() > LONGEST {
-            return Err(Unauthenticated::Credentials.into());
-        }
-        Ok(Self(Who::Typed(from.map(network), typed.into())))
+    pub(crate) fn typed(from: Option<IpAddr>, typed: &str) -> Result<Self> {
+        let (network, typed) = written(from, typed)?;
+        Ok(Self(Who::Typed(network, typed)))
+    }
+
+    /// Whoever typed this at the job board.
+    pub(crate) fn typed_at_board(from: Option<IpAddr>, typed: &str) -> Result<Self> {
+        let (network, typed) = written(from, typed)?;
+        Ok(Self(Who::TypedAtBoard(network, typed)))
     }
 
     /// Whoever is signed in as this user.
     pub(crate) fn user(user: UserId) -> Self {
         Self(Who::User(user))
     }
+
+    /// So many wrong ones in a row before a pause.
+    fn guesses(&self) -> u32 {
+        match self.0 {
+            Who::TypedAtBoard(..) => GUESSES_AT_BOARD,
+            Who::Typed(..) | Who::User(_) => GUESSES,
+        }
+    }
+}
+
+/// From where, and what, as it is counted.
+fn written(from: Option<IpAddr>, typed: &str) -> Result<(Option<IpAddr>, Arc<str>)> {
+    let typed = typed.trim().to_lowercase();
+    if typed.len() > LONGEST {
+        return Err(Unauthenticated::Credentials.into());
+    }
+    Ok((from.map(network), typed.into()))
 }
 
 /// The address of IPv4, or the network of IPv6.
@@ -78,30 +103,27 @@ fn network(of: IpAddr) -> IpAddr {
 }
 
 impl Attempts {
-    /// With so many wrong ones in a row before a pause of a minute.
-    pub fn new(free: u32) -> Self {
-        Self { free: Some(free), known: Mutex::default() }
-    }
-
-    /// Where anybody may try as often as they like.
-    pub fn uncounted() -> Self {
-        Self { free: None, known: Mutex::default() }
+    /// Counts them; or else anybody may try as often as they like.
+    pub(crate) fn new(counts: bool) -> Self {
+        Self { counts, known: Mutex::default() }
     }
 
     /// Lets somebody try, unless they have to pause. Only wrong credentials count: whoever hangs up has learned nothing.
-    pub async fn counted<T>(
+    pub(crate) async fn counted<T>(
         &self,
         guesser: &Guesser,
         attempt: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let Some(free) = self.free else { return attempt.await };
-        let (places, _under_way) = self.begin(guesser, free)?;
+        if !self.counts {
+            return attempt.await;
+        }
+        let (places, _under_way) = self.begin(guesser)?;
         let place = place(places).await?;
         let outcome = attempt.await;
         match &outcome {
             Ok(_) => self.lock().forget(guesser),
             Err(Error::Unauthenticated(Unauthenticated::Credentials)) => {
-                self.lock().wrong(guesser, free, Instant::now());
+                self.lock().wrong(guesser, Instant::now());
                 place.forget();
             }
             Err(_) => {}
@@ -109,12 +131,8 @@ impl Attempts {
         outcome
     }
 
-    fn begin<'a>(
-        &'a self,
-        guesser: &'a Guesser,
-        free: u32,
-    ) -> Result<(Arc<Semaphore>, UnderWay<'a>)> {
-        let places = self.lock().begin(guesser, free, Instant::now())?;
+    fn begin<'a>(&'a self, guesser: &'a Guesser) -> Result<(Arc<Semaphore>, UnderWay<'a>)> {
+        let places = self.lock().begin(guesser, Instant::now())?;
         Ok((places, UnderWay { attempts: self, guesser }))
     }
 

@@ -41,23 +41,18 @@ pub(super) struct Tries {
 
 impl Known {
     /// Counts an attempt as under way, unless its guesser has to pause. It needs one of these places.
-    pub(super) fn begin(
-        &mut self,
-        guesser: &Guesser,
-        free: u32,
-        now: Instant,
-    ) -> Result<Arc<Semaphore>> {
+    pub(super) fn begin(&mut self, guesser: &Guesser, now: Instant) -> Result<Arc<Semaphore>> {
         self.forget_some(now);
         if self.tries.get(guesser).is_some_and(|tries| is_over(tries.last, now)) {
             self.forget(guesser);
         }
         let tries = self.tries.entry(guesser.clone()).or_insert_with(|| Tries {
-            places: Arc::new(Semaphore::new(free as usize)),
+            places: Arc::new(Semaphore::new(guesser.guesses() as usize)),
             under_way: 0,
             wrong: 0,
             last: now,
         });
-        if tries.wrong >= free {
+        if tries.wrong >= guesser.guesses() {
             let retry_after = PAUSE.saturating_sub(now - tries.last);
             return Err(Error::RateLimited { retry_after });
         }
@@ -75,12 +70,12 @@ impl Known {
     }
 
     /// An attempt under way was wrong. Its place is not to be given back.
-    pub(super) fn wrong(&mut self, guesser: &Guesser, free: u32, now: Instant) {
+    pub(super) fn wrong(&mut self, guesser: &Guesser, now: Instant) {
         let Some(tries) = self.tries.get_mut(guesser) else { return };
         self.guessing.remove(&(tries.last, guesser.clone()));
         tries.wrong += 1;
         tries.last = now;
-        if tries.wrong < free {
+        if tries.wrong < guesser.guesses() {
             self.guessing.insert((now, guesser.clone()));
         } else {
             tries.places.close();

@@ -11,7 +11,7 @@ use super::{
 const OUT: Error = Error::Unauthenticated(Unauthenticated::Credentials);
 
 fn guesser(n: usize) -> Guesser {
-    Guesser::new(None, &format!(" P{n}@example.org")).expect("short")
+    Guesser::typed_at_board(None, &format!(" P{n}@example.org")).expect("short")
 }
 
 /// One attempt that is looked at so long.
@@ -38,7 +38,7 @@ fn pauses(outcome: Result<()>, seconds: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn five_a_minute_for_each_guesser() {
-    let attempts = Attempts::new(5);
+    let attempts = Attempts::new(true);
     let wrong = async |n| attempts.counted(&guesser(n), ready(Err::<(), _>(OUT))).await;
     let right = async |n| attempts.counted(&guesser(n), ready(Ok(()))).await;
     for _ in 0..5 {
@@ -61,7 +61,7 @@ async fn five_a_minute_for_each_guesser() {
 
 #[tokio::test(start_paused = true)]
 async fn only_what_was_wrong_counts() {
-    let attempts = Attempts::new(5);
+    let attempts = Attempts::new(true);
     for _ in 0..9 {
         for error in [
             Error::unavailable("no store"),
@@ -86,7 +86,7 @@ async fn only_what_was_wrong_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn many_at_once_wait_for_each_other_and_guess_no_more_than_one_by_one() {
-    let attempts = Attempts::new(5);
+    let attempts = Attempts::new(true);
     assert_eq!(at_once(&attempts, 25, Ok(())).await, 25, "all knew it");
     let began = Instant::now();
     assert_eq!(at_once(&attempts, 25, Err(OUT)).await, 5);
@@ -96,7 +96,7 @@ async fn many_at_once_wait_for_each_other_and_guess_no_more_than_one_by_one() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_long_for_those_before() {
-    let attempts = Attempts::new(5);
+    let attempts = Attempts::new(true);
     let slow = || tried(&attempts, Duration::from_secs(30), Ok(()));
     let late = async {
         sleep(Duration::from_secs(1)).await;
@@ -108,7 +108,7 @@ async fn nobody_waits_long_for_those_before() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_under_way_outlasts_no_count() {
-    let attempts = Attempts::new(5);
+    let attempts = Attempts::new(true);
     tried(&attempts, Duration::ZERO, Err(Error::unavailable("no store"))).await.expect_err("so");
     advance(PAUSE.saturating_sub(Duration::from_millis(1))).await;
     let early = at_once(&attempts, 5, Err(OUT));
@@ -123,7 +123,7 @@ async fn an_attempt_under_way_outlasts_no_count() {
 #[test]
 fn a_network_is_one_guesser() {
     let of = |from: &str| {
-        Guesser::new(Some(from.parse().expect("an address")), "ada@example.org").expect("short")
+        Guesser::typed(Some(from.parse().expect("an address")), "ada@example.org").expect("short")
     };
     assert_eq!(of("2001:db8::1"), of("2001:db8:0:0:ffff:ffff:ffff:ffff"));
     assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
@@ -132,21 +132,11 @@ fn a_network_is_one_guesser() {
     assert_ne!(of("::ffff:192.0.2.1"), of("::ffff:192.0.2.2"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_pause_is_not_forgotten_for_the_guesses_of_others() {
-    let attempts = Attempts::new(1);
-    tried(&attempts, Duration::ZERO, Err(OUT)).await.expect_err("wrong");
-    for n in 2..5_000 {
-        attempts.counted(&guesser(n), ready(Err::<(), _>(OUT))).await.expect_err("wrong");
-    }
-    pauses(tried(&attempts, Duration::ZERO, Ok(())).await, 60);
-}
-
 /// Neither a full queue before the hasher nor hanging up costs a hash.
 #[tokio::test(start_paused = true)]
 async fn who_has_guessed_nothing_pushes_nobody_out_and_is_not_remembered() {
-    let attempts = Attempts::new(1);
-    tried(&attempts, Duration::ZERO, Err(OUT)).await.expect_err("wrong");
+    let attempts = Attempts::new(true);
+    assert_eq!(at_once(&attempts, 5, Err(OUT)).await, 5);
     advance(Duration::from_secs(1)).await;
     let refused = || Err::<(), _>(Error::unavailable("too many passwords wait"));
     for n in 2..70_000 {
@@ -161,11 +151,9 @@ async fn who_has_guessed_nothing_pushes_nobody_out_and_is_not_remembered() {
 /// However many guess: who has to pause is forgotten last.
 #[tokio::test(start_paused = true)]
 async fn more_guessers_than_are_remembered_end_no_pause() {
-    let attempts = Attempts::new(2);
+    let attempts = Attempts::new(true);
     let wrong = async |n| attempts.counted(&guesser(n), ready(Err::<(), _>(OUT))).await;
-    for _ in 0..2 {
-        wrong(1).await.expect_err("wrong");
-    }
+    assert_eq!(at_once(&attempts, 5, Err(OUT)).await, 5);
     advance(Duration::from_secs(1)).await;
     for n in 2..REMEMBERED + 1_000 {
         wrong(n).await.expect_err("wrong");
@@ -176,10 +164,10 @@ async fn more_guessers_than_are_remembered_end_no_pause() {
 #[tokio::test(start_paused = true)]
 async fn what_is_over_is_forgotten_a_little_at_a_time() {
     const MANY: usize = 3_000;
-    let attempts = Attempts::new(2);
+    let attempts = Attempts::new(true);
     let wrong = async |n| attempts.counted(&guesser(n), ready(Err::<(), _>(OUT))).await;
     for n in 0..MANY {
-        for _ in 0..=n % 2 {
+        for _ in 0..=n % 5 {
             wrong(n).await.expect_err("wrong");
         }
     }
@@ -195,7 +183,7 @@ async fn what_is_over_is_forgotten_a_little_at_a_time() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_under_way_when_a_count_ends_belongs_to_the_next() {
-    let attempts = Attempts::new(5);
+    let attempts = Attempts::new(true);
     assert_eq!(at_once(&attempts, 4, Err(OUT)).await, 4);
     advance(Duration::from_secs(58)).await;
     let early = tried(&attempts, Duration::from_secs(30), Err(OUT));
@@ -212,7 +200,7 @@ async fn what_is_under_way_when_a_count_ends_belongs_to_the_next() {
 /// Even if somebody who waited has not been told yet.
 #[tokio::test(start_paused = true)]
 async fn a_pause_ends_for_whoever_comes_after_it() {
-    let attempts = Attempts::new(5);
+    let attempts = Attempts::new(true);
     let mut waits = Box::pin(tried(&attempts, Duration::ZERO, Ok(())));
     let five = at_once(&attempts, 5, Err(OUT));
     let beside = async { assert!(waits.as_mut().now_or_never().is_none(), "all places are taken") };
@@ -224,7 +212,7 @@ async fn a_pause_ends_for_whoever_comes_after_it() {
 
 #[tokio::test(start_paused = true)]
 async fn memory_is_bounded() {
-    let attempts = Attempts::new(5);
+    let attempts = Attempts::new(true);
     for n in 0..REMEMBERED + 100 {
         attempts.counted(&guesser(n), ready(Err::<(), _>(OUT))).await.expect_err("wrong");
     }
