@@ -79,6 +79,30 @@ impl Accounts for EmbeddedStore {
         .await
     }
 
+    async fn user_id(&self, email: &Email) -> Result<Option<UserId>> {
+        let email = email.as_str().to_owned();
+        self.read(move |conn| {
+            Ok(conn
+                .prepare_cached("SELECT id FROM users WHERE email = ?1")?
+                .query_row([email], |row| Ok(UserId(row.get(0)?)))
+                .optional()?)
+        })
+        .await
+    }
+
+    async fn account(&self, user: UserId) -> Result<Account> {
+        self.read(move |conn| {
+            Ok(conn
+                .prepare_cached(
+                    "SELECT id, email, display_name, created_at FROM users WHERE id = ?1",
+                )?
+                .query_row([user.0], |row| account(row, 0))
+                .optional()?
+                .ok_or(Error::NotFound("user"))?)
+        })
+        .await
+    }
+
     async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()> {
         let verified = verified.clone();
         self.write(move |conn| {
