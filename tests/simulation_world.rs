@@ -356,7 +356,7 @@ impl World {
         // First, so that the end of the storm leaves nobody without a session.
         let door = Node::start(&self.ground.in_good_weather());
         let signed_in =
-            door.app.accounts.sign_in(Some(email(name)), password("correct horse")).await;
+            door.app.accounts.sign_in(None, email(name).as_str(), password("correct horse")).await;
         let token = signed_in.expect("signs in").access.0;
         let new = door.app.accounts.authenticate(&token).await.expect("is let in");
         door.crash(&self.ground.bus);

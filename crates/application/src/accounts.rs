@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures::Future;
 use parlance_domain::{
@@ -6,7 +6,8 @@ use parlance_domain::{
 };
 
 use crate::{
-    Attempts, Error, Guesser, Result, Unauthenticated,
+    Board, Error, Result, Unauthenticated,
+    attempts::{Attempts, Guesser},
     jobs::{Job, Task},
     live::{Event, Frame},
     ports::{
@@ -33,7 +34,7 @@ pub struct Accounts {
     tokens: Arc<dyn TokenIssuer>,
     ambient: Arc<dyn Ambient>,
     publisher: Publisher,
-    attempts: Arc<Attempts>,
+    attempts: Attempts,
 }
 
 /// Who wants an account.
@@ -101,7 +102,7 @@ impl Accounts {
         tokens: Arc<dyn TokenIssuer>,
         ambient: Arc<dyn Ambient>,
         publisher: Publisher,
-        attempts: Arc<Attempts>,
+        attempts: Attempts,
     ) -> Self {
         Self { store, hasher, tokens, ambient, publisher, attempts }
     }
@@ -123,8 +124,41 @@ impl Accounts {
         self.signed_in(account, session_id, refresh)
     }
 
-    /// Begins a session. An unknown address fails in the same words and the same time as a wrong password.
-    pub async fn sign_in(&self, email: Option<Email>, password: Password) -> Result<SignedIn> {
+    /// Begins a session for whoever has typed an address and a password, `from` where as far as that is known. An unknown address,
+    /// and what is none, fails in the same words and the same time as a wrong password. `RateLimited` after too many wrong ones.
+    pub async fn sign_in(
+        &self,
+        from: Option<IpAddr>,
+        typed: &str,
+        password: Password,
+    ) -> Result<SignedIn> {
+        let guesser = Guesser::typed(from, typed)?;
+        let attempt = self.sign_in_unlimited(Email::parse(typed).ok(), password);
+        self.attempts.counted(&guesser, attempt).await
+    }
+
+    /// The same for those alone who may use the board: all others are refused as an unknown address is. A wrong password here is
+    /// one at [`Accounts::sign_in`] too, whoever was meant, or an admin's account could be guessed at in two places; a pause comes
+    /// sooner here.
+    pub async fn sign_in_at_board(
+        &self,
+        board: &Board,
+        from: Option<IpAddr>,
+        typed: &str,
+        password: Password,
+    ) -> Result<SignedIn> {
+        let (guesser, at_board) =
+            (Guesser::typed(from, typed)?, Guesser::typed_at_board(from, typed)?);
+        let email = Email::parse(typed).ok().filter(|email| board.may(email.as_str()));
+        let attempt = self.attempts.counted(&guesser, self.sign_in_unlimited(email, password));
+        self.attempts.counted(&at_board, attempt).await
+    }
+
+    async fn sign_in_unlimited(
+        &self,
+        email: Option<Email>,
+        password: Password,
+    ) -> Result<SignedIn> {
         let known = match email {
             Some(email) => self.store.credentials(&email).await?,
             None => None,

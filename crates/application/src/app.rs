@@ -4,15 +4,13 @@
 use std::sync::Arc;
 
 use crate::{
-    Accounts, Attempts, Channels, Hello, Messages, Tasks, Workspaces,
+    Accounts, Channels, Hello, Messages, Tasks, Workspaces,
+    attempts::Attempts,
     live::{Lanes, Live, Sequencer},
     ports::{Ambient, PasswordHasher, TokenIssuer, store::Store},
     publisher::Publisher,
     rate_limit::WriteLimit,
 };
-
-/// Wrong passwords in a row for an address, or for a change of one's own password, before a pause.
-const GUESSES: u32 = 20;
 
 /// Everything that the use cases need from outside.
 pub struct Ports {
@@ -50,8 +48,6 @@ pub struct App {
     pub live: Live,
     /// Clock, ids, randomness.
     pub ambient: Arc<dyn Ambient>,
-    /// Limits the guessing of passwords.
-    pub attempts: Arc<Attempts>,
     sequencer: Sequencer,
 }
 
@@ -62,8 +58,6 @@ impl App {
         let limit = rate_limits.then(Arc::<WriteLimit>::default);
         let sequencer = Sequencer::new(store.clone(), live.clone(), tasks.clone(), lanes);
         let publisher = Publisher::new(live.clone(), tasks);
-        let attempts =
-            Arc::new(if rate_limits { Attempts::new(GUESSES) } else { Attempts::uncounted() });
         Self {
             accounts: Accounts::new(
                 store.clone(),
@@ -71,7 +65,7 @@ impl App {
                 tokens,
                 ambient.clone(),
                 publisher.clone(),
-                attempts.clone(),
+                Attempts::new(rate_limits),
             ),
             workspaces: Workspaces::new(
                 store.clone(),
@@ -90,7 +84,6 @@ impl App {
             ),
             live,
             ambient,
-            attempts,
             sequencer,
         }
     }

@@ -24,7 +24,6 @@ mod workspaces;
 
 pub use accounts::{ACCESS_FOR, Accounts, Caller, SignedIn, Signup};
 pub use app::{App, Ports};
-pub use attempts::{Attempts, Guesser};
 pub use board::{Board, Overview};
 pub use channels::Channels;
 pub use error::{Error, FieldError, Result, Unauthenticated};

@@ -172,8 +172,8 @@ impl Workspaces {
         let own = self.store.workspace(caller.id(), id).await?;
         Role::permits(Some(own.role), WorkspaceAction::AddMember)
             .map_err(|denied| Error::denied(denied, "workspace"))?;
-        let known = self.accounts.credentials(email).await?.ok_or(Error::NotFound("user"))?;
-        self.add_member(caller, id, known.account.id, role).await
+        let user = self.accounts.user_id(email).await?.ok_or(Error::NotFound("user"))?;
+        self.add_member(caller, id, user, role).await
     }
 
     /// Changes a member's role. Admins only. `NotFound` for somebody who is not in it, `Conflict` if no admin would be

@@ -80,6 +80,7 @@ macro_rules! store_contract {
             accounts {
                 taken_address_conflicts
                 credentials_are_found_by_address_and_by_id
+                people_are_found_by_their_address
                 sessions_are_listed_newest_first_until_revoked
                 sessions_are_listed_in_pages
                 sessions_expire

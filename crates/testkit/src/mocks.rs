@@ -37,6 +37,8 @@ mockall::mock! {
         async fn create_account(&self, account: Account, password: PasswordHash, session: NewSession, job: Job) -> Result<()>;
         async fn credentials(&self, email: &Email) -> Result<Option<Credentials>>;
         async fn credentials_of(&self, user: UserId) -> Result<Credentials>;
+        async fn user_id(&self, email: &Email) -> Result<Option<UserId>>;
+        async fn account(&self, user: UserId) -> Result<Account>;
         async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()>;
         async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation>;
         async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>>;

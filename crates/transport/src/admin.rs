@@ -16,28 +16,24 @@ use actix_web::{
     middleware::from_fn,
     web::{self, Data, ServiceConfig},
 };
-use parlance_application::{Attempts, Board};
+use parlance_application::Board;
 
 use crate::{
     error::ApiError,
     http::routes::{get_or_head, unknown},
 };
 
-/// Wrong passwords in a row, for an e-mail address and from a network, before a pause.
-const GUESSES: u32 = 5;
-
 /// The job board, and what guards it.
 pub struct Admin {
     board: Board,
     /// Scheme, host and port by which browsers reach this server.
     origin: String,
-    attempts: Attempts,
 }
 
 impl Admin {
     /// The board of a server whose pages have this origin, as browsers send it.
     pub fn new(board: Board, origin: String) -> Self {
-        Self { board, origin, attempts: Attempts::new(GUESSES) }
+        Self { board, origin }
     }
 
     fn is_https(&self) -> bool {

@@ -20,6 +20,7 @@ use crate::{
     EmbeddedStore,
     error::Tx,
     outbox,
+    owners::Concerns,
     rows::{account, at, int, num, user},
     workspaces::memberships,
 };
@@ -79,6 +80,30 @@ impl Accounts for EmbeddedStore {
         .await
     }
 
+    async fn user_id(&self, email: &Email) -> Result<Option<UserId>> {
+        let email = email.as_str().to_owned();
+        self.read(move |conn| {
+            Ok(conn
+                .prepare_cached("SELECT id FROM users WHERE email = ?1")?
+                .query_row([email], |row| Ok(UserId(row.get(0)?)))
+                .optional()?)
+        })
+        .await
+    }
+
+    async fn account(&self, user: UserId) -> Result<Account> {
+        self.read(move |conn| {
+            Ok(conn
+                .prepare_cached(
+                    "SELECT id, email, display_name, created_at FROM users WHERE id = ?1",
+                )?
+                .query_row([user.0], |row| account(row, 0))
+                .optional()?
+                .ok_or(Error::NotFound("user"))?)
+        })
+        .await
+    }
+
     async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()> {
         let verified = verified.clone();
         self.write(move |conn| {
@@ -89,7 +114,19 @@ impl Accounts for EmbeddedStore {
     }
 
     async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation> {
-        self.write_owners(move |conn| rotate(conn, &rotation)).await
+        let owners = self.owners.clone();
+        let rotated = self.write(move |conn| {
+            let rotated = rotate(conn, &rotation)?;
+            // Whose session it is only the write finds out. The answer carries this along, too.
+            let writing = match &rotated {
+                Rotation::Reused { session_id, .. } => {
+                    Some(owners.write(Concerns::Session(*session_id)))
+                }
+                Rotation::Rotated { .. } | Rotation::Unknown => None,
+            };
+            Ok((rotated, writing))
+        });
+        rotated.await.map(|(rotated, _)| rotated)
     }
 
     async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>> {
@@ -143,7 +180,7 @@ impl Accounts for EmbeddedStore {
     }
 
     async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64> {
-        self.write_owners(move |conn| {
+        self.write_owners(Concerns::Session(session), move |conn| {
             if !lives(conn, session, user, at)? {
                 return Err(Error::NotFound("session").into());
             }
@@ -155,7 +192,7 @@ impl Accounts for EmbeddedStore {
 
     async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed> {
         let name = name.as_str().to_owned();
-        self.write_owners(move |conn| {
+        self.write_owners(Concerns::User(user), move |conn| {
             let account = conn
                 .prepare_cached(
                     "UPDATE users SET display_name = ?2 WHERE id = ?1 RETURNING id, email, display_name, created_at",
@@ -170,7 +207,7 @@ impl Accounts for EmbeddedStore {
 
     async fn change_password(&self, change: NewPassword) -> Result<EndedSessions> {
         let NewPassword { user, verified, password, keep, at } = change;
-        self.write_owners(move |conn| {
+        self.write_owners(Concerns::User(user), move |conn| {
             if !lives(conn, keep, user, at)? {
                 return Err(Error::from(Unauthenticated::Revoked).into());
             }

@@ -40,7 +40,11 @@ use parlance_application::Result;
 use parlance_domain::Timestamp;
 use rusqlite::Connection;
 
-use crate::{db::Db, error::Tx, owners::Owners};
+use crate::{
+    db::Db,
+    error::Tx,
+    owners::{Concerns, Owners},
+};
 
 pub use bus::InProcessBus;
 
@@ -142,14 +146,14 @@ impl EmbeddedStore {
         }
     }
 
-    /// A write that may change the owner of a session.
-    async fn write_owners<T, F>(&self, job: F) -> Result<T>
+    /// A write after which sessions may have another owner, or none.
+    async fn write_owners<T, F>(&self, concerns: Concerns, job: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
     {
-        let writing = self.owners.write();
-        // The guard travels with the answer, so it is dropped even if the caller is gone.
+        let writing = self.owners.write(concerns);
+        // The answer carries it along, also to a caller that is gone by then.
         let written = self.write(move |conn| Ok((job(conn)?, writing))).await;
         written.map(|(answer, _)| answer)
     }

@@ -1,35 +1,55 @@
 //! A cache of sessions' owners: nearly every request asks.
 //!
-//! The process is alone with its database, so all that can change an answer comes past here. While such a write is on
-//! its way, until it is answered, nothing is known; so no answer is older than a change that somebody has been told of.
+//! The process is alone with its database, so all that can change an answer comes past here. While such a write is on its
+//! way, until it is answered, nothing is known of whom it concerns, and what was read beside it is not kept; so no answer is
+//! older than a change that somebody has been told of.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use parlance_domain::{Account, SessionId, Timestamp};
+use parlance_domain::{Account, SessionId, Timestamp, UserId};
+use uuid::Uuid;
 
 /// The most sessions that are known.
 const KNOWN: usize = 16_384;
+/// So many writes are known after their end. What was read while more of them ended is not kept.
+const ENDED: usize = 256;
 
 #[derive(Clone, Default)]
 pub(crate) struct Owners(Arc<Mutex<Known>>);
 
+/// Whose sessions a write may give another owner, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Concerns {
+    /// This one alone.
+    Session(SessionId),
+    /// All of somebody.
+    User(UserId),
+}
+
 #[derive(Default)]
 struct Known {
     owners: HashMap<SessionId, (Account, Timestamp)>,
-    /// Writes in progress.
-    writing: usize,
-    /// Writes ever begun.
+    /// The same sessions by their owners.
+    of_users: BTreeSet<(UserId, SessionId)>,
+    /// Writes on their way.
+    writing: HashMap<Concerns, usize>,
+    /// Those that ended last.
+    ended: VecDeque<Concerns>,
+    /// How many have ended.
     writes: u64,
 }
 
 /// When the store was asked.
 pub(crate) struct Asked(u64);
 
-/// A write in progress that may change owners; it ends when this is dropped.
-pub(crate) struct Writing(Owners);
+/// A write on its way that may change owners.
+pub(crate) struct Writing(Owners, Concerns);
 
 impl Owners {
     /// The owner of a live session; or what [`Owners::put`] needs together with the store's answer.
@@ -43,28 +63,29 @@ impl Owners {
 
     pub(crate) fn put(
         &self,
-        Asked(writes): Asked,
+        asked: Asked,
         session: SessionId,
         owner: &Account,
         expires_at: Timestamp,
     ) {
         let mut known = self.lock();
-        if known.writing > 0 || known.writes != writes {
+        if known.may_have_changed(session, owner.id, asked) {
             return;
         }
         if known.owners.len() >= KNOWN {
             known.owners.clear();
+            known.of_users.clear();
         }
         known.owners.insert(session, (owner.clone(), expires_at));
+        known.of_users.insert((owner.id, session));
     }
 
-    /// Empties the cache, and keeps it empty until the write has been answered.
-    pub(crate) fn write(&self) -> Writing {
+    /// Forgets whom a write concerns until it has been answered. To be called before it is committed.
+    pub(crate) fn write(&self, concerns: Concerns) -> Writing {
         let mut known = self.lock();
-        known.writing += 1;
-        known.writes += 1;
-        known.owners.clear();
-        Writing(self.clone())
+        *known.writing.entry(concerns).or_default() += 1;
+        known.forget(concerns);
+        Writing(self.clone(), concerns)
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -74,62 +95,46 @@ impl Owners {
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        let mut known = self.0.lock();
-        known.writing -= 1;
+        let Self(owners, concerns) = self;
+        let mut known = owners.lock();
+        if let Some(writes) = known.writing.get_mut(concerns) {
+            *writes -= 1;
+            if *writes == 0 {
+                known.writing.remove(concerns);
+            }
+        }
+        if known.ended.len() >= ENDED {
+            known.ended.pop_front();
+        }
+        known.ended.push_back(*concerns);
         known.writes += 1;
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use parlance_domain::UserId;
-    use uuid::Uuid;
+impl Known {
+    /// Whether a write is on its way, or has ended since the store was asked, that concerns a session of this person.
+    fn may_have_changed(&self, session: SessionId, owner: UserId, Asked(before): Asked) -> bool {
+        let concerned = [Concerns::Session(session), Concerns::User(owner)];
+        let since = usize::try_from(self.writes - before).unwrap_or(usize::MAX);
+        since > self.ended.len()
+            || concerned.iter().any(|it| self.writing.contains_key(it))
+            || self.ended.iter().rev().take(since).any(|it| concerned.contains(it))
+    }
 
-    use super::*;
-
-    const NOW: Timestamp = Timestamp::from_millis(1_000);
-    const SESSION: SessionId = SessionId(Uuid::from_u128(1));
-
-    fn account() -> Account {
-        Account {
-            id: UserId(Uuid::from_u128(2)),
-            email: "ada@example.org".to_owned(),
-            display_name: "Ada".to_owned(),
-            created_at: NOW,
+    fn forget(&mut self, concerns: Concerns) {
+        match concerns {
+            Concerns::Session(session) => {
+                if let Some((account, _)) = self.owners.remove(&session) {
+                    self.of_users.remove(&(account.id, session));
+                }
+            }
+            Concerns::User(user) => {
+                let all = (user, SessionId(Uuid::nil()))..=(user, SessionId(Uuid::max()));
+                while let Some(known) = self.of_users.range(all.clone()).next().copied() {
+                    self.of_users.remove(&known);
+                    self.owners.remove(&known.1);
+                }
+            }
         }
-    }
-
-    fn asked(owners: &Owners) -> Asked {
-        owners.get(SESSION, NOW).expect_err("nobody is known")
-    }
-
-    #[test]
-    fn an_owner_is_known_until_the_session_expires() {
-        let owners = Owners::default();
-        let expires_at = Timestamp::from_millis(2_000);
-        owners.put(asked(&owners), SESSION, &account(), expires_at);
-        assert_eq!(owners.get(SESSION, NOW).ok(), Some(account()));
-        assert!(owners.get(SESSION, expires_at).is_err());
-    }
-
-    /// What was read before a change, or during it, is not kept.
-    #[test]
-    fn a_write_forgets_what_was_known_and_what_was_being_asked() {
-        let owners = Owners::default();
-        let expires_at = Timestamp::from_millis(2_000);
-        let put = |asked| owners.put(asked, SESSION, &account(), expires_at);
-        put(asked(&owners));
-        let writing = owners.write();
-        let beside = asked(&owners);
-        put(beside);
-        let beside = asked(&owners);
-        drop(writing);
-        put(beside);
-        let after = asked(&owners);
-        let writing = owners.write();
-        drop(writing);
-        put(after);
-        put(asked(&owners));
-        assert!(owners.get(SESSION, NOW).is_ok());
     }
 }

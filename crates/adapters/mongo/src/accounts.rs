@@ -71,6 +71,16 @@ impl Accounts for MongoStore {
         found.map(credentials).ok_or(Error::NotFound("user"))
     }
 
+    async fn user_id(&self, email: &Email) -> Result<Option<UserId>> {
+        let found = self.reads().await?.one::<UserDoc>(doc! { "email": email.as_str() }).await?;
+        Ok(found.map(|user| UserId(uuid(user.id))))
+    }
+
+    async fn account(&self, user: UserId) -> Result<Account> {
+        let found = self.reads().await?.one::<UserDoc>(doc! { "_id": id(user.0) }).await?;
+        Ok(found.ok_or(Error::NotFound("user"))?.account())
+    }
+
     async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()> {
         atomic!(self, |tx| {
             // A write, so that it conflicts with a simultaneous change of the password.

@@ -257,7 +257,7 @@ impl Runner {
             Task::WelcomeMail { user_id } => (user_id, None),
             Task::AddedToWorkspaceMail { user_id, workspace_id } => (user_id, Some(workspace_id)),
         };
-        let account = self.accounts.credentials_of(user_id).await?.account;
+        let account = self.accounts.account(user_id).await?;
         let (name, link) = (account.display_name.as_str(), self.public_url.as_str());
         let letter = match workspace_id {
             None => Letter::welcome(name, link),

@@ -1,6 +1,6 @@
 //! Signing in and out.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use parlance_application::{
     App, Error, Ports, SignedIn, Unauthenticated,
@@ -42,10 +42,29 @@ async fn an_unknown_address_fails_like_a_wrong_password_after_the_same_work() {
     let mut ports = node.ports(store);
     ports.hasher = Arc::new(hasher);
     let accounts = App::new(ports).accounts;
-    let wrong_password = wrong(accounts.sign_in(Some(email("ada")), password("a guess")).await);
-    let unknown = wrong(accounts.sign_in(Some(email("eve")), password("a guess")).await);
-    let no_address = wrong(accounts.sign_in(None, password("a guess")).await);
+    let sign_in = async |typed| wrong(accounts.sign_in(None, typed, password("a guess")).await);
+    let wrong_password = sign_in("ada@example.org").await;
+    let unknown = sign_in("eve@example.org").await;
+    let no_address = sign_in("no address").await;
     assert!(wrong_password == unknown && unknown == no_address);
+}
+
+/// Nobody has to think of it who calls the use case.
+#[tokio::test]
+async fn guesses_at_sign_in_are_counted_by_network_and_address() {
+    let node = TestNode::start(MockMessages::new());
+    let mut store = MockStore::new();
+    store.expect_credentials().times(22).returning(|_| Ok(None));
+    let accounts = App::new(Ports { rate_limits: true, ..node.ports(store) }).accounts;
+    let from = |last| Some(IpAddr::from([192, 0, 2, last]));
+    let guess = async |last, typed| accounts.sign_in(from(last), typed, password("a guess")).await;
+    for _ in 0..20 {
+        wrong(guess(1, "ada@example.org").await);
+    }
+    let refused = guess(1, " Ada@example.org").await;
+    assert!(matches!(refused, Err(Error::RateLimited { .. })), "{refused:?}");
+    wrong(guess(1, "bob@example.org").await);
+    wrong(guess(2, "ada@example.org").await);
 }
 
 #[tokio::test]

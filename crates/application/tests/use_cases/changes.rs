@@ -1,13 +1,8 @@
 //! What a use case tells the store of who asks, and how much one may ask for.
 
-use std::sync::Arc;
-
 use parlance_application::{
     App, Error, Result,
-    ports::{
-        PasswordHash,
-        store::{Commit, Committed, Credentials, Reader, Write},
-    },
+    ports::store::{Commit, Committed, Reader, Write},
 };
 use parlance_domain::{
     ChangeKind, ConversationId, Emoji, MessageId, Role, Topic, Workspace, WorkspaceId,
@@ -100,30 +95,47 @@ async fn changes_and_sends_are_of_one_share() {
     assert!(matches!(refused, Err(Error::RateLimited { .. })), "{refused:?}");
 }
 
+/// Bob is the only one with an address, and the store refuses to add him.
+fn store_of_bob(node: &TestNode, role: Role) -> (MockStore, WorkspaceId) {
+    let bob = account(&node.ambient, "bob");
+    let id = WorkspaceId(node.ambient.next_uuid());
+    let (name, created_at) = ("Acme".to_owned(), bob.created_at);
+    let team = Workspace { id, name, role, join_code: None, created_at };
+    let mut store = MockStore::new();
+    store.expect_workspace().returning(move |_, _| Ok(team.clone()));
+    store
+        .expect_user_id()
+        .returning(move |address| Ok((*address == email("bob")).then_some(bob.id)));
+    store
+        .expect_add_member()
+        .withf(move |_, _, new| new.user_id == bob.id)
+        .returning(|_, _, _| Err(Error::conflict("is a member already")));
+    (store, id)
+}
+
 /// Neither that somebody has it, nor that nobody has.
 #[tokio::test]
 async fn who_may_not_add_people_learns_nothing_of_an_address() {
     let node = TestNode::start(MockMessages::new());
-    let (ada, bob) = (caller(&node.ambient, "ada"), account(&node.ambient, "bob"));
-    let mut store = MockStore::new();
-    let team = Workspace {
-        id: WorkspaceId(node.ambient.next_uuid()),
-        name: "Acme".to_owned(),
-        role: Role::Member,
-        join_code: None,
-        created_at: bob.created_at,
-    };
-    let id = team.id;
-    store.expect_workspace().returning(move |_, _| Ok(team.clone()));
-    store.expect_credentials().returning(move |address| {
-        let known = Credentials { account: bob.clone(), password: PasswordHash("hash".to_owned()) };
-        Ok((*address == email("bob")).then_some(known))
-    });
-    store.expect_add_member().never();
-    let app = Arc::new(node.app(store));
+    let ada = caller(&node.ambient, "ada");
+    let (store, id) = store_of_bob(&node, Role::Member);
+    let app = node.app(store);
     for address in ["bob", "nobody"] {
         let added =
             app.workspaces.add_member_by_email(&ada, id, &email(address), Role::Member).await;
         assert!(matches!(added, Err(Error::Forbidden(_))), "{address}: {added:?}");
     }
+}
+
+#[tokio::test]
+async fn who_may_add_people_adds_whose_address_it_is() {
+    let node = TestNode::start(MockMessages::new());
+    let ada = caller(&node.ambient, "ada");
+    let (store, id) = store_of_bob(&node, Role::Admin);
+    let app = node.app(store);
+    let add =
+        async |name| app.workspaces.add_member_by_email(&ada, id, &email(name), Role::Member).await;
+    let (bob, nobody) = (add("bob").await, add("nobody").await);
+    assert!(matches!(bob, Err(Error::Conflict { .. })), "{bob:?}");
+    assert!(matches!(nobody, Err(Error::NotFound("user"))), "{nobody:?}");
 }

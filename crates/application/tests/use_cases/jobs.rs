@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
     jobs::{Job, RetryPolicy, Runner, Task},
-    ports::{Ambient, Claim, Mail, MailError, Mailer, PasswordHash, Verdict, store::Credentials},
+    ports::{Ambient, Claim, Mail, MailError, Mailer, Verdict},
 };
 use parlance_domain::{Account, JobId};
 use parlance_testkit::{
@@ -104,9 +104,8 @@ impl Scene {
         queue: MockJobQueue,
     ) -> Runner {
         let mut accounts = MockAccounts::new();
-        let known =
-            Credentials { account: self.ada.clone(), password: PasswordHash(String::new()) };
-        accounts.expect_credentials_of().returning(move |_| Ok(known.clone()));
+        let ada = self.ada.clone();
+        accounts.expect_account().returning(move |_| Ok(ada.clone()));
         Runner {
             outbox: Arc::new(outbox),
             queue: Arc::new(queue),
@@ -356,7 +355,7 @@ async fn an_attempt_that_does_not_end_is_given_up() {
 async fn nobody_is_written_to_who_is_gone() {
     let (scene, mailer) = (Scene::new(), RecordingMailer::default());
     let mut accounts = MockAccounts::new();
-    accounts.expect_credentials_of().once().returning(|_| Err(Error::NotFound("user")));
+    accounts.expect_account().once().returning(|_| Err(Error::NotFound("user")));
     let runner = scene.runner(&mailer, 1);
     let runner = Runner { accounts: Arc::new(accounts), ..runner };
     let ends = scene.run(runner).await;

@@ -171,7 +171,7 @@ async fn board(
 ) -> Option<Data<Admin>> {
     let admins = settings.server_admins.clone();
     for address in &admins {
-        if matches!(adapters.store.credentials(address).await, Ok(None)) {
+        if matches!(adapters.store.user_id(address).await, Ok(None)) {
             let address = address.as_str();
             tracing::warn!(
                 address,

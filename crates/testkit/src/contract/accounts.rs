@@ -9,7 +9,7 @@ use parlance_application::{
         store::{EndedSessions, NewPassword, NewSession, Renamed, RotateRefresh, Rotation},
     },
 };
-use parlance_domain::{DisplayName, Role, Session, SessionId, Timestamp, UserId};
+use parlance_domain::{DisplayName, Email, Role, Session, SessionId, Timestamp, UserId};
 
 use super::{all, by_twos, conflict, not_found};
 use crate::{Stage, account, email};
@@ -59,6 +59,19 @@ pub async fn credentials_are_found_by_address_and_by_id(stage: &Stage) {
     assert_eq!(stage.store.session_owner(session.id, stage.at()).await.ok(), Some(Some(ada)));
     assert_eq!(stage.store.credentials(&email("bob")).await.ok(), Some(None));
     not_found(stage.store.credentials_of(UserId(stage.ambient.uuid())).await);
+}
+
+/// And their address by them; without a password.
+pub async fn people_are_found_by_their_address(stage: &Stage) {
+    let (ada, _) = stage.sign_up("ada").await;
+    let (bob, _) = stage.sign_up("bob").await;
+    for known in [ada, bob] {
+        let address = Email::parse(&known.email).expect("valid");
+        assert_eq!(stage.store.user_id(&address).await.ok(), Some(Some(known.id)));
+        assert_eq!(stage.store.account(known.id).await.ok(), Some(known));
+    }
+    assert_eq!(stage.store.user_id(&email("eve")).await.ok(), Some(None));
+    not_found(stage.store.account(UserId(stage.ambient.uuid())).await);
 }
 
 async fn sessions(stage: &Stage, user: UserId, at: Timestamp) -> Vec<Session> {
@@ -251,7 +264,7 @@ pub async fn a_new_name_is_seen(stage: &Stage) {
     let nobody = UserId(stage.ambient.uuid());
     not_found(stage.store.rename(nobody, &name).await);
     assert_eq!(owner().await.as_ref(), Some(&renamed));
-    assert_eq!(stage.store.credentials_of(ada).await.map(|c| c.account).ok(), Some(renamed));
+    assert_eq!(stage.store.account(ada).await.ok(), Some(renamed));
 }
 
 /// And by themselves, always.

@@ -59,6 +59,18 @@ impl Accounts for MemoryStore {
         self.read("credentials_of", |state| state.credentials(user)).await
     }
 
+    async fn user_id(&self, email: &Email) -> Result<Option<UserId>> {
+        self.read("user_id", |state| Ok(state.addresses.get(email.as_str()).copied())).await
+    }
+
+    async fn account(&self, user: UserId) -> Result<Account> {
+        self.read("account", |state| {
+            let row = state.users.get(&user).ok_or(Error::NotFound("user"))?;
+            Ok(row.account.clone())
+        })
+        .await
+    }
+
     async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()> {
         self.write("open_session", |state| {
             state.still(session.user_id, verified)?;

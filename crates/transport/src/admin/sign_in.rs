@@ -6,8 +6,8 @@ use actix_web::{
     },
     web::Data,
 };
-use parlance_application::{App, Error, Guesser, SignedIn};
-use parlance_domain::{Email, Password};
+use parlance_application::{App, Error};
+use parlance_domain::Password;
 use serde::Deserialize;
 
 use super::{
@@ -50,7 +50,9 @@ pub(super) async fn sign_in(
     Form(credentials): Form<Credentials>,
 ) -> Result<HttpResponse, ApiError> {
     from_own_page(&request)?;
-    match attempt(&request, &app, &admin, &credentials).await {
+    let Credentials { email, password } = credentials;
+    let (from, password) = (peer::address(&request), Password::candidate(&password));
+    match app.accounts.sign_in_at_board(&admin.board, from, &email, password).await {
         Ok(signed_in) => {
             let mut response = pages::see("/admin/queues");
             let cookie = cookie(&admin, Some(&signed_in))?;
@@ -89,19 +91,4 @@ pub(super) async fn sign_out(
     }
     let gone = (header::SET_COOKIE, cookie(&admin, None)?);
     Ok(HttpResponse::NoContent().insert_header(gone).finish())
-}
-
-/// Signs an admin in. All others are refused in the same words, and as late, as an unknown address, and get no session.
-async fn attempt(
-    request: &HttpRequest,
-    app: &App,
-    admin: &Admin,
-    credentials: &Credentials,
-) -> Result<SignedIn, Error> {
-    let guesser = Guesser::new(peer::address(request), &credentials.email)?;
-    let email = Email::parse(&credentials.email).ok();
-    let email = email.filter(|email| admin.board.may(email.as_str()));
-    let password = Password::candidate(&credentials.password);
-    let attempt = app.accounts.sign_in(email, password);
-    admin.attempts.counted(&guesser, attempt).await
 }

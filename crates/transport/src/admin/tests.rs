@@ -9,7 +9,7 @@ use actix_web::{
     web::Data,
 };
 use parlance_application::{
-    App, Board,
+    App, Board, Ports,
     ports::{Ambient, MockJobBoard},
 };
 use parlance_domain::{Account, JobId, SessionId};
@@ -93,7 +93,8 @@ impl Scene {
 
     async fn answer_all(self, requests: Vec<test::TestRequest>) -> Vec<Answer> {
         let ambient: Arc<dyn Ambient> = Arc::new(self.node.ambient.clone());
-        let app = Data::new(App::new(self.node.ports(self.store)));
+        let ports = Ports { rate_limits: true, ..self.node.ports(self.store) };
+        let app = Data::new(App::new(ports));
         let board = Board {
             board: Arc::new(self.board),
             outbox: Arc::new(self.outbox),

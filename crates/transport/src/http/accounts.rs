@@ -2,9 +2,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     web::{Data, Json},
 };
-use parlance_application::{
-    self as application, App, Error, Guesser, Unauthenticated, ports::RefreshToken,
-};
+use parlance_application::{self as application, App, Error, Unauthenticated, ports::RefreshToken};
 use parlance_domain::{Account, DisplayName, Email, Password, Session, SessionId, User, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -123,11 +121,9 @@ pub(crate) async fn signin(
     request: HttpRequest,
     Body(body): Body<Signin>,
 ) -> Result<Json<SignedIn>, ApiError> {
-    let guesser = Guesser::new(peer::address(&request), &body.email)?;
-    // An address that could never have signed up is simply unknown.
-    let email = Email::parse(&body.email).ok();
-    let attempt = app.accounts.sign_in(email, Password::candidate(&body.password));
-    Ok(Json(app.attempts.counted(&guesser, attempt).await?.into()))
+    let password = Password::candidate(&body.password);
+    let signed_in = app.accounts.sign_in(peer::address(&request), &body.email, password);
+    Ok(Json(signed_in.await?.into()))
 }
 
 /// Exchange a refresh token for its successor

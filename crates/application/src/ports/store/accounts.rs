@@ -28,11 +28,18 @@ pub trait Accounts: Send + Sync {
         job: Job,
     ) -> Result<()>;
 
-    /// What is needed to sign in with an address.
+    /// What sign-in compares, by the address that was typed. Whoever wants no password has [`Accounts::user_id`].
     async fn credentials(&self, email: &Email) -> Result<Option<Credentials>>;
 
-    /// The same, by id; `NotFound` if there is none.
+    /// What a change of the password compares. `NotFound` if there is no such person; whoever wants no password has
+    /// [`Accounts::account`].
     async fn credentials_of(&self, user: UserId) -> Result<Credentials>;
+
+    /// Whose address it is, if it is somebody's.
+    async fn user_id(&self, email: &Email) -> Result<Option<UserId>>;
+
+    /// To whom to write, and how to address them. `NotFound` if there is no such person.
+    async fn account(&self, user: UserId) -> Result<Account>;
 
     /// Begins a session of somebody whose password has been verified against this hash. `Unauthenticated` if it is another one
     /// by now: who has changed it has ended what was begun with the old one.
@@ -65,7 +72,7 @@ pub trait Accounts: Send + Sync {
     async fn people(&self, viewer: UserId, ids: Vec<UserId>) -> Result<Vec<User>>;
 }
 
-/// What sign-in compares.
+/// What a password is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// Whose.

@@ -176,6 +176,38 @@ async fn guessing_is_slowed_down() {
     assert_eq!(answers[5].header(header::RETRY_AFTER), "60");
 }
 
+/// Twenty in all, at whichever door; and nobody learns by it who is an admin.
+#[actix_web::test]
+async fn a_guess_at_the_board_is_one_at_every_door() {
+    for email in ["ada@example.org", "eve@example.org"] {
+        let mut scene = Scene::new();
+        scene.store.expect_credentials().returning(|_| Ok(None));
+        let elsewhere = || {
+            let guess = serde_json::json!({ "email": email, "password": "guess" });
+            test::TestRequest::post().uri("/api/v1/auth/signin").set_json(guess)
+        };
+        let mut requests: Vec<_> = (0..5).map(|_| form(email, "guess")).collect();
+        requests.extend((0..16).map(|_| elsewhere()));
+        let statuses: Vec<_> = scene.answers(requests).await.iter().map(|it| it.status).collect();
+        assert!(statuses[..20].iter().all(|it| *it == StatusCode::UNAUTHORIZED), "{statuses:?}");
+        assert_eq!(statuses[20], StatusCode::TOO_MANY_REQUESTS, "{email}");
+    }
+}
+
+#[actix_web::test]
+async fn guesses_at_the_api_are_not_gone_on_with_at_the_board() {
+    let mut scene = Scene::new();
+    scene.store.expect_credentials().returning(|_| Ok(None));
+    let guess = serde_json::json!({ "email": "ada@example.org", "password": "guess" });
+    let elsewhere = || test::TestRequest::post().uri("/api/v1/auth/signin").set_json(&guess);
+    let mut requests: Vec<_> = (0..20).map(|_| elsewhere()).collect();
+    requests.push(form("Ada@example.org", "guess"));
+    let answers = scene.answers(requests).await;
+    assert_eq!(answers[19].status, StatusCode::UNAUTHORIZED);
+    assert_eq!(answers[20].status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answers[20].header(header::RETRY_AFTER), "60");
+}
+
 #[actix_web::test]
 async fn guessing_slows_nobody_else_down_behind_a_trusted_proxy() {
     let mut scene = Scene::new();
