@@ -76,7 +76,8 @@ async fn a_signal_ends_a_start() {
     // It reads once before it opens the database, and is answered, and once more after that.
     pipe.expect("a pipe").write_all(&said).expect("written");
     server.terminate();
-    assert_eq!(server.exit().await.code(), Some(0), "nothing was served");
+    assert_eq!(server.exit().await.code(), Some(0));
+    assert_eq!(server.said(), "", "nothing was served");
 
     fs::remove_file(&opened).expect("removes");
     let server = Server::start_in(home, 0, &[]);

@@ -5,7 +5,7 @@ mod person;
 mod socket;
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read as _},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, mpsc},
     time::Duration,
@@ -62,6 +62,14 @@ impl Server {
     pub(crate) fn starting(home: Arc<Home>) -> Self {
         let child = spawn(&home, 0, "serve", &[]);
         Self { child, home, node: 0, url: String::new() }
+    }
+
+    /// What a process that has ended while it was starting said on stdout.
+    pub(crate) fn said(&mut self) -> String {
+        let mut said = String::new();
+        let stdout = self.child.stdout.as_mut().expect("a piped stdout");
+        stdout.read_to_string(&mut said).expect("text");
+        said
     }
 
     pub(crate) fn kill(&mut self) {

@@ -107,7 +107,7 @@ impl Accounts {
         Self { store, hasher, tokens, ambient, publisher, attempts }
     }
 
-    /// Creates an account and signs it in. The welcome mail is committed with it.
+    /// Creates an account and signs it in. The welcome mail is committed with it. `Conflict` if the address is taken.
     pub async fn sign_up(&self, signup: Signup) -> Result<SignedIn> {
         let password = self.hasher.hash(signup.password).await?;
         let account = Account {
@@ -133,7 +133,7 @@ impl Accounts {
         password: Password,
     ) -> Result<SignedIn> {
         let guesser = Guesser::typed(from, typed)?;
-        let attempt = self.sign_in_unlimited(Email::parse(typed).ok(), password);
+        let attempt = self.sign_in_unlimited(Email::parse(typed).ok(), password, |_| true);
         self.attempts.counted(&guesser, attempt).await
     }
 
@@ -149,15 +149,18 @@ impl Accounts {
     ) -> Result<SignedIn> {
         let (guesser, at_board) =
             (Guesser::typed(from, typed)?, Guesser::typed_at_board(from, typed)?);
-        let email = Email::parse(typed).ok().filter(|email| board.may(email.as_str()));
-        let attempt = self.attempts.counted(&guesser, self.sign_in_unlimited(email, password));
+        let may = |account: &Account| board.may(&account.email);
+        let attempt = self.sign_in_unlimited(Email::parse(typed).ok(), password, may);
+        let attempt = self.attempts.counted(&guesser, attempt);
         self.attempts.counted(&at_board, attempt).await
     }
 
+    /// Whoever may not is refused only after all that the others are asked: how long it takes tells nobody who may.
     async fn sign_in_unlimited(
         &self,
         email: Option<Email>,
         password: Password,
+        may: impl Fn(&Account) -> bool,
     ) -> Result<SignedIn> {
         let known = match email {
             Some(email) => self.store.credentials(&email).await?,
@@ -165,7 +168,7 @@ impl Accounts {
         };
         let hash = known.as_ref().map(|known| known.password.clone());
         let right = self.hasher.verify(password, hash).await?;
-        let Some(known) = known.filter(|_| right) else {
+        let Some(known) = known.filter(|known| right && may(&known.account)) else {
             return Err(Unauthenticated::Credentials.into());
         };
         let (session, refresh) = self.new_session(known.account.id);
@@ -175,7 +178,7 @@ impl Accounts {
     }
 
     /// Exchanges a refresh token for its successor. A token older than the preceding one ends the session: somebody has
-    /// a copy.
+    /// a copy. `Unauthenticated` then, and for what is no token.
     pub async fn refresh(&self, presented: RefreshToken) -> Result<SignedIn> {
         let successor = self.tokens.successor(&presented);
         let now = self.ambient.now();
@@ -206,7 +209,7 @@ impl Accounts {
         }
     }
 
-    /// Verifies an access token and that its session lives.
+    /// Verifies an access token and that its session lives: `Unauthenticated` otherwise.
     pub async fn authenticate(&self, token: &str) -> Result<Caller> {
         let claims = self.claims(token)?;
         let owner = self.store.session_owner(claims.session_id, self.ambient.now()).await?;
@@ -227,7 +230,7 @@ impl Accounts {
         Ok(sessions)
     }
 
-    /// Ends one of the caller's sessions, and with it its access tokens and sockets, at once.
+    /// Ends one of the caller's sessions, and with it its access tokens and sockets, at once. `NotFound` if there is none.
     pub async fn revoke_session(&self, caller: &Caller, session: SessionId) -> Result<()> {
         let (store, user, at) = (self.store.clone(), caller.id(), self.ambient.now());
         self.ending(async move {
@@ -256,7 +259,7 @@ impl Accounts {
     }
 
     /// Changes the caller's password and ends all their other sessions. Whoever has found a token cannot try passwords here
-    /// for long.
+    /// for long: `Forbidden` for a wrong one, and then `RateLimited`.
     pub async fn change_password(
         &self,
         caller: &Caller,
@@ -295,7 +298,7 @@ impl Accounts {
         self.ending(async move { Ok((known.account, store.change_password(change).await?)) }).await
     }
 
-    /// One person whom the caller may see.
+    /// One person whom the caller may see; `NotFound` for all others.
     pub async fn person(&self, caller: &Caller, id: UserId) -> Result<User> {
         let mut people = self.store.people(caller.id(), vec![id]).await?;
         people.pop().ok_or(Error::NotFound("user"))

@@ -51,6 +51,21 @@ pub struct Sent {
     pub duplicate: bool,
 }
 
+/// Looks for an earlier send with the same id, for sends that are refused if there is none. They wait for each other, so that a
+/// flood of them leaves the store to the others.
+#[derive(Clone)]
+struct Earlier {
+    store: Arc<dyn store::Messages>,
+    access: Arc<dyn store::Conversations>,
+    turns: Arc<Semaphore>,
+}
+
+/// A send that is refused, and the id under which it may have been made before.
+struct Refusal {
+    client_msg_id: Option<ClientMsgId>,
+    error: Error,
+}
+
 impl Messages {
     pub(crate) fn new(
         store: Arc<dyn store::Messages>,
@@ -76,9 +91,8 @@ impl Messages {
         let actor = caller.id();
         let (client_msg_id, text) = match parsed(new) {
             Ok(parsed) => parsed,
-            Err((client_msg_id, refusal)) => {
-                let earlier = self.earlier.clone();
-                let refused = earlier.or_refuse(actor, conversation, client_msg_id, refusal);
+            Err(refusal) => {
+                let refused = self.earlier.clone().or_refuse(actor, conversation, refusal);
                 return Either::Left(Either::Left(refused));
             }
         };
@@ -191,15 +205,6 @@ impl Messages {
     }
 }
 
-/// Looks for an earlier send with the same id, for sends that are refused if there is none. They wait for each other, so that a
-/// flood of them leaves the store to the others.
-#[derive(Clone)]
-struct Earlier {
-    store: Arc<dyn store::Messages>,
-    access: Arc<dyn store::Conversations>,
-    turns: Arc<Semaphore>,
-}
-
 impl Earlier {
     async fn send(
         &self,
@@ -216,32 +221,35 @@ impl Earlier {
         self,
         author: UserId,
         conversation: ConversationId,
-        client_msg_id: Option<ClientMsgId>,
-        refusal: Error,
+        Refusal { client_msg_id, error }: Refusal,
     ) -> Result<Sent> {
         let Some(client_msg_id) = client_msg_id else {
             let _turn = self.turns.acquire().await.map_err(Error::internal)?;
             self.access.permit(author, conversation, ConversationAction::Post).await?;
-            return Err(refusal);
+            return Err(error);
         };
         match self.send(author, conversation, &client_msg_id).await? {
             Some(id) => Err(Error::Conflict { message: store::SENT_BEFORE, message_id: Some(id) }),
-            None => Err(refusal),
+            None => Err(error),
         }
     }
 }
 
-/// What a send says, or the refusal, with the id under which it may have been made before.
-fn parsed(new: NewMessage<'_>) -> Result<(ClientMsgId, MessageText), (Option<ClientMsgId>, Error)> {
+/// What a send says.
+fn parsed(new: NewMessage<'_>) -> Result<(ClientMsgId, MessageText), Refusal> {
+    let refusal = |client_msg_id, error| Refusal { client_msg_id, error };
     let client_msg_id = ClientMsgId::parse(new.client_msg_id)
-        .map_err(|invalid| (None, Error::invalid("client_msg_id", invalid)))?;
+        .map_err(|invalid| refusal(None, Error::invalid("client_msg_id", invalid)))?;
     let text = match MessageText::parse(new.text) {
         Ok(text) => text,
-        Err(invalid) => return Err((Some(client_msg_id), Error::invalid("text", invalid))),
+        Err(invalid) => return Err(refusal(Some(client_msg_id), Error::invalid("text", invalid))),
     };
     if new.thread_root_id.is_some() {
         let words = "threads are not known to this server";
-        return Err((Some(client_msg_id), Error::refused("thread_root_id", "invalid", words)));
+        return Err(refusal(
+            Some(client_msg_id),
+            Error::refused("thread_root_id", "invalid", words),
+        ));
     }
     Ok((client_msg_id, text))
 }

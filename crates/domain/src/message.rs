@@ -35,7 +35,7 @@ pub struct Message {
     pub last_reply_at: Option<Timestamp>,
     /// Always empty, for the same reason.
     pub reply_user_ids: Vec<UserId>,
-    /// In the order in which each emoji was first used; at most [`Message::MAX_EMOJI`] of them.
+    /// In the order in which each emoji was first used; at most 20 of them.
     pub reactions: Vec<Reaction>,
     /// Mentions are not built yet: always empty.
     pub mentions: Mentions,

@@ -47,6 +47,14 @@ pub(crate) enum Database {
     Mongo(MongoStore),
 }
 
+/// The bus and the job queue: between the nodes, or within the only one.
+struct Between {
+    bus: Arc<dyn Bus>,
+    queue: Arc<dyn JobQueue>,
+    board: Arc<dyn JobBoard>,
+    redis: Option<Arc<RedisBus>>,
+}
+
 impl Adapters {
     /// Opens and connects all that the settings name. A Redis that is away is waited for while serving; a store is not. May take
     /// minutes, blocks no thread of the runtime, and may be dropped where the process is to end.
@@ -204,9 +212,7 @@ impl Database {
             Self::Mongo(store) => store.ping().await,
         }
     }
-}
 
-impl Database {
     /// When nothing is written any more: leaves the store as whole as a backup wants it.
     pub(crate) async fn close(self) {
         if let Self::Embedded(store) = self
@@ -215,14 +221,6 @@ impl Database {
             tracing::warn!(?error, "the database's log was not emptied");
         }
     }
-}
-
-/// The bus and the job queue: between the nodes, or within the only one.
-struct Between {
-    bus: Arc<dyn Bus>,
-    queue: Arc<dyn JobQueue>,
-    board: Arc<dyn JobBoard>,
-    redis: Option<Arc<RedisBus>>,
 }
 
 impl Between {

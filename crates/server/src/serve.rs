@@ -59,7 +59,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     open_files::allow_most();
     let metrics = telemetry::metrics()?;
     let Some(adapters) = open(settings, &mut stop).await? else { return Ok(()) };
-    let mut running = Running::start(settings, adapters, metrics).await?;
+    let mut running = Running::start(settings, adapters, metrics)?;
     announce(&format!("parlance listening on http://{}", running.address));
     running.until_stopped(&mut stop).await?;
     running.shut_down(&mut stop).await

@@ -17,9 +17,9 @@ const SECONDS: [f64; 13] =
 /// How often the job queue is looked at.
 const WATCHED: Duration = Duration::from_secs(15);
 
-/// What is logged unless `RUST_LOG` says otherwise. The web server takes what is no HTTP for an error of its own, and any scanner of
+/// What is logged unless `RUST_LOG` says otherwise. The web server takes what is no HTTP, or no WebSocket, for an error of its own, and any scanner of
 /// ports sends that.
-const LOGGED: &str = "info,actix_http::h1::dispatcher=off";
+const LOGGED: &str = "info,actix_http::h1::dispatcher=off,actix_http::ws::codec=off";
 
 /// Starts logging: JSON lines, or text when a person watches. `RUST_LOG` filters.
 pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {

@@ -28,6 +28,8 @@ pub(crate) const BODY_LIMIT: usize = 64 * 1024;
 /// How long a body may take to arrive. At 18 kbit/s the largest just does; a slower client would only hold a
 /// connection.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// Items of a page if no limit is given.
+const PAGE: usize = 50;
 
 /// A JSON body of known fields, within the bounds that its type states.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -58,9 +60,6 @@ pub(crate) struct PageParams {
     #[serde(default, deserialize_with = "count_in_query")]
     limit: Option<i64>,
 }
-
-/// Items of a page if no limit is given.
-const PAGE: usize = 50;
 
 /// The items of a page; `limit` is within its bounds.
 pub(crate) fn page_size(limit: Option<i64>) -> usize {

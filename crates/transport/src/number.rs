@@ -12,6 +12,9 @@ use serde::{
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Number(u64);
 
+/// Reads one.
+struct Integer;
+
 impl Number {
     /// The largest that every client can hold exactly: JavaScript's numbers are floats.
     const MAX: u64 = (1 << 53) - 1;
@@ -65,8 +68,6 @@ fn digits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
     }
     Ok(text)
 }
-
-struct Integer;
 
 impl Visitor<'_> for Integer {
     type Value = Number;

@@ -10,8 +10,8 @@ use tokio::{sync::Semaphore, time::Instant};
 use super::{Guesser, PAUSE};
 use crate::{Error, Result};
 
-/// The most guessers whose wrong passwords are remembered. Each of them costs a hash: so many within a pause are twenty cores'
-/// work, and those who have to pause are the last to be forgotten for others.
+/// The most guessers whose wrong passwords are remembered. Two of them, at the board, cost a hash, or one: so many within a pause
+/// are ten cores' work, and those who have to pause are the last to be forgotten for others.
 pub(super) const REMEMBERED: usize = 65_536;
 /// So many whose pause is over are forgotten with each attempt: more than it can add, so that all go in time, and no attempt
 /// pays for many.

@@ -217,6 +217,7 @@ impl Actor {
                 self.unconfirmed.clear();
                 self.connections.forget_shown(now);
                 self.unheard.age(now, |id| self.pending.contains_key(&id));
+                self.feeds.values_mut().for_each(Feed::age);
                 self.ask_sessions();
                 self.make_up();
                 self.gate.retry();

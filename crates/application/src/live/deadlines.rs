@@ -43,8 +43,8 @@ pub struct Deadlines {
     /// Bytes of those in flight.
     sent: usize,
     phase: Phase,
-    /// Set if it is sent away: it ends then at the latest.
-    leave_by: Option<Instant>,
+    /// Set if it is to end once all that the client has said is answered: when at the latest, and how.
+    leave_by: Option<(Instant, Close)>,
 }
 
 /// What is due.
@@ -112,19 +112,19 @@ impl Deadlines {
         self.sent = self.sent.saturating_sub(bytes);
     }
 
-    /// The node ends, and the connection by `by`.
-    pub const fn leave(&mut self, by: Instant) {
-        self.leave_by = Some(by);
+    /// The connection ends once all that the client has said is answered, by `by` at the latest.
+    pub const fn leave(&mut self, by: Instant, close: Close) {
+        self.leave_by = Some((by, close));
     }
 
-    /// Whether the connection ends once all that the client has said is answered.
-    pub const fn is_leaving(&self) -> bool {
-        self.leave_by.is_some()
+    /// How the connection ends once all that the client has said is answered, if it is to.
+    pub fn leaving(&self) -> Option<Close> {
+        self.leave_by.map(|(_, close)| close)
     }
 
     /// Whether more may be read from the client.
     pub const fn may_read(&self) -> bool {
-        self.sends < SENDS_IN_FLIGHT && self.sent < SENT_IN_FLIGHT && !self.is_leaving()
+        self.sends < SENDS_IN_FLIGHT && self.sent < SENT_IN_FLIGHT && self.leave_by.is_none()
     }
 
     /// When to call [`Deadlines::due`] at the latest.
@@ -133,13 +133,13 @@ impl Deadlines {
             Phase::Silent { hello_by } => hello_by,
             Phase::Open { expires_at, ping_at } => expires_at.min(ping_at).min(self.silent_at()),
         };
-        self.leave_by.map_or(deadline, |leave_by| leave_by.min(deadline))
+        self.leave_by.map_or(deadline, |(by, _)| by.min(deadline))
     }
 
     /// What is due at `now`.
     pub fn due(&mut self, now: Instant) -> Due {
-        if self.leave_by.is_some_and(|leave_by| now >= leave_by) {
-            return Due::Close(Close::Draining);
+        if let Some((_, close)) = self.leave_by.filter(|(by, _)| now >= *by) {
+            return Due::Close(close);
         }
         let silent_at = self.silent_at();
         match &mut self.phase {
@@ -215,8 +215,9 @@ mod tests {
     fn who_is_sent_away_is_given_so_long() {
         let now = Instant::now();
         let mut deadlines = open(now);
-        deadlines.leave(now + HEARTBEAT / 2);
-        assert!(deadlines.is_leaving() && !deadlines.may_read());
+        deadlines.leave(now + HEARTBEAT / 2, Close::Draining);
+        assert_eq!(deadlines.leaving(), Some(Close::Draining));
+        assert!(!deadlines.may_read());
         assert_eq!(deadlines.deadline(), now + HEARTBEAT / 2);
         assert_eq!(deadlines.due(now), Due::Nothing);
         assert_eq!(deadlines.due(now + HEARTBEAT / 2), Due::Close(Close::Draining));

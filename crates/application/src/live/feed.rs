@@ -306,12 +306,16 @@ impl Feed {
         self.reading = false;
     }
 
-    /// Asks again for what is missing, if anything is. To be called once a second.
+    /// Asks again for what is missing, if anything is.
     pub(super) fn retry(&mut self) -> Vec<Step> {
-        self.recent.age();
         let mut steps = Vec::new();
         self.read_on(&mut steps);
         steps
+    }
+
+    /// Lets the last frames go where nothing happens. To be called once a second.
+    pub(super) fn age(&mut self) {
+        self.recent.age();
     }
 
     /// Everybody who is up to date.

@@ -12,8 +12,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use parlance_application::{
     App, Board, Ports, Tasks,
     live::{Live, LivePorts},
+    ports::store::Store,
 };
-use parlance_domain::NodeId;
+use parlance_domain::{Email, NodeId};
 use parlance_transport::{Admin, Hub, Metrics, Node, Serve, mount_metrics};
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -53,8 +54,8 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts a server.
-    pub(super) async fn start(
+    /// Starts a server, on the runtime that calls.
+    pub(super) fn start(
         settings: &Settings,
         adapters: Adapters,
         metrics: PrometheusHandle,
@@ -82,7 +83,8 @@ impl Running {
         if let Some((listener, _)) = metrics_listener {
             services.spawn(serve_metrics(listener, render(metrics))?);
         }
-        let admin = board(settings, &adapters, &tasks, &public_url).await;
+        services.spawn(doubt_admins(settings.server_admins.clone(), adapters.store.clone()));
+        let admin = board(settings, &adapters, &tasks, &public_url);
         let app = Data::new(App::new(ports(settings, &adapters, &live, &tasks)));
         let (drain, draining) = watch::channel(false);
         let serve = Serve { app: app.clone(), admin, node, hub: hub.clone(), draining };
@@ -162,16 +164,10 @@ fn start_jobs(
     stop_jobs
 }
 
-/// The job board, if somebody may use it.
-async fn board(
-    settings: &Settings,
-    adapters: &Adapters,
-    tasks: &Arc<Tasks>,
-    public_url: &str,
-) -> Option<Data<Admin>> {
-    let admins = settings.server_admins.clone();
+/// Warns of admins whose address anybody may still sign up with.
+async fn doubt_admins(admins: Vec<Email>, store: Arc<dyn Store>) {
     for address in &admins {
-        if matches!(adapters.store.user_id(address).await, Ok(None)) {
+        if matches!(store.user_id(address).await, Ok(None)) {
             let address = address.as_str();
             tracing::warn!(
                 address,
@@ -179,6 +175,16 @@ async fn board(
             );
         }
     }
+}
+
+/// The job board, if somebody may use it.
+fn board(
+    settings: &Settings,
+    adapters: &Adapters,
+    tasks: &Arc<Tasks>,
+    public_url: &str,
+) -> Option<Data<Admin>> {
+    let admins = settings.server_admins.clone();
     (!admins.is_empty()).then(|| {
         let board = Board {
             board: adapters.board.clone(),

@@ -83,12 +83,14 @@ pub(super) async fn sign_out(
 ) -> Result<HttpResponse, ApiError> {
     from_own_script(&request)?;
     match visitor(&request).await {
-        Ok(visitor) => {
-            app.accounts.revoke_session(&visitor.caller, visitor.caller.session_id).await?;
-        }
-        Err(Error::Unauthenticated(_)) => {}
-        Err(error) => return Err(error.into()),
+        Ok(visitor) => app.accounts.sign_out(&visitor.caller).await,
+        Err(error) => Err(error),
     }
+    .or_else(|error| match error {
+        // It has ended already.
+        Error::Unauthenticated(_) => Ok(()),
+        error => Err(error),
+    })?;
     let gone = (header::SET_COOKIE, cookie(&admin, None)?);
     Ok(HttpResponse::NoContent().insert_header(gone).finish())
 }

@@ -1,6 +1,6 @@
 //! The AsyncAPI document of the socket: its commands, their replies, and what the server says by itself. The objects in it come
 //! from the types that are read and written; what holds them is named here. The end-to-end tests hold every frame that they
-//! send or get against it.
+//! get, and every command that is accepted, against it.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::protocol::{
-    Changed, CommandId, Edit, Hello, Nothing, Place, Reaction, ReadMark, Renewed, Send, Sync,
+    Changed, CommandId, Done, Edit, Hello, Nothing, Place, Reaction, ReadMark, Renewed, Send, Sync,
     Target, Token, Welcome,
 };
 use crate::{
@@ -37,6 +37,7 @@ use crate::{
     Renewed,
     Sent,
     Changed,
+    Done,
     ReadState,
     SyncPage,
     SocketError,
@@ -57,15 +58,15 @@ type Command = (&'static str, &'static str, &'static str, &'static str);
 
 const COMMANDS: [Command; 12] = [
     ("hello", "Opens the connection; the first command, within ten seconds", "Hello", "Welcome"),
-    ("ping", "For browsers, which cannot ping by RFC 6455", "Nothing", "Nothing"),
+    ("ping", "For browsers, which cannot ping by RFC 6455", "Nothing", "Done"),
     ("auth.refresh", "Goes on with a new token of the same session", "Token", "Renewed"),
     ("message.send", "Sends a message, once, however often it is said", "Send", "Sent"),
     ("message.edit", "Gives a message another text", "Edit", "Changed"),
     ("message.delete", "Leaves of a message its place alone", "Target", "Changed"),
     ("reaction.add", "Puts an emoji under a message", "EmojiUnder", "Changed"),
     ("reaction.remove", "Takes it away", "EmojiUnder", "Changed"),
-    ("typing.start", "Tells the others that the user types", "Place", "Nothing"),
-    ("typing.stop", "Tells them that it has ended", "Place", "Nothing"),
+    ("typing.start", "Tells the others that the user types", "Place", "Done"),
+    ("typing.stop", "Tells them that it has ended", "Place", "Done"),
     ("read.mark", "Marks all up to a message as read", "ReadMark", "ReadState"),
     ("sync", "Asks for a page of what changed after a rev", "SyncFrom", "SyncPage"),
 ];
@@ -224,9 +225,9 @@ fn alone(data: Value) -> Value {
     json!({ "data": object_of(data) })
 }
 
-/// A command's frame. Data that says nothing may be missing.
+/// A command's frame. Data in which nothing has to be said may be missing.
 fn command(kind: &str, data: &str) -> Value {
-    let name = if data == "Nothing" { "data?" } else { "data" };
+    let name = if ["Nothing", "Hello"].contains(&data) { "data?" } else { "data" };
     let mut frame = envelope(kind, json!({ "id": of("CommandId"), name: of(data) }));
     frame["additionalProperties"] = json!(false);
     frame

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::{
     connection::{Connection, lasts, millis},
     protocol::{
-        self, Changed, Command, CommandId, Edit, Kind, Nothing, Place, Reaction, ReadMark, Renewed,
-        Send, Sync, Target, Token,
+        self, Changed, Command, CommandId, Done, Edit, Kind, Nothing, Place, Reaction, ReadMark,
+        Renewed, Send, Sync, Target, Token,
     },
 };
 use crate::{figures, http::messages::Sent as SentReply, sync::SyncPage};
@@ -84,7 +84,7 @@ async fn perform(
     let (messages, channels, live) = (&app.messages, &app.channels, &app.live);
     match command.kind {
         Kind::Hello => Err(Error::BadRequest("hello has been said".into())),
-        Kind::Ping => command.data::<Nothing>().map(|Nothing {}| protocol::ok(id, &Nothing {})),
+        Kind::Ping => command.data::<Nothing>().map(|Nothing {}| protocol::ok(id, &Done {})),
         Kind::Renew => {
             let renewed = app.accounts.authenticate(&command.data::<Token>()?.token).await?;
             if (renewed.id(), renewed.session_id) != (caller.id(), caller.session_id) {
@@ -115,13 +115,13 @@ async fn perform(
             let Place { conversation_id } = command.data()?;
             channels.permit(caller, conversation_id, ConversationAction::Post).await?;
             live.start_typing(connection, conversation_id).await;
-            Ok(protocol::ok(id, &Nothing {}))
+            Ok(protocol::ok(id, &Done {}))
         }
         Kind::StopTyping => {
             let Place { conversation_id } = command.data()?;
             channels.permit(caller, conversation_id, ConversationAction::Post).await?;
             live.stop_typing(connection, conversation_id).await;
-            Ok(protocol::ok(id, &Nothing {}))
+            Ok(protocol::ok(id, &Done {}))
         }
         Kind::MarkRead => {
             let data: ReadMark = command.data()?;

@@ -4,6 +4,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     rc::Rc,
     sync::{
         Arc,
@@ -67,9 +68,6 @@ pub(super) struct Connection {
     renewing: Rc<Mutex<()>>,
     heard_at: Arc<AtomicI64>,
 }
-
-/// Sends and `auth.refresh`, which wait for nothing before them.
-type Pipelined = FuturesUnordered<LocalBoxFuture<'static, Reply>>;
 
 /// Commands that are carried out one after another, once the replay is done: all but sends and `auth.refresh`.
 struct Commands {
@@ -226,15 +224,16 @@ impl Connection {
     /// Serves until one side ends the connection. If the client has, returns those of its commands that are not done yet. The
     /// replay ends here: if it went on, it would take the store's time for nobody.
     async fn serve(&mut self, inbound: &mut Inbound, catch_up: CatchUp) -> Option<Commands> {
-        let mut pipelined = Pipelined::new();
+        let mut pipelined: FuturesUnordered<LocalBoxFuture<'static, Reply>> =
+            FuturesUnordered::new();
         let mut catch_up = Box::pin(self.catch_up(catch_up)).fuse();
         let mut commands =
             Commands { running: Fuse::terminated(), held: VecDeque::new(), weight: 0 };
         loop {
             let Commands { running, held, weight } = &mut commands;
             let idle = pipelined.is_empty() && running.is_terminated() && held.is_empty();
-            if idle && self.deadlines.is_leaving() {
-                self.outbound.close(Close::Draining);
+            if let Some(close) = self.deadlines.leaving().filter(|_| idle) {
+                self.outbound.close(close);
                 return None;
             }
             // A client that does not take its answers is not asked for more commands.
@@ -251,8 +250,8 @@ impl Connection {
             }
             tokio::select! {
                 () = self.outbound.ended() => return None,
-                () = self.outbound.to_end(), if !self.deadlines.is_leaving() => {
-                    self.deadlines.leave(Instant::now() + LAST_WORDS);
+                () = self.outbound.to_end(), if self.deadlines.leaving().is_none() => {
+                    self.deadlines.leave(Instant::now() + LAST_WORDS, Close::Draining);
                 }
                 () = sleep_until(self.deadlines.deadline()) => self.carry_out_due()?,
                 () = &mut catch_up, if !catch_up.is_terminated() => {}
@@ -276,10 +275,9 @@ impl Connection {
                         }
                         Incoming::Nothing => {}
                         Incoming::End => return Some(commands),
+                        // What it said before is answered first.
                         Incoming::Broken => {
-                            Box::pin(self.answer_rest(pipelined, commands)).await;
-                            self.outbound.close(Close::ProtocolError);
-                            return None;
+                            self.deadlines.leave(Instant::now() + LAST_WORDS, Close::ProtocolError);
                         }
                     }
                 }
@@ -299,27 +297,6 @@ impl Connection {
         };
         if timeout(LAST_WORDS, done).await.is_err() {
             tracing::debug!("a client has gone, and what it said last took too long");
-        }
-    }
-
-    /// Answers what a client said before it broke the protocol.
-    async fn answer_rest(&mut self, mut sends: Pipelined, commands: Commands) {
-        let Commands { running, held, .. } = commands;
-        let answers = async {
-            while let Some(reply) = sends.next().await {
-                self.settle(reply);
-            }
-            if !running.is_terminated() {
-                let reply = running.await;
-                self.settle(reply);
-            }
-            for command in held {
-                let reply = self.carry_out(command).await;
-                self.settle(reply);
-            }
-        };
-        if timeout(LAST_WORDS, answers).await.is_err() {
-            tracing::debug!("a client broke the protocol, and what it said before took too long");
         }
     }
 
@@ -397,6 +374,7 @@ impl Connection {
                 self.outbound.finish();
                 return Incoming::End;
             }
+            Err(ProtocolError::Io(error)) if is_gone(&error) => return Incoming::End,
             Ok(AggregatedMessage::Binary(_)) | Err(_) => return Incoming::Broken,
         }
         Incoming::Nothing
@@ -419,6 +397,12 @@ fn resumed(resume: protocol::Resume) -> Result<Resume> {
     let cursor = |(id, rev): (_, Number)| Ok((id, rev.within("resume.cursors")?));
     let cursors = resume.cursors.into_iter().map(cursor).collect::<Result<_>>()?;
     Ok(Resume { epoch: resume.epoch, cursors })
+}
+
+/// Whether the peer is gone, and not only hard to understand.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut)
 }
 
 /// How long a caller's token is good for.

@@ -115,8 +115,8 @@ pub(super) struct Resume {
     pub(super) cursors: HashMap<ConversationId, Number>,
 }
 
-/// What says all by its type, and the reply to it.
-#[derive(Serialize, Deserialize, ToSchema)]
+/// The data of a command that says all by its type.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
@@ -194,7 +194,7 @@ pub(super) struct Welcome<'a> {
     /// The name of the store's history: another one after a restore.
     pub(super) epoch: &'a str,
     pub(super) limits: Limits,
-    /// What this server can beyond the first version of the contract.
+    /// Parts of the contract that this server has built.
     #[schema(value_type = Vec<String>)]
     pub(super) features: [&'static str; 2],
     pub(super) workspaces: Vec<HelloWorkspace<'a>>,
@@ -221,6 +221,10 @@ pub(super) struct HelloWorkspace<'a> {
     pub(super) name: &'a str,
     pub(super) role: Role,
 }
+
+/// The reply to what has no more to tell than that it is done.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Done {}
 
 /// The reply to a change of a message.
 #[derive(Serialize, ToSchema)]

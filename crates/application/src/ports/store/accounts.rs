@@ -14,6 +14,10 @@ use crate::{
 
 /// The words of the conflict over an e-mail address.
 pub const EMAIL_TAKEN: &str = "this e-mail address is already taken";
+/// So many refresh tokens of a session are told from those that never were: a month of them, at one each quarter of an hour.
+pub const KEPT_TOKENS: u64 = 3_000;
+/// Older ones are forgotten by so many.
+const FORGOTTEN_AT_ONCE: u64 = 100;
 
 /// People, their passwords and their sessions.
 #[cfg_attr(feature = "mocks", mockall::automock)]
@@ -120,17 +124,6 @@ pub struct NewPassword {
     pub at: Timestamp,
 }
 
-/// So many refresh tokens of a session are told from those that never were: a month of them, at one each quarter of an hour.
-pub const KEPT_TOKENS: u64 = 3_000;
-/// Older ones are forgotten by so many.
-const FORGOTTEN_AT_ONCE: u64 = 100;
-
-/// When a session's token of this generation is made: those of which earlier generations are to be forgotten, if any.
-pub fn forgotten_before(generation: u64) -> Option<u64> {
-    let due = generation.is_multiple_of(FORGOTTEN_AT_ONCE);
-    generation.checked_sub(KEPT_TOKENS).filter(|_| due)
-}
-
 /// Sessions that have ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndedSessions {
@@ -174,6 +167,12 @@ pub enum Rotation {
     },
     /// No live session has this token.
     Unknown,
+}
+
+/// When a session's token of this generation is made: those of which earlier generations are to be forgotten, if any.
+pub fn forgotten_before(generation: u64) -> Option<u64> {
+    let due = generation.is_multiple_of(FORGOTTEN_AT_ONCE);
+    generation.checked_sub(KEPT_TOKENS).filter(|_| due)
 }
 
 #[cfg(test)]

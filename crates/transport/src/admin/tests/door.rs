@@ -6,10 +6,14 @@ use actix_web::{
     http::{Method, StatusCode, header},
     test,
 };
-use parlance_application::ports::{
-    JobCounts, PasswordHash,
-    store::{Credentials, Rotation},
+use parlance_application::{
+    Error,
+    ports::{
+        JobCounts, PasswordHash,
+        store::{Credentials, Rotation},
+    },
 };
+use parlance_domain::Account;
 
 use super::{JOB, SESSION, SITE, Scene};
 
@@ -125,20 +129,17 @@ async fn an_expired_token_is_renewed() {
 async fn only_admins_sign_in() {
     let mut scene = Scene::new();
     let ada = scene.ada.clone();
-    scene.store.expect_credentials().withf(|of| of.as_str() == "ada@example.org").returning(
-        move |_| {
-            Ok(Some(Credentials {
-                account: ada.clone(),
-                password: PasswordHash("plain:right".to_owned()),
-            }))
-        },
-    );
+    scene.store.expect_credentials().returning(move |email| {
+        Ok(Some(Credentials {
+            account: Account { email: email.as_str().to_owned(), ..ada.clone() },
+            password: PasswordHash("plain:right".to_owned()),
+        }))
+    });
     scene.store.expect_open_session().times(1).returning(|_, _| Ok(()));
     let elsewhere = form("ada@example.org", "right").insert_header((header::ORIGIN, "null"));
     let requests = [
         form("Ada@Example.org", "right"),
         form("ada@example.org", "wrong"),
-        // Is not even looked up.
         form("eve@example.org", "right"),
         elsewhere,
     ];
@@ -170,7 +171,9 @@ async fn a_form_is_a_form_and_of_a_bounded_length() {
 #[actix_web::test]
 async fn guessing_is_slowed_down() {
     let requests = [(); 6].map(|()| form("eve@example.org", "guess"));
-    let answers = Scene::new().answers(requests).await;
+    let mut scene = Scene::new();
+    scene.store.expect_credentials().returning(|_| Ok(None));
+    let answers = scene.answers(requests).await;
     assert!(answers[..5].iter().all(|answer| answer.status == StatusCode::UNAUTHORIZED));
     assert_eq!(answers[5].status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(answers[5].header(header::RETRY_AFTER), "60");
@@ -212,6 +215,7 @@ async fn guesses_at_the_api_are_not_gone_on_with_at_the_board() {
 async fn guessing_slows_nobody_else_down_behind_a_trusted_proxy() {
     let mut scene = Scene::new();
     scene.behind_proxy = true;
+    scene.store.expect_credentials().returning(|_| Ok(None));
     let from = |address: &str| {
         form("eve@example.org", "guess").insert_header((header::X_FORWARDED_FOR, address))
     };
@@ -220,6 +224,17 @@ async fn guessing_slows_nobody_else_down_behind_a_trusted_proxy() {
     let answers = scene.answers(requests).await;
     assert_eq!(answers[5].status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(answers[6].status, StatusCode::UNAUTHORIZED);
+}
+
+/// As another tab does at the same time.
+#[actix_web::test]
+async fn who_is_signed_out_already_loses_the_cookie_too() {
+    let mut scene = Scene::new();
+    scene.store.expect_revoke_session().return_once(|_, _, _| Err(Error::NotFound("session")));
+    let request = scene.change(Method::POST, "/admin/sign-out");
+    let answer = scene.answer(request).await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+    assert!(answer.header(header::SET_COOKIE).starts_with("parlance_board=; Max-Age=0;"));
 }
 
 #[actix_web::test]

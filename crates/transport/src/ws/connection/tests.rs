@@ -425,3 +425,15 @@ async fn what_was_said_before_a_broken_frame_is_answered() {
     let WsFrame::Close(Some(reason)) = scene.heard().await else { panic!("no close") };
     assert_eq!(u16::from(reason.code), 4503);
 }
+
+#[actix_web::test]
+async fn who_breaks_the_protocol_is_not_waited_for_without_end() {
+    let mut scene = Scene::new().await;
+    scene.syncs(2).await;
+    scene.says(3, "ping", json!({})).await;
+    scene.client.send(Message::Binary("?".into())).await.expect("sent");
+    let broken = Instant::now();
+    let WsFrame::Close(Some(reason)) = scene.heard().await else { panic!("no close") };
+    assert_eq!(u16::from(reason.code), 4503);
+    assert!(broken.elapsed() < 2 * LAST_WORDS, "{:?}", broken.elapsed());
+}

@@ -1,6 +1,7 @@
 //! From a request to a socket: the answer to the handshake, and the thread on which the connection lives.
 
 use std::{
+    fmt::Display,
     net,
     pin::pin,
     task::{Context, Poll},
@@ -110,13 +111,13 @@ where
             };
             // Written behind the answers to earlier requests on this connection.
             let (mut socket, mut unwritten) = (parts.io.into_inner(), parts.write_buf);
-            let life = encode(response, parts.codec, &mut unwritten).await?;
+            let life = encode(response, parts.codec, &mut unwritten).await.inspect_err(failed)?;
             let Ok(Ok(())) = timeout(LINGER, socket.write_all(&unwritten)).await else {
                 return Ok(());
             };
             match life {
                 Some(life) => {
-                    let (socket, early) = (socket.into_std()?, parts.read_buf);
+                    let (socket, early) = (socket.into_std().inspect_err(failed)?, parts.read_buf);
                     hub.open(Accepted { socket, early, life, counted }).await;
                 }
                 None => drop(socket.shutdown().await),
@@ -124,6 +125,10 @@ where
             Ok(())
         })
     }
+}
+
+fn failed(error: &impl Display) {
+    tracing::error!(%error, "a handshake could not be answered");
 }
 
 impl Accepted {
