@@ -310,6 +310,8 @@ impl World {
                     let door = cluster.lock().expect("no panic")[0].clone()?;
                     door.app.workspaces.join(&whom, code.clone()).await.ok()?;
                     for channel in &channels {
+                        // Who was brought back by an earlier try may have been removed again since.
+                        judge.readmitted(user, *channel);
                         door.app.channels.add_member(&admin, *channel, user).await.ok()?;
                     }
                     Some(())
