@@ -39,14 +39,12 @@ pub(super) fn accepted(command: &Value, reply: &Value) {
 
 /// The answer to a call; a body that is empty is null.
 pub(super) fn answered(method: &Method, path: &str, status: StatusCode, body: &Value) {
-    let path = path.split('?').next().unwrap_or_default();
-    let responses = operation(path, method).map(|operation| &operation["responses"]);
-    let said = |status: &str| responses.map(|responses| &responses[status]);
-    let response = said(status.as_str()).filter(|response| !response.is_null());
     if !status.is_success() {
         return OPENAPI.holds("/components/schemas/Problem", body);
     }
-    let response = response
+    let path = path.split('?').next().unwrap_or_default();
+    let response = operation(path, method)
+        .and_then(|operation| operation["responses"].get(status.as_str()))
         .unwrap_or_else(|| panic!("{method} {path}: the document does not name {status}: {body}"));
     let schema = &response["content"]["application/json"]["schema"]["$ref"];
     match schema.as_str() {
@@ -59,12 +57,9 @@ pub(super) fn answered(method: &Method, path: &str, status: StatusCode, body: &V
 fn operation(path: &str, method: &Method) -> Option<&'static Value> {
     let path = format!("/api/v1{path}");
     let fits = |template: &str| {
-        let (mut asked, mut named) = (path.split('/'), template.split('/'));
-        asked
-            .by_ref()
-            .zip(named.by_ref())
-            .all(|(asked, named)| asked == named || named.starts_with('{'))
-            && path.split('/').count() == template.split('/').count()
+        let (asked, named) = (path.split('/'), template.split('/'));
+        asked.clone().count() == named.clone().count()
+            && asked.zip(named).all(|(asked, named)| asked == named || named.starts_with('{'))
     };
     let paths = OPENAPI.json["paths"].as_object().expect("paths").iter();
     let fitting = paths.filter(|(template, _)| fits(template));

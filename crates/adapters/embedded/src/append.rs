@@ -94,10 +94,7 @@ impl Batch<'_> {
             Change::Message(id, change) => {
                 permit(ConversationAction::Read)?;
                 let message = self.message(id)?;
-                let own = message.author_id == Some(actor);
-                let deleted = message.deleted_at.is_some();
-                let changeable = Changeable { own, deleted, text: &message.text };
-                if change.takes_effect(standing, changeable)? {
+                if change.takes_effect(standing, Changeable::of(&message, actor))? {
                     self.change(message, actor, at, change)?
                 } else {
                     (Committed::Message(message), None)

@@ -40,10 +40,7 @@ pub(super) fn one(state: &mut State, id: ConversationId, write: Write) -> Result
         Change::Message(message_id, change) => {
             permit(ConversationAction::Read)?;
             let message = &scene.message(message_id)?.message;
-            let own = message.author_id == Some(actor);
-            let deleted = message.deleted_at.is_some();
-            let changeable = Changeable { own, deleted, text: &message.text };
-            if change.takes_effect(standing, changeable)? {
+            if change.takes_effect(standing, Changeable::of(message, actor))? {
                 scene.change(message_id, change)?
             } else {
                 (Committed::Message(message.clone()), None)

@@ -82,15 +82,15 @@ pub(super) async fn sign_out(
     admin: Data<Admin>,
 ) -> Result<HttpResponse, ApiError> {
     from_own_script(&request)?;
-    match visitor(&request).await {
+    let signed_out = match visitor(&request).await {
         Ok(visitor) => app.accounts.sign_out(&visitor.caller).await,
         Err(error) => Err(error),
+    };
+    match signed_out {
+        // Or it has ended already.
+        Ok(()) | Err(Error::Unauthenticated(_)) => {}
+        Err(error) => return Err(error.into()),
     }
-    .or_else(|error| match error {
-        // It has ended already.
-        Error::Unauthenticated(_) => Ok(()),
-        error => Err(error),
-    })?;
     let gone = (header::SET_COOKIE, cookie(&admin, None)?);
     Ok(HttpResponse::NoContent().insert_header(gone).finish())
 }

@@ -127,6 +127,17 @@ pub struct Changeable<'a> {
     pub text: &'a str,
 }
 
+impl<'a> Changeable<'a> {
+    /// A message, to somebody who would change it.
+    pub fn of(message: &'a Message, actor: UserId) -> Self {
+        Self {
+            own: message.author_id == Some(actor),
+            deleted: message.deleted_at.is_some(),
+            text: &message.text,
+        }
+    }
+}
+
 impl MessageChange {
     /// Whether it changes anything about this message, if somebody of this standing may do it; whether a reaction is new, or was
     /// there, is the store's to see. Whoever may delete the messages of others may delete their own, too, in a channel that
