@@ -29,14 +29,14 @@ macro_rules! breaks {
 #[rustfmt::skip]
 const BREAKS: &[Break] = breaks! {
     "an event beyond a hole is let through" in "crates/application/src/live/feed.rs":
-        "if rev == self.position + 1 {"
+        "if rev == self.position.next() {"
         => "if rev > self.position {",
     "a repeated event is let through" in "crates/application/src/live/feed.rs":
-        "if rev == self.position + 1 {"
-        => "if rev == self.position + 1 || rev == self.position {",
+        "if rev == self.position.next() {"
+        => "if rev == self.position.next() || rev == self.position {",
     "a hole is not bridged" in "crates/application/src/live/feed.rs":
         "let hole = (self.beyond > self.position).then_some(self.position);"
-        => "let hole = (self.beyond > u64::MAX - 1).then_some(self.position);",
+        => "let hole = (self.beyond.0 > u64::MAX - 1).then_some(self.position);",
     "a set of listeners takes the copy that was made for another" in "crates/application/src/live/listeners.rs":
         "copy.filter(|(of, _)| *of == connection)"
         => "copy.filter(|(of, _)| of.number < u32::MAX)",
@@ -50,15 +50,15 @@ const BREAKS: &[Break] = breaks! {
     "a change after a change of access is let through" in "crates/application/src/live/feed.rs":
         "if access_rev > self.access_rev {
             return self.behind(rev, access_rev);"
-        => "if access_rev > u64::MAX - 1 {
+        => "if access_rev.0 > u64::MAX - 1 {
             return self.behind(rev, access_rev);",
     "a replay after a change of access is let through" in "crates/application/src/live/feed.rs":
         "if access_rev > self.access_rev {
             self.page = Some(page);"
-        => "if access_rev > u64::MAX - 1 {
+        => "if access_rev.0 > u64::MAX - 1 {
             self.page = Some(page);",
-    "what nobody listened to is forgotten" in "crates/application/src/live/actor/events.rs":
-        "self.unheard.note(*conversation_id, (*rev, access_rev));"
+    "what nobody listened to is forgotten" in "crates/application/src/live/audiences.rs":
+        "self.unheard.note(conversation_id, (rev, access_rev));"
         => "",
     "stale membership: a check removes nobody" in "crates/application/src/live/actor/peers.rs":
         "self.expel(conversation_id, user_id, readers.access_rev, &frame).await;"
@@ -69,7 +69,7 @@ const BREAKS: &[Break] = breaks! {
     "a change after a session's end is let through" in "crates/application/src/live/ended.rs":
         "        count <= self.known
     }"
-        => "        count < u64::MAX
+        => "        count.0 < u64::MAX
     }",
     "a state event is told to whoever listens" in "crates/application/src/live/actor/states/question.rs":
         "let inside = changes.workspace_members(id, users).await?.into_iter().collect();"
@@ -83,12 +83,12 @@ const BREAKS: &[Break] = breaks! {
         for workspace",
     "a state event does not wait for what has ended" in "crates/application/src/live/actor/states.rs":
         "if !self.knows_sessions(session_rev) {"
-        => "if session_rev == u64::MAX {",
+        => "if session_rev.0 == u64::MAX {",
     "a state event is told as it came" in "crates/application/src/live/actor/states.rs":
         "} else if let Some(subject) = event.hint() {"
         => "} else if let Some(subject) = event.hint().filter(|_| false) {",
     "who leaves a workspace stays in its conversations" in "crates/application/src/live/actor/events.rs":
-        "let home = |of: &ConversationId| self.homes.get(of) == Some(&workspace);"
+        "let home = |of: &ConversationId| self.audiences.is_of(*of, workspace);"
         => "let home = |_: &ConversationId| user.0.is_nil();",
     "who left is told on" in "crates/application/src/live/actor/events.rs":
         "        for connection in told.await {
@@ -105,10 +105,10 @@ const BREAKS: &[Break] = breaks! {
         => "let _ = conversation;",
     "a conversation's live events come before its replay" in "crates/application/src/hello.rs":
         "conversations.retain(|head| !later.contains(&head.conversation_id));"
-        => "conversations.retain(|head| later.len() < usize::MAX || head.rev == 0);",
+        => "conversations.retain(|head| later.len() < usize::MAX || head.rev.0 == 0);",
     "`to_rev` is a head read after the messages" in "crates/adapters/embedded/src/replay.rs":
         "to_rev: messages.last().filter(|_| !complete).map_or(head, |last| last.rev),"
-        => "to_rev: messages.last().filter(|_| !complete).map_or(head + 1, |last| last.rev),",
+        => "to_rev: messages.last().filter(|_| !complete).map_or(head.next(), |last| last.rev),",
     "what was sent is left out beside what was changed" in "crates/adapters/embedded/src/replay.rs":
         "changed.next().transpose()?.map(Some)"
         => "{ sent.next(); changed.next().transpose()?.map(Some) }",

@@ -2,7 +2,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures::Future;
 use parlance_domain::{
-    Account, DisplayName, Email, JobId, Password, Session, SessionId, Timestamp, User, UserId,
+    Account, DisplayName, Email, JobId, Password, Session, SessionId, SessionRev, Timestamp, User,
+    UserId,
 };
 
 use crate::{
@@ -196,7 +197,7 @@ impl Accounts {
                 Rotation::Reused { session_id, session_rev } => {
                     EndedSessions { sessions: vec![*session_id], session_rev: *session_rev }
                 }
-                _ => EndedSessions { sessions: vec![], session_rev: 0 },
+                _ => EndedSessions { sessions: vec![], session_rev: SessionRev::ZERO },
             };
             Ok((rotated, ended))
         });
@@ -318,8 +319,9 @@ impl Accounts {
         let told = async move {
             let (output, EndedSessions { sessions, session_rev }) = write.await?;
             // Each end has raised the count by one. They are numbered in the order in which they are told.
-            let before = session_rev.saturating_sub(sessions.len() as u64);
-            let ends = sessions.into_iter().zip(before + 1..).map(|(session_id, session_rev)| {
+            let before = session_rev.0.saturating_sub(sessions.len() as u64);
+            let ends = sessions.into_iter().zip(before + 1..).map(|(session_id, count)| {
+                let session_rev = SessionRev(count);
                 let frame = Frame::session_revoked(session_id);
                 Event::SessionRevoked { session_id, session_rev, frame }
             });

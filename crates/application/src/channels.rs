@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use parlance_domain::{
-    ChannelMember, ChannelName, ConversationAction, ConversationId, ReadState, Summary, Topic,
-    UserId, WorkspaceId,
+    AccessRev, ChannelMember, ChannelName, ConversationAction, ConversationId, ReadState, Seq,
+    Summary, Topic, UserId, WorkspaceId,
 };
 
 use crate::{
@@ -217,7 +217,7 @@ impl Channels {
         &self,
         caller: &Caller,
         id: ConversationId,
-        seq: u64,
+        seq: Seq,
     ) -> Result<ReadState> {
         let (store, actor) = (self.store.clone(), caller.id());
         self.publisher
@@ -249,7 +249,7 @@ pub(crate) fn entered(entry: &Entry) -> Vec<Event> {
 }
 
 /// The events that say that somebody is in a conversation from now on.
-pub(crate) fn came_in(user_id: UserId, summary: &Summary, access_rev: u64) -> [Event; 2] {
+pub(crate) fn came_in(user_id: UserId, summary: &Summary, access_rev: AccessRev) -> [Event; 2] {
     // The others first: the newcomer has just been told by `conversation.joined`.
     [
         Event::member_joined(summary.conversation.id, user_id),
@@ -258,6 +258,6 @@ pub(crate) fn came_in(user_id: UserId, summary: &Summary, access_rev: u64) -> [E
 }
 
 /// The events that say that somebody is no longer in a conversation.
-pub(crate) fn went_out(id: ConversationId, user: UserId, access_rev: u64) -> [Event; 2] {
+pub(crate) fn went_out(id: ConversationId, user: UserId, access_rev: AccessRev) -> [Event; 2] {
     [Event::left(id, user, access_rev), Event::member_left(id, user)]
 }

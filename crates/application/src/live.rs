@@ -7,6 +7,7 @@
 mod actor;
 mod admissions;
 mod attaching;
+mod audiences;
 mod backlog;
 mod connections;
 mod deadlines;
@@ -23,6 +24,7 @@ mod node;
 mod recent;
 mod resume;
 mod sequencer;
+mod subscription;
 mod told;
 mod typing;
 mod unheard;

@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use futures::{Future, FutureExt, future::Either};
 use parlance_domain::{
-    ClientMsgId, ConversationAction, ConversationId, Emoji, Message, MessageId, MessageText, UserId,
+    ClientMsgId, ConversationAction, ConversationId, Emoji, Message, MessageId, MessageText, Rev,
+    UserId,
 };
 use tokio::{sync::Semaphore, time::Instant};
 
@@ -176,7 +177,7 @@ impl Messages {
         &self,
         caller: &Caller,
         conversation: ConversationId,
-        from_rev: u64,
+        from_rev: Rev,
     ) -> Result<ReplayPage> {
         let query = ReplayQuery::after(from_rev);
         let reader = Reader::Session(caller.id(), caller.session_id);

@@ -18,8 +18,8 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    ChangeKind, ConversationAction, ConversationId, ConversationKind, MessageId, NodeId, Role,
-    SessionId, Standing, UserId, membership::Facts,
+    AccessRev, ChangeKind, ConversationAction, ConversationId, ConversationKind, MessageId, NodeId,
+    Rev, Role, SessionId, SessionRev, Standing, UserId, membership::Facts,
 };
 use parlance_embedded::EmbeddedStore;
 use parlance_testkit::{
@@ -53,7 +53,7 @@ fn encode(criterion: &mut Criterion) {
         bencher.iter(|| {
             Frame::changed(
                 ChangeKind::Created,
-                4_711,
+                Rev(4_711),
                 black_box(&subject),
                 author,
                 TestAmbient::BEGIN,
@@ -132,9 +132,9 @@ fn at_once() -> MockMessages {
             rev += 1;
             Ok(Commit {
                 subject: Committed::Message(message(id, here, actor, rev, text.as_str())),
-                change: Some((ChangeKind::Created, rev)),
-                access_rev: 1,
-                session_rev: 0,
+                change: Some((ChangeKind::Created, Rev(rev))),
+                access_rev: AccessRev(1),
+                session_rev: SessionRev(0),
             })
         };
         Ok(writes.into_iter().map(commit).collect())

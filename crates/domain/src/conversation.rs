@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{ConversationId, Timestamp, User, UserId, WorkspaceId};
+use crate::{ConversationId, Rev, Seq, Timestamp, User, UserId, WorkspaceId};
 
 /// What a conversation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -40,9 +40,9 @@ pub struct Conversation {
     #[cfg_attr(feature = "schema", schema(required))]
     pub member_ids: Option<Vec<UserId>>,
     /// Number of durable changes so far: each adds one.
-    pub rev: u64,
+    pub rev: Rev,
     /// The `seq` of the newest message; 0 if there is none.
-    pub last_seq: u64,
+    pub last_seq: Seq,
     /// When the newest message was sent; null if there is none.
     #[cfg_attr(feature = "schema", schema(required))]
     pub last_message_at: Option<Timestamp>,
@@ -53,7 +53,7 @@ pub struct Conversation {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ReadState {
     /// Everything up to and including this `seq` is read.
-    pub read_seq: u64,
+    pub read_seq: Seq,
     /// Messages of others after it that are not deleted, counted exactly up to 100.
     pub unread_count: u64,
     /// Unread messages that mention the person. Mentions are not built yet: always 0.

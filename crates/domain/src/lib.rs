@@ -2,7 +2,8 @@
 //!
 //! Pure data and rules: no async, no I/O, no clock. Two kinds of type live here:
 //!
-//! * **Parsed newtypes** ([`text`], [`ids`]): made at the edge by `parse`, so that what is inside is valid.
+//! * **Parsed newtypes** ([`text`], [`ids`], [`counters`]): made at the edge, so that what is inside is valid, and nothing is
+//!   taken for something else.
 //! * **Read models** ([`Account`], [`Workspace`], [`Summary`], [`Message`] …): they *are* the wire objects. Adapters
 //!   map rows to them; transport serialises them as they are. Their JSON form is pinned by snapshots.
 //!
@@ -10,6 +11,7 @@
 //! the form of a value, and let its test print or refuse it.
 
 pub mod conversation;
+pub mod counters;
 pub mod ids;
 pub mod membership;
 pub mod message;
@@ -19,6 +21,7 @@ pub mod user;
 pub mod workspace;
 
 pub use conversation::{ChannelMember, Conversation, ConversationKind, ReadState, Summary};
+pub use counters::{AccessRev, Rev, Seq, SessionRev};
 pub use ids::{
     ConversationId, InvalidId, JobId, MessageId, NodeId, RequestId, SessionId, UserId, WorkspaceId,
 };

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{ConversationId, MessageId, Timestamp, UserId, WorkspaceId};
+use crate::{ConversationId, MessageId, Rev, Seq, Timestamp, UserId, WorkspaceId};
 
 /// A message in its current state. A deleted one keeps ids and times, and has neither text nor reactions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -15,9 +15,9 @@ pub struct Message {
     /// The conversation's workspace.
     pub workspace_id: WorkspaceId,
     /// Its position in the conversation: from 1, without gaps, never reused.
-    pub seq: u64,
+    pub seq: Seq,
     /// The conversation's revision at this message's last change.
-    pub rev: u64,
+    pub rev: Rev,
     /// What wrote it. Always `user`.
     pub kind: MessageKind,
     /// Who wrote it.
@@ -79,8 +79,8 @@ impl Message {
             id,
             conversation_id,
             workspace_id,
-            seq: 0,
-            rev: 0,
+            seq: Seq::ZERO,
+            rev: Rev::ZERO,
             kind: MessageKind::User,
             author_id: None,
             text: String::new(),

@@ -2,8 +2,8 @@
 
 use parlance_domain::{
     Account, ChannelMember, Conversation, ConversationId, ConversationKind, Member, Mentions,
-    Message, MessageId, Reaction, ReadState, Role, Session, SessionId, Summary, Timestamp, User,
-    UserId, Workspace, WorkspaceId, message::MessageKind,
+    Message, MessageId, Reaction, ReadState, Rev, Role, Seq, Session, SessionId, Summary,
+    Timestamp, User, UserId, Workspace, WorkspaceId, message::MessageKind,
 };
 use uuid::Uuid;
 
@@ -18,8 +18,8 @@ fn hello() -> Message {
         id: MessageId(id(1)),
         conversation_id: ConversationId(id(2)),
         workspace_id: WorkspaceId(id(3)),
-        seq: 7,
-        rev: 9,
+        seq: Seq(7),
+        rev: Rev(9),
         kind: MessageKind::User,
         author_id: Some(UserId(id(4))),
         text: "Hello".into(),
@@ -57,11 +57,11 @@ fn summary() {
             private: true,
             archived_at: None,
             member_ids: Some(vec![UserId(id(4)), UserId(id(5))]),
-            rev: 9,
-            last_seq: 7,
+            rev: Rev(9),
+            last_seq: Seq(7),
             last_message_at: Some(AT),
         },
-        read: ReadState { read_seq: 6, unread_count: 1, mention_count: 0 },
+        read: ReadState { read_seq: Seq(6), unread_count: 1, mention_count: 0 },
         can_post: true,
         joined: true,
     });

@@ -8,7 +8,7 @@ use parlance_application::{
 };
 use parlance_domain::{
     Account, ClientMsgId, Conversation, ConversationId, ConversationKind, Email, Message,
-    MessageId, MessageText, Password, ReadState, SessionId, Summary, UserId, WorkspaceId,
+    MessageId, MessageText, Password, ReadState, Rev, Seq, SessionId, Summary, UserId, WorkspaceId,
 };
 
 use crate::TestAmbient;
@@ -57,8 +57,8 @@ pub fn socket(number: u32) -> ConnectionId {
     ConnectionId { worker: 0, number }
 }
 
-/// A public channel `team` at a rev, with as many messages.
-pub fn channel(id: ConversationId, rev: u64) -> Conversation {
+/// A public channel `team` in which `n` messages have been sent.
+pub fn channel(id: ConversationId, n: u64) -> Conversation {
     Conversation {
         id,
         workspace_id: WorkspaceId(uuid::Uuid::from_u128(1)),
@@ -68,8 +68,8 @@ pub fn channel(id: ConversationId, rev: u64) -> Conversation {
         private: false,
         archived_at: None,
         member_ids: None,
-        rev,
-        last_seq: rev,
+        rev: Rev(n),
+        last_seq: Seq(n),
         last_message_at: None,
     }
 }
@@ -80,20 +80,20 @@ pub fn summary(conversation: Conversation) -> Summary {
     Summary { conversation, read, can_post: true, joined: true }
 }
 
-/// A message as it is after its send, the `rev`th change of a conversation with nothing but sends.
+/// A message as it is after its send, the `n`th change of a conversation with nothing but sends.
 pub fn message(
     id: MessageId,
     conversation_id: ConversationId,
     author: UserId,
-    rev: u64,
+    n: u64,
     text: &str,
 ) -> Message {
     Message {
-        seq: rev,
-        rev,
+        seq: Seq(n),
+        rev: Rev(n),
         author_id: Some(author),
         text: text.to_owned(),
-        client_msg_id: format!("m-{rev}"),
+        client_msg_id: format!("m-{n}"),
         created_at: TestAmbient::BEGIN,
         ..Message::blank(id, conversation_id, WorkspaceId(uuid::Uuid::from_u128(1)))
     }

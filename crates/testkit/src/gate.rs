@@ -9,7 +9,7 @@ use parlance_application::{
         Commit, History, HistoryQuery, Messages, Reader, ReplayPage, ReplayQuery, Write,
     },
 };
-use parlance_domain::{ClientMsgId, ConversationId, Message, MessageId, UserId};
+use parlance_domain::{ClientMsgId, ConversationId, Message, MessageId, Rev, UserId};
 use tokio::sync::{Semaphore, watch};
 
 use crate::PATIENCE;
@@ -84,7 +84,7 @@ impl<M: Messages> Messages for GatedMessages<M> {
         self.inner.replay(reader, conversation, query).await
     }
 
-    async fn weigh(&self, cursors: Vec<(ConversationId, u64)>, most: usize) -> Result<Vec<usize>> {
+    async fn weigh(&self, cursors: Vec<(ConversationId, Rev)>, most: usize) -> Result<Vec<usize>> {
         self.inner.weigh(cursors, most).await
     }
 }

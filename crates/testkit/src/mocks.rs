@@ -23,9 +23,9 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    Account, ChannelMember, ClientMsgId, ConversationAction, ConversationId, DisplayName, Email,
-    JobId, JoinCode, Member, Message, MessageId, Role, Session, SessionId, Summary, Timestamp,
-    User, UserId, Workspace, WorkspaceId, WorkspaceName,
+    AccessRev, Account, ChannelMember, ClientMsgId, ConversationAction, ConversationId,
+    DisplayName, Email, JobId, JoinCode, Member, Message, MessageId, Rev, Role, Seq, Session,
+    SessionId, SessionRev, Summary, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspaceName,
 };
 
 mockall::mock! {
@@ -43,7 +43,7 @@ mockall::mock! {
         async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation>;
         async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>>;
         async fn sessions(&self, user: UserId, at: Timestamp, page: PageQuery) -> Result<Page<Session>>;
-        async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64>;
+        async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<SessionRev>;
         async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed>;
         async fn change_password(&self, change: NewPassword) -> Result<EndedSessions>;
         async fn people(&self, viewer: UserId, ids: Vec<UserId>) -> Result<Vec<User>>;
@@ -75,10 +75,10 @@ mockall::mock! {
         async fn snapshot(&self, actor: UserId) -> Result<Snapshot>;
         async fn join_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<Entry>;
         async fn add_channel_member(&self, actor: UserId, id: ConversationId, user: UserId, at: Timestamp) -> Result<Entry>;
-        async fn remove_channel_member(&self, actor: UserId, id: ConversationId, user: UserId) -> Result<u64>;
+        async fn remove_channel_member(&self, actor: UserId, id: ConversationId, user: UserId) -> Result<AccessRev>;
         async fn channel_members(&self, actor: UserId, id: ConversationId, page: PageQuery) -> Result<Page<ChannelMember>>;
         async fn delete_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<()>;
-        async fn mark_read(&self, actor: UserId, id: ConversationId, seq: u64) -> Result<ReadMark>;
+        async fn mark_read(&self, actor: UserId, id: ConversationId, seq: Seq) -> Result<ReadMark>;
         async fn permit(&self, actor: UserId, id: ConversationId, action: ConversationAction) -> Result<()>;
     }
 
@@ -89,7 +89,7 @@ mockall::mock! {
         async fn message(&self, actor: UserId, id: MessageId) -> Result<Message>;
         async fn history(&self, actor: UserId, conversation: ConversationId, query: HistoryQuery) -> Result<History>;
         async fn replay(&self, reader: Reader, conversation: ConversationId, query: ReplayQuery) -> Result<ReplayPage>;
-        async fn weigh(&self, cursors: Vec<(ConversationId, u64)>, most: usize) -> Result<Vec<usize>>;
+        async fn weigh(&self, cursors: Vec<(ConversationId, Rev)>, most: usize) -> Result<Vec<usize>>;
     }
 
     #[async_trait]

@@ -10,7 +10,7 @@ use parlance_application::{
         store::{Head, Messages, Store},
     },
 };
-use parlance_domain::{ConversationId, NodeId, SessionId, UserId};
+use parlance_domain::{AccessRev, ConversationId, NodeId, Rev, SessionId, UserId};
 use uuid::Uuid;
 
 use crate::{PlainHasher, PlainTokens, RecordingFanout, SilentBus, TestAmbient};
@@ -111,5 +111,5 @@ impl TestNode {
 
 /// A conversation's head, with the first `access_rev`.
 pub fn head(conversation_id: ConversationId, rev: u64) -> Head {
-    Head { conversation_id, rev, access_rev: 1 }
+    Head { conversation_id, rev: Rev(rev), access_rev: AccessRev(1) }
 }

@@ -19,8 +19,8 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    Account, ChannelName, ConversationId, Emoji, JobId, JoinCode, Message, MessageId, SessionId,
-    Timestamp, Topic, UserId, WorkspaceId, WorkspaceName,
+    AccessRev, Account, ChannelName, ConversationId, Emoji, JobId, JoinCode, Message, MessageId,
+    SessionId, Timestamp, Topic, UserId, WorkspaceId, WorkspaceName,
 };
 
 use crate::{TestAmbient, account, client_msg_id, text};
@@ -305,7 +305,7 @@ impl Stage {
     }
 
     /// The conversation's `access_rev`, as in `user`'s snapshot.
-    pub async fn access_rev(&self, user: UserId, conversation: ConversationId) -> u64 {
+    pub async fn access_rev(&self, user: UserId, conversation: ConversationId) -> AccessRev {
         let snapshot = self.store.snapshot(user).await.expect("a snapshot");
         let entry =
             snapshot.conversations.iter().find(|e| e.summary.conversation.id == conversation);

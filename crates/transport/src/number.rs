@@ -21,10 +21,10 @@ impl Number {
     /// Stands for every number that is out of bounds, negative ones included.
     const OUT: Self = Self(u64::MAX);
 
-    /// The number, if it is one of the contract's.
-    pub(crate) fn within(self, field: &str) -> Result<u64, Error> {
+    /// The number as what it counts, if it is one of the contract's.
+    pub(crate) fn within<T: From<u64>>(self, field: &str) -> Result<T, Error> {
         if self.0 <= Self::MAX {
-            return Ok(self.0);
+            return Ok(self.0.into());
         }
         let bounds = format!("must be from 0 to {}", Self::MAX);
         Err(Error::refused(field, "out_of_bounds", bounds))
@@ -120,7 +120,7 @@ mod tests {
             ("-9223372036854775809", None),
         ] {
             let read: Number = serde_json::from_str(number).expect(number);
-            assert_eq!(read.within("seq").ok(), taken, "{number}");
+            assert_eq!(read.within::<u64>("seq").ok(), taken, "{number}");
         }
         for other in [json!(1.5), json!(1.0), json!("1"), json!(true), json!([1]), Value::Null] {
             assert!(serde_json::from_value::<Number>(other.clone()).is_err(), "{other}");
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_query_is_read_alike() {
         let read = |query: &str| Query::<Page>::from_query(query).ok().map(|page| page.from_rev);
-        assert_eq!(read("from_rev=7").and_then(|rev| rev.within("from_rev").ok()), Some(7));
+        assert_eq!(read("from_rev=7").and_then(|rev| rev.within::<u64>("from_rev").ok()), Some(7));
         for out in [
             "-1",
             "9007199254740992",
@@ -138,7 +138,7 @@ mod tests {
             "18446744073709551616",
             "-9223372036854775809",
         ] {
-            let refused = read(&format!("from_rev={out}")).expect(out).within("from_rev");
+            let refused = read(&format!("from_rev={out}")).expect(out).within::<u64>("from_rev");
             let Err(Error::Validation(fields)) = refused else { panic!("{out} is taken") };
             assert_eq!((&*fields[0].field, fields[0].code), ("from_rev", "out_of_bounds"));
         }

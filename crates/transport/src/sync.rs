@@ -1,7 +1,7 @@
 //! The answer to `sync`: one type for the socket and REST, so that both say the same.
 
 use parlance_application::ports::store::ReplayPage;
-use parlance_domain::{Conversation, ConversationId, Message};
+use parlance_domain::{Conversation, ConversationId, Message, Rev};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SyncPage {
     conversation_id: ConversationId,
-    from_rev: u64,
+    from_rev: Rev,
     /// The next `from_rev` if not `complete`.
-    to_rev: u64,
+    to_rev: Rev,
     complete: bool,
     /// The client holds another history: it drops its cache of the conversation.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

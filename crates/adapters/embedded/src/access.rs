@@ -2,8 +2,8 @@
 
 use parlance_application::{Error, Result};
 use parlance_domain::{
-    Conversation, ConversationAction, ConversationId, ReadState, Role, Standing, Summary,
-    Timestamp, UserId, WorkspaceAction, WorkspaceId, membership::Facts,
+    AccessRev, Conversation, ConversationAction, ConversationId, ReadState, Role, Seq, Standing,
+    Summary, Timestamp, UserId, WorkspaceAction, WorkspaceId, membership::Facts,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -33,11 +33,11 @@ pub(crate) use seen;
 /// A conversation as one person sees it.
 pub(crate) struct Seen {
     pub(crate) conversation: Conversation,
-    pub(crate) access_rev: u64,
+    pub(crate) access_rev: AccessRev,
     pub(crate) general: bool,
     pub(crate) created_at: Timestamp,
     /// The person's read mark, if they are in it.
-    pub(crate) read_seq: Option<u64>,
+    pub(crate) read_seq: Option<Seq>,
     pub(crate) standing: Standing,
     pub(crate) shelf: Shelf,
 }
@@ -60,7 +60,7 @@ impl Seen {
             access_rev: num(row, 12)?,
             general: row.get(13)?,
             created_at: at(row, 15)?,
-            read_seq: read_seq.map(|n| u64::try_from(n).unwrap_or(0)),
+            read_seq: read_seq.map(|n| Seq(u64::try_from(n).unwrap_or(0))),
             standing,
             shelf: Shelf(row.get(18)?),
         })

@@ -12,7 +12,9 @@ use parlance_application::{
         },
     },
 };
-use parlance_domain::{Account, DisplayName, Email, Session, SessionId, Timestamp, User, UserId};
+use parlance_domain::{
+    Account, DisplayName, Email, Session, SessionId, SessionRev, Timestamp, User, UserId,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
@@ -179,7 +181,12 @@ impl Accounts for EmbeddedStore {
         .await
     }
 
-    async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64> {
+    async fn revoke_session(
+        &self,
+        user: UserId,
+        session: SessionId,
+        at: Timestamp,
+    ) -> Result<SessionRev> {
         self.write_owners(Concerns::Session(session), move |conn| {
             if !lives(conn, session, user, at)? {
                 return Err(Error::NotFound("session").into());
@@ -316,12 +323,12 @@ pub(crate) fn has_ended(conn: &Connection, session: SessionId) -> Tx<bool> {
 }
 
 /// How many sessions have ended so far.
-pub(crate) fn session_rev(conn: &Connection) -> Tx<u64> {
+pub(crate) fn session_rev(conn: &Connection) -> Tx<SessionRev> {
     Ok(conn
         .prepare_cached("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'session_rev'")?
         .query_row([], |row| num(row, 0))
         .optional()?
-        .unwrap_or(0))
+        .unwrap_or(SessionRev(0)))
 }
 
 fn rotate(conn: &Connection, rotation: &RotateRefresh) -> Tx<Rotation> {

@@ -12,8 +12,8 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    ChangeKind, ChannelName, Conversation, ConversationAction, ConversationId, Message, MessageId,
-    MessageText, SessionId, Standing, Timestamp, Topic, UserId,
+    AccessRev, ChangeKind, ChannelName, Conversation, ConversationAction, ConversationId, Message,
+    MessageId, MessageText, Rev, Seq, SessionId, SessionRev, Standing, Timestamp, Topic, UserId,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
@@ -57,8 +57,8 @@ struct Batch<'a> {
 
 struct Head {
     conversation: Conversation,
-    access_rev: u64,
-    session_rev: u64,
+    access_rev: AccessRev,
+    session_rev: SessionRev,
     shelf: Shelf,
     changed: bool,
 }
@@ -68,7 +68,7 @@ struct Actor {
     id: UserId,
     standing: Standing,
     /// The last message they sent in it.
-    sent: Option<u64>,
+    sent: Option<Seq>,
 }
 
 /// A write's subject, and what happened to it.
@@ -145,10 +145,10 @@ impl Batch<'_> {
     }
 
     /// The rev of the change that is about to be made.
-    fn advance(&mut self) -> Tx<u64> {
+    fn advance(&mut self) -> Tx<Rev> {
         let head = self.head()?;
         head.changed = true;
-        head.conversation.rev += 1;
+        head.conversation.rev = head.conversation.rev.next();
         Ok(head.conversation.rev)
     }
 
@@ -167,7 +167,7 @@ impl Batch<'_> {
         let Draft { id, client_msg_id, text } = draft;
         let Head { conversation, shelf, .. } = self.head()?;
         let (workspace_id, seq, rev) =
-            (conversation.workspace_id, conversation.last_seq + 1, conversation.rev + 1);
+            (conversation.workspace_id, conversation.last_seq.next(), conversation.rev.next());
         let inserted = conn
             .prepare_cached(
                 "INSERT INTO messages (n, id, sent_rev, author_id, client_msg_id, text, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \

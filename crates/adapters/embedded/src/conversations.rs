@@ -9,8 +9,8 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    ChannelMember, ConversationAction, ConversationId, Summary, Timestamp, UserId, WorkspaceAction,
-    WorkspaceId,
+    AccessRev, ChannelMember, ConversationAction, ConversationId, Seq, Summary, Timestamp, UserId,
+    WorkspaceAction, WorkspaceId,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
@@ -165,7 +165,7 @@ impl Conversations for EmbeddedStore {
         actor: UserId,
         id: ConversationId,
         user: UserId,
-    ) -> Result<u64> {
+    ) -> Result<AccessRev> {
         self.write(move |conn| {
             let action = ConversationAction::removal(user, actor);
             let seen = authorize(conn, actor, id, action, "conversation")?;
@@ -223,7 +223,7 @@ impl Conversations for EmbeddedStore {
         .await
     }
 
-    async fn mark_read(&self, actor: UserId, id: ConversationId, seq: u64) -> Result<ReadMark> {
+    async fn mark_read(&self, actor: UserId, id: ConversationId, seq: Seq) -> Result<ReadMark> {
         self.write(move |conn| {
             let mut seen = authorize(conn, actor, id, ConversationAction::MarkRead, "conversation")?;
             let seq = seq.min(seen.conversation.last_seq);
@@ -282,7 +282,7 @@ pub(crate) fn insert_channel(
 }
 
 /// Counts a change of who may read a conversation; returns the new `access_rev`.
-pub(crate) fn bump_access(conn: &Connection, id: ConversationId) -> Tx<u64> {
+pub(crate) fn bump_access(conn: &Connection, id: ConversationId) -> Tx<AccessRev> {
     Ok(conn
         .prepare_cached(
             "UPDATE conversations SET access_rev = access_rev + 1 WHERE id = ?1 RETURNING access_rev",

@@ -9,7 +9,7 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    ClientMsgId, ConversationAction, ConversationId, Message, MessageId, UserId,
+    ClientMsgId, ConversationAction, ConversationId, Message, MessageId, Rev, Seq, UserId,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -117,7 +117,7 @@ impl Messages for EmbeddedStore {
         .await
     }
 
-    async fn weigh(&self, cursors: Vec<(ConversationId, u64)>, most: usize) -> Result<Vec<usize>> {
+    async fn weigh(&self, cursors: Vec<(ConversationId, Rev)>, most: usize) -> Result<Vec<usize>> {
         self.read(move |conn| {
             cursors.iter().map(|(id, rev)| replay::weight(conn, *id, *rev, most)).collect()
         })
@@ -132,8 +132,8 @@ fn history(conn: &Connection, seen: &Seen, query: HistoryQuery) -> Tx<History> {
     } else {
         message_sql!("WHERE n > ?1 AND n < ?2 ORDER BY n DESC LIMIT ?3")
     })?;
-    let after = seen.shelf.key(query.after_seq.unwrap_or(0));
-    let before = seen.shelf.key(query.before_seq.unwrap_or(u64::MAX));
+    let after = seen.shelf.key(query.after_seq.unwrap_or_default());
+    let before = seen.shelf.key(query.before_seq.unwrap_or(Seq(u64::MAX)));
     let one_more = one_more(limit);
     let mut items: Vec<Message> = rows
         .query_map([after, before, one_more], |row| message(row, &seen.conversation))?

@@ -4,7 +4,7 @@
 //! and those that were changed, by their index. An index of all messages by rev would cost each that is sent.
 
 use parlance_application::ports::store::{ReplayPage, ReplayQuery};
-use parlance_domain::{Conversation, ConversationId, Message};
+use parlance_domain::{Conversation, ConversationId, Message, Rev, Seq};
 use rusqlite::{Connection, Row};
 
 use crate::{
@@ -21,7 +21,7 @@ pub(crate) fn page(conn: &Connection, seen: Seen, query: ReplayQuery) -> Tx<Repl
     let (messages, complete) =
         if from_rev < head { changed(conn, &seen, query)? } else { (Vec::new(), true) };
     Ok(ReplayPage {
-        from_rev: if reset { 0 } else { from_rev },
+        from_rev: if reset { Rev(0) } else { from_rev },
         to_rev: messages.last().filter(|_| !complete).map_or(head, |last| last.rev),
         complete,
         reset,
@@ -36,7 +36,7 @@ pub(crate) fn page(conn: &Connection, seen: Seen, query: ReplayQuery) -> Tx<Repl
 pub(crate) fn weight(
     conn: &Connection,
     id: ConversationId,
-    from_rev: u64,
+    from_rev: Rev,
     most: usize,
 ) -> Tx<usize> {
     let Some(seen) = see(conn, None, id)? else { return Ok(0) };
@@ -65,7 +65,7 @@ fn changed(conn: &Connection, seen: &Seen, query: ReplayQuery) -> Tx<(Vec<Messag
     let read = |row: &Row<'_>| message(row, &seen.conversation);
     // Each with the rev it was sent with; those changed since come from the other stream.
     let as_sent = |row: &Row<'_>| {
-        let (rev, sent_rev) = (num(row, REV)?, num(row, SENT_REV)?);
+        let (rev, sent_rev) = (num::<Rev>(row, REV)?, num::<Rev>(row, SENT_REV)?);
         Ok((sent_rev, if rev == sent_rev { Some(read(row)?) } else { None }))
     };
     let mut sent = conn.prepare_cached(message_sql!("WHERE n BETWEEN ?1 AND ?2 ORDER BY n"))?;
@@ -103,20 +103,21 @@ fn changed(conn: &Connection, seen: &Seen, query: ReplayQuery) -> Tx<(Vec<Messag
 
 /// The keys, first and last, of the messages that were sent after a rev: a binary search, for their `sent_rev` never
 /// falls.
-fn sent_after(conn: &Connection, seen: &Seen, rev: u64) -> Tx<[i64; 2]> {
+fn sent_after(conn: &Connection, seen: &Seen, rev: Rev) -> Tx<[i64; 2]> {
     let Conversation { rev: head, last_seq, .. } = seen.conversation;
     let mut sent_rev = conn.prepare_cached("SELECT sent_rev FROM messages WHERE n = ?1")?;
     // No more of them than there were revs since.
-    let (mut before, mut last) = (last_seq.saturating_sub(head.saturating_sub(rev)), last_seq);
+    let (mut before, mut last) =
+        (last_seq.0.saturating_sub(head.0.saturating_sub(rev.0)), last_seq.0);
     while before < last {
         let middle = last - (last - before) / 2;
-        if sent_rev.query_row([seen.shelf.key(middle)], |row| num(row, 0))? > rev {
+        if sent_rev.query_row([seen.shelf.key(Seq(middle))], |row| num::<Rev>(row, 0))? > rev {
             last = middle - 1;
         } else {
             before = middle;
         }
     }
-    Ok([before + 1, last_seq].map(|seq| seen.shelf.key(seq)))
+    Ok([Seq(before).next(), last_seq].map(|seq| seen.shelf.key(seq)))
 }
 
 #[cfg(test)]

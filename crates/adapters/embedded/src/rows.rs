@@ -2,7 +2,7 @@
 
 use parlance_domain::{
     Account, ChannelMember, Conversation, ConversationId, ConversationKind, Member, Message,
-    MessageId, Reaction, Role, Timestamp, User, UserId, WorkspaceId,
+    MessageId, Reaction, Role, Seq, Timestamp, User, UserId, WorkspaceId,
 };
 use rusqlite::{
     Result, Row,
@@ -13,14 +13,14 @@ use uuid::Uuid;
 use crate::error::Tx;
 
 /// How a number of the domain is stored. None comes near the bound.
-pub(crate) fn int(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
+pub(crate) fn int(n: impl Into<u64>) -> i64 {
+    i64::try_from(n.into()).unwrap_or(i64::MAX)
 }
 
 /// A number that cannot be negative.
-pub(crate) fn num(row: &Row<'_>, column: usize) -> Result<u64> {
+pub(crate) fn num<T: From<u64>>(row: &Row<'_>, column: usize) -> Result<T> {
     let n: i64 = row.get(column)?;
-    u64::try_from(n).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, n))
+    u64::try_from(n).map(T::from).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, n))
 }
 
 /// A time.
@@ -122,7 +122,7 @@ impl Shelf {
     const SEQ_BITS: u32 = 36;
 
     /// The key of a message.
-    pub(crate) fn key(self, seq: u64) -> i64 {
+    pub(crate) fn key(self, seq: Seq) -> i64 {
         self.0 << Self::SEQ_BITS | int(seq).min((1 << Self::SEQ_BITS) - 1)
     }
 }

@@ -9,8 +9,8 @@ use parlance_application::{
     ports::store::{Changes, Head, Look, Readers, State, Subject},
 };
 use parlance_domain::{
-    ConversationAction, ConversationId, Message, Role, SessionId, Timestamp, UserId, Workspace,
-    WorkspaceId,
+    ConversationAction, ConversationId, Message, Role, SessionId, SessionRev, Timestamp, UserId,
+    Workspace, WorkspaceId,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
@@ -219,7 +219,7 @@ impl Changes for EmbeddedStore {
         .await
     }
 
-    async fn session_rev(&self) -> Result<u64> {
+    async fn session_rev(&self) -> Result<SessionRev> {
         self.read(session_rev).await
     }
 

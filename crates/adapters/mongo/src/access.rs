@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bson::doc;
 use parlance_application::{Error, Result};
 use parlance_domain::{
-    ConversationAction, ConversationId, ConversationKind, ReadState, Role, Standing, Summary,
+    ConversationAction, ConversationId, ConversationKind, ReadState, Role, Seq, Standing, Summary,
     UserId, WorkspaceAction, WorkspaceId, membership::Facts,
 };
 use serde::Deserialize;
@@ -22,7 +22,7 @@ use crate::{
 pub(crate) struct Seen {
     pub(crate) head: ConversationDoc,
     /// How far the person has read, if they are in it.
-    pub(crate) read_seq: Option<u64>,
+    pub(crate) read_seq: Option<Seq>,
     pub(crate) standing: Standing,
 }
 
@@ -59,7 +59,7 @@ impl Seen {
     }
 
     /// The person's read mark. For somebody outside it is the newest message: nothing is unread.
-    pub(crate) fn mark(&self) -> u64 {
+    pub(crate) fn mark(&self) -> Seq {
         self.read_seq.unwrap_or(num(self.head.last_seq))
     }
 
@@ -139,7 +139,7 @@ pub(crate) async fn see_mine(tx: &mut Tx, viewer: UserId) -> Outcome<Vec<Seen>> 
 async fn stand(
     tx: &mut Tx,
     viewer: UserId,
-    heads: Vec<(ConversationDoc, Option<u64>)>,
+    heads: Vec<(ConversationDoc, Option<Seq>)>,
 ) -> Outcome<Vec<Seen>> {
     if heads.is_empty() {
         return Ok(Vec::new());
@@ -157,7 +157,7 @@ async fn stand(
         .into_iter()
         .map(|found| ((found.workspace_id, found.user_id), found.role))
         .collect();
-    let see = |(head, read_seq): (ConversationDoc, Option<u64>)| {
+    let see = |(head, read_seq): (ConversationDoc, Option<Seq>)| {
         let standing = standing(&head, viewer, read_seq.is_some(), |user| {
             roles.get(&(head.workspace_id, user)).copied()
         });

@@ -16,7 +16,9 @@ use parlance_application::{
         },
     },
 };
-use parlance_domain::{Account, DisplayName, Email, Session, SessionId, Timestamp, User, UserId};
+use parlance_domain::{
+    Account, DisplayName, Email, Session, SessionId, SessionRev, Timestamp, User, UserId,
+};
 use serde::Deserialize;
 
 use crate::{
@@ -136,7 +138,12 @@ impl Accounts for MongoStore {
         Ok(start.page_back(found.into_iter().map(row).collect()))
     }
 
-    async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64> {
+    async fn revoke_session(
+        &self,
+        user: UserId,
+        session: SessionId,
+        at: Timestamp,
+    ) -> Result<SessionRev> {
         let live = live(doc! { "_id": id(session.0), "user_id": id(user.0) }, at);
         atomic!(self, |tx| {
             if tx.one::<SessionDoc>(live.clone()).await?.is_none() {
@@ -264,16 +271,16 @@ async fn revoke(tx: &mut Tx, sessions: Vec<bson::Uuid>, at: Timestamp) -> Outcom
 }
 
 /// How many sessions have ended so far.
-pub(crate) async fn session_rev(tx: &mut Tx) -> Outcome<u64> {
+pub(crate) async fn session_rev(tx: &mut Tx) -> Outcome<SessionRev> {
     let count = tx.one::<CountDoc>(doc! { "_id": SESSION_REV }).await?;
-    Ok(count.map_or(0, |count| num(count.value)))
+    Ok(count.map_or(SessionRev::ZERO, |count| num(count.value)))
 }
 
 /// The same outside of a transaction. Includes at least every end that was acknowledged before the call.
-pub(crate) async fn ended_sessions(db: Database) -> Outcome<u64> {
+pub(crate) async fn ended_sessions(db: Database) -> Outcome<SessionRev> {
     let counts = db.collection::<CountDoc>(CountDoc::COLLECTION);
     let count = counts.find_one(doc! { "_id": SESSION_REV }).await?;
-    Ok(count.map_or(0, |count| num(count.value)))
+    Ok(count.map_or(SessionRev::ZERO, |count| num(count.value)))
 }
 
 /// Those of these sessions that have not ended.

@@ -13,7 +13,7 @@ use parlance_application::{
     ports::store::{Changes, Head, Look, Mark, Readers, State, Subject},
 };
 use parlance_domain::{
-    ConversationAction, ConversationId, SessionId, Timestamp, UserId, WorkspaceId,
+    ConversationAction, ConversationId, SessionId, SessionRev, Timestamp, UserId, WorkspaceId,
 };
 use serde::Deserialize;
 
@@ -86,7 +86,7 @@ impl Changes for MongoStore {
         Ok(of.into_iter().filter(|session| !live.contains(session)).collect())
     }
 
-    async fn session_rev(&self) -> Result<u64> {
+    async fn session_rev(&self) -> Result<SessionRev> {
         let _share = self.lanes.share(Asker::Node).await?;
         Ok(in_time(BODY, ended_sessions(self.db.clone())).await?)
     }

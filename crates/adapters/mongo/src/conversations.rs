@@ -10,8 +10,8 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    ChannelMember, ConversationAction, ConversationId, Summary, Timestamp, UserId, WorkspaceAction,
-    WorkspaceId,
+    AccessRev, ChannelMember, ConversationAction, ConversationId, Seq, Summary, Timestamp, UserId,
+    WorkspaceAction, WorkspaceId,
 };
 
 use crate::{
@@ -154,7 +154,7 @@ impl Conversations for MongoStore {
         actor: UserId,
         channel: ConversationId,
         user: UserId,
-    ) -> Result<u64> {
+    ) -> Result<AccessRev> {
         let action = ConversationAction::removal(user, actor);
         let _turn = self.lanes.turn(channel.0).await?;
         in_turn!(self, |tx| {
@@ -216,7 +216,7 @@ impl Conversations for MongoStore {
         &self,
         actor: UserId,
         channel: ConversationId,
-        seq: u64,
+        seq: Seq,
     ) -> Result<ReadMark> {
         let _turn = self.lanes.turns(vec![Lane::Mark(channel.0, actor.0)]).await?;
         in_turn!(self, |tx| {

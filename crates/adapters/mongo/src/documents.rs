@@ -214,11 +214,11 @@ pub(crate) const fn at(time: DateTime) -> Timestamp {
 }
 
 /// How a number of the domain is stored. None comes near the bound.
-pub(crate) fn int(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
+pub(crate) fn int(n: impl Into<u64>) -> i64 {
+    i64::try_from(n.into()).unwrap_or(i64::MAX)
 }
 
 /// A number that cannot be negative.
-pub(crate) fn num(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or(0)
+pub(crate) fn num<T: From<u64>>(n: i64) -> T {
+    u64::try_from(n).unwrap_or(0).into()
 }

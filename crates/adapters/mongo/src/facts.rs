@@ -17,7 +17,9 @@ use std::{
     },
 };
 
-use parlance_domain::{ConversationAction, ConversationId, SessionId, Standing, UserId};
+use parlance_domain::{
+    ConversationAction, ConversationId, SessionId, SessionRev, Standing, UserId,
+};
 
 use crate::documents::{ConversationDoc, id};
 
@@ -52,7 +54,7 @@ struct Posters {
 
 #[derive(Default)]
 struct Sessions {
-    session_rev: u64,
+    session_rev: SessionRev,
     live: HashSet<SessionId>,
 }
 
@@ -70,7 +72,7 @@ impl Learnt {
     }
 
     /// Notes sessions that live. They and the count of ended ones have been read in the transaction.
-    pub(crate) fn live(&mut self, session_rev: u64, live: HashSet<SessionId>) {
+    pub(crate) fn live(&mut self, session_rev: SessionRev, live: HashSet<SessionId>) {
         self.sessions = Some(Sessions { session_rev, live });
     }
 }
@@ -129,7 +131,7 @@ impl Facts {
     }
 
     /// Whether all of these are known to live, at this count of ended ones.
-    pub(crate) fn all_live(&self, session_rev: u64, wanted: &HashSet<SessionId>) -> bool {
+    pub(crate) fn all_live(&self, session_rev: SessionRev, wanted: &HashSet<SessionId>) -> bool {
         let sessions = lock(&self.sessions);
         sessions.session_rev == session_rev && wanted.is_subset(&sessions.live)
     }
@@ -147,6 +149,7 @@ mod tests {
     #[test]
     fn sessions_live_at_the_count_that_they_were_read_with() {
         let session = |n| SessionId(uuid::Uuid::from_u128(n));
+        let (one, two) = (SessionRev(1), SessionRev(2));
         let facts = Facts::default();
         let note = |session_rev, n| {
             let mut learnt = Learnt::default();
@@ -154,12 +157,12 @@ mod tests {
             facts.note(learnt);
         };
         let lives = |session_rev, n| facts.all_live(session_rev, &HashSet::from([session(n)]));
-        note(1, 1);
-        note(1, 2);
-        assert!(lives(1, 1) && lives(1, 2) && !lives(1, 3));
-        assert!(!lives(2, 1));
-        note(2, 2);
-        assert!(lives(2, 2) && !lives(2, 1));
+        note(one, 1);
+        note(one, 2);
+        assert!(lives(one, 1) && lives(one, 2) && !lives(one, 3));
+        assert!(!lives(two, 1));
+        note(two, 2);
+        assert!(lives(two, 2) && !lives(two, 1));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use bson::{Document, doc};
 use futures::future::join;
 use parlance_application::ports::store::Write;
-use parlance_domain::{ConversationId, SessionId, UserId};
+use parlance_domain::{ConversationId, SessionId, SessionRev, UserId};
 
 use crate::{
     access::standings,
@@ -24,7 +24,7 @@ pub(crate) type Append = (ConversationId, Vec<Write>);
 pub(crate) struct Group {
     /// One for each append; none where there is no such conversation.
     pub(crate) batches: Vec<Option<Batch>>,
-    pub(crate) session_rev: u64,
+    pub(crate) session_rev: SessionRev,
     /// Those of the writes' sessions that have not ended.
     pub(crate) live: HashSet<SessionId>,
 }

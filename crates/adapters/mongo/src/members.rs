@@ -6,7 +6,7 @@ use parlance_application::{
     Error,
     ports::store::{Entry, NewChannel, Subject},
 };
-use parlance_domain::{ChannelMember, ConversationId, Timestamp, UserId, WorkspaceId};
+use parlance_domain::{AccessRev, ChannelMember, ConversationId, Timestamp, UserId, WorkspaceId};
 
 use crate::{
     access::see,
@@ -48,14 +48,16 @@ pub(crate) async fn lock_all(tx: &mut Tx, heads: &[bson::Uuid]) -> Outcome<()> {
 pub(crate) async fn bump(
     tx: &mut Tx,
     heads: &[ConversationDoc],
-) -> Outcome<Vec<(ConversationId, u64)>> {
+) -> Outcome<Vec<(ConversationId, AccessRev)>> {
     if heads.is_empty() {
         return Ok(Vec::new());
     }
     let ids: Vec<_> = heads.iter().map(|head| head.id).collect();
     tx.update_all::<ConversationDoc>(doc! { "_id": { "$in": ids } }, counted()).await?;
     // Nobody else can have written them since this transaction's snapshot.
-    let bumped = |head: &ConversationDoc| (ConversationId(uuid(head.id)), num(head.access_rev) + 1);
+    let bumped = |head: &ConversationDoc| {
+        (ConversationId(uuid(head.id)), num::<AccessRev>(head.access_rev).next())
+    };
     Ok(heads.iter().map(bumped).collect())
 }
 

@@ -12,7 +12,7 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    ClientMsgId, ConversationAction, ConversationId, Message, MessageId, UserId, WorkspaceId,
+    ClientMsgId, ConversationAction, ConversationId, Message, MessageId, Rev, UserId, WorkspaceId,
 };
 
 use crate::{
@@ -128,7 +128,7 @@ impl Messages for MongoStore {
                 changed(tx, &head, query).await?
             };
             Ok(ReplayPage {
-                from_rev: if reset { 0 } else { query.from_rev },
+                from_rev: if reset { Rev::ZERO } else { query.from_rev },
                 to_rev: messages.last().filter(|_| !complete).map_or(rev, |last| last.rev),
                 complete,
                 reset,
@@ -140,7 +140,7 @@ impl Messages for MongoStore {
         })
     }
 
-    async fn weigh(&self, cursors: Vec<(ConversationId, u64)>, most: usize) -> Result<Vec<usize>> {
+    async fn weigh(&self, cursors: Vec<(ConversationId, Rev)>, most: usize) -> Result<Vec<usize>> {
         atomic!(self, |tx| {
             let mut weights = Vec::with_capacity(cursors.len());
             for (conversation, from_rev) in &cursors {
@@ -263,7 +263,7 @@ async fn window(
 async fn weight(
     tx: &mut Tx,
     conversation: ConversationId,
-    from_rev: u64,
+    from_rev: Rev,
     most: usize,
 ) -> Outcome<usize> {
     const AT_ONCE: i64 = 200;

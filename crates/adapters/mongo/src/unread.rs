@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bson::{Document, doc};
-use parlance_domain::{ReadState, UserId};
+use parlance_domain::{ReadState, Seq, UserId};
 use serde::Deserialize;
 
 use crate::{
@@ -21,7 +21,7 @@ const WINDOW: u64 = ReadState::COUNTED + 28;
 const ASKED: usize = 100;
 
 /// A filter for somebody's unread messages of a conversation, up to a seq.
-pub(crate) fn of(seen: &Seen, viewer: UserId, up_to: u64) -> Document {
+pub(crate) fn of(seen: &Seen, viewer: UserId, up_to: Seq) -> Document {
     doc! {
         "conversation_id": seen.head.id,
         "seq": { "$gt": int(seen.mark()), "$lte": int(up_to) },
@@ -43,22 +43,22 @@ pub(crate) async fn all(
         count: i64,
     }
     let last = |seen: &Seen| num(seen.head.last_seq);
+    let end = |seen: &Seen| Seq(seen.mark().0 + WINDOW);
     let behind: Vec<&Seen> = seen.iter().filter(|seen| seen.mark() < last(seen)).collect();
     let mut counts = HashMap::new();
     for some in behind.chunks(ASKED) {
-        let windows =
-            some.iter().map(|seen| of(seen, viewer, last(seen).min(seen.mark() + WINDOW)));
+        let windows = some.iter().map(|seen| of(seen, viewer, last(seen).min(end(seen))));
         let stages = vec![
             doc! { "$match": { "$or": windows.collect::<Vec<_>>() } },
             doc! { "$group": { "_id": "$conversation_id", "count": { "$sum": 1_i64 } } },
         ];
         for found in tx.aggregate::<MessageDoc, Count>(stages).await? {
-            counts.insert(found.conversation_id, num(found.count).min(ReadState::COUNTED));
+            counts.insert(found.conversation_id, num::<u64>(found.count).min(ReadState::COUNTED));
         }
     }
     for seen in behind {
         let counted = counts.get(&seen.head.id).copied().unwrap_or(0);
-        if counted < ReadState::COUNTED && seen.mark() + WINDOW < last(seen) {
+        if counted < ReadState::COUNTED && end(seen) < last(seen) {
             counts.insert(seen.head.id, seen.unread(tx, viewer).await?);
         }
     }

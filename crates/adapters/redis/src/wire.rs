@@ -77,7 +77,7 @@ impl Channels {
 
 #[cfg(test)]
 mod tests {
-    use parlance_domain::{ConversationId, UserId, WorkspaceId};
+    use parlance_domain::{AccessRev, ConversationId, Rev, SessionRev, UserId, WorkspaceId};
     use uuid::Uuid;
 
     use super::*;
@@ -89,16 +89,19 @@ mod tests {
         let bytes = Bytes::from_static(b"{\"type\":\"x\",\n\"data\":\"\xF0\x9F\x90\x8D\"}\n");
         let event = Event::Changed {
             conversation_id: ConversationId(Uuid::from_u128(1)),
-            rev: u64::MAX,
-            access_rev: 3,
-            session_rev: 5,
+            rev: Rev(u64::MAX),
+            access_rev: AccessRev(3),
+            session_rev: SessionRev(5),
             author_id: None,
             frame: Frame::from_encoded(bytes.clone()),
         };
         let payload = Bytes::from(encode(NODE, &event).expect("encodes"));
         let (from, event) = decode(&payload).expect("decodes");
         assert_eq!(from, NODE);
-        assert!(matches!(event, Event::Changed { rev: u64::MAX, access_rev: 3, .. }));
+        assert!(matches!(
+            event,
+            Event::Changed { rev: Rev(u64::MAX), access_rev: AccessRev(3), .. }
+        ));
         let frame = event.frame().expect("a frame").bytes();
         assert_eq!(*frame, bytes);
         assert!(payload.as_ptr_range().contains(&frame.as_ptr()), "the frame was copied");

@@ -12,14 +12,12 @@ mod states;
 mod typing;
 
 use std::{
-    collections::hash_map::Entry,
-    hash::Hash,
     sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
 
-use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
-use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
+use parlance_domain::{ConversationId, SessionId, SessionRev, UserId};
+use rustc_hash::FxHashMap as HashMap;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
@@ -29,20 +27,19 @@ use super::{
     Event, Frame, Live,
     admissions::Admissions,
     attaching::Scope,
-    connections::{Connection, Connections},
+    audiences::Audiences,
+    connections::{Connection, Connections, Registration},
     ended::Ended,
-    feed::Feed,
     gate::Gate,
-    listeners::Sharing,
     node::{Attachment, Peers},
+    subscription::Subscription,
     told::Told,
     typing::Typing,
-    unheard::Unheard,
 };
 use crate::{
     Result, Tasks,
     ports::{
-        Close, ConnectionId, Fanout, Topic, Urgency,
+        Close, ConnectionId, Fanout, Urgency,
         store::{Head, Messages, Readers, ReplayPage},
     },
 };
@@ -101,7 +98,7 @@ pub(super) enum Input {
         readers: Result<Option<Readers>>,
     },
     SessionsChecked {
-        session_rev: u64,
+        session_rev: SessionRev,
         ended: Result<Vec<SessionId>>,
     },
     FromPeers(peers::News),
@@ -117,22 +114,12 @@ pub(super) struct Actor {
     tasks: Arc<Tasks>,
     connections_per_user: Option<usize>,
     connections: Connections,
-    feeds: HashMap<ConversationId, Feed>,
-    feeds_begun: u64,
-    sharing: Sharing,
-    workspaces: HashMap<WorkspaceId, HashSet<ConnectionId>>,
-    /// Who has been told of a conversation, and joins its feed only after the replay.
-    pending: HashMap<ConversationId, HashSet<ConnectionId>>,
-    unheard: Unheard,
-    /// The workspaces of conversations that somebody here listens to.
-    homes: HashMap<ConversationId, WorkspaceId>,
+    audiences: Audiences,
     typing: Typing,
     peers: Option<Peers>,
     told: Told,
     gate: Gate,
     admissions: Admissions,
-    /// How many connections have been registered.
-    registered: u64,
     /// The store's answer about what waits, kept until all sessions are known that had ended by then.
     present: Option<Present>,
     /// The node goes away, and takes nobody in any more.
@@ -140,15 +127,7 @@ pub(super) struct Actor {
     ended: Ended,
     /// Pages that wait until the sessions are known that had ended when they were read; their feeds read no other.
     unclear: HashMap<ConversationId, ReplayPage>,
-    /// The bus has lost something of any conversation.
-    lost: bool,
-    /// The store is asked where all conversations stand.
-    making_up: bool,
-    /// Registrations that wait until the bus brings what concerns their user.
-    unconfirmed: HashMap<UserId, Vec<oneshot::Sender<()>>>,
-    /// Topics to be listened to after the input at hand.
-    wanted: Vec<Topic>,
-    unwanted: Vec<Topic>,
+    subscription: Subscription,
 }
 
 impl Actor {
@@ -167,28 +146,17 @@ impl Actor {
             tasks,
             connections_per_user,
             connections: Connections::default(),
-            feeds: HashMap::default(),
-            feeds_begun: 0,
-            sharing: Sharing::default(),
-            workspaces: HashMap::default(),
-            pending: HashMap::default(),
-            unheard: Unheard::new(Instant::now()),
-            homes: HashMap::default(),
+            audiences: Audiences::new(Instant::now()),
             typing: Typing::default(),
             peers,
             told: Told::default(),
             gate: Gate::default(),
             admissions: Admissions::default(),
-            registered: 0,
             present: None,
             draining: false,
             ended: Ended::default(),
             unclear: HashMap::default(),
-            lost: false,
-            making_up: false,
-            unconfirmed: HashMap::default(),
-            wanted: Vec::new(),
-            unwanted: Vec::new(),
+            subscription: Subscription::default(),
         }
     }
 
@@ -214,10 +182,9 @@ impl Actor {
             if now >= retry_at {
                 retry_at = now + RETRY;
                 // A bus that is away is not waited for.
-                self.unconfirmed.clear();
+                self.subscription.confirm_all();
                 self.connections.forget_shown(now);
-                self.unheard.age(now, |id| self.pending.contains_key(&id));
-                self.feeds.values_mut().for_each(Feed::age);
+                self.audiences.age(now);
                 self.ask_sessions();
                 self.make_up();
                 self.gate.retry();
@@ -241,7 +208,7 @@ impl Actor {
                 let _ = done.send(wanted);
             }
             Input::LostAccess { connection, conversation } => {
-                if self.awaits(connection, conversation) {
+                if self.audiences.awaits(connection, conversation) {
                     self.tell(vec![connection], &Frame::left(conversation)).await;
                     self.leave(connection, conversation);
                     // They may be back since the page was asked for.
@@ -280,12 +247,6 @@ impl Actor {
         }
     }
 
-    /// Everybody attached who is in a conversation, also those whose replay of it is still on its way.
-    fn members(&self, conversation: ConversationId) -> Vec<ConnectionId> {
-        let feed = self.feeds.get(&conversation).into_iter().flat_map(Feed::members);
-        feed.chain(self.pending.get(&conversation).into_iter().flatten().copied()).collect()
-    }
-
     async fn tell(&self, to: Vec<ConnectionId>, frame: &Frame) {
         if !to.is_empty() {
             self.fanout.deliver(to.into(), frame.clone(), Urgency::Reliable).await;
@@ -317,21 +278,12 @@ impl Actor {
 
     /// Has a frame held for all connections that are being attached, if their user may hear it: which of them it concerns is
     /// known only later.
-    fn hold(&mut self, scope: Scope, frame: &Frame, may_hear: impl Fn(UserId, u64) -> bool) {
+    fn hold(
+        &mut self,
+        scope: Scope,
+        frame: &Frame,
+        may_hear: impl Fn(UserId, Registration) -> bool,
+    ) {
         self.connections.hold(may_hear, |attaching| attaching.hold(scope, Some(frame)));
     }
-}
-
-/// Takes a connection out of an index that keeps no empty sets; says whether it was in.
-fn forget<K: Hash + Eq>(
-    index: &mut HashMap<K, HashSet<ConnectionId>>,
-    key: K,
-    id: ConnectionId,
-) -> bool {
-    let Entry::Occupied(mut entry) = index.entry(key) else { return false };
-    let was_in = entry.get_mut().remove(&id);
-    if entry.get().is_empty() {
-        entry.remove();
-    }
-    was_in
 }

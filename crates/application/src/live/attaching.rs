@@ -15,7 +15,7 @@
 //! 6. A deletion that the snapshot does not show is told, and nothing else of what was deleted
 //!    (`of_what_was_deleted_nothing_else_is_told`).
 
-use parlance_domain::{ConversationId, WorkspaceId};
+use parlance_domain::{AccessRev, ConversationId, Seq, WorkspaceId};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use super::{Attachment, Frame};
@@ -31,12 +31,12 @@ const NAMED: usize = 16_384;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scope {
     /// The user's way into a conversation: its head, their read mark, and its workspace.
-    Joined(Head, u64, Option<WorkspaceId>),
+    Joined(Head, Seq, Option<WorkspaceId>),
     /// Their way out, with its `access_rev`.
-    Left(ConversationId, u64),
+    Left(ConversationId, AccessRev),
     Conversation(ConversationId),
     /// The user's read mark.
-    Read(ConversationId, u64),
+    Read(ConversationId, Seq),
     WorkspaceJoined(WorkspaceId),
     WorkspaceLeft(WorkspaceId),
     WorkspaceDeleted(WorkspaceId),
@@ -67,7 +67,7 @@ pub(super) struct Attached {
     /// What it joins after a replay.
     pub(super) pending: Vec<Head>,
     /// The read marks that it has been told.
-    pub(super) read: HashMap<ConversationId, u64>,
+    pub(super) read: HashMap<ConversationId, Seq>,
 }
 
 impl Attaching {
@@ -187,6 +187,7 @@ impl Attaching {
 
 #[cfg(test)]
 mod tests {
+    use parlance_domain::Rev;
     use uuid::Uuid;
 
     use super::*;
@@ -195,7 +196,7 @@ mod tests {
     const TEAM: WorkspaceId = WorkspaceId(Uuid::nil());
 
     fn head(access_rev: u64) -> Head {
-        Head { conversation_id: HERE, rev: 7, access_rev }
+        Head { conversation_id: HERE, rev: Rev(7), access_rev: AccessRev(access_rev) }
     }
 
     /// The numbers of the events that are told, and what is joined then, of a snapshot that shows these heads, all read
@@ -205,7 +206,7 @@ mod tests {
         for (number, scope) in held.iter().enumerate() {
             attaching.hold(*scope, Some(&Frame::encode(&number)));
         }
-        let read = conversations.iter().map(|head| (head.conversation_id, 5)).collect();
+        let read = conversations.iter().map(|head| (head.conversation_id, Seq(5))).collect();
         let attachment = Attachment { conversations, read, ..Attachment::default() };
         let attached = attaching.attach(attachment).expect("few are held");
         let number = |frame: &Frame| serde_json::from_slice(frame.bytes()).expect("a number");
@@ -215,8 +216,11 @@ mod tests {
 
     #[test]
     fn what_is_told_lies_between_the_way_in_and_the_way_out() {
-        let (of, left, joined) =
-            (Scope::Conversation(HERE), Scope::Left(HERE, 2), Scope::Joined(head(3), 7, None));
+        let (of, left, joined) = (
+            Scope::Conversation(HERE),
+            Scope::Left(HERE, AccessRev(2)),
+            Scope::Joined(head(3), Seq(7), None),
+        );
         assert_eq!(attach(&[of, left, of], vec![head(1)]), (vec![0, 1], vec![]));
         assert_eq!(attach(&[of, joined, of], vec![]), (vec![1, 2], vec![head(3)]));
         let both = [left, of, joined, of];
@@ -244,7 +248,8 @@ mod tests {
 
     #[test]
     fn whose_membership_is_in_doubt_is_told_on() {
-        for (before, doubts) in [(Scope::WorkspaceJoined(TEAM), 1), (Scope::Read(HERE, 1), 0)] {
+        for (before, doubts) in [(Scope::WorkspaceJoined(TEAM), 1), (Scope::Read(HERE, Seq(1)), 0)]
+        {
             let mut attaching = Attaching::default();
             attaching.hold(before, None);
             attaching.doubt(TEAM);
@@ -256,22 +261,24 @@ mod tests {
 
     #[test]
     fn what_the_snapshot_shows_is_not_told() {
-        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7, None));
+        let (left, joined) =
+            (Scope::Left(HERE, AccessRev(2)), Scope::Joined(head(3), Seq(7), None));
         assert_eq!(attach(&[left, joined], vec![head(3)]), (vec![], vec![head(3)]));
     }
 
     #[test]
     fn what_a_later_change_of_access_has_overtaken_is_not_told() {
-        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7, None));
+        let (left, joined) =
+            (Scope::Left(HERE, AccessRev(2)), Scope::Joined(head(3), Seq(7), None));
         assert_eq!(attach(&[joined, left], vec![]), (vec![0], vec![head(3)]));
     }
 
     #[test]
     fn of_what_was_deleted_nothing_else_is_told() {
-        let joined = Scope::Joined(head(3), 7, None);
+        let joined = Scope::Joined(head(3), Seq(7), None);
         for (shown, told) in [(vec![head(1)], vec![Frame::deleted(HERE)]), (vec![], vec![])] {
             let mut attaching = Attaching::default();
-            for scope in [joined, Scope::Conversation(HERE), Scope::Read(HERE, 9)] {
+            for scope in [joined, Scope::Conversation(HERE), Scope::Read(HERE, Seq(9))] {
                 attaching.hold(scope, Some(&Frame::encode(&1)));
                 attaching.deleted(HERE);
             }
@@ -283,8 +290,9 @@ mod tests {
 
     #[test]
     fn a_read_mark_is_told_that_goes_beyond_what_was_shown() {
-        let read = |seq| Scope::Read(HERE, seq);
-        let (left, joined) = (Scope::Left(HERE, 2), Scope::Joined(head(3), 7, None));
+        let read = |seq| Scope::Read(HERE, Seq(seq));
+        let (left, joined) =
+            (Scope::Left(HERE, AccessRev(2)), Scope::Joined(head(3), Seq(7), None));
         assert_eq!(attach(&[read(4), read(5), read(6)], vec![head(1)]).0, [2]);
         assert_eq!(attach(&[read(6), read(8), left, joined], vec![head(1)]).0, [2, 3, 1]);
         assert_eq!(attach(&[joined, read(7), read(9)], vec![]).0, [0, 2]);
@@ -295,7 +303,7 @@ mod tests {
     fn more_than_is_held_begins_anew() {
         let mut attaching = Attaching::default();
         for _ in 0..=HELD {
-            attaching.hold(Scope::Read(HERE, 1), None);
+            attaching.hold(Scope::Read(HERE, Seq(1)), None);
         }
         assert!(attaching.attach(Attachment::default()).is_none());
         for (more, fits) in [(0, true), (1, false)] {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
+use parlance_domain::{ConversationId, Seq, SessionId, UserId, WorkspaceId};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use tokio::time::Instant;
 
@@ -19,6 +19,20 @@ use crate::ports::{ConnectionId, store::Mark};
 /// How long after a snapshot a bus may still bring an older read mark than it shows. Buses give up sooner.
 const LATE: Duration = Duration::from_mins(1);
 
+/// A connection's number in the order of registration on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Registration(u64);
+
+impl Registration {
+    /// Before the first.
+    pub(super) const NONE: Self = Self(0);
+
+    /// The one that follows it.
+    pub(super) const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Connections {
     all: HashMap<ConnectionId, Connection>,
@@ -27,15 +41,16 @@ pub(super) struct Connections {
     /// Those between registration and attachment: few, and asked for with each state event.
     attaching: HashSet<ConnectionId>,
     /// The read marks that connected users have been told. Marks made at the same time may come in any order.
-    read: HashMap<UserId, HashMap<ConversationId, u64>>,
+    read: HashMap<UserId, HashMap<ConversationId, Seq>>,
     /// Connections that still know their snapshot's read marks, oldest first.
     fresh: VecDeque<(Instant, ConnectionId)>,
     joined: JoinedLists,
+    /// The number of the last one that was registered.
+    registered: Registration,
 }
 
 pub(super) struct Connection {
-    /// Its number in the order of registration.
-    pub(super) number: u64,
+    pub(super) number: Registration,
     pub(super) user_id: UserId,
     pub(super) session_id: SessionId,
     pub(super) heard_at: Arc<AtomicI64>,
@@ -45,29 +60,48 @@ pub(super) struct Connection {
     /// Set between registration and attachment.
     pub(super) attaching: Option<Attaching>,
     /// The read marks that its snapshot showed; kept for a while.
-    pub(super) read: HashMap<ConversationId, u64>,
+    pub(super) read: HashMap<ConversationId, Seq>,
 }
 
 impl Connection {
     /// Whether it is in the conversation, and the mark is further than its snapshot showed.
-    pub(super) fn reads_on(&self, conversation: ConversationId, seq: u64) -> bool {
+    pub(super) fn reads_on(&self, conversation: ConversationId, seq: Seq) -> bool {
         self.conversations.contains(conversation)
             && self.read.get(&conversation).is_none_or(|shown| *shown < seq)
     }
 }
 
 impl Connections {
-    /// True if it is its user's first.
-    pub(super) fn insert(&mut self, id: ConnectionId, connection: Connection) -> bool {
-        let of_user = self.users.entry(connection.user_id).or_default();
-        of_user.push(id);
-        let first = of_user.len() == 1;
-        self.sessions.entry(connection.session_id).or_default().push(id);
-        if connection.attaching.is_some() {
-            self.attaching.insert(id);
-        }
+    /// Registers one. True if it is its user's first.
+    pub(super) fn insert(
+        &mut self,
+        id: ConnectionId,
+        user_id: UserId,
+        session_id: SessionId,
+        heard_at: Arc<AtomicI64>,
+    ) -> bool {
+        self.registered = self.registered.next();
+        let connection = Connection {
+            number: self.registered,
+            user_id,
+            session_id,
+            heard_at,
+            conversations: Joined::default(),
+            workspaces: HashSet::default(),
+            attaching: Some(Attaching::default()),
+            read: HashMap::default(),
+        };
         self.all.insert(id, connection);
-        first
+        self.attaching.insert(id);
+        self.sessions.entry(session_id).or_default().push(id);
+        let of_user = self.users.entry(user_id).or_default();
+        of_user.push(id);
+        of_user.len() == 1
+    }
+
+    /// The number of the last one that was registered.
+    pub(super) const fn registered(&self) -> Registration {
+        self.registered
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
@@ -114,11 +148,11 @@ impl Connections {
     }
 
     /// Sets the read marks that a connection's snapshot showed, where they are further than the user has been told.
-    pub(super) fn set_read(&mut self, id: ConnectionId, read: HashMap<ConversationId, u64>) {
+    pub(super) fn set_read(&mut self, id: ConnectionId, read: HashMap<ConversationId, Seq>) {
         let Some(connection) = self.all.get_mut(&id) else { return };
         let told = self.read.get(&connection.user_id);
-        let further = |(id, seq): &(ConversationId, u64)| {
-            *seq > told.and_then(|told| told.get(id)).copied().unwrap_or(0)
+        let further = |(id, seq): &(ConversationId, Seq)| {
+            *seq > told.and_then(|told| told.get(id)).copied().unwrap_or_default()
         };
         connection.read = read.into_iter().filter(further).collect();
         if !connection.read.is_empty() {
@@ -150,7 +184,7 @@ impl Connections {
     }
 
     /// Whether somebody has a connection that was registered after this number.
-    pub(super) fn any_after(&self, user: UserId, number: u64) -> bool {
+    pub(super) fn any_after(&self, user: UserId, number: Registration) -> bool {
         let after = |id| self.all.get(id).is_some_and(|connection| connection.number > number);
         self.users.get(&user).into_iter().flatten().any(after)
     }
@@ -164,12 +198,12 @@ impl Connections {
         &mut self,
         user: UserId,
         conversation: ConversationId,
-        seq: u64,
+        seq: Seq,
     ) -> bool {
         if !self.listens(user, conversation) {
             return false;
         }
-        let told = self.read.entry(user).or_default().entry(conversation).or_insert(0);
+        let told = self.read.entry(user).or_default().entry(conversation).or_default();
         let further = seq > *told;
         *told = seq.max(*told);
         further
@@ -217,7 +251,7 @@ impl Connections {
     /// Holds something for those between registration and attachment whose user and number may hear it.
     pub(super) fn hold(
         &mut self,
-        may_hear: impl Fn(UserId, u64) -> bool,
+        may_hear: impl Fn(UserId, Registration) -> bool,
         hold: impl Fn(&mut Attaching),
     ) {
         for id in &self.attaching {
@@ -256,24 +290,13 @@ mod tests {
         ConnectionId { worker: 0, number }
     }
 
-    fn connection(number: u32) -> Connection {
-        Connection {
-            number: number.into(),
-            user_id: ADA,
-            session_id: SessionId(Uuid::from_u128(2)),
-            heard_at: Arc::default(),
-            conversations: Joined::default(),
-            workspaces: HashSet::default(),
-            attaching: Some(Attaching::default()),
-            read: HashMap::default(),
-        }
-    }
-
     #[test]
     fn those_are_known_who_are_being_attached() {
         let mut connections = Connections::default();
         for number in 1..=3 {
-            connections.insert(socket(number), connection(number));
+            let session = SessionId(Uuid::from_u128(2));
+            let first = connections.insert(socket(number), ADA, session, Arc::default());
+            assert_eq!(first, number == 1);
         }
         assert!(connections.attach(socket(1)).is_some());
         assert!(connections.attach(socket(1)).is_none(), "once");
@@ -282,7 +305,8 @@ mod tests {
         assert!(connections.is_any_attaching());
         let held = std::cell::Cell::new(0);
         for least in [3, 4] {
-            connections.hold(|_, number| number >= least, |_| held.set(held.get() + 1));
+            connections
+                .hold(|_, number| number >= Registration(least), |_| held.set(held.get() + 1));
         }
         assert_eq!(held.get(), 1, "the third");
         connections.remove(socket(3));

@@ -9,30 +9,32 @@
 
 use std::collections::BTreeSet;
 
+use parlance_domain::SessionRev;
+
 /// The most counts held that came before an earlier one.
 const EARLY: usize = 1_024;
 
 #[derive(Default)]
 pub(super) struct Ended {
     /// All of this node's sessions that ended up to this count are known, and closed.
-    known: u64,
+    known: SessionRev,
     /// A later count that was seen.
-    beyond: u64,
+    beyond: SessionRev,
     /// Later ends that were heard of.
-    early: BTreeSet<u64>,
+    early: BTreeSet<SessionRev>,
     asking: bool,
 }
 
 impl Ended {
     /// Whether all ends up to this count, which something carries, are known.
-    pub(super) fn knows(&mut self, count: u64) -> bool {
+    pub(super) fn knows(&mut self, count: SessionRev) -> bool {
         self.beyond = self.beyond.max(count);
         count <= self.known
     }
 
     /// The event of the end with this count has come, and the session is closed here. True if what has waited may go
     /// on.
-    pub(super) fn heard(&mut self, count: u64) -> bool {
+    pub(super) fn heard(&mut self, count: SessionRev) -> bool {
         let (before, waited) = (self.known, self.beyond > self.known);
         self.beyond = self.beyond.max(count);
         if count > self.known {
@@ -46,21 +48,22 @@ impl Ended {
     }
 
     /// The count at which to ask the store which sessions have ended, if any. Answer with [`Ended::answered`].
-    pub(super) fn ask(&mut self) -> Option<u64> {
+    pub(super) fn ask(&mut self) -> Option<SessionRev> {
         let asks = self.beyond > self.known && !self.asking;
         self.asking |= asks;
         asks.then_some(self.beyond)
     }
 
     /// The sessions that the store found to have ended by this count are closed; none if it did not answer.
-    pub(super) fn answered(&mut self, count: Option<u64>) {
+    pub(super) fn answered(&mut self, count: Option<SessionRev>) {
         self.asking = false;
-        self.known = self.known.max(count.unwrap_or(0));
+        self.known = self.known.max(count.unwrap_or_default());
         self.advance();
     }
 
     fn advance(&mut self) {
-        while let Some(next) = self.early.first().copied().filter(|next| *next <= self.known + 1) {
+        while let Some(next) = self.early.first().copied().filter(|next| *next <= self.known.next())
+        {
             self.early.pop_first();
             self.known = self.known.max(next);
         }
@@ -74,48 +77,51 @@ mod tests {
     #[test]
     fn ends_are_known_in_whatever_order_they_come() {
         let mut ended = Ended::default();
-        assert!(ended.knows(0) && !ended.knows(4));
-        assert!(!ended.heard(2) && !ended.heard(4) && !ended.heard(2));
-        assert!(ended.heard(1) && ended.knows(2) && !ended.knows(4));
-        assert!(ended.heard(3) && ended.knows(4));
-        assert!(!ended.heard(3) && ended.early.is_empty());
-        assert!(!ended.heard(5) && ended.knows(5), "nothing has waited");
+        assert!(ended.knows(SessionRev(0)) && !ended.knows(SessionRev(4)));
+        for count in [2, 4, 2] {
+            assert!(!ended.heard(SessionRev(count)));
+        }
+        assert!(ended.heard(SessionRev(1)));
+        assert!(ended.knows(SessionRev(2)) && !ended.knows(SessionRev(4)));
+        assert!(ended.heard(SessionRev(3)) && ended.knows(SessionRev(4)));
+        assert!(!ended.heard(SessionRev(3)) && ended.early.is_empty());
+        assert!(!ended.heard(SessionRev(5)) && ended.knows(SessionRev(5)), "nothing has waited");
         assert_eq!(ended.ask(), None);
     }
 
     #[test]
     fn what_was_not_heard_is_asked_for() {
         let mut ended = Ended::default();
-        assert!(!ended.heard(2));
-        assert_eq!(ended.ask(), Some(2));
-        assert!(!ended.heard(4));
-        ended.answered(Some(2));
-        assert!(ended.knows(2) && !ended.knows(4), "the third is unknown");
-        assert_eq!(ended.ask(), Some(4));
-        ended.answered(Some(3));
-        assert!(ended.knows(4), "the fourth was heard");
+        assert!(!ended.heard(SessionRev(2)));
+        assert_eq!(ended.ask(), Some(SessionRev(2)));
+        assert!(!ended.heard(SessionRev(4)));
+        ended.answered(Some(SessionRev(2)));
+        assert!(ended.knows(SessionRev(2)) && !ended.knows(SessionRev(4)), "the third is unknown");
+        assert_eq!(ended.ask(), Some(SessionRev(4)));
+        ended.answered(Some(SessionRev(3)));
+        assert!(ended.knows(SessionRev(4)), "the fourth was heard");
     }
 
     #[test]
     fn it_is_asked_once_at_a_time() {
         let mut ended = Ended::default();
         assert_eq!(ended.ask(), None);
-        assert!(!ended.knows(3));
-        assert_eq!((ended.ask(), ended.ask()), (Some(3), None));
-        assert!(!ended.knows(4));
+        assert!(!ended.knows(SessionRev(3)));
+        assert_eq!((ended.ask(), ended.ask()), (Some(SessionRev(3)), None));
+        assert!(!ended.knows(SessionRev(4)));
         ended.answered(None);
-        assert!(!ended.knows(3));
-        assert_eq!(ended.ask(), Some(4));
+        assert!(!ended.knows(SessionRev(3)));
+        assert_eq!(ended.ask(), Some(SessionRev(4)));
     }
 
     #[test]
     fn what_is_forgotten_is_asked_for() {
         let mut ended = Ended::default();
         let last = EARLY as u64 + 10;
-        (2..=last).for_each(|count| assert!(!ended.heard(count)));
+        (2..=last).for_each(|count| assert!(!ended.heard(SessionRev(count))));
         assert_eq!(ended.early.len(), EARLY);
-        assert!(ended.heard(1));
-        assert!(ended.knows(EARLY as u64 + 1) && !ended.knows(last));
-        assert_eq!(ended.ask(), Some(last));
+        assert!(ended.heard(SessionRev(1)));
+        assert!(ended.knows(SessionRev(EARLY as u64 + 1)) && !ended.knows(SessionRev(last)));
+        assert_eq!(ended.ask(), Some(SessionRev(last)));
     }
 }

@@ -2,7 +2,8 @@
 //! their form only grows. How a bus may treat them: `ports/bus.rs`.
 
 use parlance_domain::{
-    ConversationId, Member, ReadState, SessionId, Summary, UserId, Workspace, WorkspaceId,
+    AccessRev, ConversationId, Member, ReadState, Rev, Seq, SessionId, SessionRev, Summary, UserId,
+    Workspace, WorkspaceId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,12 +22,12 @@ pub enum Event {
         /// The conversation that changed.
         conversation_id: ConversationId,
         /// Its `rev` with this change.
-        rev: u64,
+        rev: Rev,
         /// Its `access_rev` at the commit.
-        access_rev: u64,
+        access_rev: AccessRev,
         /// The store's count of ended sessions at the commit.
         #[serde(default)]
-        session_rev: u64,
+        session_rev: SessionRev,
         /// The author of a new message, who no longer types; none for other changes.
         author_id: Option<UserId>,
         /// For everybody in the conversation.
@@ -40,12 +41,12 @@ pub enum Event {
         /// The person who joined.
         user_id: UserId,
         /// The conversation's `rev` as `frame` shows it.
-        rev: u64,
+        rev: Rev,
         /// The conversation's `access_rev`, this change included.
-        access_rev: u64,
+        access_rev: AccessRev,
         /// The person's read mark as `frame` shows it; 0 from a node of an earlier version.
         #[serde(default)]
-        read_seq: u64,
+        read_seq: Seq,
         /// The conversation's workspace; none from a node of an earlier version.
         #[serde(default)]
         workspace_id: Option<WorkspaceId>,
@@ -60,7 +61,7 @@ pub enum Event {
         /// The person who left or was removed.
         user_id: UserId,
         /// The conversation's `access_rev`, this change included.
-        access_rev: u64,
+        access_rev: AccessRev,
         /// For that person.
         #[serde(skip)]
         frame: Frame,
@@ -127,7 +128,7 @@ pub enum Event {
         /// The conversation that they have read.
         conversation_id: ConversationId,
         /// The last `seq` that is read. A mark never goes back, so a lower one that comes later is old.
-        read_seq: u64,
+        read_seq: Seq,
         /// For that person.
         #[serde(skip)]
         frame: Frame,
@@ -148,7 +149,7 @@ pub enum Event {
         session_id: SessionId,
         /// The store's count of ended sessions, this one included.
         #[serde(default)]
-        session_rev: u64,
+        session_rev: SessionRev,
         /// For its connections, before they close.
         #[serde(skip)]
         frame: Frame,
@@ -159,7 +160,7 @@ pub enum Event {
 /// whether an event or a look brings them: `Told` compares them.
 impl Event {
     /// Somebody can read a conversation, as the summary shows it to them.
-    pub(crate) fn joined(user_id: UserId, summary: &Summary, access_rev: u64) -> Self {
+    pub(crate) fn joined(user_id: UserId, summary: &Summary, access_rev: AccessRev) -> Self {
         Self::Joined {
             conversation_id: summary.conversation.id,
             user_id,
@@ -172,7 +173,11 @@ impl Event {
     }
 
     /// Somebody can no longer read a conversation.
-    pub(crate) fn left(conversation_id: ConversationId, user_id: UserId, access_rev: u64) -> Self {
+    pub(crate) fn left(
+        conversation_id: ConversationId,
+        user_id: UserId,
+        access_rev: AccessRev,
+    ) -> Self {
         Self::Left { conversation_id, user_id, access_rev, frame: Frame::left(conversation_id) }
     }
 

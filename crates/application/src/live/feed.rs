@@ -22,6 +22,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parlance_domain::{AccessRev, Rev};
 use rustc_hash::FxHashMap as HashMap;
 
 use super::{
@@ -43,7 +44,7 @@ pub(super) enum Step {
     Deliver(Arc<[ConnectionId]>, Frame),
     /// Read a replay page of this conversation, after a while; answer with [`Feed::bridged`] or [`Feed::unread`].
     Read {
-        from_rev: u64,
+        from_rev: Rev,
         after: Duration,
     },
     /// Find out who may still read; answer with [`Feed::checked`] or [`Feed::unchecked`].
@@ -53,10 +54,10 @@ pub(super) enum Step {
 /// A replay page that has been read.
 #[derive(Debug)]
 pub(super) struct Bridge {
-    pub(super) from_rev: u64,
-    pub(super) to_rev: u64,
+    pub(super) from_rev: Rev,
+    pub(super) to_rev: Rev,
     /// The count of changes of access when it was read.
-    pub(super) access_rev: u64,
+    pub(super) access_rev: AccessRev,
     /// There is no more.
     pub(super) complete: bool,
     pub(super) frame: Frame,
@@ -64,7 +65,7 @@ pub(super) struct Bridge {
 
 /// A member who is told nothing before a check.
 struct Unsure {
-    have: u64,
+    have: Rev,
     /// The check that is on its way asks about them.
     asked: bool,
 }
@@ -74,17 +75,17 @@ pub(super) struct Feed {
     /// one's.
     number: u64,
     /// All listeners have been told everything up to this rev.
-    position: u64,
+    position: Rev,
     /// The last frames, up to `position`.
     recent: Recent,
     listeners: Listeners,
     /// Members that are not at `position` yet: behind it and waiting for the store, or ahead of it and waiting for events
     /// that they have already seen to pass.
-    adrift: HashMap<ConnectionId, u64>,
+    adrift: HashMap<ConnectionId, Rev>,
     /// Members that may not be allowed to read what the others may.
     unsure: HashMap<ConnectionId, Unsure>,
     /// A rev that was seen beyond a hole.
-    beyond: u64,
+    beyond: Rev,
     reading: bool,
     /// Bytes of pages since the last pause.
     paged: usize,
@@ -93,23 +94,23 @@ pub(super) struct Feed {
     /// It was read at a later count of changes of access, and waits for a check.
     page: Option<Bridge>,
     /// The members, but for the unsure, may all read as of this count of changes of access.
-    access_rev: u64,
+    access_rev: AccessRev,
     /// The count at which the feed began, or that the last check found. Of later ones it knows by events, which have reached
     /// those on their way in, too: so only who joins with a count before this one has to be checked.
-    sure: u64,
+    sure: AccessRev,
     /// A later count that was seen.
-    access_beyond: u64,
+    access_beyond: AccessRev,
     checking: bool,
     /// The latest count that was seen while a check was on its way, which may know nothing of it.
-    seen_beside: u64,
+    seen_beside: AccessRev,
     /// Who has joined while a check was on its way, which knows nothing of them, each with their count.
-    beside: HashMap<ConnectionId, u64>,
+    beside: HashMap<ConnectionId, AccessRev>,
 }
 
 impl Feed {
     /// A feed whose first member has been told everything up to `position`, and could read at `access_rev`. `nobody` is an
     /// empty set.
-    pub(super) fn new(position: u64, access_rev: u64, nobody: Listeners) -> Self {
+    pub(super) fn new(position: Rev, access_rev: AccessRev, nobody: Listeners) -> Self {
         Self {
             number: 0,
             position,
@@ -117,16 +118,16 @@ impl Feed {
             listeners: nobody,
             adrift: HashMap::default(),
             unsure: HashMap::default(),
-            beyond: 0,
+            beyond: Rev::ZERO,
             reading: false,
             paged: 0,
             latecomers_next: false,
             page: None,
             access_rev,
             sure: access_rev,
-            access_beyond: 0,
+            access_beyond: AccessRev::ZERO,
             checking: false,
-            seen_beside: 0,
+            seen_beside: AccessRev::ZERO,
             beside: HashMap::default(),
         }
     }
@@ -141,12 +142,12 @@ impl Feed {
     }
 
     /// The members, but for the unsure, may all read as of this count of changes of access.
-    pub(super) const fn access_rev(&self) -> u64 {
+    pub(super) const fn access_rev(&self) -> AccessRev {
         self.access_rev
     }
 
     /// How far the conversation has got, as far as is known here.
-    pub(super) fn head(&self) -> u64 {
+    pub(super) fn head(&self) -> Rev {
         self.position.max(self.beyond)
     }
 
@@ -165,8 +166,8 @@ impl Feed {
     pub(super) fn join(
         &mut self,
         connection: ConnectionId,
-        have: u64,
-        access_rev: u64,
+        have: Rev,
+        access_rev: AccessRev,
     ) -> Vec<Step> {
         let mut steps = Vec::new();
         if !self.contains(connection) {
@@ -191,12 +192,12 @@ impl Feed {
     }
 
     /// A durable event has come, in whatever order.
-    pub(super) fn changed(&mut self, rev: u64, access_rev: u64, frame: Frame) -> Vec<Step> {
+    pub(super) fn changed(&mut self, rev: Rev, access_rev: AccessRev, frame: Frame) -> Vec<Step> {
         let mut steps = Vec::new();
         if access_rev > self.access_rev {
             return self.behind(rev, access_rev);
         }
-        if rev == self.position + 1 {
+        if rev == self.position.next() {
             self.recent.push(rev, frame.clone());
             self.position = rev;
             steps.push(Step::Deliver(self.audience(), frame));
@@ -209,7 +210,7 @@ impl Feed {
     }
 
     /// The conversation has got as far as this, by whatever account.
-    pub(super) fn behind(&mut self, rev: u64, access_rev: u64) -> Vec<Step> {
+    pub(super) fn behind(&mut self, rev: Rev, access_rev: AccessRev) -> Vec<Step> {
         let mut steps = Vec::new();
         self.beyond = self.beyond.max(rev);
         self.access_beyond = self.access_beyond.max(access_rev);
@@ -220,17 +221,17 @@ impl Feed {
 
     /// Somebody's access has begun or ended, by its event: the feed's members are as they should be after it, or will be when
     /// the newcomer is let in.
-    pub(super) fn access_changed(&mut self, access_rev: u64) -> Vec<Step> {
-        if access_rev == self.access_rev + 1 {
+    pub(super) fn access_changed(&mut self, access_rev: AccessRev) -> Vec<Step> {
+        if access_rev == self.access_rev.next() {
             self.access_rev = access_rev;
         }
         let mut steps = self.turn_page();
-        steps.extend(self.behind(0, access_rev));
+        steps.extend(self.behind(Rev::ZERO, access_rev));
         steps
     }
 
     /// A check has found who could read at `access_rev`; the others have left.
-    pub(super) fn checked(&mut self, access_rev: u64) -> Vec<Step> {
+    pub(super) fn checked(&mut self, access_rev: AccessRev) -> Vec<Step> {
         self.checking = false;
         (self.access_rev, self.sure) = (access_rev, access_rev);
         // The store knows best, but for what was seen since it was asked: it may have been restored.
@@ -334,7 +335,7 @@ impl Feed {
         self.listeners.iter().chain(others)
     }
 
-    fn place(&mut self, connection: ConnectionId, have: u64, steps: &mut Vec<Step>) {
+    fn place(&mut self, connection: ConnectionId, have: Rev, steps: &mut Vec<Step>) {
         if have < self.position
             && let Some(missing) = self.recent.after(have)
         {
@@ -381,7 +382,7 @@ impl Feed {
         let asks = held || self.unsure.values().any(|unsure| !unsure.asked);
         if asks && !self.checking {
             self.checking = true;
-            self.seen_beside = 0;
+            self.seen_beside = AccessRev::ZERO;
             self.unsure.values_mut().for_each(|unsure| unsure.asked = true);
             steps.push(Step::Check);
         }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use parlance_domain::{
-    ChangeKind, Conversation, ConversationId, Member, Message, ReadState, SessionId, Summary,
+    ChangeKind, Conversation, ConversationId, Member, Message, ReadState, Rev, SessionId, Summary,
     Timestamp, UserId, Workspace, WorkspaceId,
 };
 use serde::Serialize;
@@ -43,7 +43,7 @@ impl Frame {
     /// A durable change.
     pub fn changed(
         kind: ChangeKind,
-        rev: u64,
+        rev: Rev,
         subject: &Committed,
         actor_id: UserId,
         at: Timestamp,
@@ -53,7 +53,7 @@ impl Frame {
             #[serde(rename = "type")]
             kind: &'static str,
             conversation_id: ConversationId,
-            rev: u64,
+            rev: Rev,
             data: Data<'a>,
         }
         #[derive(Serialize)]
@@ -234,8 +234,8 @@ pub fn replay_frame(page: &ReplayPage) -> Frame {
         #[serde(rename = "type")]
         kind: &'static str,
         conversation_id: ConversationId,
-        from_rev: u64,
-        to_rev: u64,
+        from_rev: Rev,
+        to_rev: Rev,
         complete: bool,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         reset: bool,

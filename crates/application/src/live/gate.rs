@@ -130,7 +130,7 @@ fn ends(end: &Event, way_in: &Event) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use parlance_domain::{ConversationId, UserId};
+    use parlance_domain::{AccessRev, ConversationId, Rev, Seq, UserId};
     use uuid::Uuid;
 
     use super::*;
@@ -149,9 +149,9 @@ mod tests {
         Event::Joined {
             conversation_id,
             user_id,
-            rev: 1,
-            access_rev,
-            read_seq: 0,
+            rev: Rev(1),
+            access_rev: AccessRev(access_rev),
+            read_seq: Seq::ZERO,
             workspace_id: None,
             frame,
         }
@@ -159,14 +159,14 @@ mod tests {
 
     fn left(user_id: UserId, access_rev: u64) -> Event {
         let (conversation_id, frame) = (HERE, Frame::left(HERE));
-        Event::Left { conversation_id, user_id, access_rev, frame }
+        Event::Left { conversation_id, user_id, access_rev: AccessRev(access_rev), frame }
     }
 
     /// By their counts.
     fn counts(waiting: &[Waiting]) -> Vec<u64> {
         let count = |waiting: &Waiting| match waiting {
             Waiting::Event(event) => match &**event {
-                Event::Joined { access_rev, .. } => *access_rev,
+                Event::Joined { access_rev, .. } => access_rev.0,
                 other => panic!("{other:?}"),
             },
             Waiting::Subject(other) => panic!("{other:?}"),

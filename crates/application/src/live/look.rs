@@ -64,11 +64,14 @@ async fn cut_off(live: &Live, answered_at: Instant) {
 
 #[cfg(test)]
 mod tests {
+    use parlance_domain::SessionRev;
+
     use super::*;
 
     #[test]
     fn what_makes_no_progress_is_not_asked_again_at_once() {
-        let ends = |until, more| Look { more, ..Look::empty(0, Timestamp::from_millis(until)) };
+        let empty = |until| Look::empty(SessionRev::ZERO, Timestamp::from_millis(until));
+        let ends = |until, more| Look { more, ..empty(until) };
         let since = Some(Timestamp::from_millis(7));
         assert!(goes_on(None, &ends(7, true)) && goes_on(since, &ends(8, true)));
         assert!(!goes_on(since, &ends(7, true)) && !goes_on(since, &ends(8, false)));

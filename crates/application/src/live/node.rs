@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use parlance_domain::{ConversationId, NodeId, SessionId, UserId, WorkspaceId};
+use parlance_domain::{ConversationId, NodeId, Seq, SessionId, UserId, WorkspaceId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep},
@@ -82,7 +82,7 @@ pub struct Attachment {
     /// Conversations that it joins by [`Live::replay`]; as in the snapshot.
     pub pending: Vec<Head>,
     /// The read marks that the client has been told.
-    pub read: Vec<(ConversationId, u64)>,
+    pub read: Vec<(ConversationId, Seq)>,
     /// Each conversation's workspace.
     pub homes: Vec<(ConversationId, WorkspaceId)>,
 }

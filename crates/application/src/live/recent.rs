@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use parlance_domain::Rev;
+
 use super::Frame;
 
 /// How many are kept.
@@ -16,14 +18,14 @@ const QUIET: u8 = 60;
 
 #[derive(Default)]
 pub(super) struct Recent {
-    frames: VecDeque<(u64, Frame)>,
+    frames: VecDeque<(Rev, Frame)>,
     bytes: usize,
     quiet: u8,
 }
 
 impl Recent {
     /// Keeps the frame of the next rev.
-    pub(super) fn push(&mut self, rev: u64, frame: Frame) {
+    pub(super) fn push(&mut self, rev: Rev, frame: Frame) {
         self.quiet = 0;
         self.bytes += frame.bytes().len();
         self.frames.push_back((rev, frame));
@@ -34,10 +36,10 @@ impl Recent {
     }
 
     /// All that follows this rev, if it is kept.
-    pub(super) fn after(&self, rev: u64) -> Option<impl Iterator<Item = &Frame>> {
+    pub(super) fn after(&self, rev: Rev) -> Option<impl Iterator<Item = &Frame>> {
         let (first, _) = self.frames.front()?;
         let missing = self.frames.iter().filter(move |(of, _)| *of > rev).map(|(_, frame)| frame);
-        (*first <= rev + 1).then_some(missing)
+        (*first <= rev.next()).then_some(missing)
     }
 
     pub(super) fn clear(&mut self) {
@@ -65,7 +67,7 @@ mod tests {
 
     /// How many frames follow this rev, if they are known.
     fn after(recent: &Recent, rev: u64) -> Option<usize> {
-        recent.after(rev).map(Iterator::count)
+        recent.after(Rev(rev)).map(Iterator::count)
     }
 
     #[test]
@@ -73,28 +75,28 @@ mod tests {
         let mut recent = Recent::default();
         assert_eq!(after(&recent, 0), None);
         for rev in 1..=100 {
-            recent.push(rev, frame(10));
+            recent.push(Rev(rev), frame(10));
         }
         assert_eq!((after(&recent, 36), after(&recent, 35)), (Some(64), None));
         assert_eq!(after(&recent, 100), Some(0));
-        recent.push(101, frame(BYTES - 20));
+        recent.push(Rev(101), frame(BYTES - 20));
         assert_eq!((after(&recent, 98), after(&recent, 97)), (Some(3), None));
-        recent.push(102, frame(BYTES + 1));
+        recent.push(Rev(102), frame(BYTES + 1));
         assert_eq!((after(&recent, 101), recent.bytes), (None, 0));
     }
 
     #[test]
     fn a_quiet_conversation_keeps_none() {
         let mut recent = Recent::default();
-        recent.push(1, frame(10));
+        recent.push(Rev(1), frame(10));
         (1..QUIET).for_each(|_| recent.age());
-        recent.push(2, frame(10));
+        recent.push(Rev(2), frame(10));
         (1..QUIET).for_each(|_| recent.age());
         assert_eq!(after(&recent, 0), Some(2));
         recent.age();
         assert_eq!(after(&recent, 1), None);
         (0..=u8::MAX).for_each(|_| recent.age());
-        recent.push(3, frame(10));
+        recent.push(Rev(3), frame(10));
         assert_eq!(after(&recent, 2), Some(1));
     }
 }

@@ -12,7 +12,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use parlance_domain::{Conversation, ConversationId};
+use parlance_domain::{AccessRev, Conversation, ConversationId, Rev, SessionRev};
 
 use super::{Frame, replay_frame};
 use crate::{
@@ -35,7 +35,7 @@ pub struct Resume {
     /// The store's history that the cursors belong to.
     pub epoch: String,
     /// For each conversation, the rev up to which it holds every change.
-    pub cursors: HashMap<ConversationId, u64>,
+    pub cursors: HashMap<ConversationId, Rev>,
 }
 
 /// See the module's description.
@@ -55,7 +55,7 @@ pub struct CatchUp {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// Read a page of this conversation; answer with [`CatchUp::page`].
-    Read(ConversationId, u64),
+    Read(ConversationId, Rev),
     /// Tell this page; it is followed by the next one.
     Tell(Page),
 }
@@ -85,7 +85,7 @@ pub struct Page {
 #[derive(Debug)]
 struct Replay {
     head: Head,
-    from_rev: u64,
+    from_rev: Rev,
     /// Told instead of a replay, if set.
     reset: Option<Conversation>,
 }
@@ -116,7 +116,7 @@ impl CatchUp {
 
     /// The next conversations for the store to weigh, each with the client's cursor, and the weight beyond which it
     /// need not count. Answer with [`CatchUp::weighed`].
-    pub fn to_weigh(&self) -> Option<(Vec<(ConversationId, u64)>, usize)> {
+    pub fn to_weigh(&self) -> Option<(Vec<(ConversationId, Rev)>, usize)> {
         let asked: Vec<_> = self
             .moved
             .iter()
@@ -169,14 +169,14 @@ impl CatchUp {
             return Some(Next::Read(replay.head.conversation_id, replay.from_rev));
         };
         let page = ReplayPage {
-            from_rev: 0,
+            from_rev: Rev::ZERO,
             to_rev: replay.head.rev,
             complete: true,
             reset: true,
             messages: vec![],
             conversation: conversation.clone(),
             access_rev: replay.head.access_rev,
-            session_rev: 0,
+            session_rev: SessionRev::ZERO,
         };
         Some(Next::Tell(Page::of(&page, replay.head.access_rev)))
     }
@@ -211,7 +211,7 @@ impl CatchUp {
 impl Page {
     /// The client is in the conversation as of the snapshot's `access_rev`. The page's own may be later, but says less:
     /// somebody who has left a public channel can still read it.
-    fn of(page: &ReplayPage, access_rev: u64) -> Self {
+    fn of(page: &ReplayPage, access_rev: AccessRev) -> Self {
         let conversation_id = page.conversation.id;
         let then = Head { conversation_id, rev: page.to_rev, access_rev };
         Self { conversation_id, frame: replay_frame(page), then: page.complete.then_some(then) }
@@ -221,7 +221,7 @@ impl Page {
 impl Replay {
     fn reset(entry: &SnapshotEntry) -> Self {
         let conversation = entry.summary.conversation.clone();
-        Self { head: entry.head(), from_rev: 0, reset: Some(conversation) }
+        Self { head: entry.head(), from_rev: Rev::ZERO, reset: Some(conversation) }
     }
 }
 
@@ -242,8 +242,8 @@ mod tests {
         let moved = (1..=1_000).map(|n| {
             let conversation_id = ConversationId(uuid::Uuid::from_u128(n));
             Replay {
-                head: Head { conversation_id, rev: 1, access_rev: 1 },
-                from_rev: 0,
+                head: Head { conversation_id, rev: Rev(1), access_rev: AccessRev(1) },
+                from_rev: Rev::ZERO,
                 reset: None,
             }
         });

@@ -16,10 +16,10 @@ use std::{
     time::Duration,
 };
 
-use parlance_domain::{ConversationId, Timestamp, UserId};
+use parlance_domain::{ConversationId, Seq, Timestamp, UserId};
 use rustc_hash::{FxHashMap as HashMap, FxHasher};
 
-use super::Frame;
+use super::{Frame, connections::Registration};
 use crate::ports::store::{Mark, Subject};
 
 /// The most notes of each kind.
@@ -31,15 +31,15 @@ const SHOWN: Duration = Duration::from_secs(30);
 pub(super) struct Told {
     /// For each subject the state told last, as a hash of its frame, and the number of the last connection told. Three
     /// generations: since the last look, and of the two before it. The third is for answers still on their way.
-    frames: [HashMap<Subject, (u64, u64)>; 3],
+    frames: [HashMap<Subject, (u64, Registration)>; 3],
     /// The stamps that looks have shown.
     shown: HashMap<Subject, Timestamp>,
-    marks: HashMap<(UserId, ConversationId), u64>,
+    marks: HashMap<(UserId, ConversationId), Seq>,
 }
 
 impl Told {
     /// Something has been told to those connections up to this number that it concerns.
-    pub(super) fn note(&mut self, subject: Subject, frame: &Frame, upto: u64) {
+    pub(super) fn note(&mut self, subject: Subject, frame: &Frame, upto: Registration) {
         let [newest, ..] = &mut self.frames;
         if newest.len() >= BOUND && !newest.contains_key(&subject) {
             // All generations: otherwise an older note would claim that an older state was told last.
@@ -49,11 +49,11 @@ impl Told {
         newest.insert(subject, (hash(frame), upto));
     }
 
-    /// The last connection that was told this state lately. Later ones still need it; 0: nobody was told.
-    pub(super) fn news_after(&self, subject: Subject, frame: &Frame) -> u64 {
+    /// The last connection that was told this state lately. Later ones still need it.
+    pub(super) fn news_after(&self, subject: Subject, frame: &Frame) -> Registration {
         match self.frames.iter().find_map(|notes| notes.get(&subject)) {
             Some((last, upto)) if *last == hash(frame) => *upto,
-            _ => 0,
+            _ => Registration::NONE,
         }
     }
 
@@ -131,12 +131,16 @@ mod tests {
 
     fn mark(read_seq: u64) -> Mark {
         let (conversation_id, user_id) = (ConversationId(Uuid::nil()), UserId(Uuid::nil()));
-        Mark { conversation_id, user_id, read_seq }
+        Mark { conversation_id, user_id, read_seq: Seq(read_seq) }
+    }
+
+    fn nth(number: usize) -> Registration {
+        (0..number).fold(Registration::NONE, |last, _| last.next())
     }
 
     /// Whether it is to a connection that was registered when the others were told.
     fn is_news(told: &Told, subject: Subject, frame: &Frame) -> bool {
-        told.news_after(subject, frame) < 7
+        told.news_after(subject, frame) < nth(7)
     }
 
     #[test]
@@ -169,7 +173,7 @@ mod tests {
     fn what_was_told_is_no_news() {
         let mut told = Told::default();
         assert!(is_news(&told, TEAM, &named("one")));
-        told.note(TEAM, &named("one"), 7);
+        told.note(TEAM, &named("one"), nth(7));
         assert!(!is_news(&told, TEAM, &named("one")));
         told.looked(at(1));
         told.looked(at(2));
@@ -179,27 +183,27 @@ mod tests {
     #[test]
     fn what_was_told_is_news_to_who_came_since() {
         let mut told = Told::default();
-        assert_eq!(told.news_after(TEAM, &named("one")), 0);
-        told.note(TEAM, &named("one"), 7);
-        assert_eq!(told.news_after(TEAM, &named("one")), 7);
-        told.note(TEAM, &named("one"), 9);
-        assert_eq!(told.news_after(TEAM, &named("one")), 9);
-        assert_eq!(told.news_after(TEAM, &named("two")), 0);
+        assert_eq!(told.news_after(TEAM, &named("one")), Registration::NONE);
+        told.note(TEAM, &named("one"), nth(7));
+        assert_eq!(told.news_after(TEAM, &named("one")), nth(7));
+        told.note(TEAM, &named("one"), nth(9));
+        assert_eq!(told.news_after(TEAM, &named("one")), nth(9));
+        assert_eq!(told.news_after(TEAM, &named("two")), Registration::NONE);
     }
 
     #[test]
     fn another_state_is_news() {
         let mut told = Told::default();
-        told.note(TEAM, &named("one"), 7);
+        told.note(TEAM, &named("one"), nth(7));
         told.looked(at(1));
-        told.note(TEAM, &named("two"), 7);
+        told.note(TEAM, &named("two"), nth(7));
         assert!(is_news(&told, TEAM, &named("one")), "it was told another one since");
     }
 
     #[test]
     fn what_was_told_long_ago_is_news() {
         let mut told = Told::default();
-        told.note(TEAM, &named("one"), 7);
+        told.note(TEAM, &named("one"), nth(7));
         for second in 1..=3 {
             told.looked(at(second));
         }
@@ -210,10 +214,10 @@ mod tests {
     fn a_state_that_is_back_is_news_however_many_were_told() {
         let mut told = Told::default();
         let team = |n: usize| Subject::Workspace(WorkspaceId(Uuid::from_u128(n as u128)));
-        told.note(TEAM, &named("one"), 7);
+        told.note(TEAM, &named("one"), nth(7));
         told.looked(at(1));
-        (1..=BOUND).for_each(|n| told.note(team(n), &named("one"), 7));
-        told.note(TEAM, &named("two"), 7);
+        (1..=BOUND).for_each(|n| told.note(team(n), &named("one"), nth(7)));
+        told.note(TEAM, &named("two"), nth(7));
         assert!(is_news(&told, TEAM, &named("one")));
         assert!(!is_news(&told, TEAM, &named("two")));
     }
@@ -224,7 +228,7 @@ mod tests {
         let team = |n: usize| Subject::Workspace(WorkspaceId(Uuid::from_u128(n as u128)));
         let traces: Vec<_> = (0..=BOUND).map(|n| (team(n), at(1))).collect();
         for (subject, _) in &traces {
-            told.note(*subject, &named("one"), 7);
+            told.note(*subject, &named("one"), nth(7));
         }
         let [newest, ..] = &told.frames;
         assert_eq!(newest.len(), 1, "the others have been forgotten");

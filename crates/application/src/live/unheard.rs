@@ -8,7 +8,7 @@
 
 use std::{mem, time::Duration};
 
-use parlance_domain::ConversationId;
+use parlance_domain::{AccessRev, ConversationId, Rev};
 use rustc_hash::FxHashMap as HashMap;
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 const KEPT: Duration = Duration::from_mins(1);
 
 /// How far a conversation has got: its rev, and its count of changes of access.
-type Seen = (u64, u64);
+type Seen = (Rev, AccessRev);
 
 pub(super) struct Unheard {
     young: HashMap<ConversationId, Seen>,
@@ -70,31 +70,31 @@ mod tests {
         let mut unheard = Unheard::new(now);
         now += 59 * SECOND;
         unheard.age(now, |_| false);
-        unheard.note(HERE, (8, 2));
-        unheard.note(HERE, (7, 3));
+        unheard.note(HERE, (Rev(8), AccessRev(2)));
+        unheard.note(HERE, (Rev(7), AccessRev(3)));
         for second in 0..60 {
             now += SECOND;
             unheard.age(now, |_| false);
-            assert_eq!(unheard.seen(HERE), (8, 3), "after {second} s");
+            assert_eq!(unheard.seen(HERE), (Rev(8), AccessRev(3)), "after {second} s");
         }
         unheard.age(now + KEPT, |_| false);
-        assert_eq!(unheard.seen(HERE), (0, 0));
+        assert_eq!(unheard.seen(HERE), Seen::default());
     }
 
     #[test]
     fn what_is_waited_for_is_kept() {
         let mut now = Instant::now();
         let mut unheard = Unheard::new(now);
-        unheard.note(HERE, (8, 2));
+        unheard.note(HERE, (Rev(8), AccessRev(2)));
         for _ in 0..5 {
             now += KEPT;
             unheard.age(now, |id| id == HERE);
         }
-        assert_eq!(unheard.seen(HERE), (8, 2));
+        assert_eq!(unheard.seen(HERE), (Rev(8), AccessRev(2)));
         for _ in 0..2 {
             now += KEPT;
             unheard.age(now, |_| false);
         }
-        assert_eq!(unheard.seen(HERE), (0, 0));
+        assert_eq!(unheard.seen(HERE), Seen::default());
     }
 }

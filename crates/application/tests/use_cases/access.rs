@@ -9,7 +9,7 @@ use parlance_application::{
     live::{Attachment, Frame, Live, LivePorts},
     ports::{Close, ConnectionId, Fanout, PasswordHash, RefreshToken, Urgency, store::NewPassword},
 };
-use parlance_domain::{ConversationId, NodeId, SessionId};
+use parlance_domain::{AccessRev, ConversationId, NodeId, SessionId, SessionRev};
 use parlance_testkit::{
     MemoryStore, Stage, Team, TestNode, Weather, caller, head,
     mocks::{MockMessages, MockStore},
@@ -73,7 +73,7 @@ async fn waits_for(sockets: &Stuck, change: impl Future<Output = Result<(), Erro
 #[tokio::test(start_paused = true)]
 async fn a_removal_waits_for_the_sockets() {
     let mut store = MockStore::new();
-    store.expect_remove_channel_member().once().returning(|_, _, _| Ok(2));
+    store.expect_remove_channel_member().once().returning(|_, _, _| Ok(AccessRev(2)));
     let scene = scene(store).await;
     let removal = scene.app.channels.remove_member(&scene.ada, scene.here, scene.ada.id());
     waits_for(&scene.sockets, removal).await;
@@ -82,7 +82,7 @@ async fn a_removal_waits_for_the_sockets() {
 #[tokio::test(start_paused = true)]
 async fn a_revocation_waits_for_the_sockets() {
     let mut store = MockStore::new();
-    store.expect_revoke_session().once().returning(|_, _, _| Ok(1));
+    store.expect_revoke_session().once().returning(|_, _, _| Ok(SessionRev(1)));
     let scene = scene(store).await;
     let revocation = scene.app.accounts.revoke_session(&scene.ada, scene.ada.session_id);
     waits_for(&scene.sockets, revocation).await;

@@ -10,7 +10,7 @@ use parlance_application::{
         store::{Credentials, EndedSessions, Page, PageQuery, Rotation},
     },
 };
-use parlance_domain::{ConversationId, Session, SessionId};
+use parlance_domain::{ConversationId, Session, SessionId, SessionRev};
 use parlance_testkit::{
     TestNode, account, caller, email, head,
     mocks::{MockMessages, MockPasswordHasher, MockStore},
@@ -81,7 +81,7 @@ async fn a_reused_refresh_token_closes_the_sessions_sockets() {
     store
         .expect_rotate_refresh()
         .once()
-        .returning(move |_| Ok(Rotation::Reused { session_id, session_rev: 1 }));
+        .returning(move |_| Ok(Rotation::Reused { session_id, session_rev: SessionRev(1) }));
     let outcome = node.app(store).accounts.refresh(RefreshToken([1; 32])).await;
     assert!(matches!(outcome, Err(Error::Unauthenticated(Unauthenticated::Revoked))));
     // Without a wait: it was so when the answer came.
@@ -139,7 +139,9 @@ async fn a_new_password_closes_the_other_sessions_sockets_only() {
                 && change.keep == keep
         })
         .once()
-        .returning(move |_| Ok(EndedSessions { sessions: vec![other], session_rev: 1 }));
+        .returning(move |_| {
+            Ok(EndedSessions { sessions: vec![other], session_rev: SessionRev(1) })
+        });
     let accounts = node.app(store).accounts;
     let refused =
         accounts.change_password(&ada, password("a guess"), password("new password")).await;
@@ -185,7 +187,7 @@ async fn a_socket_of_an_ended_session_hears_nothing_more() {
     let ada = caller(&node.ambient, "ada");
     node.register(socket(1), ada.id(), ada.session_id, 0).await;
     let mut store = MockStore::new();
-    store.expect_revoke_session().once().returning(|_, _, _| Ok(1));
+    store.expect_revoke_session().once().returning(|_, _, _| Ok(SessionRev(1)));
     node.app(store).accounts.revoke_session(&ada, ada.session_id).await.expect("revokes");
     let conversations = vec![head(ConversationId(node.ambient.next_uuid()), 0)];
     let attachment = Attachment { conversations, ..Attachment::default() };

@@ -12,7 +12,7 @@ use parlance_application::{
         store::{Snapshot, SnapshotEntry, Subject},
     },
 };
-use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
+use parlance_domain::{AccessRev, ConversationId, Rev, Seq, SessionId, UserId, WorkspaceId};
 use parlance_testkit::{
     TestNode, caller, channel, head,
     mocks::{MockMessages, MockStore},
@@ -35,7 +35,8 @@ async fn registered() -> TestNode {
 fn left(access_rev: u64) -> [Event; 2] {
     let (conversation_id, about) = (HERE, Some(Subject::Participant(HERE, ADA)));
     let frame = Frame::left(HERE);
-    let left = Event::Left { conversation_id, user_id: ADA, access_rev, frame };
+    let left =
+        Event::Left { conversation_id, user_id: ADA, access_rev: AccessRev(access_rev), frame };
     let frame = Frame::member_left(HERE, ADA);
     [left, Event::Conversation { conversation_id, about, frame }]
 }
@@ -45,14 +46,14 @@ fn entered(access_rev: u64) -> [Event; 2] {
     let frame = Frame::member_joined(HERE, ADA);
     let told = Event::Conversation { conversation_id, about, frame };
     let frame = Frame::encode(&json!({ "type": "conversation.joined" }));
-    let (user_id, rev, read_seq) = (ADA, 4, 4);
+    let (user_id, rev, read_seq) = (ADA, Rev(4), Seq(4));
     [
         told,
         Event::Joined {
             conversation_id,
             user_id,
             rev,
-            access_rev,
+            access_rev: AccessRev(access_rev),
             read_seq,
             workspace_id: None,
             frame,
@@ -62,7 +63,7 @@ fn entered(access_rev: u64) -> [Event; 2] {
 
 fn read(user_id: UserId, read_seq: u64) -> Event {
     let frame = Frame::encode(&json!({ "type": format!("read {read_seq}") }));
-    Event::Read { user_id, conversation_id: HERE, read_seq, frame }
+    Event::Read { user_id, conversation_id: HERE, read_seq: Seq(read_seq), frame }
 }
 
 async fn publish(node: &TestNode, events: impl IntoIterator<Item = Event>) {
@@ -126,7 +127,8 @@ async fn a_read_mark_never_goes_back_behind_the_snapshot() {
     let account = ada.account.clone();
     store.expect_session_owner().returning(move |_, _| Ok(Some(account.clone())));
     store.expect_snapshot().returning(move |_| {
-        let entry = SnapshotEntry { summary: summary(channel(HERE, 400)), access_rev: 1 };
+        let entry =
+            SnapshotEntry { summary: summary(channel(HERE, 400)), access_rev: AccessRev(1) };
         Ok(Snapshot { epoch: "one".into(), workspaces: vec![], conversations: vec![entry] })
     });
     let app = node.app(store);
@@ -143,7 +145,7 @@ async fn a_read_mark_never_goes_back_behind_the_snapshot() {
 #[tokio::test(start_paused = true)]
 async fn what_was_shown_is_known_for_as_long_as_an_older_mark_may_come() {
     let node = registered().await;
-    let shown = Attachment { read: vec![(HERE, 4)], ..snapshot_with(&[HERE]) };
+    let shown = Attachment { read: vec![(HERE, Seq(4))], ..snapshot_with(&[HERE]) };
     attach(&node, shown).await;
     tokio::time::sleep(Duration::from_secs(59)).await;
     publish(&node, [read(ADA, 2)]).await;
@@ -169,7 +171,7 @@ async fn what_one_connection_was_shown_is_told_to_the_other() {
     let node = registered().await;
     attach(&node, snapshot_with(&[HERE])).await;
     node.register(socket(2), ADA, SessionId(Uuid::from_u128(3)), 0).await;
-    let shown = Attachment { read: vec![(HERE, 4)], ..snapshot_with(&[HERE]) };
+    let shown = Attachment { read: vec![(HERE, Seq(4))], ..snapshot_with(&[HERE]) };
     node.live.attach(socket(2), shown).await;
     publish(&node, [read(ADA, 3), read(ADA, 4)]).await;
     assert_eq!(node.fanout.types(socket(1)), ["read 3", "read 4"]);

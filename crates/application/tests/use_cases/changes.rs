@@ -5,7 +5,8 @@ use parlance_application::{
     ports::store::{Commit, Committed, Reader, Write},
 };
 use parlance_domain::{
-    ChangeKind, ConversationId, Emoji, MessageId, Role, Topic, Workspace, WorkspaceId,
+    AccessRev, ChangeKind, ConversationId, Emoji, MessageId, Rev, Role, SessionRev, Topic,
+    Workspace, WorkspaceId,
 };
 use parlance_testkit::{
     TestNode, account, caller, channel, email, message,
@@ -26,9 +27,9 @@ fn accepting(here: ConversationId) -> (MockStore, mpsc::UnboundedReceiver<Write>
             tell.send(write).expect("the test listens");
             Ok(Commit {
                 subject: Committed::Message(subject),
-                change: Some((ChangeKind::Edited, 2)),
-                access_rev: 1,
-                session_rev: 0,
+                change: Some((ChangeKind::Edited, Rev(2))),
+                access_rev: AccessRev(1),
+                session_rev: SessionRev::ZERO,
             })
         };
         Ok(asked.into_iter().map(commit).collect())
@@ -65,10 +66,10 @@ async fn a_sync_names_its_session() {
     let reader = Reader::Session(ada.id(), ada.session_id);
     store
         .expect_replay()
-        .withf(move |asks, of, query| (*asks, *of, query.from_rev) == (reader, here, 4))
+        .withf(move |asks, of, query| (*asks, *of, query.from_rev) == (reader, here, Rev(4)))
         .once()
         .return_once(|_, _, _| Err(Error::NotFound("conversation")));
-    let page = node.app(store).messages.replay(&ada, here, 4).await;
+    let page = node.app(store).messages.replay(&ada, here, Rev(4)).await;
     assert!(matches!(page, Err(Error::NotFound(_))));
 }
 

@@ -13,7 +13,9 @@ use parlance_application::{
     Result,
     ports::store::{Changes, Head, Look, Readers, State, Subject},
 };
-use parlance_domain::{ConversationId, SessionId, Timestamp, UserId, WorkspaceId};
+use parlance_domain::{
+    AccessRev, ConversationId, SessionId, SessionRev, Timestamp, UserId, WorkspaceId,
+};
 use parlance_testkit::{
     mocks::{MockChanges, MockConversations},
     socket,
@@ -75,7 +77,7 @@ impl Changes for Late {
         self.rest.ended_sessions(of).await
     }
 
-    async fn session_rev(&self) -> Result<u64> {
+    async fn session_rev(&self) -> Result<SessionRev> {
         self.rest.session_rev().await
     }
 
@@ -93,10 +95,12 @@ impl Changes for Late {
 async fn an_answer_about_those_who_listened_before_says_nothing_of_others() {
     let mut rest = changes();
     rest.expect_changes().returning(|_| Ok(nothing_new()));
-    rest.expect_readers().once().returning(|_, users| Ok(Some(Readers { access_rev: 2, users })));
     rest.expect_readers()
         .once()
-        .returning(|_, _| Ok(Some(Readers { access_rev: 2, users: vec![] })));
+        .returning(|_, users| Ok(Some(Readers { access_rev: AccessRev(2), users })));
+    rest.expect_readers()
+        .once()
+        .returning(|_, _| Ok(Some(Readers { access_rev: AccessRev(2), users: vec![] })));
     let (late, asked, answered) = Late::first(rest);
     let scene = quiet_scene(late, MockConversations::new(), replays(6, 2)).await;
     scene.node.live.unregister(socket(2)).await;
@@ -115,7 +119,10 @@ async fn an_answer_about_those_who_listened_before_says_nothing_of_others() {
 async fn who_is_back_when_a_check_finds_them_out_is_let_in_again() {
     let mut rest = changes();
     rest.expect_readers().once().returning(|_, users| {
-        Ok(Some(Readers { access_rev: 2, users: users.into_iter().min().into_iter().collect() }))
+        Ok(Some(Readers {
+            access_rev: AccessRev(2),
+            users: users.into_iter().min().into_iter().collect(),
+        }))
     });
     let (rest, conversations) = knowing(rest, 3);
     let (late, asked, answered) = Late::first(rest);

@@ -13,8 +13,8 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    ConversationId, Member, ReadState, Role, SessionId, Timestamp, User, UserId, Workspace,
-    WorkspaceId,
+    AccessRev, ConversationId, Member, ReadState, Rev, Role, Seq, SessionId, SessionRev, Timestamp,
+    User, UserId, Workspace, WorkspaceId,
 };
 use parlance_testkit::{
     head,
@@ -65,9 +65,9 @@ fn joined(user_id: UserId, access_rev: u64) -> Event {
     Event::Joined {
         conversation_id: HERE,
         user_id,
-        rev: 4,
-        access_rev,
-        read_seq: 0,
+        rev: Rev(4),
+        access_rev: AccessRev(access_rev),
+        read_seq: Seq::ZERO,
         workspace_id: None,
         frame,
     }
@@ -102,6 +102,7 @@ fn renamed(name: &str) -> Event {
 }
 
 fn left(user_id: UserId, access_rev: u64) -> Event {
+    let access_rev = AccessRev(access_rev);
     Event::Left { conversation_id: HERE, user_id, access_rev, frame: told("left") }
 }
 
@@ -134,7 +135,7 @@ async fn who_was_removed_elsewhere_hears_of_no_change_of_a_conversation() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_ended_elsewhere_hears_of_nothing() {
-    let read = ReadState { read_seq: 3, unread_count: 0, mention_count: 0 };
+    let read = ReadState { read_seq: Seq(3), unread_count: 0, mention_count: 0 };
     let frame = Frame::read_updated(HERE, read);
     let (conversation_id, user_id) = (HERE, EVE);
     for event in [
@@ -143,7 +144,7 @@ async fn a_session_that_ended_elsewhere_hears_of_nothing() {
         joined(EVE, 2),
         renamed("Crew"),
         workspace_joined(EVE),
-        Event::Read { user_id, conversation_id, read_seq: 3, frame },
+        Event::Read { user_id, conversation_id, read_seq: Seq(3), frame },
     ] {
         let elsewhere = Elsewhere::new();
         let (scene, sessions) = scene(&elsewhere).await;
@@ -238,7 +239,7 @@ async fn an_end_of_access_waits_for_nothing() {
     scene.node.live.settle().await;
     assert_eq!(scene.node.fanout.types(socket(3)), ["left"]);
     let frame = told("session.revoked");
-    let end = Event::SessionRevoked { session_id: session, session_rev: 1, frame };
+    let end = Event::SessionRevoked { session_id: session, session_rev: SessionRev(1), frame };
     scene.node.live.publish(end).await;
     scene.node.live.settle().await;
     assert_eq!(scene.node.fanout.closed(socket(4)), Some(Close::SessionRevoked));

@@ -15,7 +15,7 @@ use parlance_application::{
         store::{ReplayPage, Snapshot, SnapshotEntry},
     },
 };
-use parlance_domain::{ConversationId, SessionId};
+use parlance_domain::{AccessRev, ConversationId, Rev, SessionId, SessionRev};
 use parlance_testkit::{
     MemoryStore, Stage, TestNode, Weather, caller, channel, message,
     mocks::{MockMessages, MockStore},
@@ -47,7 +47,8 @@ impl Scene {
         let (account, here) = (self.ada.account.clone(), self.here);
         store.expect_session_owner().returning(move |_, _| Ok(Some(account.clone())));
         store.expect_snapshot().returning(move |_| {
-            let entry = SnapshotEntry { summary: summary(channel(here, 400)), access_rev: 1 };
+            let entry =
+                SnapshotEntry { summary: summary(channel(here, 400)), access_rev: AccessRev(1) };
             let epoch = "one".to_owned();
             Ok(Snapshot { epoch, workspaces: vec![], conversations: vec![entry] })
         });
@@ -55,7 +56,7 @@ impl Scene {
     }
 
     async fn open(&self, app: &App, number: u32, cursor: u64) -> Result<Opened, Error> {
-        let resume = Resume { epoch: "one".into(), cursors: [(self.here, cursor)].into() };
+        let resume = Resume { epoch: "one".into(), cursors: [(self.here, Rev(cursor))].into() };
         let heard_at = Arc::new(AtomicI64::new(0));
         app.hello.open(&self.ada.claims(), socket(number), heard_at, Some(&resume)).await
     }
@@ -65,17 +66,17 @@ fn two_pages(scene: &Scene, store: &mut MockStore) {
     let (here, ada, ambient) = (scene.here, scene.ada.id(), scene.node.ambient.clone());
     store.expect_replay().returning(move |_, _, query| {
         let from_rev = query.from_rev;
-        let to_rev = (from_rev + 200).min(400);
+        let to_rev = Rev(from_rev.0 + 200).min(Rev(400));
         let id = parlance_domain::MessageId(ambient.next_uuid());
         Ok(ReplayPage {
             from_rev,
             to_rev,
-            complete: to_rev == 400,
+            complete: to_rev == Rev(400),
             reset: false,
-            messages: vec![message(id, here, ada, to_rev, "hello")],
+            messages: vec![message(id, here, ada, to_rev.0, "hello")],
             conversation: channel(here, 400),
-            access_rev: 1,
-            session_rev: 0,
+            access_rev: AccessRev(1),
+            session_rev: SessionRev::ZERO,
         })
     });
 }
@@ -99,9 +100,9 @@ async fn what_was_missed_comes_page_by_page_and_then_live() {
     let (conversation_id, author_id) = (scene.here, None);
     let event = Event::Changed {
         conversation_id,
-        rev: 401,
-        access_rev: 1,
-        session_rev: 0,
+        rev: Rev(401),
+        access_rev: AccessRev(1),
+        session_rev: SessionRev::ZERO,
         author_id,
         frame,
     };
@@ -122,7 +123,7 @@ async fn who_is_removed_in_the_middle_of_a_replay_is_told_no_more_of_it() {
     let left = || Event::Left {
         conversation_id,
         user_id,
-        access_rev: 2,
+        access_rev: AccessRev(2),
         frame: Frame::left(conversation_id),
     };
     let times = RefCell::new(0);
@@ -193,7 +194,7 @@ impl Weather for Ending {
     async fn after(&self, method: &'static str) -> Result<(), Error> {
         if method == "session_owner" {
             let (session_id, frame) = (self.session, Frame::session_revoked(self.session));
-            let end = Event::SessionRevoked { session_id, session_rev: 1, frame };
+            let end = Event::SessionRevoked { session_id, session_rev: SessionRev(1), frame };
             self.live.publish(end).await;
             self.live.settle().await;
         }

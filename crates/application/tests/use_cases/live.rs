@@ -11,7 +11,7 @@ use parlance_application::{
         store::{Reader, ReplayPage},
     },
 };
-use parlance_domain::{ConversationId, NodeId, SessionId, UserId};
+use parlance_domain::{AccessRev, ConversationId, NodeId, Rev, Seq, SessionId, SessionRev, UserId};
 use parlance_testkit::{
     PATIENCE, SilentBus, TestNode, channel, head,
     mocks::{MockFanout, MockMessages},
@@ -62,9 +62,9 @@ impl Scene {
             .live
             .publish(Event::Changed {
                 conversation_id: self.here,
-                rev,
-                access_rev: 1,
-                session_rev: 0,
+                rev: Rev(rev),
+                access_rev: AccessRev(1),
+                session_rev: SessionRev::ZERO,
                 author_id,
                 frame,
             })
@@ -79,9 +79,9 @@ impl Scene {
             .publish(Event::Joined {
                 conversation_id: self.here,
                 user_id,
-                rev,
-                access_rev: 1,
-                read_seq: 0,
+                rev: Rev(rev),
+                access_rev: AccessRev(1),
+                read_seq: Seq::ZERO,
                 workspace_id: None,
                 frame,
             })
@@ -91,7 +91,7 @@ impl Scene {
 
     async fn left(&self, user_id: UserId) {
         let frame = Frame::left(self.here);
-        let (conversation_id, access_rev) = (self.here, 2);
+        let (conversation_id, access_rev) = (self.here, AccessRev(2));
         self.node.live.publish(Event::Left { conversation_id, user_id, access_rev, frame }).await;
         self.node.live.settle().await;
     }
@@ -116,9 +116,9 @@ fn store_after(from_rev: u64, to_rev: u64) -> MockMessages {
     let mut store = MockMessages::new();
     store
         .expect_replay()
-        .withf(move |reader, _, query| *reader == Reader::Node && query.from_rev == from_rev)
+        .withf(move |reader, _, query| *reader == Reader::Node && query.from_rev == Rev(from_rev))
         .once()
-        .returning(move |_, id, _| Ok(page(id, from_rev, to_rev)));
+        .returning(move |_, id, query| Ok(page(id, query.from_rev, to_rev)));
     store
 }
 
@@ -269,7 +269,7 @@ async fn typing_ends_with_the_membership() {
     scene.node.live.start_typing(socket(1), scene.here).await;
     let frame = Frame::left(scene.here);
     let (conversation_id, user_id) = (scene.here, scene.ada);
-    let left = Event::Left { conversation_id, user_id, access_rev: 2, frame };
+    let left = Event::Left { conversation_id, user_id, access_rev: AccessRev(2), frame };
     scene.node.live.publish(left).await;
     scene.node.live.settle().await;
     assert_eq!(scene.types(2), ["typing.started", "typing.stopped"]);
@@ -279,16 +279,16 @@ async fn typing_ends_with_the_membership() {
     assert_eq!(scene.types(2).len(), 2);
 }
 
-fn page(id: ConversationId, from_rev: u64, to_rev: u64) -> ReplayPage {
+fn page(id: ConversationId, from_rev: Rev, to_rev: u64) -> ReplayPage {
     ReplayPage {
         from_rev,
-        to_rev,
+        to_rev: Rev(to_rev),
         complete: true,
         reset: false,
         messages: vec![],
         conversation: channel(id, to_rev),
-        access_rev: 1,
-        session_rev: 0,
+        access_rev: AccessRev(1),
+        session_rev: SessionRev::ZERO,
     }
 }
 
@@ -297,9 +297,9 @@ async fn a_hole_is_bridged_from_the_store() {
     let mut store = MockMessages::new();
     store
         .expect_replay()
-        .withf(|reader, _, query| *reader == Reader::Node && query.from_rev == 1)
+        .withf(|reader, _, query| *reader == Reader::Node && query.from_rev == Rev(1))
         .once()
-        .returning(|_, id, _| Ok(page(id, 1, 4)));
+        .returning(|_, id, query| Ok(page(id, query.from_rev, 4)));
     let scene = scene(store);
     scene.node.connect(socket(1), scene.ada, &[(scene.here, 0)]).await;
     scene.changed(1, None).await;
@@ -384,6 +384,7 @@ async fn a_read_mark_never_goes_back() {
     for read_seq in [19, 16, 20, 20] {
         let frame = Frame::encode(&json!({ "type": format!("read {read_seq}") }));
         let (user_id, conversation_id) = (scene.ada, scene.here);
+        let read_seq = Seq(read_seq);
         let event = Event::Read { user_id, conversation_id, read_seq, frame };
         scene.node.live.publish(event).await;
         // What is known does not go with one of two connections.

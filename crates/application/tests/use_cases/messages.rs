@@ -14,7 +14,9 @@ use parlance_application::{
     App, Error, NewMessage, Result,
     ports::store::{Change, Commit, Committed, SENT_BEFORE, Write},
 };
-use parlance_domain::{ChangeKind, ConversationAction, ConversationId, MessageId};
+use parlance_domain::{
+    AccessRev, ChangeKind, ConversationAction, ConversationId, MessageId, Rev, SessionRev,
+};
 use parlance_testkit::{
     MemoryStore, TestNode, Weather, caller, message,
     mocks::{MockMessages, MockStore},
@@ -121,12 +123,12 @@ async fn a_sender_has_a_share_and_duplicates_are_free() {
             let Change::Send(draft) = write.change else { unreachable!("not a send") };
             let new = draft.client_msg_id.as_str() != "again";
             let message = message(MessageId(ambient.next_uuid()), here, id, 1, "hello");
-            let change = new.then_some((ChangeKind::Created, 1));
+            let change = new.then_some((ChangeKind::Created, Rev(1)));
             Ok(Commit {
                 subject: Committed::Message(message),
                 change,
-                access_rev: 1,
-                session_rev: 0,
+                access_rev: AccessRev(1),
+                session_rev: SessionRev::ZERO,
             })
         };
         Ok(writes.into_iter().map(commit).collect())

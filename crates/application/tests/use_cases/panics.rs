@@ -6,6 +6,7 @@ use parlance_application::ports::{
     Heard,
     store::{Readers, ReplayPage},
 };
+use parlance_domain::{AccessRev, SessionRev};
 use parlance_testkit::{
     head,
     mocks::{MockConversations, MockMessages},
@@ -18,7 +19,9 @@ use crate::peers::{HERE, changed, changed_when, changes, page, quiet_scene, repl
 async fn who_may_read_is_asked_again() {
     let mut changes = changes();
     changes.expect_readers().once().returning(|_, _| panic!("a check"));
-    changes.expect_readers().returning(|_, users| Ok(Some(Readers { access_rev: 2, users })));
+    changes
+        .expect_readers()
+        .returning(|_, users| Ok(Some(Readers { access_rev: AccessRev(2), users })));
     let scene = scene(changes, replays(5, 2)).await;
     scene.says(changed(5, 2));
     scene.until(1, &["replay"]).await;
@@ -40,9 +43,9 @@ async fn ended_sessions_are_asked_for_again() {
     changes.expect_ended_sessions().once().returning(|_| panic!("sessions"));
     changes.expect_ended_sessions().returning(|_| Ok(vec![]));
     let mut store = MockMessages::new();
-    store
-        .expect_replay()
-        .returning(|_, _, q| Ok(ReplayPage { session_rev: 1, ..page(q.from_rev, 5, 1) }));
+    store.expect_replay().returning(|_, _, q| {
+        Ok(ReplayPage { session_rev: SessionRev(1), ..page(q.from_rev, 5, 1) })
+    });
     let scene = scene(changes, store).await;
     scene.says(changed_when(5, 1, 1));
     scene.until(1, &["replay"]).await;

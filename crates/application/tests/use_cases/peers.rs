@@ -11,7 +11,10 @@ use parlance_application::{
         store::{Changes, Head, Look, Readers, ReplayPage},
     },
 };
-use parlance_domain::{ConversationId, NodeId, SessionId, Timestamp, UserId, WorkspaceId};
+use parlance_domain::{
+    AccessRev, ConversationId, NodeId, Rev, Seq, SessionId, SessionRev, Timestamp, UserId,
+    WorkspaceId,
+};
 use parlance_testkit::{
     TestNode, channel, head,
     mocks::{MockChanges, MockConversations, MockMessages},
@@ -76,13 +79,13 @@ pub(super) struct Scene {
 pub(super) const HERE: ConversationId = ConversationId(Uuid::from_u128(77));
 
 pub(super) fn nothing_new() -> Look {
-    Look::empty(0, Timestamp::from_millis(0))
+    Look::empty(SessionRev::ZERO, Timestamp::from_millis(0))
 }
 
 /// No session has ended.
 pub(super) fn changes() -> MockChanges {
     let mut changes = MockChanges::new();
-    changes.expect_session_rev().returning(|| Ok(0));
+    changes.expect_session_rev().returning(|| Ok(SessionRev::ZERO));
     changes
 }
 
@@ -118,25 +121,25 @@ pub(super) fn changed_when(rev: u64, access_rev: u64, session_rev: u64) -> Heard
     let frame = Frame::encode(&json!({ "type": "changed", "rev": rev }));
     let event = Event::Changed {
         conversation_id: HERE,
-        rev,
-        access_rev,
-        session_rev,
+        rev: Rev(rev),
+        access_rev: AccessRev(access_rev),
+        session_rev: SessionRev(session_rev),
         author_id: None,
         frame,
     };
     Heard::Event(Arc::new(event))
 }
 
-pub(super) fn page(from_rev: u64, to_rev: u64, access_rev: u64) -> ReplayPage {
+pub(super) fn page(from_rev: Rev, to_rev: u64, access_rev: u64) -> ReplayPage {
     ReplayPage {
         from_rev,
-        to_rev,
+        to_rev: Rev(to_rev),
         complete: true,
         reset: false,
         messages: vec![],
         conversation: channel(HERE, to_rev),
-        access_rev,
-        session_rev: 0,
+        access_rev: AccessRev(access_rev),
+        session_rev: SessionRev::ZERO,
     }
 }
 
@@ -174,7 +177,10 @@ async fn who_was_removed_elsewhere_hears_nothing_that_came_after() {
     let mut changes = changes();
     changes.expect_readers().once().returning(|_, asked| {
         assert_eq!(asked.len(), 2);
-        Ok(Some(Readers { access_rev: 2, users: asked.into_iter().min().into_iter().collect() }))
+        Ok(Some(Readers {
+            access_rev: AccessRev(2),
+            users: asked.into_iter().min().into_iter().collect(),
+        }))
     });
     let scene = scene(changes, replays(5, 2)).await;
     assert!(scene.ada < scene.bob);
@@ -190,7 +196,7 @@ async fn a_check_that_fails_is_made_again_before_anything_is_told() {
     changes
         .expect_readers()
         .once()
-        .returning(|_, users| Ok(Some(Readers { access_rev: 2, users })));
+        .returning(|_, users| Ok(Some(Readers { access_rev: AccessRev(2), users })));
     let scene = scene(changes, replays(5, 2)).await;
     scene.says(changed(5, 2));
     scene.until(1, &["replay"]).await;
@@ -279,7 +285,7 @@ async fn sessions_and_workspace_members_are_looked_at_too() {
         if looks == 1 {
             return Ok(nothing_new());
         }
-        Ok(Look { session_rev: 1, workspaces: vec![workspace], ..nothing_new() })
+        Ok(Look { session_rev: SessionRev(1), workspaces: vec![workspace], ..nothing_new() })
     });
     changes
         .expect_ended_sessions()
@@ -319,16 +325,18 @@ async fn who_came_in_unheard_is_let_in() {
         let admitted = who.get().map(|ada| (there, *ada)).into_iter().collect();
         Ok(Look { admitted, ..nothing_new() })
     });
-    changes
-        .expect_heads()
-        .returning(move |_| Ok(vec![Head { conversation_id: there, rev: 3, access_rev: 2 }]));
+    changes.expect_heads().returning(move |_| {
+        Ok(vec![Head { conversation_id: there, rev: Rev(3), access_rev: AccessRev(2) }])
+    });
     let team = channel(there, 3).workspace_id;
     let who = ada.clone();
     changes
         .expect_states()
         .returning(move |_| Ok(who.get().map(|ada| member(team, *ada)).into_iter().collect()));
     changes.expect_workspace_members().returning(|_, users| Ok(users));
-    changes.expect_readers().returning(|_, users| Ok(Some(Readers { access_rev: 2, users })));
+    changes
+        .expect_readers()
+        .returning(|_, users| Ok(Some(Readers { access_rev: AccessRev(2), users })));
     conversations.expect_summary().returning(|_, id| Ok(parlance_testkit::summary(channel(id, 3))));
     let scene = quiet_scene(changes, conversations, MockMessages::new()).await;
     ada.set(scene.ada).expect("set once");
@@ -338,9 +346,9 @@ async fn who_came_in_unheard_is_let_in() {
     let frame = Frame::encode(&json!({ "type": "changed", "rev": 4 }));
     let event = Event::Changed {
         conversation_id: there,
-        rev: 4,
-        access_rev: 2,
-        session_rev: 0,
+        rev: Rev(4),
+        access_rev: AccessRev(2),
+        session_rev: SessionRev::ZERO,
         author_id: None,
         frame,
     };
@@ -417,7 +425,11 @@ async fn a_session_whose_end_was_heard_needs_no_question() {
     let scene = scene(changes, MockMessages::new()).await;
     let session_id = SessionId(Uuid::from_u128(5));
     let frame = Frame::session_revoked(session_id);
-    scene.says(Heard::Event(Arc::new(Event::SessionRevoked { session_id, session_rev: 1, frame })));
+    scene.says(Heard::Event(Arc::new(Event::SessionRevoked {
+        session_id,
+        session_rev: SessionRev(1),
+        frame,
+    })));
     scene.says(changed_when(5, 1, 1));
     scene.until(1, &["changed"]).await;
 }
@@ -425,17 +437,19 @@ async fn a_session_whose_end_was_heard_needs_no_question() {
 #[tokio::test(start_paused = true)]
 async fn a_departure_that_comes_late_puts_nobody_out_who_is_back() {
     let mut changes = changes();
-    changes.expect_readers().returning(|_, users| Ok(Some(Readers { access_rev: 3, users })));
+    changes
+        .expect_readers()
+        .returning(|_, users| Ok(Some(Readers { access_rev: AccessRev(3), users })));
     let scene = scene(changes, MockMessages::new()).await;
     let (user_id, conversation_id) = (scene.bob, HERE);
     let left = || {
         let frame = Frame::left(HERE);
-        let left = Event::Left { conversation_id, user_id, access_rev: 2, frame };
+        let left = Event::Left { conversation_id, user_id, access_rev: AccessRev(2), frame };
         Heard::Event(Arc::new(left))
     };
     scene.says(left());
     let frame = Frame::encode(&json!({ "type": "conversation.joined" }));
-    let (rev, access_rev, read_seq) = (4, 3, 0);
+    let (rev, access_rev, read_seq) = (Rev(4), AccessRev(3), Seq::ZERO);
     let joined = Event::Joined {
         conversation_id,
         user_id,
@@ -467,7 +481,7 @@ async fn a_later_end_of_a_session_hides_no_earlier_one() {
     let attachment = Attachment { conversations, ..Attachment::default() };
     scene.node.live.attach(socket(3), attachment).await;
     let frame = Frame::session_revoked(heard);
-    let second = Event::SessionRevoked { session_id: heard, session_rev: 2, frame };
+    let second = Event::SessionRevoked { session_id: heard, session_rev: SessionRev(2), frame };
     scene.says(Heard::Event(Arc::new(second)));
     scene.says(changed_when(5, 1, 2));
     scene.until(3, &["session.revoked"]).await;

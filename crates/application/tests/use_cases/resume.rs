@@ -5,7 +5,7 @@ use parlance_application::{
     live::{Asked, CatchUp, Next, Resume},
     ports::store::{ReplayPage, Snapshot, SnapshotEntry},
 };
-use parlance_domain::{Conversation, ConversationId};
+use parlance_domain::{AccessRev, Conversation, ConversationId, Rev, SessionRev};
 use parlance_testkit::{channel, summary};
 use serde_json::Value;
 use uuid::Uuid;
@@ -18,22 +18,23 @@ fn id(n: u128) -> ConversationId {
 
 /// Conversations 1, 2, 3 …, each at rev 10, most recently active first.
 fn snapshot(count: u128) -> Snapshot {
-    let entry = |n| SnapshotEntry { summary: summary(channel(id(n), 10)), access_rev: 3 };
+    let entry =
+        |n| SnapshotEntry { summary: summary(channel(id(n), 10)), access_rev: AccessRev(3) };
     let conversations = (1..=count).map(entry).collect();
     Snapshot { epoch: "one".into(), workspaces: vec![], conversations }
 }
 
 fn resume(epoch: &str, cursors: &[(u128, u64)]) -> Resume {
-    let cursors = cursors.iter().map(|(n, rev)| (id(*n), *rev)).collect();
+    let cursors = cursors.iter().map(|(n, rev)| (id(*n), Rev(*rev))).collect();
     Resume { epoch: epoch.into(), cursors }
 }
 
 fn page(conversation: Conversation, from_rev: u64, to_rev: u64, complete: bool) -> ReplayPage {
-    let (messages, reset, access_rev) = (vec![], false, 4);
-    let session_rev = 0;
+    let (messages, reset, access_rev) = (vec![], false, AccessRev(4));
+    let session_rev = SessionRev::ZERO;
     ReplayPage {
-        from_rev,
-        to_rev,
+        from_rev: Rev(from_rev),
+        to_rev: Rev(to_rev),
         complete,
         reset,
         messages,
@@ -73,21 +74,21 @@ fn is_told_page_by_page() {
         [id(1), id(3)],
         "most recent first"
     );
-    assert_eq!(catch_up.next(), Some(Next::Read(id(1), 4)));
+    assert_eq!(catch_up.next(), Some(Next::Read(id(1), Rev(4))));
 
     let first = catch_up.page(Ok(page(channel(id(1), 11), 4, 7, false)));
     assert!(matches!(first, Ok(Asked::Tell(page)) if page.then.is_none()));
-    assert_eq!(catch_up.next(), Some(Next::Read(id(1), 7)), "on from where it ended");
+    assert_eq!(catch_up.next(), Some(Next::Read(id(1), Rev(7))), "on from where it ended");
     let last = catch_up.page(Ok(page(channel(id(1), 11), 7, 11, true)));
     let Ok(Asked::Tell(last)) = last else { unreachable!("{last:?}") };
     let then = last.then.expect("the last one");
     assert_eq!(
         (then.conversation_id, then.rev, then.access_rev),
-        (id(1), 11, 3),
+        (id(1), Rev(11), AccessRev(3)),
         "as of the snapshot"
     );
     catch_up.done();
-    assert_eq!(catch_up.next(), Some(Next::Read(id(3), 9)));
+    assert_eq!(catch_up.next(), Some(Next::Read(id(3), Rev(9))));
     catch_up.done();
     assert_eq!(catch_up.next(), None);
 }
@@ -96,7 +97,11 @@ fn is_told_page_by_page() {
 fn no_page_is_kept() {
     let mut catch_up = weighed(&snapshot(1), &resume("one", &[(1, 4)]), |_| 1);
     for (from_rev, to_rev) in [(4, 7), (7, 10)] {
-        assert_eq!(catch_up.next(), Some(Next::Read(id(1), from_rev)), "before it is asked for");
+        assert_eq!(
+            catch_up.next(),
+            Some(Next::Read(id(1), Rev(from_rev))),
+            "before it is asked for"
+        );
         let page = page(channel(id(1), 10), from_rev, to_rev, to_rev == 10);
         let Ok(Asked::Tell(page)) = catch_up.page(Ok(page)) else { unreachable!("not told") };
         assert!(page.frame.bytes().is_unique(), "after it was told");
@@ -153,7 +158,10 @@ fn another_history_is_reset() {
         let Some(Next::Tell(page)) = catch_up.next() else { unreachable!("not a reset") };
         let frame: Value = serde_json::from_slice(page.frame.bytes()).expect("JSON");
         assert_eq!((&frame["reset"], &frame["to_rev"]), (&true.into(), &10.into()));
-        assert_eq!(page.then.map(|head| (head.rev, head.access_rev)), Some((10, 3)));
+        assert_eq!(
+            page.then.map(|head| (head.rev, head.access_rev)),
+            Some((Rev(10), AccessRev(3)))
+        );
         catch_up.done();
         assert_eq!(catch_up.next(), None);
     }
@@ -165,7 +173,7 @@ fn who_lost_access_is_told_nothing_more_of_it() {
     let mut catch_up = weighed(&snapshot, &resume("one", &[(1, 0), (2, 0)]), |_| 1);
     let asked = catch_up.page(Err(Error::NotFound("conversation")));
     assert_eq!(asked.ok(), Some(Asked::LostAccess));
-    assert_eq!(catch_up.next(), Some(Next::Read(id(2), 0)));
+    assert_eq!(catch_up.next(), Some(Next::Read(id(2), Rev(0))));
 }
 
 /// Or their client would forget a conversation that they are still in.
@@ -183,5 +191,5 @@ fn a_silent_store_is_asked_again() {
     let snapshot = snapshot(1);
     let mut catch_up = weighed(&snapshot, &resume("one", &[(1, 6)]), |_| 1);
     assert!(catch_up.page(Err(Error::unavailable("gone"))).is_err());
-    assert_eq!(catch_up.next(), Some(Next::Read(id(1), 6)));
+    assert_eq!(catch_up.next(), Some(Next::Read(id(1), Rev(6))));
 }

@@ -15,7 +15,9 @@ use parlance_application::{
         store::{Change, Commit, Committed, Draft, Messages, Write},
     },
 };
-use parlance_domain::{ChangeKind, ConversationId, MessageId, NodeId, SessionId, UserId};
+use parlance_domain::{
+    AccessRev, ChangeKind, ConversationId, MessageId, NodeId, Rev, SessionId, SessionRev, UserId,
+};
 use parlance_testkit::{
     GatedMessages, SilentBus, TestNode, client_msg_id, message,
     mocks::{MockChanges, MockConversations, MockMessages},
@@ -36,7 +38,7 @@ pub(super) fn write(node: &TestNode, actor: UserId, says: &str) -> Write {
 /// Commits every send, refuses those that say `no`, and notes the batches.
 pub(super) fn committing(batches: Batches) -> MockMessages {
     let mut store = MockMessages::new();
-    let mut revs: HashMap<_, u64> = HashMap::new();
+    let mut revs: HashMap<_, Rev> = HashMap::new();
     store.expect_append().returning(move |conversation, writes| {
         let mut batch = Vec::new();
         let rev = revs.entry(conversation).or_default();
@@ -48,19 +50,19 @@ pub(super) fn committing(batches: Batches) -> MockMessages {
             if draft.text.as_str().starts_with("no") {
                 return Err(Error::Forbidden("no"));
             }
-            *rev += 1;
+            *rev = rev.next();
             let subject = Committed::Message(message(
                 draft.id,
                 conversation,
                 write.actor,
-                *rev,
+                rev.0,
                 draft.text.as_str(),
             ));
             Ok(Commit {
                 subject,
                 change: Some((ChangeKind::Created, *rev)),
-                access_rev: 1,
-                session_rev: 0,
+                access_rev: AccessRev(1),
+                session_rev: SessionRev::ZERO,
             })
         };
         let outcomes = writes.into_iter().map(&mut commit).collect();
@@ -76,7 +78,7 @@ fn sequencer(store: Arc<impl Messages + 'static>, node: &TestNode, lanes: Lanes)
 
 pub(super) fn said(commit: &Commit) -> (u64, String) {
     match &commit.subject {
-        Committed::Message(message) => (message.rev, message.text.clone()),
+        Committed::Message(message) => (message.rev.0, message.text.clone()),
         Committed::Conversation(_) => unreachable!("only messages here"),
     }
 }
@@ -406,7 +408,7 @@ impl Bus for NotingBus {
 
     async fn publish(&self, _from: NodeId, event: Arc<Event>) -> Result<()> {
         if let Event::Changed { rev, .. } = &*event {
-            self.0.lock().expect("unpoisoned").push(*rev);
+            self.0.lock().expect("unpoisoned").push(rev.0);
         }
         Ok(())
     }

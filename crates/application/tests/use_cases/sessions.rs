@@ -6,7 +6,7 @@ use parlance_application::{
     live::{Event, Frame},
     ports::Heard,
 };
-use parlance_domain::SessionId;
+use parlance_domain::{SessionId, SessionRev};
 use parlance_testkit::mocks::{MockConversations, MockMessages};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -17,6 +17,7 @@ use crate::{
 };
 
 fn ended(number: u128, session_rev: u64) -> Heard {
+    let session_rev = SessionRev(session_rev);
     let session_id = SessionId(Uuid::from_u128(number));
     let frame = Frame::session_revoked(session_id);
     Heard::Event(Arc::new(Event::SessionRevoked { session_id, session_rev, frame }))

@@ -12,7 +12,9 @@ use parlance_application::{
         store::{Look, Mark, Readers, State, Subject},
     },
 };
-use parlance_domain::{ReadState, SessionId, Summary, Timestamp, UserId, WorkspaceId};
+use parlance_domain::{
+    AccessRev, ReadState, Seq, SessionId, Summary, Timestamp, UserId, WorkspaceId,
+};
 use parlance_testkit::{
     channel,
     mocks::{MockChanges, MockConversations, MockMessages},
@@ -63,7 +65,10 @@ async fn what_was_lost_is_told_once_and_to_those_who_are_still_there() {
     let ada = Arc::new(std::sync::OnceLock::<UserId>::new());
     let still = ada.clone();
     changes.expect_readers().returning(move |_, _| {
-        Ok(Some(Readers { access_rev: 2, users: still.get().copied().into_iter().collect() }))
+        Ok(Some(Readers {
+            access_rev: AccessRev(2),
+            users: still.get().copied().into_iter().collect(),
+        }))
     });
     let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
     ada.set(scene.ada).expect("set once");
@@ -77,7 +82,9 @@ async fn what_was_lost_is_told_once_and_to_those_who_are_still_there() {
 #[tokio::test(start_paused = true)]
 async fn what_the_bus_has_told_is_not_told_again() {
     let mut changes = eve_comes_in(&[State::Inside, State::Inside]);
-    changes.expect_readers().returning(|_, users| Ok(Some(Readers { access_rev: 1, users })));
+    changes
+        .expect_readers()
+        .returning(|_, users| Ok(Some(Readers { access_rev: AccessRev(1), users })));
     let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
     scene.says(of_eve(Frame::member_joined(HERE, EVE)));
     tokio::time::sleep(Duration::from_secs(20)).await;
@@ -89,7 +96,9 @@ async fn what_the_bus_has_told_is_not_told_again() {
 #[tokio::test(start_paused = true)]
 async fn another_state_than_the_bus_told_last_is_told() {
     let mut changes = eve_comes_in(&[State::Gone, State::Inside]);
-    changes.expect_readers().returning(|_, users| Ok(Some(Readers { access_rev: 1, users })));
+    changes
+        .expect_readers()
+        .returning(|_, users| Ok(Some(Readers { access_rev: AccessRev(1), users })));
     let scene = quiet_scene(changes, MockConversations::new(), MockMessages::new()).await;
     scene.says(of_eve(Frame::member_left(HERE, EVE)));
     scene.until(1, &["conversation.member_left", "conversation.member_joined"]).await;
@@ -150,7 +159,7 @@ async fn who_has_left_a_channel_that_they_can_still_read_is_told_no_mark_of_it()
     let ada = Arc::new(std::sync::OnceLock::<UserId>::new());
     let who = ada.clone();
     changes.expect_changes().returning(move |_| {
-        let mark = |user| Mark { conversation_id: HERE, user_id: user, read_seq: 3 };
+        let mark = |user| Mark { conversation_id: HERE, user_id: user, read_seq: Seq(3) };
         Ok(Look { marks: who.get().copied().map(mark).into_iter().collect(), ..nothing_new() })
     });
     conversations
@@ -170,14 +179,14 @@ async fn who_reads_on(asked: usize) -> Scene {
     let ada = Arc::new(std::sync::OnceLock::<UserId>::new());
     let who = ada.clone();
     changes.expect_changes().returning(move |_| {
-        let mark = |user| Mark { conversation_id: HERE, user_id: user, read_seq: 3 };
+        let mark = |user| Mark { conversation_id: HERE, user_id: user, read_seq: Seq(3) };
         let marks = who.get().copied().into_iter().chain([EVE]).map(mark).collect();
         Ok(Look { marks, ..nothing_new() })
     });
     let reads = ada.clone();
     conversations.expect_summary().times(asked).returning(move |user, id| {
         assert_eq!(Some(&user), reads.get());
-        let read = ReadState { read_seq: 3, unread_count: 1, mention_count: 0 };
+        let read = ReadState { read_seq: Seq(3), unread_count: 1, mention_count: 0 };
         Ok(Summary { read, ..summary(channel(id, 4)) })
     });
     let scene = quiet_scene(changes, conversations, MockMessages::new()).await;
@@ -197,9 +206,9 @@ async fn a_read_mark_that_was_lost_is_asked_for_once() {
 #[tokio::test(start_paused = true)]
 async fn a_read_mark_that_the_bus_has_told_is_not_asked_for() {
     let scene = who_reads_on(0).await;
-    let read = ReadState { read_seq: 3, unread_count: 1, mention_count: 0 };
+    let read = ReadState { read_seq: Seq(3), unread_count: 1, mention_count: 0 };
     let frame = Frame::read_updated(HERE, read);
-    let (user_id, conversation_id, read_seq) = (scene.ada, HERE, 3);
+    let (user_id, conversation_id, read_seq) = (scene.ada, HERE, Seq(3));
     scene.says(Heard::Event(Arc::new(Event::Read { user_id, conversation_id, read_seq, frame })));
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(scene.node.fanout.types(socket(1)), ["read.updated"]);

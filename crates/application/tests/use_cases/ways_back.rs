@@ -9,7 +9,7 @@ use parlance_application::{
         store::{Head, Readers},
     },
 };
-use parlance_domain::{SessionId, UserId};
+use parlance_domain::{AccessRev, Rev, Seq, SessionId, UserId};
 use parlance_testkit::{
     channel,
     mocks::{MockChanges, MockConversations, MockMessages},
@@ -21,10 +21,10 @@ use crate::peers::{HERE, Scene, changes, nothing_new, quiet_scene};
 
 /// Everybody is in the conversation, whose count of changes of access is this.
 pub(super) fn knowing(mut rest: MockChanges, access_rev: u64) -> (MockChanges, MockConversations) {
-    let mut conversations = MockConversations::new();
+    let (mut conversations, access_rev) = (MockConversations::new(), AccessRev(access_rev));
     rest.expect_changes().returning(|_| Ok(nothing_new()));
     rest.expect_heads()
-        .returning(move |_| Ok(vec![Head { conversation_id: HERE, rev: 5, access_rev }]));
+        .returning(move |_| Ok(vec![Head { conversation_id: HERE, rev: Rev(5), access_rev }]));
     rest.expect_states().returning(|_| Ok(vec![]));
     rest.expect_workspace_members().returning(|_, users| Ok(users));
     rest.expect_readers().returning(move |_, users| Ok(Some(Readers { access_rev, users })));
@@ -36,9 +36,9 @@ pub(super) fn heard_joined(user_id: UserId, access_rev: u64) -> Heard {
     let joined = Event::Joined {
         conversation_id: HERE,
         user_id,
-        rev: 4,
-        access_rev,
-        read_seq: 0,
+        rev: Rev(4),
+        access_rev: AccessRev(access_rev),
+        read_seq: Seq::ZERO,
         workspace_id: None,
         frame: Frame::encode(&json!({ "type": "conversation.joined" })),
     };
@@ -51,7 +51,7 @@ async fn eve_waits() -> (Scene, UserId) {
     let scene = quiet_scene(changes, conversations, MockMessages::new()).await;
     let eve = UserId(scene.node.ambient.next_uuid());
     scene.node.register(socket(3), eve, SessionId(scene.node.ambient.next_uuid()), 0).await;
-    let pending = vec![Head { conversation_id: HERE, rev: 5, access_rev: 3 }];
+    let pending = vec![Head { conversation_id: HERE, rev: Rev(5), access_rev: AccessRev(3) }];
     scene.node.live.attach(socket(3), Attachment { pending, ..Attachment::default() }).await;
     scene.node.live.settle().await;
     (scene, eve)
@@ -61,7 +61,7 @@ async fn eve_waits() -> (Scene, UserId) {
 async fn whom_a_late_departure_puts_out_is_let_in_again() {
     let (scene, eve) = eve_waits().await;
     let frame = Frame::left(HERE);
-    let left = Event::Left { conversation_id: HERE, user_id: eve, access_rev: 2, frame };
+    let left = Event::Left { conversation_id: HERE, user_id: eve, access_rev: AccessRev(2), frame };
     scene.says(Heard::Event(Arc::new(left)));
     scene.until(3, &["conversation.left", "conversation.joined"]).await;
 }

@@ -9,7 +9,9 @@ use parlance_application::{
         store::{EndedSessions, NewPassword, NewSession, Renamed, RotateRefresh, Rotation},
     },
 };
-use parlance_domain::{DisplayName, Email, Role, Session, SessionId, Timestamp, UserId};
+use parlance_domain::{
+    DisplayName, Email, Role, Session, SessionId, SessionRev, Timestamp, UserId,
+};
 
 use super::{all, by_twos, conflict, not_found};
 use crate::{Stage, account, email};
@@ -162,7 +164,7 @@ pub async fn a_reused_token_ends_its_session(stage: &Stage) {
     stage.store.open_session(other.clone(), &Stage::hash()).await.expect("opens");
     rotate(stage, session.refresh, token(1)).await;
     stage.ambient.advance(GRACE);
-    let reused = Rotation::Reused { session_id: session.id, session_rev: 1 };
+    let reused = Rotation::Reused { session_id: session.id, session_rev: SessionRev(1) };
     assert_eq!(rotate(stage, session.refresh, token(1)).await, reused);
     assert!(!lives(stage, session.id).await && lives(stage, other.id).await);
     assert_eq!(rotate(stage, token(1), token(2)).await, Rotation::Unknown);
@@ -173,7 +175,7 @@ pub async fn a_token_two_back_is_reuse_at_once(stage: &Stage) {
     let (_, session) = stage.sign_up("ada").await;
     rotate(stage, session.refresh, token(1)).await;
     rotate(stage, token(1), token(2)).await;
-    let reused = Rotation::Reused { session_id: session.id, session_rev: 1 };
+    let reused = Rotation::Reused { session_id: session.id, session_rev: SessionRev(1) };
     assert_eq!(rotate(stage, session.refresh, token(1)).await, reused);
     assert!(!lives(stage, session.id).await);
 }
@@ -198,7 +200,7 @@ pub async fn a_new_password_ends_the_other_sessions(stage: &Stage) {
     assert!(lives(stage, first.id).await && lives(stage, second.id).await);
     let change = new_password(stage, ada.id, second.id);
     let ended = stage.store.change_password(change).await;
-    let all = EndedSessions { sessions: vec![first.id], session_rev: 2 };
+    let all = EndedSessions { sessions: vec![first.id], session_rev: SessionRev(2) };
     assert_eq!(ended.ok(), Some(all), "the second end that this store has seen");
     assert!(
         !lives(stage, first.id).await

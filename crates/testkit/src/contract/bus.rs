@@ -6,7 +6,7 @@ use parlance_application::{
     live::{Event, Frame},
     ports::{Bus, Heard, Subscription, Topic},
 };
-use parlance_domain::{ConversationId, NodeId, UserId, WorkspaceId};
+use parlance_domain::{AccessRev, ConversationId, NodeId, Rev, SessionRev, UserId, WorkspaceId};
 use uuid::Uuid;
 
 use crate::PATIENCE;
@@ -35,7 +35,7 @@ async fn next(events: &mut Box<dyn Subscription>) -> u128 {
 fn number(event: &Event) -> u128 {
     match event {
         Event::WorkspaceLeft { user_id, .. } => user_id.0.as_u128(),
-        Event::Changed { rev, .. } => u128::from(*rev),
+        Event::Changed { rev, .. } => u128::from(rev.0),
         other => panic!("not what was published: {other:?}"),
     }
 }
@@ -44,9 +44,9 @@ fn changed(here: ConversationId, rev: u64) -> Arc<Event> {
     let frame = Frame::encode(&serde_json::json!({ "rev": rev, "text": "Grüße\n\u{1F600}" }));
     Arc::new(Event::Changed {
         conversation_id: here,
-        rev,
-        access_rev: 3,
-        session_rev: 0,
+        rev: Rev(rev),
+        access_rev: AccessRev(3),
+        session_rev: SessionRev(0),
         author_id: Some(UserId(Uuid::from_u128(9))),
         frame,
     })

@@ -16,7 +16,8 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    ConversationId, JoinCode, Role, SessionId, Topic, WorkspaceId, WorkspaceName,
+    AccessRev, ConversationId, JoinCode, Rev, Role, SessionId, SessionRev, Topic, WorkspaceId,
+    WorkspaceName,
 };
 use uuid::Uuid;
 
@@ -47,7 +48,7 @@ pub async fn a_durable_change_is_found_by_the_next_look(shared: &SharedStage) {
     looks.push(shared.after(stage.change(ada, team.general, topic)).await.0);
     let access_rev = stage.access_rev(ada, team.general).await;
     for (rev, look) in (1..).zip(looks) {
-        let head = Head { conversation_id: team.general, rev, access_rev };
+        let head = Head { conversation_id: team.general, rev: Rev(rev), access_rev };
         assert!(look.heads.contains(&head), "not {head:?} in {:?}", look.heads);
     }
 }
@@ -62,15 +63,15 @@ pub async fn a_change_of_access_is_found_by_the_next_look(shared: &SharedStage) 
     looks.push(shared.after(store.remove_channel_member(bob, news, bob)).await.0);
     looks.push(shared.after(store.delete_channel(ada, news, stage.at())).await.0);
     for (access_rev, look) in (1..).zip(looks) {
-        let head = Head { conversation_id: news, rev: 0, access_rev };
+        let head = Head { conversation_id: news, rev: Rev(0), access_rev: AccessRev(access_rev) };
         assert!(look.heads.contains(&head), "not {head:?} in {:?}", look.heads);
     }
     let (look, gone) = shared.after(store.remove_member(ada, team.id, bob)).await;
     let (general, access_rev) = gone.expect("removes").conversations[0];
-    assert!(look.heads.contains(&Head { conversation_id: general, rev: 0, access_rev }));
+    assert!(look.heads.contains(&Head { conversation_id: general, rev: Rev(0), access_rev }));
     let (look, gone) = shared.after(store.delete_workspace(ada, team.id, stage.at())).await;
     assert_eq!(gone.ok(), Some(vec![general]));
-    let head = Head { conversation_id: general, rev: 0, access_rev: access_rev + 1 };
+    let head = Head { conversation_id: general, rev: Rev(0), access_rev: access_rev.next() };
     assert!(look.heads.contains(&head), "not {head:?} in {:?}", look.heads);
 }
 
@@ -116,7 +117,7 @@ pub async fn nothing_is_lost_between_two_looks(shared: &SharedStage) {
     }
     for conversation in conversations {
         let head = shared.head(conversation).await.expect("is there");
-        assert_eq!((head.rev, heads.get(&conversation)), (10, Some(&head)));
+        assert_eq!((head.rev, heads.get(&conversation)), (Rev(10), Some(&head)));
         assert!(conversation == team.general || admitted.contains(&(conversation, bob)));
     }
 }
@@ -187,14 +188,14 @@ pub async fn ended_sessions_are_counted_and_found(shared: &SharedStage) {
         open(Stage::hash()).await
     };
     let (look, second) = shared.after(revoke()).await;
-    assert_eq!(look.session_rev, 1);
-    assert_eq!(counted().await, 1);
+    assert_eq!(look.session_rev, SessionRev(1));
+    assert_eq!(counted().await, SessionRev(1));
     assert_eq!(ended(vec![first.id, second.id]).await, [first.id]);
     let (password, keep) = (PasswordHash("new".to_owned()), open(Stage::hash()).await.id);
     let (user, verified, at) = (eve.id, Stage::hash(), stage.at());
     let change = NewPassword { user, verified, password: password.clone(), keep, at };
     let (look, _) = shared.after(store.change_password(change)).await;
-    assert_eq!(look.session_rev, 2);
+    assert_eq!(look.session_rev, SessionRev(2));
     assert_eq!(ended(vec![second.id]).await, [second.id]);
 
     let stolen = open(password.clone()).await;
@@ -210,18 +211,20 @@ pub async fn ended_sessions_are_counted_and_found(shared: &SharedStage) {
     };
     rotate(1).await;
     let (look, _) = shared.after(rotate(2)).await;
-    assert_eq!(look.session_rev, 3);
-    assert_eq!(counted().await, 3);
+    assert_eq!(look.session_rev, SessionRev(3));
+    assert_eq!(counted().await, SessionRev(3));
     assert_eq!(ended(vec![stolen.id]).await, [stolen.id]);
 
     let team = stage.team_of(eve.id, []).await;
     let live = open(password).await;
     let write = Write { session: live.id, ..stage.draft(eve.id, "1", "hello") };
     let commits = store.append(team.general, vec![write]).await.expect("appends");
-    assert!(commits.iter().all(|c| c.as_ref().is_ok_and(|commit| commit.session_rev == 3)));
-    let query = ReplayQuery::after(0);
+    assert!(
+        commits.iter().all(|c| c.as_ref().is_ok_and(|commit| commit.session_rev == SessionRev(3)))
+    );
+    let query = ReplayQuery::after(Rev(0));
     let page = store.replay(Reader::Session(eve.id, live.id), team.general, query).await;
-    assert_eq!(page.map(|page| page.session_rev).ok(), Some(3));
+    assert_eq!(page.map(|page| page.session_rev).ok(), Some(SessionRev(3)));
     let page = store.replay(Reader::Session(eve.id, stolen.id), team.general, query).await;
     assert!(matches!(page, Err(Error::Unauthenticated(Unauthenticated::Revoked))));
 }
@@ -259,7 +262,7 @@ pub async fn a_write_of_an_ended_session_is_refused(shared: &SharedStage) {
     let refused: Vec<_> = answers.iter().map(refused).collect();
     assert_eq!(refused, [false, true, true, true, false], "{answers:?}");
     let revs: Vec<_> = answers.into_iter().flatten().filter_map(|commit| commit.change).collect();
-    assert_eq!(revs.into_iter().map(|(_, rev)| rev).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(revs.into_iter().map(|(_, rev)| rev).collect::<Vec<_>>(), [Rev(2), Rev(3)]);
 }
 
 /// And those that never were.
@@ -274,10 +277,13 @@ pub async fn heads_leave_out_the_deleted(shared: &SharedStage) {
     heads.sort_unstable_by_key(|head| head.rev);
     let of_general = Head {
         conversation_id: team.general,
-        rev: 0,
+        rev: Rev(0),
         access_rev: stage.access_rev(ada, team.general).await,
     };
-    assert_eq!(heads, [of_general, Head { conversation_id: news, rev: 1, access_rev: 1 }]);
+    assert_eq!(
+        heads,
+        [of_general, Head { conversation_id: news, rev: Rev(1), access_rev: AccessRev(1) }]
+    );
     stage.store.delete_channel(ada, news, stage.at()).await.expect("deletes");
     assert_eq!(shared.changes.heads(asked).await.ok(), Some(vec![of_general]));
     stage.store.delete_workspace(ada, team.id, stage.at()).await.expect("deletes");
@@ -294,15 +300,19 @@ pub async fn readers_are_in_it_and_may_read(shared: &SharedStage) {
     let public = stage.channel(ada, &team, "public").await;
     let private = stage.private(ada, &team, "private").await;
     let dm = stage.dm(ada, &team, bob).await.expect("opens").mine.conversation.id;
-    let alone = Some((vec![ada], 1));
+    let alone = Some((vec![ada], AccessRev(1)));
     assert_eq!(shared.readers(public, &all).await, alone, "to read is not to listen");
     assert_eq!(shared.readers(private, &all).await, alone);
-    assert_eq!(shared.readers(dm, &all).await, Some((vec![ada, bob], 1)));
-    assert_eq!(shared.readers(dm, &[bob]).await, Some((vec![bob], 1)), "who was asked for");
-    assert_eq!(shared.readers(dm, &[]).await, Some((vec![], 1)));
+    assert_eq!(shared.readers(dm, &all).await, Some((vec![ada, bob], AccessRev(1))));
+    assert_eq!(
+        shared.readers(dm, &[bob]).await,
+        Some((vec![bob], AccessRev(1))),
+        "who was asked for"
+    );
+    assert_eq!(shared.readers(dm, &[]).await, Some((vec![], AccessRev(1))));
     stage.store.remove_member(ada, team.id, bob).await.expect("removes");
     for (conversation, counted) in [(public, 1), (private, 1), (dm, 2)] {
-        assert_eq!(shared.readers(conversation, &all).await, Some((vec![ada], counted)));
+        assert_eq!(shared.readers(conversation, &all).await, Some((vec![ada], AccessRev(counted))));
     }
 }
 

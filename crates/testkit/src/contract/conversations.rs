@@ -2,7 +2,7 @@
 
 use parlance_application::Error;
 use parlance_domain::{
-    ConversationAction as Action, ConversationId, ConversationKind, ReadState, UserId,
+    ConversationAction as Action, ConversationId, ConversationKind, ReadState, Rev, Seq, UserId,
 };
 
 use super::{all, by_twos, conflict, forbidden, not_found, refused};
@@ -34,7 +34,7 @@ pub async fn a_new_channel_has_its_creator_in_it(stage: &Stage) {
     let channel = &entry.summary.conversation;
     assert_eq!((channel.kind, channel.workspace_id), (ConversationKind::Channel, team.id));
     assert_eq!((channel.name.as_deref(), channel.topic.as_deref()), (Some("news"), Some("")));
-    assert_eq!((channel.rev, channel.last_seq, &channel.member_ids), (0, 0, &None));
+    assert_eq!((channel.rev, channel.last_seq, &channel.member_ids), (Rev(0), Seq(0), &None));
     assert_eq!(members(stage, ada, channel.id).await, [ada]);
     assert_eq!(stage.store.summary(ada, channel.id).await.ok(), Some(entry.summary));
     not_found(stage.store.create_channel(eve, stage.new_channel(&team, "mine", false)).await);
@@ -48,7 +48,7 @@ pub async fn private_channels_are_hidden(stage: &Stage) {
     not_found(stage.store.summary(ada, secret).await);
     not_found(stage.store.join_channel(ada, secret, stage.at()).await);
     not_found(stage.store.channel_members(ada, secret, all()).await);
-    not_found(stage.store.mark_read(ada, secret, 0).await);
+    not_found(stage.store.mark_read(ada, secret, Seq(0)).await);
     not_found(stage.store.delete_channel(ada, secret, stage.at()).await);
     not_found(stage.store.permit(ada, secret, Action::Read).await);
     let seen = stage.store.channels(ada, team.id, all()).await.expect("lists").items;
@@ -229,11 +229,11 @@ pub async fn a_dm_alone_can_be_read_only(stage: &Stage) {
     forbidden(stage.store.permit(ada, dm, Action::Post).await);
     not_found(stage.store.permit(ada, dm, Action::ListMembers).await);
     stage.store.permit(ada, dm, Action::Read).await.expect("may read");
-    assert!(stage.store.mark_read(ada, dm, 1).await.expect("may mark").advanced);
+    assert!(stage.store.mark_read(ada, dm, Seq(1)).await.expect("may mark").advanced);
     assert!(stage.store.snapshot(ada).await.expect("reads").conversations.iter().any(
         |e| e.summary == {
             let mut read = summary.clone();
-            read.read = ReadState { read_seq: 1, unread_count: 0, mention_count: 0 };
+            read.read = ReadState { read_seq: Seq(1), unread_count: 0, mention_count: 0 };
             read
         }
     ));

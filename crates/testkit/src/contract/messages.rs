@@ -5,7 +5,9 @@ use parlance_application::{
     Error, Unauthenticated,
     ports::store::{Change, Committed, MessageChange},
 };
-use parlance_domain::{ChangeKind, ChannelName, ConversationId, Message, MessageId, Topic, UserId};
+use parlance_domain::{
+    ChangeKind, ChannelName, ConversationId, Message, MessageId, Rev, Seq, Topic, UserId,
+};
 
 use super::{conflict, forbidden, not_found, refused};
 use crate::{Stage, Team, client_msg_id, text};
@@ -38,15 +40,15 @@ pub async fn seq_and_rev_are_dense(stage: &Stage) {
         assert_eq!(commit.change, Some((ChangeKind::Created, message.rev)));
         seen.push((message.seq, message.rev, message.text, message.author_id));
     }
-    let told = |n, text: &str, who| (n, n, text.to_owned(), Some(who));
+    let told = |n, text: &str, who| (Seq(n), Rev(n), text.to_owned(), Some(who));
     assert_eq!(seen, [told(1, "one", ada), told(2, "two", bob), told(3, "three", ada)]);
     let edited =
         stage.edit(ada, &stage.send(ada, team.general, "four").await, "4").await.expect("edits");
-    assert_eq!(edited.change, Some((ChangeKind::Edited, 5)));
+    assert_eq!(edited.change, Some((ChangeKind::Edited, Rev(5))));
     let fifth = stage.send(ada, team.general, "five").await;
-    assert_eq!((fifth.seq, fifth.rev), (5, 6));
+    assert_eq!((fifth.seq, fifth.rev), (Seq(5), Rev(6)));
     let conversation = stage.store.summary(ada, team.general).await.expect("reads").conversation;
-    assert_eq!((conversation.last_seq, conversation.rev), (5, 6));
+    assert_eq!((conversation.last_seq, conversation.rev), (Seq(5), Rev(6)));
     assert_eq!(conversation.last_message_at, Some(fifth.created_at));
 }
 
@@ -89,7 +91,7 @@ pub async fn a_repeat_in_a_batch_is_a_duplicate(stage: &Stage) {
         stage.append(team.general, drafts).await.into_iter().map(|o| o.expect("sends")).collect();
     assert_eq!(Stage::message(&outcomes[1]), Stage::message(&outcomes[0]));
     assert_eq!(outcomes[1].change, None);
-    assert_eq!(Stage::message(&outcomes[2]).seq, 2);
+    assert_eq!(Stage::message(&outcomes[2]).seq, Seq(2));
 }
 
 /// As the message is now.
@@ -102,7 +104,7 @@ pub async fn a_repeat_later_is_a_duplicate(stage: &Stage) {
     assert_eq!((again.change, Stage::message(&again)), (None, marked));
     assert_eq!(
         stage.store.summary(ada, team.general).await.map(|s| s.conversation.last_seq).ok(),
-        Some(1)
+        Some(Seq(1))
     );
 }
 
@@ -144,11 +146,11 @@ pub async fn a_refused_write_leaves_its_neighbours(stage: &Stage) {
         stage.draft(bob, "1", "two"),
     ];
     let mut outcomes = stage.append(team.general, writes).await.into_iter();
-    assert_eq!(Stage::message(&outcomes.next().expect("four").expect("sends")).rev, 1);
+    assert_eq!(Stage::message(&outcomes.next().expect("four").expect("sends")).rev, Rev(1));
     not_found(outcomes.next().expect("four"));
     not_found(outcomes.next().expect("four"));
     let last = Stage::message(&outcomes.next().expect("four").expect("sends"));
-    assert_eq!((last.seq, last.rev), (2, 2));
+    assert_eq!((last.seq, last.rev), (Seq(2), Rev(2)));
 }
 
 /// Sends alone, so that a store may hope for all of them: what is refused, or was sent before, takes no place.
@@ -161,7 +163,7 @@ pub async fn refused_sends_take_no_place(stage: &Stage) {
     };
     let refused = vec![stage.draft(eve, "1", "not in here"), stage.draft(eve, "2", "nor here")];
     stage.append(team.general, refused).await.into_iter().for_each(not_found);
-    assert_eq!(stands().await, (0, 0, None));
+    assert_eq!(stands().await, (Seq(0), Rev(0), None));
     let writes = vec![
         stage.draft(ada, "1", "one"),
         stage.draft(eve, "1", "not in here"),
@@ -170,15 +172,15 @@ pub async fn refused_sends_take_no_place(stage: &Stage) {
     ];
     let mut outcomes = stage.append(team.general, writes).await.into_iter();
     let mut next = || outcomes.next().expect("four");
-    assert_eq!(Stage::message(&next().expect("sends")).seq, 1);
+    assert_eq!(Stage::message(&next().expect("sends")).seq, Seq(1));
     not_found(next());
     let two = Stage::message(&next().expect("sends"));
-    assert_eq!((two.seq, next().expect("answers").change), (2, None));
-    assert_eq!(stands().await, (2, 2, Some(two.created_at)));
+    assert_eq!((two.seq, next().expect("answers").change), (Seq(2), None));
+    assert_eq!(stands().await, (Seq(2), Rev(2), Some(two.created_at)));
     let repeat = stage.try_send(bob, team.general, "1", "two").await.expect("answers");
-    assert_eq!((repeat.change, stands().await), (None, (2, 2, Some(two.created_at))));
+    assert_eq!((repeat.change, stands().await), (None, (Seq(2), Rev(2), Some(two.created_at))));
     let three = stage.try_send(ada, team.general, "2", "three").await.expect("sends");
-    assert_eq!(Stage::message(&three).seq, 3);
+    assert_eq!(Stage::message(&three).seq, Seq(3));
 }
 
 /// Each is answered for its own, however a store brings them together.
@@ -203,7 +205,8 @@ pub async fn appends_to_many_conversations_at_once(stage: &Stage) {
             outcomes.iter().map(|sent| Stage::message(sent.as_ref().expect("sends"))).collect();
         let seen = sent.iter().map(|m| (m.conversation_id, m.seq, m.rev, m.text.clone()));
         let expected = [(1, "ada"), (2, "bob")];
-        let expected = expected.map(|(at, who)| (channels[n], at, at, format!("{n} of {who}")));
+        let expected =
+            expected.map(|(at, who)| (channels[n], Seq(at), Rev(at), format!("{n} of {who}")));
         assert_eq!(seen.collect::<Vec<_>>(), expected);
         first_of_all.push(sent[0].clone());
     }
@@ -231,18 +234,18 @@ pub async fn appends_to_many_conversations_at_once(stage: &Stage) {
     not_found(next());
     not_found(next());
     let edited = next().expect("edits");
-    assert_eq!(edited.change, Some((ChangeKind::Edited, 3)));
+    assert_eq!(edited.change, Some((ChangeKind::Edited, Rev(3))));
     assert_eq!(Stage::message(&edited).text, "edited");
     conflict(next());
     not_found(next());
     for channel in &channels[7..9] {
         let plain = Stage::message(&next().expect("sends"));
-        assert_eq!((plain.conversation_id, plain.seq, plain.rev), (*channel, 3, 3));
+        assert_eq!((plain.conversation_id, plain.seq, plain.rev), (*channel, Seq(3), Rev(3)));
     }
     for (n, revs) in [2, 2, 2, 3, 2, 2, 2, 3, 3, 2].into_iter().enumerate() {
         let now = stage.store.summary(bob, channels[n]).await.expect("reads").conversation;
         let last = if matches!(n, 7 | 8) { 3 } else { 2 };
-        assert_eq!((now.rev, now.last_seq), (revs, last), "channel {n}");
+        assert_eq!((now.rev, now.last_seq), (Rev(revs), Seq(last)), "channel {n}");
     }
 }
 
@@ -283,8 +286,8 @@ pub async fn only_the_author_edits(stage: &Stage) {
     not_found(stage.edit(eve, &message, "changed").await);
     let commit = stage.edit(bob, &message, "changed").await.expect("edits");
     let edited = Stage::message(&commit);
-    assert_eq!(commit.change, Some((ChangeKind::Edited, 2)));
-    assert_eq!((edited.text.as_str(), edited.rev, edited.seq), ("changed", 2, 1));
+    assert_eq!(commit.change, Some((ChangeKind::Edited, Rev(2))));
+    assert_eq!((edited.text.as_str(), edited.rev, edited.seq), ("changed", Rev(2), Seq(1)));
     assert!(edited.edited_at > Some(message.created_at));
     assert_eq!(stage.store.message(ada, message.id).await.ok(), Some(edited));
     stage.store.remove_member(ada, team.id, bob).await.expect("removes");
@@ -310,8 +313,11 @@ pub async fn author_and_admin_delete(stage: &Stage) {
     for (actor, message, rev) in [(ada, &bobs, 4), (ada, &adas, 5)] {
         let commit = stage.delete(actor, message).await.expect("deletes");
         let tombstone = Stage::message(&commit);
-        assert_eq!(commit.change, Some((ChangeKind::Deleted, rev)));
-        assert_eq!((tombstone.id, tombstone.seq, tombstone.rev), (message.id, message.seq, rev));
+        assert_eq!(commit.change, Some((ChangeKind::Deleted, Rev(rev))));
+        assert_eq!(
+            (tombstone.id, tombstone.seq, tombstone.rev),
+            (message.id, message.seq, Rev(rev))
+        );
         assert_eq!((tombstone.text.as_str(), tombstone.reactions.len()), ("", 0));
         assert_eq!(
             (tombstone.author_id, tombstone.created_at),
@@ -379,12 +385,15 @@ pub async fn a_channel_is_renamed_in_order(stage: &Stage) {
     let news = stage.channel(ada, &team, "news").await;
     stage.send(ada, news, "hello").await;
     let commit = stage.change(ada, news, rename(Some("olds"), None)).await.expect("renames");
-    assert_eq!(commit.change, Some((ChangeKind::Renamed, 2)));
+    assert_eq!(commit.change, Some((ChangeKind::Renamed, Rev(2))));
     let Committed::Conversation(channel) = commit.subject else { panic!("about the channel") };
-    assert_eq!((channel.name.as_deref(), channel.rev, channel.last_seq), (Some("olds"), 2, 1));
+    assert_eq!(
+        (channel.name.as_deref(), channel.rev, channel.last_seq),
+        (Some("olds"), Rev(2), Seq(1))
+    );
     let commit =
         stage.change(ada, news, rename(None, Some("what was"))).await.expect("changes the topic");
-    assert_eq!(commit.change, Some((ChangeKind::TopicChanged, 3)));
+    assert_eq!(commit.change, Some((ChangeKind::TopicChanged, Rev(3))));
     let same = stage
         .change(ada, news, rename(Some("olds"), Some("what was")))
         .await
@@ -392,14 +401,14 @@ pub async fn a_channel_is_renamed_in_order(stage: &Stage) {
     assert_eq!(same.change, None);
     let both =
         stage.change(ada, news, rename(Some("news"), Some("new"))).await.expect("changes both");
-    assert_eq!(both.change.map(|(_, rev)| rev), Some(4));
+    assert_eq!(both.change.map(|(_, rev)| rev), Some(Rev(4)));
     let seen = stage.store.summary(ada, news).await.expect("reads").conversation;
     assert_eq!(
         (seen.name.as_deref(), seen.topic.as_deref(), seen.rev),
-        (Some("news"), Some("new"), 4)
+        (Some("news"), Some("new"), Rev(4))
     );
     conflict(stage.change(ada, news, rename(Some("general"), None)).await);
-    assert_eq!(stage.send(ada, news, "still").await.rev, 5);
+    assert_eq!(stage.send(ada, news, "still").await.rev, Rev(5));
 }
 
 /// And nobody a DM.
@@ -428,8 +437,8 @@ pub async fn concurrent_appends_are_dense(stage: &Stage) {
     while let Some(done) = running.join_next().await {
         let mut outcomes = done.expect("runs").expect("appends");
         let message = Stage::message(&outcomes.remove(0).expect("sends"));
-        assert_eq!(message.seq, message.rev);
-        seqs.push(message.seq);
+        assert_eq!(message.seq.0, message.rev.0);
+        seqs.push(message.seq.0);
     }
     seqs.sort_unstable();
     assert_eq!(seqs, (1..=40).collect::<Vec<_>>());

@@ -4,7 +4,7 @@ use parlance_application::{
     Error,
     ports::store::{Reader, ReplayQuery},
 };
-use parlance_domain::{ChangeKind, Message, UserId};
+use parlance_domain::{ChangeKind, Message, Rev, UserId};
 
 use super::{messages::scene, not_found, refused};
 use crate::Stage;
@@ -18,9 +18,9 @@ pub async fn reactions_come_and_go(stage: &Stage) {
     let (team, [ada, bob, eve]) = scene(stage).await;
     let message = stage.send(ada, team.general, "hello").await;
     let commit = stage.react(bob, &message, "+1").await.expect("reacts");
-    assert_eq!(commit.change, Some((ChangeKind::ReactionAdded, 2)));
+    assert_eq!(commit.change, Some((ChangeKind::ReactionAdded, Rev(2))));
     let marked = Stage::message(&commit);
-    assert_eq!((emoji(&marked), marked.rev, marked.edited_at), (vec![("+1", 1)], 2, None));
+    assert_eq!((emoji(&marked), marked.rev, marked.edited_at), (vec![("+1", 1)], Rev(2), None));
     assert_eq!(marked.reactions[0].user_ids, [bob]);
     let again = stage.react(bob, &message, "+1").await.expect("changes nothing");
     assert_eq!((again.change, Stage::message(&again)), (None, marked));
@@ -31,7 +31,7 @@ pub async fn reactions_come_and_go(stage: &Stage) {
     let missing = stage.unreact(bob, &message, "-1").await.expect("changes nothing");
     assert_eq!(missing.change, None);
     let back = stage.unreact(bob, &message, "+1").await.expect("takes back");
-    assert_eq!(back.change, Some((ChangeKind::ReactionRemoved, 4)));
+    assert_eq!(back.change, Some((ChangeKind::ReactionRemoved, Rev(4))));
     assert_eq!(Stage::message(&back).reactions[0].user_ids, [ada]);
     let none = stage.unreact(ada, &message, "+1").await.expect("takes back");
     assert_eq!(Stage::message(&none).reactions, []);
@@ -49,7 +49,11 @@ pub async fn reactions_are_in_order_of_first_use(stage: &Stage) {
     assert_eq!(emoji(&seen), [("z", 1), ("a", 2), ("m", 2)]);
     let replayed = stage
         .store
-        .replay(Reader::Node, team.general, ReplayQuery { from_rev: 0, limit: 10, budget: 10_000 })
+        .replay(
+            Reader::Node,
+            team.general,
+            ReplayQuery { from_rev: Rev(0), limit: 10, budget: 10_000 },
+        )
         .await
         .expect("reads")
         .messages;

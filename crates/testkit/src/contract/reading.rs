@@ -5,7 +5,7 @@ use parlance_application::{
     Result,
     ports::store::{Change, Commit, MessageChange, Reader, ReplayQuery},
 };
-use parlance_domain::{ConversationId, ReadState, UserId};
+use parlance_domain::{ConversationId, ReadState, Rev, Seq, UserId};
 
 use super::forbidden;
 use crate::Stage;
@@ -38,7 +38,7 @@ pub async fn a_snapshot_tells_everything(stage: &Stage) {
     let of_dm = &snapshot.conversations[0].summary;
     assert_eq!(
         (of_dm.conversation.last_seq, of_dm.conversation.rev, of_dm.read.unread_count),
-        (2, 2, 1)
+        (Seq(2), Rev(2), 1)
     );
     assert_eq!(of_dm.conversation.last_message_at, Some(last.created_at));
     let epoch = stage.store.snapshot(bob).await.expect("reads").epoch;
@@ -60,14 +60,14 @@ pub async fn a_read_mark_only_advances(stage: &Stage) {
         (u64::MAX, 4, 0, false),
         (0, 4, 0, false),
     ] {
-        let mark = stage.store.mark_read(bob, team.general, asked).await.expect("marks");
-        let expected = ReadState { read_seq: at, unread_count: unread, mention_count: 0 };
+        let mark = stage.store.mark_read(bob, team.general, Seq(asked)).await.expect("marks");
+        let expected = ReadState { read_seq: Seq(at), unread_count: unread, mention_count: 0 };
         assert_eq!((mark.read, mark.advanced), (expected, advanced), "asked for {asked}");
         assert_eq!(read(stage, bob, team.general).await, expected);
     }
     assert_eq!(read(stage, eve, team.general).await.unread_count, 4);
     let news = stage.channel(ada, &team, "news").await;
-    forbidden(stage.store.mark_read(bob, news, 0).await);
+    forbidden(stage.store.mark_read(bob, news, Seq(0)).await);
 }
 
 /// Unless they are deleted.
@@ -81,7 +81,7 @@ pub async fn unread_counts_others_messages(stage: &Stage) {
     stage.delete(ada, &first).await.expect("deletes");
     assert_eq!(read(stage, eve, team.general).await.unread_count, 2);
     assert_eq!(
-        stage.store.mark_read(eve, team.general, 2).await.map(|m| m.read.unread_count).ok(),
+        stage.store.mark_read(eve, team.general, Seq(2)).await.map(|m| m.read.unread_count).ok(),
         Some(1)
     );
 }
@@ -93,18 +93,18 @@ pub async fn a_send_moves_its_authors_mark(stage: &Stage) {
     stage.send(ada, team.general, "one").await;
     assert_eq!(
         read(stage, bob, team.general).await,
-        ReadState { read_seq: 0, unread_count: 1, mention_count: 0 }
+        ReadState { read_seq: Seq(0), unread_count: 1, mention_count: 0 }
     );
     stage.try_send(bob, team.general, "1", "two").await.expect("sends");
     assert_eq!(
         read(stage, bob, team.general).await,
-        ReadState { read_seq: 2, unread_count: 0, mention_count: 0 }
+        ReadState { read_seq: Seq(2), unread_count: 0, mention_count: 0 }
     );
     stage.send(ada, team.general, "three").await;
     stage.try_send(bob, team.general, "1", "two").await.expect("is a duplicate");
     assert_eq!(
         read(stage, bob, team.general).await,
-        ReadState { read_seq: 2, unread_count: 1, mention_count: 0 }
+        ReadState { read_seq: Seq(2), unread_count: 1, mention_count: 0 }
     );
 }
 
@@ -118,7 +118,7 @@ pub async fn unread_counts_up_to_a_hundred(stage: &Stage) {
         assert_eq!(read(stage, bob, team.general).await.unread_count, count);
     }
     assert_eq!(
-        stage.store.mark_read(bob, team.general, 40).await.map(|m| m.read.unread_count).ok(),
+        stage.store.mark_read(bob, team.general, Seq(40)).await.map(|m| m.read.unread_count).ok(),
         Some(90)
     );
 }
@@ -171,16 +171,16 @@ pub async fn concurrent_marks_end_at_the_furthest(stage: &Stage) {
     let mut running = tokio::task::JoinSet::new();
     for seq in (1..=20).map(|n| n * 7 % 23) {
         let store = stage.store.clone();
-        running.spawn(async move { (seq, store.mark_read(bob, team.general, seq).await) });
+        running.spawn(async move { (seq, store.mark_read(bob, team.general, Seq(seq)).await) });
     }
     let mut advanced = Vec::new();
     while let Some(done) = running.join_next().await {
         let (seq, mark) = done.expect("runs");
         let mark = mark.expect("marks");
-        assert!((seq..=22).contains(&mark.read.read_seq), "asked for {seq}: {mark:?}");
-        assert_eq!(mark.read.unread_count, 30 - mark.read.read_seq);
+        assert!((seq..=22).contains(&mark.read.read_seq.0), "asked for {seq}: {mark:?}");
+        assert_eq!(mark.read.unread_count, 30 - mark.read.read_seq.0);
         if mark.advanced {
-            assert_eq!(mark.read.read_seq, seq);
+            assert_eq!(mark.read.read_seq, Seq(seq));
             advanced.push(seq);
         }
     }
@@ -188,7 +188,7 @@ pub async fn concurrent_marks_end_at_the_furthest(stage: &Stage) {
     let all = advanced.len();
     advanced.dedup();
     assert_eq!((advanced.len(), advanced.last()), (all, Some(&22)), "each advance once");
-    assert_eq!(read(stage, bob, team.general).await.read_seq, 22);
+    assert_eq!(read(stage, bob, team.general).await.read_seq, Seq(22));
 }
 
 /// A mark's count is of the moment of the mark, and in the end all agree with a recount.
@@ -201,11 +201,12 @@ pub async fn marks_among_sends_count_exactly(stage: &Stage) {
         }
     };
     let marks = async {
-        let (mut last, mut last_left) = (0, 0);
+        let (mut last, mut last_left) = (Seq::ZERO, 0);
         for seq in 1..=20 {
-            let read = stage.store.mark_read(bob, team.general, seq).await.expect("marks").read;
-            assert!(read.read_seq <= seq && read.read_seq >= last, "never goes back");
-            let left = read.read_seq + read.unread_count;
+            let read =
+                stage.store.mark_read(bob, team.general, Seq(seq)).await.expect("marks").read;
+            assert!(read.read_seq <= Seq(seq) && read.read_seq >= last, "never goes back");
+            let left = read.read_seq.0 + read.unread_count;
             assert!((last_left..=20).contains(&left), "counts what had been sent: {read:?}");
             (last, last_left) = (read.read_seq, left);
         }
@@ -213,8 +214,8 @@ pub async fn marks_among_sends_count_exactly(stage: &Stage) {
     };
     let ((), last) = tokio::join!(sends, marks);
     let shown = read(stage, bob, team.general).await;
-    assert_eq!((shown.read_seq, shown.unread_count), (last, 20 - last));
-    let mark = stage.store.mark_read(bob, team.general, 0).await.expect("marks");
+    assert_eq!((shown.read_seq, shown.unread_count), (last, 20 - last.0));
+    let mark = stage.store.mark_read(bob, team.general, Seq(0)).await.expect("marks");
     assert_eq!((mark.read, mark.advanced), (shown, false));
     let snapshot = stage.store.snapshot(bob).await.expect("reads");
     assert_eq!(snapshot.conversations[0].summary.read, shown);
@@ -227,7 +228,7 @@ pub async fn own_sends_and_entry_are_not_unread(stage: &Stage) {
     stage.send(ada, team.general, "hello").await;
     assert_eq!(read(stage, ada, team.general).await.unread_count, 0);
     let entered = stage.enter(&team, bob).await.general.summary;
-    assert_eq!((entered.read.unread_count, entered.read.read_seq), (0, 1));
+    assert_eq!((entered.read.unread_count, entered.read.read_seq), (0, Seq(1)));
     stage.send(ada, team.general, "hello bob").await;
     assert_eq!(read(stage, bob, team.general).await.unread_count, 1);
 }
@@ -250,21 +251,21 @@ pub async fn every_change_of_access_counts(stage: &Stage) {
     let news = entry.summary.conversation.id;
     before = entry.access_rev;
     let joined = stage.join(bob, news).await.access_rev;
-    assert_eq!(joined, before + 1, "somebody joined");
+    assert_eq!(joined, before.next(), "somebody joined");
     let commit = stage.try_send(bob, news, "1", "hello").await.expect("sends");
     assert_eq!(commit.access_rev, joined, "a message changes no access");
     let left = stage.store.remove_channel_member(bob, news, bob).await.expect("leaves");
-    assert_eq!((left, stage.access_rev(ada, news).await), (joined + 1, left), "somebody left");
+    assert_eq!((left, stage.access_rev(ada, news).await), (joined.next(), left), "somebody left");
     let replay = stage
         .store
-        .replay(Reader::Session(ada, stage.session_of(ada)), news, ReplayQuery::after(0))
+        .replay(Reader::Session(ada, stage.session_of(ada)), news, ReplayQuery::after(Rev(0)))
         .await;
     assert_eq!(replay.map(|page| page.access_rev).ok(), Some(left), "a replay says how far");
     let added =
         stage.store.add_channel_member(ada, news, bob, stage.at()).await.expect("adds").access_rev;
-    assert_eq!(added, joined + 2, "somebody was added");
+    assert_eq!(added, left.next(), "somebody was added");
     stage.store.remove_channel_member(ada, news, bob).await.expect("removes");
-    assert_eq!(stage.access_rev(ada, news).await, joined + 3, "somebody was removed");
+    assert_eq!(stage.access_rev(ada, news).await, added.next(), "somebody was removed");
 
     let dm = stage.dm(ada, &team, bob).await.expect("opens");
     stage.store.remove_member(ada, team.id, bob).await.expect("removes");

@@ -7,7 +7,7 @@ use parlance_application::{
     Error, Unauthenticated,
     ports::store::{HistoryQuery, Reader, ReplayPage, ReplayQuery},
 };
-use parlance_domain::{ConversationId, UserId};
+use parlance_domain::{ConversationId, Rev, Seq, UserId};
 
 use super::{
     messages::{rename, scene},
@@ -18,7 +18,7 @@ use crate::Stage;
 async fn replay(
     stage: &Stage,
     id: ConversationId,
-    from_rev: u64,
+    from_rev: Rev,
     limit: usize,
     budget: usize,
 ) -> ReplayPage {
@@ -36,9 +36,9 @@ async fn history(
     before: Option<u64>,
     after: Option<u64>,
 ) -> (Vec<u64>, Option<u64>) {
-    let query = HistoryQuery { before_seq: before, after_seq: after, limit: 3 };
+    let query = HistoryQuery { before_seq: before.map(Seq), after_seq: after.map(Seq), limit: 3 };
     let page = stage.store.history(user, id, query).await.expect("reads");
-    (page.items.iter().map(|m| m.seq).collect(), page.next)
+    (page.items.iter().map(|m| m.seq.0).collect(), page.next.map(u64::from))
 }
 
 /// To both ends.
@@ -58,7 +58,7 @@ pub async fn history_goes_both_ways(stage: &Stage) {
     assert_eq!(history(stage, bob, here, None, Some(4)).await, (vec![5, 6, 7], None));
     assert_eq!(history(stage, bob, here, None, Some(u64::MAX)).await, (vec![], None));
     let query = HistoryQuery { before_seq: None, after_seq: None, limit: 3 };
-    assert_eq!(stage.store.history(bob, here, query).await.map(|page| page.rev).ok(), Some(7));
+    assert_eq!(stage.store.history(bob, here, query).await.map(|page| page.rev).ok(), Some(Rev(7)));
     not_found(stage.store.history(eve, here, query).await);
 }
 
@@ -71,7 +71,7 @@ pub async fn history_shows_tombstones(stage: &Stage) {
     let edited = Stage::message(&stage.edit(ada, &two, "2").await.expect("edits"));
     let query = HistoryQuery { before_seq: None, after_seq: None, limit: 200 };
     let page = stage.store.history(ada, team.general, query).await.expect("reads");
-    assert_eq!((page.items, page.next, page.rev), (vec![edited, gone], None, 4));
+    assert_eq!((page.items, page.next, page.rev), (vec![edited, gone], None, Rev(4)));
 }
 
 /// Beside somebody who edits one message after another.
@@ -101,9 +101,9 @@ pub async fn history_is_of_one_moment(stage: &Stage) {
             Either::Right((page, _)) => page,
         };
         let page = page.expect("reads");
-        let mut revs: Vec<u64> = page.items.iter().map(|message| message.rev).collect();
+        let mut revs: Vec<u64> = page.items.iter().map(|message| message.rev.0).collect();
         revs.sort_unstable();
-        let expected: Vec<u64> = (page.rev + 1 - MESSAGES..=page.rev).collect();
+        let expected: Vec<u64> = (page.rev.0 + 1 - MESSAGES..=page.rev.0).collect();
         assert_eq!(revs, expected, "at rev {}", page.rev);
     }
 }
@@ -157,21 +157,27 @@ pub async fn replay_is_current_state_in_order(stage: &Stage) {
     let b = Stage::message(&stage.edit(ada, &b, "B").await.expect("edits"));
     let a = Stage::message(&stage.delete(ada, &a).await.expect("deletes"));
     let c = Stage::message(&stage.react(bob, &c, "+1").await.expect("reacts"));
-    let page = replay(stage, here, 0, 10, 10_000).await;
-    assert_eq!((page.from_rev, page.to_rev, page.complete, page.reset), (0, 7, true, false));
+    let page = replay(stage, here, Rev(0), 10, 10_000).await;
+    assert_eq!(
+        (page.from_rev, page.to_rev, page.complete, page.reset),
+        (Rev(0), Rev(7), true, false)
+    );
     assert_eq!(page.messages, [d, b.clone(), a.clone(), c.clone()]);
     assert_eq!(
         page.conversation,
         stage.store.summary(ada, here).await.expect("reads").conversation
     );
-    let page = replay(stage, here, 4, 10, 10_000).await;
-    assert_eq!((page.from_rev, page.messages), (4, vec![b, a, c]));
-    let page = replay(stage, here, 7, 10, 10_000).await;
-    assert_eq!((page.from_rev, page.to_rev, page.complete, page.reset), (7, 7, true, false));
+    let page = replay(stage, here, Rev(4), 10, 10_000).await;
+    assert_eq!((page.from_rev, page.messages), (Rev(4), vec![b, a, c]));
+    let page = replay(stage, here, Rev(7), 10, 10_000).await;
+    assert_eq!(
+        (page.from_rev, page.to_rev, page.complete, page.reset),
+        (Rev(7), Rev(7), true, false)
+    );
     assert_eq!(page.messages, []);
     stage.change(ada, here, rename(None, Some("new topic"))).await.expect("changes the topic");
-    let page = replay(stage, here, 7, 10, 10_000).await;
-    assert_eq!((page.to_rev, page.complete, page.messages.len()), (8, true, 0));
+    let page = replay(stage, here, Rev(7), 10, 10_000).await;
+    assert_eq!((page.to_rev, page.complete, page.messages.len()), (Rev(8), true, 0));
     assert_eq!(page.conversation.topic.as_deref(), Some("new topic"));
 }
 
@@ -180,16 +186,16 @@ pub async fn replay_goes_by_pages(stage: &Stage) {
     let (team, [ada, ..]) = scene(stage).await;
     let drafts = (1..=5).map(|n| stage.draft(ada, &n.to_string(), "hello")).collect();
     stage.append(team.general, drafts).await;
-    let first = replay(stage, team.general, 0, 2, 10_000).await;
-    assert_eq!((first.from_rev, first.to_rev, first.complete), (0, 2, false));
-    let second = replay(stage, team.general, 2, 2, 10_000).await;
-    assert_eq!((second.from_rev, second.to_rev, second.complete), (2, 4, false));
-    let last = replay(stage, team.general, 4, 2, 10_000).await;
-    assert_eq!((last.from_rev, last.to_rev, last.complete), (4, 5, true));
+    let first = replay(stage, team.general, Rev(0), 2, 10_000).await;
+    assert_eq!((first.from_rev, first.to_rev, first.complete), (Rev(0), Rev(2), false));
+    let second = replay(stage, team.general, Rev(2), 2, 10_000).await;
+    assert_eq!((second.from_rev, second.to_rev, second.complete), (Rev(2), Rev(4), false));
+    let last = replay(stage, team.general, Rev(4), 2, 10_000).await;
+    assert_eq!((last.from_rev, last.to_rev, last.complete), (Rev(4), Rev(5), true));
     let all = [first.messages, second.messages, last.messages].concat();
-    assert_eq!(all.iter().map(|m| m.rev).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
-    let exact = replay(stage, team.general, 3, 2, 10_000).await;
-    assert_eq!((exact.to_rev, exact.complete, exact.messages.len()), (5, true, 2));
+    assert_eq!(all.iter().map(|m| m.rev.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    let exact = replay(stage, team.general, Rev(3), 2, 10_000).await;
+    assert_eq!((exact.to_rev, exact.complete, exact.messages.len()), (Rev(5), true, 2));
 }
 
 /// But brings one at least.
@@ -201,15 +207,15 @@ pub async fn replay_keeps_to_its_budget(stage: &Stage) {
             .await
             .expect("sends");
     }
-    let one = replay(stage, team.general, 0, 10, 1).await;
-    assert_eq!((one.messages.len(), one.to_rev, one.complete), (1, 1, false));
-    let some = replay(stage, team.general, 0, 10, 9_000).await;
+    let one = replay(stage, team.general, Rev(0), 10, 1).await;
+    assert_eq!((one.messages.len(), one.to_rev, one.complete), (1, Rev(1), false));
+    let some = replay(stage, team.general, Rev(0), 10, 9_000).await;
     let json = serde_json::to_string(&some.messages).expect("encodes");
     assert!(json.len() <= 9_000, "{} bytes", json.len());
     assert!((2..=4).contains(&some.messages.len()), "{} messages", some.messages.len());
-    assert_eq!((some.to_rev, some.complete), (some.messages.len() as u64, false));
-    let last = replay(stage, team.general, 4, 10, 1).await;
-    assert_eq!((last.messages.len(), last.to_rev, last.complete), (1, 5, true));
+    assert_eq!((some.to_rev, some.complete), (Rev(some.messages.len() as u64), false));
+    let last = replay(stage, team.general, Rev(4), 10, 1).await;
+    assert_eq!((last.messages.len(), last.to_rev, last.complete), (1, Rev(5), true));
 }
 
 /// For all of them, and no less than it is.
@@ -224,7 +230,8 @@ pub async fn weights_are_those_of_replays(stage: &Stage) {
     for person in [ada, bob] {
         stage.react(person, &marked, "+1").await.expect("reacts");
     }
-    let cursors = vec![(here, 0), (other, 0), (here, 3), (here, 6)];
+    let cursors = [(here, 0), (other, 0), (here, 3), (here, 6)];
+    let cursors = cursors.map(|(conversation, rev)| (conversation, Rev(rev))).to_vec();
     let weights = stage.store.weigh(cursors.clone(), 1_000_000).await.expect("weighs");
     assert_eq!(weights.len(), 4);
     for ((conversation, from_rev), weight) in cursors.into_iter().zip(&weights) {
@@ -233,7 +240,7 @@ pub async fn weights_are_those_of_replays(stage: &Stage) {
         assert!(page.complete && *weight + 2 >= bytes, "{weight} for {bytes} bytes");
         assert!(*weight <= bytes + 1_500 * page.messages.len(), "{weight} for {bytes} bytes");
     }
-    let too_much = stage.store.weigh(vec![(here, 0)], 1_000).await.expect("weighs");
+    let too_much = stage.store.weigh(vec![(here, Rev(0))], 1_000).await.expect("weighs");
     assert!(too_much[0] > 1_000, "{too_much:?}");
 }
 
@@ -241,9 +248,9 @@ pub async fn weights_are_those_of_replays(stage: &Stage) {
 pub async fn replay_beyond_the_head_resets(stage: &Stage) {
     let (team, [ada, ..]) = scene(stage).await;
     stage.send(ada, team.general, "hello").await;
-    let page = replay(stage, team.general, 2, 10, 10_000).await;
+    let page = replay(stage, team.general, Rev(2), 10, 10_000).await;
     assert!(page.reset);
-    assert_eq!((page.from_rev, page.messages.len(), page.conversation.rev), (0, 0, 1));
+    assert_eq!((page.from_rev, page.messages.len(), page.conversation.rev), (Rev(0), 0, Rev(1)));
 }
 
 /// And for nodes.
@@ -251,7 +258,7 @@ pub async fn replay_is_for_readers(stage: &Stage) {
     let (team, [ada, bob, eve]) = scene(stage).await;
     let secret = stage.private(ada, &team, "secret").await;
     let message = stage.send(ada, secret, "hello").await;
-    let query = ReplayQuery { from_rev: 0, limit: 10, budget: 10_000 };
+    let query = ReplayQuery { from_rev: Rev(0), limit: 10, budget: 10_000 };
     for reader in [Reader::Session(ada, stage.session_of(ada)), Reader::Node] {
         let page = stage.store.replay(reader, secret, query).await.expect("reads");
         assert_eq!(page.messages, std::slice::from_ref(&message));

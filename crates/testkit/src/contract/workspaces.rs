@@ -7,7 +7,7 @@ use parlance_application::{
         store::{Admission, Joining, NewMember},
     },
 };
-use parlance_domain::{JoinCode, Role, UserId, WorkspaceId, WorkspaceName};
+use parlance_domain::{AccessRev, JoinCode, Rev, Role, Seq, UserId, WorkspaceId, WorkspaceName};
 
 use super::{all, by_twos, conflict, forbidden, not_found};
 use crate::{Stage, Team};
@@ -48,7 +48,7 @@ pub async fn creation_makes_an_admin_and_general(stage: &Stage) {
         (channel.id, channel.name.as_deref(), channel.private),
         (team.general, Some("general"), false)
     );
-    assert_eq!((channel.rev, channel.last_seq, channel.last_message_at), (0, 0, None));
+    assert_eq!((channel.rev, channel.last_seq, channel.last_message_at), (Rev(0), Seq(0), None));
     assert_eq!(stage.store.workspace(ada, team.id).await.ok(), Some(workspace));
     assert_eq!(
         stage.store.members(ada, team.id, all()).await.map(|p| p.items).ok(),
@@ -221,7 +221,10 @@ pub async fn removal_hides_everything(stage: &Stage) {
     let message = stage.send(bob, team.general, "hello").await;
     let before = stage.access_rev(ada, team.general).await;
     let gone = stage.store.remove_member(ada, team.id, bob).await.expect("removes").conversations;
-    assert!(gone.contains(&(team.general, before + 1)), "each with its new access_rev: {gone:?}");
+    assert!(
+        gone.contains(&(team.general, before.next())),
+        "each with its new access_rev: {gone:?}"
+    );
     let gone: Vec<_> = gone.into_iter().map(|(id, _)| id).collect();
     assert!([team.general, private, dm].iter().all(|id| gone.contains(id)), "{gone:?}");
     assert!(!gone.contains(&hidden));
@@ -251,7 +254,7 @@ pub async fn who_comes_back_begins_anew(stage: &Stage) {
     assert!(back.general.entered);
     let dms: Vec<_> =
         back.dms.iter().map(|it| (it.summary.conversation.id, it.access_rev)).collect();
-    assert_eq!(dms, [(dm, 3)], "opened, left, back");
+    assert_eq!(dms, [(dm, AccessRev(3))], "opened, left, back");
     assert!(back.dms[0].summary.joined && back.dms[0].summary.can_post);
     assert_eq!(stage.store.summary(bob, channel).await.map(|s| s.joined).ok(), Some(false));
     let again = stage.dm(ada, &team, bob).await.expect("opens").mine;

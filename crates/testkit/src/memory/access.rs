@@ -7,7 +7,7 @@ use parlance_application::{
     ports::store::{Page, Start},
 };
 use parlance_domain::{
-    ConversationAction, ConversationId, ConversationKind, ReadState, Role, Standing, Summary,
+    ConversationAction, ConversationId, ConversationKind, ReadState, Role, Seq, Standing, Summary,
     Timestamp, UserId, WorkspaceAction, WorkspaceId, membership::Facts,
 };
 use uuid::Uuid;
@@ -20,7 +20,7 @@ pub(super) struct Seen<'a> {
     pub(super) row: &'a ConversationRow,
     pub(super) standing: Standing,
     /// The person's read mark, if they are in it.
-    pub(super) read_seq: Option<u64>,
+    pub(super) read_seq: Option<Seq>,
     viewer: Option<UserId>,
 }
 
@@ -43,7 +43,7 @@ impl Seen<'_> {
     /// How far the person has read. For somebody outside, nothing is unread.
     pub(super) fn read(&self) -> ReadState {
         let read_seq = self.read_seq.unwrap_or(self.row.conversation.last_seq);
-        let read = usize::try_from(read_seq).unwrap_or(usize::MAX);
+        let read = usize::try_from(read_seq.0).unwrap_or(usize::MAX);
         let unread =
             self.row.messages.iter().skip(read).filter(|row| {
                 row.message.author_id != self.viewer && row.message.deleted_at.is_none()

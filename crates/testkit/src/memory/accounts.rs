@@ -13,7 +13,8 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    Account, ConversationAction, DisplayName, Email, Session, SessionId, Timestamp, User, UserId,
+    Account, ConversationAction, DisplayName, Email, Session, SessionId, SessionRev, Timestamp,
+    User, UserId,
 };
 
 use super::{
@@ -115,7 +116,12 @@ impl Accounts for MemoryStore {
         .await
     }
 
-    async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64> {
+    async fn revoke_session(
+        &self,
+        user: UserId,
+        session: SessionId,
+        at: Timestamp,
+    ) -> Result<SessionRev> {
         self.write("revoke_session", |state| {
             let found = state.sessions.get(&session);
             if !found.is_some_and(|row| row.user_id == user && row.lives(at)) {
@@ -207,7 +213,7 @@ impl State {
     fn end(&mut self, session: SessionId) {
         if let Some(row) = self.sessions.get_mut(&session) {
             row.ended = true;
-            self.session_rev += 1;
+            self.session_rev = self.session_rev.next();
         }
         self.tokens.retain(|_, (of, _)| *of != session);
     }

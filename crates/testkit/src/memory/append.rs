@@ -108,7 +108,7 @@ impl Scene<'_> {
             return Err(id_taken());
         }
         let rev = head.advance(now);
-        head.conversation.last_seq += 1;
+        head.conversation.last_seq = head.conversation.last_seq.next();
         head.conversation.last_message_at = Some(self.at);
         let seq = head.conversation.last_seq;
         if let Some(member) = head.members.get_mut(&self.actor) {

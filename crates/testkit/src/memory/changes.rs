@@ -7,7 +7,8 @@ use parlance_application::{
     ports::store::{Changes, Head, Look, Mark, Readers, State as Found, Subject},
 };
 use parlance_domain::{
-    ConversationAction, ConversationId, Role, SessionId, Timestamp, UserId, Workspace, WorkspaceId,
+    ConversationAction, ConversationId, Role, SessionId, SessionRev, Timestamp, UserId, Workspace,
+    WorkspaceId,
 };
 
 use super::{
@@ -56,7 +57,7 @@ impl Changes for MemoryStore {
         .await
     }
 
-    async fn session_rev(&self) -> Result<u64> {
+    async fn session_rev(&self) -> Result<SessionRev> {
         self.read("session_rev", |state| Ok(state.session_rev)).await
     }
 

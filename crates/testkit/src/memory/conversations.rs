@@ -11,8 +11,8 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    ChannelMember, ConversationAction, ConversationId, ConversationKind, Summary, Timestamp,
-    UserId, WorkspaceAction, WorkspaceId,
+    AccessRev, ChannelMember, ConversationAction, ConversationId, ConversationKind, Seq, Summary,
+    Timestamp, UserId, WorkspaceAction, WorkspaceId,
 };
 
 use super::{
@@ -149,7 +149,7 @@ impl Conversations for MemoryStore {
         actor: UserId,
         id: ConversationId,
         user: UserId,
-    ) -> Result<u64> {
+    ) -> Result<AccessRev> {
         self.write("remove_channel_member", |state| {
             let action = ConversationAction::removal(user, actor);
             if state.authorize(actor, id, action, "conversation")?.row.general {
@@ -201,7 +201,7 @@ impl Conversations for MemoryStore {
         .await
     }
 
-    async fn mark_read(&self, actor: UserId, id: ConversationId, seq: u64) -> Result<ReadMark> {
+    async fn mark_read(&self, actor: UserId, id: ConversationId, seq: Seq) -> Result<ReadMark> {
         self.write("mark_read", |state| {
             state.authorize(actor, id, ConversationAction::MarkRead, "conversation")?;
             let now = state.now();

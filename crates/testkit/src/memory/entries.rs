@@ -7,8 +7,8 @@ use parlance_application::{
     ports::store::{Admission, Entry, NewChannel, NewDm, SnapshotEntry, Subject},
 };
 use parlance_domain::{
-    ChannelMember, Conversation, ConversationId, ConversationKind, Member, Role, Timestamp, UserId,
-    WorkspaceId,
+    AccessRev, ChannelMember, Conversation, ConversationId, ConversationKind, Member, Rev, Role,
+    Seq, Timestamp, UserId, WorkspaceId,
 };
 
 use super::state::{ConversationRow, MemberRow, RoleRow, State};
@@ -35,7 +35,7 @@ impl State {
             ..empty(new.id, new.workspace_id, ConversationKind::Dm)
         };
         let mut row = row(conversation, actor, new.at, now);
-        let member = MemberRow { read_seq: 0, joined_at: new.at, entered: now, marked: None };
+        let member = MemberRow { read_seq: Seq(0), joined_at: new.at, entered: now, marked: None };
         row.members.extend(pair.map(|side| (side, member)));
         row.bump_access(now);
         self.conversations.insert(new.id, row);
@@ -137,8 +137,8 @@ const fn empty(
         private: false,
         archived_at: None,
         member_ids: None,
-        rev: 0,
-        last_seq: 0,
+        rev: Rev(0),
+        last_seq: Seq(0),
         last_message_at: None,
     }
 }
@@ -151,7 +151,7 @@ const fn row(
 ) -> ConversationRow {
     ConversationRow {
         conversation,
-        access_rev: 0,
+        access_rev: AccessRev(0),
         general: false,
         created_by,
         created_at,

@@ -8,7 +8,8 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    ClientMsgId, ConversationAction, ConversationId, Message, MessageId, UserId,
+    ClientMsgId, ConversationAction, ConversationId, Message, MessageId, Rev, Seq, SessionRev,
+    UserId,
 };
 
 use super::{
@@ -101,9 +102,9 @@ impl Messages for MemoryStore {
         .await
     }
 
-    async fn weigh(&self, cursors: Vec<(ConversationId, u64)>, _most: usize) -> Result<Vec<usize>> {
+    async fn weigh(&self, cursors: Vec<(ConversationId, Rev)>, _most: usize) -> Result<Vec<usize>> {
         self.read("weigh", |state| {
-            let weight = |(id, from_rev): &(ConversationId, u64)| {
+            let weight = |(id, from_rev): &(ConversationId, Rev)| {
                 let row = state.conversations.get(id)?;
                 let all =
                     ReplayQuery { from_rev: *from_rev, limit: usize::MAX, budget: usize::MAX };
@@ -117,7 +118,8 @@ impl Messages for MemoryStore {
 
 fn history(row: &ConversationRow, query: HistoryQuery) -> History {
     let limit = query.limit.clamp(1, MAX_PAGE);
-    let (after, before) = (query.after_seq.unwrap_or(0), query.before_seq.unwrap_or(u64::MAX));
+    let (after, before) =
+        (query.after_seq.unwrap_or_default(), query.before_seq.unwrap_or(Seq(u64::MAX)));
     let within = row.messages.iter().map(|row| &row.message);
     let within = within.filter(|message| message.seq > after && message.seq < before);
     let mut items: Vec<Message> = if query.after_seq.is_some() {
@@ -136,14 +138,14 @@ fn replay(row: &ConversationRow, query: ReplayQuery) -> ReplayPage {
     let reset = query.from_rev > head;
     let (messages, complete) = if reset { (Vec::new(), true) } else { changed(row, query) };
     ReplayPage {
-        from_rev: if reset { 0 } else { query.from_rev },
+        from_rev: if reset { Rev(0) } else { query.from_rev },
         to_rev: messages.last().filter(|_| !complete).map_or(head, |last| last.rev),
         complete,
         reset,
         messages,
         conversation: row.conversation.clone(),
         access_rev: row.access_rev,
-        session_rev: 0,
+        session_rev: SessionRev(0),
     }
 }
 
@@ -151,7 +153,7 @@ fn replay(row: &ConversationRow, query: ReplayQuery) -> ReplayPage {
 fn changed(row: &ConversationRow, query: ReplayQuery) -> (Vec<Message>, bool) {
     let mut messages: Vec<Message> = Vec::new();
     let mut bytes = 0;
-    let later = row.revs.range(query.from_rev.saturating_add(1)..);
+    let later = row.revs.range(query.from_rev.next()..);
     for MessageRow { message, .. } in later.filter_map(|(_, seq)| row.message(*seq)) {
         bytes += ReplayQuery::weight(message);
         if !messages.is_empty() && (messages.len() >= query.limit || bytes > query.budget) {

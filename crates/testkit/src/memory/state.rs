@@ -11,8 +11,8 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    Account, Conversation, ConversationId, Message, MessageId, Role, SessionId, Timestamp, User,
-    UserId, WorkspaceId,
+    AccessRev, Account, Conversation, ConversationId, Message, MessageId, Rev, Role, Seq,
+    SessionId, SessionRev, Timestamp, User, UserId, WorkspaceId,
 };
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,13 +24,13 @@ pub(super) struct State {
     /// Those that have ended too.
     pub(super) sessions: BTreeMap<SessionId, SessionRow>,
     /// How many have ended.
-    pub(super) session_rev: u64,
+    pub(super) session_rev: SessionRev,
     /// The session and the generation of each digest of a refresh token.
     pub(super) tokens: BTreeMap<[u8; 32], (SessionId, u64)>,
     pub(super) workspaces: BTreeMap<WorkspaceId, WorkspaceRow>,
     pub(super) conversations: BTreeMap<ConversationId, ConversationRow>,
     /// Where each message is: its conversation and its `seq`.
-    pub(super) places: BTreeMap<MessageId, (ConversationId, u64)>,
+    pub(super) places: BTreeMap<MessageId, (ConversationId, Seq)>,
     /// The stamp of the last change of each.
     pub(super) traces: BTreeMap<Subject, Timestamp>,
     /// Oldest first.
@@ -78,7 +78,7 @@ pub(super) struct RoleRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ConversationRow {
     pub(super) conversation: Conversation,
-    pub(super) access_rev: u64,
+    pub(super) access_rev: AccessRev,
     pub(super) general: bool,
     pub(super) created_by: UserId,
     pub(super) created_at: Timestamp,
@@ -89,14 +89,14 @@ pub(super) struct ConversationRow {
     /// By `seq`, which is dense.
     pub(super) messages: Vec<MessageRow>,
     /// The `seq` of the message whose last change has that rev.
-    pub(super) revs: BTreeMap<u64, u64>,
+    pub(super) revs: BTreeMap<Rev, Seq>,
     /// The `seq` and the first text of everything ever sent, by what its author calls it.
-    pub(super) sends: BTreeMap<(UserId, String), (u64, String)>,
+    pub(super) sends: BTreeMap<(UserId, String), (Seq, String)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MemberRow {
-    pub(super) read_seq: u64,
+    pub(super) read_seq: Seq,
     pub(super) joined_at: Timestamp,
     /// The stamp of their entry.
     pub(super) entered: Timestamp,
@@ -170,31 +170,31 @@ impl ConversationRow {
     }
 
     /// Counts a change of who may read it.
-    pub(super) fn bump_access(&mut self, now: Timestamp) -> u64 {
+    pub(super) fn bump_access(&mut self, now: Timestamp) -> AccessRev {
         self.changed = now;
-        self.access_rev += 1;
+        self.access_rev = self.access_rev.next();
         self.access_rev
     }
 
     /// Counts a durable change.
-    pub(super) fn advance(&mut self, now: Timestamp) -> u64 {
+    pub(super) fn advance(&mut self, now: Timestamp) -> Rev {
         self.changed = now;
-        self.conversation.rev += 1;
+        self.conversation.rev = self.conversation.rev.next();
         self.conversation.rev
     }
 
-    pub(super) fn message(&self, seq: u64) -> Option<&MessageRow> {
+    pub(super) fn message(&self, seq: Seq) -> Option<&MessageRow> {
         self.messages.get(index(seq)?)
     }
 
-    pub(super) fn message_mut(&mut self, seq: u64) -> Option<&mut MessageRow> {
+    pub(super) fn message_mut(&mut self, seq: Seq) -> Option<&mut MessageRow> {
         self.messages.get_mut(index(seq)?)
     }
 }
 
 /// Seqs begin at 1.
-fn index(seq: u64) -> Option<usize> {
-    usize::try_from(seq.checked_sub(1)?).ok()
+fn index(seq: Seq) -> Option<usize> {
+    usize::try_from(seq.0.checked_sub(1)?).ok()
 }
 
 /// Two things have the same id: a defect of whoever chose it, not a caller's error.

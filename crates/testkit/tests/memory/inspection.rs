@@ -1,6 +1,7 @@
 //! What a test sees of the state.
 
 use parlance_application::ports::store::Conversations;
+use parlance_domain::{AccessRev, Rev};
 use parlance_testkit::{MemoryStore, Stage};
 
 #[tokio::test]
@@ -15,7 +16,10 @@ async fn messages_are_there_whatever_became_of_them() {
     assert_eq!(store.messages(news), [gone.clone(), two.clone()]);
     store.delete_channel(ada, news, stage.at()).await.expect("deletes");
     assert_eq!(store.messages(news), [gone, two]);
-    assert_eq!(store.head(news).map(|head| (head.rev, head.access_rev)), Some((3, 2)));
+    assert_eq!(
+        store.head(news).map(|head| (head.rev, head.access_rev)),
+        Some((Rev(3), AccessRev(2)))
+    );
     assert_eq!(store.members(news), []);
 }
 

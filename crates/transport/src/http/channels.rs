@@ -7,7 +7,7 @@ use actix_web::{
 };
 use parlance_application::{App, Error};
 use parlance_domain::{
-    ChannelMember, ChannelName, ConversationId, ReadState, Summary, Topic, UserId, WorkspaceId,
+    ChannelMember, ChannelName, ConversationId, ReadState, Seq, Summary, Topic, UserId, WorkspaceId,
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -54,7 +54,7 @@ pub(crate) struct Person {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReadUpTo {
     #[garde(skip)]
-    #[schema(value_type = u64)]
+    #[schema(value_type = Seq)]
     seq: Number,
 }
 

@@ -6,7 +6,7 @@ use actix_web::{
     web::{Data, Json},
 };
 use parlance_application::{App, Error, ports::store::HistoryQuery};
-use parlance_domain::{ConversationId, Emoji, Message, MessageId, MessageText};
+use parlance_domain::{ConversationId, Emoji, Message, MessageId, MessageText, Rev, Seq};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -46,12 +46,12 @@ pub(crate) struct NewText {
 pub(crate) struct HistoryParams {
     /// Messages before this one, newest first.
     #[garde(skip)]
-    #[param(value_type = Option<u64>)]
+    #[param(value_type = Option<Seq>)]
     #[serde(default, deserialize_with = "maybe_in_query")]
     before_seq: Option<Number>,
     /// Messages after this one, oldest first.
     #[garde(skip)]
-    #[param(value_type = Option<u64>)]
+    #[param(value_type = Option<Seq>)]
     #[serde(default, deserialize_with = "maybe_in_query")]
     after_seq: Option<Number>,
     /// How many messages; 50 by default.
@@ -86,7 +86,7 @@ fn is_view(name: &str, (): &()) -> garde::Result {
 pub(crate) struct SyncParams {
     /// The rev up to which the client has everything.
     #[garde(skip)]
-    #[param(value_type = u64)]
+    #[param(value_type = Rev)]
     #[serde(deserialize_with = "in_query")]
     from_rev: Number,
 }
@@ -105,9 +105,9 @@ pub(crate) struct HistoryPage {
     items: Vec<Message>,
     /// The `before_seq` (or `after_seq`) of the next page; null on the last one.
     #[schema(required)]
-    next_cursor: Option<u64>,
+    next_cursor: Option<Seq>,
     /// The conversation's rev when the page was read.
-    rev: u64,
+    rev: Rev,
 }
 
 impl From<parlance_application::Sent> for Sent {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use parlance_application::{Error, live::Frame};
 use parlance_domain::{
-    Account, ConversationId, Message, MessageId, Role, SessionId, Summary, WorkspaceId,
+    Account, ConversationId, Message, MessageId, Rev, Role, Seq, SessionId, Summary, WorkspaceId,
 };
 use serde::{
     Deserialize, Serialize,
@@ -111,7 +111,7 @@ pub(super) struct Resume {
     /// That of the last `hello`.
     pub(super) epoch: String,
     /// The rev up to which the client holds each conversation: at most 1,000.
-    #[schema(value_type = HashMap<ConversationId, u64>)]
+    #[schema(value_type = HashMap<ConversationId, Rev>)]
     pub(super) cursors: HashMap<ConversationId, Number>,
 }
 
@@ -170,7 +170,7 @@ pub(super) struct Place {
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadMark {
     pub(super) conversation_id: ConversationId,
-    #[schema(value_type = u64)]
+    #[schema(value_type = Seq)]
     pub(super) seq: Number,
 }
 
@@ -179,7 +179,7 @@ pub(super) struct ReadMark {
 #[schema(as = SyncFrom)]
 pub(super) struct Sync {
     pub(super) conversation_id: ConversationId,
-    #[schema(value_type = u64)]
+    #[schema(value_type = Rev)]
     pub(super) from_rev: Number,
 }
 

@@ -7,7 +7,7 @@ use parlance_application::{
     ports::store::{Change, Commit, Committed, Draft, MessageChange, Write},
 };
 use parlance_domain::{
-    ClientMsgId, Emoji, MessageId, MessageText, SessionId, Timestamp, Topic, UserId,
+    ClientMsgId, Emoji, MessageId, MessageText, Rev, Seq, SessionId, Timestamp, Topic, UserId,
 };
 use proptest::prelude::*;
 use rusqlite::params;
@@ -79,7 +79,7 @@ impl Client {
         )
         .expect("inserts");
         for (&seq, &rev) in &client.revs {
-            let [edited_at, deleted_at] = ended(seq);
+            let [edited_at, deleted_at] = ended(Seq(seq));
             let (text, reactions) = match (edited_at, deleted_at) {
                 (_, Some(_)) => ("", None),
                 (Some(_), _) => ("edited", Some(format!(r#"[["z",1,["{}"]]]"#, ADA.0))),
@@ -89,7 +89,7 @@ impl Client {
                 "INSERT INTO messages (id, conversation_id, seq, rev, author_id, client_msg_id, digest, text, reactions, created_at, \
                  edited_at, deleted_at, deleted_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?3, ?10, ?11, ?12)",
                 params![
-                    message_id(id, seq).0, id.0, int(seq), int(rev), ADA.0, seq.to_string(), append::digest(FIRST), text, reactions,
+                    message_id(id, Seq(seq)).0, id.0, int(seq), int(rev), ADA.0, seq.to_string(), append::digest(FIRST), text, reactions,
                     edited_at, deleted_at, deleted_at.map(|_| ADA.0)
                 ],
             )
@@ -97,7 +97,7 @@ impl Client {
             if reactions.is_some() {
                 conn.execute(
                     "INSERT INTO reactions (message_id, emoji, user_id) VALUES (?1, 'z', ?2)",
-                    params![message_id(id, seq).0, ADA.0],
+                    params![message_id(id, Seq(seq)).0, ADA.0],
                 )
                 .expect("inserts");
             }
@@ -107,16 +107,16 @@ impl Client {
 
     fn act(&mut self, act: Act, conn: &Connection, id: ConversationId) {
         let change = match act {
-            Act::Send => send(id, self.revs.len() as u64 + 1, FIRST),
+            Act::Send => send(id, Seq(self.revs.len() as u64 + 1), FIRST),
             Act::Edit(at, n) => Change::Message(
-                message_id(id, self.subject(at)),
+                message_id(id, Seq(self.subject(at))),
                 MessageChange::Edit(MessageText::parse(&n.to_string()).expect("valid")),
             ),
             Act::Delete(at) => {
-                Change::Message(message_id(id, self.subject(at)), MessageChange::Delete)
+                Change::Message(message_id(id, Seq(self.subject(at))), MessageChange::Delete)
             }
             Act::React(at, one) => Change::Message(
-                message_id(id, self.subject(at)),
+                message_id(id, Seq(self.subject(at))),
                 MessageChange::React(
                     Emoji::parse(if one { ":one:" } else { ":two:" }).expect("valid"),
                 ),
@@ -130,17 +130,17 @@ impl Client {
         let Ok(Commit { subject, change: Some((_, rev)), .. }) = run(conn, id, change) else {
             return;
         };
-        self.head = rev;
+        self.head = rev.0;
         if let Committed::Message(message) = subject {
             assert_eq!(message.rev, rev);
-            self.revs.insert(message.seq, rev);
+            self.revs.insert(message.seq.0, rev.0);
         }
     }
 
     /// Asks from each rev, a few messages at a time.
     fn check(&self, conn: &Connection, id: ConversationId) {
         let weight = |from| weight(conn, id, from, usize::MAX).expect("reads");
-        assert_eq!(weight(self.head), 0);
+        assert_eq!(weight(Rev(self.head)), 0);
         for from in 0..=self.head {
             let mut expected: Vec<_> = self.revs.iter().map(|(seq, rev)| (*rev, *seq)).collect();
             expected.retain(|(rev, _)| *rev > from);
@@ -148,24 +148,25 @@ impl Client {
             let (mut told, mut at) = (Vec::new(), from);
             loop {
                 let seen = see(conn, None, id).expect("reads").expect("is there");
-                let query = ReplayQuery { limit: 3, ..ReplayQuery::after(at) };
+                let query = ReplayQuery { limit: 3, ..ReplayQuery::after(Rev(at)) };
                 let page = page(conn, seen, query).expect("reads");
-                told.extend(page.messages.iter().map(|message| (message.rev, message.seq)));
-                at = page.to_rev;
+                told.extend(page.messages.iter().map(|message| (message.rev.0, message.seq.0)));
+                at = page.to_rev.0;
                 if page.complete {
                     break;
                 }
             }
             assert_eq!((&told, at), (&expected, self.head), "from {from}");
             let begins = expected.first().is_some_and(|(rev, _)| *rev == from + 1);
-            assert_eq!(weight(from) > weight(from + 1), begins, "from {from}");
+            assert_eq!(weight(Rev(from)) > weight(Rev(from + 1)), begins, "from {from}");
         }
     }
 }
 
 /// When an older message was edited, or deleted.
-fn ended(seq: u64) -> [Option<i64>; 2] {
-    [(seq % 3 == 1).then_some(1_000 + int(seq)), (seq % 3 == 2).then_some(2_000 + int(seq))]
+fn ended(seq: Seq) -> [Option<i64>; 2] {
+    let nth = |n| seq.0 % 3 == n;
+    [nth(1).then_some(1_000 + int(seq)), nth(2).then_some(2_000 + int(seq))]
 }
 
 /// Whether a migrated message is what it was.
@@ -190,11 +191,11 @@ fn is_as_it_was(message: &Message) -> bool {
             == (message_id(message.conversation_id, message.seq), &message.seq.to_string())
 }
 
-fn message_id(id: ConversationId, seq: u64) -> MessageId {
-    MessageId(Uuid::from_u128(id.0.as_u128() << 64 | u128::from(seq)))
+fn message_id(id: ConversationId, seq: Seq) -> MessageId {
+    MessageId(Uuid::from_u128(id.0.as_u128() << 64 | u128::from(seq.0)))
 }
 
-fn send(id: ConversationId, seq: u64, text: &str) -> Change {
+fn send(id: ConversationId, seq: Seq, text: &str) -> Change {
     Change::Send(Draft {
         id: message_id(id, seq),
         client_msg_id: ClientMsgId::parse(&seq.to_string()).expect("valid"),
@@ -237,12 +238,12 @@ proptest! {
         for (id, here, client) in &mut clients {
             client.check(&conn, *id);
             let seen = see(&conn, None, *id).expect("reads").expect("is there");
-            let whole = page(&conn, seen, ReplayQuery::after(0)).expect("reads");
+            let whole = page(&conn, seen, ReplayQuery::after(Rev(0))).expect("reads");
             prop_assert!(whole.messages.iter().all(is_as_it_was), "{:?}", whole.messages);
             if !client.revs.is_empty() {
                 // What was sent before is known, by the text that it had then.
-                prop_assert_eq!(run(&conn, *id, send(*id, 1, FIRST)).expect("known").change, None);
-                prop_assert!(run(&conn, *id, send(*id, 1, "edited")).is_err());
+                prop_assert_eq!(run(&conn, *id, send(*id, Seq(1), FIRST)).expect("known").change, None);
+                prop_assert!(run(&conn, *id, send(*id, Seq(1), "edited")).is_err());
             }
             for act in in_each(&after, *here) {
                 client.act(act, &conn, *id);

@@ -9,7 +9,8 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    ChannelName, ConversationAction, ConversationId, Role, Timestamp, Topic, UserId,
+    AccessRev, ChannelName, ConversationAction, ConversationId, Rev, Role, Seq, Timestamp, Topic,
+    UserId,
 };
 use parlance_embedded::EmbeddedStore;
 use tokio::task::unconstrained;
@@ -94,14 +95,14 @@ async fn who_is_removed_sees_nothing_until_they_are_back() {
     let gone = store.remove_member(ADA, WORKSPACE, BOB).await.expect("removes");
     let gone: Vec<_> = gone.conversations.into_iter().map(|(id, _)| id).collect();
     assert_eq!(gone, [GENERAL, DM]);
-    assert_eq!(access_rev(store, ADA, GENERAL).await, before + 1);
+    assert_eq!(access_rev(store, ADA, GENERAL).await, before.next());
     for id in gone {
         assert!(not_found(store.summary(BOB, id).await));
         assert!(not_found(store.permit(BOB, id, ConversationAction::Read).await));
     }
     assert!(not_found(world.one(send(BOB, 12, "a", "words")).await));
     assert!(not_found(store.message(BOB, id(11)).await));
-    let query = ReplayQuery { from_rev: 0, limit: 1, budget: 1 };
+    let query = ReplayQuery { from_rev: Rev(0), limit: 1, budget: 1 };
     assert!(not_found(store.replay(Reader::Session(BOB, session_of(BOB)), GENERAL, query).await));
     let snapshot = store.snapshot(BOB).await.expect("reads");
     assert!(snapshot.workspaces.is_empty() && snapshot.conversations.is_empty());
@@ -116,10 +117,10 @@ async fn who_is_removed_sees_nothing_until_they_are_back() {
     world.add(BOB, Role::Admin).await;
     assert!(store.summary(BOB, DM).await.expect("reads").can_post);
     assert_eq!(store.snapshot(BOB).await.expect("reads").conversations.len(), 2);
-    assert_eq!(store.summary(BOB, GENERAL).await.expect("reads").read.read_seq, 1);
+    assert_eq!(store.summary(BOB, GENERAL).await.expect("reads").read.read_seq, Seq(1));
 }
 
-async fn access_rev(store: &EmbeddedStore, user: UserId, id: ConversationId) -> u64 {
+async fn access_rev(store: &EmbeddedStore, user: UserId, id: ConversationId) -> AccessRev {
     let snapshot = store.snapshot(user).await.expect("reads");
     let mut entries = snapshot.conversations.into_iter();
     entries
@@ -135,7 +136,11 @@ async fn channels_are_joined_left_and_deleted() {
     world.person(EVE).await;
     let created =
         store.create_channel(BOB, channel(SECRET, "secret", true)).await.expect("creates");
-    assert!(created.entered && created.access_rev == 1 && created.summary.conversation.rev == 0);
+    assert!(
+        created.entered
+            && created.access_rev == AccessRev(1)
+            && created.summary.conversation.rev == Rev(0)
+    );
     assert!(conflict(store.create_channel(ADA, channel(DM, "secret", false)).await));
     assert!(not_found(store.summary(ADA, SECRET).await));
     assert!(not_found(store.join_channel(ADA, SECRET, NOW).await));

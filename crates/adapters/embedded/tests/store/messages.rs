@@ -7,7 +7,9 @@ use parlance_application::{
         ReplayQuery,
     },
 };
-use parlance_domain::{ChangeKind, ChannelName, ClientMsgId, Emoji, Message, Topic};
+use parlance_domain::{
+    AccessRev, ChangeKind, ChannelName, ClientMsgId, Emoji, Message, Rev, Seq, Topic,
+};
 
 use crate::world::*;
 
@@ -15,7 +17,7 @@ fn react(n: u128, emoji: &str) -> Change {
     Change::Message(id(n), MessageChange::React(Emoji::parse(emoji).expect("an emoji")))
 }
 
-fn query(from_rev: u64) -> ReplayQuery {
+fn query(from_rev: Rev) -> ReplayQuery {
     ReplayQuery::after(from_rev)
 }
 
@@ -37,9 +39,12 @@ async fn sends_are_dense_and_idempotent_and_refusals_leave_no_trace() {
         .into_iter();
     let mut next = || answers.next().expect("an answer");
     let first = next().expect("the first is sent");
-    assert_eq!((first.change, first.access_rev), (Some((ChangeKind::Created, 1)), 2));
+    assert_eq!(
+        (first.change, first.access_rev),
+        (Some((ChangeKind::Created, Rev(1))), AccessRev(2))
+    );
     let second = message(next());
-    assert_eq!((second.seq, second.rev), (2, 2));
+    assert_eq!((second.seq, second.rev), (Seq(2), Rev(2)));
     let again = next().expect("a duplicate");
     assert_eq!((again.subject, again.change), (first.subject, None));
     let other = next();
@@ -51,7 +56,7 @@ async fn sends_are_dense_and_idempotent_and_refusals_leave_no_trace() {
         matches!(next(), Err(Error::Forbidden(_))) && matches!(next(), Err(Error::Forbidden(_)))
     );
     assert!(not_found(next()));
-    assert_eq!(message(next()).seq, 3);
+    assert_eq!(message(next()).seq, Seq(3));
 
     // In another transaction too, after edits, and for a tombstone: the first text counts.
     message(
@@ -73,11 +78,11 @@ async fn sends_are_dense_and_idempotent_and_refusals_leave_no_trace() {
         .expect("reads");
     assert_eq!(sent, Some(id(15)));
     let summary = world.store.summary(BOB, GENERAL).await.expect("reads");
-    assert_eq!((summary.conversation.last_seq, summary.conversation.rev), (3, 5));
-    assert_eq!((summary.read.read_seq, summary.read.unread_count), (2, 1));
-    let mark = world.store.mark_read(BOB, GENERAL, 99).await.expect("marks");
-    assert!(mark.advanced && mark.read.read_seq == 3 && mark.read.unread_count == 0);
-    assert!(!world.store.mark_read(BOB, GENERAL, 1).await.expect("marks").advanced);
+    assert_eq!((summary.conversation.last_seq, summary.conversation.rev), (Seq(3), Rev(5)));
+    assert_eq!((summary.read.read_seq, summary.read.unread_count), (Seq(2), 1));
+    let mark = world.store.mark_read(BOB, GENERAL, Seq(99)).await.expect("marks");
+    assert!(mark.advanced && mark.read.read_seq == Seq(3) && mark.read.unread_count == 0);
+    assert!(!world.store.mark_read(BOB, GENERAL, Seq(1)).await.expect("marks").advanced);
 }
 
 #[tokio::test]
@@ -126,17 +131,17 @@ async fn replay_is_the_current_state_in_rev_order() {
         Change::UpdateChannel { name: None, topic: Some(Topic::parse("new").expect("a topic")) };
     assert_eq!(
         world.one(write(ADA, topic)).await.expect("updates").change,
-        Some((ChangeKind::TopicChanged, 9))
+        Some((ChangeKind::TopicChanged, Rev(9)))
     );
 
     let page = world
         .store
-        .replay(Reader::Session(BOB, session_of(BOB)), GENERAL, query(1))
+        .replay(Reader::Session(BOB, session_of(BOB)), GENERAL, query(Rev(1)))
         .await
         .expect("reads");
-    let shape: Vec<_> = page.messages.iter().map(|m| (m.id, m.rev)).collect();
+    let shape: Vec<_> = page.messages.iter().map(|m| (m.id, m.rev.0)).collect();
     assert_eq!(shape, [(id(14), 4), (id(12), 5), (id(11), 6), (id(13), 8)]);
-    assert!(page.complete && !page.reset && (page.from_rev, page.to_rev) == (1, 9));
+    assert!(page.complete && !page.reset && (page.from_rev, page.to_rev) == (Rev(1), Rev(9)));
     assert_eq!(page.conversation.topic.as_deref(), Some("new"));
     let [_, edited, marked, gone] = &page.messages[..] else { panic!("four") };
     assert!(edited.text == "edited" && edited.edited_at.is_some());
@@ -145,23 +150,23 @@ async fn replay_is_the_current_state_in_rev_order() {
 
     let small = world
         .store
-        .replay(Reader::Node, GENERAL, ReplayQuery { limit: 2, ..query(0) })
+        .replay(Reader::Node, GENERAL, ReplayQuery { limit: 2, ..query(Rev(0)) })
         .await
         .expect("reads");
-    assert!(!small.complete && small.to_rev == 5 && small.messages.len() == 2);
+    assert!(!small.complete && small.to_rev == Rev(5) && small.messages.len() == 2);
     let tiny = world
         .store
-        .replay(Reader::Node, GENERAL, ReplayQuery { budget: 1, ..query(5) })
+        .replay(Reader::Node, GENERAL, ReplayQuery { budget: 1, ..query(Rev(5)) })
         .await
         .expect("reads");
-    assert!(!tiny.complete && tiny.to_rev == 6 && tiny.messages.len() == 1);
-    let rest = world.store.replay(Reader::Node, GENERAL, query(8)).await.expect("reads");
-    assert!(rest.complete && rest.to_rev == 9 && rest.messages.is_empty());
-    let beyond = world.store.replay(Reader::Node, GENERAL, query(10)).await.expect("reads");
+    assert!(!tiny.complete && tiny.to_rev == Rev(6) && tiny.messages.len() == 1);
+    let rest = world.store.replay(Reader::Node, GENERAL, query(Rev(8))).await.expect("reads");
+    assert!(rest.complete && rest.to_rev == Rev(9) && rest.messages.is_empty());
+    let beyond = world.store.replay(Reader::Node, GENERAL, query(Rev(10))).await.expect("reads");
     assert!(
         beyond.reset
             && beyond.complete
-            && (beyond.from_rev, beyond.to_rev) == (0, 9)
+            && (beyond.from_rev, beyond.to_rev) == (Rev(0), Rev(9))
             && beyond.messages.is_empty()
     );
 }
@@ -201,9 +206,9 @@ async fn a_name_is_taken_once() {
     let same = world.one(rename("general")).await.expect("is no error");
     assert_eq!(same.change, None);
     let renamed = world.one(rename("hall")).await.expect("renames");
-    assert_eq!(renamed.change, Some((ChangeKind::Renamed, 1)));
+    assert_eq!(renamed.change, Some((ChangeKind::Renamed, Rev(1))));
     assert!(
-        matches!(renamed.subject, Committed::Conversation(c) if c.name.as_deref() == Some("hall") && c.rev == 1)
+        matches!(renamed.subject, Committed::Conversation(c) if c.name.as_deref() == Some("hall") && c.rev == Rev(1))
     );
     let by_bob =
         Change::UpdateChannel { name: None, topic: Some(Topic::parse("x").expect("a topic")) };
@@ -215,11 +220,12 @@ async fn history_pages_both_ways() {
     let world = world().await;
     let sends = (1..=5).map(|n| send(ADA, 10 + n, &n.to_string(), "words")).collect();
     world.append(sends).await;
-    let page = async |before_seq, after_seq| {
+    let page = async |before: Option<u64>, after: Option<u64>| {
+        let (before_seq, after_seq) = (before.map(Seq), after.map(Seq));
         let query = HistoryQuery { before_seq, after_seq, limit: 2 };
         let page = world.store.history(BOB, GENERAL, query).await.expect("reads");
-        assert_eq!(page.rev, 5);
-        (page.items.iter().map(|m| m.seq).collect::<Vec<_>>(), page.next)
+        assert_eq!(page.rev, Rev(5));
+        (page.items.iter().map(|m| m.seq.0).collect::<Vec<_>>(), page.next.map(u64::from))
     };
     assert_eq!(page(None, None).await, (vec![5, 4], Some(4)));
     assert_eq!(page(Some(4), None).await, (vec![3, 2], Some(2)));

@@ -7,7 +7,7 @@ use parlance_application::ports::{
     Ambient,
     store::{Accounts, Changes, Conversations, Messages, Reader, ReplayQuery},
 };
-use parlance_domain::{SessionId, UserId};
+use parlance_domain::{Rev, SessionId, UserId};
 use parlance_mongo::MongoStore;
 use parlance_testkit::{Stage, Team, client_msg_id};
 
@@ -129,7 +129,7 @@ async fn nor_does_the_question_who_may_read() {
 async fn nor_does_the_filling_of_a_hole() {
     let scene = Scene::new().await;
     let fill = async {
-        let all = ReplayQuery::after(0);
+        let all = ReplayQuery::after(Rev::ZERO);
         let page = scene.store.replay(Reader::Node, scene.team.general, all).await;
         assert!(page.expect("answers").complete);
     };

@@ -12,7 +12,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{Changes, Conversations, Messages, NewDm, Reader, ReplayQuery, Workspaces},
 };
-use parlance_domain::{ConversationId, Role};
+use parlance_domain::{AccessRev, ConversationId, Rev, Role, Seq};
 use parlance_testkit::Stage;
 use tokio::{sync::Notify, time::Instant};
 
@@ -46,17 +46,22 @@ async fn appends_of_two_nodes_are_dense_and_in_order() {
         let commits = batch.expect("appends");
         let of_batch: Vec<u64> = commits
             .into_iter()
-            .map(|commit| commit.expect("sends").change.expect("is new").1)
+            .map(|commit| commit.expect("sends").change.expect("is new").1.0)
             .collect();
         assert!(of_batch.is_sorted() && of_batch[2] - of_batch[0] == 2, "one commit: {of_batch:?}");
         revs.extend(of_batch);
     }
     revs.sort_unstable();
     assert!(revs.iter().copied().eq(1..=60), "{revs:?}");
-    let page = nodes[1].replay(Reader::Node, team.general, ReplayQuery::after(0)).await;
+    let page = nodes[1].replay(Reader::Node, team.general, ReplayQuery::after(Rev::ZERO)).await;
     let page = page.expect("a page");
-    assert!(page.messages.iter().zip(1..).all(|(message, n)| (message.seq, message.rev) == (n, n)));
-    assert_eq!((page.to_rev, page.complete, page.conversation.last_seq), (60, true, 60));
+    assert!(
+        page.messages
+            .iter()
+            .zip(1..)
+            .all(|(message, n)| (message.seq, message.rev) == (Seq(n), Rev(n)))
+    );
+    assert_eq!((page.to_rev, page.complete, page.conversation.last_seq), (Rev(60), true, Seq(60)));
 }
 
 /// Groups of two nodes refuse each other whenever they have a conversation in common.
@@ -81,11 +86,11 @@ async fn two_nodes_write_to_the_same_conversations() {
     });
     join_all(series).await;
     for channel in channels {
-        let page = nodes[0].replay(Reader::Node, channel, ReplayQuery::after(0)).await;
+        let page = nodes[0].replay(Reader::Node, channel, ReplayQuery::after(Rev::ZERO)).await;
         let page = page.expect("a page");
         let revs = page.messages.iter().map(|message| (message.seq, message.rev));
-        assert!(revs.eq((1..=60).map(|n| (n, n))), "{:?}", page.messages);
-        assert_eq!((page.to_rev, page.conversation.last_seq), (60, 60));
+        assert!(revs.eq((1..=60).map(|n| (Seq(n), Rev(n)))), "{:?}", page.messages);
+        assert_eq!((page.to_rev, page.conversation.last_seq), (Rev(60), Seq(60)));
     }
 }
 
@@ -121,7 +126,7 @@ async fn what_a_dead_node_left_open_is_ended() {
         }
     };
     assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
-    assert_eq!(commit.change.map(|(_, rev)| rev), Some(1), "what was open is taken back");
+    assert_eq!(commit.change.map(|(_, rev)| rev), Some(Rev(1)), "what was open is taken back");
     assert!(session.commit_transaction().await.is_err(), "ended");
 }
 
@@ -277,7 +282,7 @@ async fn a_busy_channel_lets_people_in_and_out() {
     };
     let (sent, ()) = tokio::join!(join_all(sends), visits);
     let head = nodes[0].heads(vec![team.general]).await.expect("heads")[0];
-    assert_eq!((head.rev, head.access_rev), (sent.iter().sum(), 11));
+    assert_eq!((head.rev, head.access_rev), (Rev(sent.iter().sum()), AccessRev(11)));
 }
 
 /// However the two race, nothing that was sent is committed after the end of the access.

@@ -14,6 +14,7 @@ use parlance_application::{
     Error,
     ports::store::{Accounts, Messages, Reader, ReplayQuery},
 };
+use parlance_domain::Rev;
 use parlance_mongo::MongoStore;
 use parlance_testkit::Stage;
 use tokio::{
@@ -144,7 +145,7 @@ async fn silent_connections_hold_nobody_up_for_long() {
     // Each answer that does not come costs one of the connections.
     let both = timeout(ANSWER * 4, join(read, write)).await;
     let ((), commit) = both.expect("other connections are made");
-    assert_eq!(commit.change.map(|(_, rev)| rev), Some(1));
+    assert_eq!(commit.change.map(|(_, rev)| rev), Some(Rev(1)));
 }
 
 #[tokio::test]
@@ -158,7 +159,7 @@ async fn a_commit_that_is_not_answered_is_asked_for_once_more() {
     let sent = timeout(ANSWER, node.append(team.general, write)).await.expect("an answer");
     sent.expect("appends").remove(0).expect("sends");
     assert!(begun.elapsed() > Duration::from_secs(1), "it was lost");
-    let page = node.replay(Reader::Node, team.general, ReplayQuery::after(0)).await;
+    let page = node.replay(Reader::Node, team.general, ReplayQuery::after(Rev::ZERO)).await;
     assert_eq!(page.expect("a page").messages.len(), 1);
 }
 

@@ -11,7 +11,7 @@ use parlance_application::{
     Error,
     ports::store::{Conversations, Joining, Messages, NewMember, Workspaces},
 };
-use parlance_domain::Role;
+use parlance_domain::{Role, Seq};
 use parlance_mongo::MongoStore;
 use parlance_testkit::{Stage, client_msg_id};
 
@@ -75,7 +75,7 @@ async fn a_mark_that_has_to_wait_holds_no_reader_up() {
     // Behind the append, which moves the sender's mark.
     let mark = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        store.mark_read(ada, team.general, 0).await.expect("marks");
+        store.mark_read(ada, team.general, Seq::ZERO).await.expect("marks");
     };
     let read = async {
         tokio::time::sleep(Duration::from_millis(1_500)).await;

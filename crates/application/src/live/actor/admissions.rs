@@ -1,7 +1,7 @@
 //! Lets those in again whom a late event has put out although they are back.
 
 use futures::{StreamExt as _, stream};
-use parlance_domain::{ConversationId, Summary, UserId};
+use parlance_domain::{ConversationId, Rev, Summary, UserId};
 use rustc_hash::FxHashMap as HashMap;
 
 use super::{Actor, Input, News};
@@ -88,7 +88,7 @@ impl Actor {
             self.wait(Waiting::Subject(Subject::Member(workspace, user)));
             // The `access_rev` is the present one, maybe later than this person's: others may have gone since, which
             // the feed has to find out.
-            self.heads(vec![Head { rev: 0, ..head }]).await;
+            self.heads(vec![Head { rev: Rev::ZERO, ..head }]).await;
             let joined = Event::joined(user, &summary, head.access_rev);
             self.wait(Waiting::Event(joined.into()));
         }

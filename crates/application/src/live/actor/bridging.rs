@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use parlance_domain::ConversationId;
+use parlance_domain::{AccessRev, ConversationId, SessionRev};
 use tokio::time::sleep;
 
 use super::{Actor, Input};
@@ -62,10 +62,10 @@ impl Actor {
     }
 
     pub(super) async fn bridged(&mut self, conversation: ConversationId, page: Result<ReplayPage>) {
-        let access_rev = page.as_ref().map_or(0, |page| self.access(page.access_rev));
-        let session_rev = page.as_ref().map_or(0, |page| page.session_rev);
+        let access_rev = page.as_ref().map_or(AccessRev::ZERO, |page| self.access(page.access_rev));
+        let session_rev = page.as_ref().map_or(SessionRev::ZERO, |page| page.session_rev);
         let known = self.knows_sessions(session_rev);
-        let Some(feed) = self.feeds.get_mut(&conversation) else { return };
+        let Some(feed) = self.audiences.feed_mut(conversation) else { return };
         match page {
             // Told once all ended sessions are known: their connections must not get it.
             Ok(page) if !known => {
@@ -88,7 +88,8 @@ impl Actor {
     }
 
     pub(super) async fn retry(&mut self) {
-        let steps: Vec<_> = self.feeds.iter_mut().map(|(id, feed)| (*id, feed.retry())).collect();
+        let steps: Vec<_> =
+            self.audiences.feeds_mut().map(|(id, feed)| (id, feed.retry())).collect();
         for (conversation, steps) in steps {
             self.carry_out(conversation, steps).await;
         }

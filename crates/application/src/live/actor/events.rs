@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use parlance_domain::{ConversationId, SessionId, UserId, WorkspaceId};
+use parlance_domain::{AccessRev, ConversationId, Seq, SessionId, UserId, WorkspaceId};
 use tokio::sync::oneshot;
 
-use super::{Actor, forget};
+use super::Actor;
 use crate::{
     live::{
         Event, Frame,
         attaching::{Attaching, Scope},
-        connections::Connection,
+        connections::{Connection, Registration},
         feed::Step,
     },
     ports::{Close, ConnectionId, store::Head},
@@ -29,7 +29,7 @@ impl Actor {
                 self.tell_others(*conversation_id, *user_id, frame).await;
             }
             Event::Left { .. } | Event::Deleted { .. } | Event::WorkspaceDeleted { .. } => {
-                self.note(event, self.registered);
+                self.note(event, self.connections.registered());
                 self.gate.end(event);
                 self.end(event).await;
             }
@@ -50,7 +50,7 @@ impl Actor {
     }
 
     /// Notes what connections up to this number need not be told again.
-    pub(super) fn note(&mut self, event: &Event, upto: u64) {
+    pub(super) fn note(&mut self, event: &Event, upto: Registration) {
         if self.peers.is_some()
             && let (Some(subject), Some(frame)) = (event.about(), event.frame())
         {
@@ -58,10 +58,10 @@ impl Actor {
         }
     }
 
-    /// Connections with a higher number have not been told lately that this is the state; 0 if none has.
-    pub(super) fn news_after(&self, event: &Event) -> u64 {
+    /// Connections with a higher number have not been told lately that this is the state.
+    pub(super) fn news_after(&self, event: &Event) -> Registration {
         let news = event.about().zip(event.frame());
-        news.map_or(0, |(subject, frame)| self.told.news_after(subject, frame))
+        news.map_or(Registration::NONE, |(subject, frame)| self.told.news_after(subject, frame))
     }
 
     /// Carries out what was committed together, so that it leaves together.
@@ -94,16 +94,8 @@ impl Actor {
         }
         let access_rev = self.access(*access_rev);
         let known = self.knows_sessions(*session_rev);
-        let Some(feed) = self.feeds.get_mut(conversation_id) else {
-            self.unheard.note(*conversation_id, (*rev, access_rev));
-            return Vec::new();
-        };
-        feed.share(&mut self.sharing);
-        if known {
-            feed.changed(*rev, access_rev, frame.clone())
-        } else {
-            feed.behind(*rev, access_rev)
-        }
+        let head = Head { conversation_id: *conversation_id, rev: *rev, access_rev };
+        self.audiences.changed(head, known.then_some(frame))
     }
 
     /// Joins somebody's connections to a conversation, from this head on. They have read up to `read_seq`; `home` is its
@@ -112,7 +104,7 @@ impl Actor {
         &mut self,
         user: UserId,
         have: Head,
-        read_seq: u64,
+        read_seq: Seq,
         home: Option<WorkspaceId>,
         frame: &Frame,
     ) {
@@ -124,8 +116,8 @@ impl Actor {
             // The frame has shown this mark. The bus may still bring one from before they were out.
             self.connections.reads_on(user, conversation, read_seq);
         }
-        if self.peers.is_some() && self.is_listened_to(conversation) {
-            self.homes.extend(home.map(|home| (conversation, home)));
+        if self.peers.is_some() && self.audiences.is_listened_to(conversation) {
+            self.audiences.set_homes(home.map(|home| (conversation, home)));
         }
     }
 
@@ -147,7 +139,7 @@ impl Actor {
         &mut self,
         conversation: ConversationId,
         user: UserId,
-        access_rev: u64,
+        access_rev: AccessRev,
         frame: &Frame,
     ) {
         if self.typing.stop(conversation, user) {
@@ -164,7 +156,12 @@ impl Actor {
     /// Puts somebody's connections up to this number out of a workspace, and tells those that were in it. They leave its
     /// conversations first, because the bus may have lost those ends, and a client that has left a workspace forgets all of
     /// its conversations.
-    pub(super) async fn put_out(&mut self, workspace: WorkspaceId, user: UserId, upto: u64) {
+    pub(super) async fn put_out(
+        &mut self,
+        workspace: WorkspaceId,
+        user: UserId,
+        upto: Registration,
+    ) {
         let frame = Frame::workspace_member_left(workspace, user);
         let in_doubt = self.peers.is_some();
         for id in self.connections.of_user(user) {
@@ -179,7 +176,7 @@ impl Actor {
                     attaching.hold(Scope::WorkspaceLeft(workspace), Some(&frame));
                 }
             } else if connection.workspaces.remove(&workspace) {
-                forget(&mut self.workspaces, workspace, id);
+                self.audiences.leave_workspace(id, workspace);
                 self.leave_all(id, user, workspace).await;
                 self.tell(vec![id], &frame).await;
             }
@@ -189,7 +186,7 @@ impl Actor {
     /// Has a connection leave all conversations of a workspace.
     async fn leave_all(&mut self, id: ConnectionId, user: UserId, workspace: WorkspaceId) {
         let Some(connection) = self.connections.get(id) else { return };
-        let home = |of: &ConversationId| self.homes.get(of) == Some(&workspace);
+        let home = |of: &ConversationId| self.audiences.is_of(*of, workspace);
         for conversation in connection.conversations.iter().filter(home).collect::<Vec<_>>() {
             if self.typing.stop(conversation, user) {
                 self.typing_stopped(conversation, user).await;
@@ -213,7 +210,7 @@ impl Actor {
             Event::Deleted { conversation_id, frame } => {
                 let deleted = |attaching: &mut Attaching| attaching.deleted(*conversation_id);
                 self.connections.hold(|_, _| true, deleted);
-                let members = self.members(*conversation_id);
+                let members = self.audiences.members(*conversation_id);
                 for member in &members {
                     self.leave(*member, *conversation_id);
                 }
@@ -221,13 +218,13 @@ impl Actor {
             }
             Event::WorkspaceDeleted { workspace_id, frame } => {
                 self.hold(Scope::WorkspaceDeleted(*workspace_id), frame, |_, _| true);
-                let members = self.workspaces.remove(workspace_id).unwrap_or_default();
+                let members = self.audiences.end_workspace(*workspace_id);
                 for id in &members {
                     if let Some(connection) = self.connections.get_mut(*id) {
                         connection.workspaces.remove(workspace_id);
                     }
                 }
-                self.tell(members.into_iter().collect(), frame).await;
+                self.tell(members, frame).await;
             }
             // No ends, or, of a session, one that takes connections along.
             Event::Changed { .. }

@@ -6,18 +6,10 @@ use std::sync::{
 };
 
 use parlance_domain::{ConversationId, SessionId, UserId};
-use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
-use super::{Actor, Attachment, forget};
+use super::{Actor, Attachment};
 use crate::{
-    live::{
-        Frame,
-        attaching::{Attached, Attaching},
-        connections::Connection,
-        feed::Feed,
-        gate::Waiting,
-        joined::Joined,
-    },
+    live::{Frame, attaching::Attached, gate::Waiting},
     ports::{
         Close, ConnectionId, Topic,
         store::{Head, Subject},
@@ -45,19 +37,8 @@ impl Actor {
                 self.fanout.close(silent, Close::TooManyConnections).await;
             }
         }
-        self.registered += 1;
-        let connection = Connection {
-            number: self.registered,
-            user_id,
-            session_id,
-            heard_at,
-            conversations: Joined::default(),
-            workspaces: HashSet::default(),
-            attaching: Some(Attaching::default()),
-            read: HashMap::default(),
-        };
-        if self.connections.insert(id, connection) {
-            self.wanted.push(Topic::User(user_id));
+        if self.connections.insert(id, user_id, session_id, heard_at) {
+            self.subscription.want(Topic::User(user_id));
         }
     }
 
@@ -72,7 +53,7 @@ impl Actor {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let user = connection.user_id;
         for workspace in &workspaces {
-            self.workspaces.entry(*workspace).or_default().insert(id);
+            self.audiences.enter_workspace(id, *workspace);
         }
         connection.workspaces = workspaces;
         let all = pending.iter().chain(&joined).map(|head| head.conversation_id);
@@ -83,10 +64,10 @@ impl Actor {
             && let Some(connection) = self.connections.get(id)
         {
             let inside = |(of, _): &(_, _)| connection.conversations.contains(*of);
-            self.homes.extend(homes.into_iter().filter(inside));
+            self.audiences.set_homes(homes.into_iter().filter(inside));
         }
         for Head { conversation_id, .. } in pending {
-            self.pending.entry(conversation_id).or_default().insert(id);
+            self.audiences.await_replay(id, conversation_id);
         }
         for frame in told {
             self.tell(vec![id], &frame).await;
@@ -102,11 +83,6 @@ impl Actor {
         }
     }
 
-    /// Whether a connection waits for the replay of a conversation.
-    pub(super) fn awaits(&self, id: ConnectionId, conversation: ConversationId) -> bool {
-        self.pending.get(&conversation).is_some_and(|ids| ids.contains(&id))
-    }
-
     /// Sends a page to a connection that still waits for it; after the last page it joins the conversation.
     pub(super) async fn replay(
         &mut self,
@@ -115,7 +91,7 @@ impl Actor {
         frame: &Frame,
         then: Option<Head>,
     ) -> bool {
-        let wanted = self.awaits(id, conversation);
+        let wanted = self.audiences.awaits(id, conversation);
         if wanted {
             self.tell(vec![id], frame).await;
             if let Some(have) = then {
@@ -128,7 +104,7 @@ impl Actor {
     pub(super) async fn unregister(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.remove(id) else { return };
         if self.connections.of_user(connection.user_id).is_empty() {
-            self.unwanted.push(Topic::User(connection.user_id));
+            self.subscription.drop(Topic::User(connection.user_id));
         }
         for (conversation, user) in self.typing.disconnect(id) {
             self.typing_stopped(conversation, user).await;
@@ -137,7 +113,7 @@ impl Actor {
             self.leave_feed(id, conversation);
         }
         for workspace in connection.workspaces {
-            forget(&mut self.workspaces, workspace, id);
+            self.audiences.leave_workspace(id, workspace);
         }
     }
 
@@ -146,17 +122,11 @@ impl Actor {
         if !self.connections.join(id, conversation) {
             return;
         }
-        forget(&mut self.pending, conversation, id);
         let access_rev = self.access(have.access_rev);
-        let mut passed = (0, 0);
-        let feed = self.feeds.entry(conversation).or_insert_with(|| {
-            self.wanted.push(Topic::Conversation(conversation));
-            self.feeds_begun += 1;
-            passed = self.unheard.seen(conversation);
-            Feed::new(have.rev, access_rev, self.sharing.nobody()).numbered(self.feeds_begun)
-        });
-        let mut steps = feed.join(id, have.rev, access_rev);
-        steps.extend(feed.behind(passed.0, passed.1));
+        let (steps, begins) = self.audiences.join(id, Head { access_rev, ..have });
+        if begins {
+            self.subscription.want(Topic::Conversation(conversation));
+        }
         self.carry_out(conversation, steps).await;
     }
 
@@ -166,18 +136,9 @@ impl Actor {
     }
 
     pub(super) fn leave_feed(&mut self, id: ConnectionId, conversation: ConversationId) {
-        forget(&mut self.pending, conversation, id);
-        if let Some(feed) = self.feeds.get_mut(&conversation) {
-            feed.leave(id);
-            if feed.is_empty() {
-                self.unheard.note(conversation, (feed.head(), feed.access_rev()));
-                self.feeds.remove(&conversation);
-                self.unclear.remove(&conversation);
-                self.unwanted.push(Topic::Conversation(conversation));
-            }
-        }
-        if !self.is_listened_to(conversation) {
-            self.homes.remove(&conversation);
+        if self.audiences.leave(id, conversation) {
+            self.unclear.remove(&conversation);
+            self.subscription.drop(Topic::Conversation(conversation));
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Changes by other nodes that the bus did not bring: asked of the store.
 
-use parlance_domain::{ConversationId, UserId, WorkspaceId};
+use parlance_domain::{AccessRev, ConversationId, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
 use tokio::sync::oneshot;
 
 use super::{Actor, Input, admissions::Admitted, states::Present};
 use crate::{
     Result,
-    live::{Event, Frame},
+    live::{Event, Frame, subscription::Choice},
     ports::{
         Close, Topic,
         store::{Head, Look, Mark, Readers},
@@ -46,19 +46,23 @@ pub(in crate::live) enum News {
 impl Actor {
     /// The `access_rev` for feeds: constant on a node with a store of its own, because its own events come in order and
     /// are waited for.
-    pub(super) fn access(&self, access_rev: u64) -> u64 {
-        if self.peers.is_some() { access_rev } else { 0 }
+    pub(super) fn access(&self, access_rev: AccessRev) -> AccessRev {
+        if self.peers.is_some() { access_rev } else { AccessRev::ZERO }
     }
 
     /// False if this node already knows the change: a bus may deliver a departure after the person is back.
-    pub(super) fn is_news(&self, conversation: ConversationId, access_rev: u64) -> bool {
-        let feed = self.feeds.get(&conversation);
+    pub(super) fn is_news(&self, conversation: ConversationId, access_rev: AccessRev) -> bool {
+        let feed = self.audiences.feed(conversation);
         self.peers.is_none() || feed.is_none_or(|feed| feed.access_rev() < access_rev)
     }
 
-    pub(super) async fn access_changed(&mut self, conversation: ConversationId, access_rev: u64) {
+    pub(super) async fn access_changed(
+        &mut self,
+        conversation: ConversationId,
+        access_rev: AccessRev,
+    ) {
         let access_rev = self.access(access_rev);
-        if let Some(feed) = self.feeds.get_mut(&conversation) {
+        if let Some(feed) = self.audiences.feed_mut(conversation) {
             let steps = feed.access_changed(access_rev);
             self.carry_out(conversation, steps).await;
         }
@@ -66,36 +70,28 @@ impl Actor {
 
     /// Tells the bus what has changed in the wanted topics since the last input.
     pub(super) fn choose_topics(&mut self) {
-        let (wanted, unwanted) =
-            (std::mem::take(&mut self.wanted), std::mem::take(&mut self.unwanted));
-        if !unwanted.is_empty() {
-            let gone = |topic: &Topic| match topic {
-                Topic::Conversation(id) => !self.feeds.contains_key(id),
-                Topic::User(id) => self.connections.of_user(*id).is_empty(),
-                Topic::Everybody => false,
-            };
-            self.live.ignore(unwanted.into_iter().filter(gone).collect());
+        let Choice { listen, ignore } = self.subscription.choose(|topic| match topic {
+            Topic::Conversation(id) => self.audiences.feed(*id).is_some(),
+            Topic::User(id) => !self.connections.of_user(*id).is_empty(),
+            Topic::Everybody => true,
+        });
+        if !ignore.is_empty() {
+            self.live.ignore(ignore);
         }
-        if !wanted.is_empty() {
-            self.live.listen(wanted);
+        if !listen.is_empty() {
+            self.live.listen(listen);
         }
     }
 
     /// Completes a registration once the bus brings its user's events.
     pub(super) fn confirm_registration(&mut self, user: UserId, done: oneshot::Sender<()>) {
-        let first = self.wanted.contains(&Topic::User(user));
-        let waits = self.unconfirmed.contains_key(&user)
-            || (first && self.peers.is_some() && self.live.hears_bus());
-        if waits {
-            self.unconfirmed.entry(user).or_default().push(done);
-        } else {
-            let _ = done.send(());
-        }
+        let on_bus = self.peers.is_some() && self.live.hears_bus();
+        self.subscription.confirm(user, done, on_bus);
     }
 
     /// Asks which members of a feed may still read.
     pub(super) fn check(&self, conversation: ConversationId) {
-        let (Some(peers), Some(feed)) = (&self.peers, self.feeds.get(&conversation)) else {
+        let (Some(peers), Some(feed)) = (&self.peers, self.audiences.feed(conversation)) else {
             return;
         };
         let users = feed.members().filter_map(|id| self.connections.get(id).map(|c| c.user_id));
@@ -113,7 +109,7 @@ impl Actor {
         asked: Vec<UserId>,
         readers: Result<Option<Readers>>,
     ) {
-        let feed = self.feeds.get_mut(&conversation_id);
+        let feed = self.audiences.feed_mut(conversation_id);
         // The answer to an earlier feed may say nothing about the present listeners: their feed asks for itself.
         let Some(feed) = feed.filter(|feed| feed.number() == asking) else { return };
         let readers = match readers {
@@ -133,7 +129,7 @@ impl Actor {
             // They may be back since the question.
             self.admit(conversation_id, user_id);
         }
-        if let Some(feed) = self.feeds.get_mut(&conversation_id) {
+        if let Some(feed) = self.audiences.feed_mut(conversation_id) {
             let steps = feed.checked(readers.access_rev);
             self.carry_out(conversation_id, steps).await;
         }
@@ -163,30 +159,30 @@ impl Actor {
             News::Unmarked(mark) => self.told.unmarked(&mark),
             News::Listening(topics) => {
                 for topic in &topics {
-                    if let Topic::User(user) = topic {
-                        // Dropping the senders lets the waiting registrations go on.
-                        self.unconfirmed.remove(user);
-                    }
+                    self.subscription.listens(topic);
                 }
                 let conversation = |topic: &Topic| match topic {
-                    Topic::Conversation(id) if self.feeds.contains_key(id) => Some(*id),
-                    _ => None,
+                    Topic::Conversation(id) => self.audiences.feed(*id).map(|_| *id),
+                    Topic::User(_) | Topic::Everybody => None,
                 };
                 self.ask_heads(topics.iter().filter_map(conversation).collect(), News::Heads);
             }
-            News::Lost => self.lost = true,
+            News::Lost => self.subscription.lost(),
             News::Subscribed => {
-                self.wanted.extend(self.feeds.keys().copied().map(Topic::Conversation));
-                self.wanted.extend(self.connections.users().map(Topic::User));
-                self.lost |= !self.feeds.is_empty();
+                for conversation in self.audiences.conversations() {
+                    self.subscription.want(Topic::Conversation(conversation));
+                    self.subscription.lost();
+                }
+                for user in self.connections.users() {
+                    self.subscription.want(Topic::User(user));
+                }
             }
             News::MadeUp(heads) => {
-                self.making_up = false;
+                self.subscription.made_up(heads.is_ok());
                 match heads {
                     Ok(heads) => self.heads(heads).await,
                     Err(error) => {
                         tracing::warn!(%error, "what the bus has lost could not be looked up yet");
-                        self.lost = true;
                     }
                 }
             }
@@ -201,26 +197,23 @@ impl Actor {
     }
 
     pub(super) async fn heads(&mut self, heads: Vec<Head>) {
-        for Head { conversation_id, rev, access_rev } in heads {
-            if let Some(feed) = self.feeds.get_mut(&conversation_id) {
-                let steps = feed.behind(rev, access_rev);
-                self.carry_out(conversation_id, steps).await;
-            } else {
-                self.unheard.note(conversation_id, (rev, access_rev));
-            }
+        for head in heads {
+            let steps = self.audiences.changed(head, None);
+            self.carry_out(head.conversation_id, steps).await;
         }
     }
 
     /// Asks for all heads if the bus has lost anything. At most once a second, and not while the store is being asked:
     /// an overloaded bus reports a loss with every other event.
     pub(super) fn make_up(&mut self) {
-        if self.lost && !self.making_up {
-            self.lost = false;
-            self.making_up = self.ask_heads(self.feeds.keys().copied().collect(), News::MadeUp);
+        if self.subscription.makes_up()
+            && !self.ask_heads(self.audiences.conversations().collect(), News::MadeUp)
+        {
+            self.subscription.made_up(true);
         }
     }
 
-    /// Asks for heads, if there are any to ask for.
+    /// Asks for heads; false if there are none to ask for.
     fn ask_heads(
         &self,
         conversations: Vec<ConversationId>,

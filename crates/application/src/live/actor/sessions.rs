@@ -2,7 +2,7 @@
 //! commit: a node that sees a later count than its own delivers nothing until the store has said which of its sessions
 //! have ended. State events carry no count, and always wait for the store (`states.rs`).
 
-use parlance_domain::SessionId;
+use parlance_domain::{SessionId, SessionRev};
 
 use super::{Actor, Input};
 use crate::{Result, live::Frame};
@@ -12,7 +12,7 @@ const ASKED: usize = 1_000;
 
 impl Actor {
     /// Whether all sessions that had ended at this count are known. If not, begins to find out.
-    pub(super) fn knows_sessions(&mut self, session_rev: u64) -> bool {
+    pub(super) fn knows_sessions(&mut self, session_rev: SessionRev) -> bool {
         if self.peers.is_none() {
             // A node that shares its store with no other ends all sessions itself.
             return true;
@@ -24,7 +24,7 @@ impl Actor {
 
     /// The event has come of the end that raised the count to this. Earlier ones may still come: the store is asked
     /// only if something waits for them, or within a second.
-    pub(super) async fn session_ended(&mut self, session_rev: u64) {
+    pub(super) async fn session_ended(&mut self, session_rev: SessionRev) {
         if self.peers.is_some() && self.ended.heard(session_rev) {
             self.go_on().await;
         }
@@ -57,7 +57,7 @@ impl Actor {
 
     pub(super) async fn sessions_checked(
         &mut self,
-        session_rev: u64,
+        session_rev: SessionRev,
         ended: Result<Vec<SessionId>>,
     ) {
         self.ended.answered(ended.is_ok().then_some(session_rev));

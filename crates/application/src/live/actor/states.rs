@@ -12,14 +12,19 @@ mod question;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use parlance_domain::{ConversationId, UserId, WorkspaceId};
+use parlance_domain::{ConversationId, Seq, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
 use tokio::time::timeout;
 
 use super::{Actor, Input, News};
 use crate::{
     Error, Result,
-    live::{Event, Frame, attaching::Scope, connections::Connection, gate::Waiting},
+    live::{
+        Event, Frame,
+        attaching::Scope,
+        connections::{Connection, Registration},
+        gate::Waiting,
+    },
     ports::{
         ConnectionId,
         store::{Head, Look, Mark, State, Subject},
@@ -116,7 +121,7 @@ impl Actor {
         for waiting in self.gate.answered() {
             match waiting {
                 Waiting::Event(event) => {
-                    self.tell_state(&event, &Hearers::Present(&present, 0)).await;
+                    self.tell_state(&event, &Hearers::Present(&present, Registration::NONE)).await;
                 }
                 Waiting::Subject(subject) => {
                     if let Some(state) = present.states.remove(&subject) {
@@ -149,7 +154,7 @@ impl Actor {
             let known = self.news_after(&event);
             if matches!(event, Event::WorkspaceDeleted { .. }) {
                 // Told to the remaining listeners, if any.
-                self.note(&event, self.registered);
+                self.note(&event, self.connections.registered());
                 self.end(&event).await;
             } else if known < present.asked_at {
                 self.tell_state(&event, &Hearers::Present(present, known)).await;
@@ -159,7 +164,7 @@ impl Actor {
 
     /// Tells it to the hearers concerned.
     async fn tell_state(&mut self, event: &Event, hearers: &Hearers<'_>) {
-        let upto = hearers.upto(self.registered);
+        let upto = hearers.upto(self.connections.registered());
         self.note(event, upto);
         match event {
             Event::Joined {
@@ -180,7 +185,13 @@ impl Actor {
             Event::Conversation { conversation_id, frame, .. } => {
                 let id = *conversation_id;
                 let may_hear = |user, number| hearers.may_hear_of(id, user, number);
-                self.tell_those(self.members(id), Scope::Conversation(id), frame, may_hear).await;
+                self.tell_those(
+                    self.audiences.members(id),
+                    Scope::Conversation(id),
+                    frame,
+                    may_hear,
+                )
+                .await;
             }
             Event::WorkspaceJoined { workspace_id, user_id, frame } => {
                 let scope = Scope::WorkspaceJoined(*workspace_id);
@@ -189,7 +200,7 @@ impl Actor {
                 for id in self.tell_user(*user_id, scope, frame, outside).await {
                     if let Some(connection) = self.connections.get_mut(id) {
                         connection.workspaces.insert(*workspace_id);
-                        self.workspaces.entry(*workspace_id).or_default().insert(id);
+                        self.audiences.enter_workspace(id, *workspace_id);
                     }
                 }
             }
@@ -198,7 +209,7 @@ impl Actor {
             }
             Event::Workspace { workspace_id, frame, .. } => {
                 let id = *workspace_id;
-                let members = self.workspaces.get(&id).into_iter().flatten().copied().collect();
+                let members = self.audiences.of_workspace(id).collect();
                 let may_hear = |user, number| hearers.may_hear_of_workspace(id, user, number);
                 self.tell_those(members, Scope::Workspace(id), frame, may_hear).await;
             }
@@ -220,7 +231,7 @@ impl Actor {
         mut to: Vec<ConnectionId>,
         scope: Scope,
         frame: &Frame,
-        may_hear: impl Fn(UserId, u64) -> bool,
+        may_hear: impl Fn(UserId, Registration) -> bool,
     ) {
         self.hold(scope, frame, &may_hear);
         to.retain(|id| self.connections.get(*id).is_some_and(|c| may_hear(c.user_id, c.number)));
@@ -232,7 +243,7 @@ impl Actor {
         &mut self,
         user: UserId,
         conversation: ConversationId,
-        seq: u64,
+        seq: Seq,
         frame: &Frame,
     ) {
         if self.connections.reads_on(user, conversation, seq) {
@@ -294,32 +305,31 @@ impl Actor {
         let is_here = |user: UserId| !self.connections.of_user(user).is_empty();
         let concerns = match waiting {
             Waiting::Subject(Subject::Workspace(id) | Subject::Role(id, _)) => {
-                self.workspaces.contains_key(id)
+                self.audiences.is_workspace_listened_to(*id)
             }
             Waiting::Subject(Subject::Member(id, user)) => {
-                self.workspaces.contains_key(id) || is_here(*user)
+                self.audiences.is_workspace_listened_to(*id) || is_here(*user)
             }
-            Waiting::Subject(Subject::Participant(id, _)) => self.is_listened_to(*id),
+            Waiting::Subject(Subject::Participant(id, _)) => self.audiences.is_listened_to(*id),
             Waiting::Event(event) => match &**event {
                 Event::Joined { user_id, .. } | Event::Read { user_id, .. } => {
                     return is_here(*user_id);
                 }
-                Event::Workspace { workspace_id: id, .. } => self.workspaces.contains_key(id),
-                Event::Conversation { conversation_id: id, .. } => self.is_listened_to(*id),
+                Event::Workspace { workspace_id: id, .. } => {
+                    self.audiences.is_workspace_listened_to(*id)
+                }
+                Event::Conversation { conversation_id: id, .. } => {
+                    self.audiences.is_listened_to(*id)
+                }
                 _ => true,
             },
         };
         concerns || !self.gate.is_empty() || self.connections.is_any_attaching()
     }
 
-    pub(super) fn is_listened_to(&self, conversation: ConversationId) -> bool {
-        self.feeds.contains_key(&conversation) || self.pending.contains_key(&conversation)
-    }
-
     /// Who listens to a workspace.
     fn listeners_to(&self, workspace: WorkspaceId) -> Vec<UserId> {
-        let here = self.workspaces.get(&workspace).into_iter().flatten();
-        self.users_of(here.copied())
+        self.users_of(self.audiences.of_workspace(workspace))
     }
 
     fn users_of(&self, connections: impl IntoIterator<Item = ConnectionId>) -> Vec<UserId> {

@@ -37,7 +37,7 @@ impl Actor {
             if self.typing.stop(conversation, user_id) {
                 self.typing_stopped(conversation, user_id).await;
             }
-        } else if self.feeds.get(&conversation).is_some_and(|feed| feed.contains(id))
+        } else if self.audiences.feed(conversation).is_some_and(|feed| feed.contains(id))
             && self.typing.start(conversation, user_id, id, Instant::now())
         {
             self.typing_started(conversation, user_id, TYPING_FOR).await;
@@ -69,11 +69,9 @@ impl Actor {
         user: UserId,
         frame: &Frame,
     ) {
-        let Some(feed) = self.feeds.get_mut(&conversation) else { return };
-        feed.share(&mut self.sharing);
         let own = self.connections.of_user(user);
-        let to: Arc<[ConnectionId]> =
-            feed.audience().iter().copied().filter(|id| !own.contains(id)).collect();
+        let all = self.audiences.audience(conversation);
+        let to: Arc<[ConnectionId]> = all.iter().copied().filter(|id| !own.contains(id)).collect();
         if !to.is_empty() {
             self.fanout.deliver(to, frame.clone(), Urgency::Ephemeral).await;
         }

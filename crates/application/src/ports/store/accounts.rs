@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parlance_domain::{
-    Account, DisplayName, Email, Member, Session, SessionId, Timestamp, User, UserId,
+    Account, DisplayName, Email, Member, Session, SessionId, SessionRev, Timestamp, User, UserId,
 };
 
 use super::{Page, PageQuery};
@@ -62,7 +62,12 @@ pub trait Accounts: Send + Sync {
 
     /// Ends a session, and tells the store's count of ended sessions, this one included. `NotFound` if the person has no such
     /// live session.
-    async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<u64>;
+    async fn revoke_session(
+        &self,
+        user: UserId,
+        session: SessionId,
+        at: Timestamp,
+    ) -> Result<SessionRev>;
 
     /// Changes what others see; tells where they see it.
     async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed>;
@@ -130,7 +135,7 @@ pub struct EndedSessions {
     /// Which.
     pub sessions: Vec<SessionId>,
     /// The store's count of ended sessions, these included.
-    pub session_rev: u64,
+    pub session_rev: SessionRev,
 }
 
 /// A refresh token presented for exchange.
@@ -163,7 +168,7 @@ pub enum Rotation {
         /// Which session.
         session_id: SessionId,
         /// The store's count of ended sessions, this one included.
-        session_rev: u64,
+        session_rev: SessionRev,
     },
     /// No live session has this token.
     Unknown,

@@ -3,7 +3,8 @@
 
 use async_trait::async_trait;
 use parlance_domain::{
-    ConversationId, Member, SessionId, Timestamp, UserId, Workspace, WorkspaceId,
+    AccessRev, ConversationId, Member, Rev, Seq, SessionId, SessionRev, Timestamp, UserId,
+    Workspace, WorkspaceId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,7 @@ pub trait Changes: Send + Sync {
     async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>>;
 
     /// The count of ended sessions, including every end that was acknowledged before the call.
-    async fn session_rev(&self) -> Result<u64>;
+    async fn session_rev(&self) -> Result<SessionRev>;
 
     /// Which of `users` are in a workspace: nobody if it is deleted.
     async fn workspace_members(
@@ -63,7 +64,7 @@ pub struct Look {
     /// Read marks that were set.
     pub marks: Vec<Mark>,
     /// The store's count of ended sessions.
-    pub session_rev: u64,
+    pub session_rev: SessionRev,
     /// Where the next look begins, by the store's clock.
     pub until: Timestamp,
     /// Whether there was more than fits in one look.
@@ -72,7 +73,7 @@ pub struct Look {
 
 impl Look {
     /// A look that found nothing.
-    pub fn empty(session_rev: u64, until: Timestamp) -> Self {
+    pub fn empty(session_rev: SessionRev, until: Timestamp) -> Self {
         Self {
             heads: Vec::new(),
             admitted: Vec::new(),
@@ -121,7 +122,7 @@ pub struct Mark {
     /// The person.
     pub user_id: UserId,
     /// The last `seq` that they have read.
-    pub read_seq: u64,
+    pub read_seq: Seq,
 }
 
 /// How far a conversation has got.
@@ -130,16 +131,16 @@ pub struct Head {
     /// The conversation.
     pub conversation_id: ConversationId,
     /// Its number of durable changes.
-    pub rev: u64,
+    pub rev: Rev,
     /// Its number of changes of who may read it.
-    pub access_rev: u64,
+    pub access_rev: AccessRev,
 }
 
 /// Who is in a conversation and may read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readers {
     /// The conversation's `access_rev` at the same moment.
-    pub access_rev: u64,
+    pub access_rev: AccessRev,
     /// Those of the people asked about who are in it and may read it.
     pub users: Vec<UserId>,
 }

@@ -3,8 +3,8 @@
 
 use async_trait::async_trait;
 use parlance_domain::{
-    ChannelMember, ChannelName, Conversation, ConversationAction, ConversationId, ReadState,
-    Summary, Timestamp, Topic, UserId, Workspace, WorkspaceId,
+    AccessRev, ChannelMember, ChannelName, Conversation, ConversationAction, ConversationId,
+    ReadState, Seq, Summary, Timestamp, Topic, UserId, Workspace, WorkspaceId,
 };
 
 use super::{Head, Page, PageQuery};
@@ -83,7 +83,7 @@ pub trait Conversations: Send + Sync {
         actor: UserId,
         id: ConversationId,
         user: UserId,
-    ) -> Result<u64>;
+    ) -> Result<AccessRev>;
 
     /// The channel's members, oldest membership first. `NotFound` for a DM.
     async fn channel_members(
@@ -97,7 +97,7 @@ pub trait Conversations: Send + Sync {
     async fn delete_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<()>;
 
     /// Moves the actor's read mark forward, never back and never beyond the last message.
-    async fn mark_read(&self, actor: UserId, id: ConversationId, seq: u64) -> Result<ReadMark>;
+    async fn mark_read(&self, actor: UserId, id: ConversationId, seq: Seq) -> Result<ReadMark>;
 
     /// Whether the actor may do that now: one of the common errors if not.
     async fn permit(
@@ -146,7 +146,7 @@ pub struct Entry {
     /// Their membership, maybe an older one.
     pub membership: ChannelMember,
     /// The conversation's `access_rev`, this change included.
-    pub access_rev: u64,
+    pub access_rev: AccessRev,
     /// False if they were in already, and nothing changed.
     pub entered: bool,
 }
@@ -159,7 +159,7 @@ pub struct OpenedDm {
     /// As the other person sees it; none if it was there before.
     pub theirs: Option<Summary>,
     /// The conversation's `access_rev`.
-    pub access_rev: u64,
+    pub access_rev: AccessRev,
 }
 
 /// What a `hello` answers.
@@ -179,7 +179,7 @@ pub struct SnapshotEntry {
     /// As the person sees it.
     pub summary: Summary,
     /// Its `access_rev`.
-    pub access_rev: u64,
+    pub access_rev: AccessRev,
 }
 
 impl SnapshotEntry {

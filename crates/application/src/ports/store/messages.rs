@@ -1,7 +1,8 @@
 use async_trait::async_trait;
 use parlance_domain::{
-    ChangeKind, ChannelName, ClientMsgId, Conversation, ConversationAction, ConversationId, Emoji,
-    Message, MessageId, MessageText, SessionId, Standing, Timestamp, Topic, UserId,
+    AccessRev, ChangeKind, ChannelName, ClientMsgId, Conversation, ConversationAction,
+    ConversationId, Emoji, Message, MessageId, MessageText, Rev, Seq, SessionId, SessionRev,
+    Standing, Timestamp, Topic, UserId,
 };
 
 use crate::{Error, Result};
@@ -50,7 +51,7 @@ pub trait Messages: Send + Sync {
 
     /// At most how many bytes of messages the changes after each of these revs are in replay frames, in the order asked. More
     /// than `most` need not be told exactly. Nothing of what they say shows, so that access is not checked.
-    async fn weigh(&self, cursors: Vec<(ConversationId, u64)>, most: usize) -> Result<Vec<usize>>;
+    async fn weigh(&self, cursors: Vec<(ConversationId, Rev)>, most: usize) -> Result<Vec<usize>>;
 }
 
 /// The words of the conflict over a `client_msg_id`.
@@ -182,11 +183,11 @@ pub struct Commit {
     /// The object as it is now.
     pub subject: Committed,
     /// What happened, with the conversation's new rev; none if nothing changed.
-    pub change: Option<(ChangeKind, u64)>,
+    pub change: Option<(ChangeKind, Rev)>,
     /// The conversation's count of changes of access at the commit.
-    pub access_rev: u64,
+    pub access_rev: AccessRev,
     /// The store's count of ended sessions at the commit.
-    pub session_rev: u64,
+    pub session_rev: SessionRev,
 }
 
 /// What a write was about.
@@ -202,9 +203,9 @@ pub enum Committed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryQuery {
     /// Messages before this one, newest first, unless `after_seq` is given.
-    pub before_seq: Option<u64>,
+    pub before_seq: Option<Seq>,
     /// Messages after this one, oldest first.
-    pub after_seq: Option<u64>,
+    pub after_seq: Option<Seq>,
     /// 1 to [`MAX_PAGE`](super::MAX_PAGE).
     pub limit: usize,
 }
@@ -215,9 +216,9 @@ pub struct History {
     /// In the query's order.
     pub items: Vec<Message>,
     /// The `seq` that the next page comes before (or after); none on the last one.
-    pub next: Option<u64>,
+    pub next: Option<Seq>,
     /// The conversation's rev, read at the same point in time.
-    pub rev: u64,
+    pub rev: Rev,
 }
 
 /// Who reads a replay.
@@ -236,7 +237,7 @@ pub enum Reader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplayQuery {
     /// Those after this rev.
-    pub from_rev: u64,
+    pub from_rev: Rev,
     /// At most this many messages.
     pub limit: usize,
     /// Fewer where one more would make them longer than this many bytes of JSON; always at least one.
@@ -263,7 +264,7 @@ impl ReplayQuery {
     }
 
     /// As much as one frame holds of the changes after a rev.
-    pub const fn after(from_rev: u64) -> Self {
+    pub const fn after(from_rev: Rev) -> Self {
         Self { from_rev, limit: Self::LIMIT, budget: Self::BUDGET }
     }
 }
@@ -272,9 +273,9 @@ impl ReplayQuery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayPage {
     /// Where it begins; 0 when `reset`.
-    pub from_rev: u64,
+    pub from_rev: Rev,
     /// Every change up to this one is in. The head, or the last message's rev if more follow.
-    pub to_rev: u64,
+    pub to_rev: Rev,
     /// Whether it reaches the head.
     pub complete: bool,
     /// The query began beyond the head: the reader holds another history, and drops it. No messages then.
@@ -284,9 +285,9 @@ pub struct ReplayPage {
     /// The conversation as it is now.
     pub conversation: Conversation,
     /// Its count of changes of access, read at the same point in time.
-    pub access_rev: u64,
+    pub access_rev: AccessRev,
     /// The store's count of ended sessions, likewise.
-    pub session_rev: u64,
+    pub session_rev: SessionRev,
 }
 
 #[cfg(test)]

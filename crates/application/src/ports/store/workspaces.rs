@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use parlance_domain::{
-    ConversationId, JoinCode, Member, Role, Timestamp, UserId, Workspace, WorkspaceId,
+    AccessRev, ConversationId, JoinCode, Member, Role, Timestamp, UserId, Workspace, WorkspaceId,
     WorkspaceName,
 };
 
@@ -151,5 +151,5 @@ pub enum Joining {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Departure {
     /// The conversations that they can no longer read, each with its new `access_rev`.
-    pub conversations: Vec<(ConversationId, u64)>,
+    pub conversations: Vec<(ConversationId, AccessRev)>,
 }

@@ -11,7 +11,9 @@ use parlance_application::{
     Error, Result,
     ports::store::{Changes, Head, Look, Readers, State, Subject},
 };
-use parlance_domain::{ConversationId, SessionId, Timestamp, UserId, WorkspaceId};
+use parlance_domain::{
+    AccessRev, ConversationId, SessionId, SessionRev, Timestamp, UserId, WorkspaceId,
+};
 use parlance_testkit::PATIENCE;
 use tokio::sync::Semaphore;
 
@@ -87,7 +89,7 @@ impl Changes for Elsewhere {
     }
 
     async fn readers(&self, _: ConversationId, users: Vec<UserId>) -> Result<Option<Readers>> {
-        Ok(Some(Readers { access_rev: 1, users: self.inside(users) }))
+        Ok(Some(Readers { access_rev: AccessRev(1), users: self.inside(users) }))
     }
 
     async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>> {
@@ -95,12 +97,15 @@ impl Changes for Elsewhere {
         Ok(of.into_iter().filter(|session| book.ended.contains(session)).collect())
     }
 
-    async fn session_rev(&self) -> Result<u64> {
+    async fn session_rev(&self) -> Result<SessionRev> {
         if !self.book().at_states {
             self.wait().await;
         }
         let book = self.book();
-        if book.away { Err(Error::unavailable("away")) } else { Ok(book.ended.len() as u64) }
+        if book.away {
+            return Err(Error::unavailable("away"));
+        }
+        Ok(SessionRev(book.ended.len() as u64))
     }
 
     async fn workspace_members(&self, _: WorkspaceId, users: Vec<UserId>) -> Result<Vec<UserId>> {

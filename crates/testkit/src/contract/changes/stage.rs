@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parlance_application::ports::store::{Changes, Head, Look, Readers, Store};
-use parlance_domain::{ConversationId, Timestamp, UserId, WorkspaceId};
+use parlance_domain::{AccessRev, ConversationId, Timestamp, UserId, WorkspaceId};
 
 use crate::{Stage, Team};
 
@@ -80,7 +80,7 @@ impl SharedStage {
         &self,
         conversation: ConversationId,
         users: &[UserId],
-    ) -> Option<(Vec<UserId>, u64)> {
+    ) -> Option<(Vec<UserId>, AccessRev)> {
         let found = self.changes.readers(conversation, users.to_vec()).await.expect("answers");
         found.map(|Readers { mut users, access_rev }| {
             users.sort_unstable();

@@ -1,7 +1,7 @@
 //! Cases of what no count tells: traces, how their subjects are, and read marks.
 
 use parlance_application::ports::store::{Look, Mark, NewMember, State, Subject};
-use parlance_domain::{ConversationId, DisplayName, Role, UserId, WorkspaceId, WorkspaceName};
+use parlance_domain::{ConversationId, DisplayName, Role, Seq, UserId, WorkspaceId, WorkspaceName};
 use uuid::Uuid;
 
 use super::SharedStage;
@@ -113,10 +113,10 @@ pub async fn how_far_somebody_says_to_have_read_is_found_by_the_next_look(shared
     }
     let mark =
         |user_id: UserId, read_seq| Mark { conversation_id: team.general, user_id, read_seq };
-    let (look, read) = shared.after(stage.store.mark_read(bob, team.general, 2)).await;
-    assert!(read.is_ok() && look.marks.contains(&mark(bob, 2)), "{:?}", look.marks);
-    let (look, read) = shared.after(stage.store.mark_read(bob, team.general, 3)).await;
-    assert!(read.is_ok() && look.marks.contains(&mark(bob, 3)), "{:?}", look.marks);
+    let (look, read) = shared.after(stage.store.mark_read(bob, team.general, Seq(2))).await;
+    assert!(read.is_ok() && look.marks.contains(&mark(bob, Seq(2))), "{:?}", look.marks);
+    let (look, read) = shared.after(stage.store.mark_read(bob, team.general, Seq(3))).await;
+    assert!(read.is_ok() && look.marks.contains(&mark(bob, Seq(3))), "{:?}", look.marks);
     assert!(look.marks.iter().all(|mark| mark.user_id == bob), "{:?}", look.marks);
 }
 

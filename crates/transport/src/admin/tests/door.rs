@@ -13,7 +13,7 @@ use parlance_application::{
         store::{Credentials, Rotation},
     },
 };
-use parlance_domain::Account;
+use parlance_domain::{Account, SessionRev};
 
 use super::{JOB, SESSION, SITE, Scene};
 
@@ -245,7 +245,7 @@ async fn signing_out_ends_the_session() {
         .expect_revoke_session()
         .times(1)
         .withf(|_, session, _| *session == SESSION)
-        .return_once(|_, _, _| Ok(1));
+        .return_once(|_, _, _| Ok(SessionRev(1)));
     let bare = scene.get("/admin/sign-out").method(Method::POST);
     let requests = [bare, scene.change(Method::POST, "/admin/sign-out")];
     let answers = scene.answers(requests).await;

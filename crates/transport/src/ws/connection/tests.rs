@@ -9,7 +9,7 @@ use futures::SinkExt as _;
 use parlance_application::ports::{
     Ambient as _, Claims, TokenIssuer as _, Urgency, store::Conversations as _,
 };
-use parlance_domain::{ConversationId, SessionId, UserId};
+use parlance_domain::{ConversationId, Seq, SessionId, UserId};
 use parlance_testkit::{MemoryStore, PATIENCE, PlainTokens, Stage, TestNode, Weather};
 use serde_json::{Value, json};
 use tokio::{
@@ -286,7 +286,7 @@ async fn what_was_said_before_a_goodbye_is_done() {
         scene.lets_through(1);
         let (store, ada, here) = (scene.store.clone(), scene.ada, scene.here);
         scene.ends().await;
-        assert_eq!(store.summary(ada, here).await.expect("a summary").read.read_seq, 2);
+        assert_eq!(store.summary(ada, here).await.expect("a summary").read.read_seq, Seq(2));
     }
 }
 

@@ -2,12 +2,12 @@
 //! ended.
 
 use futures::{StreamExt, TryStreamExt, stream};
-use parlance_domain::{ConversationId, UserId, WorkspaceId};
+use parlance_domain::{AccessRev, ConversationId, SessionRev, UserId, WorkspaceId};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use crate::{
     Result,
-    live::{Event, actor::Actor, gate::Waiting},
+    live::{Event, actor::Actor, connections::Registration, gate::Waiting},
     ports::store::{Changes, State, Subject},
 };
 
@@ -17,7 +17,7 @@ const AT_ONCE: usize = 8;
 /// What to ask, and about whom.
 #[derive(Default)]
 pub(super) struct Question {
-    asked_at: u64,
+    asked_at: Registration,
     subjects: Vec<Subject>,
     workspaces: HashMap<WorkspaceId, HashSet<UserId>>,
     /// Each with its listeners, and those whom the change itself is about.
@@ -30,14 +30,14 @@ pub(super) struct Question {
 #[derive(Default)]
 pub(in crate::live) struct Present {
     /// Connections up to this number were registered. The snapshot of a later one shows what was waiting.
-    pub(super) asked_at: u64,
+    pub(super) asked_at: Registration,
     pub(super) states: HashMap<Subject, State>,
     workspaces: HashMap<WorkspaceId, Answer>,
     conversations: HashMap<ConversationId, Answer>,
     /// Workspaces that ended after their state was asked for.
     pub(super) ended: Vec<WorkspaceId>,
     /// A count that includes all sessions ended before the question.
-    pub(in crate::live) session_rev: u64,
+    pub(in crate::live) session_rev: SessionRev,
 }
 
 struct Answer {
@@ -46,7 +46,7 @@ struct Answer {
     asked: HashSet<UserId>,
     inside: HashSet<UserId>,
     /// The conversation's `access_rev` at the answer; none for a workspace, or if the conversation is gone.
-    access_rev: Option<u64>,
+    access_rev: Option<AccessRev>,
 }
 
 /// Who may be told a state event.
@@ -54,14 +54,15 @@ pub(super) enum Hearers<'a> {
     /// Everybody concerned: the store is this node's own.
     Everybody,
     /// Those named by the store, on connections with a higher number than this: the others were told before.
-    Present(&'a Present, u64),
+    Present(&'a Present, Registration),
 }
 
 impl Actor {
     /// Asks about all who listen, are being attached, or are let in at the same time. A later registration reads a
     /// snapshot that shows what waits.
     pub(super) fn question(&mut self, waiting: &[Waiting]) -> Question {
-        let mut question = Question { asked_at: self.registered, ..Question::default() };
+        let mut question =
+            Question { asked_at: self.connections.registered(), ..Question::default() };
         let Question { subjects, workspaces, conversations, .. } = &mut question;
         for waiting in waiting {
             match waiting {
@@ -101,7 +102,7 @@ impl Actor {
             users.extend(&attaching);
         }
         for (conversation, users) in conversations {
-            users.extend(self.users_of(self.members(*conversation)));
+            users.extend(self.users_of(self.audiences.members(*conversation)));
         }
         question.attaching = attaching;
         question
@@ -172,28 +173,38 @@ impl Answer {
 
 impl Hearers<'_> {
     /// Up to which number connections have been told, once the hearers have; `all` is the highest number registered.
-    pub(super) const fn upto(&self, all: u64) -> u64 {
+    pub(super) const fn upto(&self, all: Registration) -> Registration {
         match self {
             Self::Everybody => all,
             Self::Present(present, _) => present.asked_at,
         }
     }
 
-    pub(super) fn may_hear_of_workspace(&self, id: WorkspaceId, user: UserId, number: u64) -> bool {
+    pub(super) fn may_hear_of_workspace(
+        &self,
+        id: WorkspaceId,
+        user: UserId,
+        number: Registration,
+    ) -> bool {
         let Self::Present(present, known) = self else { return true };
         present.are_among(*known, number)
             && present.workspaces.get(&id).is_some_and(|answer| answer.inside.contains(&user))
     }
 
-    pub(super) fn may_hear_of(&self, id: ConversationId, user: UserId, number: u64) -> bool {
+    pub(super) fn may_hear_of(
+        &self,
+        id: ConversationId,
+        user: UserId,
+        number: Registration,
+    ) -> bool {
         let Self::Present(present, known) = self else { return true };
         present.are_among(*known, number)
             && present.conversations.get(&id).is_some_and(|answer| answer.inside.contains(&user))
     }
 
     /// The `access_rev` at which somebody was found in a conversation, if they were.
-    pub(super) fn read_at(&self, id: ConversationId, user: UserId) -> Option<u64> {
-        let Self::Present(present, _) = self else { return Some(0) };
+    pub(super) fn read_at(&self, id: ConversationId, user: UserId) -> Option<AccessRev> {
+        let Self::Present(present, _) = self else { return Some(AccessRev::ZERO) };
         let answer = present.conversations.get(&id)?;
         answer.access_rev.filter(|_| answer.inside.contains(&user))
     }
@@ -201,7 +212,7 @@ impl Hearers<'_> {
 
 impl Present {
     /// Whether a connection was registered after `known`, and before the question.
-    const fn are_among(&self, known: u64, number: u64) -> bool {
+    fn are_among(&self, known: Registration, number: Registration) -> bool {
         known < number && number <= self.asked_at
     }
 
@@ -214,7 +225,7 @@ impl Present {
     }
 
     /// Those asked about who are not in a conversation any more, each with the `access_rev` of the answer.
-    pub(super) fn out_of_conversations(&self) -> Vec<(ConversationId, UserId, u64)> {
+    pub(super) fn out_of_conversations(&self) -> Vec<(ConversationId, UserId, AccessRev)> {
         let mut out = Vec::new();
         for (id, answer) in &self.conversations {
             // A deleted conversation has an event of its own.

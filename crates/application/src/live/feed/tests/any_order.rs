@@ -54,52 +54,52 @@ fn act() -> impl Strategy<Value = Act> {
 /// A store, a bus and connections around one feed.
 struct World {
     feed: Feed,
-    rev: u64,
-    access_rev: u64,
+    rev: Rev,
+    access_rev: AccessRev,
     /// Each with its rev, the count of changes of access, and whose access ended.
-    bus: Vec<(u64, u64, Option<ConnectionId>)>,
+    bus: Vec<(Rev, AccessRev, Option<ConnectionId>)>,
     asked: Vec<Step>,
     /// What the last check will say: its count, and who of those it asks about is out.
-    finds: (u64, Vec<ConnectionId>),
+    finds: (AccessRev, Vec<ConnectionId>),
     /// Those on their way in, each with what their snapshot shows.
-    coming: HashMap<ConnectionId, (u64, u64)>,
+    coming: HashMap<ConnectionId, (Rev, AccessRev)>,
     /// What everybody in the feed has been told.
-    told: HashMap<ConnectionId, u64>,
+    told: HashMap<ConnectionId, Rev>,
     /// Those whose access has ended, with the last rev that they may be told.
-    removed: HashMap<ConnectionId, u64>,
+    removed: HashMap<ConnectionId, Rev>,
 }
 
 impl World {
     fn new() -> Self {
         Self {
-            feed: Feed::new(0, 1, Listeners::default()),
-            rev: 0,
-            access_rev: 1,
+            feed: Feed::new(Rev::ZERO, AccessRev(1), Listeners::default()),
+            rev: Rev::ZERO,
+            access_rev: AccessRev(1),
             bus: vec![],
             asked: vec![],
-            finds: (0, vec![]),
+            finds: (AccessRev::ZERO, vec![]),
             coming: HashMap::default(),
             told: HashMap::default(),
             removed: HashMap::default(),
         }
     }
 
-    fn range(from: u64, to: u64) -> Frame {
+    fn range(from: Rev, to: Rev) -> Frame {
         Frame::encode(&(from, to))
     }
 
     fn run(&mut self, act: Act) {
         let steps = match act {
             Act::Commit => {
-                self.rev += 1;
+                self.rev = self.rev.next();
                 self.bus.push((self.rev, self.access_rev, None));
                 vec![]
             }
             Act::Remove(which) => {
                 if let Some(whom) = self.some(which) {
-                    self.access_rev += 1;
+                    self.access_rev = self.access_rev.next();
                     self.removed.entry(whom).or_insert(self.rev);
-                    self.bus.push((0, self.access_rev, Some(whom)));
+                    self.bus.push((Rev::ZERO, self.access_rev, Some(whom)));
                 }
                 vec![]
             }
@@ -118,11 +118,11 @@ impl World {
                         self.leave(whom);
                         self.feed.access_changed(access_rev)
                     }
-                    None => self.feed.changed(rev, access_rev, Self::range(rev - 1, rev)),
+                    None => self.feed.changed(rev, access_rev, Self::range(Rev(rev.0 - 1), rev)),
                 }
             }
             Act::Join { number, behind } => {
-                let (who, have) = (socket(number), self.rev.saturating_sub(behind));
+                let (who, have) = (socket(number), Rev(self.rev.0.saturating_sub(behind)));
                 if self.removed.contains_key(&who) || self.told.contains_key(&who) {
                     return;
                 }
@@ -177,10 +177,13 @@ impl World {
                 vec![]
             }
             (Step::Read { from_rev, .. }, false) => {
-                let to = self.rev.min(from_rev + page);
+                let to = self.rev.min(Rev(from_rev.0 + page));
                 self.feed.bridged(Bridge {
+                    from_rev,
+                    to_rev: to,
+                    access_rev: self.access_rev,
                     complete: to == self.rev,
-                    ..bridge(from_rev, to, self.access_rev, Self::range(from_rev, to))
+                    frame: Self::range(from_rev, to),
                 })
             }
             (Step::Deliver(..), _) => unreachable!("carried out at once"),
@@ -212,12 +215,12 @@ impl World {
                 self.asked.push(step);
                 continue;
             };
-            let (from, until): (u64, u64) = serde_json::from_slice(frame.bytes()).expect("a range");
+            let (from, until): (Rev, Rev) = serde_json::from_slice(frame.bytes()).expect("a range");
             for who in to.iter() {
                 let have = self.told.get_mut(who).expect("told after leaving");
                 assert!(from <= *have && *have < until, "{who:?} has {have}, told {from}..{until}");
                 *have = until;
-                let last = self.removed.get(who).copied().unwrap_or(u64::MAX);
+                let last = self.removed.get(who).copied().unwrap_or(Rev(u64::MAX));
                 assert!(until <= last, "{who:?} was told {until}, and may know {last}");
             }
         }

@@ -9,8 +9,6 @@ mod conversations;
 mod durability;
 mod ending;
 mod figures;
-#[expect(dead_code, reason = "some of it is for the suite on services")]
-mod home;
 mod logs;
 mod readers;
 mod reading;
@@ -19,8 +17,9 @@ mod restore;
 mod resume;
 mod sockets;
 #[expect(dead_code, reason = "some of it is for the suite on services")]
+#[path = "../support/mod.rs"]
 mod support;
 mod takeover;
 mod told;
 
-const ON: home::On = home::On::Embedded;
+const ON: support::home::On = support::home::On::Embedded;

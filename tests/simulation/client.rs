@@ -11,14 +11,14 @@ use std::{
 
 use parlance_application::{Caller, live::Resume};
 use parlance_client::{Applied, Cache, Outbox, Outcome, SyncRequest};
-use parlance_domain::{ConversationId, MessageId, WorkspaceId};
+use parlance_domain::{ConversationId, MessageId, Rev, WorkspaceId};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    simulation_chance::{Chance, Climate},
-    simulation_judge::{Judge, number, text},
-    simulation_node::{Command, Commands, Node, Socket},
+    chance::{Chance, Climate},
+    judge::{Judge, number, text},
+    node::{Command, Commands, Node, Socket},
 };
 
 /// The nodes as a client finds them.
@@ -165,7 +165,7 @@ impl Client {
     /// Until the connection ends.
     async fn converse(&self, line: &mut Line) {
         let resume = self.mind.look().cache.resume().map(|resume| {
-            let cursors = resume.cursors.iter().map(|(id, rev)| (id_of(id), *rev)).collect();
+            let cursors = resume.cursors.iter().map(|(id, rev)| (id_of(id), Rev(*rev))).collect();
             Resume { epoch: resume.epoch, cursors }
         });
         line.ask(Command::Hello(resume), Asked::Hello);

@@ -9,14 +9,13 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     NO_LIMITS,
-    home::On,
+    crew::{Crew, Size},
+    judge::judge,
     proxy::{Mode, Way},
+    raw::{Stream, answer, open},
     seed, size,
-    soak_crew::{Crew, Size},
-    soak_judge::judge,
-    soak_raw::{Stream, answer, open},
-    soak_stage::{Node, Stage},
-    support::{PATIENCE, until},
+    stage::{Node, Stage},
+    support::{PATIENCE, home::On, until},
 };
 
 /// What the others' messages may take beside those who do not read, in a debug build on a busy machine.
@@ -213,7 +212,8 @@ async fn end(stream: &mut Stream) -> (usize, Option<u16>) {
             }
         }
     };
+    // All of them read at the same time what the systems between have kept.
     let code =
-        timeout(Duration::from_secs(10), to_the_end).await.expect("a connection that was closed");
+        timeout(Duration::from_secs(30), to_the_end).await.expect("a connection that was closed");
     (heard, code)
 }

@@ -12,7 +12,7 @@ use parlance_embedded::EmbeddedStore;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::simulation_client::Held;
+use crate::client::Held;
 
 #[derive(Clone)]
 pub(crate) struct Judge(Arc<Mutex<Book>>);
@@ -144,7 +144,7 @@ impl Judge {
         let mut book = self.book();
         for entry in &snapshot.conversations {
             let head = entry.head();
-            let told = (!pending.contains(&head.conversation_id)).then_some(head.rev);
+            let told = (!pending.contains(&head.conversation_id)).then_some(head.rev.0);
             book.told.insert((serial, head.conversation_id), told);
         }
     }
@@ -219,17 +219,18 @@ impl Judge {
         for Acknowledged { conversation, id, seq, rev } in &book.acknowledged {
             let kept = store.messages(*conversation).expect("reads");
             let found = usize::try_from(*seq - 1).ok().and_then(|at| kept.get(at));
-            if found.is_none_or(|m| m.id.to_string() != *id || m.rev < *rev) {
+            if found.is_none_or(|m| m.id.to_string() != *id || m.rev.0 < *rev) {
                 broken.push(format!("{id}, acknowledged as {seq} of {conversation}, is lost"));
             }
         }
         for (name, _, held) in clients {
             for (conversation, held) in held {
                 let kept = store.messages(*conversation).expect("reads");
-                for message in
-                    kept.iter().filter(|m| m.seq > held.since || held.messages.contains_key(&m.seq))
+                for message in kept
+                    .iter()
+                    .filter(|m| m.seq.0 > held.since || held.messages.contains_key(&m.seq.0))
                 {
-                    let own = held.messages.get(&message.seq);
+                    let own = held.messages.get(&message.seq.0);
                     let as_kept = serde_json::to_value(message).expect("encodes");
                     if own != Some(&as_kept) {
                         broken.push(format!(
@@ -257,7 +258,7 @@ impl Judge {
         });
         let unread = unread.count().min(100) as u64;
         let marked = book.read.get(&(user, id)).copied().unwrap_or(0);
-        if unread != read.unread_count || read.read_seq < marked {
+        if unread != read.unread_count || read.read_seq.0 < marked {
             book.broken(format!(
                 "{user} has {read:?} of {id}: {unread} are unread, {marked} was marked"
             ));
@@ -300,7 +301,7 @@ impl Book {
 /// A conversation's rev.
 pub(crate) fn head(store: &EmbeddedStore, conversation: ConversationId) -> u64 {
     let all = store.all_heads().expect("reads");
-    all.iter().find(|head| head.conversation_id == conversation).map_or(0, |head| head.rev)
+    all.iter().find(|head| head.conversation_id == conversation).map_or(0, |head| head.rev.0)
 }
 
 pub(crate) fn conversation_of(object: &Value) -> ConversationId {

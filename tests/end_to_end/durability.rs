@@ -3,10 +3,7 @@
 use serde_json::json;
 use tokio::{net::TcpListener, time::timeout};
 
-use crate::{
-    home::On,
-    support::{PATIENCE, Server, Worker, until},
-};
+use crate::support::{PATIENCE, Server, Worker, home::On, until};
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_kill() {

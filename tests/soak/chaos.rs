@@ -6,13 +6,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     NO_LIMITS,
+    crew::Crew,
     dice::Dice,
-    home::On,
+    judge::judge,
     proxy::{Mode, Proxy, Side, Way},
     seed, size,
-    soak_crew::Crew,
-    soak_judge::judge,
-    soak_stage::Stage,
+    stage::Stage,
+    support::home::On,
 };
 
 /// A fault lasts for as long in a short run, more or less, and in a long one for as long.

@@ -20,11 +20,11 @@ use tokio::{
 };
 
 use crate::{
-    simulation_bus::SimBus,
-    simulation_chance::Chance,
-    simulation_client::{Client, Cluster, Mind},
-    simulation_judge::{Judge, head},
-    simulation_node::{Ground, Node, StoreLink},
+    bus::SimBus,
+    chance::Chance,
+    client::{Client, Cluster, Mind},
+    judge::{Judge, head},
+    node::{Ground, Node, StoreLink},
 };
 
 /// Except in every fourth run, whose node is alone with a store of its own.

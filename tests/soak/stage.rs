@@ -14,10 +14,12 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    home::{Home, On},
     proxy::Proxy,
-    soak_session::{SECRET, Session},
-    support::{PATIENCE, Server},
+    session::{SECRET, Session},
+    support::{
+        PATIENCE, Server,
+        home::{Home, On},
+    },
 };
 
 const SAMPLE: Duration = Duration::from_millis(500);

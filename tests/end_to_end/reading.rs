@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     ON,
-    home::On,
-    support::{Person, Server, Socket},
+    support::{Person, Server, Socket, home::On},
 };
 
 /// Ada writes, Bob reads, in `general`; each is at every node.

@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::{
-    home::Home,
-    support::{Server, run},
-};
+use crate::support::{Server, home::Home, run};
 
 /// The replay that a `hello` brought, if it brought one.
 async fn replay(socket: &mut crate::support::Socket) -> Option<Value> {

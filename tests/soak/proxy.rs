@@ -1,6 +1,9 @@
 //! A TCP proxy that misbehaves on command: on open links, on new ones, in either direction. Its randomness comes from a
 //! seed.
 
+mod link;
+mod tests;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -15,11 +18,8 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    dice::Dice,
-    proxy_link::{carry, reset},
-    support::PATIENCE,
-};
+use self::link::{carry, reset};
+use crate::{dice::Dice, support::PATIENCE};
 
 /// How long the far side may take to accept.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -80,6 +80,8 @@ struct State {
 /// A question that a test waits for.
 struct Watched {
     words: Vec<u8>,
+    /// All links stall, downwards, once it is asked.
+    stalls: bool,
     answered: Answered,
 }
 
@@ -137,25 +139,12 @@ impl Proxy {
 
     /// Sets the mode of new links.
     pub(crate) fn set_new(&self, way: Way, mode: Mode) {
-        let mut state = self.shared.lock();
-        if way != Way::Down {
-            state.up = mode;
-        }
-        if way != Way::Up {
-            state.down = mode;
-        }
+        self.shared.lock().set_new(way, mode);
     }
 
     /// Sets the mode of open links.
     pub(crate) fn set_open(&self, way: Way, mode: Mode) {
-        for link in self.shared.lock().links.values() {
-            if way != Way::Down {
-                link.up.send_replace(mode);
-            }
-            if way != Way::Up {
-                link.down.send_replace(mode);
-            }
-        }
+        self.shared.lock().set_open(way, mode);
     }
 
     /// Resets all open links, on both sides.
@@ -187,9 +176,18 @@ impl Proxy {
     /// Resolves once the target has been asked something that contains these bytes, and its answer has reached the
     /// proxy. The question must fit into one read.
     pub(crate) fn answer_to(&self, words: &[u8]) -> impl Future<Output = ()> + use<> {
+        self.watch(words, false)
+    }
+
+    /// The same; nothing more comes back on any link from the moment on when the target is asked, this answer included.
+    pub(crate) fn stalled_answer_to(&self, words: &[u8]) -> impl Future<Output = ()> + use<> {
+        self.watch(words, true)
+    }
+
+    fn watch(&self, words: &[u8], stalls: bool) -> impl Future<Output = ()> + use<> {
         let (answered, mut come) = watch::channel(false);
         self.shared.lock().watched =
-            Some(Watched { words: words.to_vec(), answered: Arc::new(answered) });
+            Some(Watched { words: words.to_vec(), stalls, answered: Arc::new(answered) });
         async move {
             let come = timeout(PATIENCE, come.wait_for(|answered| *answered)).await;
             assert!(
@@ -216,14 +214,43 @@ impl Drop for Proxy {
 impl Shared {
     /// Where to report the answer, if this is the question that a test waits for.
     pub(crate) fn asks(&self, chunk: &[u8]) -> Option<Answered> {
-        let state = self.lock();
-        let watched = state.watched.as_ref()?;
-        let asks = chunk.windows(watched.words.len()).any(|words| words == watched.words);
-        asks.then(|| watched.answered.clone())
+        let mut state = self.lock();
+        let watched = state.watched.as_mut()?;
+        if !chunk.windows(watched.words.len()).any(|words| words == watched.words) {
+            return None;
+        }
+        let answered = watched.answered.clone();
+        if std::mem::take(&mut watched.stalls) {
+            state.set_new(Way::Down, Mode::Stall);
+            state.set_open(Way::Down, Mode::Stall);
+        }
+        Some(answered)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn set_new(&mut self, way: Way, mode: Mode) {
+        if way != Way::Down {
+            self.up = mode;
+        }
+        if way != Way::Up {
+            self.down = mode;
+        }
+    }
+
+    fn set_open(&self, way: Way, mode: Mode) {
+        for link in self.links.values() {
+            if way != Way::Down {
+                link.up.send_replace(mode);
+            }
+            if way != Way::Up {
+                link.down.send_replace(mode);
+            }
+        }
     }
 }
 

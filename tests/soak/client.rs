@@ -20,8 +20,8 @@ use tokio::{
 };
 
 use crate::{
-    soak_ledger::Ledger,
-    soak_session::{Session, Tokens},
+    ledger::Ledger,
+    session::{Session, Tokens},
 };
 
 /// Messages held of a conversation: their last state is compared in the end. That all have come is known of each.

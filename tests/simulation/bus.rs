@@ -14,7 +14,7 @@ use parlance_application::{
 use parlance_domain::NodeId;
 use tokio::sync::mpsc;
 
-use crate::simulation_chance::{Chance, Climate};
+use crate::chance::{Chance, Climate};
 
 #[derive(Clone)]
 pub(crate) struct SimBus {

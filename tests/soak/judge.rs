@@ -11,11 +11,11 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    soak_client::{Client, Kept},
-    soak_crew::{Crew, Member},
-    soak_ledger::Ledger,
-    soak_session::Session,
-    soak_stage::Stage,
+    client::{Client, Kept},
+    crew::{Crew, Member},
+    ledger::Ledger,
+    session::Session,
+    stage::Stage,
     support::until,
 };
 

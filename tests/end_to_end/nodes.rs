@@ -6,10 +6,7 @@ use std::sync::Arc;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::{
-    home::Home,
-    support::{Person, Server, Socket, run, until},
-};
+use crate::support::{Person, Server, Socket, home::Home, run, until};
 
 /// Ada at one node, Bob at another, both in `general`.
 struct Scene {

@@ -1,6 +1,7 @@
 //! Starts the binary on a free port with a directory of its own, and speaks REST and WebSocket to it.
 
 mod contract;
+pub(crate) mod home;
 mod person;
 mod socket;
 
@@ -15,8 +16,8 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use self::home::Home;
 pub(crate) use self::{person::Person, socket::Socket};
-use crate::home::Home;
 
 /// Longer than anything should take, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);

@@ -6,8 +6,6 @@ mod accounts;
 mod board;
 mod conversations;
 mod durability;
-#[expect(dead_code, reason = "some of it is for the suite on the embedded default")]
-mod home;
 mod mail;
 mod nodes;
 mod reading;
@@ -15,6 +13,7 @@ mod restore;
 mod security;
 mod state_events;
 #[expect(dead_code, reason = "some of it is for the suite on the embedded default")]
+#[path = "../support/mod.rs"]
 mod support;
 
-const ON: home::On = home::On::Services;
+const ON: support::home::On = support::home::On::Services;

@@ -12,7 +12,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::support::PATIENCE;
+use super::PATIENCE;
 
 /// What the servers of a suite run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

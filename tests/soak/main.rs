@@ -3,31 +3,28 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
+mod chaos;
+mod client;
+mod crew;
+mod deaths;
 mod dice;
-#[expect(dead_code, reason = "some of it is for other suites")]
-mod home;
+mod judge;
+mod ledger;
+mod pressure;
 mod proxy;
-mod proxy_link;
-mod soak_chaos;
-mod soak_client;
-mod soak_crew;
-mod soak_deaths;
-mod soak_judge;
-mod soak_ledger;
-mod soak_pressure;
-mod soak_proxy;
-mod soak_raw;
-mod soak_session;
-mod soak_stage;
+mod raw;
+mod session;
+mod stage;
 #[expect(dead_code, reason = "some of it is for other suites")]
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::time::Duration;
 
-use soak_crew::Size;
+use crew::Size;
 
 /// What `Server::start` would start; the scenarios say it each for itself.
-const ON: home::On = home::On::Embedded;
+const ON: support::home::On = support::home::On::Embedded;
 
 /// Rate limits would hold up the load, which comes from one machine.
 const NO_LIMITS: (&str, &str) = ("PARLANCE_RATE_LIMITS", "off");

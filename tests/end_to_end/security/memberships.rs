@@ -132,7 +132,8 @@ async fn demoted(bus: Bus) {
         let reply = socket.command("message.delete", delete).await;
         assert_eq!(reply["error"]["code"], "forbidden", "{reply}");
         if scene.bus == Bus::There {
-            assert_eq!(socket.event("member.updated").await["data"]["member"]["role"], "member");
+            // That Bob became an admin may have been on its way still when the socket was opened.
+            while socket.event("member.updated").await["data"]["member"]["role"] != "member" {}
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::proxy::{Mode, Proxy, Side, Way};
+use super::{Mode, Proxy, Side, Way};
 
 const SOON: Duration = Duration::from_secs(10);
 /// Long enough for bytes that are on their way after all.
@@ -86,6 +86,24 @@ async fn a_stall_takes_bytes_and_forwards_them_when_it_ends() {
     let mut heard = [0; 5];
     timeout(SOON, target.read_exact(&mut heard)).await.expect("in time").expect("read");
     assert_eq!(&heard, b"later");
+}
+
+#[tokio::test]
+async fn an_answer_is_held_back_from_its_question_on() {
+    let Ends { proxy, mut client, mut target, .. } = ends().await;
+    let answer = proxy.stalled_answer_to(b"question");
+    assert!(carries(&mut client, &mut target, b"other words").await);
+    assert!(carries(&mut target, &mut client, b"are answered").await);
+    assert!(carries(&mut client, &mut target, b"the question").await);
+    target.write_all(b"answer").await.expect("taken");
+    answer.await;
+    assert!(silent(&mut client).await);
+    proxy.set(Way::Down, Mode::Pass);
+    let mut heard = [0; 6];
+    timeout(SOON, client.read_exact(&mut heard)).await.expect("in time").expect("read");
+    assert_eq!(&heard, b"answer");
+    assert!(carries(&mut client, &mut target, b"the question again").await);
+    assert!(carries(&mut target, &mut client, b"is answered").await, "it stalls once");
 }
 
 #[tokio::test]

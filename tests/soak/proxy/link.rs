@@ -12,7 +12,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::proxy::{Answered, End, Mode, Shared, Side, Way};
+use super::{Answered, End, Mode, Shared, Side, Way};
 
 const CHUNK: usize = 16 * 1024;
 /// How often a slow link lets something through.

@@ -8,15 +8,13 @@ use uuid::Uuid;
 
 use crate::{
     NO_LIMITS,
+    crew::{Crew, Size},
     dice::Dice,
-    home::On,
+    judge::judge,
     proxy::{Mode, Side, Way},
-    seed, size,
-    soak_crew::{Crew, Size},
-    soak_judge::judge,
-    soak_raw,
-    soak_stage::{Node, Stage},
-    support::until,
+    raw, seed, size,
+    stage::{Node, Stage},
+    support::{home::On, until},
 };
 
 /// The service is away for as long.
@@ -163,9 +161,8 @@ async fn a_conversation_goes_on_soon_after_a_death_in_a_transaction() {
         .await;
     // What it asks of the store arrives there, and the answers do not come back.
     let store = one.store.as_ref().expect("a store");
-    store.set(Way::Down, Mode::Stall);
     let (member, place) = (&crew.members[0], &crew.members[0].places[0]);
-    let begun = store.answer_to(&in_store(place));
+    let begun = store.stalled_answer_to(&in_store(place));
     member.client.send(place, "m1", "begun by one");
     begun.await;
     one.kill();
@@ -185,11 +182,11 @@ async fn who_says_hello_to_a_node_that_ends_is_sent_away_at_once() {
     let stage = Stage::set(On::Embedded, 1, seed(), &[NO_LIMITS]).await;
     let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
     let (node, token) = (&stage.nodes[0], &crew.members[0].client.session.token().await);
-    let mut late = soak_raw::upgrade(node, false).await;
+    let mut late = raw::upgrade(node, false).await;
     let knocking = async {
         until("the others are sent away", async || crew.connected() == 0).await;
         let begun = Instant::now();
-        let hello = soak_raw::hello(&mut late, token).await;
+        let hello = raw::hello(&mut late, token).await;
         (begun.elapsed(), hello.map(|reply| reply["type"].clone()))
     };
     let (took, (kept, hello)) = tokio::join!(node.stop(), knocking);
@@ -203,9 +200,8 @@ async fn a_store_that_falls_silent_holds_a_conversation_up_for_a_bounded_time() 
     let stage = Stage::set(On::Services, 1, seed(), &[NO_LIMITS]).await;
     let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
     let store = stage.nodes[0].store.as_ref().expect("a store");
-    store.set(Way::Down, Mode::Stall);
     let (member, place) = (&crew.members[0], &crew.members[0].places[0]);
-    let begun = store.answer_to(&in_store(place));
+    let begun = store.stalled_answer_to(&in_store(place));
     member.client.send(place, "m1", "to be answered");
     begun.await;
     store.set_new(Way::Down, Mode::Pass);

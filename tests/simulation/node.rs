@@ -21,7 +21,7 @@ use parlance_application::{
     live::{Backlog, Frame, Lanes, Live, LivePorts, Peers, Pushed, Resume},
     ports::{Close, ConnectionId, Fanout, Urgency},
 };
-use parlance_domain::{ConversationId, Emoji, MessageId, MessageText, NodeId};
+use parlance_domain::{ConversationId, Emoji, MessageId, MessageText, NodeId, Rev, Seq};
 use parlance_embedded::{
     EmbeddedStore,
     simulation::{Weather, Work},
@@ -32,9 +32,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::{
-    simulation_bus::SimBus,
-    simulation_chance::{Chance, Climate},
-    simulation_judge::Judge,
+    bus::SimBus,
+    chance::{Chance, Climate},
+    judge::Judge,
 };
 
 /// What the nodes of one run share.
@@ -299,10 +299,10 @@ impl Node {
                 Ok(json(&messages.react(caller, message, emoji).await?))
             }
             Command::Read { conversation, seq } => {
-                Ok(json(&channels.mark_read(caller, conversation, seq).await?))
+                Ok(json(&channels.mark_read(caller, conversation, Seq(seq)).await?))
             }
             Command::Sync { conversation, from_rev } => {
-                let page = messages.replay(caller, conversation, from_rev).await?;
+                let page = messages.replay(caller, conversation, Rev(from_rev)).await?;
                 let mut data = json!({
                     "conversation_id": conversation,
                     "from_rev": page.from_rev,

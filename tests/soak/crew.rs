@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    client::Client,
     dice::Dice,
-    soak_client::Client,
-    soak_ledger::Ledger,
-    soak_session::Session,
-    soak_stage::Stage,
+    ledger::Ledger,
+    session::Session,
+    stage::Stage,
     support::{text, until},
 };
 

@@ -4,19 +4,19 @@
 //! `make simulate SEEDS=100000` plays more of them; `SEED=7 make simulate` plays one and prints its trace.
 #![expect(clippy::expect_used, reason = "tests may")]
 
-mod simulation_bus;
-mod simulation_chance;
-mod simulation_client;
-mod simulation_judge;
-mod simulation_node;
-mod simulation_world;
+mod bus;
+mod chance;
+mod client;
+mod judge;
+mod node;
+mod world;
 
 use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     thread,
 };
 
-use simulation_world::run;
+use world::run;
 
 /// How many seeds are played by default.
 const SEEDS: u64 = 200;

@@ -13,7 +13,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message},
 };
 
-use crate::{soak_stage::Node, support::PATIENCE};
+use crate::{stage::Node, support::PATIENCE};
 
 pub(crate) type Stream = WebSocketStream<TcpStream>;
 

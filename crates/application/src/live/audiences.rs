@@ -1,0 +1,195 @@
+//! Who on this node listens to what, without I/O: the feeds of conversations and those who join one after its replay,
+//! what passes where nobody listens, and the members of workspaces.
+
+use std::{collections::hash_map::Entry, hash::Hash, sync::Arc};
+
+use parlance_domain::{AccessRev, ConversationId, Rev, WorkspaceId};
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
+use tokio::time::Instant;
+
+use super::{
+    Frame,
+    feed::{Feed, Step},
+    listeners::Sharing,
+    unheard::Unheard,
+};
+use crate::ports::{ConnectionId, store::Head};
+
+pub(super) struct Audiences {
+    feeds: HashMap<ConversationId, Feed>,
+    feeds_begun: u64,
+    sharing: Sharing,
+    /// Who has been told of a conversation, and joins its feed only after the replay.
+    pending: HashMap<ConversationId, HashSet<ConnectionId>>,
+    unheard: Unheard,
+    /// The workspaces of conversations that somebody here listens to.
+    homes: HashMap<ConversationId, WorkspaceId>,
+    workspaces: HashMap<WorkspaceId, HashSet<ConnectionId>>,
+}
+
+impl Audiences {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            feeds: HashMap::default(),
+            feeds_begun: 0,
+            sharing: Sharing::default(),
+            pending: HashMap::default(),
+            unheard: Unheard::new(now),
+            homes: HashMap::default(),
+            workspaces: HashMap::default(),
+        }
+    }
+
+    pub(super) fn feed(&self, conversation: ConversationId) -> Option<&Feed> {
+        self.feeds.get(&conversation)
+    }
+
+    pub(super) fn feed_mut(&mut self, conversation: ConversationId) -> Option<&mut Feed> {
+        self.feeds.get_mut(&conversation)
+    }
+
+    /// The conversations with feeds.
+    pub(super) fn conversations(&self) -> impl Iterator<Item = ConversationId> {
+        self.feeds.keys().copied()
+    }
+
+    /// All feeds.
+    pub(super) fn feeds_mut(&mut self) -> impl Iterator<Item = (ConversationId, &mut Feed)> {
+        self.feeds.iter_mut().map(|(conversation, feed)| (*conversation, feed))
+    }
+
+    /// Whether anybody is in a conversation, or joins it after its replay.
+    pub(super) fn is_listened_to(&self, conversation: ConversationId) -> bool {
+        self.feeds.contains_key(&conversation) || self.pending.contains_key(&conversation)
+    }
+
+    /// All of them.
+    pub(super) fn members(&self, conversation: ConversationId) -> Vec<ConnectionId> {
+        let feed = self.feeds.get(&conversation).into_iter().flat_map(Feed::members);
+        feed.chain(self.pending.get(&conversation).into_iter().flatten().copied()).collect()
+    }
+
+    /// A connection joins a conversation after its replay.
+    pub(super) fn await_replay(&mut self, id: ConnectionId, conversation: ConversationId) {
+        self.pending.entry(conversation).or_default().insert(id);
+    }
+
+    /// Whether a connection waits for the replay of a conversation.
+    pub(super) fn awaits(&self, id: ConnectionId, conversation: ConversationId) -> bool {
+        self.pending.get(&conversation).is_some_and(|ids| ids.contains(&id))
+    }
+
+    /// A connection joins a conversation that it has been told of up to this head. Says what the feed asks for, and whether
+    /// it has begun with this one.
+    pub(super) fn join(&mut self, id: ConnectionId, have: Head) -> (Vec<Step>, bool) {
+        let Head { conversation_id, rev, access_rev } = have;
+        forget(&mut self.pending, conversation_id, id);
+        let mut passed = (Rev::ZERO, AccessRev::ZERO);
+        let mut begins = false;
+        let feed = self.feeds.entry(conversation_id).or_insert_with(|| {
+            begins = true;
+            self.feeds_begun += 1;
+            passed = self.unheard.seen(conversation_id);
+            Feed::new(rev, access_rev, self.sharing.nobody()).numbered(self.feeds_begun)
+        });
+        let mut steps = feed.join(id, rev, access_rev);
+        steps.extend(feed.behind(passed.0, passed.1));
+        (steps, begins)
+    }
+
+    /// A connection leaves a conversation, or waits for its replay no more. Says whether its feed ends with that.
+    pub(super) fn leave(&mut self, id: ConnectionId, conversation: ConversationId) -> bool {
+        forget(&mut self.pending, conversation, id);
+        let mut ends = false;
+        if let Some(feed) = self.feeds.get_mut(&conversation) {
+            feed.leave(id);
+            ends = feed.is_empty();
+            if ends {
+                self.unheard.note(conversation, (feed.head(), feed.access_rev()));
+                self.feeds.remove(&conversation);
+            }
+        }
+        if !self.is_listened_to(conversation) {
+            self.homes.remove(&conversation);
+        }
+        ends
+    }
+
+    /// A durable event has come; `head` is as of its commit. While it is unknown who may hear it, it is only noted how far
+    /// the conversation has got.
+    pub(super) fn changed(&mut self, head: Head, frame: Option<&Frame>) -> Vec<Step> {
+        let Head { conversation_id, rev, access_rev } = head;
+        let Some(feed) = self.feeds.get_mut(&conversation_id) else {
+            self.unheard.note(conversation_id, (rev, access_rev));
+            return Vec::new();
+        };
+        match frame {
+            Some(frame) => {
+                feed.share(&mut self.sharing);
+                feed.changed(rev, access_rev, frame.clone())
+            }
+            None => feed.behind(rev, access_rev),
+        }
+    }
+
+    /// Those in a conversation who are up to date.
+    pub(super) fn audience(&mut self, conversation: ConversationId) -> Arc<[ConnectionId]> {
+        let Some(feed) = self.feeds.get_mut(&conversation) else { return Arc::default() };
+        feed.share(&mut self.sharing);
+        feed.audience()
+    }
+
+    /// Notes the workspaces of conversations.
+    pub(super) fn set_homes(
+        &mut self,
+        homes: impl IntoIterator<Item = (ConversationId, WorkspaceId)>,
+    ) {
+        self.homes.extend(homes);
+    }
+
+    /// Whether a conversation is known to be one of a workspace.
+    pub(super) fn is_of(&self, conversation: ConversationId, workspace: WorkspaceId) -> bool {
+        self.homes.get(&conversation) == Some(&workspace)
+    }
+
+    pub(super) fn enter_workspace(&mut self, id: ConnectionId, workspace: WorkspaceId) {
+        self.workspaces.entry(workspace).or_default().insert(id);
+    }
+
+    pub(super) fn leave_workspace(&mut self, id: ConnectionId, workspace: WorkspaceId) {
+        forget(&mut self.workspaces, workspace, id);
+    }
+
+    /// Who listens to a workspace, for the last time.
+    pub(super) fn end_workspace(&mut self, workspace: WorkspaceId) -> Vec<ConnectionId> {
+        self.workspaces.remove(&workspace).into_iter().flatten().collect()
+    }
+
+    /// Who listens to a workspace.
+    pub(super) fn of_workspace(
+        &self,
+        workspace: WorkspaceId,
+    ) -> impl Iterator<Item = ConnectionId> {
+        self.workspaces.get(&workspace).into_iter().flatten().copied()
+    }
+
+    /// Whether anybody does.
+    pub(super) fn is_workspace_listened_to(&self, workspace: WorkspaceId) -> bool {
+        self.workspaces.contains_key(&workspace)
+    }
+
+    /// Lets go what nobody needs any more. To be called once a second.
+    pub(super) fn age(&mut self, now: Instant) {
+        self.unheard.age(now, |conversation| self.pending.contains_key(&conversation));
+        self.feeds.values_mut().for_each(Feed::age);
+    }
+}
+
+/// Takes a connection out of an index that keeps no empty sets.
+fn forget<K: Hash + Eq>(index: &mut HashMap<K, HashSet<ConnectionId>>, key: K, id: ConnectionId) {
+    let Entry::Occupied(mut entry) = index.entry(key) else { return };
+    entry.get_mut().remove(&id);
+    if entry.get().is_empty() {
+        entry.remove();
+    }
+}

@@ -1,0 +1,163 @@
+//! What a node wants of its bus, and what the bus has lost, without I/O.
+//!
+//! 1. A topic is asked for once it is wanted, and given up once nobody needs it any more, even if both happen between two
+//!    looks (`a_topic_is_given_up_that_nobody_needs_any_more`).
+//! 2. A registration waits until the bus brings what concerns its user, if that was asked for just now or somebody waits
+//!    already (`a_registration_waits_for_the_bus`).
+//! 3. What was lost is made up for once at a time, however often the bus loses something
+//!    (`losses_are_made_up_for_once_at_a_time`).
+
+use parlance_domain::UserId;
+use rustc_hash::FxHashMap as HashMap;
+use tokio::sync::oneshot;
+
+use crate::ports::Topic;
+
+#[derive(Default)]
+pub(super) struct Subscription {
+    /// Topics to be listened to after the input at hand.
+    wanted: Vec<Topic>,
+    unwanted: Vec<Topic>,
+    /// Registrations that wait until the bus brings what concerns their user.
+    unconfirmed: HashMap<UserId, Vec<oneshot::Sender<()>>>,
+    /// The bus has lost something of any conversation.
+    lost: bool,
+    /// The store is asked where all conversations stand.
+    making_up: bool,
+}
+
+/// What to tell the bus.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub(super) listen: Vec<Topic>,
+    pub(super) ignore: Vec<Topic>,
+}
+
+impl Subscription {
+    pub(super) fn want(&mut self, topic: Topic) {
+        self.wanted.push(topic);
+    }
+
+    /// Nobody needs a topic any more, unless somebody comes for it before the next [`Subscription::choose`].
+    pub(super) fn drop(&mut self, topic: Topic) {
+        self.unwanted.push(topic);
+    }
+
+    /// What has changed since the last time.
+    pub(super) fn choose(&mut self, is_needed: impl Fn(&Topic) -> bool) -> Choice {
+        let mut ignore = std::mem::take(&mut self.unwanted);
+        ignore.retain(|topic| !is_needed(topic));
+        Choice { listen: std::mem::take(&mut self.wanted), ignore }
+    }
+
+    /// Lets a registration go on once the bus brings its user's events: at once, unless the node is on a bus that has to be
+    /// asked first.
+    pub(super) fn confirm(&mut self, user: UserId, done: oneshot::Sender<()>, on_bus: bool) {
+        let first = self.wanted.contains(&Topic::User(user));
+        if self.unconfirmed.contains_key(&user) || (first && on_bus) {
+            self.unconfirmed.entry(user).or_default().push(done);
+        } else {
+            let _ = done.send(());
+        }
+    }
+
+    /// The bus brings a topic from now on.
+    pub(super) fn listens(&mut self, topic: &Topic) {
+        if let Topic::User(user) = topic {
+            // Without their senders the registrations go on.
+            self.unconfirmed.remove(user);
+        }
+    }
+
+    /// A bus that is away is not waited for.
+    pub(super) fn confirm_all(&mut self) {
+        self.unconfirmed.clear();
+    }
+
+    /// The bus has lost something.
+    pub(super) fn lost(&mut self) {
+        self.lost = true;
+    }
+
+    /// Whether to ask the store where all conversations stand. Answer with [`Subscription::made_up`].
+    pub(super) fn makes_up(&mut self) -> bool {
+        let begins = self.lost && !self.making_up;
+        if begins {
+            (self.lost, self.making_up) = (false, true);
+        }
+        begins
+    }
+
+    /// The store has answered, or not.
+    pub(super) fn made_up(&mut self, answered: bool) {
+        self.making_up = false;
+        self.lost |= !answered;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const ADA: UserId = UserId(Uuid::from_u128(1));
+    const TOPIC: Topic = Topic::User(ADA);
+
+    #[test]
+    fn a_topic_is_given_up_that_nobody_needs_any_more() {
+        let mut subscription = Subscription::default();
+        subscription.want(TOPIC);
+        subscription.drop(TOPIC);
+        let chosen = subscription.choose(|_| false);
+        assert_eq!(chosen, Choice { listen: vec![TOPIC], ignore: vec![TOPIC] });
+        subscription.drop(TOPIC);
+        subscription.want(TOPIC);
+        let chosen = subscription.choose(|topic| *topic == TOPIC);
+        assert_eq!(chosen, Choice { listen: vec![TOPIC], ignore: vec![] }, "somebody came");
+        assert_eq!(subscription.choose(|_| false), Choice { listen: vec![], ignore: vec![] });
+    }
+
+    #[test]
+    fn a_registration_waits_for_the_bus() {
+        let mut subscription = Subscription::default();
+        let register = |subscription: &mut Subscription, on_bus| {
+            let (done, confirmed) = oneshot::channel();
+            subscription.confirm(ADA, done, on_bus);
+            confirmed
+        };
+        let goes_on = |confirmed: &mut oneshot::Receiver<()>| {
+            !matches!(confirmed.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+        };
+        assert!(goes_on(&mut register(&mut subscription, true)), "nothing new was asked for");
+        subscription.want(TOPIC);
+        assert!(goes_on(&mut register(&mut subscription, false)), "there is no bus");
+        let mut first = register(&mut subscription, true);
+        subscription.choose(|_| true);
+        let mut second = register(&mut subscription, true);
+        assert!(!goes_on(&mut first) && !goes_on(&mut second));
+        subscription.listens(&TOPIC);
+        assert!(goes_on(&mut first) && goes_on(&mut second));
+        subscription.want(TOPIC);
+        let mut third = register(&mut subscription, true);
+        assert!(!goes_on(&mut third));
+        subscription.confirm_all();
+        assert!(goes_on(&mut third), "the bus is not waited for any longer");
+    }
+
+    #[test]
+    fn losses_are_made_up_for_once_at_a_time() {
+        let mut subscription = Subscription::default();
+        assert!(!subscription.makes_up());
+        subscription.lost();
+        assert!(subscription.makes_up() && !subscription.makes_up());
+        subscription.lost();
+        assert!(!subscription.makes_up(), "the store is being asked");
+        subscription.made_up(true);
+        assert!(subscription.makes_up(), "something was lost since the question");
+        subscription.made_up(false);
+        assert!(subscription.makes_up(), "it was not answered");
+        subscription.made_up(true);
+        assert!(!subscription.makes_up());
+    }
+}

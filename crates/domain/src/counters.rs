@@ -1,0 +1,58 @@
+//! Counters: what says whether somebody has seen all there is, each of a type of its own, so that none is taken for
+//! another. They begin at 0, for nothing yet, and grow by one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+        )]
+        #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// Before the first.
+            pub const ZERO: Self = Self(0);
+
+            /// The one that follows it.
+            #[must_use]
+            pub const fn next(self) -> Self {
+                Self(self.0.saturating_add(1))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl From<u64> for $name {
+            fn from(n: u64) -> Self {
+                Self(n)
+            }
+        }
+
+        impl From<$name> for u64 {
+            fn from(counter: $name) -> Self {
+                counter.0
+            }
+        }
+    )*};
+}
+
+counters! {
+    /// A message's position in its conversation: from 1, without gaps, never reused.
+    Seq;
+    /// A conversation's count of durable changes: of its messages, its name and its topic.
+    Rev;
+    /// A conversation's count of changes of who is in it.
+    AccessRev;
+    /// The store's count of ended sessions.
+    SessionRev;
+}
