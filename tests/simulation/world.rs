@@ -135,7 +135,7 @@ impl World {
         let peer = people[1].caller().id();
         let dm = app.channels.open_dm(admin, workspace.id, peer).await.expect("is opened");
         node.crash(&ground.bus);
-        (people, workspace, channels, dm.0.conversation.id)
+        (people, workspace, channels, dm.into_inner().conversation.id)
     }
 
     async fn play(self) -> Outcome {

@@ -34,6 +34,8 @@ const SILENT: Duration = Duration::from_secs(15);
 const TOKEN: Duration = Duration::from_secs(8);
 /// Between two deaths.
 const CALM: Duration = Duration::from_secs(2);
+/// How the command begins, in BSON, by which an append locks its conversation's head.
+const LOCKS_HEAD: &[u8] = b"findAndModify\0\x0e\0\0\0conversations\0";
 
 /// (b): any node, any time, by SIGKILL or SIGTERM; now and then Redis.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,7 +164,7 @@ async fn a_conversation_goes_on_soon_after_a_death_in_a_transaction() {
     // What it asks of the store arrives there, and the answers do not come back.
     let store = one.store.as_ref().expect("a store");
     let (member, place) = (&crew.members[0], &crew.members[0].places[0]);
-    let begun = store.stalled_answer_to(&in_store(place));
+    let begun = store.stalled_answer_to(&[LOCKS_HEAD, &in_store(place)]);
     member.client.send(place, "m1", "begun by one");
     begun.await;
     one.kill();
@@ -201,7 +203,7 @@ async fn a_store_that_falls_silent_holds_a_conversation_up_for_a_bounded_time() 
     let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
     let store = stage.nodes[0].store.as_ref().expect("a store");
     let (member, place) = (&crew.members[0], &crew.members[0].places[0]);
-    let begun = store.stalled_answer_to(&in_store(place));
+    let begun = store.stalled_answer_to(&[LOCKS_HEAD, &in_store(place)]);
     member.client.send(place, "m1", "to be answered");
     begun.await;
     store.set_new(Way::Down, Mode::Pass);
@@ -227,7 +229,7 @@ async fn a_send_that_the_store_has_begun_is_finished_before_its_node_ends() {
     // Each answer of the store takes a quarter of a second, and an append some four of them.
     let store = one.store.as_ref().expect("a store");
     store.set(Way::Down, Mode::Slow(1_200));
-    let begun = store.answer_to(&in_store(place));
+    let begun = store.answer_to(&[LOCKS_HEAD, &in_store(place)]);
     member.client.send(place, "m1", "begun by one");
     begun.await;
     let took = one.stop().await;

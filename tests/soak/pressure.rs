@@ -213,7 +213,6 @@ async fn end(stream: &mut Stream) -> (usize, Option<u16>) {
         }
     };
     // All of them read at the same time what the systems between have kept.
-    let code =
-        timeout(Duration::from_secs(30), to_the_end).await.expect("a connection that was closed");
+    let code = timeout(PATIENCE, to_the_end).await.expect("a connection that was closed");
     (heard, code)
 }

@@ -79,7 +79,7 @@ struct State {
 
 /// A question that a test waits for.
 struct Watched {
-    words: Vec<u8>,
+    words: Vec<Vec<u8>>,
     /// All links stall, downwards, once it is asked.
     stalls: bool,
     answered: Answered,
@@ -164,6 +164,7 @@ impl Proxy {
 
     /// Heals all links: stalled ones go on, those that may be corrupt or deaf are reset.
     pub(crate) fn heal(&self) {
+        self.shared.lock().watched = None;
         self.refuse(false);
         self.cut();
         self.set(Way::Both, Mode::Pass);
@@ -173,21 +174,24 @@ impl Proxy {
         self.shared.lock().links.len()
     }
 
-    /// Resolves once the target has been asked something that contains these bytes, and its answer has reached the
+    /// Resolves once the target has been asked something that contains all of these words, and its answer has reached the
     /// proxy. The question must fit into one read.
-    pub(crate) fn answer_to(&self, words: &[u8]) -> impl Future<Output = ()> + use<> {
+    pub(crate) fn answer_to(&self, words: &[&[u8]]) -> impl Future<Output = ()> + use<> {
         self.watch(words, false)
     }
 
     /// The same; nothing more comes back on any link from the moment on when the target is asked, this answer included.
-    pub(crate) fn stalled_answer_to(&self, words: &[u8]) -> impl Future<Output = ()> + use<> {
+    pub(crate) fn stalled_answer_to(&self, words: &[&[u8]]) -> impl Future<Output = ()> + use<> {
         self.watch(words, true)
     }
 
-    fn watch(&self, words: &[u8], stalls: bool) -> impl Future<Output = ()> + use<> {
+    fn watch(&self, words: &[&[u8]], stalls: bool) -> impl Future<Output = ()> + use<> {
         let (answered, mut come) = watch::channel(false);
-        self.shared.lock().watched =
-            Some(Watched { words: words.to_vec(), stalls, answered: Arc::new(answered) });
+        self.shared.lock().watched = Some(Watched {
+            words: words.iter().map(|word| word.to_vec()).collect(),
+            stalls,
+            answered: Arc::new(answered),
+        });
         async move {
             let come = timeout(PATIENCE, come.wait_for(|answered| *answered)).await;
             assert!(
@@ -212,19 +216,17 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    /// Where to report the answer, if this is the question that a test waits for.
+    /// Where to report the answer, if this is the question that a test waits for. Stalls what comes back, if the test wants
+    /// that.
     pub(crate) fn asks(&self, chunk: &[u8]) -> Option<Answered> {
         let mut state = self.lock();
-        let watched = state.watched.as_mut()?;
-        if !chunk.windows(watched.words.len()).any(|words| words == watched.words) {
-            return None;
-        }
-        let answered = watched.answered.clone();
-        if std::mem::take(&mut watched.stalls) {
+        let contains = |word: &Vec<u8>| chunk.windows(word.len()).any(|bytes| bytes == word);
+        let asked = state.watched.take_if(|watched| watched.words.iter().all(contains))?;
+        if asked.stalls {
             state.set_new(Way::Down, Mode::Stall);
             state.set_open(Way::Down, Mode::Stall);
         }
-        Some(answered)
+        Some(asked.answered)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

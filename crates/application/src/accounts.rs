@@ -319,9 +319,10 @@ impl Accounts {
         let told = async move {
             let (output, EndedSessions { sessions, session_rev }) = write.await?;
             // Each end has raised the count by one. They are numbered in the order in which they are told.
-            let before = session_rev.0.saturating_sub(sessions.len() as u64);
-            let ends = sessions.into_iter().zip(before + 1..).map(|(session_id, count)| {
-                let session_rev = SessionRev(count);
+            let mut ended = SessionRev(session_rev.0.saturating_sub(sessions.len() as u64));
+            let ends = sessions.into_iter().map(|session_id| {
+                ended = ended.next();
+                let session_rev = ended;
                 let frame = Frame::session_revoked(session_id);
                 Event::SessionRevoked { session_id, session_rev, frame }
             });

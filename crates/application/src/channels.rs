@@ -34,6 +34,28 @@ pub struct Channels {
     publisher: Publisher,
 }
 
+/// What a call that finds what it would make answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made<T> {
+    /// This call made it.
+    New(T),
+    /// It was there.
+    Found(T),
+}
+
+impl<T> Made<T> {
+    /// The thing, whoever made it.
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::New(it) | Self::Found(it) => it,
+        }
+    }
+
+    fn of(it: T, is_new: bool) -> Self {
+        if is_new { Self::New(it) } else { Self::Found(it) }
+    }
+}
+
 impl Channels {
     pub(crate) fn new(
         store: Arc<dyn store::Conversations>,
@@ -66,27 +88,27 @@ impl Channels {
             .await
     }
 
-    /// Finds the pair's one DM in the workspace, or creates it; true if it was created. `Validation` for a DM with
+    /// Finds the pair's one DM in the workspace, or creates it. `Validation` for a DM with
     /// oneself, `NotFound` for a `peer` who is not in the workspace when it would be created.
     pub async fn open_dm(
         &self,
         caller: &Caller,
         workspace_id: WorkspaceId,
         peer: UserId,
-    ) -> Result<(Summary, bool)> {
+    ) -> Result<Made<Summary>> {
         let id = ConversationId(self.ambient.uuid());
         let new = NewDm { id, workspace_id, peer, at: self.ambient.now() };
         let (store, actor) = (self.store.clone(), caller.id());
         self.publisher
             .change(async move {
                 let opened = store.open_dm(actor, new).await?;
-                let created = opened.theirs.is_some();
                 let mut events = Vec::new();
                 if let Some(theirs) = &opened.theirs {
                     events.push(Event::joined(actor, &opened.mine, opened.access_rev));
                     events.push(Event::joined(peer, theirs, opened.access_rev));
                 }
-                Ok(((opened.mine, created), events))
+                let dm = Made::of(opened.mine, opened.theirs.is_some());
+                Ok((dm, events))
             })
             .await
     }
@@ -133,20 +155,19 @@ impl Channels {
             .await
     }
 
-    /// Adds a member of the workspace to a channel; idempotent. True if they were not in it before. `NotFound` for
-    /// somebody who is not in the workspace.
+    /// Adds a member of the workspace to a channel; idempotent. `NotFound` for somebody who is not in the workspace.
     pub async fn add_member(
         &self,
         caller: &Caller,
         id: ConversationId,
         user: UserId,
-    ) -> Result<(ChannelMember, bool)> {
+    ) -> Result<Made<ChannelMember>> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
         self.publisher
             .change(async move {
                 let entry = store.add_channel_member(actor, id, user, at).await?;
                 let events = entered(&entry);
-                Ok(((entry.membership, entry.entered), events))
+                Ok((Made::of(entry.membership, entry.entered), events))
             })
             .await
     }

@@ -25,7 +25,7 @@ mod workspaces;
 pub use accounts::{ACCESS_FOR, Accounts, Caller, SignedIn, Signup};
 pub use app::{App, Ports};
 pub use board::{Board, Overview};
-pub use channels::Channels;
+pub use channels::{Channels, Made};
 pub use error::{Error, FieldError, Result, Unauthenticated};
 pub use hello::{Hello, Opened};
 pub use messages::{Messages, NewMessage, Sent};

@@ -47,11 +47,11 @@ macro_rules! counters {
 }
 
 counters! {
-    /// A message's position in its conversation: from 1, without gaps, never reused.
+    /// A message's position in its conversation: from 1, without gaps, never reused. 0 stands for none.
     Seq;
     /// A conversation's count of durable changes: of its messages, its name and its topic.
     Rev;
-    /// A conversation's count of changes of who is in it.
+    /// A conversation's count of changes of who may read it.
     AccessRev;
     /// The store's count of ended sessions.
     SessionRev;

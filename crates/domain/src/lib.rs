@@ -1,9 +1,9 @@
 //! The words of Parlance: what a user, a workspace, a conversation and a message are, and who may do what.
 //!
-//! Pure data and rules: no async, no I/O, no clock. Two kinds of type live here:
+//! Pure data and rules: no async, no I/O, no clock. Three kinds of type live here:
 //!
-//! * **Parsed newtypes** ([`text`], [`ids`], [`counters`]): made at the edge, so that what is inside is valid, and nothing is
-//!   taken for something else.
+//! * **Parsed newtypes** ([`text`], [`ids`]): made at the edge by `parse`, so that what is inside is valid.
+//! * **Counters** ([`counters`]): each of a type of its own, so that none is taken for another.
 //! * **Read models** ([`Account`], [`Workspace`], [`Summary`], [`Message`] …): they *are* the wire objects. Adapters
 //!   map rows to them; transport serialises them as they are. Their JSON form is pinned by snapshots.
 //!

@@ -127,13 +127,20 @@ async fn demoted(bus: Bus) {
         let shown = bob.get(&format!("/workspaces/{workspace}")).await;
         assert_eq!((&shown["role"], &shown["join_code"]), (&json!("member"), &Value::Null));
     }
+    let bob = scene.bob[0].id.clone();
     for socket in &mut scene.bobs[..2] {
         let delete = json!({ "message_id": message["id"] });
         let reply = socket.command("message.delete", delete).await;
         assert_eq!(reply["error"]["code"], "forbidden", "{reply}");
         if scene.bus == Bus::There {
             // That Bob became an admin may have been on its way still when the socket was opened.
-            while socket.event("member.updated").await["data"]["member"]["role"] != "member" {}
+            let demoted = json!({ "user_id": bob, "role": "member" });
+            loop {
+                let member = &socket.event("member.updated").await["data"]["member"];
+                if json!({ "user_id": member["user_id"], "role": member["role"] }) == demoted {
+                    break;
+                }
+            }
         }
     }
 }

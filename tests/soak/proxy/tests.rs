@@ -91,8 +91,8 @@ async fn a_stall_takes_bytes_and_forwards_them_when_it_ends() {
 #[tokio::test]
 async fn an_answer_is_held_back_from_its_question_on() {
     let Ends { proxy, mut client, mut target, .. } = ends().await;
-    let answer = proxy.stalled_answer_to(b"question");
-    assert!(carries(&mut client, &mut target, b"other words").await);
+    let answer = proxy.stalled_answer_to(&[b"the", b"question"]);
+    assert!(carries(&mut client, &mut target, b"one question").await);
     assert!(carries(&mut target, &mut client, b"are answered").await);
     assert!(carries(&mut client, &mut target, b"the question").await);
     target.write_all(b"answer").await.expect("taken");

@@ -328,7 +328,7 @@ pub(crate) fn session_rev(conn: &Connection) -> Tx<SessionRev> {
         .prepare_cached("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'session_rev'")?
         .query_row([], |row| num(row, 0))
         .optional()?
-        .unwrap_or(SessionRev(0)))
+        .unwrap_or(SessionRev::ZERO))
 }
 
 fn rotate(conn: &Connection, rotation: &RotateRefresh) -> Tx<Rotation> {

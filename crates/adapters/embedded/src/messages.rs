@@ -132,7 +132,7 @@ fn history(conn: &Connection, seen: &Seen, query: HistoryQuery) -> Tx<History> {
     } else {
         message_sql!("WHERE n > ?1 AND n < ?2 ORDER BY n DESC LIMIT ?3")
     })?;
-    let after = seen.shelf.key(query.after_seq.unwrap_or_default());
+    let after = seen.shelf.key(query.after_seq.unwrap_or(Seq::ZERO));
     let before = seen.shelf.key(query.before_seq.unwrap_or(Seq(u64::MAX)));
     let one_more = one_more(limit);
     let mut items: Vec<Message> = rows

@@ -21,7 +21,7 @@ pub(crate) fn page(conn: &Connection, seen: Seen, query: ReplayQuery) -> Tx<Repl
     let (messages, complete) =
         if from_rev < head { changed(conn, &seen, query)? } else { (Vec::new(), true) };
     Ok(ReplayPage {
-        from_rev: if reset { Rev(0) } else { from_rev },
+        from_rev: if reset { Rev::ZERO } else { from_rev },
         to_rev: messages.last().filter(|_| !complete).map_or(head, |last| last.rev),
         complete,
         reset,

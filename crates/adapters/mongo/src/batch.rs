@@ -27,8 +27,13 @@ pub(crate) struct Batch {
     pub(crate) sent: HashMap<bson::Uuid, i64>,
 }
 
-/// The part of a head that messages change: `last_seq`, `rev`, `last_message_at`.
-type Stand = (i64, i64, Option<DateTime>);
+/// The part of a head that messages change.
+#[derive(PartialEq)]
+struct Stand {
+    last_seq: i64,
+    rev: i64,
+    last_message_at: Option<DateTime>,
+}
 
 /// A message that the batch concerns.
 pub(crate) struct Held {
@@ -51,7 +56,11 @@ impl Batch {
     pub(crate) fn new(head: ConversationDoc, writes: &[Write]) -> Self {
         let count = int(writes.len() as u64);
         let stands = match last_of_sends(writes) {
-            Some(last) => (head.last_seq + count, head.rev + count, Some(last)),
+            Some(last) => Stand {
+                last_seq: head.last_seq + count,
+                rev: head.rev + count,
+                last_message_at: Some(last),
+            },
             None => stand(&head),
         };
         Self {
@@ -140,7 +149,7 @@ pub(crate) fn last_of_sends(writes: &[Write]) -> Option<DateTime> {
 }
 
 const fn stand(head: &ConversationDoc) -> Stand {
-    (head.last_seq, head.rev, head.last_message_at)
+    Stand { last_seq: head.last_seq, rev: head.rev, last_message_at: head.last_message_at }
 }
 
 /// The messages that writes name.

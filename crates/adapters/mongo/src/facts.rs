@@ -18,10 +18,10 @@ use std::{
 };
 
 use parlance_domain::{
-    ConversationAction, ConversationId, SessionId, SessionRev, Standing, UserId,
+    AccessRev, ConversationAction, ConversationId, SessionId, SessionRev, Standing, UserId,
 };
 
-use crate::documents::{ConversationDoc, id};
+use crate::documents::{ConversationDoc, id, num};
 
 /// The most people of one conversation, and the most conversations, that are remembered. Beyond it all are forgotten.
 const MOST: usize = 1_024;
@@ -47,7 +47,7 @@ pub(crate) struct Learnt {
 
 #[derive(Default)]
 struct Posters {
-    access_rev: i64,
+    access_rev: AccessRev,
     /// Their role may have changed meanwhile, but not whether they may post.
     standings: HashMap<UserId, Standing>,
 }
@@ -68,7 +68,7 @@ impl Learnt {
         let may = |standing: &Standing| standing.permits(ConversationAction::Post).is_ok();
         let may = standings.iter().filter(|(_, standing)| may(standing));
         let standings = may.map(|(user, standing)| (*user, *standing)).collect();
-        self.posters.push((head.id, Posters { access_rev: head.access_rev, standings }));
+        self.posters.push((head.id, Posters { access_rev: num(head.access_rev), standings }));
     }
 
     /// Notes sessions that live. They and the count of ended ones have been read in the transaction.
@@ -109,7 +109,8 @@ impl Facts {
         users: &[UserId],
     ) -> Option<HashMap<UserId, Standing>> {
         let posters = lock(&self.posters);
-        let known = posters.get(&head.id).filter(|known| known.access_rev == head.access_rev)?;
+        let known =
+            posters.get(&head.id).filter(|known| known.access_rev == num(head.access_rev))?;
         users.iter().map(|user| Some((*user, *known.standings.get(user)?))).collect()
     }
 

@@ -28,11 +28,12 @@ use super::{
     admissions::Admissions,
     attaching::Scope,
     audiences::Audiences,
+    bus_link::BusLink,
     connections::{Connection, Connections, Registration},
     ended::Ended,
+    feed::FeedNumber,
     gate::Gate,
     node::{Attachment, Peers},
-    subscription::Subscription,
     told::Told,
     typing::Typing,
 };
@@ -93,7 +94,7 @@ pub(super) enum Input {
     Checked {
         conversation: ConversationId,
         /// The number of the feed that asked.
-        feed: u64,
+        feed: FeedNumber,
         asked: Vec<UserId>,
         readers: Result<Option<Readers>>,
     },
@@ -127,7 +128,7 @@ pub(super) struct Actor {
     ended: Ended,
     /// Pages that wait until the sessions are known that had ended when they were read; their feeds read no other.
     unclear: HashMap<ConversationId, ReplayPage>,
-    subscription: Subscription,
+    bus_link: BusLink,
 }
 
 impl Actor {
@@ -156,7 +157,7 @@ impl Actor {
             draining: false,
             ended: Ended::default(),
             unclear: HashMap::default(),
-            subscription: Subscription::default(),
+            bus_link: BusLink::default(),
         }
     }
 
@@ -182,7 +183,7 @@ impl Actor {
             if now >= retry_at {
                 retry_at = now + RETRY;
                 // A bus that is away is not waited for.
-                self.subscription.confirm_all();
+                self.bus_link.confirm_all();
                 self.connections.forget_shown(now);
                 self.audiences.age(now);
                 self.ask_sessions();

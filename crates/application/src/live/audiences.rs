@@ -1,5 +1,11 @@
 //! Who on this node listens to what, without I/O: the feeds of conversations and those who join one after its replay,
 //! what passes where nobody listens, and the members of workspaces.
+//!
+//! 1. A feed lives as long as somebody is in it, and each has a number of its own
+//!    (`a_feed_lives_as_long_as_somebody_is_in_it`).
+//! 2. What passed before somebody joined, while nobody was there, is read (`what_passed_before_somebody_joined_is_read`).
+//! 3. Nothing is kept of what nobody listens to any more (`who_awaits_a_replay_is_a_member_without_a_feed`,
+//!    `a_workspace_is_listened_to_until_the_last_one_has_left`).
 
 use std::{collections::hash_map::Entry, hash::Hash, sync::Arc};
 
@@ -9,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     Frame,
-    feed::{Feed, Step},
+    feed::{Feed, FeedNumber, Step},
     listeners::Sharing,
     unheard::Unheard,
 };
@@ -17,7 +23,8 @@ use crate::ports::{ConnectionId, store::Head};
 
 pub(super) struct Audiences {
     feeds: HashMap<ConversationId, Feed>,
-    feeds_begun: u64,
+    /// The number of the last feed that has begun.
+    last_feed: FeedNumber,
     sharing: Sharing,
     /// Who has been told of a conversation, and joins its feed only after the replay.
     pending: HashMap<ConversationId, HashSet<ConnectionId>>,
@@ -31,7 +38,7 @@ impl Audiences {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             feeds: HashMap::default(),
-            feeds_begun: 0,
+            last_feed: FeedNumber::NONE,
             sharing: Sharing::default(),
             pending: HashMap::default(),
             unheard: Unheard::new(now),
@@ -44,8 +51,16 @@ impl Audiences {
         self.feeds.get(&conversation)
     }
 
+    pub(super) fn has_feed(&self, conversation: ConversationId) -> bool {
+        self.feeds.contains_key(&conversation)
+    }
+
     pub(super) fn feed_mut(&mut self, conversation: ConversationId) -> Option<&mut Feed> {
         self.feeds.get_mut(&conversation)
+    }
+
+    pub(super) fn has_feeds(&self) -> bool {
+        !self.feeds.is_empty()
     }
 
     /// The conversations with feeds.
@@ -88,9 +103,9 @@ impl Audiences {
         let mut begins = false;
         let feed = self.feeds.entry(conversation_id).or_insert_with(|| {
             begins = true;
-            self.feeds_begun += 1;
+            self.last_feed = self.last_feed.next();
             passed = self.unheard.seen(conversation_id);
-            Feed::new(rev, access_rev, self.sharing.nobody()).numbered(self.feeds_begun)
+            Feed::new(rev, access_rev, self.sharing.nobody()).numbered(self.last_feed)
         });
         let mut steps = feed.join(id, rev, access_rev);
         steps.extend(feed.behind(passed.0, passed.1));
@@ -115,21 +130,22 @@ impl Audiences {
         ends
     }
 
-    /// A durable event has come; `head` is as of its commit. While it is unknown who may hear it, it is only noted how far
-    /// the conversation has got.
-    pub(super) fn changed(&mut self, head: Head, frame: Option<&Frame>) -> Vec<Step> {
+    /// A durable event has come; `head` is as of its commit.
+    pub(super) fn changed(&mut self, head: Head, frame: &Frame) -> Vec<Step> {
+        let Head { conversation_id, rev, access_rev } = head;
+        let Some(feed) = self.feeds.get_mut(&conversation_id) else { return self.behind(head) };
+        feed.share(&mut self.sharing);
+        feed.changed(rev, access_rev, frame.clone())
+    }
+
+    /// A conversation has got as far as this, by whatever account.
+    pub(super) fn behind(&mut self, head: Head) -> Vec<Step> {
         let Head { conversation_id, rev, access_rev } = head;
         let Some(feed) = self.feeds.get_mut(&conversation_id) else {
             self.unheard.note(conversation_id, (rev, access_rev));
             return Vec::new();
         };
-        match frame {
-            Some(frame) => {
-                feed.share(&mut self.sharing);
-                feed.changed(rev, access_rev, frame.clone())
-            }
-            None => feed.behind(rev, access_rev),
-        }
+        feed.behind(rev, access_rev)
     }
 
     /// Those in a conversation who are up to date.
@@ -191,5 +207,83 @@ fn forget<K: Hash + Eq>(index: &mut HashMap<K, HashSet<ConnectionId>>, key: K, i
     entry.get_mut().remove(&id);
     if entry.get().is_empty() {
         entry.remove();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const HERE: ConversationId = ConversationId(Uuid::from_u128(1));
+    const TEAM: WorkspaceId = WorkspaceId(Uuid::from_u128(2));
+
+    fn socket(number: u32) -> ConnectionId {
+        ConnectionId { worker: 0, number }
+    }
+
+    fn head(rev: u64) -> Head {
+        Head { conversation_id: HERE, rev: Rev(rev), access_rev: AccessRev(1) }
+    }
+
+    #[test]
+    fn a_feed_lives_as_long_as_somebody_is_in_it() {
+        let mut audiences = Audiences::new(Instant::now());
+        assert_eq!(audiences.join(socket(1), head(7)), (vec![], true));
+        assert!(audiences.has_feed(HERE));
+        assert_eq!(audiences.join(socket(2), head(7)), (vec![], false));
+        let first = audiences.feed(HERE).expect("has begun").number();
+        assert!(!audiences.leave(socket(1), HERE));
+        assert_eq!(audiences.members(HERE), [socket(2)]);
+        assert!(audiences.leave(socket(2), HERE));
+        assert!(!audiences.is_listened_to(HERE) && audiences.feed(HERE).is_none());
+        audiences.join(socket(1), head(7));
+        assert_ne!(audiences.feed(HERE).expect("has begun").number(), first);
+    }
+
+    #[test]
+    fn who_awaits_a_replay_is_a_member_without_a_feed() {
+        let mut audiences = Audiences::new(Instant::now());
+        audiences.await_replay(socket(1), HERE);
+        audiences.set_homes([(HERE, TEAM)]);
+        assert!(audiences.awaits(socket(1), HERE) && audiences.feed(HERE).is_none());
+        assert_eq!(audiences.members(HERE), [socket(1)]);
+        assert!(!audiences.leave(socket(1), HERE), "no feed has ended");
+        assert!(!audiences.is_listened_to(HERE) && !audiences.is_of(HERE, TEAM));
+        audiences.await_replay(socket(1), HERE);
+        audiences.join(socket(1), head(7));
+        assert!(!audiences.awaits(socket(1), HERE));
+        assert_eq!(audiences.members(HERE), [socket(1)], "once");
+    }
+
+    #[test]
+    fn what_passed_before_somebody_joined_is_read() {
+        for is_heard in [true, false] {
+            let mut audiences = Audiences::new(Instant::now());
+            let passes = if is_heard {
+                audiences.changed(head(9), &Frame::encode(&"news"))
+            } else {
+                audiences.behind(head(9))
+            };
+            assert_eq!(passes, [], "nobody is here");
+            let (steps, _) = audiences.join(socket(1), head(7));
+            let reads = |step: &Step| matches!(step, Step::Read { from_rev: Rev(7), .. });
+            assert!(steps.iter().any(reads), "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn a_workspace_is_listened_to_until_the_last_one_has_left() {
+        let mut audiences = Audiences::new(Instant::now());
+        audiences.enter_workspace(socket(1), TEAM);
+        audiences.enter_workspace(socket(2), TEAM);
+        audiences.leave_workspace(socket(1), TEAM);
+        assert!(audiences.of_workspace(TEAM).eq([socket(2)]));
+        audiences.leave_workspace(socket(2), TEAM);
+        assert!(!audiences.is_workspace_listened_to(TEAM));
+        audiences.enter_workspace(socket(1), TEAM);
+        assert_eq!(audiences.end_workspace(TEAM), [socket(1)]);
+        assert!(!audiences.is_workspace_listened_to(TEAM));
     }
 }

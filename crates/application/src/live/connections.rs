@@ -27,8 +27,13 @@ impl Registration {
     /// Before the first.
     pub(super) const NONE: Self = Self(0);
 
-    /// The one that follows it.
-    pub(super) const fn next(self) -> Self {
+    /// One of a test's.
+    #[cfg(test)]
+    pub(super) const fn nth(n: u64) -> Self {
+        Self(n)
+    }
+
+    const fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
@@ -152,7 +157,7 @@ impl Connections {
         let Some(connection) = self.all.get_mut(&id) else { return };
         let told = self.read.get(&connection.user_id);
         let further = |(id, seq): &(ConversationId, Seq)| {
-            *seq > told.and_then(|told| told.get(id)).copied().unwrap_or_default()
+            *seq > told.and_then(|told| told.get(id)).copied().unwrap_or(Seq::ZERO)
         };
         connection.read = read.into_iter().filter(further).collect();
         if !connection.read.is_empty() {

@@ -57,7 +57,7 @@ impl Ended {
     /// The sessions that the store found to have ended by this count are closed; none if it did not answer.
     pub(super) fn answered(&mut self, count: Option<SessionRev>) {
         self.asking = false;
-        self.known = self.known.max(count.unwrap_or_default());
+        self.known = self.known.max(count.unwrap_or(SessionRev::ZERO));
         self.advance();
     }
 

@@ -51,6 +51,10 @@ pub(super) enum Step {
     Check,
 }
 
+/// Numbers a node's feeds, so that an answer meant for an earlier feed of a conversation is not taken for the present one's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FeedNumber(u64);
+
 /// A replay page that has been read.
 #[derive(Debug)]
 pub(super) struct Bridge {
@@ -71,9 +75,7 @@ struct Unsure {
 }
 
 pub(super) struct Feed {
-    /// Numbers this node's feeds, so that an answer meant for an earlier feed of the same conversation is not taken for this
-    /// one's.
-    number: u64,
+    number: FeedNumber,
     /// All listeners have been told everything up to this rev.
     position: Rev,
     /// The last frames, up to `position`.
@@ -107,12 +109,22 @@ pub(super) struct Feed {
     beside: HashMap<ConnectionId, AccessRev>,
 }
 
+impl FeedNumber {
+    /// Before the first.
+    pub(super) const NONE: Self = Self(0);
+
+    /// The one that follows it.
+    pub(super) const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 impl Feed {
     /// A feed whose first member has been told everything up to `position`, and could read at `access_rev`. `nobody` is an
     /// empty set.
     pub(super) fn new(position: Rev, access_rev: AccessRev, nobody: Listeners) -> Self {
         Self {
-            number: 0,
+            number: FeedNumber::NONE,
             position,
             recent: Recent::default(),
             listeners: nobody,
@@ -133,11 +145,11 @@ impl Feed {
     }
 
     /// The same with a number.
-    pub(super) fn numbered(self, number: u64) -> Self {
+    pub(super) fn numbered(self, number: FeedNumber) -> Self {
         Self { number, ..self }
     }
 
-    pub(super) const fn number(&self) -> u64 {
+    pub(super) const fn number(&self) -> FeedNumber {
         self.number
     }
 

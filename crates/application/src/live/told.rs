@@ -134,13 +134,9 @@ mod tests {
         Mark { conversation_id, user_id, read_seq: Seq(read_seq) }
     }
 
-    fn nth(number: usize) -> Registration {
-        (0..number).fold(Registration::NONE, |last, _| last.next())
-    }
-
     /// Whether it is to a connection that was registered when the others were told.
     fn is_news(told: &Told, subject: Subject, frame: &Frame) -> bool {
-        told.news_after(subject, frame) < nth(7)
+        told.news_after(subject, frame) < Registration::nth(7)
     }
 
     #[test]
@@ -173,7 +169,7 @@ mod tests {
     fn what_was_told_is_no_news() {
         let mut told = Told::default();
         assert!(is_news(&told, TEAM, &named("one")));
-        told.note(TEAM, &named("one"), nth(7));
+        told.note(TEAM, &named("one"), Registration::nth(7));
         assert!(!is_news(&told, TEAM, &named("one")));
         told.looked(at(1));
         told.looked(at(2));
@@ -184,26 +180,26 @@ mod tests {
     fn what_was_told_is_news_to_who_came_since() {
         let mut told = Told::default();
         assert_eq!(told.news_after(TEAM, &named("one")), Registration::NONE);
-        told.note(TEAM, &named("one"), nth(7));
-        assert_eq!(told.news_after(TEAM, &named("one")), nth(7));
-        told.note(TEAM, &named("one"), nth(9));
-        assert_eq!(told.news_after(TEAM, &named("one")), nth(9));
+        told.note(TEAM, &named("one"), Registration::nth(7));
+        assert_eq!(told.news_after(TEAM, &named("one")), Registration::nth(7));
+        told.note(TEAM, &named("one"), Registration::nth(9));
+        assert_eq!(told.news_after(TEAM, &named("one")), Registration::nth(9));
         assert_eq!(told.news_after(TEAM, &named("two")), Registration::NONE);
     }
 
     #[test]
     fn another_state_is_news() {
         let mut told = Told::default();
-        told.note(TEAM, &named("one"), nth(7));
+        told.note(TEAM, &named("one"), Registration::nth(7));
         told.looked(at(1));
-        told.note(TEAM, &named("two"), nth(7));
+        told.note(TEAM, &named("two"), Registration::nth(7));
         assert!(is_news(&told, TEAM, &named("one")), "it was told another one since");
     }
 
     #[test]
     fn what_was_told_long_ago_is_news() {
         let mut told = Told::default();
-        told.note(TEAM, &named("one"), nth(7));
+        told.note(TEAM, &named("one"), Registration::nth(7));
         for second in 1..=3 {
             told.looked(at(second));
         }
@@ -214,10 +210,10 @@ mod tests {
     fn a_state_that_is_back_is_news_however_many_were_told() {
         let mut told = Told::default();
         let team = |n: usize| Subject::Workspace(WorkspaceId(Uuid::from_u128(n as u128)));
-        told.note(TEAM, &named("one"), nth(7));
+        told.note(TEAM, &named("one"), Registration::nth(7));
         told.looked(at(1));
-        (1..=BOUND).for_each(|n| told.note(team(n), &named("one"), nth(7)));
-        told.note(TEAM, &named("two"), nth(7));
+        (1..=BOUND).for_each(|n| told.note(team(n), &named("one"), Registration::nth(7)));
+        told.note(TEAM, &named("two"), Registration::nth(7));
         assert!(is_news(&told, TEAM, &named("one")));
         assert!(!is_news(&told, TEAM, &named("two")));
     }
@@ -228,7 +224,7 @@ mod tests {
         let team = |n: usize| Subject::Workspace(WorkspaceId(Uuid::from_u128(n as u128)));
         let traces: Vec<_> = (0..=BOUND).map(|n| (team(n), at(1))).collect();
         for (subject, _) in &traces {
-            told.note(*subject, &named("one"), nth(7));
+            told.note(*subject, &named("one"), Registration::nth(7));
         }
         let [newest, ..] = &told.frames;
         assert_eq!(newest.len(), 1, "the others have been forgotten");

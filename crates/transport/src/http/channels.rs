@@ -5,11 +5,11 @@ use actix_web::{
     HttpResponse,
     web::{Data, Json},
 };
-use parlance_application::{App, Error};
+use parlance_application::{App, Error, Made};
 use parlance_domain::{
     ChannelMember, ChannelName, ConversationId, ReadState, Seq, Summary, Topic, UserId, WorkspaceId,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::list::List;
@@ -202,8 +202,7 @@ pub(crate) async fn add_member(
     Path(id): Path<ConversationId>,
     Body(body): Body<Person>,
 ) -> Result<HttpResponse, ApiError> {
-    let (member, entered) = app.channels.add_member(&caller, id, body.user_id).await?;
-    Ok(created_or_found(entered).json(member))
+    Ok(made(app.channels.add_member(&caller, id, body.user_id).await?))
 }
 
 /// Remove somebody from a channel
@@ -235,8 +234,7 @@ pub(crate) async fn open_dm(
     Path(id): Path<WorkspaceId>,
     Body(body): Body<Person>,
 ) -> Result<HttpResponse, ApiError> {
-    let (summary, created) = app.channels.open_dm(&caller, id, body.user_id).await?;
-    Ok(created_or_found(created).json(summary))
+    Ok(made(app.channels.open_dm(&caller, id, body.user_id).await?))
 }
 
 /// List the caller's DMs in a workspace
@@ -295,6 +293,9 @@ pub(crate) async fn mark_read(
     Ok(Json(app.channels.mark_read(&caller, id, seq).await?))
 }
 
-fn created_or_found(created: bool) -> actix_web::HttpResponseBuilder {
-    if created { HttpResponse::Created() } else { HttpResponse::Ok() }
+fn made(made: Made<impl Serialize>) -> HttpResponse {
+    match made {
+        Made::New(it) => HttpResponse::Created().json(it),
+        Made::Found(it) => HttpResponse::Ok().json(it),
+    }
 }

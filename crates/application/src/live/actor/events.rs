@@ -58,7 +58,7 @@ impl Actor {
         }
     }
 
-    /// Connections with a higher number have not been told lately that this is the state.
+    /// Connections with a higher number have not been told lately that this is the state; nobody has, up to `Registration::NONE`.
     pub(super) fn news_after(&self, event: &Event) -> Registration {
         let news = event.about().zip(event.frame());
         news.map_or(Registration::NONE, |(subject, frame)| self.told.news_after(subject, frame))
@@ -95,7 +95,7 @@ impl Actor {
         let access_rev = self.access(*access_rev);
         let known = self.knows_sessions(*session_rev);
         let head = Head { conversation_id: *conversation_id, rev: *rev, access_rev };
-        self.audiences.changed(head, known.then_some(frame))
+        if known { self.audiences.changed(head, frame) } else { self.audiences.behind(head) }
     }
 
     /// Joins somebody's connections to a conversation, from this head on. They have read up to `read_seq`; `home` is its

@@ -38,7 +38,7 @@ impl Actor {
             }
         }
         if self.connections.insert(id, user_id, session_id, heard_at) {
-            self.subscription.want(Topic::User(user_id));
+            self.bus_link.want(Topic::User(user_id));
         }
     }
 
@@ -104,7 +104,7 @@ impl Actor {
     pub(super) async fn unregister(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.remove(id) else { return };
         if self.connections.of_user(connection.user_id).is_empty() {
-            self.subscription.drop(Topic::User(connection.user_id));
+            self.bus_link.unwant(Topic::User(connection.user_id));
         }
         for (conversation, user) in self.typing.disconnect(id) {
             self.typing_stopped(conversation, user).await;
@@ -125,7 +125,7 @@ impl Actor {
         let access_rev = self.access(have.access_rev);
         let (steps, begins) = self.audiences.join(id, Head { access_rev, ..have });
         if begins {
-            self.subscription.want(Topic::Conversation(conversation));
+            self.bus_link.want(Topic::Conversation(conversation));
         }
         self.carry_out(conversation, steps).await;
     }
@@ -138,7 +138,7 @@ impl Actor {
     pub(super) fn leave_feed(&mut self, id: ConnectionId, conversation: ConversationId) {
         if self.audiences.leave(id, conversation) {
             self.unclear.remove(&conversation);
-            self.subscription.drop(Topic::Conversation(conversation));
+            self.bus_link.unwant(Topic::Conversation(conversation));
         }
     }
 }

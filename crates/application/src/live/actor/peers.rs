@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::{Actor, Input, admissions::Admitted, states::Present};
 use crate::{
     Result,
-    live::{Event, Frame, subscription::Choice},
+    live::{Event, Frame, bus_link::Choice, feed::FeedNumber},
     ports::{
         Close, Topic,
         store::{Head, Look, Mark, Readers},
@@ -70,8 +70,8 @@ impl Actor {
 
     /// Tells the bus what has changed in the wanted topics since the last input.
     pub(super) fn choose_topics(&mut self) {
-        let Choice { listen, ignore } = self.subscription.choose(|topic| match topic {
-            Topic::Conversation(id) => self.audiences.feed(*id).is_some(),
+        let Choice { listen, ignore } = self.bus_link.choose(|topic| match topic {
+            Topic::Conversation(id) => self.audiences.has_feed(*id),
             Topic::User(id) => !self.connections.of_user(*id).is_empty(),
             Topic::Everybody => true,
         });
@@ -86,7 +86,7 @@ impl Actor {
     /// Completes a registration once the bus brings its user's events.
     pub(super) fn confirm_registration(&mut self, user: UserId, done: oneshot::Sender<()>) {
         let on_bus = self.peers.is_some() && self.live.hears_bus();
-        self.subscription.confirm(user, done, on_bus);
+        self.bus_link.confirm(user, done, on_bus);
     }
 
     /// Asks which members of a feed may still read.
@@ -105,7 +105,7 @@ impl Actor {
     pub(super) async fn checked(
         &mut self,
         conversation_id: ConversationId,
-        asking: u64,
+        asking: FeedNumber,
         asked: Vec<UserId>,
         readers: Result<Option<Readers>>,
     ) {
@@ -159,26 +159,31 @@ impl Actor {
             News::Unmarked(mark) => self.told.unmarked(&mark),
             News::Listening(topics) => {
                 for topic in &topics {
-                    self.subscription.listens(topic);
+                    self.bus_link.listens(topic);
                 }
                 let conversation = |topic: &Topic| match topic {
-                    Topic::Conversation(id) => self.audiences.feed(*id).map(|_| *id),
-                    Topic::User(_) | Topic::Everybody => None,
+                    Topic::Conversation(id) if self.audiences.has_feed(*id) => Some(*id),
+                    _ => None,
                 };
-                self.ask_heads(topics.iter().filter_map(conversation).collect(), News::Heads);
+                let listened: Vec<_> = topics.iter().filter_map(conversation).collect();
+                if !listened.is_empty() {
+                    self.ask_heads(listened, News::Heads);
+                }
             }
-            News::Lost => self.subscription.lost(),
+            News::Lost => self.bus_link.note_loss(),
             News::Subscribed => {
+                if self.audiences.has_feeds() {
+                    self.bus_link.note_loss();
+                }
                 for conversation in self.audiences.conversations() {
-                    self.subscription.want(Topic::Conversation(conversation));
-                    self.subscription.lost();
+                    self.bus_link.want(Topic::Conversation(conversation));
                 }
                 for user in self.connections.users() {
-                    self.subscription.want(Topic::User(user));
+                    self.bus_link.want(Topic::User(user));
                 }
             }
             News::MadeUp(heads) => {
-                self.subscription.made_up(heads.is_ok());
+                self.bus_link.made_up(heads.is_ok());
                 match heads {
                     Ok(heads) => self.heads(heads).await,
                     Err(error) => {
@@ -198,7 +203,7 @@ impl Actor {
 
     pub(super) async fn heads(&mut self, heads: Vec<Head>) {
         for head in heads {
-            let steps = self.audiences.changed(head, None);
+            let steps = self.audiences.behind(head);
             self.carry_out(head.conversation_id, steps).await;
         }
     }
@@ -206,22 +211,14 @@ impl Actor {
     /// Asks for all heads if the bus has lost anything. At most once a second, and not while the store is being asked:
     /// an overloaded bus reports a loss with every other event.
     pub(super) fn make_up(&mut self) {
-        if self.subscription.makes_up()
-            && !self.ask_heads(self.audiences.conversations().collect(), News::MadeUp)
-        {
-            self.subscription.made_up(true);
+        if self.bus_link.begin_making_up() {
+            self.ask_heads(self.audiences.conversations().collect(), News::MadeUp);
         }
     }
 
-    /// Asks for heads; false if there are none to ask for.
-    fn ask_heads(
-        &self,
-        conversations: Vec<ConversationId>,
-        news: fn(Result<Vec<Head>>) -> News,
-    ) -> bool {
-        let Some(peers) = self.peers.as_ref().filter(|_| !conversations.is_empty()) else {
-            return false;
-        };
+    /// Asks for heads, maybe of none.
+    fn ask_heads(&self, conversations: Vec<ConversationId>, news: fn(Result<Vec<Head>>) -> News) {
+        let Some(peers) = &self.peers else { return };
         let changes = peers.changes.clone();
         let question = async move {
             let mut heads = Vec::new();
@@ -231,6 +228,5 @@ impl Actor {
             Ok(heads)
         };
         self.ask(question, move |heads| Input::FromPeers(news(heads)));
-        true
     }
 }

@@ -1,7 +1,7 @@
-//! What a node wants of its bus, and what the bus has lost, without I/O.
+//! A node's side of its bus, without I/O: the topics that it wants, who waits for them, and what the bus has lost.
 //!
-//! 1. A topic is asked for once it is wanted, and given up once nobody needs it any more, even if both happen between two
-//!    looks (`a_topic_is_given_up_that_nobody_needs_any_more`).
+//! 1. Of the topics that were wanted or given up since the last time those are asked for that somebody needs, and the others
+//!    are given up (`what_is_needed_is_asked_for_and_the_rest_is_given_up`).
 //! 2. A registration waits until the bus brings what concerns its user, if that was asked for just now or somebody waits
 //!    already (`a_registration_waits_for_the_bus`).
 //! 3. What was lost is made up for once at a time, however often the bus loses something
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::ports::Topic;
 
 #[derive(Default)]
-pub(super) struct Subscription {
+pub(super) struct BusLink {
     /// Topics to be listened to after the input at hand.
     wanted: Vec<Topic>,
     unwanted: Vec<Topic>,
@@ -33,21 +33,23 @@ pub(super) struct Choice {
     pub(super) ignore: Vec<Topic>,
 }
 
-impl Subscription {
+impl BusLink {
     pub(super) fn want(&mut self, topic: Topic) {
         self.wanted.push(topic);
     }
 
-    /// Nobody needs a topic any more, unless somebody comes for it before the next [`Subscription::choose`].
-    pub(super) fn drop(&mut self, topic: Topic) {
+    /// Nobody needs a topic any more, unless somebody comes for it before the next [`BusLink::choose`].
+    pub(super) fn unwant(&mut self, topic: Topic) {
         self.unwanted.push(topic);
     }
 
     /// What has changed since the last time.
     pub(super) fn choose(&mut self, is_needed: impl Fn(&Topic) -> bool) -> Choice {
+        let mut listen = std::mem::take(&mut self.wanted);
+        listen.retain(&is_needed);
         let mut ignore = std::mem::take(&mut self.unwanted);
         ignore.retain(|topic| !is_needed(topic));
-        Choice { listen: std::mem::take(&mut self.wanted), ignore }
+        Choice { listen, ignore }
     }
 
     /// Lets a registration go on once the bus brings its user's events: at once, unless the node is on a bus that has to be
@@ -74,13 +76,13 @@ impl Subscription {
         self.unconfirmed.clear();
     }
 
-    /// The bus has lost something.
-    pub(super) fn lost(&mut self) {
+    /// The bus has lost something of any conversation.
+    pub(super) fn note_loss(&mut self) {
         self.lost = true;
     }
 
-    /// Whether to ask the store where all conversations stand. Answer with [`Subscription::made_up`].
-    pub(super) fn makes_up(&mut self) -> bool {
+    /// Whether to ask the store now where all conversations stand. Answer with [`BusLink::made_up`].
+    pub(super) fn begin_making_up(&mut self) -> bool {
         let begins = self.lost && !self.making_up;
         if begins {
             (self.lost, self.making_up) = (false, true);
@@ -105,59 +107,67 @@ mod tests {
     const TOPIC: Topic = Topic::User(ADA);
 
     #[test]
-    fn a_topic_is_given_up_that_nobody_needs_any_more() {
-        let mut subscription = Subscription::default();
-        subscription.want(TOPIC);
-        subscription.drop(TOPIC);
-        let chosen = subscription.choose(|_| false);
-        assert_eq!(chosen, Choice { listen: vec![TOPIC], ignore: vec![TOPIC] });
-        subscription.drop(TOPIC);
-        subscription.want(TOPIC);
-        let chosen = subscription.choose(|topic| *topic == TOPIC);
-        assert_eq!(chosen, Choice { listen: vec![TOPIC], ignore: vec![] }, "somebody came");
-        assert_eq!(subscription.choose(|_| false), Choice { listen: vec![], ignore: vec![] });
+    fn what_is_needed_is_asked_for_and_the_rest_is_given_up() {
+        let mut link = BusLink::default();
+        link.want(TOPIC);
+        link.unwant(TOPIC);
+        let chosen = link.choose(|_| false);
+        assert_eq!(
+            chosen,
+            Choice { listen: vec![], ignore: vec![TOPIC] },
+            "somebody came and went"
+        );
+        link.unwant(TOPIC);
+        link.want(TOPIC);
+        let chosen = link.choose(|topic| *topic == TOPIC);
+        assert_eq!(
+            chosen,
+            Choice { listen: vec![TOPIC], ignore: vec![] },
+            "somebody went and came"
+        );
+        assert_eq!(link.choose(|_| false), Choice { listen: vec![], ignore: vec![] });
     }
 
     #[test]
     fn a_registration_waits_for_the_bus() {
-        let mut subscription = Subscription::default();
-        let register = |subscription: &mut Subscription, on_bus| {
+        let mut link = BusLink::default();
+        let register = |link: &mut BusLink, on_bus| {
             let (done, confirmed) = oneshot::channel();
-            subscription.confirm(ADA, done, on_bus);
+            link.confirm(ADA, done, on_bus);
             confirmed
         };
         let goes_on = |confirmed: &mut oneshot::Receiver<()>| {
             !matches!(confirmed.try_recv(), Err(oneshot::error::TryRecvError::Empty))
         };
-        assert!(goes_on(&mut register(&mut subscription, true)), "nothing new was asked for");
-        subscription.want(TOPIC);
-        assert!(goes_on(&mut register(&mut subscription, false)), "there is no bus");
-        let mut first = register(&mut subscription, true);
-        subscription.choose(|_| true);
-        let mut second = register(&mut subscription, true);
+        assert!(goes_on(&mut register(&mut link, true)), "nothing new was asked for");
+        link.want(TOPIC);
+        assert!(goes_on(&mut register(&mut link, false)), "there is no bus");
+        let mut first = register(&mut link, true);
+        link.choose(|_| true);
+        let mut second = register(&mut link, true);
         assert!(!goes_on(&mut first) && !goes_on(&mut second));
-        subscription.listens(&TOPIC);
+        link.listens(&TOPIC);
         assert!(goes_on(&mut first) && goes_on(&mut second));
-        subscription.want(TOPIC);
-        let mut third = register(&mut subscription, true);
+        link.want(TOPIC);
+        let mut third = register(&mut link, true);
         assert!(!goes_on(&mut third));
-        subscription.confirm_all();
+        link.confirm_all();
         assert!(goes_on(&mut third), "the bus is not waited for any longer");
     }
 
     #[test]
     fn losses_are_made_up_for_once_at_a_time() {
-        let mut subscription = Subscription::default();
-        assert!(!subscription.makes_up());
-        subscription.lost();
-        assert!(subscription.makes_up() && !subscription.makes_up());
-        subscription.lost();
-        assert!(!subscription.makes_up(), "the store is being asked");
-        subscription.made_up(true);
-        assert!(subscription.makes_up(), "something was lost since the question");
-        subscription.made_up(false);
-        assert!(subscription.makes_up(), "it was not answered");
-        subscription.made_up(true);
-        assert!(!subscription.makes_up());
+        let mut link = BusLink::default();
+        assert!(!link.begin_making_up());
+        link.note_loss();
+        assert!(link.begin_making_up() && !link.begin_making_up());
+        link.note_loss();
+        assert!(!link.begin_making_up(), "the store is being asked");
+        link.made_up(true);
+        assert!(link.begin_making_up(), "something was lost since the question");
+        link.made_up(false);
+        assert!(link.begin_making_up(), "it was not answered");
+        link.made_up(true);
+        assert!(!link.begin_making_up());
     }
 }
