@@ -5,15 +5,15 @@
 //!
 //! ```
 //! # use parlance_testkit::{TestNode, caller, mocks::MockStore};
-//! # use parlance_domain::{ConversationId, ReadState};
+//! # use parlance_domain::{ConversationId, ReadState, Seq};
 //! # use parlance_application::ports::store::ReadMark;
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! let node = TestNode::start(MockStore::new());
 //! let (ada, here) = (caller(&node.ambient, "ada"), ConversationId(node.ambient.next_uuid()));
 //! let mut store = MockStore::new();
-//! let read = ReadState { read_seq: 7, unread_count: 0, mention_count: 0 };
+//! let read = ReadState { read_seq: Seq(7), unread_count: 0, mention_count: 0 };
 //! store.expect_mark_read().return_once(move |_, _, _| Ok(ReadMark { read, advanced: true }));
-//! assert_eq!(node.app(store).channels.mark_read(&ada, here, 7).await.map(|r| r.read_seq).ok(), Some(7));
+//! assert_eq!(node.app(store).channels.mark_read(&ada, here, Seq(7)).await.ok(), Some(read));
 //! # }
 //! ```
 //!
