@@ -322,9 +322,8 @@ impl Accounts {
             let mut ended = SessionRev(session_rev.0.saturating_sub(sessions.len() as u64));
             let ends = sessions.into_iter().map(|session_id| {
                 ended = ended.next();
-                let session_rev = ended;
                 let frame = Frame::session_revoked(session_id);
-                Event::SessionRevoked { session_id, session_rev, frame }
+                Event::SessionRevoked { session_id, session_rev: ended, frame }
             });
             Ok((output, ends.collect()))
         };

@@ -45,9 +45,7 @@ async fn left_a_channel(bus: Bus) {
     scene.held = Value::Null;
     scene
         .end(async |scene| {
-            let path = format!("/channels/{place}/leave");
-            let (status, answer) = scene.bob[0].call(Method::POST, &path, json!({})).await;
-            assert_eq!(status, StatusCode::NO_CONTENT, "{answer}");
+            scene.bob_leaves(&format!("/channels/{place}")).await;
         })
         .await;
     scene.say_after(&place).await;
@@ -75,9 +73,7 @@ async fn left_the_workspace(bus: Bus) {
     scene.connect(&place).await;
     scene
         .end(async |scene| {
-            let path = format!("/workspaces/{}/leave", scene.workspace);
-            let (status, answer) = scene.bob[0].call(Method::POST, &path, json!({})).await;
-            assert_eq!(status, StatusCode::NO_CONTENT, "{answer}");
+            scene.bob_leaves(&format!("/workspaces/{}", scene.workspace)).await;
         })
         .await;
     out_of_the_workspace(scene, &place).await;
@@ -134,13 +130,11 @@ async fn demoted(bus: Bus) {
         assert_eq!(reply["error"]["code"], "forbidden", "{reply}");
         if scene.bus == Bus::There {
             // That Bob became an admin may have been on its way still when the socket was opened.
-            let demoted = json!({ "user_id": bob, "role": "member" });
-            loop {
-                let member = &socket.event("member.updated").await["data"]["member"];
-                if json!({ "user_id": member["user_id"], "role": member["role"] }) == demoted {
-                    break;
-                }
-            }
+            let is_told = |event: &Value| {
+                let member = &event["data"]["member"];
+                member["user_id"] == bob && member["role"] == "member"
+            };
+            while !is_told(&socket.event("member.updated").await) {}
         }
     }
 }
@@ -153,9 +147,7 @@ async fn a_dm_partner_left(bus: Bus) {
     scene.connect(&place).await;
     scene
         .end(async |scene| {
-            let path = format!("/workspaces/{}/leave", scene.workspace);
-            let (status, answer) = scene.bob[0].call(Method::POST, &path, json!({})).await;
-            assert_eq!(status, StatusCode::NO_CONTENT, "{answer}");
+            scene.bob_leaves(&format!("/workspaces/{}", scene.workspace)).await;
         })
         .await;
     for (person, socket) in scene.ada.iter().zip(&mut scene.adas) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use tokio::time::timeout;
@@ -174,6 +174,13 @@ impl Scene {
     pub(super) async fn rename(&self, node: usize, name: &str) {
         let path = format!("/workspaces/{}", self.workspace);
         self.ada_calls_for(node, Method::PATCH, &path, json!({ "name": name })).await;
+    }
+
+    /// Bob leaves a channel or a workspace, through the first node.
+    pub(super) async fn bob_leaves(&self, place: &str) {
+        let path = format!("{place}/leave");
+        let (status, answer) = self.bob[0].call(Method::POST, &path, json!({})).await;
+        assert_eq!(status, StatusCode::NO_CONTENT, "{answer}");
     }
 
     /// Ada makes a call through the first node.
