@@ -1,36 +1,24 @@
-//! The connections: one writer thread with group commit, and a pool of readers.
-//!
-//! The writer takes what waits in its queue, up to [`GROUP`] jobs, runs each in a savepoint of one transaction (one
-//! alone needs none), commits once, and only then answers. A job that fails takes back its own savepoint and nothing
-//! else; a commit that fails fails them all. The queue is bounded: a caller waits for a place, as for a reader, at most
-//! [`PATIENCE`].
+//! The connections: the [`Writer`]'s, and a pool of readers.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::Duration,
 };
 
 use parlance_application::{Error, Result};
 use rusqlite::{Connection, config::DbConfig};
-use tokio::{
-    sync::{self, Semaphore, mpsc, oneshot},
-    time::timeout,
-};
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     error::{Tx, sql},
     files::Files,
+    writer::Writer,
 };
 
-/// The most jobs in one commit.
-const GROUP: usize = 256;
-/// The most jobs that wait for the writer.
-const QUEUE: usize = 1024;
-/// How long a caller waits for a place in the queue, or for a reader.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a caller waits for a reader, or for a place in the writer's queue.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections for reading.
 const READERS: usize = 4;
 /// Where a connection sorts and keeps its temporary tables.
@@ -56,10 +44,7 @@ pub(crate) fn connect(path: &Path) -> Result<Connection> {
 
 /// The running database.
 pub(crate) struct Db {
-    queue: mpsc::Sender<Box<dyn Job>>,
-    /// Held while a job gets its place in the queue. By itself the queue would let a newcomer overtake tasks that have
-    /// been given a free place but have not run since.
-    turn: sync::Mutex<()>,
+    writer: Writer,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
     files: Files,
@@ -74,36 +59,16 @@ impl Db {
             conn.execute_batch("PRAGMA query_only = ON").map_err(|e| sql(&e))?;
             idle.push(conn);
         }
-        let (queue, jobs) = mpsc::channel(QUEUE);
-        thread::Builder::new()
-            .name("parlance-writer".to_owned())
-            .spawn(move || serve(&writer, jobs))
-            .map_err(Error::unavailable)?;
         Ok(Self {
-            queue,
-            turn: sync::Mutex::default(),
+            writer: Writer::start(writer)?,
             idle: Arc::new(Mutex::new(idle)),
             permits: Arc::new(Semaphore::new(READERS)),
             files: Files::of(path)?,
         })
     }
 
-    /// Runs `job` on the writer; answers after the commit. Once it is queued it runs, even if the caller is gone.
-    pub(crate) async fn write<T, F>(&self, job: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
-    {
-        let (reply, answer) = oneshot::channel();
-        let job = Box::new(Typed { job: Some(job), result: None, reply });
-        let place = async {
-            let _turn = self.turn.lock().await;
-            self.queue.send(job).await
-        };
-        let Ok(Ok(())) = timeout(PATIENCE, place).await else {
-            return Err(Error::unavailable("the writer is overloaded or gone"));
-        };
-        answer.await.map_err(|_| Error::unavailable("the writer is gone"))?
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.writer
     }
 
     pub(crate) fn files(&self) -> &Files {
@@ -157,99 +122,12 @@ impl Db {
     }
 }
 
-/// A write; the type of its answer is erased.
-trait Job: Send {
-    /// Does the work; true to keep it.
-    fn run(&mut self, conn: &Connection) -> bool;
-    /// Tells the caller, once the group's commit has ended.
-    fn answer(self: Box<Self>, commit: &Result<()>);
-}
-
-struct Typed<F, T> {
-    job: Option<F>,
-    result: Option<Result<T>>,
-    reply: oneshot::Sender<Result<T>>,
-}
-
-impl<F, T> Job for Typed<F, T>
-where
-    T: Send,
-    F: FnOnce(&Connection) -> Tx<T> + Send,
-{
-    fn run(&mut self, conn: &Connection) -> bool {
-        let result = self.job.take().map(|job| guarded(|| job(conn)));
-        let keep = matches!(result, Some(Ok(_)));
-        self.result = result;
-        keep
-    }
-
-    fn answer(self: Box<Self>, commit: &Result<()>) {
-        let result = match (commit, self.result) {
-            (Ok(()), Some(result)) => result,
-            (Ok(()), None) => Err(Error::internal("a job was never run")),
-            (Err(error), _) => Err(error.clone()),
-        };
-        // The caller may be gone.
-        let _ = self.reply.send(result);
-    }
-}
-
 /// Turns a panic into an error, so that a defect in one job is that job's only.
 pub(crate) fn guarded<T>(job: impl FnOnce() -> Tx<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(job)) {
         Ok(result) => result.map_err(Error::from),
         Err(_) => Err(Error::internal("a store job panicked")),
     }
-}
-
-/// The writer thread's main loop.
-fn serve(conn: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
-    let mut group = Vec::with_capacity(GROUP);
-    let mut failing = false;
-    while let Some(first) = jobs.blocking_recv() {
-        group.push(first);
-        while group.len() < GROUP
-            && let Ok(next) = jobs.try_recv()
-        {
-            group.push(next);
-        }
-        let commit = commit(conn, &mut group);
-        // Logged once, however many jobs fail: the log may be on the same full disk.
-        match &commit {
-            Err(error) if !failing => tracing::error!(?error, "writes are not committed"),
-            Ok(()) if failing => tracing::info!("writes are committed again"),
-            _ => {}
-        }
-        failing = commit.is_err();
-        for job in group.drain(..) {
-            job.answer(&commit);
-        }
-    }
-}
-
-/// Runs a group of jobs in one transaction.
-fn commit(conn: &Connection, group: &mut [Box<dyn Job>]) -> Result<()> {
-    // On errors such as a full disk SQLite rolls back the whole transaction: then the savepoint is gone too, and the
-    // next statement fails.
-    let outcome = exec(conn, "BEGIN IMMEDIATE").and_then(|()| match group {
-        // For a single job the transaction itself is the savepoint.
-        [only] => exec(conn, if only.run(conn) { "COMMIT" } else { "ROLLBACK" }),
-        several => {
-            for job in several {
-                exec(conn, "SAVEPOINT job")?;
-                if !job.run(conn) {
-                    exec(conn, "ROLLBACK TO job")?;
-                }
-                exec(conn, "RELEASE job")?;
-            }
-            exec(conn, "COMMIT")
-        }
-    });
-    if outcome.is_err() && !conn.is_autocommit() {
-        // It fails only if there is nothing to take back.
-        let _ = exec(conn, "ROLLBACK");
-    }
-    outcome.map_err(Error::unavailable)
 }
 
 pub(crate) fn exec(conn: &Connection, statement: &str) -> rusqlite::Result<()> {
@@ -290,64 +168,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failing_job_leaves_its_neighbours_alone() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let db = db(dir.path());
-        // Holds the writer, so that the next jobs become one group.
-        let (go, wait) = std::sync::mpsc::channel::<()>();
-        let (runs, begun) = oneshot::channel();
-        let holder = db.write(move |_| {
-            let _ = runs.send(());
-            let _ = wait.recv();
-            Ok(())
-        });
-        let rest = async {
-            begun.await.expect("the holder runs");
-            let all = async {
-                tokio::join!(
-                    db.write(insert(1)),
-                    db.write(insert(2)),
-                    db.write(insert(3)),
-                    db.write(insert(4)),
-                    db.write(insert(2)),
-                    db.write(insert(5))
-                )
-            };
-            let release = async { go.send(()).expect("held") };
-            tokio::join!(all, release).0
-        };
-        let (held, answers) = tokio::join!(holder, rest);
-        let (one, two, three, four, again, five) = answers;
-        assert!(held.is_ok() && one.is_ok() && two.is_ok() && five.is_ok());
-        assert!(matches!(three, Err(Error::Conflict { .. })), "{three:?}");
-        assert!(matches!(four, Err(Error::Internal { .. })), "{four:?}");
-        assert!(matches!(again, Err(Error::Internal { .. })), "{again:?}");
-        let kept: Vec<i64> = db
-            .read(|conn| {
-                let mut rows = conn.prepare_cached("SELECT x FROM t ORDER BY x")?;
-                let rows = rows.query_map([], |row| row.get(0))?;
-                Ok(rows.collect::<Result<_, _>>()?)
-            })
-            .await
-            .expect("reads");
-        assert_eq!(kept, [1, 2, 5]);
-    }
-
-    /// Alone in its group it has no savepoint.
-    #[tokio::test]
-    async fn a_failing_job_leaves_no_trace() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let db = db(dir.path());
-        assert!(matches!(db.write(insert(3)).await, Err(Error::Conflict { .. })));
-        assert!(matches!(db.write(insert(4)).await, Err(Error::Internal { .. })));
-        let written = db.write(insert(5)).await;
-        let count = |conn: &Connection| {
-            Ok(conn.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?)
-        };
-        assert_eq!((written.ok(), db.read(count).await.ok()), (Some(5), Some(1)));
-    }
-
-    #[tokio::test]
     async fn a_reader_cannot_write_and_survives_a_panic() {
         let dir = tempfile::tempdir().expect("a directory");
         let db = db(dir.path());
@@ -375,18 +195,5 @@ mod tests {
         assert!(matches!(late, Ok(Err(Error::Unavailable { .. }))), "{late:?}");
         drop(busy);
         db.read(|_| Ok(())).await.expect("reads");
-    }
-
-    #[tokio::test]
-    async fn a_failed_commit_fails_the_whole_group() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let db = db(dir.path());
-        // A job that ends the transaction stands in for an engine that does.
-        let broken = db.write(|conn| {
-            exec(conn, "ROLLBACK")?;
-            Ok(())
-        });
-        assert!(matches!(broken.await, Err(Error::Unavailable { .. })));
-        assert!(db.write(insert(1)).await.is_ok());
     }
 }

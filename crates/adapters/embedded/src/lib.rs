@@ -1,7 +1,7 @@
 //! Everything that one process needs to run alone: the SQLite store, the embedded job queue and the in-process bus.
 //!
-//! * All writes go through one thread, which commits what waits as one group (`db`): each write is a savepoint, the
-//!   disk is waited for once. Reads run on a small pool, each in a snapshot of its own.
+//! * Writes that wait are committed as one group (`writer`): each is a savepoint, the disk is waited for once. Reads run
+//!   on a small pool, each in a snapshot of its own (`db`).
 //! * The schema is the numbered files of `migrations/sqlite/` (`migrate`).
 //! * A database that is a copy of an earlier one has another history (`history`); one that is missing, or stands beside
 //!   another one's log, is refused (`files`).
@@ -30,6 +30,7 @@ mod rows;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod workspaces;
+mod writer;
 
 use std::{
     path::Path,
@@ -140,9 +141,28 @@ impl EmbeddedStore {
         F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
     {
         match &self.engine {
-            Engine::Threads(db) => db.write(job).await,
+            Engine::Threads(db) => db.writer().write(job).await,
             #[cfg(feature = "simulation")]
             Engine::Inline(inline) => inline.write(job).await,
+        }
+    }
+
+    /// Small writes, of which there are many: see [`Writer::write_here`](writer::Writer::write_here).
+    async fn write_here<T, F>(&self, jobs: Vec<F>) -> Vec<Result<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
+    {
+        match &self.engine {
+            Engine::Threads(db) => db.writer().write_here(jobs).await,
+            #[cfg(feature = "simulation")]
+            Engine::Inline(inline) => {
+                let mut answers = Vec::with_capacity(jobs.len());
+                for job in jobs {
+                    answers.push(inline.write(job).await);
+                }
+                answers
+            }
         }
     }
 

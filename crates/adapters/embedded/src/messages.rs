@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result, Unauthenticated,
     ports::store::{
-        Commit, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage, ReplayQuery, Write,
-        one_more,
+        Answers, Commit, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage,
+        ReplayQuery, Write, one_more,
     },
 };
 use parlance_domain::{
@@ -30,7 +30,15 @@ impl Messages for EmbeddedStore {
         conversation: ConversationId,
         writes: Vec<Write>,
     ) -> Result<Vec<Result<Commit>>> {
-        self.write(move |conn| append::run(conn, conversation, writes)).await
+        let answers = self.append_each(vec![(conversation, writes)]).await.pop();
+        answers.unwrap_or_else(|| Err(Error::internal("an append has no answer")))
+    }
+
+    async fn append_each(&self, batches: Vec<(ConversationId, Vec<Write>)>) -> Vec<Answers> {
+        let job = |(conversation, writes)| {
+            move |conn: &Connection| append::run(conn, conversation, writes)
+        };
+        self.write_here(batches.into_iter().map(job).collect()).await
     }
 
     async fn sent(

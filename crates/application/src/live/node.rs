@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use parlance_domain::{ConversationId, NodeId, Seq, SessionId, UserId, WorkspaceId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -91,6 +92,17 @@ impl Live {
     /// Starts the actor, the bus's listener and the looks at the store in `services`, where they run until aborted.
     /// Reads of the store run in `tasks`.
     pub fn start(ports: LivePorts, services: &Tasks, tasks: &Arc<Tasks>) -> Self {
+        Self::start_beside(ports, services, tasks, |actor| services.spawn(actor))
+    }
+
+    /// As [`Live::start`], but the actor runs where `host` spawns it. On a thread that has sockets, what it hands down to
+    /// them wakes no other thread.
+    pub fn start_beside(
+        ports: LivePorts,
+        services: &Tasks,
+        tasks: &Arc<Tasks>,
+        host: impl FnOnce(BoxFuture<'static, ()>),
+    ) -> Self {
         let LivePorts { node, bus, fanout, store, peers, connections_per_user } = ports;
         let (inbox, inputs) = mpsc::channel(INBOX);
         let (ephemeral, mut to_bus) = mpsc::channel::<Arc<Event>>(INBOX);
@@ -115,7 +127,7 @@ impl Live {
         let looked = peers.clone();
         let actor =
             Actor::new(live.clone(), fanout, store, peers, tasks.clone(), connections_per_user);
-        services.spawn(whole(ends.clone(), actor.run(inputs)));
+        host(whole(ends.clone(), actor.run(inputs)).boxed());
         services.spawn(whole(ends.clone(), live.clone().heed_bus()));
         if let Some(peers) = looked {
             services.spawn(whole(ends, look::run(live.clone(), peers.changes)));

@@ -7,11 +7,12 @@ mod lane;
 
 use std::{
     collections::hash_map::Entry,
+    iter,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures::{Future, future::join_all};
-use parlance_domain::{ChangeKind, ConversationId, UserId};
+use futures::Future;
+use parlance_domain::{ChangeKind, ConversationId, Timestamp, UserId};
 use rustc_hash::FxHashMap as HashMap;
 use tokio::{
     sync::oneshot,
@@ -25,7 +26,7 @@ use self::{
 use super::{Event, Frame, Live};
 use crate::{
     Error, Result, Tasks,
-    ports::store::{Commit, Committed, Messages, Write},
+    ports::store::{Answers, Commit, Committed, Messages, Write},
     tasks::answer,
 };
 
@@ -55,6 +56,18 @@ pub enum Lanes {
     Apart,
     /// All: for a store with one writer, which commits what comes at the same time at once.
     Shared,
+}
+
+/// Those whose writes the store was given.
+struct Asked {
+    conversation: ConversationId,
+    waiting: Vec<(Stamp, oneshot::Sender<Result<Commit>>)>,
+}
+
+/// Who has written, and when.
+struct Stamp {
+    actor: UserId,
+    at: Timestamp,
 }
 
 /// What has become of a batch.
@@ -141,10 +154,7 @@ impl Sequencer {
         while let Some(batches) = self.next_batches(key) {
             let writes = batches.iter().flat_map(|(_, writes)| writes);
             let answered = writes.map(|waiting| waiting.write.actor).collect();
-            let appended = match <[Batch; 1]>::try_from(batches) {
-                Ok([only]) => vec![self.append(only).await],
-                Err(batches) => join_all(batches.into_iter().map(|batch| self.append(batch))).await,
-            };
+            let appended = self.append(batches).await;
             let (mut changes, mut answers) = (Vec::with_capacity(appended.len()), Vec::new());
             for Appended { conversation, events, answers: own } in appended {
                 changes.push((conversation, events));
@@ -166,33 +176,25 @@ impl Sequencer {
         draining.ended = true;
     }
 
-    async fn append(&self, (conversation, batch): Batch) -> Appended {
-        let (writes, replies): (Vec<Write>, Vec<_>) =
-            batch.into_iter().map(|waiting| (waiting.write, waiting.reply)).unzip();
-        let stamps: Vec<_> = writes.iter().map(|write| (write.actor, write.at)).collect();
-        let outcomes = match answer(self.store.append(conversation, writes)).await {
-            Ok(outcomes) if outcomes.len() == replies.len() => outcomes,
-            Ok(_) => {
-                failed(&Error::internal("append answered another number of writes"), replies.len())
+    async fn append(&self, batches: Vec<Batch>) -> Vec<Appended> {
+        let (asked, waiting): (Vec<_>, Vec<_>) = batches.into_iter().map(asked).unzip();
+        let answers = match <[_; 1]>::try_from(asked) {
+            Ok([(conversation, writes)]) => {
+                vec![answer(self.store.append(conversation, writes)).await]
             }
-            Err(error) => failed(&error, replies.len()),
+            Err(asked) => {
+                let answers = answer(async { Ok(self.store.append_each(asked).await) }).await;
+                answers.unwrap_or_else(|error| failed(&error, waiting.len()))
+            }
         };
-        let mut events = Vec::new();
-        for (outcome, (actor, at)) in outcomes.iter().zip(stamps) {
-            if let Ok(Commit { subject, change: Some((kind, rev)), access_rev, session_rev }) =
-                outcome
-            {
-                events.push(Event::Changed {
-                    conversation_id: conversation,
-                    rev: *rev,
-                    access_rev: *access_rev,
-                    session_rev: *session_rev,
-                    author_id: author_of_new(*kind, subject),
-                    frame: Frame::changed(*kind, *rev, subject, actor, at),
-                });
-            }
-        }
-        Appended { conversation, events, answers: replies.into_iter().zip(outcomes).collect() }
+        let none =
+            || Err(Error::internal("the store answered for another number of conversations"));
+        let answers = answers.into_iter().chain(iter::repeat_with(none));
+        waiting
+            .into_iter()
+            .zip(answers)
+            .map(|(waiting, answers)| appended(waiting, answers))
+            .collect()
     }
 
     /// Takes what waits, or ends the lane.
@@ -243,7 +245,44 @@ fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn failed(error: &Error, count: usize) -> Vec<Result<Commit>> {
+/// What the store is asked, and who waits for it.
+fn asked((conversation, batch): Batch) -> ((ConversationId, Vec<Write>), Asked) {
+    let split = |Waiting { write, reply, .. }| {
+        let stamp = Stamp { actor: write.actor, at: write.at };
+        (write, (stamp, reply))
+    };
+    let (writes, waiting) = batch.into_iter().map(split).unzip();
+    ((conversation, writes), Asked { conversation, waiting })
+}
+
+/// What is to be told of a batch, and answered.
+fn appended(Asked { conversation, waiting }: Asked, answers: Answers) -> Appended {
+    let answers = match answers {
+        Ok(answers) if answers.len() == waiting.len() => answers,
+        Ok(_) => {
+            failed(&Error::internal("append answered another number of writes"), waiting.len())
+        }
+        Err(error) => failed(&error, waiting.len()),
+    };
+    let mut appended = Appended { conversation, events: Vec::new(), answers: Vec::new() };
+    for ((Stamp { actor, at }, reply), outcome) in waiting.into_iter().zip(answers) {
+        if let Ok(Commit { subject, change: Some((kind, rev)), access_rev, session_rev }) = &outcome
+        {
+            appended.events.push(Event::Changed {
+                conversation_id: conversation,
+                rev: *rev,
+                access_rev: *access_rev,
+                session_rev: *session_rev,
+                author_id: author_of_new(*kind, subject),
+                frame: Frame::changed(*kind, *rev, subject, actor, at),
+            });
+        }
+        appended.answers.push((reply, outcome));
+    }
+    appended
+}
+
+fn failed<T>(error: &Error, count: usize) -> Vec<Result<T>> {
     (0..count).map(|_| Err(error.clone())).collect()
 }
 

@@ -21,8 +21,8 @@ pub use conversations::{
     Snapshot, SnapshotEntry, dm_with_oneself,
 };
 pub use messages::{
-    Change, Changeable, Commit, Committed, Draft, History, HistoryQuery, MessageChange, Messages,
-    Reader, ReplayPage, ReplayQuery, SENT_BEFORE, Write, too_many_emoji,
+    Answers, Change, Changeable, Commit, Committed, Draft, History, HistoryQuery, MessageChange,
+    Messages, Reader, ReplayPage, ReplayQuery, SENT_BEFORE, Write, too_many_emoji,
 };
 pub use outbox::Outbox;
 pub use paging::{MAX_PAGE, Page, PageQuery, Start, one_more};

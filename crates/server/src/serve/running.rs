@@ -40,7 +40,7 @@ pub(super) struct Running {
     /// What was begun for clients and by jobs, and is finished.
     pub(super) tasks: Arc<Tasks>,
     /// What goes on for as long as the process does.
-    pub(super) services: Tasks,
+    pub(super) services: Arc<Tasks>,
     /// Dropped, it lets the jobs begin nothing more.
     pub(super) stop_jobs: watch::Sender<()>,
     /// Ends connections: see [`Serve::draining`].
@@ -67,9 +67,13 @@ impl Running {
             settings.metrics_listen.map(|address| bind(address, "--metrics-listen")).transpose()?;
         let public_url = public_url(settings, address);
 
-        let (services, tasks) = (Tasks::default(), Arc::new(Tasks::default()));
+        let (services, tasks) = (Arc::new(Tasks::default()), Arc::new(Tasks::default()));
         let hub = Hub::new(half_of_the_cores());
-        let live = Live::start(live_ports(settings, &adapters, &hub), &services, &tasks);
+        let live_ports = live_ports(settings, &adapters, &hub);
+        let live = Live::start_beside(live_ports, &services, &tasks, |actor| {
+            let services = services.clone();
+            hub.host(move || services.spawn(actor));
+        });
         let stop_jobs = start_jobs(settings, &adapters, &tasks, &public_url);
         services.spawn(upkeep(metrics.clone()));
         services.spawn(telemetry::watch_jobs(adapters.board.clone(), adapters.ambient.clone()));

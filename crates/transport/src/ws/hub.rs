@@ -3,7 +3,7 @@
 mod worker;
 
 use std::sync::{
-    Arc, PoisonError, RwLock,
+    Arc, Mutex, MutexGuard, PoisonError, RwLock,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -34,11 +34,15 @@ struct Shared {
     /// How many of the workers have sockets. They get new ones in turn.
     holders: usize,
     turn: AtomicUsize,
+    /// What the first worker is to begin with.
+    guest: Mutex<Option<Guest>>,
     /// How many connections there are.
     open: watch::Sender<usize>,
     /// A worker has ended.
     failed: watch::Sender<bool>,
 }
+
+type Guest = Box<dyn FnOnce() + Send>;
 
 enum Command {
     Deliver(Piece, Urgency),
@@ -80,9 +84,16 @@ impl Hub {
             workers: RwLock::default(),
             holders: holders.max(1),
             turn: AtomicUsize::new(0),
+            guest: Mutex::default(),
             open: watch::Sender::new(0),
             failed: watch::Sender::new(false),
         }))
+    }
+
+    /// Has `guest` called on the first worker's thread as soon as there is one: what it spawns runs beside sockets. Call it
+    /// before there are any workers.
+    pub fn host(&self, guest: impl FnOnce() + Send + 'static) {
+        *self.guest() = Some(Box::new(guest));
     }
 
     /// Adds the calling worker thread.
@@ -91,7 +102,13 @@ impl Hub {
         let mut workers = self.0.workers.write().unwrap_or_else(PoisonError::into_inner);
         let index = u32::try_from(workers.len()).unwrap_or(u32::MAX);
         workers.push(sender.clone());
-        Worker::start(index, sender, commands, Ended(self.clone()))
+        drop(workers);
+        let worker = Worker::start(index, sender, commands, Ended(self.clone()));
+        let guest = self.guest().take();
+        if let Some(guest) = guest {
+            guest();
+        }
+        worker
     }
 
     /// Ends every socket, those too on which nobody has said hello yet, and those that are still to open.
@@ -132,6 +149,10 @@ impl Hub {
     fn holders(&self) -> Vec<mpsc::Sender<Command>> {
         let workers = self.0.workers.read().unwrap_or_else(PoisonError::into_inner);
         workers.iter().filter(|worker| !worker.is_closed()).take(self.0.holders).cloned().collect()
+    }
+
+    fn guest(&self) -> MutexGuard<'_, Option<Guest>> {
+        self.0.guest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn worker(&self, index: u32) -> Option<mpsc::Sender<Command>> {

@@ -1,4 +1,5 @@
 use async_trait::async_trait;
+use futures::future::join_all;
 use parlance_domain::{
     AccessRev, ChangeKind, ChannelName, ClientMsgId, Conversation, ConversationAction,
     ConversationId, Emoji, Message, MessageId, MessageText, Rev, Seq, SessionId, SessionRev,
@@ -16,11 +17,14 @@ pub trait Messages: Send + Sync {
     ///
     /// Each write has its own answer, and a refused one leaves its neighbours alone. Access is checked inside the
     /// transaction, before the look for a duplicate. An outer error means that the outcome of all is unknown.
-    async fn append(
-        &self,
-        conversation: ConversationId,
-        writes: Vec<Write>,
-    ) -> Result<Vec<Result<Commit>>>;
+    async fn append(&self, conversation: ConversationId, writes: Vec<Write>) -> Answers;
+
+    /// As [`Messages::append`] for each of several conversations. One that fails leaves the others alone; a store with one writer
+    /// commits them together.
+    async fn append_each(&self, batches: Vec<(ConversationId, Vec<Write>)>) -> Vec<Answers> {
+        let append = |(conversation, writes)| self.append(conversation, writes);
+        join_all(batches.into_iter().map(append)).await
+    }
 
     /// What the author has already sent under this id, after a check that they may still send here.
     async fn sent(
@@ -53,6 +57,9 @@ pub trait Messages: Send + Sync {
     /// than `most` need not be told exactly. Nothing of what they say shows, so that access is not checked.
     async fn weigh(&self, cursors: Vec<(ConversationId, Rev)>, most: usize) -> Result<Vec<usize>>;
 }
+
+/// What became of a batch: see [`Messages::append`].
+pub type Answers = Result<Vec<Result<Commit>>>;
 
 /// The words of the conflict over a `client_msg_id`.
 pub const SENT_BEFORE: &str = "this client_msg_id has been used for another message";

@@ -242,7 +242,7 @@ impl Drop for Socket {
 
 #[cfg(test)]
 mod tests {
-    use std::net;
+    use std::{net, thread};
 
     use parlance_application::{
         live::Frame,
@@ -310,6 +310,19 @@ mod tests {
 
     fn has_heard(theirs: &net::TcpStream) -> bool {
         theirs.peek(&mut [0]).is_ok()
+    }
+
+    #[actix_web::test]
+    async fn the_first_worker_begins_with_the_guest() {
+        let hub = Hub::new(1);
+        let (tell, told) = std::sync::mpsc::channel();
+        hub.host(move || {
+            drop(actix_web::rt::spawn(async {}));
+            let _ = tell.send(thread::current().id());
+        });
+        assert!(told.try_recv().is_err(), "there is no worker yet");
+        let _workers = [(); 2].map(|()| hub.add_worker());
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [thread::current().id()]);
     }
 
     #[actix_web::test]
