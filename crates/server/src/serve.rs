@@ -33,8 +33,9 @@ pub(crate) fn run_migrations(settings: Settings) -> anyhow::Result<()> {
 
 /// Runs one command on a runtime of its own.
 pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    // The web server's workers have a thread for each core; store, jobs and the live node share this pool. It has little to
-    // do between its waits, and handing its tasks from thread to thread costs more than they do.
+    // The web server's workers have a thread for each core, and the live actor is on one of them; MongoDB, Redis and the jobs
+    // share this pool. It has little to do between its waits, and handing its tasks from thread to thread costs more than they
+    // do.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(half_of_the_cores())
         .thread_name("parlance")

@@ -8,13 +8,14 @@
 //! Who that is depends on the disk. Handing a small commit to another thread, and its outcome back, costs more than the
 //! commit does on a disk that syncs in a tenth of a millisecond: there a caller of [`Writer::write_here`] commits on its
 //! own thread, for all who wait, as the leader of `LevelDB`'s queue of writers does. Where commits take longer than
-//! [`QUICK`], and for all other callers, the writer's own thread does, and holds up nothing else.
+//! [`QUICK`], while anybody else's job waits, and for these jobs, the writer's own thread does, and holds up nothing else.
 
 use std::{
     mem::take,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -25,7 +26,7 @@ use parlance_application::{Error, Result};
 use rusqlite::Connection;
 use tokio::{
     sync::{self, mpsc, oneshot},
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -37,7 +38,8 @@ use crate::{
 const GROUP: usize = 256;
 /// The most jobs that wait.
 const QUEUE: usize = 1024;
-/// How long commits may take, on average, for a caller to commit on its own thread. Whatever else this thread does waits as long.
+/// How long commits may take, on average, for a caller to commit on its own thread, which does nothing else meanwhile. One may
+/// take longer: every thousandth page or so copies the log into the database, and a disk may hang.
 const QUICK: Duration = Duration::from_millis(2);
 
 /// See the module's description.
@@ -47,7 +49,7 @@ pub(crate) struct Writer {
     /// been given a free place but have not run since.
     turn: sync::Mutex<()>,
     committer: Arc<Mutex<Committer>>,
-    pace: Arc<Pace>,
+    state: Arc<State>,
     /// Has the thread look into the queue.
     wake: SyncSender<()>,
 }
@@ -56,13 +58,23 @@ pub(crate) struct Writer {
 struct Committer {
     conn: Connection,
     jobs: mpsc::Receiver<Box<dyn Job>>,
-    pace: Arc<Pace>,
+    state: Arc<State>,
     failing: bool,
 }
 
+/// Whether a caller may commit.
+struct State {
+    pace: Pace,
+    /// Jobs of any size whose callers wait.
+    any_size: AtomicUsize,
+}
+
 /// How long commits take, in nanoseconds: a moving average of which the last one is an eighth. A disk that was stalled
-/// once for a tenth of a second is quick again after some thirty commits.
+/// once for a tenth of a second is quick again after some fifteen commits.
 struct Pace(AtomicU64);
+
+/// Counts a job until its caller has an answer, or is gone.
+struct AnySize<'a>(&'a State);
 
 /// Sees to it, when it is dropped, that what has a place in the queue by then is committed, even if its caller is gone.
 struct Queued<'a>(&'a Writer);
@@ -73,15 +85,15 @@ impl Writer {
         let (queue, jobs) = mpsc::channel(QUEUE);
         // One signal stands for all that were given before it was heard.
         let (wake, woken) = sync_channel(1);
-        let pace = Arc::new(Pace::unknown());
-        let committer = Committer { conn, jobs, pace: pace.clone(), failing: false };
+        let state = Arc::new(State { pace: Pace::unknown(), any_size: AtomicUsize::new(0) });
+        let committer = Committer { conn, jobs, state: state.clone(), failing: false };
         let committer = Arc::new(Mutex::new(committer));
         let own = committer.clone();
         thread::Builder::new()
             .name("parlance-writer".to_owned())
             .spawn(move || serve(&own, &woken))
             .map_err(Error::unavailable)?;
-        Ok(Self { queue, turn: sync::Mutex::default(), committer, pace, wake })
+        Ok(Self { queue, turn: sync::Mutex::default(), committer, state, wake })
     }
 
     /// Runs `job` on the writer's thread; answers after the commit. Once it is queued it runs, even if the caller is gone.
@@ -90,27 +102,28 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
     {
+        let _counted = AnySize::one(&self.state);
         let queued = Queued(self);
-        let answer = self.queue(job).await?;
+        let answer = self.place(job, Instant::now() + PATIENCE).await?;
         drop(queued);
         outcome(answer).await
     }
 
-    /// As [`Self::write`] for each of the jobs, in one group, on the caller's own thread while commits are quick. For jobs
-    /// that are small, and many.
+    /// As [`Self::write`] for each of the jobs, together, on the caller's own thread while commits are quick. For jobs that
+    /// are small, and many.
     pub(crate) async fn write_here<T, F>(&self, jobs: Vec<F>) -> Vec<Result<T>>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
     {
-        let mut answers = Vec::with_capacity(jobs.len());
         let queued = Queued(self);
+        let (deadline, mut answers) = (Instant::now() + PATIENCE, Vec::with_capacity(jobs.len()));
         for job in jobs {
-            answers.push(self.queue(job).await);
+            answers.push(self.place(job, deadline).await);
         }
         // Whoever commits at present may have taken these jobs along; if not, the thread is woken for them.
-        if self.pace.is_quick()
-            && let Ok(mut committer) = self.committer.try_lock()
+        if self.state.lets_callers_commit()
+            && let Some(mut committer) = self.try_lock()
         {
             committer.commit_group();
         }
@@ -125,7 +138,8 @@ impl Writer {
         answered
     }
 
-    async fn queue<T, F>(&self, job: F) -> Result<oneshot::Receiver<Result<T>>>
+    /// Gives a job a place in the queue.
+    async fn place<T, F>(&self, job: F, deadline: Instant) -> Result<oneshot::Receiver<Result<T>>>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
@@ -136,9 +150,17 @@ impl Writer {
             let _turn = self.turn.lock().await;
             self.queue.send(job).await
         };
-        match timeout(PATIENCE, place).await {
+        match timeout_at(deadline, place).await {
             Ok(Ok(())) => Ok(answer),
-            _ => Err(Error::unavailable("the writer is overloaded or gone")),
+            _ => Err(Error::unavailable("the writer is overloaded")),
+        }
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, Committer>> {
+        match self.committer.try_lock() {
+            Ok(committer) => Some(committer),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 }
@@ -150,6 +172,25 @@ impl Drop for Queued<'_> {
             // If it is full the thread has yet to look.
             let _ = wake.try_send(());
         }
+    }
+}
+
+impl State {
+    fn lets_callers_commit(&self) -> bool {
+        self.any_size.load(Ordering::Relaxed) == 0 && self.pace.is_quick()
+    }
+}
+
+impl<'a> AnySize<'a> {
+    fn one(state: &'a State) -> Self {
+        state.any_size.fetch_add(1, Ordering::Relaxed);
+        Self(state)
+    }
+}
+
+impl Drop for AnySize<'_> {
+    fn drop(&mut self) {
+        self.0.any_size.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -167,7 +208,7 @@ impl Committer {
         }
         let begun = Instant::now();
         let commit = commit(&self.conn, &mut group);
-        self.pace.took(begun.elapsed());
+        self.state.pace.took(begun.elapsed());
         // Logged once, however many jobs fail: the log may be on the same full disk.
         match (&commit, take(&mut self.failing)) {
             (Err(error), false) => tracing::error!(?error, "writes are not committed"),
@@ -200,7 +241,7 @@ impl Pace {
 }
 
 async fn outcome<T>(answer: oneshot::Receiver<Result<T>>) -> Result<T> {
-    answer.await.map_err(|_| Error::unavailable("the writer is gone"))?
+    answer.await.map_err(|_| Error::unavailable("the writer failed"))?
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -209,7 +250,11 @@ fn nanos(time: Duration) -> u64 {
 
 /// The thread's main loop: it ends when the writer is dropped, after what waits.
 fn serve(committer: &Mutex<Committer>, woken: &Receiver<()>) {
-    let commit_group = || committer.lock().unwrap_or_else(PoisonError::into_inner).commit_group();
+    let commit_group = || {
+        let commit = || committer.lock().unwrap_or_else(PoisonError::into_inner).commit_group();
+        // A defect costs its group an answer, and not the writer.
+        catch_unwind(AssertUnwindSafe(commit)).unwrap_or(true)
+    };
     while woken.recv().is_ok() {
         while commit_group() {}
     }

@@ -266,7 +266,7 @@ impl Live {
     }
 
     pub(super) async fn input(&self, input: Input) {
-        // The actor ends only with the process, and the store has everything.
+        // The actor ends only with the process or its thread, once all sockets have ended, and the store has everything.
         let _ = self.inbox.send(input).await;
     }
 

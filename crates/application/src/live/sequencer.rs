@@ -7,7 +7,6 @@ mod lane;
 
 use std::{
     collections::hash_map::Entry,
-    iter,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,6 +15,7 @@ use parlance_domain::{ChangeKind, ConversationId, Timestamp, UserId};
 use rustc_hash::FxHashMap as HashMap;
 use tokio::{
     sync::oneshot,
+    task::yield_now,
     time::{Instant, timeout_at},
 };
 
@@ -59,7 +59,7 @@ pub enum Lanes {
 }
 
 /// Those whose writes the store was given.
-struct Asked {
+struct Writers {
     conversation: ConversationId,
     waiting: Vec<(Stamp, oneshot::Sender<Result<Commit>>)>,
 }
@@ -171,30 +171,32 @@ impl Sequencer {
             self.live.tell_other_nodes(elsewhere).await;
             if let Some(all) = all {
                 self.gather(key, all, at, told).await;
+            } else if self.has_waiting(key) {
+                // A store may commit without a wait: what has been told leaves first.
+                yield_now().await;
             }
         }
         draining.ended = true;
     }
 
     async fn append(&self, batches: Vec<Batch>) -> Vec<Appended> {
-        let (asked, waiting): (Vec<_>, Vec<_>) = batches.into_iter().map(asked).unzip();
-        let answers = match <[_; 1]>::try_from(asked) {
+        let (batches, waiting): (Vec<_>, Vec<_>) = batches.into_iter().map(split).unzip();
+        let answers = match <[_; 1]>::try_from(batches) {
             Ok([(conversation, writes)]) => {
                 vec![answer(self.store.append(conversation, writes)).await]
             }
-            Err(asked) => {
-                let answers = answer(async { Ok(self.store.append_each(asked).await) }).await;
+            Err(batches) => {
+                let answers = answer(async { Ok(self.store.append_each(batches).await) }).await;
                 answers.unwrap_or_else(|error| failed(&error, waiting.len()))
             }
         };
-        let none =
-            || Err(Error::internal("the store answered for another number of conversations"));
-        let answers = answers.into_iter().chain(iter::repeat_with(none));
-        waiting
-            .into_iter()
-            .zip(answers)
-            .map(|(waiting, answers)| appended(waiting, answers))
-            .collect()
+        let answers = as_many(answers, waiting.len());
+        waiting.into_iter().zip(answers).map(|(waiting, answers)| waiting.told(answers)).collect()
+    }
+
+    /// Whether somebody waits in a lane.
+    fn has_waiting(&self, key: Key) -> bool {
+        self.lock().lanes.get(&key).is_some_and(|lane| !lane.is_empty())
     }
 
     /// Takes what waits, or ends the lane.
@@ -233,6 +235,34 @@ impl Sequencer {
     }
 }
 
+impl Writers {
+    /// What is to be told and answered.
+    fn told(self, answers: Answers) -> Appended {
+        let Self { conversation, waiting } = self;
+        let answers = match answers {
+            Ok(answers) => as_many(answers, waiting.len()),
+            Err(error) => failed(&error, waiting.len()),
+        };
+        let mut appended = Appended { conversation, events: Vec::new(), answers: Vec::new() };
+        for ((Stamp { actor, at }, reply), outcome) in waiting.into_iter().zip(answers) {
+            if let Ok(Commit { subject, change: Some((kind, rev)), access_rev, session_rev }) =
+                &outcome
+            {
+                appended.events.push(Event::Changed {
+                    conversation_id: conversation,
+                    rev: *rev,
+                    access_rev: *access_rev,
+                    session_rev: *session_rev,
+                    author_id: author_of_new(*kind, subject),
+                    frame: Frame::changed(*kind, *rev, subject, actor, at),
+                });
+            }
+            appended.answers.push((reply, outcome));
+        }
+        appended
+    }
+}
+
 impl Drop for Draining {
     fn drop(&mut self) {
         if !self.ended {
@@ -245,41 +275,22 @@ fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the store is asked, and who waits for it.
-fn asked((conversation, batch): Batch) -> ((ConversationId, Vec<Write>), Asked) {
+/// What the store is given, and who waits for its answer.
+fn split((conversation, batch): Batch) -> ((ConversationId, Vec<Write>), Writers) {
     let split = |Waiting { write, reply, .. }| {
         let stamp = Stamp { actor: write.actor, at: write.at };
         (write, (stamp, reply))
     };
     let (writes, waiting) = batch.into_iter().map(split).unzip();
-    ((conversation, writes), Asked { conversation, waiting })
+    ((conversation, writes), Writers { conversation, waiting })
 }
 
-/// What is to be told of a batch, and answered.
-fn appended(Asked { conversation, waiting }: Asked, answers: Answers) -> Appended {
-    let answers = match answers {
-        Ok(answers) if answers.len() == waiting.len() => answers,
-        Ok(_) => {
-            failed(&Error::internal("append answered another number of writes"), waiting.len())
-        }
-        Err(error) => failed(&error, waiting.len()),
-    };
-    let mut appended = Appended { conversation, events: Vec::new(), answers: Vec::new() };
-    for ((Stamp { actor, at }, reply), outcome) in waiting.into_iter().zip(answers) {
-        if let Ok(Commit { subject, change: Some((kind, rev)), access_rev, session_rev }) = &outcome
-        {
-            appended.events.push(Event::Changed {
-                conversation_id: conversation,
-                rev: *rev,
-                access_rev: *access_rev,
-                session_rev: *session_rev,
-                author_id: author_of_new(*kind, subject),
-                frame: Frame::changed(*kind, *rev, subject, actor, at),
-            });
-        }
-        appended.answers.push((reply, outcome));
+/// Which answer is whose is told by their order alone: where it is another number, nobody gets one.
+fn as_many<T>(answers: Vec<Result<T>>, count: usize) -> Vec<Result<T>> {
+    if answers.len() == count {
+        return answers;
     }
-    appended
+    failed(&Error::internal("the store gave another number of answers"), count)
 }
 
 fn failed<T>(error: &Error, count: usize) -> Vec<Result<T>> {

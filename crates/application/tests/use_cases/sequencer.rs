@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use parlance_application::{
     Error, Result,
     live::{Event, Lanes, Peers, Sequencer},
@@ -269,6 +270,31 @@ async fn a_store_that_fails_fails_all_of_its_batch_and_nothing_is_told() {
     assert!(matches!(two.await, Err(Error::Unavailable { .. })));
     node.tasks.wait().await;
     node.live.settle().await;
+    assert_eq!(node.fanout.frames(socket(1)), Vec::<serde_json::Value>::new());
+}
+
+/// One of them would be answered, and its listeners told, for another.
+#[tokio::test]
+async fn a_store_that_answers_for_another_number_of_conversations_is_not_believed() {
+    let (node, batches) = (TestNode::start(MockMessages::new()), Batches::default());
+    let inner = committing(batches.clone());
+    let mut store = MockMessages::new();
+    store.expect_append_each().once().returning(move |mut asked| {
+        let (conversation, writes) = asked.remove(1);
+        let answer = inner.append(conversation, writes).now_or_never();
+        vec![answer.expect("a mock waits for nothing")]
+    });
+    let ada = UserId(node.ambient.next_uuid());
+    let here = [(); 2].map(|()| ConversationId(node.ambient.next_uuid()));
+    node.connect(socket(1), ada, &here.map(|conversation| (conversation, 0))).await;
+    let sequencer = sequencer(Arc::new(store), &node, Lanes::Shared);
+    for sent in here.map(|here| sequencer.submit(here, write(&node, ada, "hello"))) {
+        let answer = sent.await;
+        assert!(matches!(answer, Err(Error::Internal { .. })), "{answer:?}");
+    }
+    node.tasks.wait().await;
+    node.live.settle().await;
+    assert_eq!(batches.lock().expect("unpoisoned").len(), 1);
     assert_eq!(node.fanout.frames(socket(1)), Vec::<serde_json::Value>::new());
 }
 

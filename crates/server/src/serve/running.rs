@@ -39,7 +39,7 @@ pub(super) struct Running {
     pub(super) hub: Hub,
     /// What was begun for clients and by jobs, and is finished.
     pub(super) tasks: Arc<Tasks>,
-    /// What goes on for as long as the process does.
+    /// What goes on for as long as the process does, or the first worker: the actor.
     pub(super) services: Arc<Tasks>,
     /// Dropped, it lets the jobs begin nothing more.
     pub(super) stop_jobs: watch::Sender<()>,

@@ -215,19 +215,17 @@ pub async fn appends_to_many_conversations_at_once(stage: &Stage) {
     let edit = Change::Message(first_of_all[3].id, MessageChange::Edit(text("edited")));
     let elsewhere = Change::Message(first_of_all[5].id, MessageChange::Delete);
     let appends = vec![
-        (channels[0], stage.draft(ada, "1", "0 of ada")),
-        (nowhere, stage.draft(ada, "2", "nowhere")),
-        (channels[2], stage.draft(eve, "2", "not in here")),
-        (channels[3], stage.write(ada, edit)),
-        (channels[4], stage.write(ada, rename(Some("news-0"), None))),
-        (channels[6], stage.write(ada, elsewhere)),
-        (channels[7], stage.draft(bob, "2", "plain")),
-        (channels[8], stage.draft(ada, "2", "plain")),
+        (channels[0], vec![stage.draft(ada, "1", "0 of ada")]),
+        (nowhere, vec![stage.draft(ada, "2", "nowhere")]),
+        (channels[2], vec![stage.draft(eve, "2", "not in here")]),
+        (channels[3], vec![stage.write(ada, edit)]),
+        (channels[4], vec![stage.write(ada, rename(Some("news-0"), None))]),
+        (channels[6], vec![stage.write(ada, elsewhere)]),
+        (channels[7], vec![stage.draft(bob, "2", "plain")]),
+        (channels[8], vec![stage.draft(ada, "2", "plain")]),
     ];
-    let all = appends
-        .into_iter()
-        .map(async |(channel, write)| stage.append(channel, vec![write]).await.remove(0));
-    let mut outcomes = join_all(all).await.into_iter();
+    let answers = stage.store.append_each(appends).await;
+    let mut outcomes = answers.into_iter().map(|one| one.expect("appends").remove(0));
     let mut next = || outcomes.next().expect("eight");
     let repeat = next().expect("answers");
     assert_eq!((repeat.change, Stage::message(&repeat)), (None, first_of_all[0].clone()));

@@ -7,6 +7,8 @@ use std::{
 
 use tempfile::TempDir;
 
+use tokio::time::{sleep, timeout};
+
 use super::*;
 use crate::db::connect;
 
@@ -65,8 +67,8 @@ impl Writer {
 
     /// After the last commit.
     fn be_paced(&self, time: Duration) {
-        let committer = self.committer.lock().expect("not poisoned");
-        committer.pace.0.store(nanos(time), Ordering::Relaxed);
+        let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner);
+        committer.state.pace.0.store(nanos(time), Ordering::Relaxed);
     }
 }
 
@@ -122,12 +124,42 @@ async fn a_failed_commit_fails_the_whole_group() {
 async fn a_caller_commits_where_it_is_only_while_commits_are_quick() {
     let (writer, _dir) = writer();
     let here = thread::current().id();
-    let of_one = async || writer.write_here(vec![thread]).await.pop().and_then(Result::ok);
-    writer.be_slow();
-    assert_ne!(of_one().await, Some(here));
+    let of_one = async || writer.write_here(vec![thread]).await.remove(0).expect("writes");
+    // The thread has not been woken yet, and is in nobody's way.
     writer.be_quick();
-    assert_eq!(of_one().await, Some(here));
-    assert_ne!(writer.write(thread).await.ok(), Some(here), "it was not asked to");
+    assert_eq!(of_one().await, here);
+    writer.be_slow();
+    assert_ne!(of_one().await, here);
+    writer.be_quick();
+    assert_ne!(writer.write(thread).await.expect("writes"), here, "it was not asked to");
+}
+
+#[tokio::test]
+async fn a_caller_commits_no_jobs_of_any_size() {
+    let (writer, dir) = writer();
+    writer.be_quick();
+    let held = writer.committer.lock().expect("not poisoned");
+    let mut large = pin!(writer.write(insert(1)));
+    assert!(waits(large.as_mut()));
+    assert!(!writer.state.lets_callers_commit());
+    drop(held);
+    assert!(large.as_mut().await.is_ok());
+    assert!(writer.state.lets_callers_commit());
+    assert_eq!(all(&dir), [1]);
+}
+
+#[tokio::test]
+async fn a_defect_costs_its_group_an_answer_and_not_the_writer() {
+    let (writer, dir) = writer();
+    let poison = || {
+        let _held = writer.committer.lock();
+        panic!("a defect");
+    };
+    assert!(catch_unwind(AssertUnwindSafe(poison)).is_err());
+    assert!(writer.write(insert(1)).await.is_ok());
+    writer.be_quick();
+    assert!(writer.write_here(vec![insert(2)]).await.remove(0).is_ok());
+    assert_eq!(all(&dir), [1, 2]);
 }
 
 #[test]
@@ -146,8 +178,7 @@ fn a_pace_follows_what_commits_took() {
     (0..100).for_each(|_| pace.took(Duration::from_micros(100)));
     assert_eq!(commits_until(false, Duration::from_millis(4)), 6);
     pace.took(Duration::from_millis(100));
-    let again = commits_until(true, Duration::from_micros(100));
-    assert!((15..30).contains(&again), "{again}");
+    assert_eq!(commits_until(true, Duration::from_micros(100)), 16);
 }
 
 #[tokio::test]
@@ -178,14 +209,22 @@ async fn jobs_that_are_given_together_are_committed_together() {
 #[tokio::test]
 async fn what_is_queued_runs_though_its_caller_is_gone() {
     let (writer, dir) = writer();
-    let held = writer.committer.lock().expect("not poisoned");
-    for x in [1, 2] {
-        let mut gone = pin!(writer.write_here(vec![insert(x)]));
-        assert!(waits(gone.as_mut()));
+    let deadline = Instant::now() + PATIENCE;
+    // Nobody has told the thread of these.
+    for x in 10..10 + QUEUE - 1 {
+        let x = i64::try_from(x).expect("small");
+        let _answer = writer.place(insert(x), deadline).await.expect("there is a place");
     }
-    drop(held);
-    assert_eq!(writer.write(insert(5)).await.ok(), Some(5));
-    assert_eq!(all(&dir), [1, 2, 5]);
+    {
+        let mut gone = pin!(writer.write_here(vec![insert(1), insert(2)]));
+        assert!(waits(gone.as_mut()), "the second one has no place");
+    }
+    let committed = async {
+        while all(&dir).first() != Some(&1) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE * 4, committed).await.expect("in time");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use parlance_domain::{
     Standing, Timestamp, Topic, UserId,
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, tasks::answer};
 
 /// Messages and all other durable changes of a conversation.
 #[cfg_attr(feature = "mocks", mockall::automock)]
@@ -22,7 +22,7 @@ pub trait Messages: Send + Sync {
     /// As [`Messages::append`] for each of several conversations. One that fails leaves the others alone; a store with one writer
     /// commits them together.
     async fn append_each(&self, batches: Vec<(ConversationId, Vec<Write>)>) -> Vec<Answers> {
-        let append = |(conversation, writes)| self.append(conversation, writes);
+        let append = |(conversation, writes)| answer(self.append(conversation, writes));
         join_all(batches.into_iter().map(append)).await
     }
 
