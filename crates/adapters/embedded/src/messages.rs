@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result, Unauthenticated,
     ports::store::{
-        Answers, Commit, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage,
-        ReplayQuery, Write, one_more,
+        Answers, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage, ReplayQuery, Write,
+        one_more,
     },
 };
 use parlance_domain::{
@@ -25,11 +25,7 @@ use crate::{
 
 #[async_trait]
 impl Messages for EmbeddedStore {
-    async fn append(
-        &self,
-        conversation: ConversationId,
-        writes: Vec<Write>,
-    ) -> Result<Vec<Result<Commit>>> {
+    async fn append(&self, conversation: ConversationId, writes: Vec<Write>) -> Answers {
         let answers = self.append_each(vec![(conversation, writes)]).await.pop();
         answers.unwrap_or_else(|| Err(Error::internal("an append has no answer")))
     }

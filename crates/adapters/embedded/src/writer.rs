@@ -5,10 +5,10 @@
 //! savepoint and nothing else; a commit that fails fails them all. The queue is bounded: a caller waits for a place at
 //! most [`PATIENCE`].
 //!
-//! Who that is depends on the disk. Handing a small commit to another thread, and its outcome back, costs more than the
-//! commit does on a disk that syncs in a tenth of a millisecond: there a caller of [`Writer::write_here`] commits on its
-//! own thread, for all who wait, as the leader of `LevelDB`'s queue of writers does. Where commits take longer than
-//! [`QUICK`], while anybody else's job waits, and for these jobs, the writer's own thread does, and holds up nothing else.
+//! Who that is depends on the disk. Where it is quick, handing a small commit to another thread, and its outcome back, is a
+//! large part of the price: there a caller of [`Writer::write_here`] commits on its own thread, for all such callers, as
+//! the leader of `LevelDB`'s queue of writers does. Where commits take longer than [`QUICK`], or a job of
+//! [`Writer::write`] waits, the writer's own thread does, and holds up nothing else.
 
 use std::{
     mem::take,

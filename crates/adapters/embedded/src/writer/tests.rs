@@ -6,7 +6,6 @@ use std::{
 };
 
 use tempfile::TempDir;
-
 use tokio::time::{sleep, timeout};
 
 use super::*;
