@@ -10,7 +10,7 @@ help:
 	@echo "make test       all tests, with the services that they need"
 	@echo "make check      formatting, lints, documentation"
 	@echo "make bench      Parlance beside what it replaces and the fastest broadcasters there are; takes an hour"
-	@echo "make bench-quick  the same in two minutes, against gross regressions only"
+	@echo "make bench-quick  a little of it with the build of the tests, against gross regressions only"
 	@echo "make simulate   nodes and clients under a seed, SEEDS=10000 times; SEED=7 plays one and prints its trace"
 	@echo "make breaks     breaks the code in every way of tests/breaks.rs, and has the simulation find it"
 	@echo "make mutants    breaks the use cases and the live side in a thousand ways, MUTANTS='-f FILE' in fewer, against their own tests"
@@ -40,10 +40,10 @@ bench: release
 	$(PYTHON) tests/services.py -- $(BENCH) rows --markdown $(RESULTS)/rows.md --svg $(RESULTS)/rows.svg $(ROWS)
 	$(PYTHON) tests/services.py -- $(BENCH) curves --markdown $(RESULTS)/curves.md --svg $(RESULTS)/curves.svg
 
+# With the tests, so that the libraries are those that `make test` has built.
 bench-quick:
-	$(CARGO) build --profile quick -p parlance-server
-	$(CARGO) build --profile quick -p parlance-bench
-	$${CARGO_TARGET_DIR:-target}/quick/parlance-bench quick
+	$(CARGO) build --workspace --bins --tests
+	$${CARGO_TARGET_DIR:-target}/debug/parlance-bench quick
 
 release:
 	$(CARGO) build --release -p parlance-server

@@ -191,16 +191,12 @@ fn write(file: Option<&PathBuf>, text: impl FnOnce() -> String) -> Result<()> {
 impl PlaceArgs {
     fn places(&self) -> Result<Places> {
         let own = std::env::current_exe()?;
-        let release = own.parent().context("a directory")?;
-        let parlance = self.parlance.clone().unwrap_or_else(|| release.join("parlance"));
-        ensure!(
-            parlance.is_file(),
-            "{} is missing: cargo build --release -p parlance-server",
-            parlance.display()
-        );
+        let beside = own.parent().context("a directory")?;
+        let parlance = self.parlance.clone().unwrap_or_else(|| beside.join("parlance"));
+        ensure!(parlance.is_file(), "{} is missing: `make release` builds it", parlance.display());
         Ok(Places {
             parlance,
-            target: release.parent().context("a directory")?.to_owned(),
+            target: beside.parent().context("a directory")?.to_owned(),
             mongodb: std::env::var("PARLANCE_TEST_MONGODB_URI").ok(),
             redis: std::env::var("PARLANCE_TEST_REDIS_URL").ok(),
         })

@@ -1,7 +1,8 @@
 //! The few runs that guard every change: beside Bun in the same minutes, sends beside the disk's syncs, so that a slow
 //! machine is slow for all.
 //!
-//! Only gross regressions fail, and only twice in a row: neighbours of a shared machine come and go.
+//! Only gross regressions fail, and only twice in a row: neighbours of a shared machine come and go. And the server is the
+//! tests' own, hardly optimised and with its assertions: an optimised build takes longer than all that is measured here.
 
 use std::{fs::File, io::Write as _, time::Duration};
 
@@ -62,14 +63,14 @@ const GATES: [Gate; 4] = [
         runs: 1,
         contenders: &[Kind::Bun, Kind::Parlance],
         // A connection costs Bun a few microseconds: it is what is added that limits.
-        limits: &[(10.0, Kind::Bun, 400.0)],
+        limits: &[(10.0, Kind::Bun, 800.0)],
     },
 ];
 
 /// Sends are committed and synced together: more of them are acknowledged in a second than this disk syncs.
 const ACKS_PER_SYNC: f64 = 2.0;
 /// But this many are enough: if a sync is nearly free, a send's own CPU time limits them.
-const ENOUGH_ACKS: f64 = 10_000.0;
+const ENOUGH_ACKS: f64 = 5_000.0;
 
 pub(crate) fn run(places: &Places) -> Result<()> {
     let begin = clock::now();
@@ -206,8 +207,8 @@ mod tests {
         for (acks, syncs, is_few) in [
             (1_999.0, 1_000.0, true),
             (2_000.0, 1_000.0, false),
-            (9_999.0, 500_000.0, true),
-            (10_000.0, 500_000.0, false),
+            (4_999.0, 500_000.0, true),
+            (5_000.0, 500_000.0, false),
             (f64::NAN, 1_000.0, true),
         ] {
             assert_eq!(few(acks, syncs).is_some(), is_few, "{acks} with {syncs}");

@@ -1,5 +1,7 @@
 //! A person's relation to a conversation, read inside the transaction whose permission depends on it.
 
+use std::collections::HashMap;
+
 use parlance_application::{Error, Result};
 use parlance_domain::{
     AccessRev, Conversation, ConversationAction, ConversationId, ReadState, Role, Seq, Standing,
@@ -12,14 +14,26 @@ use crate::{
     rows::{Shelf, at, conversation, int, maybe_role, num, role},
 };
 
+/// The columns that [`Seen`] is read from; the role is that of the person `?1` in the workspace.
+macro_rules! columns {
+    ($role:literal) => {
+        concat!(
+            "c.id, c.workspace_id, c.kind, c.name, c.topic, c.private, c.archived_at, c.peer_low, c.peer_high, c.rev, ",
+            "c.last_seq, c.last_message_at, c.access_rev, c.general, c.created_by, c.created_at, m.read_seq, ",
+            $role,
+            ", c.n, c.kind = 'dm' AND EXISTS (SELECT 1 FROM workspace_members p WHERE p.workspace_id = c.workspace_id ",
+            "AND p.user_id = CASE WHEN c.peer_low = ?1 THEN c.peer_high ELSE c.peer_low END) ",
+        )
+    };
+}
+pub(crate) use columns;
+
 /// `SELECT` of what [`Seen::of`] reads: a conversation that is not deleted, and the relation of the person `?1` to it.
 macro_rules! seen {
     ($tail:literal) => {
         concat!(
-            "SELECT c.id, c.workspace_id, c.kind, c.name, c.topic, c.private, c.archived_at, c.peer_low, c.peer_high, c.rev, ",
-            "c.last_seq, c.last_message_at, c.access_rev, c.general, c.created_by, c.created_at, m.read_seq, w.role, ",
-            "c.n, c.kind = 'dm' AND EXISTS (SELECT 1 FROM workspace_members p WHERE p.workspace_id = c.workspace_id ",
-            "AND p.user_id = CASE WHEN c.peer_low = ?1 THEN c.peer_high ELSE c.peer_low END) ",
+            "SELECT ",
+            $crate::access::columns!("w.role"),
             "FROM conversations c ",
             "LEFT JOIN conversation_members m ON m.conversation_id = c.id AND m.user_id = ?1 ",
             "LEFT JOIN workspace_members w ON w.workspace_id = c.workspace_id AND w.user_id = ?1 ",
@@ -29,6 +43,15 @@ macro_rules! seen {
     };
 }
 pub(crate) use seen;
+
+/// `SELECT` of what [`Seen::joined`] reads: whatever the person `?1` is in, without their roles and in no order, both of which
+/// cost SQLite more than their reader.
+pub(crate) const JOINED: &str = concat!(
+    "SELECT ",
+    columns!("NULL"),
+    "FROM conversation_members m CROSS JOIN conversations c ON c.id = m.conversation_id ",
+    "WHERE m.user_id = ?1 AND c.deleted_at IS NULL"
+);
 
 /// A conversation as one person sees it.
 pub(crate) struct Seen {
@@ -45,10 +68,28 @@ pub(crate) struct Seen {
 impl Seen {
     /// Reads a row of [`seen!`].
     pub(crate) fn of(row: &Row<'_>, viewer: Option<UserId>) -> rusqlite::Result<Self> {
+        Self::with_role(row, viewer, maybe_role(row, 17)?)
+    }
+
+    /// Reads a row of [`JOINED`], unless it is of a workspace that the person is no longer in.
+    pub(crate) fn joined(
+        row: &Row<'_>,
+        person: UserId,
+        roles: &HashMap<WorkspaceId, Role>,
+    ) -> rusqlite::Result<Option<Self>> {
+        let Some(role) = roles.get(&WorkspaceId(row.get(1)?)) else { return Ok(None) };
+        Self::with_role(row, Some(person), Some(*role)).map(Some)
+    }
+
+    fn with_role(
+        row: &Row<'_>,
+        viewer: Option<UserId>,
+        role: Option<Role>,
+    ) -> rusqlite::Result<Self> {
         let conversation = conversation(row)?;
         let read_seq: Option<i64> = row.get(16)?;
         let standing = Standing::of(Facts {
-            role: maybe_role(row, 17)?,
+            role,
             kind: conversation.kind,
             private: conversation.private,
             joined: read_seq.is_some(),
@@ -64,6 +105,12 @@ impl Seen {
             standing,
             shelf: Shelf(row.get(18)?),
         })
+    }
+
+    /// What a person's conversations are sorted by, the latest first.
+    pub(crate) fn last_active(&self) -> (Timestamp, ConversationId) {
+        let Conversation { id, last_message_at, .. } = self.conversation;
+        (last_message_at.unwrap_or(self.created_at), id)
     }
 
     /// Asks the domain's permission matrix.

@@ -63,7 +63,7 @@ impl Accounts for EmbeddedStore {
         self.read(move |conn| {
             Ok(conn
                 .prepare_cached("SELECT id, email, display_name, created_at, password FROM users WHERE email = ?1")?
-                .query_row([email], credentials)
+                .query_row([&email], credentials)
                 .optional()?)
         })
         .await
@@ -87,7 +87,7 @@ impl Accounts for EmbeddedStore {
         self.read(move |conn| {
             Ok(conn
                 .prepare_cached("SELECT id FROM users WHERE email = ?1")?
-                .query_row([email], |row| Ok(UserId(row.get(0)?)))
+                .query_row([&email], |row| Ok(UserId(row.get(0)?)))
                 .optional()?)
         })
         .await
@@ -249,7 +249,7 @@ impl Accounts for EmbeddedStore {
                    AND EXISTS (SELECT 1 FROM messages m WHERE m.conversation = c.n AND m.author_id = ?2)))",
             )?;
             let mut people: Vec<User> = Vec::with_capacity(ids.len());
-            for id in ids {
+            for &id in &ids {
                 if people.iter().all(|known| known.id != id) {
                     people.extend(visible.query_row(params![viewer.0, id.0], |row| user(row, 0)).optional()?);
                 }

@@ -1,5 +1,7 @@
 //! Channels, DMs, who is in them and how far they have read.
 
+use std::{cmp::Reverse, collections::HashMap};
+
 use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
@@ -17,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     EmbeddedStore,
-    access::{Seen, authorize, authorize_workspace, role_in, see, seen},
+    access::{JOINED, Seen, authorize, authorize_workspace, role_in, see, seen},
     error::Tx,
     rows::{channel_member, int, num},
     workspaces,
@@ -113,21 +115,24 @@ impl Conversations for EmbeddedStore {
     }
 
     async fn snapshot(&self, actor: UserId) -> Result<Snapshot> {
-        let epoch = self.epoch.to_string();
+        let epoch = self.epoch.clone();
         self.read(move |conn| {
             let workspaces = workspaces::all(conn, actor)?;
-            let seen: Vec<Seen> = conn
-                .prepare_cached(seen!(
-                    "AND m.user_id = ?1 AND w.user_id = ?1 ORDER BY coalesce(c.last_message_at, c.created_at) DESC, c.id DESC"
-                ))?
-                .query_map([actor.0], |row| Seen::of(row, Some(actor)))?
+            let roles: HashMap<_, _> =
+                workspaces.iter().map(|workspace| (workspace.id, workspace.role)).collect();
+            let mut seen: Vec<Seen> = conn
+                .prepare_cached(JOINED)?
+                .query_map([actor.0], |row| Seen::joined(row, actor, &roles))?
+                .filter_map(Result::transpose)
                 .collect::<Result<_, _>>()?;
+            seen.sort_by_key(|seen| Reverse(seen.last_active()));
             let mut conversations = Vec::with_capacity(seen.len());
             for seen in seen {
                 let access_rev = seen.access_rev;
-                conversations.push(SnapshotEntry { summary: seen.summary(conn, actor)?, access_rev });
+                conversations
+                    .push(SnapshotEntry { summary: seen.summary(conn, actor)?, access_rev });
             }
-            Ok(Snapshot { epoch, workspaces, conversations })
+            Ok(Snapshot { epoch: epoch.to_string(), workspaces, conversations })
         })
         .await
     }

@@ -1,34 +1,34 @@
-//! The connections: the [`Writer`]'s, and a pool of readers.
+//! How connections are opened, and who has them.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use parlance_application::{Error, Result};
 use rusqlite::{Connection, config::DbConfig};
-use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     error::{Tx, sql},
     files::Files,
+    readers::Readers,
     writer::Writer,
 };
 
 /// How long a caller waits for a reader, or for a place in the writer's queue.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
-/// Connections for reading.
-const READERS: usize = 4;
 /// Where a connection sorts and keeps its temporary tables.
 pub(crate) const TEMP_STORE: &str = "PRAGMA temp_store = MEMORY";
+
+/// How long a connection waits for a lock that another process holds.
+pub(crate) const LOCKED: Duration = Duration::from_secs(5);
 
 /// Opens a connection with everything set that a connection needs.
 pub(crate) fn connect(path: &Path) -> Result<Connection> {
     let open = || {
         let conn = Connection::open(path)?;
-        conn.busy_timeout(Duration::from_secs(5))?;
+        conn.busy_timeout(LOCKED)?;
         conn.set_prepared_statement_cache_capacity(256);
         // Without it SQLite plans a statement anew for each value that its plan has looked at.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -45,30 +45,26 @@ pub(crate) fn connect(path: &Path) -> Result<Connection> {
 /// The running database.
 pub(crate) struct Db {
     writer: Writer,
-    idle: Arc<Mutex<Vec<Connection>>>,
-    permits: Arc<Semaphore>,
+    readers: Readers,
     files: Files,
 }
 
 impl Db {
     /// Gives `writer` a thread of its own and opens the readers.
     pub(crate) fn start(writer: Connection, path: &Path) -> Result<Self> {
-        let mut idle = Vec::with_capacity(READERS);
-        for _ in 0..READERS {
-            let conn = connect(path)?;
-            conn.execute_batch("PRAGMA query_only = ON").map_err(|e| sql(&e))?;
-            idle.push(conn);
-        }
         Ok(Self {
             writer: Writer::start(writer)?,
-            idle: Arc::new(Mutex::new(idle)),
-            permits: Arc::new(Semaphore::new(READERS)),
+            readers: Readers::open(path)?,
             files: Files::of(path)?,
         })
     }
 
     pub(crate) fn writer(&self) -> &Writer {
         &self.writer
+    }
+
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.readers
     }
 
     pub(crate) fn files(&self) -> &Files {
@@ -89,37 +85,6 @@ impl Db {
         };
         tokio::task::spawn_blocking(empty).await.map_err(Error::unavailable)?
     }
-
-    /// Runs `job` on a reader, in a snapshot.
-    pub(crate) async fn read<T, F>(&self, job: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
-    {
-        let permit = timeout(PATIENCE, Arc::clone(&self.permits).acquire_owned())
-            .await
-            .map_err(|_| Error::unavailable("the readers are overloaded"))?
-            .map_err(Error::unavailable)?;
-        let idle = Arc::clone(&self.idle);
-        let work = move || {
-            // As many connections as permits: an empty pool would be a defect.
-            let Some(conn) = idle.lock().unwrap_or_else(PoisonError::into_inner).pop() else {
-                return Err(Error::internal("no idle reader"));
-            };
-            let result = exec(&conn, "BEGIN DEFERRED")
-                .map_err(|e| sql(&e))
-                .and_then(|()| guarded(|| job(&conn)));
-            if !conn.is_autocommit()
-                && let Err(error) = exec(&conn, "ROLLBACK")
-            {
-                tracing::error!(%error, "a reader could not end its snapshot");
-            }
-            idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
-            drop(permit);
-            result
-        };
-        tokio::task::spawn_blocking(work).await.map_err(Error::unavailable)?
-    }
 }
 
 /// Turns a panic into an error, so that a defect in one job is that job's only.
@@ -138,13 +103,6 @@ pub(crate) fn exec(conn: &Connection, statement: &str) -> rusqlite::Result<()> {
 mod tests {
     use super::*;
 
-    fn db(dir: &Path) -> Db {
-        let path = dir.join("test.db");
-        let conn = connect(&path).expect("opens");
-        conn.execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY) STRICT").expect("creates");
-        Db::start(conn, &path).expect("starts")
-    }
-
     /// Only with this setting does SQLite sync the log at every commit. Killing the process would not show the
     /// difference; a power cut would.
     #[test]
@@ -154,36 +112,5 @@ mod tests {
         let synchronous = conn.query_row("PRAGMA synchronous", [], |row| row.get::<_, i64>(0));
         let journal = conn.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0));
         assert_eq!((synchronous, journal), (Ok(2), Ok("wal".to_owned())));
-    }
-
-    #[tokio::test]
-    async fn a_reader_cannot_write_and_survives_a_panic() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let db = db(dir.path());
-        let write = |conn: &Connection| Ok(exec(conn, "INSERT INTO t (x) VALUES (1)")?);
-        assert!(db.read(write).await.is_err());
-        for _ in 0..=READERS {
-            assert!(matches!(
-                db.read(|_| -> Tx<()> { panic!("reader") }).await,
-                Err(Error::Internal { .. })
-            ));
-        }
-        let count: i64 = db
-            .read(|conn| Ok(conn.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?))
-            .await
-            .expect("reads");
-        assert_eq!(count, 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn readers_are_not_waited_for_without_end() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let db = db(dir.path());
-        let all = u32::try_from(READERS).expect("few");
-        let busy = Arc::clone(&db.permits).acquire_many_owned(all).await.expect("idle readers");
-        let late = timeout(PATIENCE * 2, db.read(|_| Ok(()))).await;
-        assert!(matches!(late, Ok(Err(Error::Unavailable { .. }))), "{late:?}");
-        drop(busy);
-        db.read(|_| Ok(())).await.expect("reads");
     }
 }

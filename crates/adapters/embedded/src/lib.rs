@@ -1,11 +1,11 @@
 //! Everything that one process needs to run alone: the SQLite store, the embedded job queue and the in-process bus.
 //!
-//! * Writes that wait are committed as one group (`writer`): each is a savepoint, the disk is waited for once. Reads run
-//!   on a small pool, each in a snapshot of its own (`db`).
+//! * Writes that wait are committed as one group (`writer`): each is a savepoint, the disk is waited for once. A
+//!   read has a snapshot of its own, on the thread of whoever asks while it is short (`readers`).
 //! * The schema is the numbered files of `migrations/sqlite/` (`migrate`).
 //! * A database that is a copy of an earlier one has another history (`history`); one that is missing, or stands beside
 //!   another one's log, is refused (`files`).
-//! * One `SELECT` loads a conversation and a person's relation to it (`access`); the domain's matrix decides.
+//! * A conversation and a person's relation to it are loaded together (`access`); the domain's matrix decides.
 //!
 //! No clock, no ids and no randomness in here: all come in by argument.
 
@@ -24,7 +24,9 @@ mod messages;
 mod migrate;
 mod outbox;
 mod owners;
+mod pace;
 mod reactions;
+mod readers;
 mod replay;
 mod rows;
 #[cfg(feature = "simulation")]
@@ -181,10 +183,10 @@ impl EmbeddedStore {
     async fn read<T, F>(&self, job: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
+        F: Fn(&Connection) -> Tx<T> + Send + 'static,
     {
         match &self.engine {
-            Engine::Threads(db) => db.read(job).await,
+            Engine::Threads(db) => db.readers().read(job).await,
             #[cfg(feature = "simulation")]
             Engine::Inline(inline) => inline.read(job).await,
         }

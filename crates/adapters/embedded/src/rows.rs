@@ -91,7 +91,7 @@ pub(crate) fn member(row: &Row<'_>, workspace_id: WorkspaceId) -> Result<Member>
     Ok(Member { workspace_id, user_id: user.id, role: role(row, 4)?, joined_at: at(row, 0)?, user })
 }
 
-/// The first twelve columns of [`crate::access::seen!`].
+/// The first twelve columns of a [`crate::access::Seen`].
 pub(crate) fn conversation(row: &Row<'_>) -> Result<Conversation> {
     let dm = row.get_ref(2)?.as_str().map_err(|e| unreadable(2, e))? == "dm";
     let member_ids = match (dm, maybe_user(row, 7)?, maybe_user(row, 8)?) {

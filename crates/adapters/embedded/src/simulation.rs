@@ -175,7 +175,7 @@ impl Changes for EmbeddedStore {
     async fn heads(&self, conversations: Vec<ConversationId>) -> Result<Vec<Head>> {
         self.read(move |conn| {
             let mut found = Vec::with_capacity(conversations.len());
-            for id in conversations {
+            for &id in &conversations {
                 if let Some(seen) = see(conn, None, id)? {
                     let (rev, access_rev) = (seen.conversation.rev, seen.access_rev);
                     found.push(Head { conversation_id: id, rev, access_rev });
@@ -194,7 +194,7 @@ impl Changes for EmbeddedStore {
         self.read(move |conn| {
             let Some(seen) = see(conn, None, conversation)? else { return Ok(None) };
             let mut readers = Readers { access_rev: seen.access_rev, users: vec![] };
-            for user in users {
+            for &user in &users {
                 let Some(seen) = see(conn, Some(user), conversation)? else { continue };
                 let inside = seen.read_seq.is_some();
                 if inside && seen.standing.permits(ConversationAction::Read).is_ok() {
@@ -209,7 +209,7 @@ impl Changes for EmbeddedStore {
     async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>> {
         self.read(move |conn| {
             let mut ended = Vec::new();
-            for session in of {
+            for &session in &of {
                 if has_ended(conn, session)? {
                     ended.push(session);
                 }
@@ -230,7 +230,7 @@ impl Changes for EmbeddedStore {
     ) -> Result<Vec<UserId>> {
         self.read(move |conn| {
             let mut still = Vec::new();
-            for user in users {
+            for &user in &users {
                 if role_in(conn, user, workspace)?.is_some() {
                     still.push(user);
                 }
@@ -243,7 +243,7 @@ impl Changes for EmbeddedStore {
     async fn states(&self, of: Vec<Subject>) -> Result<Vec<(Subject, State)>> {
         self.read(move |conn| {
             let mut found = Vec::with_capacity(of.len());
-            for subject in of {
+            for &subject in &of {
                 found.extend(present(conn, subject)?.map(|state| (subject, state)));
             }
             Ok(found)

@@ -15,7 +15,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -32,6 +32,7 @@ use tokio::{
 use crate::{
     db::{PATIENCE, exec, guarded},
     error::Tx,
+    pace::Pace,
 };
 
 /// The most jobs in one commit.
@@ -64,14 +65,11 @@ struct Committer {
 
 /// Whether a caller may commit.
 struct State {
+    /// Of commits.
     pace: Pace,
     /// Jobs of any size whose callers wait.
     any_size: AtomicUsize,
 }
-
-/// How long commits take, in nanoseconds: a moving average of which the last one is an eighth. A disk that was stalled
-/// once for a tenth of a second is quick again after some fifteen commits.
-struct Pace(AtomicU64);
 
 /// Counts a job until its caller has an answer, or is gone.
 struct AnySize<'a>(&'a State);
@@ -85,7 +83,7 @@ impl Writer {
         let (queue, jobs) = mpsc::channel(QUEUE);
         // One signal stands for all that were given before it was heard.
         let (wake, woken) = sync_channel(1);
-        let state = Arc::new(State { pace: Pace::unknown(), any_size: AtomicUsize::new(0) });
+        let state = Arc::new(State { pace: Pace::unknown(QUICK), any_size: AtomicUsize::new(0) });
         let committer = Committer { conn, jobs, state: state.clone(), failing: false };
         let committer = Arc::new(Mutex::new(committer));
         let own = committer.clone();
@@ -223,29 +221,8 @@ impl Committer {
     }
 }
 
-impl Pace {
-    /// Nobody waits for a disk that nobody knows.
-    fn unknown() -> Self {
-        Self(AtomicU64::new(nanos(QUICK) * 2))
-    }
-
-    fn is_quick(&self) -> bool {
-        self.0.load(Ordering::Relaxed) < nanos(QUICK)
-    }
-
-    /// Called by one at a time.
-    fn took(&self, time: Duration) {
-        let average = self.0.load(Ordering::Relaxed);
-        self.0.store(average - average / 8 + nanos(time) / 8, Ordering::Relaxed);
-    }
-}
-
 async fn outcome<T>(answer: oneshot::Receiver<Result<T>>) -> Result<T> {
     answer.await.map_err(|_| Error::unavailable("the writer failed"))?
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The thread's main loop: it ends when the writer is dropped, after what waits.

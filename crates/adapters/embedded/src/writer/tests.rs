@@ -67,7 +67,7 @@ impl Writer {
     /// After the last commit.
     fn be_paced(&self, time: Duration) {
         let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner);
-        committer.state.pace.0.store(nanos(time), Ordering::Relaxed);
+        committer.state.pace.set(time);
     }
 }
 
@@ -159,25 +159,6 @@ async fn a_defect_costs_its_group_an_answer_and_not_the_writer() {
     writer.be_quick();
     assert!(writer.write_here(vec![insert(2)]).await.remove(0).is_ok());
     assert_eq!(all(&dir), [1, 2]);
-}
-
-#[test]
-fn a_pace_follows_what_commits_took() {
-    let pace = Pace::unknown();
-    let commits_until = |quick: bool, time: Duration| {
-        let mut commits = 0;
-        while pace.is_quick() != quick {
-            pace.took(time);
-            commits += 1;
-        }
-        commits
-    };
-    assert_eq!(commits_until(true, Duration::from_micros(100)), 6);
-    // Settled.
-    (0..100).for_each(|_| pace.took(Duration::from_micros(100)));
-    assert_eq!(commits_until(false, Duration::from_millis(4)), 6);
-    pace.took(Duration::from_millis(100));
-    assert_eq!(commits_until(true, Duration::from_micros(100)), 16);
 }
 
 #[tokio::test]
