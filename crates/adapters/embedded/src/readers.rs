@@ -111,7 +111,7 @@ impl Readers {
     }
 }
 
-/// The answer, unless it takes longer than a [`GLANCE`].
+/// The answer, unless it takes longer than a [`GLANCE`], or a lock would have to be waited for.
 fn glance<T>(conn: &mut Connection, job: impl Fn(&Connection) -> Tx<T>) -> Result<Option<T>> {
     let (until, late) = (Instant::now() + GLANCE, Arc::new(AtomicBool::new(false)));
     let handler = {
