@@ -193,7 +193,11 @@ impl PlaceArgs {
         let own = std::env::current_exe()?;
         let beside = own.parent().context("a directory")?;
         let parlance = self.parlance.clone().unwrap_or_else(|| beside.join("parlance"));
-        ensure!(parlance.is_file(), "{} is missing: `make release` builds it", parlance.display());
+        ensure!(
+            parlance.is_file(),
+            "{} is missing: `make bench` and `make bench-quick` build it",
+            parlance.display()
+        );
         Ok(Places {
             parlance,
             target: beside.parent().context("a directory")?.to_owned(),

@@ -18,11 +18,10 @@ use crate::{
 
 /// How long a caller waits for a reader, or for a place in the writer's queue.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
-/// Where a connection sorts and keeps its temporary tables.
-pub(crate) const TEMP_STORE: &str = "PRAGMA temp_store = MEMORY";
-
 /// How long a connection waits for a lock that another process holds.
 pub(crate) const LOCKED: Duration = Duration::from_secs(5);
+/// Where a connection sorts and keeps its temporary tables.
+pub(crate) const TEMP_STORE: &str = "PRAGMA temp_store = MEMORY";
 
 /// Opens a connection with everything set that a connection needs.
 pub(crate) fn connect(path: &Path) -> Result<Connection> {

@@ -114,16 +114,15 @@ impl Readers {
 /// The answer, unless it takes longer than a [`GLANCE`], or a lock would have to be waited for.
 fn glance<T>(conn: &mut Connection, job: impl Fn(&Connection) -> Tx<T>) -> Result<Option<T>> {
     let (until, late) = (Instant::now() + GLANCE, Arc::new(AtomicBool::new(false)));
-    let handler = {
-        let late = late.clone();
-        move || {
-            late.store(Instant::now() >= until, Ordering::Relaxed);
-            late.load(Ordering::Relaxed)
-        }
+    let tell = late.clone();
+    let is_late = move || {
+        let is_late = Instant::now() >= until;
+        tell.store(is_late, Ordering::Relaxed);
+        is_late
     };
     let in_a_hurry = |conn: &mut Connection| {
         conn.busy_timeout(Duration::ZERO).map_err(|e| sql(&e))?;
-        conn.progress_handler(INSTRUCTIONS, Some(handler)).map_err(|e| sql(&e))?;
+        conn.progress_handler(INSTRUCTIONS, Some(is_late)).map_err(|e| sql(&e))?;
         let answer = guarded(|| job(conn));
         // Before the snapshot ends: it would break that off, too.
         conn.progress_handler(0, None::<fn() -> bool>).map_err(|e| sql(&e))?;
