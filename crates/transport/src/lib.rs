@@ -49,6 +49,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take from the first byte of a request to the first of its answer, and then from one piece of the
 /// answer to the next. Longer than a body may take, so that a late body gets an answer.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a connection is kept for a next request: longer than proxies and load balancers keep theirs (60 s with most), so
+/// that they close it. If the server did, that could be just when another request is on its way.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a client may take to hang up after its last answer.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -147,6 +150,7 @@ impl Serve {
                     }
                 }
             })
+            .keep_alive(KEEP_ALIVE)
             .client_request_timeout(REQUEST_TIMEOUT)
             .client_disconnect_timeout(DISCONNECT_TIMEOUT)
             .upgrade(Takeover::new(app(), self.hub.clone()))

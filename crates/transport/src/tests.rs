@@ -51,16 +51,27 @@ async fn heard(says: &[u8]) -> String {
     heard
 }
 
-/// Sends `requests` whole requests and lets another drip in, which begins with `begins`; returns how long the client is
-/// served, and what it hears.
-async fn drips(requests: usize, begins: &str) -> (Duration, String) {
+/// A connection on which so many requests have been answered.
+async fn kept(requests: usize) -> TcpStream {
     let mut client = connected().await;
     for _ in 0..requests {
         client.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("written");
         let read = timeout(PATIENCE, client.read(&mut [0; 4096])).await;
         assert!(read.expect("in time").expect("read") > 0);
     }
+    client
+}
+
+/// Sends `requests` whole requests and lets another drip in, which begins with `begins`; returns how long the client is
+/// served, and what it hears.
+async fn drips(requests: usize, begins: &str) -> (Duration, String) {
+    let mut client = kept(requests).await;
     client.write_all(begins.as_bytes()).await.expect("written");
+    lasts(&client, b"G").await
+}
+
+/// How long the connection of a client that sends this again and again lasts, and what the client hears.
+async fn lasts(client: &TcpStream, drop: &[u8]) -> (Duration, String) {
     let _clock = StoppedClock::new();
     let (begun, mut heard, mut chunk) = (Instant::now(), Vec::new(), [0; 4096]);
     while begun.elapsed() < Duration::from_mins(5) {
@@ -71,11 +82,19 @@ async fn drips(requests: usize, begins: &str) -> (Duration, String) {
             Err(_) => {}
         }
         // The server may have closed it, which the next read finds.
-        let _ = client.try_write(b"G");
+        let _ = client.try_write(drop);
         // In small steps: the runtime looks at its sockets only now and then.
         time::advance(Duration::from_millis(10)).await;
     }
     (begun.elapsed(), String::from_utf8(heard).expect("text"))
+}
+
+/// A proxy that let it go later than the server would now and then send a request into its end.
+#[actix_web::test]
+async fn an_idle_connection_is_kept_for_longer_than_a_proxy_keeps_it() {
+    let (lasted, heard) = lasts(&kept(1).await, b"").await;
+    assert!(lasted.abs_diff(KEEP_ALIVE) < Duration::from_secs(2), "{lasted:?}");
+    assert_eq!(heard, "");
 }
 
 /// Whoever keeps connections busy with requests that never become whole would use up the server's.
@@ -118,8 +137,7 @@ async fn a_kept_connection_is_closed_when_the_node_is_to_end() {
     let read = timeout(PATIENCE, kept.read(&mut heard)).await.expect("in time").expect("read");
     assert!(heard[..read].starts_with(b"HTTP/1.1 200"), "{heard:?}");
     drain.send_replace(true);
-    // Left alone it would be kept for five.
-    let end = timeout(Duration::from_secs(3), kept.read_to_end(&mut heard)).await;
+    let end = timeout(PATIENCE, kept.read_to_end(&mut heard)).await;
     end.expect("no end").expect("an orderly end");
     handle.stop(false).await;
     serving.await.expect("no panic").expect("served");

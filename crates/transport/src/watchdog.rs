@@ -17,21 +17,20 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep},
+    time::{Sleep, sleep},
 };
 
 /// See the module's description. Its errors are of the kind `TimedOut`.
 pub(crate) struct Watchdog<T> {
     io: T,
     patience: Duration,
+    /// Only while the peer keeps the server waiting: a timer that wakes an idle connection makes actix-http keep it anew.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Whether the timer runs.
-    waiting: bool,
 }
 
 impl<T> Watchdog<T> {
     pub(crate) fn new(io: T, patience: Duration) -> Self {
-        Self { io, patience, timer: None, waiting: false }
+        Self { io, patience, timer: None }
     }
 
     /// The connection, no longer watched.
@@ -40,19 +39,12 @@ impl<T> Watchdog<T> {
     }
 
     fn begin(&mut self) {
-        if !std::mem::replace(&mut self.waiting, true) {
-            match &mut self.timer {
-                Some(timer) => timer.as_mut().reset(Instant::now() + self.patience),
-                None => self.timer = Some(Box::pin(sleep(self.patience))),
-            }
-        }
+        self.timer.get_or_insert_with(|| Box::pin(sleep(self.patience)));
     }
 
     /// Pending, or an error once it has taken too long.
     fn poll_patience<R>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
-        if self.waiting
-            && let Some(timer) = &mut self.timer
-        {
+        if let Some(timer) = &mut self.timer {
             ready!(timer.as_mut().poll(cx));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -89,7 +81,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watchdog<T> {
             self.begin();
             return self.poll_patience(cx);
         }
-        self.waiting = false;
+        self.timer = None;
         written
     }
 
@@ -104,7 +96,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watchdog<T> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::Instant,
+    };
 
     use super::*;
 
