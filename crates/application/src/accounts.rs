@@ -256,7 +256,7 @@ impl Accounts {
             let Renamed { account, memberships } = store.rename(user, &name).await?;
             Ok((account, memberships.iter().map(Event::workspace_member_updated).collect()))
         };
-        self.publisher.change(renamed).await
+        self.publisher.change(caller, renamed).await
     }
 
     /// Changes the caller's password and ends all their other sessions. Whoever has found a token cannot try passwords here
@@ -327,7 +327,7 @@ impl Accounts {
             });
             Ok((output, ends.collect()))
         };
-        self.publisher.advance(told).await
+        self.publisher.end(told).await
     }
 
     fn new_session(&self, user_id: UserId) -> (NewSession, RefreshToken) {

@@ -55,9 +55,9 @@ impl App {
     /// Hands each use case the ports that it needs.
     pub fn new(ports: Ports) -> Self {
         let Ports { store, ambient, hasher, tokens, live, tasks, rate_limits, lanes } = ports;
-        let limit = rate_limits.then(Arc::<WriteLimit>::default);
+        let limit = Arc::new(WriteLimit::new(rate_limits));
         let sequencer = Sequencer::new(store.clone(), live.clone(), tasks.clone(), lanes);
-        let publisher = Publisher::new(live.clone(), tasks);
+        let publisher = Publisher::new(live.clone(), tasks, limit.clone());
         Self {
             accounts: Accounts::new(
                 store.clone(),
@@ -73,7 +73,13 @@ impl App {
                 ambient.clone(),
                 publisher.clone(),
             ),
-            channels: Channels::new(store.clone(), ambient.clone(), sequencer.clone(), publisher),
+            channels: Channels::new(
+                store.clone(),
+                ambient.clone(),
+                sequencer.clone(),
+                publisher,
+                limit.clone(),
+            ),
             hello: Hello::new(&store, ambient.clone(), live.clone(), rate_limits),
             messages: Messages::new(
                 store.clone(),

@@ -8,6 +8,7 @@ use parlance_domain::{
     AccessRev, ChannelMember, ChannelName, ConversationAction, ConversationId, ReadState, Seq,
     Summary, Topic, UserId, WorkspaceId,
 };
+use tokio::time::Instant;
 
 use crate::{
     Caller, Error, Result,
@@ -17,12 +18,13 @@ use crate::{
         store::{self, Change, Entry, NewChannel, NewDm, Page, PageQuery, Write},
     },
     publisher::Publisher,
+    rate_limit::WriteLimit,
 };
 
 /// Channels, DMs, and how far people have read.
 ///
 /// Common errors: `NotFound`: the conversation or workspace does not exist, or the caller may not read it. `Forbidden`:
-/// they may read it, but not do that. `Unavailable` and `Internal`: the outcome is unknown; the call may be repeated.
+/// they may read it, but not do that. `RateLimited`: a change beyond the caller's share. `Unavailable` and `Internal`: the outcome is unknown; the call may be repeated.
 /// `BadRequest` for a page's cursor that is not one of ours.
 ///
 /// When a change returns, an end of access has taken effect on this node's sockets. A beginning has, too, on a store of
@@ -32,6 +34,7 @@ pub struct Channels {
     ambient: Arc<dyn Ambient>,
     sequencer: Sequencer,
     publisher: Publisher,
+    limit: Arc<WriteLimit>,
 }
 
 /// What a call that finds what it would make answers.
@@ -62,8 +65,9 @@ impl Channels {
         ambient: Arc<dyn Ambient>,
         sequencer: Sequencer,
         publisher: Publisher,
+        limit: Arc<WriteLimit>,
     ) -> Self {
-        Self { store, ambient, sequencer, publisher }
+        Self { store, ambient, sequencer, publisher, limit }
     }
 
     /// Creates a channel with the caller in it. `Conflict` if the workspace has a channel of that name; after an
@@ -80,7 +84,7 @@ impl Channels {
         let new = NewChannel { id, workspace_id, name, topic, private, at: self.ambient.now() };
         let (store, actor) = (self.store.clone(), caller.id());
         self.publisher
-            .change(async move {
+            .change(caller, async move {
                 let entry = store.create_channel(actor, new).await?;
                 let events = entered(&entry);
                 Ok((entry.summary, events))
@@ -100,7 +104,7 @@ impl Channels {
         let new = NewDm { id, workspace_id, peer, at: self.ambient.now() };
         let (store, actor) = (self.store.clone(), caller.id());
         self.publisher
-            .change(async move {
+            .change(caller, async move {
                 let opened = store.open_dm(actor, new).await?;
                 let mut events = Vec::new();
                 if let Some(theirs) = &opened.theirs {
@@ -147,7 +151,7 @@ impl Channels {
     pub async fn join(&self, caller: &Caller, id: ConversationId) -> Result<Summary> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
         self.publisher
-            .change(async move {
+            .change(caller, async move {
                 let entry = store.join_channel(actor, id, at).await?;
                 let events = entered(&entry);
                 Ok((entry.summary, events))
@@ -164,7 +168,7 @@ impl Channels {
     ) -> Result<Made<ChannelMember>> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
         self.publisher
-            .change(async move {
+            .change(caller, async move {
                 let entry = store.add_channel_member(actor, id, user, at).await?;
                 let events = entered(&entry);
                 Ok((Made::of(entry.membership, entry.entered), events))
@@ -182,7 +186,7 @@ impl Channels {
     ) -> Result<()> {
         let (store, actor) = (self.store.clone(), caller.id());
         self.publisher
-            .change(async move {
+            .change(caller, async move {
                 let access_rev = store.remove_channel_member(actor, id, user).await?;
                 Ok(((), went_out(id, user, access_rev).into()))
             })
@@ -209,6 +213,7 @@ impl Channels {
         name: Option<ChannelName>,
         topic: Option<Topic>,
     ) -> Result<Summary> {
+        self.limit.take(caller.id(), Instant::now())?;
         let change = Change::UpdateChannel { name, topic };
         let (session, at) = (caller.session_id, self.ambient.now());
         let write = Write { actor: caller.id(), session, at, change };
@@ -225,7 +230,7 @@ impl Channels {
     pub async fn delete(&self, caller: &Caller, id: ConversationId) -> Result<()> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
         self.publisher
-            .change(async move {
+            .change(caller, async move {
                 store.delete_channel(actor, id, at).await?;
                 Ok(((), vec![Event::deleted(id)]))
             })
@@ -242,7 +247,7 @@ impl Channels {
     ) -> Result<ReadState> {
         let (store, actor) = (self.store.clone(), caller.id());
         self.publisher
-            .advance(async move {
+            .advance(caller, async move {
                 let mark = store.mark_read(actor, id, seq).await?;
                 let told = mark.advanced.then(|| Event::read(actor, id, mark.read));
                 Ok((mark.read, told.into_iter().collect()))

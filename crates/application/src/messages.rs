@@ -28,7 +28,7 @@ pub struct Messages {
     store: Arc<dyn store::Messages>,
     sequencer: Sequencer,
     ambient: Arc<dyn Ambient>,
-    limit: Option<Arc<WriteLimit>>,
+    limit: Arc<WriteLimit>,
     earlier: Earlier,
 }
 
@@ -73,7 +73,7 @@ impl Messages {
         access: Arc<dyn store::Conversations>,
         sequencer: Sequencer,
         ambient: Arc<dyn Ambient>,
-        limit: Option<Arc<WriteLimit>>,
+        limit: Arc<WriteLimit>,
     ) -> Self {
         let turns = Arc::new(Semaphore::new(ASKED));
         let earlier = Earlier { store: store.clone(), access, turns };
@@ -97,7 +97,8 @@ impl Messages {
                 return Either::Left(Either::Left(refused));
             }
         };
-        let limited = self.spend(actor).err().map(|limited| (limited, client_msg_id.clone()));
+        let taken = self.limit.take(actor, Instant::now());
+        let limited = taken.err().map(|limited| (limited, client_msg_id.clone()));
         let draft = Draft { id: MessageId(self.ambient.uuid()), client_msg_id, text };
         let session = caller.session_id;
         let at = self.ambient.now();
@@ -115,7 +116,7 @@ impl Messages {
         let limit = self.limit.clone();
         Either::Right(self.sequencer.submit(conversation, write).map(move |outcome| {
             let sent = sent(outcome)?;
-            if let Some(limit) = limit.filter(|_| sent.duplicate) {
+            if sent.duplicate {
                 limit.give_back(actor);
             }
             Ok(sent)
@@ -184,19 +185,13 @@ impl Messages {
         self.store.replay(reader, conversation, query).await
     }
 
-    /// Takes one change from the caller's share.
-    fn spend(&self, user: UserId) -> Result<()> {
-        let Some(limit) = &self.limit else { return Ok(()) };
-        limit.take(user, Instant::now()).map_err(|retry_after| Error::RateLimited { retry_after })
-    }
-
     async fn change(
         &self,
         caller: &Caller,
         message_id: MessageId,
         change: MessageChange,
     ) -> Result<Message> {
-        self.spend(caller.id())?;
+        self.limit.take(caller.id(), Instant::now())?;
         // This finds the conversation, and hides what may not be read; whether it may be changed is decided by the commit.
         let conversation = self.store.message(caller.id(), message_id).await?.conversation_id;
         let (session, at) = (caller.session_id, self.ambient.now());

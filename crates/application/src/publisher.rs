@@ -8,11 +8,15 @@ use std::{
 };
 
 use futures::{Future, future::join};
-use tokio::sync::{self, MutexGuard};
+use tokio::{
+    sync::{self, MutexGuard},
+    time::Instant,
+};
 
 use crate::{
-    Result, Tasks,
+    Caller, Result, Tasks,
     live::{Event, Live},
+    rate_limit::WriteLimit,
 };
 
 /// Commits, publishes and waits until this node's sockets know; goes on to the end if the caller hangs up. Cheap to
@@ -21,6 +25,7 @@ use crate::{
 pub(crate) struct Publisher {
     live: Live,
     tasks: Arc<Tasks>,
+    limit: Arc<WriteLimit>,
     /// Only on a store of this node's own, where nobody compares the counts that events carry: a join and the leave
     /// after it must not be told the other way round, but tasks of two threads could overtake each other between commit
     /// and publication. On a shared store its counts and answers say which came last.
@@ -52,14 +57,40 @@ impl Order {
 }
 
 impl Publisher {
-    pub(crate) fn new(live: Live, tasks: Arc<Tasks>) -> Self {
+    pub(crate) fn new(live: Live, tasks: Arc<Tasks>, limit: Arc<WriteLimit>) -> Self {
         let order = (!live.has_peers()).then(Arc::default);
-        Self { live, tasks, order }
+        Self { live, tasks, limit, order }
     }
 
     /// Runs a write, then publishes what it tells, in order. Changes are published in the order of their commits, which
-    /// they may share.
+    /// they may share. `RateLimited` beyond the caller's share of changes: what one person changes, many may have to hear.
     pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
+    ) -> Result<T> {
+        self.limit.take(caller.id(), Instant::now())?;
+        self.carry_out(write).await
+    }
+
+    /// The same, but without an order: for what only moves forward, such as read marks.
+    pub(crate) async fn advance<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
+    ) -> Result<T> {
+        Self { order: None, ..self.clone() }.change(caller, write).await
+    }
+
+    /// The same for the ends of sessions, which nobody may be kept from.
+    pub(crate) async fn end<T: Send + 'static>(
+        &self,
+        write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
+    ) -> Result<T> {
+        Self { order: None, ..self.clone() }.carry_out(write).await
+    }
+
+    async fn carry_out<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
     ) -> Result<T> {
@@ -81,14 +112,6 @@ impl Publisher {
             Ok(output)
         };
         self.tasks.complete(whole).await
-    }
-
-    /// The same, but without an order: for what only moves forward, such as read marks.
-    pub(crate) async fn advance<T: Send + 'static>(
-        &self,
-        write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
-    ) -> Result<T> {
-        Self { order: None, ..self.clone() }.change(write).await
     }
 
     /// Whether there was anything to publish.

@@ -4,12 +4,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use parlance_domain::UserId;
 use tokio::time::Instant;
+
+use crate::{Error, Result};
 
 /// Changes that one user may make on one node.
 const WRITES: Quota = Quota { every: Duration::from_millis(10), burst: 1_000 };
@@ -27,9 +29,9 @@ pub(crate) struct Quota {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ArrivalTime(Instant);
 
-/// Each user's share of changes on this node. That is enough: a connection lives on one node.
-#[derive(Default)]
-pub(crate) struct WriteLimit(Mutex<Spending>);
+/// Each user's share of changes on this node, of whatever kind. That is enough: a connection lives on one node. None if
+/// everybody may make as many as they like.
+pub(crate) struct WriteLimit(Option<Mutex<Spending>>);
 
 #[derive(Default)]
 struct Spending {
@@ -39,9 +41,14 @@ struct Spending {
 }
 
 impl WriteLimit {
-    /// Takes one from a user's share, or says how long until there is one.
-    pub(crate) fn take(&self, user: UserId, now: Instant) -> Result<(), Duration> {
-        let mut spending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// With limits, or without.
+    pub(crate) fn new(on: bool) -> Self {
+        Self(on.then(Mutex::default))
+    }
+
+    /// Takes one from a user's share. `RateLimited` if none is left: says how long until there is one.
+    pub(crate) fn take(&self, user: UserId, now: Instant) -> Result<()> {
+        let Some(mut spending) = self.spending() else { return Ok(()) };
         let Spending { next, full } = &mut *spending;
         if next.len() > *full {
             next.retain(|_, next| next.0 > now);
@@ -53,16 +60,21 @@ impl WriteLimit {
                 next.take(&WRITES, now);
                 Ok(())
             }
-            wait => Err(wait),
+            retry_after => Err(Error::RateLimited { retry_after }),
         }
     }
 
     /// Gives back one that was taken for nothing.
     pub(crate) fn give_back(&self, user: UserId) {
-        let mut spending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(next) = spending.next.get_mut(&user) {
+        if let Some(mut spending) = self.spending()
+            && let Some(next) = spending.next.get_mut(&user)
+        {
             next.0 -= WRITES.every;
         }
+    }
+
+    fn spending(&self) -> Option<MutexGuard<'_, Spending>> {
+        Some(self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -94,28 +106,37 @@ mod tests {
         UserId(Uuid::from_u128(n))
     }
 
+    /// How long somebody has to wait for their next change, which is taken if they do not.
+    fn wait(limit: &WriteLimit, user: UserId, now: Instant) -> Duration {
+        match limit.take(user, now) {
+            Ok(()) => Duration::ZERO,
+            Err(Error::RateLimited { retry_after }) => retry_after,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     #[test]
     fn a_user_has_a_burst_and_then_a_rate() {
-        let (limit, now) = (WriteLimit::default(), Instant::now());
+        let (limit, now) = (WriteLimit::new(true), Instant::now());
         for _ in 0..WRITES.burst {
-            assert_eq!(limit.take(user(1), now), Ok(()));
+            assert_eq!(wait(&limit, user(1), now), Duration::ZERO);
         }
-        assert_eq!(limit.take(user(1), now), Err(WRITES.every));
-        assert_eq!(limit.take(user(2), now), Ok(()), "another's share is another's");
-        assert_eq!(limit.take(user(1), now + WRITES.every), Ok(()));
-        assert_eq!(limit.take(user(1), now + WRITES.every), Err(WRITES.every));
+        assert_eq!(wait(&limit, user(1), now), WRITES.every);
+        assert_eq!(wait(&limit, user(2), now), Duration::ZERO, "another's share is another's");
+        let later = now + WRITES.every;
+        assert_eq!(wait(&limit, user(1), later), Duration::ZERO);
+        assert_eq!(wait(&limit, user(1), later), WRITES.every);
         limit.give_back(user(1));
-        assert_eq!(limit.take(user(1), now + WRITES.every), Ok(()));
+        assert_eq!(wait(&limit, user(1), later), Duration::ZERO);
     }
 
     #[test]
     fn who_has_not_spent_of_late_is_forgotten() {
-        let (limit, now) = (WriteLimit::default(), Instant::now());
+        let (limit, now) = (WriteLimit::new(true), Instant::now());
         for n in 0..100_000 {
             let _ = limit.take(user(n), now + WRITES.every * u32::try_from(n).unwrap_or(0));
         }
-        assert!(
-            limit.0.lock().map_or(usize::MAX, |spending| spending.next.len()) <= REMEMBERED + 1
-        );
+        let remembered = limit.spending().map(|spending| spending.next.len());
+        assert!(remembered.is_some_and(|remembered| remembered <= REMEMBERED + 1));
     }
 }

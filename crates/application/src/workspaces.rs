@@ -23,7 +23,7 @@ use crate::{
 /// Workspaces and their members.
 ///
 /// Common errors: `NotFound`: the workspace does not exist, or the caller is not in it. `Forbidden`: it takes an admin.
-/// `Unavailable` and `Internal`: the outcome is unknown; the call may be repeated. `BadRequest` for a page's cursor
+/// `RateLimited`: a change beyond the caller's share. `Unavailable` and `Internal`: the outcome is unknown; the call may be repeated. `BadRequest` for a page's cursor
 /// that is not one of ours.
 ///
 /// When a change returns, nobody is told any more what it has ended. What it has begun is told at the same moment on a
@@ -56,7 +56,7 @@ impl Workspaces {
         };
         let (store, actor) = (self.store.clone(), caller.id());
         self.publisher
-            .change(async move {
+            .change(caller, async move {
                 let admission = store.create_workspace(actor, new).await?;
                 let events = admitted(&admission);
                 Ok((admission.workspace, events))
@@ -79,7 +79,7 @@ impl Workspaces {
     pub async fn join(&self, caller: &Caller, code: JoinCode) -> Result<Workspace> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
         self.publisher
-            .change(async move {
+            .change(caller, async move {
                 Ok(match store.join_workspace(actor, &code, at).await? {
                     Joining::AlreadyIn(workspace) => (workspace, vec![]),
                     Joining::Entered(admission) => {
@@ -93,7 +93,13 @@ impl Workspaces {
 
     /// Replaces the join code; the old one is no longer valid. Admins only.
     pub async fn rotate_join_code(&self, caller: &Caller, id: WorkspaceId) -> Result<Workspace> {
-        self.store.rotate_join_code(caller.id(), id, self.new_join_code()).await
+        let (store, actor, code) = (self.store.clone(), caller.id(), self.new_join_code());
+        self.publisher
+            .change(
+                caller,
+                async move { Ok((store.rotate_join_code(actor, id, code).await?, vec![])) },
+            )
+            .await
     }
 
     /// Changes the name. Admins only.
@@ -105,7 +111,7 @@ impl Workspaces {
     ) -> Result<Workspace> {
         let (store, actor) = (self.store.clone(), caller.id());
         self.publisher
-            .change(async move {
+            .change(caller, async move {
                 let workspace = store.rename_workspace(actor, id, &name).await?;
                 let event = Event::workspace_updated(&workspace);
                 Ok((workspace, vec![event]))
@@ -117,7 +123,7 @@ impl Workspaces {
     pub async fn delete(&self, caller: &Caller, id: WorkspaceId) -> Result<()> {
         let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
         self.publisher
-            .change(async move {
+            .change(caller, async move {
                 let conversations = store.delete_workspace(actor, id, at).await?;
                 let mut events: Vec<_> = conversations.into_iter().map(Event::deleted).collect();
                 events.push(Event::workspace_deleted(id));
@@ -152,7 +158,7 @@ impl Workspaces {
         let new = NewMember { user_id, role, at: self.ambient.now(), job };
         let (store, actor) = (self.store.clone(), caller.id());
         self.publisher
-            .change(async move {
+            .change(caller, async move {
                 let admission = store.add_member(actor, id, new).await?;
                 let events = admitted(&admission);
                 Ok((admission.member, events))
@@ -187,7 +193,7 @@ impl Workspaces {
     ) -> Result<Member> {
         let (store, actor) = (self.store.clone(), caller.id());
         self.publisher
-            .change(async move {
+            .change(caller, async move {
                 let member = store.set_role(actor, id, user, role).await?;
                 let event = Event::workspace_member_updated(&member);
                 Ok((member, vec![event]))
@@ -205,7 +211,7 @@ impl Workspaces {
     ) -> Result<()> {
         let (store, actor) = (self.store.clone(), caller.id());
         self.publisher
-            .change(async move {
+            .change(caller, async move {
                 let departure = store.remove_member(actor, id, user).await?;
                 let mut events = Vec::new();
                 for (conversation, access_rev) in departure.conversations {

@@ -87,6 +87,7 @@ macro_rules! store_contract {
                 nobody_ends_the_sessions_of_others
                 refresh_replaces_the_token
                 the_preceding_token_works_within_its_grace
+                every_successor_given_within_the_grace_works
                 a_reused_token_ends_its_session
                 a_token_two_back_is_reuse_at_once
                 an_expired_session_cannot_be_refreshed

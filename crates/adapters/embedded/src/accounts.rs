@@ -5,7 +5,7 @@ use parlance_application::{
     Error, Result, Unauthenticated,
     jobs::Job,
     ports::{
-        PasswordHash,
+        PasswordHash, RefreshDigest,
         store::{
             Accounts, Credentials, EMAIL_TAKEN, EndedSessions, NewPassword, NewSession, Page,
             PageQuery, Renamed, RotateRefresh, Rotation, Start, forgotten_before,
@@ -116,6 +116,11 @@ impl Accounts for EmbeddedStore {
     }
 
     async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation> {
+        let presented = rotation.presented;
+        // Anybody may ask with a token that they have made up. That keeps no writer busy.
+        if !self.read(move |conn| is_token(conn, &presented)).await? {
+            return Ok(Rotation::Unknown);
+        }
         let owners = self.owners.clone();
         let rotated = self.write(move |conn| {
             let rotated = rotate(conn, &rotation)?;
@@ -293,12 +298,20 @@ fn lives(conn: &Connection, session: SessionId, user: UserId, at: Timestamp) -> 
     Ok(live.exists(params![session.0, user.0, at.as_millis()])?)
 }
 
+/// Adds a refresh token, unless it is there already.
 fn token(conn: &Connection, digest: &[u8; 32], session: SessionId, generation: i64) -> Tx<()> {
     conn.prepare_cached(
-        "INSERT INTO refresh_tokens (digest, session_id, generation) VALUES (?1, ?2, ?3)",
+        "INSERT INTO refresh_tokens (digest, session_id, generation) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     )?
     .execute(params![digest.as_slice(), session.0, generation])?;
     Ok(())
+}
+
+/// Whether there is such a refresh token.
+fn is_token(conn: &Connection, digest: &RefreshDigest) -> Tx<bool> {
+    Ok(conn
+        .prepare_cached("SELECT 1 FROM refresh_tokens WHERE digest = ?1")?
+        .exists([digest.0.as_slice()])?)
 }
 
 /// Ends a session. Its tokens are unknown from then on.
@@ -362,6 +375,8 @@ fn rotate(conn: &Connection, rotation: &RotateRefresh) -> Tx<Rotation> {
     } else if presented + 1 != current || rotation.at.since(rotated_at) > rotation.grace {
         revoke(conn, session_id, rotation.at)?;
         return Ok(Rotation::Reused { session_id, session_rev: session_rev(conn)? });
+    } else {
+        token(conn, &rotation.successor.0, session_id, current)?;
     }
     Ok(Rotation::Rotated { account, session_id })
 }

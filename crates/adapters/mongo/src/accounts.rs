@@ -92,6 +92,11 @@ impl Accounts for MongoStore {
     }
 
     async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation> {
+        // Anybody may ask with a token that they have made up. That begins no transaction.
+        let presented = doc! { "_id": binary(&rotation.presented.0) };
+        if self.reads().await?.one::<TokenDoc>(presented).await?.is_none() {
+            return Ok(Rotation::Unknown);
+        }
         atomic!(self, |tx| rotate(tx, &rotation).await)
     }
 
@@ -336,6 +341,10 @@ async fn rotate(tx: &mut Tx, rotation: &RotateRefresh) -> Outcome<Rotation> {
     {
         revoke(tx, vec![session.id], rotation.at).await?;
         return Ok(Rotation::Reused { session_id, session_rev: session_rev(tx).await? });
+    } else {
+        let successor = doc! { "_id": binary(&rotation.successor.0) };
+        let new = doc! { "session_id": session.id, "generation": session.generation };
+        tx.upsert::<TokenDoc>(successor, doc! { "$setOnInsert": new }).await?;
     }
     Ok(Rotation::Rotated { account: user.account(), session_id })
 }

@@ -68,7 +68,7 @@ pub(super) enum Input {
     Replay {
         connection: ConnectionId,
         conversation: ConversationId,
-        frame: Frame,
+        frame: Option<Frame>,
         then: Option<Head>,
         done: oneshot::Sender<bool>,
     },
@@ -205,7 +205,7 @@ impl Actor {
             }
             Input::Attach { connection, attachment } => self.attach(connection, attachment).await,
             Input::Replay { connection, conversation, frame, then, done } => {
-                let wanted = self.replay(connection, conversation, &frame, then).await;
+                let wanted = self.replay(connection, conversation, frame, then).await;
                 let _ = done.send(wanted);
             }
             Input::LostAccess { connection, conversation } => {

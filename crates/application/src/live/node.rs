@@ -202,7 +202,7 @@ impl Live {
         &self,
         connection: ConnectionId,
         conversation: ConversationId,
-        frame: Frame,
+        frame: Option<Frame>,
         then: Option<Head>,
     ) -> bool {
         let (done, wanted) = oneshot::channel();

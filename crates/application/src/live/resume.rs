@@ -5,8 +5,9 @@
 //! 2. One `hello` replays at most [`BUDGET`] bytes, most recently active conversation first; the others are named in
 //!    [`CatchUp::behind`] (`what_does_not_fit_is_left_behind`).
 //! 3. A cursor of another epoch, or beyond the head, gets a reset (`another_history_is_reset`).
-//! 4. A conversation whose access has ended is passed over (`who_lost_access_is_told_nothing_more_of_it`), and a silent
-//!    store is asked again (`a_silent_store_is_asked_again`).
+//! 4. A conversation whose access has ended is passed over (`who_lost_access_is_told_nothing_more_of_it`), a silent store
+//!    is asked again (`a_silent_store_is_asked_again`), and one that cannot be read is left behind, or the client would wait
+//!    for it for ever (`what_cannot_be_read_is_left_behind`).
 //! 5. Only its position is held: no page is kept, neither before it is asked for nor after it was told
 //!    (`no_page_is_kept`).
 
@@ -26,6 +27,8 @@ pub(super) const BUDGET: usize = 2 * 1024 * 1024;
 const ASKED: usize = 64;
 /// After this many that did not fit, the rest is not weighed: it would cost more than it gains.
 const MISSES: usize = 8;
+/// A page that fails so often, other than by a store that is away, cannot be read.
+const TRIES: u32 = 3;
 /// Bytes of a replay frame beside its messages: the conversation as it is now.
 const ENVELOPE: usize = 2 * 1024;
 
@@ -76,9 +79,9 @@ pub enum Asked {
 pub struct Page {
     /// The conversation.
     pub conversation_id: ConversationId,
-    /// The replay frame.
-    pub frame: Frame,
-    /// Set on the last page: what the client has then.
+    /// The replay frame; none if it cannot be read. Then the client asks for it, at the latest when it hears of a change.
+    pub frame: Option<Frame>,
+    /// Set on the last page: where the client joins.
     pub then: Option<Head>,
 }
 
@@ -88,6 +91,8 @@ struct Replay {
     from_rev: Rev,
     /// Told instead of a replay, if set.
     reset: Option<Conversation>,
+    /// How often its present page has failed.
+    failed: u32,
 }
 
 impl CatchUp {
@@ -108,7 +113,7 @@ impl CatchUp {
             if resume.epoch != snapshot.epoch || cursor > head.rev {
                 this.replays.push_back(Replay::reset(entry));
             } else if cursor < head.rev {
-                this.moved.push_back(Replay { head, from_rev: cursor, reset: None });
+                this.moved.push_back(Replay { head, from_rev: cursor, reset: None, failed: 0 });
             }
         }
         this
@@ -186,7 +191,7 @@ impl CatchUp {
         match page {
             Ok(page) => {
                 let Some(replay) = self.replays.front_mut() else { return Ok(Asked::InVain) };
-                replay.from_rev = page.to_rev;
+                (replay.from_rev, replay.failed) = (page.to_rev, 0);
                 Ok(Asked::Tell(Page::of(&page, replay.head.access_rev)))
             }
             Err(Error::NotFound(_)) => {
@@ -198,7 +203,16 @@ impl CatchUp {
                 self.replays.clear();
                 Ok(Asked::InVain)
             }
-            Err(error) => Err(error),
+            Err(error @ Error::Unavailable { .. }) => Err(error),
+            Err(error) => {
+                let Some(replay) = self.replays.front_mut() else { return Ok(Asked::InVain) };
+                replay.failed += 1;
+                if replay.failed < TRIES {
+                    Err(error)
+                } else {
+                    Ok(Asked::Tell(Page::none(replay.head)))
+                }
+            }
         }
     }
 
@@ -214,14 +228,19 @@ impl Page {
     fn of(page: &ReplayPage, access_rev: AccessRev) -> Self {
         let conversation_id = page.conversation.id;
         let then = Head { conversation_id, rev: page.to_rev, access_rev };
-        Self { conversation_id, frame: replay_frame(page), then: page.complete.then_some(then) }
+        let frame = Some(replay_frame(page));
+        Self { conversation_id, frame, then: page.complete.then_some(then) }
+    }
+
+    fn none(head: Head) -> Self {
+        Self { conversation_id: head.conversation_id, frame: None, then: Some(head) }
     }
 }
 
 impl Replay {
     fn reset(entry: &SnapshotEntry) -> Self {
         let conversation = entry.summary.conversation.clone();
-        Self { head: entry.head(), from_rev: Rev::ZERO, reset: Some(conversation) }
+        Self { head: entry.head(), from_rev: Rev::ZERO, reset: Some(conversation), failed: 0 }
     }
 }
 
@@ -245,6 +264,7 @@ mod tests {
                 head: Head { conversation_id, rev: Rev(1), access_rev: AccessRev(1) },
                 from_rev: Rev::ZERO,
                 reset: None,
+                failed: 0,
             }
         });
         let mut catch_up = CatchUp {

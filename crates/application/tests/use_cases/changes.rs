@@ -5,8 +5,8 @@ use parlance_application::{
     ports::store::{Commit, Committed, Reader, Write},
 };
 use parlance_domain::{
-    AccessRev, ChangeKind, ConversationId, Emoji, MessageId, Rev, Role, SessionRev, Topic,
-    Workspace, WorkspaceId,
+    AccessRev, ChangeKind, ChannelName, ConversationId, DisplayName, Emoji, JoinCode, MessageId,
+    Rev, Role, Seq, SessionRev, Topic, UserId, Workspace, WorkspaceId, WorkspaceName,
 };
 use parlance_testkit::{
     TestNode, account, caller, channel, email, message,
@@ -92,8 +92,41 @@ async fn changes_and_sends_are_of_one_share() {
         ];
         assert!(all.iter().all(Result::is_ok), "round {n}: {all:?}");
     }
-    let refused = app.messages.edit(&ada, id, text("one more")).await;
-    assert!(matches!(refused, Err(Error::RateLimited { .. })), "{refused:?}");
+    // None of them comes to the store, which expects none.
+    let (bob, team) = (UserId(here.0), WorkspaceId(here.0));
+    let name = || WorkspaceName::parse("Acme").expect("valid");
+    let (channels, workspaces) = (&app.channels, &app.workspaces);
+    let refused = [
+        app.messages.edit(&ada, id, text("one more")).await.err(),
+        channels.create(&ada, team, channel_name("news"), topic("all of it"), false).await.err(),
+        channels.open_dm(&ada, team, bob).await.err(),
+        channels.join(&ada, here).await.err(),
+        channels.add_member(&ada, here, bob).await.err(),
+        channels.remove_member(&ada, here, bob).await.err(),
+        channels.update(&ada, here, None, Some(topic("news"))).await.err(),
+        channels.delete(&ada, here).await.err(),
+        channels.mark_read(&ada, here, Seq(1)).await.err(),
+        workspaces.create(&ada, name()).await.err(),
+        workspaces.join(&ada, JoinCode::from_random([0; 32])).await.err(),
+        workspaces.rename(&ada, team, name()).await.err(),
+        workspaces.rotate_join_code(&ada, team).await.err(),
+        workspaces.add_member(&ada, team, bob, Role::Member).await.err(),
+        workspaces.set_role(&ada, team, bob, Role::Admin).await.err(),
+        workspaces.remove_member(&ada, team, bob).await.err(),
+        workspaces.delete(&ada, team).await.err(),
+        app.accounts.rename(&ada, DisplayName::parse("Ada").expect("valid")).await.err(),
+    ];
+    for (n, error) in refused.iter().enumerate() {
+        assert!(matches!(error, Some(Error::RateLimited { .. })), "{n}: {error:?}");
+    }
+}
+
+fn topic(text: &str) -> Topic {
+    Topic::parse(text).expect("valid")
+}
+
+fn channel_name(text: &str) -> ChannelName {
+    ChannelName::parse(text).expect("valid")
 }
 
 /// Bob is the only one with an address, and the store refuses to add him.

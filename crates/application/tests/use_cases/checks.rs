@@ -23,7 +23,7 @@ use parlance_testkit::{
 use tokio::{sync::Notify, time::sleep};
 
 use crate::{
-    peers::{HERE, changed, changes, nothing_new, quiet_scene, replays},
+    scene::{HERE, changed, changes, nothing_new, quiet_scene, replays},
     ways_back::{heard_joined, knowing},
 };
 

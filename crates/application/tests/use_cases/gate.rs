@@ -24,7 +24,7 @@ use parlance_testkit::{
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::peers::{HERE, Scene, quiet_scene};
+use crate::scene::{HERE, Scene, quiet_scene};
 use elsewhere::Elsewhere;
 
 const TEAM: WorkspaceId = WorkspaceId(Uuid::from_u128(6));

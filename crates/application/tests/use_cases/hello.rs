@@ -60,6 +60,20 @@ impl Scene {
         let heard_at = Arc::new(AtomicI64::new(0));
         app.hello.open(&self.ada.claims(), socket(number), heard_at, Some(&resume)).await
     }
+
+    /// The conversation's next change.
+    async fn changed(&self, app: &App) {
+        let event = Event::Changed {
+            conversation_id: self.here,
+            rev: Rev(401),
+            access_rev: AccessRev(1),
+            session_rev: SessionRev::ZERO,
+            author_id: None,
+            frame: Frame::encode(&serde_json::json!({ "type": "changed" })),
+        };
+        app.live.publish(event).await;
+        app.live.settle().await;
+    }
 }
 
 fn two_pages(scene: &Scene, store: &mut MockStore) {
@@ -96,19 +110,22 @@ async fn what_was_missed_comes_page_by_page_and_then_live() {
     app.hello.catch_up(&scene.ada, socket(1), opened.catch_up, drained).await;
     assert_eq!(told_before.into_inner(), [0, 1], "one page each time that the socket has drained");
 
-    let frame = Frame::encode(&serde_json::json!({ "type": "changed" }));
-    let (conversation_id, author_id) = (scene.here, None);
-    let event = Event::Changed {
-        conversation_id,
-        rev: Rev(401),
-        access_rev: AccessRev(1),
-        session_rev: SessionRev::ZERO,
-        author_id,
-        frame,
-    };
-    app.live.publish(event).await;
-    app.live.settle().await;
+    scene.changed(&app).await;
     assert_eq!(scene.node.fanout.types(socket(1)), ["replay", "replay", "changed"]);
+}
+
+/// All commands but sends wait for the replay.
+#[tokio::test(start_paused = true)]
+async fn who_has_missed_what_cannot_be_read_hears_what_comes() {
+    let scene = Scene::new();
+    let mut store = scene.store();
+    store.expect_replay().returning(|_, _, _| Err(Error::internal("a row that is none")));
+    let app = scene.node.app(store);
+    let opened = scene.open(&app, 1, 0).await.expect("opens");
+    app.hello.attach(socket(1), &opened).await;
+    app.hello.catch_up(&scene.ada, socket(1), opened.catch_up, || std::future::ready(())).await;
+    scene.changed(&app).await;
+    assert_eq!(scene.node.fanout.types(socket(1)), ["changed"]);
 }
 
 #[tokio::test]

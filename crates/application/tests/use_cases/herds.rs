@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     gate::elsewhere::Elsewhere,
-    peers::{HERE, quiet_scene},
+    scene::{HERE, quiet_scene},
 };
 
 const EVE: UserId = UserId(Uuid::from_u128(99));

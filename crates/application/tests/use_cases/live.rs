@@ -40,7 +40,7 @@ impl Scene {
     async fn replayed(&self, number: u32) -> bool {
         let then = Some(head(self.here, 0));
         let page = Frame::encode(&json!({ "type": "replay" }));
-        self.node.live.replay(socket(number), self.here, page, then).await
+        self.node.live.replay(socket(number), self.here, Some(page), then).await
     }
 
     async fn register(&self, number: u32, user: UserId) {
@@ -141,7 +141,8 @@ async fn what_nobody_could_hear_yet_is_read_by_who_waited_for_a_replay() {
     scene.node.live.attach(socket(1), attachment).await;
     scene.changed(4, None).await;
     let last = Frame::encode(&json!({ "type": "last" }));
-    scene.node.live.replay(socket(1), scene.here, last, Some(head(scene.here, 3))).await;
+    let then = Some(head(scene.here, 3));
+    scene.node.live.replay(socket(1), scene.here, Some(last), then).await;
     scene.node.fanout.heard(socket(1), "replay").await;
     assert_eq!(scene.types(1), ["last", "replay"]);
 }

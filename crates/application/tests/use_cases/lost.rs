@@ -18,7 +18,7 @@ use tokio::time::sleep;
 
 use crate::{
     checks::Late,
-    peers::{HERE, changes, nothing_new, quiet_scene, replays},
+    scene::{HERE, changes, nothing_new, quiet_scene, replays},
 };
 
 fn counted(asked: &Arc<AtomicUsize>) -> MockChanges {

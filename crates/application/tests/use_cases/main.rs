@@ -20,6 +20,7 @@ mod order;
 mod panics;
 mod peers;
 mod resume;
+mod scene;
 mod sequencer;
 mod sessions;
 mod states;

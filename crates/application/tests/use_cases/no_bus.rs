@@ -16,7 +16,7 @@ use parlance_testkit::{
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::peers::{HERE, changes, nothing_new, replays};
+use super::scene::{HERE, changes, nothing_new, replays};
 
 const ADA: UserId = UserId(Uuid::from_u128(1));
 

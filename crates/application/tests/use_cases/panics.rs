@@ -13,7 +13,7 @@ use parlance_testkit::{
 };
 use tokio::time::sleep;
 
-use crate::peers::{HERE, changed, changed_when, changes, page, quiet_scene, replays, scene};
+use crate::scene::{HERE, changed, changed_when, changes, page, quiet_scene, replays, scene};
 
 #[tokio::test(start_paused = true)]
 async fn who_may_read_is_asked_again() {

@@ -104,7 +104,8 @@ fn no_page_is_kept() {
         );
         let page = page(channel(id(1), 10), from_rev, to_rev, to_rev == 10);
         let Ok(Asked::Tell(page)) = catch_up.page(Ok(page)) else { unreachable!("not told") };
-        assert!(page.frame.bytes().is_unique(), "after it was told");
+        let frame = page.frame.expect("a frame");
+        assert!(frame.bytes().is_unique(), "after it was told");
     }
 }
 
@@ -156,7 +157,8 @@ fn another_history_is_reset() {
     for resume in [resume("two", &[(2, 3)]), resume("one", &[(2, 11)])] {
         let mut catch_up = weighed(&snapshot, &resume, |_| unreachable!("a reset weighs nothing"));
         let Some(Next::Tell(page)) = catch_up.next() else { unreachable!("not a reset") };
-        let frame: Value = serde_json::from_slice(page.frame.bytes()).expect("JSON");
+        let frame = page.frame.expect("a frame");
+        let frame: Value = serde_json::from_slice(frame.bytes()).expect("JSON");
         assert_eq!((&frame["reset"], &frame["to_rev"]), (&true.into(), &10.into()));
         assert_eq!(
             page.then.map(|head| (head.rev, head.access_rev)),
@@ -192,4 +194,21 @@ fn a_silent_store_is_asked_again() {
     let mut catch_up = weighed(&snapshot, &resume("one", &[(1, 6)]), |_| 1);
     assert!(catch_up.page(Err(Error::unavailable("gone"))).is_err());
     assert_eq!(catch_up.next(), Some(Next::Read(id(1), Rev(6))));
+}
+
+#[test]
+fn what_cannot_be_read_is_left_behind() {
+    let snapshot = snapshot(2);
+    let mut catch_up = weighed(&snapshot, &resume("one", &[(1, 6), (2, 6)]), |_| 1);
+    let defect = || Err(Error::internal("a row"));
+    assert!(catch_up.page(defect()).is_err() && catch_up.page(defect()).is_err());
+    assert!(matches!(catch_up.page(Ok(page(channel(id(1), 10), 6, 8, false))), Ok(Asked::Tell(_))));
+    // Another page, which has its own tries.
+    assert!(catch_up.page(defect()).is_err() && catch_up.page(defect()).is_err());
+    assert!(catch_up.page(Err(Error::unavailable("gone"))).is_err());
+    let Ok(Asked::Tell(none)) = catch_up.page(defect()) else { unreachable!("asked again") };
+    let head = snapshot.conversations[0].head();
+    assert_eq!((none.frame, none.then), (None, Some(head)), "joins without it");
+    catch_up.done();
+    assert_eq!(catch_up.next(), Some(Next::Read(id(2), Rev(6))));
 }

@@ -25,7 +25,7 @@ use parlance_testkit::{
     socket, text,
 };
 
-use super::peers::nothing_new;
+use super::scene::nothing_new;
 
 pub(super) type Batches = Arc<Mutex<Vec<Vec<String>>>>;
 

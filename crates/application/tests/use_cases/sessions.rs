@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     checks::Late,
-    peers::{changed_when, changes, nothing_new, quiet_scene},
+    scene::{changed_when, changes, nothing_new, quiet_scene},
 };
 
 fn ended(number: u128, session_rev: u64) -> Heard {

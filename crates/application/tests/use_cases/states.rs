@@ -23,7 +23,7 @@ use parlance_testkit::{
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::peers::{HERE, Scene, changes, nothing_new, quiet_scene};
+use crate::scene::{HERE, Scene, changes, nothing_new, quiet_scene};
 
 const EVE: UserId = UserId(Uuid::from_u128(99));
 const EVES: Subject = Subject::Participant(HERE, EVE);

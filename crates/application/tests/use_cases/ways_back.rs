@@ -17,7 +17,7 @@ use parlance_testkit::{
 };
 use serde_json::json;
 
-use crate::peers::{HERE, Scene, changes, nothing_new, quiet_scene};
+use crate::scene::{HERE, Scene, changes, nothing_new, quiet_scene};
 
 /// Everybody is in the conversation, whose count of changes of access is this.
 pub(super) fn knowing(mut rest: MockChanges, access_rev: u64) -> (MockChanges, MockConversations) {

@@ -157,6 +157,18 @@ pub async fn the_preceding_token_works_within_its_grace(stage: &Stage) {
     assert_eq!(rotate(stage, token(1), token(2)).await, rotated);
 }
 
+/// While a secret is being replaced, nodes make different successors. Whichever answer a client has got, it can go on.
+pub async fn every_successor_given_within_the_grace_works(stage: &Stage) {
+    let (ada, session) = stage.sign_up("ada").await;
+    let rotated = Rotation::Rotated { account: ada, session_id: session.id };
+    assert_eq!(rotate(stage, session.refresh, token(1)).await, rotated);
+    assert_eq!(rotate(stage, session.refresh, token(2)).await, rotated);
+    stage.ambient.advance(GRACE);
+    assert_eq!(rotate(stage, token(2), token(3)).await, rotated);
+    assert_eq!(rotate(stage, token(1), token(4)).await, rotated, "precedes the third");
+    assert_eq!(rotate(stage, token(4), token(5)).await, rotated);
+}
+
 /// And all its tokens with it.
 pub async fn a_reused_token_ends_its_session(stage: &Stage) {
     let (ada, session) = stage.sign_up("ada").await;

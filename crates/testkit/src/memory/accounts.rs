@@ -239,6 +239,8 @@ impl State {
         {
             self.end(session_id);
             return Ok(Rotation::Reused { session_id, session_rev: self.session_rev });
+        } else {
+            self.tokens.insert(rotation.successor.0, (session_id, session.generation));
         }
         Ok(Rotation::Rotated { account, session_id })
     }

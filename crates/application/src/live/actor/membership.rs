@@ -88,12 +88,14 @@ impl Actor {
         &mut self,
         id: ConnectionId,
         conversation: ConversationId,
-        frame: &Frame,
+        frame: Option<Frame>,
         then: Option<Head>,
     ) -> bool {
         let wanted = self.audiences.awaits(id, conversation);
         if wanted {
-            self.tell(vec![id], frame).await;
+            if let Some(frame) = frame {
+                self.tell(vec![id], &frame).await;
+            }
             if let Some(have) = then {
                 self.join(id, have).await;
             }

@@ -156,7 +156,8 @@ pub struct RotateRefresh {
 /// How an exchange of refresh tokens ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rotation {
-    /// The successor is now the session's token. Also for the preceding token within its grace.
+    /// The successor is now a token of the session's. For the preceding token within its grace there may be another: nodes
+    /// whose secrets differ make different ones.
     Rotated {
         /// Whose session.
         account: Account,

@@ -17,7 +17,7 @@ use parlance_domain::{
 use parlance_testkit::PATIENCE;
 use tokio::sync::Semaphore;
 
-use crate::peers::nothing_new;
+use crate::scene::nothing_new;
 
 /// The store's state: nobody is out, and no session has ended, until the test says so.
 #[derive(Clone)]
