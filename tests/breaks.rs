@@ -198,11 +198,14 @@ fn main() {
         let how = ["is broken", "panicked"]
             .iter()
             .find_map(|words| said.lines().find(|line| line.contains(words)));
-        if played.status.success() {
-            println!("NOT FOUND: {}", it.name);
-            missed.push(it.name);
-        } else {
-            println!("found: {}: {}", it.name, how.unwrap_or("it does not run"));
+        match how {
+            _ if played.status.success() => {
+                println!("NOT FOUND: {}", it.name);
+                missed.push(it.name);
+            }
+            Some(how) => println!("found: {}: {how}", it.name),
+            // Of a full disk, say.
+            None => panic!("{}: the simulation ended by something else:\n{said}", it.name),
         }
         fs::write(place.join(it.file), whole).expect("a file is mended");
     }

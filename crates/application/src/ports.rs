@@ -2,7 +2,7 @@
 //!
 //! A method of a store is one atomic step: it commits wholly or not at all, and a permission that it names is decided
 //! inside the same transaction, by [`parlance_domain::membership`]. The other ports say what they guarantee. Every
-//! method has its cases in the contract suites of `parlance-testkit`.
+//! method of a store, a bus or a queue has its cases in the contract suites of `parlance-testkit`.
 //!
 //! Errors common to all but the mailer: `Unavailable`: out of reach or overloaded, for now. `Internal`: a defect. After
 //! either a write may have been committed or not. Every other error means that nothing has changed.

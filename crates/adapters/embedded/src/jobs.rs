@@ -102,7 +102,8 @@ impl JobQueue for EmbeddedStore {
         .await
     }
 
-    /// Constant: jobs and outbox are in the same database, so neither is lost without the other.
+    /// Constant: jobs can only be lost before the process begins, which hands on again all that the outbox has, whatever store
+    /// that is in.
     async fn memory(&self) -> Result<String> {
         Ok("this store".to_owned())
     }

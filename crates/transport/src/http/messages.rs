@@ -110,8 +110,9 @@ pub(crate) struct HistoryPage {
     rev: Rev,
 }
 
-impl From<parlance_application::Sent> for Sent {
-    fn from(sent: parlance_application::Sent) -> Self {
+impl Sent {
+    /// The answer to a send, which it counts.
+    pub(crate) fn answering(sent: parlance_application::Sent) -> Self {
         if !sent.duplicate {
             figures::message_sent();
         }
@@ -141,7 +142,7 @@ pub(crate) async fn send(
     };
     let sent = app.messages.send(&caller, id, new).await?;
     let mut response = if sent.duplicate { HttpResponse::Ok() } else { HttpResponse::Created() };
-    Ok(response.json(Sent::from(sent)))
+    Ok(response.json(Sent::answering(sent)))
 }
 
 /// Read a conversation page by page

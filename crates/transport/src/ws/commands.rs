@@ -144,7 +144,7 @@ fn reaction(command: &Command) -> Result<(MessageId, Emoji)> {
 }
 
 fn sent(id: &CommandId, sent: Sent) -> Frame {
-    protocol::ok(id, &SentReply::from(sent))
+    protocol::ok(id, &SentReply::answering(sent))
 }
 
 fn done(id: &CommandId, message: &Message) -> Frame {
