@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::Write as _,
     path::Path,
+    process::Command,
 };
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -44,13 +45,33 @@ async fn a_request_that_has_begun_is_answered_before_the_end() {
     assert_eq!(log.map_or(0, |log| log.len()), 0, "the database is whole without its log");
 }
 
+/// `timeout` signals its child, and then its group.
+#[tokio::test]
+async fn a_signal_that_comes_twice_at_once_is_one() {
+    let mut server = Server::start();
+    let mut client = begin(&server).await;
+    let twice = format!("kill -TERM {0}; kill -INT {0}", server.pid());
+    assert!(Command::new("sh").args(["-c", &twice]).status().expect("sh runs").success());
+    until("new connections are refused", || async { refused(&server).await }).await;
+    client.write_all(b"{}").await.expect("written");
+    let mut heard = String::new();
+    timeout(PATIENCE, client.read_to_string(&mut heard)).await.expect("in time").expect("read");
+    assert!(heard.starts_with("HTTP/1.1 400 "), "{heard}");
+    assert_eq!(server.exit().await.code(), Some(0));
+}
+
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let mut server = Server::start();
     let _client = begin(&server).await;
     server.terminate();
     until("new connections are refused", || async { refused(&server).await }).await;
-    server.terminate();
+    // What comes at once is of the first.
+    until("it has ended", async || {
+        server.terminate();
+        server.ended().is_some()
+    })
+    .await;
     assert_eq!(server.exit().await.code(), Some(1));
 }
 

@@ -1,6 +1,6 @@
 //! The log, for operators: what is in it, and what becomes of a process that cannot write it.
 
-use std::{fs::File, path::Path, process::Stdio};
+use std::{fs::File, os::fd::OwnedFd, path::Path, process::Stdio};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -46,6 +46,22 @@ async fn a_log_that_nobody_takes_ends_nothing() {
     for _ in 0..3 {
         let answer = reqwest::get(format!("http://{address}/readyz")).await.expect("an answer");
         assert_eq!(answer.status(), 200);
+    }
+    ends_well(child).await;
+}
+
+/// As when a collector of logs hangs, or somebody has pressed Ctrl-S.
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_nothing_up() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (_unread, log) = std::io::pipe().expect("a pipe");
+    let (child, address) = logging(home.path(), "info", File::from(OwnedFd::from(log))).await;
+    // Each is a line of some 250 bytes; a pipe takes 64 KiB.
+    let client = reqwest::Client::new();
+    for _ in 0..500 {
+        let answer = client.get(format!("http://{address}/nowhere")).send();
+        let answer = timeout(PATIENCE, answer).await.expect("in time").expect("an answer");
+        assert_eq!(answer.status(), 404);
     }
     ends_well(child).await;
 }

@@ -14,8 +14,8 @@ use crate::{
     ports::{
         AccessToken, Ambient, Claims, PasswordHasher, RefreshToken, TokenIssuer,
         store::{
-            self, EndedSessions, NewPassword, NewSession, Page, PageQuery, Renamed, RotateRefresh,
-            Rotation,
+            self, EndedSessions, NewPassword, NewSession, Page, PageQuery, Principal, Renamed,
+            RotateRefresh, Rotation,
         },
     },
     publisher::Publisher,
@@ -93,6 +93,11 @@ impl Caller {
     /// The person's id.
     pub fn id(&self) -> UserId {
         self.account.id
+    }
+
+    /// As whom they make changes.
+    pub fn principal(&self) -> Principal {
+        Principal { user: self.account.id, session: self.session_id }
     }
 }
 
@@ -251,9 +256,9 @@ impl Accounts {
 
     /// Changes what others see of the caller, and tells those who share a workspace with them.
     pub async fn rename(&self, caller: &Caller, name: DisplayName) -> Result<Account> {
-        let (store, user) = (self.store.clone(), caller.id());
+        let (store, by) = (self.store.clone(), caller.principal());
         let renamed = async move {
-            let Renamed { account, memberships } = store.rename(user, &name).await?;
+            let Renamed { account, memberships } = store.rename(by, &name).await?;
             Ok((account, memberships.iter().map(Event::workspace_member_updated).collect()))
         };
         self.publisher.change(caller, renamed).await

@@ -82,10 +82,10 @@ impl Channels {
     ) -> Result<Summary> {
         let id = ConversationId(self.ambient.uuid());
         let new = NewChannel { id, workspace_id, name, topic, private, at: self.ambient.now() };
-        let (store, actor) = (self.store.clone(), caller.id());
+        let (store, by) = (self.store.clone(), caller.principal());
         self.publisher
             .change(caller, async move {
-                let entry = store.create_channel(actor, new).await?;
+                let entry = store.create_channel(by, new).await?;
                 let events = entered(&entry);
                 Ok((entry.summary, events))
             })
@@ -102,13 +102,13 @@ impl Channels {
     ) -> Result<Made<Summary>> {
         let id = ConversationId(self.ambient.uuid());
         let new = NewDm { id, workspace_id, peer, at: self.ambient.now() };
-        let (store, actor) = (self.store.clone(), caller.id());
+        let (store, by) = (self.store.clone(), caller.principal());
         self.publisher
             .change(caller, async move {
-                let opened = store.open_dm(actor, new).await?;
+                let opened = store.open_dm(by, new).await?;
                 let mut events = Vec::new();
                 if let Some(theirs) = &opened.theirs {
-                    events.push(Event::joined(actor, &opened.mine, opened.access_rev));
+                    events.push(Event::joined(by.user, &opened.mine, opened.access_rev));
                     events.push(Event::joined(peer, theirs, opened.access_rev));
                 }
                 let dm = Made::of(opened.mine, opened.theirs.is_some());
@@ -149,10 +149,10 @@ impl Channels {
 
     /// Adds the caller to a channel; idempotent. A DM is `Forbidden`.
     pub async fn join(&self, caller: &Caller, id: ConversationId) -> Result<Summary> {
-        let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
+        let (store, by, at) = (self.store.clone(), caller.principal(), self.ambient.now());
         self.publisher
             .change(caller, async move {
-                let entry = store.join_channel(actor, id, at).await?;
+                let entry = store.join_channel(by, id, at).await?;
                 let events = entered(&entry);
                 Ok((entry.summary, events))
             })
@@ -166,10 +166,10 @@ impl Channels {
         id: ConversationId,
         user: UserId,
     ) -> Result<Made<ChannelMember>> {
-        let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
+        let (store, by, at) = (self.store.clone(), caller.principal(), self.ambient.now());
         self.publisher
             .change(caller, async move {
-                let entry = store.add_channel_member(actor, id, user, at).await?;
+                let entry = store.add_channel_member(by, id, user, at).await?;
                 let events = entered(&entry);
                 Ok((Made::of(entry.membership, entry.entered), events))
             })
@@ -184,10 +184,10 @@ impl Channels {
         id: ConversationId,
         user: UserId,
     ) -> Result<()> {
-        let (store, actor) = (self.store.clone(), caller.id());
+        let (store, by) = (self.store.clone(), caller.principal());
         self.publisher
             .change(caller, async move {
-                let access_rev = store.remove_channel_member(actor, id, user).await?;
+                let access_rev = store.remove_channel_member(by, id, user).await?;
                 Ok(((), went_out(id, user, access_rev).into()))
             })
             .await
@@ -214,9 +214,8 @@ impl Channels {
         topic: Option<Topic>,
     ) -> Result<Summary> {
         self.limit.take(caller.id(), Instant::now())?;
-        let change = Change::UpdateChannel { name, topic };
-        let (session, at) = (caller.session_id, self.ambient.now());
-        let write = Write { actor: caller.id(), session, at, change };
+        let (by, at) = (caller.principal(), self.ambient.now());
+        let write = Write { by, at, change: Change::UpdateChannel { name, topic } };
         self.sequencer.submit(id, write).await?;
         // The change is committed even if the caller has lost access since: any other error would deny that.
         let read = self.store.summary(caller.id(), id).await;
@@ -228,10 +227,10 @@ impl Channels {
 
     /// Deletes a channel with its messages. `Conflict` for `general`.
     pub async fn delete(&self, caller: &Caller, id: ConversationId) -> Result<()> {
-        let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
+        let (store, by, at) = (self.store.clone(), caller.principal(), self.ambient.now());
         self.publisher
             .change(caller, async move {
-                store.delete_channel(actor, id, at).await?;
+                store.delete_channel(by, id, at).await?;
                 Ok(((), vec![Event::deleted(id)]))
             })
             .await

@@ -100,9 +100,8 @@ impl Messages {
         let taken = self.limit.take(actor, Instant::now());
         let limited = taken.err().map(|limited| (limited, client_msg_id.clone()));
         let draft = Draft { id: MessageId(self.ambient.uuid()), client_msg_id, text };
-        let session = caller.session_id;
-        let at = self.ambient.now();
-        let write = Write { actor, session, at, change: Change::Send(draft) };
+        let (by, at) = (caller.principal(), self.ambient.now());
+        let write = Write { by, at, change: Change::Send(draft) };
         if let Some((limited, client_msg_id)) = limited {
             let (earlier, sequencer) = (self.earlier.clone(), self.sequencer.clone());
             return Either::Left(Either::Right(async move {
@@ -194,9 +193,8 @@ impl Messages {
         self.limit.take(caller.id(), Instant::now())?;
         // This finds the conversation, and hides what may not be read; whether it may be changed is decided by the commit.
         let conversation = self.store.message(caller.id(), message_id).await?.conversation_id;
-        let (session, at) = (caller.session_id, self.ambient.now());
-        let change = Change::Message(message_id, change);
-        let write = Write { actor: caller.id(), session, at, change };
+        let (by, at) = (caller.principal(), self.ambient.now());
+        let write = Write { by, at, change: Change::Message(message_id, change) };
         message_of(self.sequencer.submit(conversation, write).await?.subject)
     }
 }

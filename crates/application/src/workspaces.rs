@@ -54,10 +54,10 @@ impl Workspaces {
             general: ConversationId(self.ambient.uuid()),
             at: self.ambient.now(),
         };
-        let (store, actor) = (self.store.clone(), caller.id());
+        let (store, by) = (self.store.clone(), caller.principal());
         self.publisher
             .change(caller, async move {
-                let admission = store.create_workspace(actor, new).await?;
+                let admission = store.create_workspace(by, new).await?;
                 let events = admitted(&admission);
                 Ok((admission.workspace, events))
             })
@@ -77,10 +77,10 @@ impl Workspaces {
     /// Adds the caller by join code, as a member and to `general`; changes nothing if they are in already. `NotFound`
     /// for a code that is not valid (any more).
     pub async fn join(&self, caller: &Caller, code: JoinCode) -> Result<Workspace> {
-        let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
+        let (store, by, at) = (self.store.clone(), caller.principal(), self.ambient.now());
         self.publisher
             .change(caller, async move {
-                Ok(match store.join_workspace(actor, &code, at).await? {
+                Ok(match store.join_workspace(by, &code, at).await? {
                     Joining::AlreadyIn(workspace) => (workspace, vec![]),
                     Joining::Entered(admission) => {
                         let events = admitted(&admission);
@@ -93,11 +93,11 @@ impl Workspaces {
 
     /// Replaces the join code; the old one is no longer valid. Admins only.
     pub async fn rotate_join_code(&self, caller: &Caller, id: WorkspaceId) -> Result<Workspace> {
-        let (store, actor, code) = (self.store.clone(), caller.id(), self.new_join_code());
+        let (store, by, code) = (self.store.clone(), caller.principal(), self.new_join_code());
         self.publisher
             .change(
                 caller,
-                async move { Ok((store.rotate_join_code(actor, id, code).await?, vec![])) },
+                async move { Ok((store.rotate_join_code(by, id, code).await?, vec![])) },
             )
             .await
     }
@@ -109,10 +109,10 @@ impl Workspaces {
         id: WorkspaceId,
         name: WorkspaceName,
     ) -> Result<Workspace> {
-        let (store, actor) = (self.store.clone(), caller.id());
+        let (store, by) = (self.store.clone(), caller.principal());
         self.publisher
             .change(caller, async move {
-                let workspace = store.rename_workspace(actor, id, &name).await?;
+                let workspace = store.rename_workspace(by, id, &name).await?;
                 let event = Event::workspace_updated(&workspace);
                 Ok((workspace, vec![event]))
             })
@@ -121,10 +121,10 @@ impl Workspaces {
 
     /// Deletes a workspace with everything in it. Admins only.
     pub async fn delete(&self, caller: &Caller, id: WorkspaceId) -> Result<()> {
-        let (store, actor, at) = (self.store.clone(), caller.id(), self.ambient.now());
+        let (store, by, at) = (self.store.clone(), caller.principal(), self.ambient.now());
         self.publisher
             .change(caller, async move {
-                let conversations = store.delete_workspace(actor, id, at).await?;
+                let conversations = store.delete_workspace(by, id, at).await?;
                 let mut events: Vec<_> = conversations.into_iter().map(Event::deleted).collect();
                 events.push(Event::workspace_deleted(id));
                 Ok(((), events))
@@ -156,10 +156,10 @@ impl Workspaces {
             task: Task::AddedToWorkspaceMail { user_id, workspace_id: id },
         };
         let new = NewMember { user_id, role, at: self.ambient.now(), job };
-        let (store, actor) = (self.store.clone(), caller.id());
+        let (store, by) = (self.store.clone(), caller.principal());
         self.publisher
             .change(caller, async move {
-                let admission = store.add_member(actor, id, new).await?;
+                let admission = store.add_member(by, id, new).await?;
                 let events = admitted(&admission);
                 Ok((admission.member, events))
             })
@@ -191,10 +191,10 @@ impl Workspaces {
         user: UserId,
         role: Role,
     ) -> Result<Member> {
-        let (store, actor) = (self.store.clone(), caller.id());
+        let (store, by) = (self.store.clone(), caller.principal());
         self.publisher
             .change(caller, async move {
-                let member = store.set_role(actor, id, user, role).await?;
+                let member = store.set_role(by, id, user, role).await?;
                 let event = Event::workspace_member_updated(&member);
                 Ok((member, vec![event]))
             })
@@ -209,10 +209,10 @@ impl Workspaces {
         id: WorkspaceId,
         user: UserId,
     ) -> Result<()> {
-        let (store, actor) = (self.store.clone(), caller.id());
+        let (store, by) = (self.store.clone(), caller.principal());
         self.publisher
             .change(caller, async move {
-                let departure = store.remove_member(actor, id, user).await?;
+                let departure = store.remove_member(by, id, user).await?;
                 let mut events = Vec::new();
                 for (conversation, access_rev) in departure.conversations {
                     events.extend(went_out(conversation, user, access_rev));

@@ -14,7 +14,7 @@ use parlance_application::{
     live::{Attachment, Frame, Lanes, Live, LivePorts, Sequencer},
     ports::{
         Close, ConnectionId, Fanout, Urgency,
-        store::{Change, Commit, Committed, Draft, Write},
+        store::{Change, Commit, Committed, Draft, Principal, Write},
     },
 };
 use parlance_domain::{
@@ -125,7 +125,7 @@ fn lane(criterion: &mut Criterion) {
 fn at_once() -> MockMessages {
     let (mut store, mut rev) = (MockMessages::new(), 0);
     store.expect_append().returning(move |here, writes| {
-        let commit = |Write { actor, change, .. }| {
+        let commit = |Write { by: Principal { user: actor, .. }, change, .. }| {
             let Change::Send(Draft { id, text, .. }) = change else {
                 return Err(Error::NotFound("message"));
             };

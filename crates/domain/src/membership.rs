@@ -258,7 +258,8 @@ const CONVERSATION: [(ConversationAction, [Cell; 13]); 11] = {
         //                        outsider | public: outside, admin outside, member, admin | private: outside, member, creator, admin | dm: outside, member, admin, alone
         (A::Read,                [Hide,      Yes, Yes, Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, Yes, Yes, Yes]),
         (A::Post,                [Hide,      No,  No,  Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, Yes, Yes, No]),
-        (A::DeleteOthersMessage, [Hide,      No,  Yes, No,  Yes,                         Hide, No,  No,  Yes,                     Hide, No,  Yes, No]),
+        // A DM is its two people's alone.
+        (A::DeleteOthersMessage, [Hide,      No,  Yes, No,  Yes,                         Hide, No,  No,  Yes,                     Hide, No,  No,  No]),
         (A::MarkRead,            [Hide,      No,  No,  Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, Yes, Yes, Yes]),
         (A::Join,                [Hide,      Yes, Yes, Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, No,  No,  No]),
         (A::Leave,               [Hide,      No,  No,  Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, No,  No,  No]),

@@ -177,6 +177,9 @@ impl Settings {
     }
 
     fn check(&self) -> anyhow::Result<()> {
+        if self.data_dir.as_os_str().is_empty() {
+            bail!("--data-dir is empty");
+        }
         if let Some(secret) = &self.jwt_secret {
             check_secret(secret, "PARLANCE_JWT_SECRET")?;
         } else if self.mongodb_uri.is_some() {

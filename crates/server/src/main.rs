@@ -10,12 +10,15 @@ mod readiness;
 mod serve;
 mod telemetry;
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, process::ExitCode, sync::mpsc, thread, time::Duration};
 
 use clap::{Parser, Subcommand};
 use rustix::{fs::Mode, process::umask};
 
 use crate::config::{Flags, Settings};
+
+/// How long somebody has to take the reason for a process's end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// mimalloc: the system's allocator does not give back what a burst of sign-ups has used.
 #[global_allocator]
@@ -58,31 +61,40 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // For the person who started it, whatever the log filter says.
-            let _ = writeln!(std::io::stderr(), "parlance: {error:#}");
+            say(format!("parlance: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
+/// For the person who started it, whatever the log filter says. If nobody takes it, it ends nevertheless.
+fn say(last: String) {
+    let (done, said) = mpsc::channel();
+    thread::spawn(move || {
+        let _ = writeln!(std::io::stderr(), "{last}");
+        let _ = done.send(());
+    });
+    let _ = said.recv_timeout(LAST_WORDS);
+}
+
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(flags) => {
-            telemetry::logs(env)?;
+            let _logs = telemetry::logs(env)?;
             serve::run(&checked(&flags)?)
         }
         Command::Worker(flags) => {
-            telemetry::logs(env)?;
+            let _logs = telemetry::logs(env)?;
             let settings = checked(&flags)?;
             settings.check_worker()?;
             serve::run_worker(&settings)
         }
         Command::Migrate(flags) => {
-            telemetry::logs(env)?;
+            let _logs = telemetry::logs(env)?;
             serve::run_migrations(Settings::load(&flags, env)?)
         }
         Command::Admin(command) => {
-            telemetry::logs(env)?;
+            let _logs = telemetry::logs(env)?;
             admin::run(&command, env)
         }
         Command::Openapi => print(&parlance_transport::openapi_json()),

@@ -7,6 +7,7 @@ use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use parlance_application::ports::{Ambient, JobBoard, JobCounts, JobState};
 use parlance_transport::describe_figures;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 const BUILD: &str = "parlance_build_info";
@@ -21,17 +22,25 @@ const WATCHED: Duration = Duration::from_secs(15);
 /// ports sends that.
 const LOGGED: &str = "info,actix_http::h1::dispatcher=off,actix_http::ws::codec=off";
 
-/// Starts logging: JSON lines, or text when a person watches. `RUST_LOG` filters.
-pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
+/// Lines of the log that wait for somebody to take them; further ones are dropped. A reader that has stopped holds nothing else up.
+const UNTAKEN: usize = 16_384;
+
+/// Starts logging: JSON lines, or text when a person watches. `RUST_LOG` filters. What waits is written when the guard is dropped,
+/// within a second.
+pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<WorkerGuard> {
     let filter = match env("RUST_LOG").filter(|text| !text.is_empty()) {
         Some(text) => EnvFilter::try_new(&text)
             .with_context(|| format!("RUST_LOG={text:?} is no log filter"))?,
         None => EnvFilter::new(LOGGED),
     };
     let terminal = std::io::stderr().is_terminal();
+    let (stderr, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(UNTAKEN)
+        .thread_name("parlance-log")
+        .finish(std::io::stderr());
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(stderr)
         // A reader of the log that has gone, or a full disk, is no reason to stop: the library would report it on stderr, and
         // panic as that fails, too.
         .log_internal_errors(false)
@@ -41,7 +50,8 @@ pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
     } else {
         logs.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
     };
-    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
+    Ok(guard)
 }
 
 /// Installs the process's recorder of metrics. Call `run_upkeep` on the handle now and then: histograms grow until drained.

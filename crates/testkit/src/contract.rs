@@ -91,6 +91,7 @@ macro_rules! store_contract {
                 a_reused_token_ends_its_session
                 a_token_two_back_is_reuse_at_once
                 an_expired_session_cannot_be_refreshed
+                an_ended_session_changes_nothing
                 a_new_password_ends_the_other_sessions
                 what_was_verified_before_a_new_password_is_worth_nothing
                 a_new_name_is_seen

@@ -20,7 +20,7 @@ mod workspaces;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use parlance_application::{Result, ports::store::Head};
-use parlance_domain::{ConversationAction, ConversationId, Message, UserId};
+use parlance_domain::{ConversationAction, ConversationId, Message, SessionId, UserId};
 
 pub use weather::{Calm, Weather};
 
@@ -105,6 +105,20 @@ impl MemoryStore {
         let outcome = self.lock().commit(work);
         self.weather.after(method).await?;
         outcome
+    }
+
+    /// A change that somebody makes, unless this session of theirs has ended.
+    async fn change<T: Send>(
+        &self,
+        method: &'static str,
+        session: SessionId,
+        work: impl FnOnce(&mut State) -> Result<T> + Send,
+    ) -> Result<T> {
+        self.write(method, |state| {
+            state.must_live(session)?;
+            work(state)
+        })
+        .await
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -17,8 +17,8 @@ use parlance_application::{
         store::{
             self, Admission, Commit, Credentials, Departure, EndedSessions, Entry, History,
             HistoryQuery, Joining, NewChannel, NewDm, NewMember, NewPassword, NewSession,
-            NewWorkspace, OpenedDm, Page, PageQuery, ReadMark, Reader, Renamed, ReplayPage,
-            ReplayQuery, RotateRefresh, Rotation, Snapshot, Write,
+            NewWorkspace, OpenedDm, Page, PageQuery, Principal, ReadMark, Reader, Renamed,
+            ReplayPage, ReplayQuery, RotateRefresh, Rotation, Snapshot, Write,
         },
     },
 };
@@ -44,40 +44,40 @@ mockall::mock! {
         async fn session_owner(&self, session: SessionId, at: Timestamp) -> Result<Option<Account>>;
         async fn sessions(&self, user: UserId, at: Timestamp, page: PageQuery) -> Result<Page<Session>>;
         async fn revoke_session(&self, user: UserId, session: SessionId, at: Timestamp) -> Result<SessionRev>;
-        async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed>;
+        async fn rename(&self, by: Principal, name: &DisplayName) -> Result<Renamed>;
         async fn change_password(&self, change: NewPassword) -> Result<EndedSessions>;
         async fn people(&self, viewer: UserId, ids: Vec<UserId>) -> Result<Vec<User>>;
     }
 
     #[async_trait]
     impl store::Workspaces for Store {
-        async fn create_workspace(&self, actor: UserId, new: NewWorkspace) -> Result<Admission>;
+        async fn create_workspace(&self, by: Principal, new: NewWorkspace) -> Result<Admission>;
         async fn workspaces(&self, actor: UserId, page: PageQuery) -> Result<Page<Workspace>>;
         async fn workspace(&self, actor: UserId, id: WorkspaceId) -> Result<Workspace>;
-        async fn join_workspace(&self, actor: UserId, code: &JoinCode, at: Timestamp) -> Result<Joining>;
-        async fn rotate_join_code(&self, actor: UserId, id: WorkspaceId, code: JoinCode) -> Result<Workspace>;
-        async fn rename_workspace(&self, actor: UserId, id: WorkspaceId, name: &WorkspaceName) -> Result<Workspace>;
-        async fn delete_workspace(&self, actor: UserId, id: WorkspaceId, at: Timestamp) -> Result<Vec<ConversationId>>;
+        async fn join_workspace(&self, by: Principal, code: &JoinCode, at: Timestamp) -> Result<Joining>;
+        async fn rotate_join_code(&self, by: Principal, id: WorkspaceId, code: JoinCode) -> Result<Workspace>;
+        async fn rename_workspace(&self, by: Principal, id: WorkspaceId, name: &WorkspaceName) -> Result<Workspace>;
+        async fn delete_workspace(&self, by: Principal, id: WorkspaceId, at: Timestamp) -> Result<Vec<ConversationId>>;
         async fn members(&self, actor: UserId, id: WorkspaceId, page: PageQuery) -> Result<Page<Member>>;
-        async fn add_member(&self, actor: UserId, id: WorkspaceId, new: NewMember) -> Result<Admission>;
-        async fn set_role(&self, actor: UserId, id: WorkspaceId, user: UserId, role: Role) -> Result<Member>;
-        async fn remove_member(&self, actor: UserId, id: WorkspaceId, user: UserId) -> Result<Departure>;
+        async fn add_member(&self, by: Principal, id: WorkspaceId, new: NewMember) -> Result<Admission>;
+        async fn set_role(&self, by: Principal, id: WorkspaceId, user: UserId, role: Role) -> Result<Member>;
+        async fn remove_member(&self, by: Principal, id: WorkspaceId, user: UserId) -> Result<Departure>;
     }
 
     #[async_trait]
     impl store::Conversations for Store {
-        async fn create_channel(&self, actor: UserId, new: NewChannel) -> Result<Entry>;
-        async fn open_dm(&self, actor: UserId, new: NewDm) -> Result<OpenedDm>;
+        async fn create_channel(&self, by: Principal, new: NewChannel) -> Result<Entry>;
+        async fn open_dm(&self, by: Principal, new: NewDm) -> Result<OpenedDm>;
         async fn channels(&self, actor: UserId, workspace: WorkspaceId, page: PageQuery) -> Result<Page<Summary>>;
         async fn dms(&self, actor: UserId, workspace: WorkspaceId, page: PageQuery) -> Result<Page<Summary>>;
         async fn conversations(&self, actor: UserId, page: PageQuery) -> Result<Page<Summary>>;
         async fn summary(&self, actor: UserId, id: ConversationId) -> Result<Summary>;
         async fn snapshot(&self, actor: UserId) -> Result<Snapshot>;
-        async fn join_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<Entry>;
-        async fn add_channel_member(&self, actor: UserId, id: ConversationId, user: UserId, at: Timestamp) -> Result<Entry>;
-        async fn remove_channel_member(&self, actor: UserId, id: ConversationId, user: UserId) -> Result<AccessRev>;
+        async fn join_channel(&self, by: Principal, id: ConversationId, at: Timestamp) -> Result<Entry>;
+        async fn add_channel_member(&self, by: Principal, id: ConversationId, user: UserId, at: Timestamp) -> Result<Entry>;
+        async fn remove_channel_member(&self, by: Principal, id: ConversationId, user: UserId) -> Result<AccessRev>;
         async fn channel_members(&self, actor: UserId, id: ConversationId, page: PageQuery) -> Result<Page<ChannelMember>>;
-        async fn delete_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<()>;
+        async fn delete_channel(&self, by: Principal, id: ConversationId, at: Timestamp) -> Result<()>;
         async fn mark_read(&self, actor: UserId, id: ConversationId, seq: Seq) -> Result<ReadMark>;
         async fn permit(&self, actor: UserId, id: ConversationId, action: ConversationAction) -> Result<()>;
     }

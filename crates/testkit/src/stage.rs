@@ -14,7 +14,7 @@ use parlance_application::{
         Ambient, PasswordHash, RefreshDigest,
         store::{
             Admission, Change, Commit, Committed, Draft, Entry, Joining, MessageChange, NewChannel,
-            NewDm, NewSession, NewWorkspace, OpenedDm, Store, Write,
+            NewDm, NewSession, NewWorkspace, OpenedDm, Principal, Store, Write,
         },
     },
 };
@@ -96,13 +96,23 @@ impl Stage {
             self.store.create_account(account.clone(), Self::hash(), session.clone(), self.job());
         let created = created.await;
         created.expect("signs up");
-        self.sessions.lock().expect("no panic").insert(account.id, session.id);
+        self.goes_on_in(account.id, session.id);
         (account, session)
     }
 
-    /// The session that somebody signed up with.
+    /// From now on somebody makes their changes in this session.
+    pub fn goes_on_in(&self, user: UserId, session: SessionId) {
+        self.sessions.lock().expect("no panic").insert(user, session);
+    }
+
+    /// The session that somebody signed up with, or goes on in.
     pub fn session_of(&self, user: UserId) -> SessionId {
         *self.sessions.lock().expect("no panic").get(&user).expect("signed up")
+    }
+
+    /// Somebody in their session.
+    pub fn by(&self, user: UserId) -> Principal {
+        Principal { user, session: self.session_of(user) }
     }
 
     /// Signs somebody up; returns their id.
@@ -138,7 +148,7 @@ impl Stage {
             general: team.general,
             at: self.at(),
         };
-        (self.store.create_workspace(admin, new).await.expect("creates a workspace"), team)
+        (self.store.create_workspace(self.by(admin), new).await.expect("creates a workspace"), team)
     }
 
     /// A workspace of the first with the others in it as members.
@@ -152,7 +162,8 @@ impl Stage {
 
     /// Somebody comes in by code.
     pub async fn enter(&self, team: &Team, user: UserId) -> Admission {
-        match self.store.join_workspace(user, &team.code, self.at()).await.expect("joins") {
+        match self.store.join_workspace(self.by(user), &team.code, self.at()).await.expect("joins")
+        {
             Joining::Entered(admission) => *admission,
             Joining::AlreadyIn(workspace) => panic!("already in {workspace:?}"),
         }
@@ -183,7 +194,7 @@ impl Stage {
     /// A new channel, with the store's answer.
     pub async fn entry(&self, actor: UserId, team: &Team, name: &str, private: bool) -> Entry {
         self.store
-            .create_channel(actor, self.new_channel(team, name, private))
+            .create_channel(self.by(actor), self.new_channel(team, name, private))
             .await
             .expect("creates a channel")
     }
@@ -196,17 +207,17 @@ impl Stage {
             peer,
             at: self.at(),
         };
-        self.store.open_dm(actor, new).await
+        self.store.open_dm(self.by(actor), new).await
     }
 
     /// Somebody comes into a public channel.
     pub async fn join(&self, user: UserId, channel: ConversationId) -> Entry {
-        self.store.join_channel(user, channel, self.at()).await.expect("joins")
+        self.store.join_channel(self.by(user), channel, self.at()).await.expect("joins")
     }
 
     /// A change to ask for.
     pub fn write(&self, actor: UserId, change: Change) -> Write {
-        Write { actor, session: self.session_of(actor), at: self.at(), change }
+        Write { by: self.by(actor), at: self.at(), change }
     }
 
     /// A send to ask for, under a given id.

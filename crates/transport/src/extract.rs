@@ -30,6 +30,8 @@ pub(crate) const BODY_LIMIT: usize = 64 * 1024;
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// Items of a page if no limit is given.
 const PAGE: usize = 50;
+/// Characters of what a parser says that are told.
+const TOLD: usize = 200;
 
 /// A JSON body of known fields, within the bounds that its type states.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -201,7 +203,7 @@ async fn collect(
 fn parse_pairs<T: DeserializeOwned>(pairs: &str) -> Result<T, Error> {
     Query::from_query(pairs)
         .map(Query::into_inner)
-        .map_err(|error| Error::BadRequest(error.to_string()))
+        .map_err(|error| Error::BadRequest(short(&error)))
 }
 
 /// Strict JSON, for bodies and for the socket's frames.
@@ -211,7 +213,17 @@ pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
         return Err(Error::BadRequest("malformed request: a JSON object is expected".into()));
     }
     serde_json::from_slice(json)
-        .map_err(|error| Error::BadRequest(format!("malformed request: {error}")))
+        .map_err(|error| Error::BadRequest(format!("malformed request: {}", short(&error))))
+}
+
+/// What is wrong, without all that the client has sent: a parser quotes it.
+fn short(error: &impl ToString) -> String {
+    let mut told = error.to_string();
+    if let Some((end, _)) = told.char_indices().nth(TOLD) {
+        told.truncate(end);
+        told.push('…');
+    }
+    told
 }
 
 /// Checks the bounds that a request's type states.
@@ -247,6 +259,19 @@ mod tests {
     use parlance_testkit::PATIENCE;
 
     use super::*;
+
+    #[test]
+    fn a_refusal_does_not_repeat_all_that_was_sent() {
+        let named = format!("{{\"{}\":1}}", "ä".repeat(60_000));
+        let Err(Error::BadRequest(why)) = parse::<Empty>(named.as_bytes()) else {
+            unreachable!("it has an unknown field")
+        };
+        assert!(why.contains("unknown field `ää") && why.chars().count() < 300, "{why}");
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Empty {}
 
     #[actix_web::test]
     async fn a_body_that_trickles_is_not_waited_for() {

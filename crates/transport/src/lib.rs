@@ -81,10 +81,9 @@ pub type Metrics = Box<dyn Fn() -> String + Send + Sync>;
 
 /// Adds `/metrics` alone, for an address of its own.
 pub fn mount_metrics(config: &mut ServiceConfig, metrics: Data<Metrics>) {
-    config.app_data(metrics).route(
-        "/metrics",
-        web::get().to(|metrics: Data<Metrics>| async move { http::system::rendered(&metrics) }),
-    );
+    let rendered = |metrics: Data<Metrics>| async move { http::system::rendered(&metrics) };
+    let resource = web::resource("/metrics").get(rendered).route(web::head().to(rendered));
+    config.app_data(metrics).service(resource);
 }
 
 impl Node {

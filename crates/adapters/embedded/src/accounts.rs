@@ -8,7 +8,7 @@ use parlance_application::{
         PasswordHash, RefreshDigest,
         store::{
             Accounts, Credentials, EMAIL_TAKEN, EndedSessions, NewPassword, NewSession, Page,
-            PageQuery, Renamed, RotateRefresh, Rotation, Start, forgotten_before,
+            PageQuery, Principal, Renamed, RotateRefresh, Rotation, Start, forgotten_before,
         },
     },
 };
@@ -202,9 +202,11 @@ impl Accounts for EmbeddedStore {
         .await
     }
 
-    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed> {
+    async fn rename(&self, by: Principal, name: &DisplayName) -> Result<Renamed> {
+        let Principal { user, session } = by;
         let name = name.as_str().to_owned();
         self.write_owners(Concerns::User(user), move |conn| {
+            must_live(conn, session)?;
             let account = conn
                 .prepare_cached(
                     "UPDATE users SET display_name = ?2 WHERE id = ?1 RETURNING id, email, display_name, created_at",
@@ -305,6 +307,15 @@ fn token(conn: &Connection, digest: &[u8; 32], session: SessionId, generation: i
     )?
     .execute(params![digest.as_slice(), session.0, generation])?;
     Ok(())
+}
+
+/// A request may have been let in before its session ended.
+pub(crate) fn must_live(conn: &Connection, session: SessionId) -> Tx<()> {
+    if has_ended(conn, session)? {
+        Err(Error::from(Unauthenticated::Revoked).into())
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether there is such a refresh token.

@@ -6,9 +6,10 @@
 use std::mem;
 
 use parlance_application::{
-    Error, Result, Unauthenticated,
+    Error, Result,
     ports::store::{
-        Change, Changeable, Commit, Committed, Draft, MessageChange, NAME_TAKEN, SENT_BEFORE, Write,
+        Change, Changeable, Commit, Committed, Draft, MessageChange, NAME_TAKEN, Principal,
+        SENT_BEFORE, Write,
     },
 };
 use parlance_domain::{
@@ -20,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     access::see,
-    accounts::{has_ended, session_rev},
+    accounts::{must_live, session_rev},
     conversations::name_taken,
     error::{Fail, Tx},
     reactions,
@@ -76,7 +77,7 @@ type Outcome = (Committed, Option<ChangeKind>);
 
 impl Batch<'_> {
     fn one(&mut self, write: Write) -> Tx<Commit> {
-        let Write { actor, session, at, change } = write;
+        let Write { by: Principal { user: actor, session }, at, change } = write;
         self.must_live(session)?;
         let what = change.subject();
         let standing = self.standing(actor, what)?;
@@ -110,12 +111,9 @@ impl Batch<'_> {
         })
     }
 
-    /// A request may have been let in before its session ended.
     fn must_live(&mut self, session: SessionId) -> Tx<()> {
         if !self.live.contains(&session) {
-            if has_ended(self.conn, session)? {
-                return Err(Error::from(Unauthenticated::Revoked).into());
-            }
+            must_live(self.conn, session)?;
             self.live.push(session);
         }
         Ok(())

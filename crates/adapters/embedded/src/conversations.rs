@@ -7,7 +7,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{
         Conversations, Entry, GENERAL_STAYS, NAME_TAKEN, NewChannel, NewDm, OpenedDm, Page,
-        PageQuery, ReadMark, Snapshot, SnapshotEntry, Start, dm_with_oneself,
+        PageQuery, Principal, ReadMark, Snapshot, SnapshotEntry, Start, dm_with_oneself,
     },
 };
 use parlance_domain::{
@@ -27,8 +27,9 @@ use crate::{
 
 #[async_trait]
 impl Conversations for EmbeddedStore {
-    async fn create_channel(&self, actor: UserId, new: NewChannel) -> Result<Entry> {
-        self.write(move |conn| {
+    async fn create_channel(&self, by: Principal, new: NewChannel) -> Result<Entry> {
+        let actor = by.user;
+        self.change(by.session, move |conn| {
             authorize_workspace(conn, actor, new.workspace_id, WorkspaceAction::CreateChannel)?;
             if name_taken(conn, new.workspace_id, new.name.as_str())? {
                 return Err(Error::conflict(NAME_TAKEN).into());
@@ -39,8 +40,9 @@ impl Conversations for EmbeddedStore {
         .await
     }
 
-    async fn open_dm(&self, actor: UserId, new: NewDm) -> Result<OpenedDm> {
-        self.write(move |conn| open_dm(conn, actor, &new)).await
+    async fn open_dm(&self, by: Principal, new: NewDm) -> Result<OpenedDm> {
+        let actor = by.user;
+        self.change(by.session, move |conn| open_dm(conn, actor, &new)).await
     }
 
     async fn channels(
@@ -139,11 +141,12 @@ impl Conversations for EmbeddedStore {
 
     async fn join_channel(
         &self,
-        actor: UserId,
+        by: Principal,
         id: ConversationId,
         at: Timestamp,
     ) -> Result<Entry> {
-        self.write(move |conn| {
+        let actor = by.user;
+        self.change(by.session, move |conn| {
             authorize(conn, actor, id, ConversationAction::Join, "conversation")?;
             enter(conn, id, actor, at)
         })
@@ -152,12 +155,13 @@ impl Conversations for EmbeddedStore {
 
     async fn add_channel_member(
         &self,
-        actor: UserId,
+        by: Principal,
         id: ConversationId,
         user: UserId,
         at: Timestamp,
     ) -> Result<Entry> {
-        self.write(move |conn| {
+        let actor = by.user;
+        self.change(by.session, move |conn| {
             let seen = authorize(conn, actor, id, ConversationAction::AddMember, "conversation")?;
             role_in(conn, user, seen.conversation.workspace_id)?.ok_or(Error::NotFound("user"))?;
             enter(conn, id, user, at)
@@ -167,11 +171,12 @@ impl Conversations for EmbeddedStore {
 
     async fn remove_channel_member(
         &self,
-        actor: UserId,
+        by: Principal,
         id: ConversationId,
         user: UserId,
     ) -> Result<AccessRev> {
-        self.write(move |conn| {
+        let actor = by.user;
+        self.change(by.session, move |conn| {
             let action = ConversationAction::removal(user, actor);
             let seen = authorize(conn, actor, id, action, "conversation")?;
             if seen.general {
@@ -215,8 +220,9 @@ impl Conversations for EmbeddedStore {
         .await
     }
 
-    async fn delete_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<()> {
-        self.write(move |conn| {
+    async fn delete_channel(&self, by: Principal, id: ConversationId, at: Timestamp) -> Result<()> {
+        let actor = by.user;
+        self.change(by.session, move |conn| {
             let seen = authorize(conn, actor, id, ConversationAction::Delete, "conversation")?;
             if seen.general {
                 return Err(Error::conflict(GENERAL_STAYS).into());

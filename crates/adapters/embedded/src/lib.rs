@@ -40,10 +40,11 @@ use std::{
 };
 
 use parlance_application::Result;
-use parlance_domain::Timestamp;
+use parlance_domain::{SessionId, Timestamp};
 use rusqlite::Connection;
 
 use crate::{
+    accounts::must_live,
     db::Db,
     error::Tx,
     owners::{Concerns, Owners},
@@ -147,6 +148,19 @@ impl EmbeddedStore {
             #[cfg(feature = "simulation")]
             Engine::Inline(inline) => inline.write(job).await,
         }
+    }
+
+    /// A change that somebody makes, unless this session of theirs has ended.
+    async fn change<T, F>(&self, session: SessionId, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
+    {
+        self.write(move |conn| {
+            must_live(conn, session)?;
+            job(conn)
+        })
+        .await
     }
 
     /// Small writes, of which there are many: see [`Writer::write_here`](writer::Writer::write_here).

@@ -5,7 +5,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{
         ALREADY_MEMBER, Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember,
-        NewWorkspace, Page, PageQuery, SnapshotEntry, Start, Workspaces,
+        NewWorkspace, Page, PageQuery, Principal, SnapshotEntry, Start, Workspaces,
     },
 };
 use parlance_domain::{
@@ -25,9 +25,10 @@ use crate::{
 
 #[async_trait]
 impl Workspaces for EmbeddedStore {
-    async fn create_workspace(&self, actor: UserId, new: NewWorkspace) -> Result<Admission> {
+    async fn create_workspace(&self, by: Principal, new: NewWorkspace) -> Result<Admission> {
+        let actor = by.user;
         let topic = Topic::parse("").map_err(|invalid| Error::internal(invalid.message))?;
-        self.write(move |conn| {
+        self.change(by.session, move |conn| {
             conn.prepare_cached(
                 "INSERT INTO workspaces (id, name, join_code, created_at) VALUES (?1, ?2, ?3, ?4)",
             )?
@@ -75,12 +76,13 @@ impl Workspaces for EmbeddedStore {
 
     async fn join_workspace(
         &self,
-        actor: UserId,
+        by: Principal,
         code: &JoinCode,
         at: Timestamp,
     ) -> Result<Joining> {
+        let actor = by.user;
         let code = code.as_str().to_owned();
-        self.write(move |conn| {
+        self.change(by.session, move |conn| {
             let id = conn
                 .prepare_cached(
                     "SELECT id FROM workspaces WHERE join_code = ?1 AND deleted_at IS NULL",
@@ -98,11 +100,12 @@ impl Workspaces for EmbeddedStore {
 
     async fn rotate_join_code(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         code: JoinCode,
     ) -> Result<Workspace> {
-        self.write(move |conn| {
+        let actor = by.user;
+        self.change(by.session, move |conn| {
             authorize_workspace(conn, actor, id, WorkspaceAction::RotateJoinCode)?;
             conn.prepare_cached("UPDATE workspaces SET join_code = ?2 WHERE id = ?1")?
                 .execute(params![id.0, code.as_str()])?;
@@ -113,12 +116,13 @@ impl Workspaces for EmbeddedStore {
 
     async fn rename_workspace(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         name: &WorkspaceName,
     ) -> Result<Workspace> {
+        let actor = by.user;
         let name = name.as_str().to_owned();
-        self.write(move |conn| {
+        self.change(by.session, move |conn| {
             authorize_workspace(conn, actor, id, WorkspaceAction::Update)?;
             conn.prepare_cached("UPDATE workspaces SET name = ?2 WHERE id = ?1")?
                 .execute(params![id.0, name])?;
@@ -129,11 +133,12 @@ impl Workspaces for EmbeddedStore {
 
     async fn delete_workspace(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         at: Timestamp,
     ) -> Result<Vec<ConversationId>> {
-        self.write(move |conn| {
+        let actor = by.user;
+        self.change(by.session, move |conn| {
             authorize_workspace(conn, actor, id, WorkspaceAction::Delete)?;
             let conversations = ids(
                 conn,
@@ -177,11 +182,12 @@ impl Workspaces for EmbeddedStore {
 
     async fn add_member(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         new: NewMember,
     ) -> Result<Admission> {
-        self.write(move |conn| {
+        let actor = by.user;
+        self.change(by.session, move |conn| {
             authorize_workspace(conn, actor, id, WorkspaceAction::AddMember)?;
             if !conn.prepare_cached("SELECT 1 FROM users WHERE id = ?1")?.exists([new.user_id.0])? {
                 return Err(Error::NotFound("user").into());
@@ -197,12 +203,13 @@ impl Workspaces for EmbeddedStore {
 
     async fn set_role(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         user: UserId,
         role: Role,
     ) -> Result<Member> {
-        self.write(move |conn| {
+        let actor = by.user;
+        self.change(by.session, move |conn| {
             authorize_workspace(conn, actor, id, WorkspaceAction::ChangeRole)?;
             let before = role_in(conn, user, id)?.ok_or(Error::NotFound("member"))?;
             if role != Role::Admin {
@@ -219,11 +226,12 @@ impl Workspaces for EmbeddedStore {
 
     async fn remove_member(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         user: UserId,
     ) -> Result<Departure> {
-        self.write(move |conn| {
+        let actor = by.user;
+        self.change(by.session, move |conn| {
             let action = WorkspaceAction::removal(user, actor);
             authorize_workspace(conn, actor, id, action)?;
             let role = role_in(conn, user, id)?.ok_or(Error::NotFound("member"))?;

@@ -136,6 +136,12 @@ impl Writer {
         answered
     }
 
+    /// How many jobs have a place in the queue.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// Gives a job a place in the queue.
     async fn place<T, F>(&self, job: F, deadline: Instant) -> Result<oneshot::Receiver<Result<T>>>
     where

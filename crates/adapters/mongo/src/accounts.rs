@@ -12,7 +12,8 @@ use parlance_application::{
         PasswordHash,
         store::{
             Accounts, Credentials, EMAIL_TAKEN, EndedSessions, NewPassword, NewSession, Page,
-            PageQuery, Renamed, RotateRefresh, Rotation, Start, Subject, forgotten_before,
+            PageQuery, Principal, Renamed, RotateRefresh, Rotation, Start, Subject,
+            forgotten_before,
         },
     },
 };
@@ -159,8 +160,10 @@ impl Accounts for MongoStore {
         })
     }
 
-    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed> {
+    async fn rename(&self, by: Principal, name: &DisplayName) -> Result<Renamed> {
+        let Principal { user, session } = by;
         atomic!(self, |tx| {
+            must_live(tx, session).await?;
             let set = doc! { "$set": { "display_name": name.as_str() } };
             let renamed = tx.change::<UserDoc>(doc! { "_id": id(user.0) }, set).await?;
             let renamed = renamed.ok_or(Error::NotFound("user"))?;
@@ -308,6 +311,15 @@ pub(crate) async fn live_of(
 pub(crate) async fn has_ended(tx: &mut Tx, session: SessionId) -> Outcome<bool> {
     let session = doc! { "_id": id(session.0), "revoked_at": bson::Bson::Null };
     Ok(tx.one::<SessionDoc>(session).await?.is_none())
+}
+
+/// A request may have been let in before its session ended.
+pub(crate) async fn must_live(tx: &mut Tx, session: SessionId) -> Outcome<()> {
+    if has_ended(tx, session).await? {
+        Err(Error::from(Unauthenticated::Revoked).into())
+    } else {
+        Ok(())
+    }
 }
 
 async fn rotate(tx: &mut Tx, rotation: &RotateRefresh) -> Outcome<Rotation> {

@@ -8,7 +8,8 @@ use std::collections::HashSet;
 use parlance_application::{
     Error, Result, Unauthenticated,
     ports::store::{
-        Change, Changeable, Commit, Committed, Draft, MessageChange, NAME_TAKEN, SENT_BEFORE, Write,
+        Change, Changeable, Commit, Committed, Draft, MessageChange, NAME_TAKEN, Principal,
+        SENT_BEFORE, Write,
     },
 };
 use parlance_domain::{
@@ -74,7 +75,7 @@ impl Batch {
         write: &Write,
     ) -> Outcome<Done> {
         must_live(live, write)?;
-        let Write { actor, at, change, .. } = write;
+        let Write { by: Principal { user: actor, .. }, at, change } = write;
         let what = change.subject();
         let standing = self.standings.get(actor).copied().unwrap_or(Standing::Outsider);
         let denied = |denied| Error::denied(denied, what);
@@ -212,5 +213,5 @@ impl Batch {
 
 /// A request may have been let in before its session ended.
 fn must_live(live: &HashSet<SessionId>, write: &Write) -> Result<()> {
-    if live.contains(&write.session) { Ok(()) } else { Err(Unauthenticated::Revoked.into()) }
+    if live.contains(&write.by.session) { Ok(()) } else { Err(Unauthenticated::Revoked.into()) }
 }

@@ -204,7 +204,7 @@ async fn in_its_turn(store: &MongoStore, append: Append) -> Result<Answers> {
 
 /// The lanes of what an append writes.
 fn lanes((conversation, writes): &Append) -> impl Iterator<Item = Lane> {
-    let marks = writes.iter().map(|write| Lane::Mark(conversation.0, write.actor.0));
+    let marks = writes.iter().map(|write| Lane::Mark(conversation.0, write.by.user.0));
     std::iter::once(Lane::Head(conversation.0)).chain(marks)
 }
 
@@ -216,7 +216,7 @@ fn shares((_, writes): &Append) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use parlance_application::ports::store::Draft;
+    use parlance_application::ports::store::{Draft, Principal};
     use parlance_domain::{ClientMsgId, MessageId, MessageText, SessionId, Timestamp, UserId};
     use uuid::Uuid;
 
@@ -228,9 +228,9 @@ mod tests {
             client_msg_id: ClientMsgId::parse("1").expect("valid"),
             text: MessageText::parse("hello").expect("valid"),
         };
-        let (actor, at) = (UserId(Uuid::nil()), Timestamp::from_millis(0));
-        let session = SessionId(Uuid::nil());
-        let write = Write { actor, session, at, change: Change::Send(draft) };
+        let by = Principal { user: UserId(Uuid::nil()), session: SessionId(Uuid::nil()) };
+        let at = Timestamp::from_millis(0);
+        let write = Write { by, at, change: Change::Send(draft) };
         let append = (ConversationId(Uuid::from_u128(conversation)), vec![write; writes]);
         Waiting { append, reply: oneshot::channel().0 }
     }

@@ -165,7 +165,7 @@ pub(crate) fn repeated(conversation: bson::Uuid, writes: &[Write]) -> Vec<Docume
     let mut sent: HashMap<bson::Uuid, Vec<&str>> = HashMap::new();
     for write in writes {
         if let Change::Send(draft) = &write.change {
-            sent.entry(id(write.actor.0)).or_default().push(draft.client_msg_id.as_str());
+            sent.entry(id(write.by.user.0)).or_default().push(draft.client_msg_id.as_str());
         }
     }
     let by = |(author, ids): (bson::Uuid, Vec<&str>)| {

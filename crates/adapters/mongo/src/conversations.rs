@@ -6,7 +6,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{
         Conversations, Entry, GENERAL_STAYS, NAME_TAKEN, NewChannel, NewDm, OpenedDm, Page,
-        PageQuery, ReadMark, Snapshot, SnapshotEntry, Start, Subject,
+        PageQuery, Principal, ReadMark, Snapshot, SnapshotEntry, Start, Subject,
     },
 };
 use parlance_domain::{
@@ -17,6 +17,7 @@ use parlance_domain::{
 use crate::{
     MongoStore,
     access::{Seen, authorize, authorize_workspace, lock, role_in, see_all, see_mine},
+    accounts::must_live,
     dms,
     documents::{ConversationDoc, MemberDoc, id, int, num, time, uuid},
     error::Outcome,
@@ -31,8 +32,10 @@ use crate::{
 
 #[async_trait]
 impl Conversations for MongoStore {
-    async fn create_channel(&self, actor: UserId, new: NewChannel) -> Result<Entry> {
+    async fn create_channel(&self, by: Principal, new: NewChannel) -> Result<Entry> {
+        let actor = by.user;
         atomic!(self, |tx| {
+            must_live(tx, by.session).await?;
             authorize_workspace(tx, actor, new.workspace_id, WorkspaceAction::CreateChannel)
                 .await?;
             let workspace = id(new.workspace_id.0);
@@ -44,8 +47,12 @@ impl Conversations for MongoStore {
         })
     }
 
-    async fn open_dm(&self, actor: UserId, new: NewDm) -> Result<OpenedDm> {
-        atomic!(self, |tx| dms::open(tx, actor, &new).await)
+    async fn open_dm(&self, by: Principal, new: NewDm) -> Result<OpenedDm> {
+        let actor = by.user;
+        atomic!(self, |tx| {
+            must_live(tx, by.session).await?;
+            dms::open(tx, actor, &new).await
+        })
     }
 
     async fn channels(
@@ -122,12 +129,14 @@ impl Conversations for MongoStore {
 
     async fn join_channel(
         &self,
-        actor: UserId,
+        by: Principal,
         id: ConversationId,
         at: Timestamp,
     ) -> Result<Entry> {
+        let actor = by.user;
         let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
+            must_live(tx, by.session).await?;
             lock(tx, actor, id, ConversationAction::Join).await?;
             enter(tx, id, actor, at).await
         })
@@ -135,13 +144,15 @@ impl Conversations for MongoStore {
 
     async fn add_channel_member(
         &self,
-        actor: UserId,
+        by: Principal,
         id: ConversationId,
         user: UserId,
         at: Timestamp,
     ) -> Result<Entry> {
+        let actor = by.user;
         let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
+            must_live(tx, by.session).await?;
             let seen = lock(tx, actor, id, ConversationAction::AddMember).await?;
             let workspace = WorkspaceId(uuid(seen.head.workspace_id));
             role_in(tx, user, workspace).await?.ok_or(Error::NotFound("user"))?;
@@ -151,13 +162,15 @@ impl Conversations for MongoStore {
 
     async fn remove_channel_member(
         &self,
-        actor: UserId,
+        by: Principal,
         channel: ConversationId,
         user: UserId,
     ) -> Result<AccessRev> {
+        let actor = by.user;
         let action = ConversationAction::removal(user, actor);
         let _turn = self.lanes.turn(channel.0).await?;
         in_turn!(self, |tx| {
+            must_live(tx, by.session).await?;
             let seen = lock(tx, actor, channel, action).await?;
             if seen.head.general {
                 return Err(Error::conflict(GENERAL_STAYS).into());
@@ -198,9 +211,11 @@ impl Conversations for MongoStore {
         })
     }
 
-    async fn delete_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<()> {
+    async fn delete_channel(&self, by: Principal, id: ConversationId, at: Timestamp) -> Result<()> {
+        let actor = by.user;
         let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
+            must_live(tx, by.session).await?;
             let seen = lock(tx, actor, id, ConversationAction::Delete).await?;
             if seen.head.general {
                 return Err(Error::conflict(GENERAL_STAYS).into());

@@ -48,7 +48,7 @@ impl Group {
         }
         hold(tx, &mut batches, appends).await?;
         let writes = appends.iter().flat_map(|(_, writes)| writes);
-        let sessions: HashSet<_> = writes.map(|write| write.session).collect();
+        let sessions: HashSet<_> = writes.map(|write| write.by.session).collect();
         let live = if tx.facts.all_live(session_rev, &sessions) {
             sessions
         } else {
@@ -105,7 +105,7 @@ async fn lock(tx: &mut Tx, appends: &[Append]) -> Outcome<HashMap<bson::Uuid, Co
 
 /// Reads the writers' relations to the conversation.
 async fn stand(tx: &mut Tx, batch: &mut Batch, writes: &[Write]) -> Outcome<()> {
-    let actors: Vec<UserId> = writes.iter().map(|write| write.actor).collect();
+    let actors: Vec<UserId> = writes.iter().map(|write| write.by.user).collect();
     let only_sends = batch::last_of_sends(writes).is_some();
     let known = only_sends.then(|| tx.facts.posters(&batch.head, &actors)).flatten();
     batch.standings = if let Some(known) = known {

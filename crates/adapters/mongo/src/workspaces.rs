@@ -7,7 +7,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{
         ALREADY_MEMBER, Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember,
-        NewWorkspace, Page, PageQuery, Start, Subject, Workspaces,
+        NewWorkspace, Page, PageQuery, Principal, Start, Subject, Workspaces,
     },
 };
 use parlance_domain::{
@@ -18,6 +18,7 @@ use parlance_domain::{
 use crate::{
     MongoStore,
     access::{authorize_workspace, role_in},
+    accounts::must_live,
     admission::admit,
     documents::{ConversationDoc, MemberDoc, RoleDoc, UserDoc, WorkspaceDoc, id, time, uuid},
     error::Outcome,
@@ -31,7 +32,8 @@ use crate::{
 
 #[async_trait]
 impl Workspaces for MongoStore {
-    async fn create_workspace(&self, actor: UserId, new: NewWorkspace) -> Result<Admission> {
+    async fn create_workspace(&self, by: Principal, new: NewWorkspace) -> Result<Admission> {
+        let actor = by.user;
         let topic = Topic::parse("").map_err(|invalid| Error::internal(invalid.message))?;
         let general = NewChannel {
             id: new.general,
@@ -50,6 +52,7 @@ impl Workspaces for MongoStore {
             deleted: false,
         };
         atomic!(self, |tx| {
+            must_live(tx, by.session).await?;
             tx.insert_stamped(doc! { "_id": workspace.id }, &workspace, CHANGED).await?;
             insert_channel(tx, actor, &general, true).await?;
             admit(tx, &workspace, actor, Role::Admin, new.at).await
@@ -77,10 +80,11 @@ impl Workspaces for MongoStore {
 
     async fn join_workspace(
         &self,
-        actor: UserId,
+        by: Principal,
         code: &JoinCode,
         at: Timestamp,
     ) -> Result<Joining> {
+        let actor = by.user;
         let open = doc! { "join_code": code.as_str(), "deleted": false };
         let found = self.reads().await?.one::<WorkspaceDoc>(open.clone()).await?;
         let found = found.ok_or(Error::NotFound("join code"))?;
@@ -92,6 +96,7 @@ impl Workspaces for MongoStore {
         let heads = self.heads_in(actor, id).await?;
         let _turns = self.turns(id.0, &heads).await?;
         in_turn!(self, |tx| {
+            must_live(tx, by.session).await?;
             lock_all(tx, &heads).await?;
             let found = tx.one::<WorkspaceDoc>(open.clone()).await?;
             found.ok_or(Error::NotFound("join code"))?;
@@ -106,12 +111,14 @@ impl Workspaces for MongoStore {
 
     async fn rotate_join_code(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         code: JoinCode,
     ) -> Result<Workspace> {
+        let actor = by.user;
         let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
+            must_live(tx, by.session).await?;
             authorize_workspace(tx, actor, id, WorkspaceAction::RotateJoinCode).await?;
             change(tx, id, doc! { "join_code": code.as_str() }).await?;
             one(tx, actor, id).await
@@ -120,12 +127,14 @@ impl Workspaces for MongoStore {
 
     async fn rename_workspace(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         name: &WorkspaceName,
     ) -> Result<Workspace> {
+        let actor = by.user;
         let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
+            must_live(tx, by.session).await?;
             authorize_workspace(tx, actor, id, WorkspaceAction::Update).await?;
             change(tx, id, doc! { "name": name.as_str() }).await?;
             leave_trace(tx, Subject::Workspace(id)).await?;
@@ -135,16 +144,18 @@ impl Workspaces for MongoStore {
 
     async fn delete_workspace(
         &self,
-        actor: UserId,
+        by: Principal,
         workspace: WorkspaceId,
         at: Timestamp,
     ) -> Result<Vec<ConversationId>> {
+        let actor = by.user;
         self.foresee(actor, workspace, WorkspaceAction::Delete).await?;
         let live = doc! { "workspace_id": id(workspace.0), "deleted": false };
         let heads = self.reads().await?.all::<ConversationDoc>(live).await?;
         let heads: Vec<_> = heads.into_iter().map(|head| head.id).collect();
         let _turns = self.turns(workspace.0, &heads).await?;
         in_turn!(self, |tx| {
+            must_live(tx, by.session).await?;
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, WorkspaceAction::Delete).await?;
             let gone = doc! { "deleted": true, "deleted_at": time(at) };
@@ -186,14 +197,16 @@ impl Workspaces for MongoStore {
 
     async fn add_member(
         &self,
-        actor: UserId,
+        by: Principal,
         workspace: WorkspaceId,
         new: NewMember,
     ) -> Result<Admission> {
+        let actor = by.user;
         self.foresee(actor, workspace, WorkspaceAction::AddMember).await?;
         let heads = self.heads_in(new.user_id, workspace).await?;
         let _turns = self.turns(workspace.0, &heads).await?;
         in_turn!(self, |tx| {
+            must_live(tx, by.session).await?;
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, WorkspaceAction::AddMember).await?;
             let known = tx.one::<UserDoc>(doc! { "_id": id(new.user_id.0) }).await?;
@@ -209,13 +222,15 @@ impl Workspaces for MongoStore {
 
     async fn set_role(
         &self,
-        actor: UserId,
+        by: Principal,
         workspace: WorkspaceId,
         user: UserId,
         role: Role,
     ) -> Result<Member> {
+        let actor = by.user;
         let _turn = self.lanes.turn(workspace.0).await?;
         in_turn!(self, |tx| {
+            must_live(tx, by.session).await?;
             authorize_workspace(tx, actor, workspace, WorkspaceAction::ChangeRole).await?;
             let before = role_in(tx, user, workspace).await?.ok_or(Error::NotFound("member"))?;
             change(tx, workspace, doc! {}).await?;
@@ -232,15 +247,17 @@ impl Workspaces for MongoStore {
 
     async fn remove_member(
         &self,
-        actor: UserId,
+        by: Principal,
         workspace: WorkspaceId,
         user: UserId,
     ) -> Result<Departure> {
+        let actor = by.user;
         let action = WorkspaceAction::removal(user, actor);
         self.foresee(actor, workspace, action).await?;
         let heads = self.heads_in(user, workspace).await?;
         let _turns = self.turns(workspace.0, &heads).await?;
         in_turn!(self, |tx| {
+            must_live(tx, by.session).await?;
             lock_all(tx, &heads).await?;
             authorize_workspace(tx, actor, workspace, action).await?;
             let before = role_in(tx, user, workspace).await?.ok_or(Error::NotFound("member"))?;

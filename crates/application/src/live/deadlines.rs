@@ -3,7 +3,8 @@
 //!
 //! 1. A client that has not said hello after [`HELLO_WITHIN`] is closed, whatever else it says (`no_hello_in_time`).
 //! 2. A client is pinged every [`HEARTBEAT`]; one that says nothing, and takes nothing of what has long waited for it,
-//!    for [`SILENCE`] is closed (`silence_ends_a_connection`).
+//!    for [`SILENCE`] is closed (`silence_ends_a_connection`), unless the process has stood still as long
+//!    (`who_was_not_listened_to_was_not_silent`).
 //! 3. A connection ends with its token, unless the token is renewed before (`a_token_that_expires_ends_a_connection`).
 //! 4. A handful of unreadable frames in a row end it, and a readable one in between does not
 //!    (`garbage_ends_a_connection`).
@@ -27,6 +28,8 @@ pub(super) const HELLO_WITHIN: Duration = Duration::from_secs(10);
 pub const HEARTBEAT: Duration = Duration::from_secs(25);
 /// How long a client may be silent.
 pub(super) const SILENCE: Duration = Duration::from_mins(1);
+/// A client is looked for so late only where the process has stood still. What it has said meanwhile is not read yet.
+const LATE: Duration = Duration::from_secs(2);
 /// Sends of one connection that may wait for their answer.
 pub const SENDS_IN_FLIGHT: usize = 64;
 /// Bytes of sends that may wait for their answer before no more are read.
@@ -141,6 +144,9 @@ impl Deadlines {
         if let Some((_, close)) = self.leave_by.filter(|(by, _)| now >= *by) {
             return Due::Close(close);
         }
+        if now >= self.silent_at() + LATE {
+            self.heard(now + LATE - SILENCE);
+        }
         let silent_at = self.silent_at();
         match &mut self.phase {
             Phase::Silent { hello_by } if now >= *hello_by => Due::Close(Close::NoHello),
@@ -198,6 +204,17 @@ mod tests {
         deadlines.heard(now + HEARTBEAT);
         deadlines.heard(now);
         assert_eq!(deadlines.due(now + SILENCE), Due::Nothing, "heard in between");
+    }
+
+    /// A machine that was asleep would send everybody away when it wakes.
+    #[test]
+    fn who_was_not_listened_to_was_not_silent() {
+        let now = Instant::now();
+        let mut deadlines = open(now);
+        let awake = now + HOUR / 2;
+        assert_eq!(deadlines.due(awake), Due::Ping);
+        assert_eq!(deadlines.deadline(), awake + LATE);
+        assert_eq!(deadlines.due(awake + LATE), Due::Close(Close::HeartbeatLost), "still nothing");
     }
 
     #[test]

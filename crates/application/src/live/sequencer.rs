@@ -153,7 +153,7 @@ impl Sequencer {
         let key = draining.key;
         while let Some(batches) = self.next_batches(key) {
             let writes = batches.iter().flat_map(|(_, writes)| writes);
-            let answered = writes.map(|waiting| waiting.write.actor).collect();
+            let answered = writes.map(|waiting| waiting.write.by.user).collect();
             let appended = self.append(batches).await;
             let (mut changes, mut answers) = (Vec::with_capacity(appended.len()), Vec::new());
             for Appended { conversation, events, answers: own } in appended {
@@ -278,7 +278,7 @@ fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
 /// What the store is given, and who waits for its answer.
 fn split((conversation, batch): Batch) -> ((ConversationId, Vec<Write>), Writers) {
     let split = |Waiting { write, reply, .. }| {
-        let stamp = Stamp { actor: write.actor, at: write.at };
+        let stamp = Stamp { actor: write.by.user, at: write.at };
         (write, (stamp, reply))
     };
     let (writes, waiting) = batch.into_iter().map(split).unzip();

@@ -13,7 +13,7 @@ mod workspaces;
 
 pub use accounts::{
     Accounts, Credentials, EMAIL_TAKEN, EndedSessions, KEPT_TOKENS, NewPassword, NewSession,
-    Renamed, RotateRefresh, Rotation, forgotten_before,
+    Principal, Renamed, RotateRefresh, Rotation, forgotten_before,
 };
 pub use changes::{Changes, Head, Look, Mark, Readers, State, Subject};
 pub use conversations::{

@@ -23,7 +23,7 @@ fn accepting(here: ConversationId) -> (MockStore, mpsc::UnboundedReceiver<Write>
     store.expect_summary().returning(|_, id| Ok(summary(channel(id, 1))));
     store.expect_append().returning(move |here, asked| {
         let commit = |write: Write| {
-            let subject = message(MessageId(here.0), here, write.actor, 1, "hello");
+            let subject = message(MessageId(here.0), here, write.by.user, 1, "hello");
             tell.send(write).expect("the test listens");
             Ok(Commit {
                 subject: Committed::Message(subject),
@@ -54,7 +54,7 @@ async fn every_change_names_the_session_that_makes_it() {
     app.channels.update(&ada, here, None, topic).await.expect("updates");
     for change in ["edit", "delete", "react", "unreact", "update"] {
         let write = writes.recv().await.expect("a write");
-        assert_eq!((write.actor, write.session), (ada.id(), ada.session_id), "{change}");
+        assert_eq!(write.by, ada.principal(), "{change}");
     }
 }
 

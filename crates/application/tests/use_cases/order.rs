@@ -4,8 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use parlance_application::{Caller, Result, ports::Ambient};
-use parlance_domain::{Account, SessionId, Summary};
+use parlance_application::{
+    Caller, Result,
+    ports::{Ambient, store::NewSession},
+};
+use parlance_domain::{Account, Summary};
 use parlance_testkit::{MemoryStore, Stage, TestNode, Weather, mocks::MockMessages, socket};
 use tokio::{
     task::JoinHandle,
@@ -35,14 +38,14 @@ struct Scene {
 async fn put_out_while_coming_in(slow: Duration) -> Scene {
     let store = MemoryStore::default();
     let stage = Stage::new(store.clone());
-    let ((ada, _), (bob, _)) = (stage.sign_up("ada").await, stage.sign_up("bob").await);
-    let team = stage.team_of(ada.id, [bob.id]).await;
-    let news = stage.channel(ada.id, &team, "news").await;
+    let (ada, bob) = (stage.sign_up("ada").await, stage.sign_up("bob").await);
+    let team = stage.team_of(ada.0.id, [bob.0.id]).await;
+    let news = stage.channel(ada.0.id, &team, "news").await;
     let node = TestNode::start(MockMessages::new());
     let app = Arc::new(node.app(store.behind(Arc::new(Slow(slow)))));
-    let caller = |account: Account| Caller {
+    let caller = |(account, session): (Account, NewSession)| Caller {
         account,
-        session_id: SessionId(stage.ambient.uuid()),
+        session_id: session.id,
         expires_at: stage.ambient.now() + Duration::from_mins(15),
     };
     let (ada, bob) = (caller(ada), caller(bob));

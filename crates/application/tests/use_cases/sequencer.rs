@@ -13,7 +13,7 @@ use parlance_application::{
     live::{Event, Lanes, Peers, Sequencer},
     ports::{
         Bus, Subscription, Topic,
-        store::{Change, Commit, Committed, Draft, Messages, Write},
+        store::{Change, Commit, Committed, Draft, Messages, Principal, Write},
     },
 };
 use parlance_domain::{
@@ -32,8 +32,8 @@ pub(super) type Batches = Arc<Mutex<Vec<Vec<String>>>>;
 pub(super) fn write(node: &TestNode, actor: UserId, says: &str) -> Write {
     let id = MessageId(node.ambient.next_uuid());
     let draft = Draft { id, client_msg_id: client_msg_id(says), text: text(says) };
-    let session = SessionId(actor.0);
-    Write { actor, session, at: node.ambient.tick(), change: Change::Send(draft) }
+    let by = Principal { user: actor, session: SessionId(actor.0) };
+    Write { by, at: node.ambient.tick(), change: Change::Send(draft) }
 }
 
 /// Commits every send, refuses those that say `no`, and notes the batches.
@@ -55,7 +55,7 @@ pub(super) fn committing(batches: Batches) -> MockMessages {
             let subject = Committed::Message(message(
                 draft.id,
                 conversation,
-                write.actor,
+                write.by.user,
                 rev.0,
                 draft.text.as_str(),
             ));

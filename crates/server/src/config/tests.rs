@@ -105,6 +105,7 @@ fn bad_values_say_what_where_and_why() {
             &["PARLANCE_SERVER_ADMINS", "\"ada\""],
         ),
         (&[], Some(("PARLANCE_ALLOWED_ORIGINS", "*")), None, &["\"*\"", "origin"]),
+        (&["--data-dir", ""], None, None, &["--data-dir", "empty"]),
         (&["--public-url", "chat.example.com"], None, None, &["--public-url", "https://"]),
         (&[], None, Some("listn = \"127.0.0.1:1\""), &["listn", "unknown field", "parlance.toml"]),
         (&[], None, Some("listen = 8080"), &["listen", "parlance.toml"]),

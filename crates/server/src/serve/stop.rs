@@ -6,8 +6,11 @@ use anyhow::{Context as _, bail};
 use futures::future::pending;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::timeout,
+    time::{Instant, timeout},
 };
+
+/// Signals that come so soon after the first are the same request: `timeout`, for one, signals its child and then its whole group.
+const REPEATED: Duration = Duration::from_millis(500);
 
 /// The signals that ask a process to end.
 pub(super) struct Stop {
@@ -15,6 +18,8 @@ pub(super) struct Stop {
     interrupt: Signal,
     /// None where whoever started the process has it outlive its terminal, as `nohup` does.
     hangup: Option<Signal>,
+    /// When the first of them came.
+    asked_at: Option<Instant>,
 }
 
 impl Stop {
@@ -25,11 +30,22 @@ impl Stop {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: (!ignores_hangup()).then(|| listen(SignalKind::hangup())).transpose()?,
+            asked_at: None,
         })
     }
 
-    /// Waits for a signal; tells its name.
+    /// Waits for a signal, or for another one than the last; tells its name.
     pub(super) async fn wait(&mut self) -> &'static str {
+        loop {
+            let name = self.next().await;
+            if self.asked_at.is_none_or(|at| at.elapsed() >= REPEATED) {
+                self.asked_at = Some(Instant::now());
+                return name;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> &'static str {
         let hung_up = async {
             match &mut self.hangup {
                 Some(hangup) => drop(hangup.recv().await),

@@ -12,7 +12,10 @@ use parlance_application::{
     Error, Result, Unauthenticated,
     ports::{
         PasswordHash, RefreshDigest,
-        store::{Change, Head, NewMember, NewPassword, Reader, ReplayQuery, RotateRefresh, Write},
+        store::{
+            Change, Head, NewMember, NewPassword, Principal, Reader, ReplayQuery, RotateRefresh,
+            Write,
+        },
     },
 };
 use parlance_domain::{
@@ -60,16 +63,17 @@ pub async fn a_change_of_access_is_found_by_the_next_look(shared: &SharedStage) 
     let (look, news) = shared.after(stage.channel(ada, &team, "news")).await;
     let mut looks = vec![look];
     looks.push(shared.after(stage.join(bob, news)).await.0);
-    looks.push(shared.after(store.remove_channel_member(bob, news, bob)).await.0);
-    looks.push(shared.after(store.delete_channel(ada, news, stage.at())).await.0);
+    looks.push(shared.after(store.remove_channel_member(stage.by(bob), news, bob)).await.0);
+    looks.push(shared.after(store.delete_channel(stage.by(ada), news, stage.at())).await.0);
     for (access_rev, look) in (1..).zip(looks) {
         let head = Head { conversation_id: news, rev: Rev(0), access_rev: AccessRev(access_rev) };
         assert!(look.heads.contains(&head), "not {head:?} in {:?}", look.heads);
     }
-    let (look, gone) = shared.after(store.remove_member(ada, team.id, bob)).await;
+    let (look, gone) = shared.after(store.remove_member(stage.by(ada), team.id, bob)).await;
     let (general, access_rev) = gone.expect("removes").conversations[0];
     assert!(look.heads.contains(&Head { conversation_id: general, rev: Rev(0), access_rev }));
-    let (look, gone) = shared.after(store.delete_workspace(ada, team.id, stage.at())).await;
+    let (look, gone) =
+        shared.after(store.delete_workspace(stage.by(ada), team.id, stage.at())).await;
     assert_eq!(gone.ok(), Some(vec![general]));
     let head = Head { conversation_id: general, rev: Rev(0), access_rev: access_rev.next() };
     assert!(look.heads.contains(&head), "not {head:?} in {:?}", look.heads);
@@ -86,7 +90,7 @@ pub async fn nothing_is_lost_between_two_looks(shared: &SharedStage) {
     }
     let mut running = tokio::task::JoinSet::new();
     for conversation in conversations.clone() {
-        let (store, at) = (stage.store.clone(), stage.at());
+        let (store, at, bob) = (stage.store.clone(), stage.at(), stage.by(bob));
         let drafts: Vec<_> = (0..10).map(|n| stage.draft(ada, &n.to_string(), "hello")).collect();
         running.spawn(async move {
             store.join_channel(bob, conversation, at).await.expect("joins");
@@ -136,14 +140,15 @@ pub async fn who_comes_in_is_found_by_the_next_look(shared: &SharedStage) {
     assert!(look.admitted.contains(&(dm, ada)) && look.admitted.contains(&(dm, bob)));
     let (look, _) = shared.after(stage.enter(&team, eve)).await;
     assert!(look.admitted.contains(&(team.general, eve)));
-    let (look, added) = shared.after(store.add_channel_member(ada, news, eve, stage.at())).await;
+    let (look, added) =
+        shared.after(store.add_channel_member(stage.by(ada), news, eve, stage.at())).await;
     assert!(added.is_ok() && look.admitted.contains(&(news, eve)));
     let new = NewMember { user_id: dan, role: Role::Member, at: stage.at(), job: stage.job() };
-    let (look, added) = shared.after(store.add_member(ada, team.id, new)).await;
+    let (look, added) = shared.after(store.add_member(stage.by(ada), team.id, new)).await;
     assert!(added.is_ok() && look.admitted.contains(&(team.general, dan)));
     let (look, (_, other)) = shared.after(stage.admission(eve)).await;
     assert!(look.admitted.contains(&(other.general, eve)));
-    store.remove_member(ada, team.id, bob).await.expect("removes");
+    store.remove_member(stage.by(ada), team.id, bob).await.expect("removes");
     let (look, _) = shared.after(stage.enter(&team, bob)).await;
     assert!(look.admitted.contains(&(dm, bob)), "back in a DM of an earlier time");
 }
@@ -159,13 +164,13 @@ pub async fn a_workspace_that_changes_is_found_by_the_next_look(shared: &SharedS
     let code = JoinCode::from_random([9; 32]);
     let new = NewMember { user_id: dan, role: Role::Member, at: stage.at(), job: stage.job() };
     let looks = [
-        shared.after(store.rename_workspace(ada, team.id, &name)).await.0,
-        shared.after(store.rotate_join_code(ada, team.id, code.clone())).await.0,
-        shared.after(store.join_workspace(eve, &code, stage.at())).await.0,
-        shared.after(store.add_member(ada, team.id, new)).await.0,
-        shared.after(store.set_role(ada, team.id, eve, Role::Admin)).await.0,
-        shared.after(store.remove_member(ada, team.id, bob)).await.0,
-        shared.after(store.delete_workspace(ada, team.id, stage.at())).await.0,
+        shared.after(store.rename_workspace(stage.by(ada), team.id, &name)).await.0,
+        shared.after(store.rotate_join_code(stage.by(ada), team.id, code.clone())).await.0,
+        shared.after(store.join_workspace(stage.by(eve), &code, stage.at())).await.0,
+        shared.after(store.add_member(stage.by(ada), team.id, new)).await.0,
+        shared.after(store.set_role(stage.by(ada), team.id, eve, Role::Admin)).await.0,
+        shared.after(store.remove_member(stage.by(ada), team.id, bob)).await.0,
+        shared.after(store.delete_workspace(stage.by(ada), team.id, stage.at())).await.0,
     ];
     for (change, look) in looks.iter().enumerate() {
         assert!(look.workspaces.contains(&team.id), "change {change} is not told");
@@ -215,9 +220,10 @@ pub async fn ended_sessions_are_counted_and_found(shared: &SharedStage) {
     assert_eq!(counted().await, SessionRev(3));
     assert_eq!(ended(vec![stolen.id]).await, [stolen.id]);
 
-    let team = stage.team_of(eve.id, []).await;
     let live = open(password).await;
-    let write = Write { session: live.id, ..stage.draft(eve.id, "1", "hello") };
+    stage.goes_on_in(eve.id, live.id);
+    let team = stage.team_of(eve.id, []).await;
+    let write = stage.draft(eve.id, "1", "hello");
     let commits = store.append(team.general, vec![write]).await.expect("appends");
     assert!(
         commits.iter().all(|c| c.as_ref().is_ok_and(|commit| commit.session_rev == SessionRev(3)))
@@ -237,9 +243,9 @@ pub async fn a_write_of_an_ended_session_is_refused(shared: &SharedStage) {
     for session in [&ended, &live] {
         store.open_session(session.clone(), &Stage::hash()).await.expect("opens");
     }
-    let of = |session: SessionId, actor, id| {
-        let write = stage.draft(actor, id, "hello");
-        Write { session, ..write }
+    let of = |session, user, id| {
+        let write = stage.draft(user, id, "hello");
+        Write { by: Principal { user, session }, ..write }
     };
     let before = stage.append(team.general, vec![of(ended.id, bob, "1")]).await;
     assert!(before[0].is_ok(), "while it lived: {before:?}");
@@ -284,9 +290,9 @@ pub async fn heads_leave_out_the_deleted(shared: &SharedStage) {
         heads,
         [of_general, Head { conversation_id: news, rev: Rev(1), access_rev: AccessRev(1) }]
     );
-    stage.store.delete_channel(ada, news, stage.at()).await.expect("deletes");
+    stage.store.delete_channel(stage.by(ada), news, stage.at()).await.expect("deletes");
     assert_eq!(shared.changes.heads(asked).await.ok(), Some(vec![of_general]));
-    stage.store.delete_workspace(ada, team.id, stage.at()).await.expect("deletes");
+    stage.store.delete_workspace(stage.by(ada), team.id, stage.at()).await.expect("deletes");
     assert_eq!(shared.head(team.general).await, None);
     assert_eq!(shared.changes.heads(vec![]).await.ok(), Some(vec![]));
 }
@@ -310,7 +316,7 @@ pub async fn readers_are_in_it_and_may_read(shared: &SharedStage) {
         "who was asked for"
     );
     assert_eq!(shared.readers(dm, &[]).await, Some((vec![], AccessRev(1))));
-    stage.store.remove_member(ada, team.id, bob).await.expect("removes");
+    stage.store.remove_member(stage.by(ada), team.id, bob).await.expect("removes");
     for (conversation, counted) in [(public, 1), (private, 1), (dm, 2)] {
         assert_eq!(shared.readers(conversation, &all).await, Some((vec![ada], AccessRev(counted))));
     }
@@ -321,9 +327,9 @@ pub async fn a_deleted_conversation_has_no_readers(shared: &SharedStage) {
     let (team, [ada, bob]) = shared.scene().await;
     let stage = &shared.stage;
     let news = stage.channel(ada, &team, "news").await;
-    stage.store.delete_channel(ada, news, stage.at()).await.expect("deletes");
+    stage.store.delete_channel(stage.by(ada), news, stage.at()).await.expect("deletes");
     assert_eq!(shared.readers(news, &[ada, bob]).await, None);
-    stage.store.delete_workspace(ada, team.id, stage.at()).await.expect("deletes");
+    stage.store.delete_workspace(stage.by(ada), team.id, stage.at()).await.expect("deletes");
     assert_eq!(shared.readers(team.general, &[ada, bob]).await, None);
     assert_eq!(shared.readers(ConversationId(Uuid::nil()), &[ada]).await, None);
 }
@@ -337,9 +343,9 @@ pub async fn who_is_in_a_workspace_is_told(shared: &SharedStage) {
     assert_eq!(shared.is_in(team.id, &all).await, [ada, bob]);
     assert_eq!(shared.is_in(team.id, &[eve, bob]).await, [bob]);
     assert_eq!(shared.is_in(WorkspaceId(Uuid::nil()), &all).await, []);
-    stage.store.remove_member(ada, team.id, bob).await.expect("removes");
+    stage.store.remove_member(stage.by(ada), team.id, bob).await.expect("removes");
     assert_eq!(shared.is_in(team.id, &all).await, [ada]);
-    stage.store.delete_workspace(ada, team.id, stage.at()).await.expect("deletes");
+    stage.store.delete_workspace(stage.by(ada), team.id, stage.at()).await.expect("deletes");
     assert_eq!(shared.is_in(team.id, &all).await, []);
 }
 

@@ -18,10 +18,14 @@ pub async fn channel_names_are_unique_in_their_workspace(stage: &Stage) {
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let (team, other) = (stage.team_of(ada, [bob]).await, stage.team(ada).await);
     let secret = stage.private(ada, &team, "secret").await;
-    conflict(stage.store.create_channel(bob, stage.new_channel(&team, "secret", false)).await);
-    conflict(stage.store.create_channel(bob, stage.new_channel(&team, "general", false)).await);
+    conflict(
+        stage.store.create_channel(stage.by(bob), stage.new_channel(&team, "secret", false)).await,
+    );
+    conflict(
+        stage.store.create_channel(stage.by(bob), stage.new_channel(&team, "general", false)).await,
+    );
     stage.channel(ada, &other, "secret").await;
-    stage.store.delete_channel(ada, secret, stage.at()).await.expect("deletes");
+    stage.store.delete_channel(stage.by(ada), secret, stage.at()).await.expect("deletes");
     stage.channel(bob, &team, "secret").await;
 }
 
@@ -37,7 +41,9 @@ pub async fn a_new_channel_has_its_creator_in_it(stage: &Stage) {
     assert_eq!((channel.rev, channel.last_seq, &channel.member_ids), (Rev(0), Seq(0), &None));
     assert_eq!(members(stage, ada, channel.id).await, [ada]);
     assert_eq!(stage.store.summary(ada, channel.id).await.ok(), Some(entry.summary));
-    not_found(stage.store.create_channel(eve, stage.new_channel(&team, "mine", false)).await);
+    not_found(
+        stage.store.create_channel(stage.by(eve), stage.new_channel(&team, "mine", false)).await,
+    );
 }
 
 /// From admins too.
@@ -46,10 +52,10 @@ pub async fn private_channels_are_hidden(stage: &Stage) {
     let team = stage.team_of(ada, [bob]).await;
     let secret = stage.private(bob, &team, "secret").await;
     not_found(stage.store.summary(ada, secret).await);
-    not_found(stage.store.join_channel(ada, secret, stage.at()).await);
+    not_found(stage.store.join_channel(stage.by(ada), secret, stage.at()).await);
     not_found(stage.store.channel_members(ada, secret, all()).await);
     not_found(stage.store.mark_read(ada, secret, Seq(0)).await);
-    not_found(stage.store.delete_channel(ada, secret, stage.at()).await);
+    not_found(stage.store.delete_channel(stage.by(ada), secret, stage.at()).await);
     not_found(stage.store.permit(ada, secret, Action::Read).await);
     let seen = stage.store.channels(ada, team.id, all()).await.expect("lists").items;
     assert_eq!(seen.iter().map(|s| s.conversation.id).collect::<Vec<_>>(), [team.general]);
@@ -77,23 +83,23 @@ pub async fn joining_and_leaving(stage: &Stage) {
     assert!(!again.entered && again.summary.joined);
     assert_eq!((again.membership, again.access_rev), (first.membership, first.access_rev));
     assert_eq!(members(stage, ada, news).await, [ada, bob]);
-    stage.store.remove_channel_member(bob, news, bob).await.expect("leaves");
+    stage.store.remove_channel_member(stage.by(bob), news, bob).await.expect("leaves");
     assert_eq!(members(stage, bob, news).await, [ada]);
     assert_eq!(
         stage.store.summary(bob, news).await.map(|s| (s.joined, s.can_post)).ok(),
         Some((false, false))
     );
-    not_found(stage.store.join_channel(eve, news, stage.at()).await);
+    not_found(stage.store.join_channel(stage.by(eve), news, stage.at()).await);
 }
 
 /// With everybody in it.
 pub async fn general_stays(stage: &Stage) {
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team_of(ada, [bob]).await;
-    conflict(stage.store.remove_channel_member(bob, team.general, bob).await);
-    conflict(stage.store.remove_channel_member(ada, team.general, bob).await);
-    conflict(stage.store.delete_channel(ada, team.general, stage.at()).await);
-    forbidden(stage.store.delete_channel(bob, team.general, stage.at()).await);
+    conflict(stage.store.remove_channel_member(stage.by(bob), team.general, bob).await);
+    conflict(stage.store.remove_channel_member(stage.by(ada), team.general, bob).await);
+    conflict(stage.store.delete_channel(stage.by(ada), team.general, stage.at()).await);
+    forbidden(stage.store.delete_channel(stage.by(bob), team.general, stage.at()).await);
     assert_eq!(members(stage, ada, team.general).await, [ada, bob]);
 }
 
@@ -103,16 +109,20 @@ pub async fn members_are_added_by_permission(stage: &Stage) {
     let team = stage.team_of(ada, [bob, eve]).await;
     let (news, secret) =
         (stage.channel(bob, &team, "news").await, stage.private(bob, &team, "secret").await);
-    forbidden(stage.store.add_channel_member(bob, news, eve, stage.at()).await);
-    let added = stage.store.add_channel_member(ada, news, eve, stage.at()).await.expect("adds");
+    forbidden(stage.store.add_channel_member(stage.by(bob), news, eve, stage.at()).await);
+    let added =
+        stage.store.add_channel_member(stage.by(ada), news, eve, stage.at()).await.expect("adds");
     assert!(added.entered && added.membership.user_id == eve && added.summary.joined);
-    let again =
-        stage.store.add_channel_member(ada, news, eve, stage.at()).await.expect("changes nothing");
+    let again = stage
+        .store
+        .add_channel_member(stage.by(ada), news, eve, stage.at())
+        .await
+        .expect("changes nothing");
     assert!(!again.entered && again.access_rev == added.access_rev);
-    not_found(stage.store.add_channel_member(ada, secret, eve, stage.at()).await);
-    stage.store.add_channel_member(bob, secret, eve, stage.at()).await.expect("adds");
-    forbidden(stage.store.add_channel_member(eve, secret, ada, stage.at()).await);
-    not_found(stage.store.add_channel_member(bob, secret, out, stage.at()).await);
+    not_found(stage.store.add_channel_member(stage.by(ada), secret, eve, stage.at()).await);
+    stage.store.add_channel_member(stage.by(bob), secret, eve, stage.at()).await.expect("adds");
+    forbidden(stage.store.add_channel_member(stage.by(eve), secret, ada, stage.at()).await);
+    not_found(stage.store.add_channel_member(stage.by(bob), secret, out, stage.at()).await);
     assert_eq!(members(stage, eve, secret).await, [bob, eve]);
 }
 
@@ -121,13 +131,13 @@ pub async fn members_are_removed_by_permission(stage: &Stage) {
     let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
     let team = stage.team_of(ada, [bob, eve]).await;
     let secret = stage.private(bob, &team, "secret").await;
-    stage.store.add_channel_member(bob, secret, eve, stage.at()).await.expect("adds");
-    forbidden(stage.store.remove_channel_member(bob, secret, eve).await);
-    not_found(stage.store.remove_channel_member(ada, secret, eve).await);
-    stage.store.add_channel_member(bob, secret, ada, stage.at()).await.expect("adds");
-    stage.store.remove_channel_member(ada, secret, eve).await.expect("removes");
+    stage.store.add_channel_member(stage.by(bob), secret, eve, stage.at()).await.expect("adds");
+    forbidden(stage.store.remove_channel_member(stage.by(bob), secret, eve).await);
+    not_found(stage.store.remove_channel_member(stage.by(ada), secret, eve).await);
+    stage.store.add_channel_member(stage.by(bob), secret, ada, stage.at()).await.expect("adds");
+    stage.store.remove_channel_member(stage.by(ada), secret, eve).await.expect("removes");
     not_found(stage.store.summary(eve, secret).await);
-    stage.store.remove_channel_member(bob, secret, bob).await.expect("leaves");
+    stage.store.remove_channel_member(stage.by(bob), secret, bob).await.expect("leaves");
     not_found(stage.store.summary(bob, secret).await);
     assert_eq!(members(stage, ada, secret).await, [ada]);
 }
@@ -162,15 +172,15 @@ pub async fn a_deleted_channel_is_gone(stage: &Stage) {
     let team = stage.team_of(ada, [bob]).await;
     let news = stage.channel(bob, &team, "news").await;
     let message = stage.send(bob, news, "hello").await;
-    forbidden(stage.store.delete_channel(bob, news, stage.at()).await);
-    stage.store.delete_channel(ada, news, stage.at()).await.expect("deletes");
+    forbidden(stage.store.delete_channel(stage.by(bob), news, stage.at()).await);
+    stage.store.delete_channel(stage.by(ada), news, stage.at()).await.expect("deletes");
     for user in [ada, bob] {
         not_found(stage.store.summary(user, news).await);
         not_found(stage.store.message(user, message.id).await);
-        not_found(stage.store.join_channel(user, news, stage.at()).await);
+        not_found(stage.store.join_channel(stage.by(user), news, stage.at()).await);
         not_found(stage.try_send(user, news, "again", "hello").await);
     }
-    not_found(stage.store.delete_channel(ada, news, stage.at()).await);
+    not_found(stage.store.delete_channel(stage.by(ada), news, stage.at()).await);
     let mine = stage.store.conversations(bob, all()).await.expect("lists").items;
     assert_eq!(mine.iter().map(|s| s.conversation.id).collect::<Vec<_>>(), [team.general]);
 }
@@ -218,7 +228,7 @@ pub async fn a_dm_alone_can_be_read_only(stage: &Stage) {
     let team = stage.team_of(ada, [bob]).await;
     let dm = stage.dm(bob, &team, ada).await.expect("opens").mine.conversation.id;
     let message = stage.send(bob, dm, "good bye").await;
-    stage.store.remove_member(ada, team.id, bob).await.expect("removes");
+    stage.store.remove_member(stage.by(ada), team.id, bob).await.expect("removes");
     let summary = stage.store.summary(ada, dm).await.expect("reads");
     assert!(summary.joined && !summary.can_post);
     assert_eq!(stage.dm(ada, &team, bob).await.expect("finds").mine, summary);

@@ -253,10 +253,10 @@ pub async fn access_comes_before_the_look_for_a_duplicate(stage: &Stage) {
     let news = stage.channel(ada, &team, "news").await;
     stage.join(bob, news).await;
     stage.try_send(bob, news, "1", "hello").await.expect("sends");
-    stage.store.remove_channel_member(bob, news, bob).await.expect("leaves");
+    stage.store.remove_channel_member(stage.by(bob), news, bob).await.expect("leaves");
     forbidden(stage.try_send(bob, news, "1", "hello").await);
     forbidden(stage.try_send(bob, news, "1", "other").await);
-    stage.store.remove_member(ada, team.id, bob).await.expect("removes");
+    stage.store.remove_member(stage.by(ada), team.id, bob).await.expect("removes");
     not_found(stage.try_send(bob, news, "1", "hello").await);
     not_found(stage.try_send(eve, news, "1", "hello").await);
     not_found(stage.try_send(ada, ConversationId(stage.ambient.next_uuid()), "1", "hello").await);
@@ -288,7 +288,7 @@ pub async fn only_the_author_edits(stage: &Stage) {
     assert_eq!((edited.text.as_str(), edited.rev, edited.seq), ("changed", Rev(2), Seq(1)));
     assert!(edited.edited_at > Some(message.created_at));
     assert_eq!(stage.store.message(ada, message.id).await.ok(), Some(edited));
-    stage.store.remove_member(ada, team.id, bob).await.expect("removes");
+    stage.store.remove_member(stage.by(ada), team.id, bob).await.expect("removes");
     not_found(stage.edit(bob, &message, "again").await);
 }
 
@@ -336,7 +336,7 @@ pub async fn who_has_left_a_channel_deletes_as_an_admin_only(stage: &Stage) {
     stage.join(bob, news).await;
     let (adas, bobs) = (stage.send(ada, news, "mine").await, stage.send(bob, news, "mine").await);
     for user in [ada, bob] {
-        stage.store.remove_channel_member(user, news, user).await.expect("leaves");
+        stage.store.remove_channel_member(stage.by(user), news, user).await.expect("leaves");
     }
     forbidden(stage.delete(bob, &bobs).await);
     stage.delete(ada, &bobs).await.expect("deletes another's");

@@ -241,7 +241,7 @@ pub async fn every_change_of_access_counts(stage: &Stage) {
     let entered = stage.enter(&team, eve).await.general.access_rev;
     assert!(entered > before, "somebody came into the workspace");
     assert_eq!(stage.access_rev(ada, team.general).await, entered);
-    stage.store.remove_member(ada, team.id, eve).await.expect("removes");
+    stage.store.remove_member(stage.by(ada), team.id, eve).await.expect("removes");
     assert!(
         stage.access_rev(ada, team.general).await > entered,
         "somebody was removed from the workspace"
@@ -254,21 +254,25 @@ pub async fn every_change_of_access_counts(stage: &Stage) {
     assert_eq!(joined, before.next(), "somebody joined");
     let commit = stage.try_send(bob, news, "1", "hello").await.expect("sends");
     assert_eq!(commit.access_rev, joined, "a message changes no access");
-    let left = stage.store.remove_channel_member(bob, news, bob).await.expect("leaves");
+    let left = stage.store.remove_channel_member(stage.by(bob), news, bob).await.expect("leaves");
     assert_eq!((left, stage.access_rev(ada, news).await), (joined.next(), left), "somebody left");
     let replay = stage
         .store
         .replay(Reader::Session(ada, stage.session_of(ada)), news, ReplayQuery::after(Rev(0)))
         .await;
     assert_eq!(replay.map(|page| page.access_rev).ok(), Some(left), "a replay says how far");
-    let added =
-        stage.store.add_channel_member(ada, news, bob, stage.at()).await.expect("adds").access_rev;
+    let added = stage
+        .store
+        .add_channel_member(stage.by(ada), news, bob, stage.at())
+        .await
+        .expect("adds")
+        .access_rev;
     assert_eq!(added, left.next(), "somebody was added");
-    stage.store.remove_channel_member(ada, news, bob).await.expect("removes");
+    stage.store.remove_channel_member(stage.by(ada), news, bob).await.expect("removes");
     assert_eq!(stage.access_rev(ada, news).await, added.next(), "somebody was removed");
 
     let dm = stage.dm(ada, &team, bob).await.expect("opens");
-    stage.store.remove_member(ada, team.id, bob).await.expect("removes");
+    stage.store.remove_member(stage.by(ada), team.id, bob).await.expect("removes");
     let after = stage.access_rev(ada, dm.mine.conversation.id).await;
     assert!(after > dm.access_rev, "a side of a DM was removed");
 }

@@ -114,7 +114,7 @@ pub async fn history_ends_with_access(stage: &Stage) {
     let (team, [ada, bob, eve]) = scene(stage).await;
     let (news, secret) =
         (stage.channel(ada, &team, "news").await, stage.private(ada, &team, "secret").await);
-    stage.store.add_channel_member(ada, secret, bob, stage.at()).await.expect("adds");
+    stage.store.add_channel_member(stage.by(ada), secret, bob, stage.at()).await.expect("adds");
     stage.enter(&team, eve).await;
     let dm = stage.dm(bob, &team, eve).await.expect("opens").mine.conversation.id;
     let here = [team.general, news, secret, dm];
@@ -128,19 +128,19 @@ pub async fn history_ends_with_access(stage: &Stage) {
     assert_eq!(history(stage, eve, dm, None, None).await, (vec![1], None));
     let query = HistoryQuery { before_seq: None, after_seq: None, limit: 3 };
 
-    stage.store.remove_channel_member(ada, secret, bob).await.expect("removes");
+    stage.store.remove_channel_member(stage.by(ada), secret, bob).await.expect("removes");
     not_found(stage.store.history(bob, secret, query).await);
-    stage.store.add_channel_member(ada, secret, bob, stage.at()).await.expect("adds");
+    stage.store.add_channel_member(stage.by(ada), secret, bob, stage.at()).await.expect("adds");
     assert_eq!(history(stage, bob, secret, None, None).await, (vec![1], None));
 
-    stage.store.remove_member(ada, team.id, bob).await.expect("removes");
+    stage.store.remove_member(stage.by(ada), team.id, bob).await.expect("removes");
     for at in here {
         not_found(stage.store.history(bob, at, query).await);
     }
     for at in [team.general, news, dm] {
         assert_eq!(history(stage, eve, at, None, None).await, (vec![1], None));
     }
-    stage.store.delete_channel(ada, news, stage.at()).await.expect("deletes");
+    stage.store.delete_channel(stage.by(ada), news, stage.at()).await.expect("deletes");
     not_found(stage.store.history(ada, news, query).await);
 }
 

@@ -28,7 +28,7 @@ async fn add(
     role: Role,
 ) -> Result<Admission> {
     let new = NewMember { user_id, role, at: stage.at(), job: stage.job() };
-    stage.store.add_member(actor, team.id, new).await
+    stage.store.add_member(stage.by(actor), team.id, new).await
 }
 
 /// And nobody else in either.
@@ -64,7 +64,8 @@ pub async fn a_code_lets_in_once(stage: &Stage) {
     let Admission { workspace, member, general, .. } = stage.enter(&team, bob).await;
     assert_eq!((workspace.role, member.role, member.user_id), (Role::Member, Role::Member, bob));
     assert!(general.entered && general.summary.joined && general.membership.user_id == bob);
-    let again = stage.store.join_workspace(bob, &team.code, stage.at()).await.expect("answers");
+    let again =
+        stage.store.join_workspace(stage.by(bob), &team.code, stage.at()).await.expect("answers");
     assert_eq!(again, Joining::AlreadyIn(workspace));
     let members = stage.store.members(ada, team.id, all()).await.expect("lists").items;
     assert_eq!(members.len(), 2);
@@ -74,10 +75,11 @@ pub async fn a_code_lets_in_once(stage: &Stage) {
 pub async fn other_codes_open_nothing(stage: &Stage) {
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team(ada).await;
-    not_found(stage.store.join_workspace(bob, &code(9), stage.at()).await);
-    let rotated = stage.store.rotate_join_code(ada, team.id, code(9)).await.expect("rotates");
+    not_found(stage.store.join_workspace(stage.by(bob), &code(9), stage.at()).await);
+    let rotated =
+        stage.store.rotate_join_code(stage.by(ada), team.id, code(9)).await.expect("rotates");
     assert_eq!(rotated.join_code.as_deref(), Some(code(9).as_str()));
-    not_found(stage.store.join_workspace(bob, &team.code, stage.at()).await);
+    not_found(stage.store.join_workspace(stage.by(bob), &team.code, stage.at()).await);
     stage.enter(&Team { code: code(9), ..team }, bob).await;
 }
 
@@ -91,7 +93,7 @@ pub async fn only_admins_see_the_code(stage: &Stage) {
     assert!(listed.iter().all(|w| w.join_code.is_none()));
     let snapshot = stage.store.snapshot(bob).await.expect("reads");
     assert!(snapshot.workspaces.iter().all(|w| w.join_code.is_none()));
-    stage.store.set_role(ada, team.id, bob, Role::Admin).await.expect("promotes");
+    stage.store.set_role(stage.by(ada), team.id, bob, Role::Admin).await.expect("promotes");
     let seen = stage.store.workspace(bob, team.id).await.expect("reads").join_code;
     assert_eq!(seen.as_deref(), Some(team.code.as_str()));
 }
@@ -119,12 +121,12 @@ pub async fn outsiders_find_nothing(stage: &Stage) {
         not_found(stage.store.members(eve, id, all()).await);
         not_found(stage.store.channels(eve, id, all()).await);
         not_found(stage.store.dms(eve, id, all()).await);
-        not_found(stage.store.rename_workspace(eve, id, &name("Mine")).await);
-        not_found(stage.store.rotate_join_code(eve, id, code(3)).await);
-        not_found(stage.store.set_role(eve, id, ada, Role::Member).await);
-        not_found(stage.store.remove_member(eve, id, ada).await);
-        not_found(stage.store.remove_member(eve, id, eve).await);
-        not_found(stage.store.delete_workspace(eve, id, stage.at()).await);
+        not_found(stage.store.rename_workspace(stage.by(eve), id, &name("Mine")).await);
+        not_found(stage.store.rotate_join_code(stage.by(eve), id, code(3)).await);
+        not_found(stage.store.set_role(stage.by(eve), id, ada, Role::Member).await);
+        not_found(stage.store.remove_member(stage.by(eve), id, ada).await);
+        not_found(stage.store.remove_member(stage.by(eve), id, eve).await);
+        not_found(stage.store.delete_workspace(stage.by(eve), id, stage.at()).await);
     }
     assert_eq!(stage.store.workspaces(eve, all()).await.map(|p| p.items).ok(), Some(vec![]));
 }
@@ -133,11 +135,11 @@ pub async fn outsiders_find_nothing(stage: &Stage) {
 pub async fn members_do_not_administer(stage: &Stage) {
     let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
     let team = stage.team_of(ada, [bob]).await;
-    forbidden(stage.store.rename_workspace(bob, team.id, &name("Mine")).await);
-    forbidden(stage.store.rotate_join_code(bob, team.id, code(3)).await);
-    forbidden(stage.store.set_role(bob, team.id, bob, Role::Admin).await);
-    forbidden(stage.store.remove_member(bob, team.id, ada).await);
-    forbidden(stage.store.delete_workspace(bob, team.id, stage.at()).await);
+    forbidden(stage.store.rename_workspace(stage.by(bob), team.id, &name("Mine")).await);
+    forbidden(stage.store.rotate_join_code(stage.by(bob), team.id, code(3)).await);
+    forbidden(stage.store.set_role(stage.by(bob), team.id, bob, Role::Admin).await);
+    forbidden(stage.store.remove_member(stage.by(bob), team.id, ada).await);
+    forbidden(stage.store.delete_workspace(stage.by(bob), team.id, stage.at()).await);
     forbidden(add(stage, bob, &team, eve, Role::Member).await);
     let seen = stage.store.workspace(ada, team.id).await.expect("reads");
     assert_eq!((seen.name.as_str(), seen.join_code.as_deref()), ("Team", Some(team.code.as_str())));
@@ -147,7 +149,8 @@ pub async fn members_do_not_administer(stage: &Stage) {
 pub async fn a_rename_is_seen_by_all(stage: &Stage) {
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team_of(ada, [bob]).await;
-    let renamed = stage.store.rename_workspace(ada, team.id, &name("Crew")).await.expect("renames");
+    let renamed =
+        stage.store.rename_workspace(stage.by(ada), team.id, &name("Crew")).await.expect("renames");
     assert_eq!((renamed.name.as_str(), renamed.role), ("Crew", Role::Admin));
     let seen = stage.store.workspace(bob, team.id).await.expect("reads");
     assert_eq!((seen.name.as_str(), seen.role), ("Crew", Role::Member));
@@ -159,7 +162,7 @@ pub async fn an_admin_adds_people(stage: &Stage) {
     let team = stage.team(ada).await;
     let new = NewMember { user_id: bob, role: Role::Admin, at: stage.at(), job: stage.job() };
     let Admission { workspace, member, general, .. } =
-        stage.store.add_member(ada, team.id, new.clone()).await.expect("adds");
+        stage.store.add_member(stage.by(ada), team.id, new.clone()).await.expect("adds");
     assert_eq!((member.user_id, member.role, member.joined_at), (bob, Role::Admin, new.at));
     assert_eq!((workspace.id, workspace.role), (team.id, Role::Admin));
     assert!(general.entered && general.membership.user_id == bob && general.summary.joined);
@@ -177,11 +180,11 @@ pub async fn a_refused_addition_leaves_no_job(stage: &Stage) {
         at: stage.at(),
         job: stage.job(),
     };
-    not_found(stage.store.add_member(ada, team.id, new.clone()).await);
+    not_found(stage.store.add_member(stage.by(ada), team.id, new.clone()).await);
     assert_eq!(stage.store.is_unfinished(new.job.id).await.ok(), Some(false));
     new.user_id = bob;
     new.role = Role::Admin;
-    conflict(stage.store.add_member(ada, team.id, new.clone()).await);
+    conflict(stage.store.add_member(stage.by(ada), team.id, new.clone()).await);
     assert_eq!(stage.store.is_unfinished(new.job.id).await.ok(), Some(false));
     assert_eq!(stage.store.workspace(bob, team.id).await.map(|w| w.role).ok(), Some(Role::Member));
 }
@@ -190,14 +193,20 @@ pub async fn a_refused_addition_leaves_no_job(stage: &Stage) {
 pub async fn roles_change_but_one_admin_stays(stage: &Stage) {
     let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
     let team = stage.team_of(ada, [bob]).await;
-    not_found(stage.store.set_role(ada, team.id, eve, Role::Admin).await);
-    conflict(stage.store.set_role(ada, team.id, ada, Role::Member).await);
-    let promoted = stage.store.set_role(ada, team.id, bob, Role::Admin).await.expect("promotes");
+    not_found(stage.store.set_role(stage.by(ada), team.id, eve, Role::Admin).await);
+    conflict(stage.store.set_role(stage.by(ada), team.id, ada, Role::Member).await);
+    let promoted =
+        stage.store.set_role(stage.by(ada), team.id, bob, Role::Admin).await.expect("promotes");
     assert_eq!((promoted.user_id, promoted.role), (bob, Role::Admin));
-    let demoted = stage.store.set_role(bob, team.id, ada, Role::Member).await.expect("demotes");
+    let demoted =
+        stage.store.set_role(stage.by(bob), team.id, ada, Role::Member).await.expect("demotes");
     assert_eq!((demoted.user_id, demoted.role), (ada, Role::Member));
-    conflict(stage.store.set_role(bob, team.id, bob, Role::Member).await);
-    let same = stage.store.set_role(bob, team.id, bob, Role::Admin).await.expect("changes nothing");
+    conflict(stage.store.set_role(stage.by(bob), team.id, bob, Role::Member).await);
+    let same = stage
+        .store
+        .set_role(stage.by(bob), team.id, bob, Role::Admin)
+        .await
+        .expect("changes nothing");
     assert_eq!(same.role, Role::Admin);
 }
 
@@ -205,9 +214,9 @@ pub async fn roles_change_but_one_admin_stays(stage: &Stage) {
 pub async fn the_last_admin_stays(stage: &Stage) {
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team_of(ada, [bob]).await;
-    conflict(stage.store.remove_member(ada, team.id, ada).await);
-    stage.store.set_role(ada, team.id, bob, Role::Admin).await.expect("promotes");
-    stage.store.remove_member(ada, team.id, ada).await.expect("leaves");
+    conflict(stage.store.remove_member(stage.by(ada), team.id, ada).await);
+    stage.store.set_role(stage.by(ada), team.id, bob, Role::Admin).await.expect("promotes");
+    stage.store.remove_member(stage.by(ada), team.id, ada).await.expect("leaves");
     not_found(stage.store.workspace(ada, team.id).await);
 }
 
@@ -220,7 +229,12 @@ pub async fn removal_hides_everything(stage: &Stage) {
     let dm = stage.dm(bob, &team, ada).await.expect("opens").mine.conversation.id;
     let message = stage.send(bob, team.general, "hello").await;
     let before = stage.access_rev(ada, team.general).await;
-    let gone = stage.store.remove_member(ada, team.id, bob).await.expect("removes").conversations;
+    let gone = stage
+        .store
+        .remove_member(stage.by(ada), team.id, bob)
+        .await
+        .expect("removes")
+        .conversations;
     assert!(
         gone.contains(&(team.general, before.next())),
         "each with its new access_rev: {gone:?}"
@@ -239,7 +253,7 @@ pub async fn removal_hides_everything(stage: &Stage) {
     assert_eq!(stage.store.conversations(bob, all()).await.map(|p| p.items).ok(), Some(vec![]));
     let members = stage.store.channel_members(ada, team.general, all()).await.expect("lists").items;
     assert!(members.iter().all(|m| m.user_id != bob));
-    not_found(stage.store.remove_member(ada, team.id, bob).await);
+    not_found(stage.store.remove_member(stage.by(ada), team.id, bob).await);
 }
 
 /// In `general` alone, and in the old DM.
@@ -249,7 +263,7 @@ pub async fn who_comes_back_begins_anew(stage: &Stage) {
     let channel = stage.channel(ada, &team, "news").await;
     stage.join(bob, channel).await;
     let dm = stage.dm(bob, &team, ada).await.expect("opens").mine.conversation.id;
-    stage.store.remove_member(ada, team.id, bob).await.expect("removes");
+    stage.store.remove_member(stage.by(ada), team.id, bob).await.expect("removes");
     let back = stage.enter(&team, bob).await;
     assert!(back.general.entered);
     let dms: Vec<_> =
@@ -265,7 +279,8 @@ pub async fn who_comes_back_begins_anew(stage: &Stage) {
 pub async fn anybody_may_leave(stage: &Stage) {
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team_of(ada, [bob]).await;
-    let gone = stage.store.remove_member(bob, team.id, bob).await.expect("leaves").conversations;
+    let gone =
+        stage.store.remove_member(stage.by(bob), team.id, bob).await.expect("leaves").conversations;
     assert_eq!(gone.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [team.general]);
     not_found(stage.store.workspace(bob, team.id).await);
 }
@@ -277,7 +292,8 @@ pub async fn deletion_hides_everything(stage: &Stage) {
     let channel = stage.private(bob, &team, "secret").await;
     let dm = stage.dm(bob, &team, ada).await.expect("opens").mine.conversation.id;
     let message = stage.send(ada, team.general, "hello").await;
-    let mut gone = stage.store.delete_workspace(ada, team.id, stage.at()).await.expect("deletes");
+    let mut gone =
+        stage.store.delete_workspace(stage.by(ada), team.id, stage.at()).await.expect("deletes");
     gone.sort_unstable();
     let mut expected = vec![team.general, channel, dm];
     expected.sort_unstable();
@@ -287,8 +303,8 @@ pub async fn deletion_hides_everything(stage: &Stage) {
         not_found(stage.store.summary(user, team.general).await);
         not_found(stage.store.message(user, message.id).await);
     }
-    not_found(stage.store.join_workspace(bob, &team.code, stage.at()).await);
-    not_found(stage.store.delete_workspace(ada, team.id, stage.at()).await);
+    not_found(stage.store.join_workspace(stage.by(bob), &team.code, stage.at()).await);
+    not_found(stage.store.delete_workspace(stage.by(ada), team.id, stage.at()).await);
     let left = stage.store.workspaces(ada, all()).await.expect("lists").items;
     assert_eq!(left.iter().map(|w| w.id).collect::<Vec<_>>(), [other.id]);
 }

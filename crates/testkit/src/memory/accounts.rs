@@ -8,7 +8,7 @@ use parlance_application::{
         PasswordHash,
         store::{
             Accounts, Credentials, EMAIL_TAKEN, EndedSessions, NewPassword, NewSession, Page,
-            PageQuery, Renamed, RotateRefresh, Rotation, Start, Subject,
+            PageQuery, Principal, Renamed, RotateRefresh, Rotation, Start, Subject,
         },
     },
 };
@@ -133,8 +133,9 @@ impl Accounts for MemoryStore {
         .await
     }
 
-    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed> {
-        self.write("rename", |state| {
+    async fn rename(&self, by: Principal, name: &DisplayName) -> Result<Renamed> {
+        let user = by.user;
+        self.change("rename", by.session, |state| {
             let row = state.users.get_mut(&user).ok_or(Error::NotFound("user"))?;
             name.as_str().clone_into(&mut row.account.display_name);
             let account = row.account.clone();

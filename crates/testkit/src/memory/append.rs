@@ -2,9 +2,10 @@
 //! trace.
 
 use parlance_application::{
-    Error, Result, Unauthenticated,
+    Error, Result,
     ports::store::{
-        Change, Changeable, Commit, Committed, Draft, MessageChange, NAME_TAKEN, SENT_BEFORE, Write,
+        Change, Changeable, Commit, Committed, Draft, MessageChange, NAME_TAKEN, Principal,
+        SENT_BEFORE, Write,
     },
 };
 use parlance_domain::{
@@ -19,10 +20,8 @@ type Outcome = (Committed, Option<ChangeKind>);
 
 /// Runs one write of a batch.
 pub(super) fn one(state: &mut State, id: ConversationId, write: Write) -> Result<Commit> {
-    let Write { actor, session, at, change } = write;
-    if state.has_ended(session) {
-        return Err(Unauthenticated::Revoked.into());
-    }
+    let Write { by: Principal { user: actor, session }, at, change } = write;
+    state.must_live(session)?;
     let what = change.subject();
     let standing = state.see(Some(actor), id).ok_or(Error::NotFound(what))?.standing;
     let denied = |denied| Error::denied(denied, what);

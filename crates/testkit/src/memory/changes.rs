@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use parlance_application::{
-    Result,
+    Result, Unauthenticated,
     ports::store::{Changes, Head, Look, Mark, Readers, State as Found, Subject},
 };
 use parlance_domain::{
@@ -86,6 +86,11 @@ impl State {
     /// Whether a session is not there any more.
     pub(super) fn has_ended(&self, session: SessionId) -> bool {
         self.sessions.get(&session).is_none_or(|row| row.ended)
+    }
+
+    /// A request may have been let in before its session ended.
+    pub(super) fn must_live(&self, session: SessionId) -> Result<()> {
+        if self.has_ended(session) { Err(Unauthenticated::Revoked.into()) } else { Ok(()) }
     }
 
     fn found(&self, subject: Subject) -> Option<Found> {

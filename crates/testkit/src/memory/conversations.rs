@@ -7,7 +7,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{
         Conversations, Entry, GENERAL_STAYS, NAME_TAKEN, NewChannel, NewDm, OpenedDm, Page,
-        PageQuery, ReadMark, Snapshot, SnapshotEntry, Start, Subject, dm_with_oneself,
+        PageQuery, Principal, ReadMark, Snapshot, SnapshotEntry, Start, Subject, dm_with_oneself,
     },
 };
 use parlance_domain::{
@@ -23,8 +23,9 @@ use super::{
 
 #[async_trait]
 impl Conversations for MemoryStore {
-    async fn create_channel(&self, actor: UserId, new: NewChannel) -> Result<Entry> {
-        self.write("create_channel", |state| {
+    async fn create_channel(&self, by: Principal, new: NewChannel) -> Result<Entry> {
+        let actor = by.user;
+        self.change("create_channel", by.session, |state| {
             let workspace = new.workspace_id;
             state.authorize_workspace(actor, workspace, WorkspaceAction::CreateChannel)?;
             if state.name_taken(workspace, new.name.as_str()) {
@@ -40,8 +41,9 @@ impl Conversations for MemoryStore {
         .await
     }
 
-    async fn open_dm(&self, actor: UserId, new: NewDm) -> Result<OpenedDm> {
-        self.write("open_dm", |state| state.open_dm(actor, &new)).await
+    async fn open_dm(&self, by: Principal, new: NewDm) -> Result<OpenedDm> {
+        let actor = by.user;
+        self.change("open_dm", by.session, |state| state.open_dm(actor, &new)).await
     }
 
     async fn channels(
@@ -117,11 +119,12 @@ impl Conversations for MemoryStore {
 
     async fn join_channel(
         &self,
-        actor: UserId,
+        by: Principal,
         id: ConversationId,
         at: Timestamp,
     ) -> Result<Entry> {
-        self.write("join_channel", |state| {
+        let actor = by.user;
+        self.change("join_channel", by.session, |state| {
             state.authorize(actor, id, ConversationAction::Join, "conversation")?;
             state.enter(id, actor, at)
         })
@@ -130,12 +133,13 @@ impl Conversations for MemoryStore {
 
     async fn add_channel_member(
         &self,
-        actor: UserId,
+        by: Principal,
         id: ConversationId,
         user: UserId,
         at: Timestamp,
     ) -> Result<Entry> {
-        self.write("add_channel_member", |state| {
+        let actor = by.user;
+        self.change("add_channel_member", by.session, |state| {
             let seen = state.authorize(actor, id, ConversationAction::AddMember, "conversation")?;
             let role = state.role_in(user, seen.row.conversation.workspace_id);
             role.ok_or(Error::NotFound("user"))?;
@@ -146,11 +150,12 @@ impl Conversations for MemoryStore {
 
     async fn remove_channel_member(
         &self,
-        actor: UserId,
+        by: Principal,
         id: ConversationId,
         user: UserId,
     ) -> Result<AccessRev> {
-        self.write("remove_channel_member", |state| {
+        let actor = by.user;
+        self.change("remove_channel_member", by.session, |state| {
             let action = ConversationAction::removal(user, actor);
             if state.authorize(actor, id, action, "conversation")?.row.general {
                 return Err(Error::conflict(GENERAL_STAYS));
@@ -187,11 +192,12 @@ impl Conversations for MemoryStore {
 
     async fn delete_channel(
         &self,
-        actor: UserId,
+        by: Principal,
         id: ConversationId,
         _at: Timestamp,
     ) -> Result<()> {
-        self.write("delete_channel", |state| {
+        let actor = by.user;
+        self.change("delete_channel", by.session, |state| {
             let seen = state.authorize(actor, id, ConversationAction::Delete, "conversation")?;
             if seen.row.general {
                 return Err(Error::conflict(GENERAL_STAYS));

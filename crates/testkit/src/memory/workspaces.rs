@@ -7,7 +7,7 @@ use parlance_application::{
     Error, Result,
     ports::store::{
         ALREADY_MEMBER, Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember,
-        NewWorkspace, Page, PageQuery, Start, Subject, Workspaces,
+        NewWorkspace, Page, PageQuery, Principal, Start, Subject, Workspaces,
     },
 };
 use parlance_domain::{
@@ -23,9 +23,10 @@ use super::{
 
 #[async_trait]
 impl Workspaces for MemoryStore {
-    async fn create_workspace(&self, actor: UserId, new: NewWorkspace) -> Result<Admission> {
+    async fn create_workspace(&self, by: Principal, new: NewWorkspace) -> Result<Admission> {
+        let actor = by.user;
         let topic = Topic::parse("").map_err(|invalid| Error::internal(invalid.message))?;
-        self.write("create_workspace", |state| {
+        self.change("create_workspace", by.session, |state| {
             state.user(actor)?;
             if state.workspaces.contains_key(&new.id)
                 || state.conversations.contains_key(&new.general)
@@ -68,11 +69,12 @@ impl Workspaces for MemoryStore {
 
     async fn join_workspace(
         &self,
-        actor: UserId,
+        by: Principal,
         code: &JoinCode,
         at: Timestamp,
     ) -> Result<Joining> {
-        self.write("join_workspace", |state| {
+        let actor = by.user;
+        self.change("join_workspace", by.session, |state| {
             let id = state.opened_by(code).ok_or(Error::NotFound("join code"))?;
             if state.role_in(actor, id).is_some() {
                 return state.workspace_of(actor, id).map(Joining::AlreadyIn);
@@ -85,11 +87,12 @@ impl Workspaces for MemoryStore {
 
     async fn rotate_join_code(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         code: JoinCode,
     ) -> Result<Workspace> {
-        self.write("rotate_join_code", |state| {
+        let actor = by.user;
+        self.change("rotate_join_code", by.session, |state| {
             state.authorize_workspace(actor, id, WorkspaceAction::RotateJoinCode)?;
             if state.opened_by(&code).is_some_and(|other| other != id) {
                 return Err(id_taken());
@@ -102,11 +105,12 @@ impl Workspaces for MemoryStore {
 
     async fn rename_workspace(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         name: &WorkspaceName,
     ) -> Result<Workspace> {
-        self.write("rename_workspace", |state| {
+        let actor = by.user;
+        self.change("rename_workspace", by.session, |state| {
             state.authorize_workspace(actor, id, WorkspaceAction::Update)?;
             name.as_str().clone_into(&mut state.change(id)?.name);
             state.trace(Subject::Workspace(id));
@@ -117,11 +121,12 @@ impl Workspaces for MemoryStore {
 
     async fn delete_workspace(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         _at: Timestamp,
     ) -> Result<Vec<ConversationId>> {
-        self.write("delete_workspace", |state| {
+        let actor = by.user;
+        self.change("delete_workspace", by.session, |state| {
             state.authorize_workspace(actor, id, WorkspaceAction::Delete)?;
             let mut keys: Vec<_> = state.seen_by(actor, Some(id)).map(|seen| seen.key()).collect();
             keys.sort_unstable();
@@ -159,11 +164,12 @@ impl Workspaces for MemoryStore {
 
     async fn add_member(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         new: NewMember,
     ) -> Result<Admission> {
-        self.write("add_member", |state| {
+        let actor = by.user;
+        self.change("add_member", by.session, |state| {
             state.authorize_workspace(actor, id, WorkspaceAction::AddMember)?;
             state.user(new.user_id)?;
             if state.role_in(new.user_id, id).is_some() {
@@ -177,12 +183,13 @@ impl Workspaces for MemoryStore {
 
     async fn set_role(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         user: UserId,
         role: Role,
     ) -> Result<Member> {
-        self.write("set_role", |state| {
+        let actor = by.user;
+        self.change("set_role", by.session, |state| {
             state.authorize_workspace(actor, id, WorkspaceAction::ChangeRole)?;
             let before = state.role_in(user, id).ok_or(Error::NotFound("member"))?;
             if role != Role::Admin {
@@ -199,11 +206,12 @@ impl Workspaces for MemoryStore {
 
     async fn remove_member(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         user: UserId,
     ) -> Result<Departure> {
-        self.write("remove_member", |state| {
+        let actor = by.user;
+        self.change("remove_member", by.session, |state| {
             let action = WorkspaceAction::removal(user, actor);
             state.authorize_workspace(actor, id, action)?;
             let role = state.role_in(user, id).ok_or(Error::NotFound("member"))?;

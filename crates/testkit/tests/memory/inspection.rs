@@ -14,7 +14,7 @@ async fn messages_are_there_whatever_became_of_them() {
     let (one, two) = (stage.send(ada, news, "one").await, stage.send(ada, news, "two").await);
     let gone = Stage::message(&stage.delete(ada, &one).await.expect("deletes"));
     assert_eq!(store.messages(news), [gone.clone(), two.clone()]);
-    store.delete_channel(ada, news, stage.at()).await.expect("deletes");
+    store.delete_channel(stage.by(ada), news, stage.at()).await.expect("deletes");
     assert_eq!(store.messages(news), [gone, two]);
     assert_eq!(
         store.head(news).map(|head| (head.rev, head.access_rev)),
@@ -33,7 +33,7 @@ async fn members_are_those_who_may_read() {
     let news = stage.channel(bob, &team, "news").await;
     let dm = stage.dm(ada, &team, bob).await.expect("opens").mine.conversation.id;
     assert_eq!((store.members(news), store.members(dm)), (vec![bob], vec![ada, bob]));
-    stage.store.remove_member(ada, team.id, bob).await.expect("removes");
+    stage.store.remove_member(stage.by(ada), team.id, bob).await.expect("removes");
     assert_eq!((store.members(news), store.members(dm)), (vec![], vec![ada]));
     assert_eq!(store.members(team.general), [ada, eve]);
 }

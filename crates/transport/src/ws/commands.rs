@@ -114,7 +114,9 @@ async fn perform(
         Kind::StartTyping => {
             let Place { conversation_id } = command.data()?;
             channels.permit(caller, conversation_id, ConversationAction::Post).await?;
-            live.start_typing(connection, conversation_id).await;
+            if !command.is_over() {
+                live.start_typing(connection, conversation_id).await;
+            }
             Ok(protocol::ok(id, &Done {}))
         }
         Kind::StopTyping => {

@@ -3,6 +3,7 @@
 //! What is due when is decided by the application's `Deadlines`; here it is carried out on a socket.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     io,
     rc::Rc,
@@ -25,7 +26,7 @@ use parlance_application::{
     live::{CatchUp, Deadlines, Due, Frame, HEARTBEAT, Resume, SENDS_IN_FLIGHT},
     ports::Close,
 };
-use parlance_domain::MessageText;
+use parlance_domain::{ConversationId, MessageText};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep, sleep_until, timeout},
@@ -75,6 +76,8 @@ struct Commands {
     held: VecDeque<Command>,
     /// Bytes of them.
     weight: usize,
+    /// Of those among them that begin typing, where, and what to set if a send overtakes them.
+    starts: Vec<(ConversationId, Rc<Cell<bool>>)>,
 }
 
 /// What came in.
@@ -227,10 +230,14 @@ impl Connection {
         let mut pipelined: FuturesUnordered<LocalBoxFuture<'static, Reply>> =
             FuturesUnordered::new();
         let mut catch_up = Box::pin(self.catch_up(catch_up)).fuse();
-        let mut commands =
-            Commands { running: Fuse::terminated(), held: VecDeque::new(), weight: 0 };
+        let mut commands = Commands {
+            running: Fuse::terminated(),
+            held: VecDeque::new(),
+            weight: 0,
+            starts: vec![],
+        };
         loop {
-            let Commands { running, held, weight } = &mut commands;
+            let Commands { running, held, weight, starts } = &mut commands;
             let idle = pipelined.is_empty() && running.is_terminated() && held.is_empty();
             if let Some(close) = self.deadlines.leaving().filter(|_| idle) {
                 self.outbound.close(close);
@@ -239,13 +246,12 @@ impl Connection {
             // A client that does not take its answers is not asked for more commands.
             let room = self.outbound.has_room();
             if room && catch_up.is_terminated() && running.is_terminated() {
-                match held.pop_front() {
-                    Some(command) => {
-                        *weight -= command.weight();
-                        *running = self.carry_out(command).fuse();
-                    }
+                if let Some(command) = held.pop_front() {
+                    *weight -= command.weight();
+                    *running = self.carry_out(command).fuse();
+                } else {
                     // An idle connection keeps no room for them.
-                    None => *held = VecDeque::new(),
+                    (*held, *starts) = (VecDeque::new(), Vec::new());
                 }
             }
             tokio::select! {
@@ -267,10 +273,15 @@ impl Connection {
                         Incoming::Command(command) if matches!(command.kind, Kind::Send | Kind::Renew) => {
                             self.deadlines.send_begun(command.weight());
                             let sends = command.kind == Kind::Send;
+                            if sends && !starts.is_empty() {
+                                end_typing(starts, &command);
+                            }
                             pipelined.push(if sends { self.send(command) } else { self.renew(command) });
                         }
                         Incoming::Command(command) => {
                             *weight += command.weight();
+                            starts.retain(|(_, over)| Rc::strong_count(over) > 1);
+                            starts.extend(command.starts_typing());
                             held.push_back(command);
                         }
                         Incoming::Nothing => {}
@@ -389,6 +400,14 @@ impl Connection {
 
     fn push(&self, frame: &Frame) {
         self.outbound.answer(text_frame(frame.bytes()));
+    }
+}
+
+/// A message ends its author's typing, though a `typing.start` that was said before it may still have to wait.
+fn end_typing(starts: &[(ConversationId, Rc<Cell<bool>>)], send: &Command) {
+    let Ok(protocol::Send { conversation_id, .. }) = send.data() else { return };
+    for (_, over) in starts.iter().filter(|(of, _)| *of == conversation_id) {
+        over.set(true);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The socket's commands and replies.
 
-use std::collections::HashMap;
+use std::{cell::Cell, collections::HashMap, rc::Rc};
 
 use parlance_application::{Error, live::Frame};
 use parlance_domain::{
@@ -32,6 +32,8 @@ pub(super) struct Command {
     pub(super) id: CommandId,
     pub(super) kind: Kind,
     data: Option<Box<RawValue>>,
+    /// Of `typing.start`: set once its typing is over before it was carried out.
+    over: Option<Rc<Cell<bool>>>,
 }
 
 /// What a command asks for, under the name of its type.
@@ -253,7 +255,8 @@ impl Command {
         let command =
             parse(frame).map_err(ApiError::from).and_then(|Envelope { r#type, id, data }| {
                 let kind = Kind::of(&r#type).ok_or_else(|| unknown_type(&r#type))?;
-                Ok(Self { id, kind, data })
+                let over = (kind == Kind::StartTyping).then(Rc::default);
+                Ok(Self { id, kind, data, over })
             });
         command.map_err(|error| {
             let glimpse = parse::<Glimpse>(frame).unwrap_or_default();
@@ -274,6 +277,17 @@ impl Command {
             CommandId::Number(_) => 0,
         };
         id + self.data.as_ref().map_or(0, |data| data.get().len())
+    }
+
+    /// The conversation of a `typing.start`, and what to set if a send to it comes before it is carried out.
+    pub(super) fn starts_typing(&self) -> Option<(ConversationId, Rc<Cell<bool>>)> {
+        let over = self.over.clone()?;
+        Some((self.data::<Place>().ok()?.conversation_id, over))
+    }
+
+    /// Whether a send has come after it that ends the typing it would begin.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.as_ref().is_some_and(|over| over.get())
     }
 
     /// Reads the data. Absent data is an empty object.

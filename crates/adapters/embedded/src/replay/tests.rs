@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use parlance_application::{
     Result,
-    ports::store::{Change, Commit, Committed, Draft, MessageChange, Write},
+    ports::store::{Change, Commit, Committed, Draft, MessageChange, Principal, Write},
 };
 use parlance_domain::{
     ClientMsgId, Emoji, MessageId, MessageText, Rev, Seq, SessionId, Timestamp, Topic, UserId,
@@ -204,7 +204,7 @@ fn send(id: ConversationId, seq: Seq, text: &str) -> Change {
 }
 
 fn run(conn: &Connection, id: ConversationId, change: Change) -> Result<Commit> {
-    let write = Write { actor: ADA, session: SessionId(ADA.0), at: NOW, change };
+    let write = Write { by: Principal { user: ADA, session: SessionId(ADA.0) }, at: NOW, change };
     append::run(conn, id, vec![write]).expect("commits").remove(0)
 }
 

@@ -7,7 +7,7 @@ use parlance_application::{
         PasswordHash, RefreshDigest,
         store::{
             Accounts, Change, Commit, Committed, Draft, Messages, NewMember, NewSession,
-            NewWorkspace, PageQuery, Workspaces, Write,
+            NewWorkspace, PageQuery, Principal, Workspaces, Write,
         },
     },
 };
@@ -64,7 +64,7 @@ pub(crate) async fn world() -> World {
         general: GENERAL,
         at: NOW,
     };
-    world.store.create_workspace(ADA, new).await.expect("creates");
+    world.store.create_workspace(by(ADA), new).await.expect("creates");
     world.add(BOB, Role::Member).await;
     world
 }
@@ -95,7 +95,7 @@ impl World {
             ..job(0, user_id)
         };
         self.store
-            .add_member(ADA, WORKSPACE, NewMember { user_id, role, at: NOW, job })
+            .add_member(by(ADA), WORKSPACE, NewMember { user_id, role, at: NOW, job })
             .await
             .expect("adds");
     }
@@ -110,12 +110,16 @@ impl World {
 }
 
 pub(crate) fn write(actor: UserId, change: Change) -> Write {
-    Write { actor, session: session_of(actor), at: NOW, change }
+    Write { by: by(actor), at: NOW, change }
 }
 
 /// The session that [`World::person`] has opened.
 pub(crate) fn session_of(user: UserId) -> SessionId {
     SessionId(user.0)
+}
+
+pub(crate) fn by(user: UserId) -> Principal {
+    Principal { user, session: session_of(user) }
 }
 
 pub(crate) fn text(text: &str) -> MessageText {

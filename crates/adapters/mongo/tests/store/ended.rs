@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::future::join;
 use parlance_application::{
     Error, Unauthenticated,
-    ports::store::{Accounts, Messages, Write},
+    ports::store::{Accounts, Messages, Principal, Write},
 };
 use parlance_testkit::Stage;
 use tokio::{
@@ -85,7 +85,8 @@ async fn an_end_beside_an_append_is_known_to_the_next() {
     let stage = Stage::new(other.clone());
     let (ada, session) = stage.sign_up("ada").await;
     let team = stage.team(ada.id).await;
-    let write = |id| Write { session: session.id, ..stage.draft(ada.id, id, "hello") };
+    let by = Principal { user: ada.id, session: session.id };
+    let write = |id| Write { by, ..stage.draft(ada.id, id, "hello") };
 
     gate.open.send_replace(false);
     let append = node.append(team.general, vec![write("1")]);

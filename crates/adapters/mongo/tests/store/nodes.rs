@@ -214,10 +214,10 @@ async fn two_admins_who_demote_each_other_leave_one() {
     let stage = Stage::new(nodes[0].clone());
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team_of(ada, [bob]).await;
-    nodes[0].set_role(ada, team.id, bob, Role::Admin).await.expect("promotes");
+    nodes[0].set_role(stage.by(ada), team.id, bob, Role::Admin).await.expect("promotes");
     let (one, other) = tokio::join!(
-        nodes[0].set_role(ada, team.id, bob, Role::Member),
-        nodes[1].set_role(bob, team.id, ada, Role::Member),
+        nodes[0].set_role(stage.by(ada), team.id, bob, Role::Member),
+        nodes[1].set_role(stage.by(bob), team.id, ada, Role::Member),
     );
     let refused = match (one, other) {
         (Ok(_), Err(refused)) | (Err(refused), Ok(_)) => refused,
@@ -239,8 +239,10 @@ async fn a_dm_opened_from_both_sides_is_one() {
         peer,
         at: stage.at(),
     };
-    let (mine, theirs) =
-        tokio::join!(nodes[0].open_dm(ada, new(1, bob)), nodes[1].open_dm(bob, new(2, ada)));
+    let (mine, theirs) = tokio::join!(
+        nodes[0].open_dm(stage.by(ada), new(1, bob)),
+        nodes[1].open_dm(stage.by(bob), new(2, ada))
+    );
     let (mine, theirs) = (mine.expect("opens"), theirs.expect("opens"));
     assert_eq!(mine.mine.conversation.id, theirs.mine.conversation.id);
     assert!(mine.theirs.is_some() != theirs.theirs.is_some(), "one of them created it");
@@ -271,8 +273,14 @@ async fn a_busy_channel_lets_people_in_and_out() {
     let visits = async {
         for n in 0..5 {
             let visitor = stage.person(&format!("visitor{n}")).await;
-            nodes[n % 2].join_workspace(visitor, &team.code, stage.at()).await.expect("joins");
-            nodes[(n + 1) % 2].remove_member(ada, team.id, visitor).await.expect("removes");
+            nodes[n % 2]
+                .join_workspace(stage.by(visitor), &team.code, stage.at())
+                .await
+                .expect("joins");
+            nodes[(n + 1) % 2]
+                .remove_member(stage.by(ada), team.id, visitor)
+                .await
+                .expect("removes");
         }
         busy.store(false, Ordering::Relaxed);
     };
@@ -307,7 +315,7 @@ async fn an_end_of_access_ends_the_sends() {
     };
     let removal = async {
         has_sent.notified().await;
-        nodes[1].remove_member(ada, team.id, bob).await.expect("removes")
+        nodes[1].remove_member(stage.by(ada), team.id, bob).await.expect("removes")
     };
     let (counts, departure) = tokio::join!(sends, removal);
     let (_, end) = departure.conversations[0];
@@ -326,12 +334,12 @@ async fn who_is_removed_while_they_join_is_in_nothing() {
     for n in 0..8 {
         channels.push(stage.channel(ada, &team, &format!("news-{n}")).await);
     }
-    let enter = async || nodes[0].join_workspace(bob, &team.code, stage.at()).await;
-    let remove = async || nodes[1].remove_member(ada, team.id, bob).await;
+    let enter = async || nodes[0].join_workspace(stage.by(bob), &team.code, stage.at()).await;
+    let remove = async || nodes[1].remove_member(stage.by(ada), team.id, bob).await;
     for _ in 0..4 {
         as_often_as_told(enter).await.expect("joins");
         let joining = channels.iter().map(async |channel| {
-            let join = async || nodes[0].join_channel(bob, *channel, stage.at()).await;
+            let join = async || nodes[0].join_channel(stage.by(bob), *channel, stage.at()).await;
             as_often_as_told(join).await
         });
         let (joined, removed) = tokio::join!(join_all(joining), as_often_as_told(remove));

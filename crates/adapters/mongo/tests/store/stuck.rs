@@ -40,16 +40,16 @@ async fn who_is_refused_locks_nothing() {
     let new = || NewMember { user_id: eve, role: Role::Member, at: stage.at(), job: stage.job() };
     let mut locked = lock_all(&database).await;
     let refused = [
-        store.delete_workspace(bob, team.id, stage.at()).await.err(),
-        store.add_member(bob, team.id, new()).await.err(),
-        store.remove_member(bob, team.id, ada).await.err(),
+        store.delete_workspace(stage.by(bob), team.id, stage.at()).await.err(),
+        store.add_member(stage.by(bob), team.id, new()).await.err(),
+        store.remove_member(stage.by(bob), team.id, ada).await.err(),
     ];
     let unseen = [
-        store.delete_workspace(eve, team.id, stage.at()).await.err(),
-        store.add_member(eve, team.id, new()).await.err(),
-        store.remove_member(eve, team.id, eve).await.err(),
+        store.delete_workspace(stage.by(eve), team.id, stage.at()).await.err(),
+        store.add_member(stage.by(eve), team.id, new()).await.err(),
+        store.remove_member(stage.by(eve), team.id, eve).await.err(),
     ];
-    let again = store.join_workspace(bob, &team.code, stage.at()).await;
+    let again = store.join_workspace(stage.by(bob), &team.code, stage.at()).await;
     locked.abort_transaction().await.expect("aborts");
     assert!(refused.iter().all(|error| matches!(error, Some(Error::Forbidden(_)))), "{refused:?}");
     assert!(unseen.iter().all(|error| matches!(error, Some(Error::NotFound(_)))), "{unseen:?}");

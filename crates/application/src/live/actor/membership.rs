@@ -108,11 +108,12 @@ impl Actor {
         if self.connections.of_user(connection.user_id).is_empty() {
             self.bus_link.unwant(Topic::User(connection.user_id));
         }
-        for (conversation, user) in self.typing.disconnect(id) {
-            self.typing_stopped(conversation, user).await;
-        }
         for conversation in connection.conversations.iter() {
             self.leave_feed(id, conversation);
+        }
+        // It is told nothing any more: not that its own typing has ended either.
+        for (conversation, user) in self.typing.disconnect(id) {
+            self.typing_stopped(conversation, user).await;
         }
         for workspace in connection.workspaces {
             self.audiences.leave_workspace(id, workspace);

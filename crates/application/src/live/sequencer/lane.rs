@@ -55,7 +55,7 @@ impl Lane {
 
     /// Queues a write, unless too many of its conversation wait.
     pub(super) fn push(&mut self, waiting: Waiting) -> Result<()> {
-        let (conversation, actor) = (waiting.conversation, waiting.write.actor);
+        let (conversation, actor) = (waiting.conversation, waiting.write.by.user);
         let own = self.waiting.entry(conversation).or_default();
         if own.len() >= WAITING {
             return Err(Error::unavailable("too many writes wait for one conversation"));

@@ -70,7 +70,7 @@ pub trait Accounts: Send + Sync {
     ) -> Result<SessionRev>;
 
     /// Changes what others see; tells where they see it.
-    async fn rename(&self, user: UserId, name: &DisplayName) -> Result<Renamed>;
+    async fn rename(&self, by: Principal, name: &DisplayName) -> Result<Renamed>;
 
     /// Changes the password and ends every session but one; returns those that it ended, and the count with them.
     /// `Unauthenticated` if the verified hash is not the present one any more, or the session to keep has ended: somebody else
@@ -136,6 +136,16 @@ pub struct EndedSessions {
     pub sessions: Vec<SessionId>,
     /// The store's count of ended sessions, these included.
     pub session_rev: SessionRev,
+}
+
+/// Who makes a change, and in which of their sessions. If that has ended before the commit, the change is refused as
+/// `Unauthenticated`, whatever let the request in before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Principal {
+    /// The person.
+    pub user: UserId,
+    /// The session.
+    pub session: SessionId,
 }
 
 /// A refresh token presented for exchange.

@@ -7,7 +7,7 @@ use parlance_domain::{
     ReadState, Seq, Summary, Timestamp, Topic, UserId, Workspace, WorkspaceId,
 };
 
-use super::{Head, Page, PageQuery};
+use super::{Head, Page, PageQuery, Principal};
 use crate::{Error, Result};
 
 /// Message of the conflict over a channel's name.
@@ -30,11 +30,11 @@ pub fn dm_with_oneself() -> Error {
 #[async_trait]
 pub trait Conversations: Send + Sync {
     /// Creates a channel with the actor in it. `Conflict` if the workspace has one of that name.
-    async fn create_channel(&self, actor: UserId, new: NewChannel) -> Result<Entry>;
+    async fn create_channel(&self, by: Principal, new: NewChannel) -> Result<Entry>;
 
     /// Finds the pair's one DM, or creates it. To be created, both have to be in the workspace: `NotFound`.
     /// `Validation` for oneself.
-    async fn open_dm(&self, actor: UserId, new: NewDm) -> Result<OpenedDm>;
+    async fn open_dm(&self, by: Principal, new: NewDm) -> Result<OpenedDm>;
 
     /// The workspace's channels that the actor may read, oldest first.
     async fn channels(
@@ -63,14 +63,14 @@ pub trait Conversations: Send + Sync {
     async fn snapshot(&self, actor: UserId) -> Result<Snapshot>;
 
     /// Adds the actor to a channel. Idempotent: `entered` is false for a member.
-    async fn join_channel(&self, actor: UserId, id: ConversationId, at: Timestamp)
+    async fn join_channel(&self, by: Principal, id: ConversationId, at: Timestamp)
     -> Result<Entry>;
 
     /// Adds a member of the workspace to a channel. Idempotent: `entered` is false for a member. `NotFound` for
     /// somebody outside the workspace.
     async fn add_channel_member(
         &self,
-        actor: UserId,
+        by: Principal,
         id: ConversationId,
         user: UserId,
         at: Timestamp,
@@ -80,7 +80,7 @@ pub trait Conversations: Send + Sync {
     /// is not in it, `Conflict` for `general`.
     async fn remove_channel_member(
         &self,
-        actor: UserId,
+        by: Principal,
         id: ConversationId,
         user: UserId,
     ) -> Result<AccessRev>;
@@ -94,7 +94,7 @@ pub trait Conversations: Send + Sync {
     ) -> Result<Page<ChannelMember>>;
 
     /// Deletes a channel with its messages. `Conflict` for `general`.
-    async fn delete_channel(&self, actor: UserId, id: ConversationId, at: Timestamp) -> Result<()>;
+    async fn delete_channel(&self, by: Principal, id: ConversationId, at: Timestamp) -> Result<()>;
 
     /// Moves the actor's read mark forward, never back and never beyond the last message.
     async fn mark_read(&self, actor: UserId, id: ConversationId, seq: Seq) -> Result<ReadMark>;

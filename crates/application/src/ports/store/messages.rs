@@ -6,6 +6,7 @@ use parlance_domain::{
     Standing, Timestamp, Topic, UserId,
 };
 
+use super::Principal;
 use crate::{Error, Result, tasks::answer};
 
 /// Messages and all other durable changes of a conversation.
@@ -74,11 +75,8 @@ pub fn too_many_emoji() -> Error {
 /// One change that somebody wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// Who.
-    pub actor: UserId,
-    /// In which session. If it has ended before the commit, the write is refused as `Unauthenticated`; a store that belongs to
-    /// one process need not look, because its node lets no ended session begin a write.
-    pub session: SessionId,
+    /// Who, in which session.
+    pub by: Principal,
     /// When it was accepted for writing.
     pub at: Timestamp,
     /// What.

@@ -7,7 +7,7 @@ use parlance_domain::{
     WorkspaceName,
 };
 
-use super::{Entry, Page, PageQuery, SnapshotEntry};
+use super::{Entry, Page, PageQuery, Principal, SnapshotEntry};
 use crate::{Result, jobs::Job};
 
 /// Message of the conflict over a workspace without an admin.
@@ -24,7 +24,7 @@ pub const ALREADY_MEMBER: &str = "this person is a member already";
 #[async_trait]
 pub trait Workspaces: Send + Sync {
     /// Creates a workspace with the actor as its admin, in its public channel `general`.
-    async fn create_workspace(&self, actor: UserId, new: NewWorkspace) -> Result<Admission>;
+    async fn create_workspace(&self, by: Principal, new: NewWorkspace) -> Result<Admission>;
 
     /// The actor's workspaces, oldest membership first.
     async fn workspaces(&self, actor: UserId, page: PageQuery) -> Result<Page<Workspace>>;
@@ -36,7 +36,7 @@ pub trait Workspaces: Send + Sync {
     /// code that is not valid.
     async fn join_workspace(
         &self,
-        actor: UserId,
+        by: Principal,
         code: &JoinCode,
         at: Timestamp,
     ) -> Result<Joining>;
@@ -44,7 +44,7 @@ pub trait Workspaces: Send + Sync {
     /// Replaces the join code. Admins only.
     async fn rotate_join_code(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         code: JoinCode,
     ) -> Result<Workspace>;
@@ -52,7 +52,7 @@ pub trait Workspaces: Send + Sync {
     /// Changes the name. Admins only.
     async fn rename_workspace(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         name: &WorkspaceName,
     ) -> Result<Workspace>;
@@ -60,7 +60,7 @@ pub trait Workspaces: Send + Sync {
     /// Deletes a workspace with everything in it; returns its conversations. Admins only.
     async fn delete_workspace(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         at: Timestamp,
     ) -> Result<Vec<ConversationId>>;
@@ -75,13 +75,13 @@ pub trait Workspaces: Send + Sync {
 
     /// Adds a person with a role, and to `general`, together with the job that tells them. Admins only. `NotFound` for
     /// an unknown person, `Conflict` for a member.
-    async fn add_member(&self, actor: UserId, id: WorkspaceId, new: NewMember)
+    async fn add_member(&self, by: Principal, id: WorkspaceId, new: NewMember)
     -> Result<Admission>;
 
     /// Changes a role. Admins only. `NotFound` for somebody who is not in it, `Conflict` if no admin would be left.
     async fn set_role(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         user: UserId,
         role: Role,
@@ -91,7 +91,7 @@ pub trait Workspaces: Send + Sync {
     /// remove themselves. `NotFound` for somebody who is not in it, `Conflict` if no admin would be left.
     async fn remove_member(
         &self,
-        actor: UserId,
+        by: Principal,
         id: WorkspaceId,
         user: UserId,
     ) -> Result<Departure>;

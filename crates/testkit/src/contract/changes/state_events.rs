@@ -19,7 +19,7 @@ pub async fn what_no_count_tells_leaves_a_trace(shared: &SharedStage) {
     let [in_general, in_news] =
         [team.general, news].map(|conversation| Subject::Participant(conversation, eve));
 
-    let (look, _) = shared.after(store.rename_workspace(ada, team.id, &name)).await;
+    let (look, _) = shared.after(store.rename_workspace(stage.by(ada), team.id, &name)).await;
     shows(&look, &[workspace]);
     assert_eq!(shared.names(workspace).await, ["Crew", "role: member", "no join code"]);
     let (look, _) = shared.after(stage.enter(&team, eve)).await;
@@ -27,29 +27,30 @@ pub async fn what_no_count_tells_leaves_a_trace(shared: &SharedStage) {
     assert_eq!(shared.names(of_eve).await, ["eve", "member", "Crew", "no join code"]);
     assert_eq!(shared.state(in_general).await, Some(State::Inside));
     let new = NewMember { user_id: dan, role: Role::Admin, at: stage.at(), job: stage.job() };
-    let (look, _) = shared.after(store.add_member(ada, team.id, new)).await;
+    let (look, _) = shared.after(store.add_member(stage.by(ada), team.id, new)).await;
     shows(&look, &[of_dan]);
-    let (look, _) = shared.after(store.set_role(ada, team.id, bob, Role::Admin)).await;
+    let (look, _) = shared.after(store.set_role(stage.by(ada), team.id, bob, Role::Admin)).await;
     shows(&look, &[role]);
     assert_eq!(shared.names(role).await, ["bob", "admin", "Crew", "no join code"]);
     let name = DisplayName::parse("Robert").expect("valid");
-    let (look, _) = shared.after(store.rename(bob, &name)).await;
+    let (look, _) = shared.after(store.rename(stage.by(bob), &name)).await;
     shows(&look, &[role]);
     assert_eq!(shared.names(role).await, ["Robert", "admin", "Crew", "no join code"]);
     let (look, _) = shared.after(stage.join(eve, news)).await;
     shows(&look, &[in_news]);
-    let (look, _) = shared.after(store.remove_channel_member(ada, news, eve)).await;
+    let (look, _) = shared.after(store.remove_channel_member(stage.by(ada), news, eve)).await;
     shows(&look, &[in_news]);
     assert_eq!(shared.state(in_news).await, Some(State::Gone));
-    let (look, _) = shared.after(store.add_channel_member(ada, news, eve, stage.at())).await;
+    let (look, _) =
+        shared.after(store.add_channel_member(stage.by(ada), news, eve, stage.at())).await;
     shows(&look, &[in_news]);
     assert_eq!(shared.state(in_news).await, Some(State::Inside));
-    let (look, _) = shared.after(store.remove_member(ada, team.id, eve)).await;
+    let (look, _) = shared.after(store.remove_member(stage.by(ada), team.id, eve)).await;
     shows(&look, &[of_eve, in_general, in_news]);
     for gone in [of_eve, Subject::Role(team.id, eve), in_general, in_news] {
         assert_eq!(shared.state(gone).await, Some(State::Gone), "{gone:?}");
     }
-    let (look, _) = shared.after(store.delete_workspace(ada, team.id, stage.at())).await;
+    let (look, _) = shared.after(store.delete_workspace(stage.by(ada), team.id, stage.at())).await;
     shows(&look, &[workspace]);
     assert_eq!(shared.state(workspace).await, Some(State::Gone));
 }
@@ -57,17 +58,17 @@ pub async fn what_no_count_tells_leaves_a_trace(shared: &SharedStage) {
 /// The same change has the same stamp in all looks, and the next one a later stamp.
 pub async fn a_trace_has_the_stamp_of_its_change(shared: &SharedStage) {
     let (team, [ada, bob]) = shared.scene().await;
-    let store = &shared.stage.store;
+    let (stage, store) = (&shared.stage, &shared.stage.store);
     let role = Subject::Role(team.id, bob);
     let stamps = |look: &Look| {
         let of = look.traces.iter().filter(|(subject, _)| *subject == role);
         of.map(|(_, stamp)| *stamp).collect::<Vec<_>>()
     };
     let since = shared.now().await;
-    store.set_role(ada, team.id, bob, Role::Admin).await.expect("promotes");
+    store.set_role(stage.by(ada), team.id, bob, Role::Admin).await.expect("promotes");
     let first = stamps(&shared.look(since).await);
     assert_eq!((first.len(), stamps(&shared.look(since).await)), (1, first.clone()));
-    store.set_role(ada, team.id, bob, Role::Member).await.expect("demotes");
+    store.set_role(stage.by(ada), team.id, bob, Role::Member).await.expect("demotes");
     let second = stamps(&shared.look(since).await);
     assert!(second.len() == 1 && second > first, "{second:?} after {first:?}");
 }
@@ -79,7 +80,7 @@ pub async fn who_left_the_workspace_is_in_none_of_its_dms(shared: &SharedStage) 
     let dm = stage.dm(ada, &team, bob).await.expect("opens").mine.conversation.id;
     let in_dm = Subject::Participant(dm, bob);
     assert_eq!(shared.state(in_dm).await, Some(State::Inside));
-    let (look, _) = shared.after(store.remove_member(ada, team.id, bob)).await;
+    let (look, _) = shared.after(store.remove_member(stage.by(ada), team.id, bob)).await;
     shows(&look, &[in_dm]);
     assert_eq!(shared.state(in_dm).await, Some(State::Gone));
 }
@@ -89,13 +90,13 @@ pub async fn what_belongs_to_something_deleted_is_left_out(shared: &SharedStage)
     let (team, [ada, bob]) = shared.scene().await;
     let (stage, store) = (&shared.stage, &shared.stage.store);
     let news = stage.channel(ada, &team, "news").await;
-    store.delete_channel(ada, news, stage.at()).await.expect("deletes");
+    store.delete_channel(stage.by(ada), news, stage.at()).await.expect("deletes");
     let general = Subject::Participant(team.general, ada);
     let nowhere = Subject::Participant(ConversationId(Uuid::nil()), ada);
     let asked = vec![Subject::Participant(news, ada), general, nowhere];
     let found = shared.changes.states(asked).await.expect("answers");
     assert_eq!(found, [(general, State::Inside)]);
-    store.delete_workspace(ada, team.id, stage.at()).await.expect("deletes");
+    store.delete_workspace(stage.by(ada), team.id, stage.at()).await.expect("deletes");
     let workspace = Subject::Workspace(team.id);
     let mut asked = vec![general, workspace, Subject::Member(team.id, bob)];
     asked.push(Subject::Role(WorkspaceId(Uuid::nil()), bob));
