@@ -30,16 +30,21 @@ async fn begin(server: &Server) -> TcpStream {
     client
 }
 
-#[tokio::test]
-async fn a_request_that_has_begun_is_answered_before_the_end() {
-    let mut server = Server::start();
-    let mut client = begin(&server).await;
-    server.terminate();
-    until("new connections are refused", || async { refused(&server).await }).await;
+/// Ends the request, and hears what is wrong with it.
+async fn is_answered(mut client: TcpStream) {
     client.write_all(b"{}").await.expect("written");
     let mut heard = String::new();
     timeout(PATIENCE, client.read_to_string(&mut heard)).await.expect("in time").expect("read");
     assert!(heard.starts_with("HTTP/1.1 400 "), "{heard}");
+}
+
+#[tokio::test]
+async fn a_request_that_has_begun_is_answered_before_the_end() {
+    let mut server = Server::start();
+    let client = begin(&server).await;
+    server.terminate();
+    until("new connections are refused", || async { refused(&server).await }).await;
+    is_answered(client).await;
     assert_eq!(server.exit().await.code(), Some(0));
     let log = std::fs::metadata(server.home.data(0).join("parlance.db-wal"));
     assert_eq!(log.map_or(0, |log| log.len()), 0, "the database is whole without its log");
@@ -49,14 +54,11 @@ async fn a_request_that_has_begun_is_answered_before_the_end() {
 #[tokio::test]
 async fn a_signal_that_comes_twice_at_once_is_one() {
     let mut server = Server::start();
-    let mut client = begin(&server).await;
+    let client = begin(&server).await;
     let twice = format!("kill -TERM {0}; kill -INT {0}", server.pid());
     assert!(Command::new("sh").args(["-c", &twice]).status().expect("sh runs").success());
     until("new connections are refused", || async { refused(&server).await }).await;
-    client.write_all(b"{}").await.expect("written");
-    let mut heard = String::new();
-    timeout(PATIENCE, client.read_to_string(&mut heard)).await.expect("in time").expect("read");
-    assert!(heard.starts_with("HTTP/1.1 400 "), "{heard}");
+    is_answered(client).await;
     assert_eq!(server.exit().await.code(), Some(0));
 }
 

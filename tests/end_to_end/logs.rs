@@ -1,11 +1,17 @@
 //! The log, for operators: what is in it, and what becomes of a process that cannot write it.
 
-use std::{fs::File, os::fd::OwnedFd, path::Path, process::Stdio};
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader, Read as _},
+    path::Path,
+    process::Stdio,
+};
 
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{self, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     process::{Child, Command},
+    task::spawn_blocking,
     time::timeout,
 };
 
@@ -22,7 +28,7 @@ async fn logging(home: &Path, filter: &str, log: File) -> (Child, String) {
         .kill_on_drop(true)
         .spawn()
         .expect("starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+    let mut lines = io::BufReader::new(child.stdout.take().expect("stdout")).lines();
     let line = timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("reads");
     let line = line.expect("a line");
     let address = line.strip_prefix("parlance listening on http://").expect("an address");
@@ -50,15 +56,33 @@ async fn a_log_that_nobody_takes_ends_nothing() {
     ends_well(child).await;
 }
 
-/// As when a collector of logs hangs, or somebody has pressed Ctrl-S.
+/// As when a collector of all that it says hangs, or somebody has pressed Ctrl-S.
 #[tokio::test]
 async fn a_log_that_nobody_reads_holds_nothing_up() {
     let home = tempfile::tempdir().expect("a directory");
-    let (_unread, log) = std::io::pipe().expect("a pipe");
-    let (child, address) = logging(home.path(), "info", File::from(OwnedFd::from(log))).await;
-    // Each is a line of some 250 bytes; a pipe takes 64 KiB.
+    let (mut unread, said) = std::io::pipe().expect("a pipe");
+    let child = Command::new(env!("CARGO_BIN_EXE_parlance"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(home.path())
+        .env("RUST_LOG", "trace")
+        .stdout(said.try_clone().expect("another end"))
+        .stderr(said)
+        .kill_on_drop(true)
+        .spawn()
+        .expect("starts");
+    let address = spawn_blocking(move || {
+        let (mut heard, mut byte) = (Vec::new(), [0]);
+        while !heard.ends_with(b"parlance listening on http://") {
+            unread.read_exact(&mut byte).expect("reads");
+            heard.extend(byte);
+        }
+        let address = BufReader::with_capacity(1, &unread).lines().next().expect("a line");
+        (address.expect("reads"), unread)
+    });
+    let (address, _unread) = address.await.expect("no panic");
+    // A pipe takes 64 KiB, and these are more lines than wait for it.
     let client = reqwest::Client::new();
-    for _ in 0..500 {
+    for _ in 0..2_000 {
         let answer = client.get(format!("http://{address}/nowhere")).send();
         let answer = timeout(PATIENCE, answer).await.expect("in time").expect("an answer");
         assert_eq!(answer.status(), 404);

@@ -332,7 +332,7 @@ impl Accounts {
             });
             Ok((output, ends.collect()))
         };
-        self.publisher.end(told).await
+        self.publisher.advance(told).await
     }
 
     fn new_session(&self, user_id: UserId) -> (NewSession, RefreshToken) {

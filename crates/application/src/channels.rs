@@ -246,7 +246,7 @@ impl Channels {
     ) -> Result<ReadState> {
         let (store, actor) = (self.store.clone(), caller.id());
         self.publisher
-            .advance(caller, async move {
+            .advance(async move {
                 let mark = store.mark_read(actor, id, seq).await?;
                 let told = mark.advanced.then(|| Event::read(actor, id, mark.read));
                 Ok((mark.read, told.into_iter().collect()))

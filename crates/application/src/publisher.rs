@@ -73,17 +73,9 @@ impl Publisher {
         self.carry_out(write).await
     }
 
-    /// The same, but without an order: for what only moves forward, such as read marks.
+    /// The same without an order and without a share: for what only moves forward and tells few, such as read marks, and for the
+    /// ends of sessions, which nobody may be kept from.
     pub(crate) async fn advance<T: Send + 'static>(
-        &self,
-        caller: &Caller,
-        write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
-    ) -> Result<T> {
-        Self { order: None, ..self.clone() }.change(caller, write).await
-    }
-
-    /// The same for the ends of sessions, which nobody may be kept from.
-    pub(crate) async fn end<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
     ) -> Result<T> {

@@ -237,12 +237,13 @@ impl Connection {
         self.syncs.done();
         match reply {
             Ok(page) => {
+                self.syncs.answered();
                 let mut applied = Err(Unreadable("conversation_id"));
                 self.shared.cache.send_modify(|cache| applied = cache.synced(&page));
                 self.applied(applied?);
             }
             Err(refusal) if refusal.passing() => {
-                let after = pause(0, refusal.retry_after, &*self.config.random);
+                let after = pause(self.syncs.failed(), refusal.retry_after, &*self.config.random);
                 self.syncs.put_off(Instant::now() + after, conversation_id);
             }
             Err(_) => self.shared.cache.send_modify(|cache| cache.sync_failed(&conversation_id)),

@@ -36,7 +36,7 @@ impl Ambient for SystemAmbient {
         )]
         if let Err(error) = getrandom::fill(&mut bytes) {
             // Salts and tokens that can be guessed are worse than no server.
-            tracing::error!(%error, "the system has no randomness to give");
+            crate::say(format!("parlance: the system has no randomness to give: {error}"));
             std::process::abort();
         }
         bytes

@@ -10,15 +10,12 @@ mod readiness;
 mod serve;
 mod telemetry;
 
-use std::{io::Write as _, process::ExitCode, sync::mpsc, thread, time::Duration};
+use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use rustix::{fs::Mode, process::umask};
 
 use crate::config::{Flags, Settings};
-
-/// How long somebody has to take the reason for a process's end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// mimalloc: the system's allocator does not give back what a burst of sign-ups has used.
 #[global_allocator]
@@ -67,14 +64,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// For the person who started it, whatever the log filter says. If nobody takes it, it ends nevertheless.
+/// For the person who started it, whatever the log filter says. If nobody takes it, that is not waited for.
 fn say(last: String) {
-    let (done, said) = mpsc::channel();
-    thread::spawn(move || {
+    telemetry::within(telemetry::LAST_LINES, move || {
         let _ = writeln!(std::io::stderr(), "{last}");
-        let _ = done.send(());
     });
-    let _ = said.recv_timeout(LAST_WORDS);
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {

@@ -1,6 +1,11 @@
 //! Logs to stderr (stdout belongs to the address line), metrics to a recorder that `/metrics` renders.
 
-use std::{io::IsTerminal as _, sync::Arc, time::Duration};
+use std::{
+    io::IsTerminal as _,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use metrics::{describe_gauge, gauge};
@@ -24,10 +29,33 @@ const LOGGED: &str = "info,actix_http::h1::dispatcher=off,actix_http::ws::codec=
 
 /// Lines of the log that wait for somebody to take them; further ones are dropped. A reader that has stopped holds nothing else up.
 const UNTAKEN: usize = 16_384;
+/// How long somebody has to take them at the end of the process.
+pub(crate) const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// Starts logging: JSON lines, or text when a person watches. `RUST_LOG` filters. What waits is written when the guard is dropped,
-/// within a second.
-pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<WorkerGuard> {
+/// Has what waits written when it is dropped, for as long as [`LAST_LINES`].
+pub(crate) struct Logs(Option<WorkerGuard>);
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        let guard = self.0.take();
+        // Where nobody takes anything the library, too, would wait for ever to say so.
+        within(LAST_LINES, move || drop(guard));
+    }
+}
+
+/// Does something that may never end, and waits for so long that it does.
+pub(crate) fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
+    let (done, ended) = mpsc::channel();
+    thread::spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    let _ = ended.recv_timeout(limit);
+}
+
+/// Starts logging: JSON lines, or text when a person watches. `RUST_LOG` filters. Keep what it returns
+/// until the process ends.
+pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<Logs> {
     let filter = match env("RUST_LOG").filter(|text| !text.is_empty()) {
         Some(text) => EnvFilter::try_new(&text)
             .with_context(|| format!("RUST_LOG={text:?} is no log filter"))?,
@@ -51,7 +79,7 @@ pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<Worke
         logs.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
     };
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
-    Ok(guard)
+    Ok(Logs(Some(guard)))
 }
 
 /// Installs the process's recorder of metrics. Call `run_upkeep` on the handle now and then: histograms grow until drained.

@@ -136,8 +136,8 @@ impl Conversations for MongoStore {
         let actor = by.user;
         let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
-            must_live(tx, by.session).await?;
             lock(tx, actor, id, ConversationAction::Join).await?;
+            must_live(tx, by.session).await?;
             enter(tx, id, actor, at).await
         })
     }
@@ -152,8 +152,8 @@ impl Conversations for MongoStore {
         let actor = by.user;
         let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
-            must_live(tx, by.session).await?;
             let seen = lock(tx, actor, id, ConversationAction::AddMember).await?;
+            must_live(tx, by.session).await?;
             let workspace = WorkspaceId(uuid(seen.head.workspace_id));
             role_in(tx, user, workspace).await?.ok_or(Error::NotFound("user"))?;
             enter(tx, id, user, at).await
@@ -170,8 +170,8 @@ impl Conversations for MongoStore {
         let action = ConversationAction::removal(user, actor);
         let _turn = self.lanes.turn(channel.0).await?;
         in_turn!(self, |tx| {
-            must_live(tx, by.session).await?;
             let seen = lock(tx, actor, channel, action).await?;
+            must_live(tx, by.session).await?;
             if seen.head.general {
                 return Err(Error::conflict(GENERAL_STAYS).into());
             }
@@ -215,8 +215,8 @@ impl Conversations for MongoStore {
         let actor = by.user;
         let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
-            must_live(tx, by.session).await?;
             let seen = lock(tx, actor, id, ConversationAction::Delete).await?;
+            must_live(tx, by.session).await?;
             if seen.head.general {
                 return Err(Error::conflict(GENERAL_STAYS).into());
             }

@@ -96,8 +96,8 @@ impl Workspaces for MongoStore {
         let heads = self.heads_in(actor, id).await?;
         let _turns = self.turns(id.0, &heads).await?;
         in_turn!(self, |tx| {
-            must_live(tx, by.session).await?;
             lock_all(tx, &heads).await?;
+            must_live(tx, by.session).await?;
             let found = tx.one::<WorkspaceDoc>(open.clone()).await?;
             found.ok_or(Error::NotFound("join code"))?;
             if role_in(tx, actor, id).await?.is_some() {
@@ -155,8 +155,8 @@ impl Workspaces for MongoStore {
         let heads: Vec<_> = heads.into_iter().map(|head| head.id).collect();
         let _turns = self.turns(workspace.0, &heads).await?;
         in_turn!(self, |tx| {
-            must_live(tx, by.session).await?;
             lock_all(tx, &heads).await?;
+            must_live(tx, by.session).await?;
             authorize_workspace(tx, actor, workspace, WorkspaceAction::Delete).await?;
             let gone = doc! { "deleted": true, "deleted_at": time(at) };
             change(tx, workspace, gone.clone()).await?;
@@ -206,8 +206,8 @@ impl Workspaces for MongoStore {
         let heads = self.heads_in(new.user_id, workspace).await?;
         let _turns = self.turns(workspace.0, &heads).await?;
         in_turn!(self, |tx| {
-            must_live(tx, by.session).await?;
             lock_all(tx, &heads).await?;
+            must_live(tx, by.session).await?;
             authorize_workspace(tx, actor, workspace, WorkspaceAction::AddMember).await?;
             let known = tx.one::<UserDoc>(doc! { "_id": id(new.user_id.0) }).await?;
             known.ok_or(Error::NotFound("user"))?;
@@ -257,8 +257,8 @@ impl Workspaces for MongoStore {
         let heads = self.heads_in(user, workspace).await?;
         let _turns = self.turns(workspace.0, &heads).await?;
         in_turn!(self, |tx| {
-            must_live(tx, by.session).await?;
             lock_all(tx, &heads).await?;
+            must_live(tx, by.session).await?;
             authorize_workspace(tx, actor, workspace, action).await?;
             let before = role_in(tx, user, workspace).await?.ok_or(Error::NotFound("member"))?;
             change(tx, workspace, doc! {}).await?;

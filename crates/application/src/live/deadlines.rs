@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(deadlines.due(now + SILENCE), Due::Nothing, "heard in between");
     }
 
-    /// A machine that was asleep would send everybody away when it wakes.
+    /// A process that was stopped, or starved, would send everybody away when it goes on.
     #[test]
     fn who_was_not_listened_to_was_not_silent() {
         let now = Instant::now();

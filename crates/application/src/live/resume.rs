@@ -208,10 +208,11 @@ impl CatchUp {
                 let Some(replay) = self.replays.front_mut() else { return Ok(Asked::InVain) };
                 replay.failed += 1;
                 if replay.failed < TRIES {
-                    Err(error)
-                } else {
-                    Ok(Asked::Tell(Page::none(replay.head)))
+                    return Err(error);
                 }
+                let conversation = replay.head.conversation_id;
+                tracing::error!(%error, %conversation, "a replay cannot be read, and is left out");
+                Ok(Asked::Tell(Page::none(replay.head)))
             }
         }
     }

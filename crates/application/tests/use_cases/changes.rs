@@ -6,7 +6,7 @@ use parlance_application::{
 };
 use parlance_domain::{
     AccessRev, ChangeKind, ChannelName, ConversationId, DisplayName, Emoji, JoinCode, MessageId,
-    Rev, Role, Seq, SessionRev, Topic, UserId, Workspace, WorkspaceId, WorkspaceName,
+    Rev, Role, SessionRev, Topic, UserId, Workspace, WorkspaceId, WorkspaceName,
 };
 use parlance_testkit::{
     TestNode, account, caller, channel, email, message,
@@ -105,7 +105,6 @@ async fn changes_and_sends_are_of_one_share() {
         channels.remove_member(&ada, here, bob).await.err(),
         channels.update(&ada, here, None, Some(topic("news"))).await.err(),
         channels.delete(&ada, here).await.err(),
-        channels.mark_read(&ada, here, Seq(1)).await.err(),
         workspaces.create(&ada, name()).await.err(),
         workspaces.join(&ada, JoinCode::from_random([0; 32])).await.err(),
         workspaces.rename(&ada, team, name()).await.err(),

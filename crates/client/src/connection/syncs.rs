@@ -14,6 +14,8 @@ pub(super) struct Syncs {
     /// Those that the server put off, each with the earliest time for it.
     put_off: Vec<(Instant, String)>,
     on_their_way: usize,
+    /// How many were put off since one was answered.
+    failed: u32,
 }
 
 impl Syncs {
@@ -22,7 +24,18 @@ impl Syncs {
     }
 
     pub(super) fn put_off(&mut self, until: Instant, conversation_id: String) {
+        self.failed += 1;
         self.put_off.push((until, conversation_id));
+    }
+
+    /// How many were put off since one was answered.
+    pub(super) const fn failed(&self) -> u32 {
+        self.failed
+    }
+
+    /// One has brought its page.
+    pub(super) const fn answered(&mut self) {
+        self.failed = 0;
     }
 
     /// The next one, if it may be sent now. It counts as in flight from here on.

@@ -138,7 +138,7 @@ pub struct EndedSessions {
     pub session_rev: SessionRev,
 }
 
-/// Who makes a change, and in which of their sessions. If that has ended before the commit, the change is refused as
+/// Who makes a change, and in which of their sessions. If that has ended before the change's transaction begins, it is refused as
 /// `Unauthenticated`, whatever let the request in before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Principal {
