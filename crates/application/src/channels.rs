@@ -24,7 +24,8 @@ use crate::{
 /// Channels, DMs, and how far people have read.
 ///
 /// Common errors: `NotFound`: the conversation or workspace does not exist, or the caller may not read it. `Forbidden`:
-/// they may read it, but not do that. `RateLimited`: a change beyond the caller's share. `Unavailable` and `Internal`: the outcome is unknown; the call may be repeated.
+/// they may read it, but not do that. `RateLimited`: a change beyond the caller's share. `Unavailable` and `Internal`:
+/// the outcome is unknown; the call may be repeated.
 /// `BadRequest` for a page's cursor that is not one of ours.
 ///
 /// When a change returns, an end of access has taken effect on this node's sockets. A beginning has, too, on a store of

@@ -53,8 +53,8 @@ pub(crate) fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
     let _ = ended.recv_timeout(limit);
 }
 
-/// Starts logging: JSON lines, or text when a person watches. `RUST_LOG` filters. Keep what it returns
-/// until the process ends.
+/// Starts logging: JSON lines, or text when a person watches. `RUST_LOG` filters. Keep what it returns until the process
+/// ends.
 pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<Logs> {
     let filter = match env("RUST_LOG").filter(|text| !text.is_empty()) {
         Some(text) => EnvFilter::try_new(&text)

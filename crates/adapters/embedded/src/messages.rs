@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use parlance_application::{
-    Error, Result, Unauthenticated,
+    Error, Result,
     ports::store::{
         Answers, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage, ReplayQuery, Write,
         one_more,
@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::{
     EmbeddedStore,
     access::{Seen, authorize, see},
-    accounts::has_ended,
+    accounts::must_live,
     append,
     error::Tx,
     replay,
@@ -95,12 +95,10 @@ impl Messages for EmbeddedStore {
         query: ReplayQuery,
     ) -> Result<ReplayPage> {
         self.read(move |conn| {
+            if let Reader::Session(_, session) | Reader::Listener(_, session) = reader {
+                must_live(conn, session)?;
+            }
             let seen = match reader {
-                Reader::Session(_, session) | Reader::Listener(_, session)
-                    if has_ended(conn, session)? =>
-                {
-                    return Err(Error::from(Unauthenticated::Revoked).into());
-                }
                 Reader::Listener(user, _) => {
                     let read = ConversationAction::Read;
                     let seen = authorize(conn, user, conversation, read, "conversation")?;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bson::doc;
-use parlance_application::{Error, Result};
+use parlance_application::{Error, Result, ports::store::Principal};
 use parlance_domain::{
     ConversationAction, ConversationId, ConversationKind, ReadState, Role, Seq, Standing, Summary,
     UserId, WorkspaceAction, WorkspaceId, membership::Facts,
@@ -11,6 +11,7 @@ use parlance_domain::{
 use serde::Deserialize;
 
 use crate::{
+    accounts::must_live,
     documents::{ConversationDoc, MemberDoc, MessageDoc, RoleDoc, Stored as _, id, num},
     error::Outcome,
     members::stamped,
@@ -209,18 +210,19 @@ pub(crate) async fn authorize(
     Ok(seen)
 }
 
-/// The same, to change it: writes the head first, so that nobody else can come in between.
+/// The same, to change it: writes the head first, so that nobody else can come in between, and looks at the session after that.
 pub(crate) async fn lock(
     tx: &mut Tx,
-    actor: UserId,
+    by: Principal,
     conversation: ConversationId,
     action: ConversationAction,
 ) -> Outcome<Seen> {
     let what = "conversation";
     let key = doc! { "_id": id(conversation.0), "deleted": false };
     let head = tx.change::<ConversationDoc>(key, stamped()).await?.ok_or(Error::NotFound(what))?;
-    let seen = see_all(tx, actor, vec![head]).await?.pop().ok_or(Error::NotFound(what))?;
+    let seen = see_all(tx, by.user, vec![head]).await?.pop().ok_or(Error::NotFound(what))?;
     seen.permits(action, what)?;
+    must_live(tx, by.session).await?;
     Ok(seen)
 }
 

@@ -307,19 +307,11 @@ pub(crate) async fn live_of(
     Ok(found.into_iter().map(|session| SessionId(uuid(session.id))).collect())
 }
 
-/// Whether a session is not there any more.
-pub(crate) async fn has_ended(tx: &mut Tx, session: SessionId) -> Outcome<bool> {
-    let session = doc! { "_id": id(session.0), "revoked_at": bson::Bson::Null };
-    Ok(tx.one::<SessionDoc>(session).await?.is_none())
-}
-
 /// A request may have been let in before its session ended.
 pub(crate) async fn must_live(tx: &mut Tx, session: SessionId) -> Outcome<()> {
-    if has_ended(tx, session).await? {
-        Err(Error::from(Unauthenticated::Revoked).into())
-    } else {
-        Ok(())
-    }
+    let live = doc! { "_id": id(session.0), "revoked_at": bson::Bson::Null };
+    tx.one::<SessionDoc>(live).await?.ok_or(Error::from(Unauthenticated::Revoked))?;
+    Ok(())
 }
 
 async fn rotate(tx: &mut Tx, rotation: &RotateRefresh) -> Outcome<Rotation> {

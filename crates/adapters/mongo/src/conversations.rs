@@ -136,8 +136,7 @@ impl Conversations for MongoStore {
         let actor = by.user;
         let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
-            lock(tx, actor, id, ConversationAction::Join).await?;
-            must_live(tx, by.session).await?;
+            lock(tx, by, id, ConversationAction::Join).await?;
             enter(tx, id, actor, at).await
         })
     }
@@ -149,11 +148,9 @@ impl Conversations for MongoStore {
         user: UserId,
         at: Timestamp,
     ) -> Result<Entry> {
-        let actor = by.user;
         let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
-            let seen = lock(tx, actor, id, ConversationAction::AddMember).await?;
-            must_live(tx, by.session).await?;
+            let seen = lock(tx, by, id, ConversationAction::AddMember).await?;
             let workspace = WorkspaceId(uuid(seen.head.workspace_id));
             role_in(tx, user, workspace).await?.ok_or(Error::NotFound("user"))?;
             enter(tx, id, user, at).await
@@ -170,8 +167,7 @@ impl Conversations for MongoStore {
         let action = ConversationAction::removal(user, actor);
         let _turn = self.lanes.turn(channel.0).await?;
         in_turn!(self, |tx| {
-            let seen = lock(tx, actor, channel, action).await?;
-            must_live(tx, by.session).await?;
+            let seen = lock(tx, by, channel, action).await?;
             if seen.head.general {
                 return Err(Error::conflict(GENERAL_STAYS).into());
             }
@@ -212,11 +208,9 @@ impl Conversations for MongoStore {
     }
 
     async fn delete_channel(&self, by: Principal, id: ConversationId, at: Timestamp) -> Result<()> {
-        let actor = by.user;
         let _turn = self.lanes.turn(id.0).await?;
         in_turn!(self, |tx| {
-            let seen = lock(tx, actor, id, ConversationAction::Delete).await?;
-            must_live(tx, by.session).await?;
+            let seen = lock(tx, by, id, ConversationAction::Delete).await?;
             if seen.head.general {
                 return Err(Error::conflict(GENERAL_STAYS).into());
             }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use bson::{Document, doc};
 use parlance_application::{
-    Error, Result, Unauthenticated,
+    Error, Result,
     ports::store::{
         Commit, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage, ReplayQuery, Write,
         one_more,
@@ -18,7 +18,7 @@ use parlance_domain::{
 use crate::{
     MongoStore,
     access::{authorize, head},
-    accounts::{has_ended, session_rev},
+    accounts::{must_live, session_rev},
     documents::{ConversationDoc, MessageDoc, id, int, num, uuid},
     error::Outcome,
     lanes::Asker,
@@ -97,12 +97,10 @@ impl Messages for MongoStore {
             Reader::Session(..) | Reader::Listener(..) => Asker::Person,
         };
         atomic!(self, asker, |tx| {
+            if let Reader::Session(_, session) | Reader::Listener(_, session) = reader {
+                must_live(tx, session).await?;
+            }
             let head = match reader {
-                Reader::Session(_, session) | Reader::Listener(_, session)
-                    if has_ended(tx, session).await? =>
-                {
-                    return Err(Error::from(Unauthenticated::Revoked).into());
-                }
                 Reader::Listener(user, _) => {
                     let read = ConversationAction::Read;
                     let seen = authorize(tx, user, conversation, read, "conversation").await?;

@@ -196,7 +196,7 @@ impl Live {
         self.input(Input::Attach { connection, attachment }).await;
     }
 
-    /// Tells a connection a page of a pending conversation; after the last page it joins it. False if the page was not
+    /// Tells a connection a page of a pending conversation, if there is one; after the last page it joins it. False if the page was not
     /// wanted any more, because access has ended. Returns when the page is queued.
     pub async fn replay(
         &self,

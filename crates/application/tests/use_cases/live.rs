@@ -280,7 +280,8 @@ async fn typing_ends_with_the_membership() {
     assert_eq!(scene.types(2).len(), 2);
 }
 
-fn page(id: ConversationId, from_rev: Rev, to_rev: u64) -> ReplayPage {
+/// A whole replay without messages.
+pub(super) fn page(id: ConversationId, from_rev: Rev, to_rev: u64) -> ReplayPage {
     ReplayPage {
         from_rev,
         to_rev: Rev(to_rev),

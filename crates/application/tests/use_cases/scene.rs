@@ -13,13 +13,15 @@ use parlance_application::{
 };
 use parlance_domain::{AccessRev, ConversationId, NodeId, Rev, SessionRev, Timestamp, UserId};
 use parlance_testkit::{
-    TestNode, channel,
+    TestNode,
     mocks::{MockChanges, MockConversations, MockMessages},
     socket,
 };
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc};
 use uuid::Uuid;
+
+use crate::live;
 
 /// A bus that says what the test tells it to.
 struct Script {
@@ -125,16 +127,7 @@ pub(super) fn changed_when(rev: u64, access_rev: u64, session_rev: u64) -> Heard
 }
 
 pub(super) fn page(from_rev: Rev, to_rev: u64, access_rev: u64) -> ReplayPage {
-    ReplayPage {
-        from_rev,
-        to_rev: Rev(to_rev),
-        complete: true,
-        reset: false,
-        messages: vec![],
-        conversation: channel(HERE, to_rev),
-        access_rev: AccessRev(access_rev),
-        session_rev: SessionRev::ZERO,
-    }
+    ReplayPage { access_rev: AccessRev(access_rev), ..live::page(HERE, from_rev, to_rev) }
 }
 
 pub(super) fn replays(to_rev: u64, access_rev: u64) -> MockMessages {

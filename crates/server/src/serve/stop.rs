@@ -18,7 +18,7 @@ pub(super) struct Stop {
     interrupt: Signal,
     /// None where whoever started the process has it outlive its terminal, as `nohup` does.
     hangup: Option<Signal>,
-    /// When the first of them came.
+    /// When the last one came that counted.
     asked_at: Option<Instant>,
 }
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use parlance_application::{
-    Error, Result, Unauthenticated,
+    Error, Result,
     ports::store::{
         Commit, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage, ReplayQuery, Write,
     },
@@ -75,12 +75,10 @@ impl Messages for MemoryStore {
         query: ReplayQuery,
     ) -> Result<ReplayPage> {
         self.read("replay", |state| {
+            if let Reader::Session(_, session) | Reader::Listener(_, session) = reader {
+                state.must_live(session)?;
+            }
             let seen = match reader {
-                Reader::Session(_, session) | Reader::Listener(_, session)
-                    if state.has_ended(session) =>
-                {
-                    return Err(Unauthenticated::Revoked.into());
-                }
                 Reader::Listener(user, _) => {
                     let read = ConversationAction::Read;
                     let seen = state.authorize(user, conversation, read, "conversation")?;
