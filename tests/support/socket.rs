@@ -45,19 +45,11 @@ impl Socket {
 
     /// Sends a command and waits for nothing.
     pub(crate) async fn begin(&mut self, kind: &str, data: Value) -> i64 {
-        self.begin_at_once([(kind, data)]).await;
+        self.next_id += 1;
+        let frame = json!({ "type": kind, "id": self.next_id, "data": data });
+        self.stream.send(Message::text(frame.to_string())).await.expect("the server takes it");
+        self.said.push(frame);
         self.next_id
-    }
-
-    /// Sends commands in one write and waits for nothing.
-    pub(crate) async fn begin_at_once<const N: usize>(&mut self, commands: [(&str, Value); N]) {
-        for (kind, data) in commands {
-            self.next_id += 1;
-            let frame = json!({ "type": kind, "id": self.next_id, "data": data });
-            self.stream.feed(Message::text(frame.to_string())).await.expect("there is room");
-            self.said.push(frame);
-        }
-        self.stream.flush().await.expect("the server takes it");
     }
 
     pub(crate) async fn say(&mut self, conversation: &str, text: &str) -> Value {
@@ -99,6 +91,11 @@ impl Socket {
                 return frame;
             }
         }
+    }
+
+    /// The next event, whatever it is.
+    pub(crate) async fn next_event(&mut self) -> Value {
+        if self.events.is_empty() { self.frame().await } else { self.events.remove(0) }
     }
 
     /// All that has come before the reply to a command that the server answers at once.

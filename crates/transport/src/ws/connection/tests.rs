@@ -10,7 +10,9 @@ use parlance_application::ports::{
     Ambient as _, Claims, TokenIssuer as _, Urgency, store::Conversations as _,
 };
 use parlance_domain::{ConversationId, Seq, SessionId, UserId};
-use parlance_testkit::{MemoryStore, PATIENCE, PlainTokens, Stage, TestNode, Weather};
+use parlance_testkit::{
+    MemoryStore, PATIENCE, PlainTokens, Stage, TestNode, Weather, socket,
+};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -49,6 +51,7 @@ struct Scene {
     store: MemoryStore,
     slow: Arc<Slow>,
     ada: UserId,
+    bob: UserId,
     session: SessionId,
     here: ConversationId,
     client: Framed<TcpStream, Codec>,
@@ -113,7 +116,7 @@ impl Scene {
         let ours = outbound.clone();
         actix_web::rt::spawn(async move { ours.written().await });
         let client = Framed::new(theirs.expect("connects"), Codec::new().client_mode());
-        Self { node, store, slow, ada, session, here, client, outbound, life }
+        Self { node, store, slow, ada, bob, session, here, client, outbound, life }
     }
 
     async fn greets(&mut self, mut hello: Value) {
@@ -208,6 +211,27 @@ async fn a_send_is_answered_while_another_command_waits_and_the_others_keep_thei
     assert_eq!(first, [2, 5, 7]);
     scene.lets_through(2);
     assert_eq!(scene.order(3).await, [3, 4, 6]);
+}
+
+/// A send is carried out at once, the `typing.start` that was said before it only after other commands.
+#[actix_web::test]
+async fn typing_that_its_message_overtakes_does_not_begin() {
+    let mut scene = Scene::new().await;
+    let (bobs, rev) = (socket(77), scene.store.head(scene.here).expect("a head").rev);
+    scene.node.connect(bobs, scene.bob, &[(scene.here, rev.0)]).await;
+    let here = json!({ "conversation_id": scene.here });
+    scene.syncs(2).await;
+    scene.says(3, "typing.start", here.clone()).await;
+    scene.sends(4).await;
+    assert_eq!(scene.order(1).await, [4]);
+    scene.lets_through(1);
+    assert_eq!(scene.order(2).await, [2, 3]);
+    scene.node.live.settle().await;
+    assert_eq!(scene.node.fanout.types(bobs), ["message.created"]);
+    // The next one does.
+    scene.says(5, "typing.start", here).await;
+    assert_eq!(scene.order(1).await, [5]);
+    scene.node.fanout.heard(bobs, "typing.started").await;
 }
 
 #[actix_web::test]
