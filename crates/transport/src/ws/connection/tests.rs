@@ -10,9 +10,7 @@ use parlance_application::ports::{
     Ambient as _, Claims, TokenIssuer as _, Urgency, store::Conversations as _,
 };
 use parlance_domain::{ConversationId, Seq, SessionId, UserId};
-use parlance_testkit::{
-    MemoryStore, PATIENCE, PlainTokens, Stage, TestNode, Weather, socket,
-};
+use parlance_testkit::{MemoryStore, PATIENCE, PlainTokens, Stage, TestNode, Weather, socket};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
