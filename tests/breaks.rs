@@ -106,7 +106,7 @@ const BREAKS: &[Break] = breaks! {
     "a conversation's live events come before its replay" in "crates/application/src/hello.rs":
         "conversations.retain(|head| !later.contains(&head.conversation_id));"
         => "conversations.retain(|head| later.len() < usize::MAX || head.rev.0 == 0);",
-    "`to_rev` is a head read after the messages" in "crates/adapters/embedded/src/replay.rs":
+    "`to_rev` is a head read after the messages" in "crates/application/src/ports/store/replay.rs":
         "to_rev: messages.last().filter(|_| !complete).map_or(head, |last| last.rev),"
         => "to_rev: messages.last().filter(|_| !complete).map_or(head.next(), |last| last.rev),",
     "what was sent is left out beside what was changed" in "crates/adapters/embedded/src/replay.rs":

@@ -87,6 +87,11 @@ async fn a_log_that_nobody_reads_holds_nothing_up() {
         let answer = timeout(PATIENCE, answer).await.expect("in time").expect("an answer");
         assert_eq!(answer.status(), 404);
     }
+    let page = client.get(format!("http://{address}/metrics")).send().await.expect("an answer");
+    let page = page.text().await.expect("a page");
+    let dropped = page.lines().find_map(|l| l.strip_prefix("parlance_dropped_log_lines_total "));
+    let dropped: u64 = dropped.expect("they are counted").parse().expect("a number");
+    assert!(dropped > 0);
     ends_well(child).await;
 }
 

@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 
 use crate::{
     board::{Browser, server_of_ada},
-    support::{Server, Worker, until},
+    support::{Server, Worker, run, until},
 };
 
 /// Ids of all mails that were delivered, each as often as it came.
@@ -99,6 +99,27 @@ async fn a_redis_that_is_back_at_once_without_its_memory_loses_no_mail() {
     services.redis.start_again();
     services.mail.answer("ok");
     until("the mail", async || !server.home.mails().is_empty()).await;
+}
+
+/// What it has is of sign-ups that a restored store may know nothing of, or not the end.
+#[tokio::test]
+async fn a_store_with_another_history_waits_for_an_empty_queue() {
+    let mut server = Server::start();
+    let home = server.home.clone();
+    server.sign_up("ada").await;
+    until("her mail", async || home.mails().len() == 1).await;
+    server.kill();
+    let (well, said) = run(&home, "admin renew-epoch", &[]);
+    assert!(well, "{said}");
+
+    let server = Server::start_in(home.clone(), 0, &[]);
+    server.sign_up("bob").await;
+    until("degraded", async || server.ready().await["status"] == "degraded").await;
+    let redis = &home.services().redis;
+    redis.kill();
+    redis.start_again();
+    until("his mail", async || home.mails().len() == 2).await;
+    until("all well", async || server.ready().await["status"] == "ok").await;
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Wires a node's use cases to the ports ([`Ports`]). The binary makes one [`App`]; what each use case needs is decided
-//! here and nowhere else.
+//! Wires the use cases of people's requests to the ports ([`Ports`]). The binary makes one [`App`]; what each of them needs is
+//! decided here and nowhere else. The job board and the runner of jobs have fields of their own, which the binary fills.
 
 use std::sync::Arc;
 

@@ -15,7 +15,7 @@ use crate::{
     live::{Event, Sequencer},
     ports::{
         Ambient,
-        store::{self, Change, Entry, NewChannel, NewDm, Page, PageQuery, Write},
+        store::{self, Change, ChannelUpdate, Entry, NewChannel, NewDm, Page, PageQuery, Write},
     },
     publisher::Publisher,
     rate_limit::WriteLimit,
@@ -216,7 +216,7 @@ impl Channels {
     ) -> Result<Summary> {
         self.limit.take(caller.id(), Instant::now())?;
         let (by, at) = (caller.principal(), self.ambient.now());
-        let write = Write { by, at, change: Change::UpdateChannel { name, topic } };
+        let write = Write { by, at, change: Change::UpdateChannel(ChannelUpdate { name, topic }) };
         self.sequencer.submit(id, write).await?;
         // The change is committed even if the caller has lost access since: any other error would deny that.
         let read = self.store.summary(caller.id(), id).await;

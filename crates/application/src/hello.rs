@@ -118,7 +118,7 @@ impl Hello {
             let page = match next {
                 Next::Tell(page) => page,
                 Next::Read(conversation, from_rev) => {
-                    let reader = Reader::Listener(caller.id(), caller.session_id);
+                    let reader = Reader::Listener(caller.principal());
                     let query = ReplayQuery::after(from_rev);
                     let page = self.messages.replay(reader, conversation, query).await;
                     match catch_up.page(page) {

@@ -180,7 +180,7 @@ impl Messages {
         from_rev: Rev,
     ) -> Result<ReplayPage> {
         let query = ReplayQuery::after(from_rev);
-        let reader = Reader::Session(caller.id(), caller.session_id);
+        let reader = Reader::Session(caller.principal());
         self.store.replay(reader, conversation, query).await
     }
 

@@ -70,7 +70,7 @@ impl Publisher {
         write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
     ) -> Result<T> {
         self.limit.take(caller.id(), Instant::now())?;
-        self.carry_out(write).await
+        self.carry_out(self.order.clone(), write).await
     }
 
     /// The same without an order and without a share: for what only moves forward and tells few, such as read marks, and for the
@@ -79,16 +79,17 @@ impl Publisher {
         &self,
         write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
     ) -> Result<T> {
-        Self { order: None, ..self.clone() }.carry_out(write).await
+        self.carry_out(None, write).await
     }
 
     async fn carry_out<T: Send + 'static>(
         &self,
+        order: Option<Arc<Order>>,
         write: impl Future<Output = Result<(T, Vec<Event>)>> + Send + 'static,
     ) -> Result<T> {
         let this = self.clone();
         let whole = async move {
-            let (turn, written) = match &this.order {
+            let (turn, written) = match &order {
                 Some(order) => {
                     let (turn, written) = order.run(write).await;
                     (Some(turn), written)

@@ -1,7 +1,8 @@
 //! Who may do what: the permission matrix, as data.
 //!
-//! An adapter reads a person's [`Role`] or [`Standing`] inside the transaction of the write and asks here; nothing else
-//! in Parlance decides a permission. The tests print both tables and hold them to the checked-in picture.
+//! An adapter reads a person's [`Role`] or [`Standing`] inside the transaction of the write and asks here. What a message adds
+//! (whose it is, whether it is a tombstone) is decided by `MessageChange::takes_effect`, of the port; who may see the job board by
+//! its use case. The tests print both tables and hold them to the checked-in picture.
 
 use std::fmt;
 

@@ -8,7 +8,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Invalid {
-    /// For programs: `too_short`, `too_long`, `invalid` or, of a role, `unknown`.
+    /// For programs: `too_short`, `too_long`, `invalid` or, of a role, `unknown`; the application has more.
     pub code: &'static str,
     /// For people; reads well after the field's name.
     pub message: String,
@@ -141,6 +141,11 @@ impl WorkspaceName {
 }
 
 impl Topic {
+    /// What a channel is about that nobody has given a topic.
+    pub const fn none() -> Self {
+        Self(String::new())
+    }
+
     /// Trims, then checks.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         line(text, 0, 250).map(Self)
@@ -307,19 +312,16 @@ mod tests {
         for bad in ["", "General", "a b", "é", "a.b"] {
             assert!(ChannelName::parse(bad).is_err(), "{bad:?}");
         }
-        assert!(
-            ChannelName::parse(&"a".repeat(80)).is_ok()
-                && ChannelName::parse(&"a".repeat(81)).is_err()
-        );
     }
 
     #[test]
     fn lengths_at_their_bounds() {
         type Parse = fn(&str) -> Option<Invalid>;
-        let all: [(&str, Parse, usize, usize); 7] = [
+        let all: [(&str, Parse, usize, usize); 8] = [
             ("password", |text| Password::parse(text).err(), 10, 256),
             ("display name", |text| DisplayName::parse(text).err(), 1, 80),
             ("workspace name", |text| WorkspaceName::parse(text).err(), 1, 80),
+            ("channel name", |text| ChannelName::parse(text).err(), 1, 80),
             ("topic", |text| Topic::parse(text).err(), 0, 250),
             ("emoji", |text| Emoji::parse(text).err(), 1, 32),
             ("client_msg_id", |text| ClientMsgId::parse(text).err(), 1, 64),
@@ -359,7 +361,7 @@ mod tests {
     #[test]
     fn client_msg_ids() {
         assert!(ClientMsgId::parse("~ ok!").is_ok());
-        for bad in ["", "a\n", "é", &"x".repeat(65)] {
+        for bad in ["a\n", "é"] {
             assert!(ClientMsgId::parse(bad).is_err(), "{bad:?}");
         }
     }
@@ -368,9 +370,6 @@ mod tests {
     fn a_password_never_shows_itself() {
         let password = Password::parse("correct horse").expect("valid");
         assert_eq!(format!("{password:?}"), "Password(…)");
-        assert!(
-            Password::parse("too short").is_err() && Password::parse(&"x".repeat(257)).is_err()
-        );
     }
 
     #[test]

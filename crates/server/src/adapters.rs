@@ -35,7 +35,7 @@ pub(crate) struct Adapters {
     queue: Arc<dyn JobQueue>,
     mailer: Arc<dyn Mailer>,
     database: Database,
-    redis: Option<Arc<RedisBus>>,
+    redis: Option<Redis>,
     /// Keeps other processes out of the data directory while this one lives; none where nothing is kept in it.
     _data: Option<Arc<DataDir>>,
 }
@@ -52,7 +52,14 @@ struct Between {
     bus: Arc<dyn Bus>,
     queue: Arc<dyn JobQueue>,
     board: Arc<dyn JobBoard>,
-    redis: Option<Arc<RedisBus>>,
+    redis: Option<Redis>,
+}
+
+/// The same by their own types, for what no port asks of them.
+#[derive(Clone)]
+pub(crate) struct Redis {
+    bus: Arc<RedisBus>,
+    jobs: Arc<RedisJobs>,
 }
 
 impl Adapters {
@@ -87,7 +94,7 @@ impl Adapters {
         };
 
         let between = match (&settings.redis_url, &database) {
-            (Some(url), _) => Between::on_redis(url, &*ambient)?,
+            (Some(url), database) => Between::on_redis(url, database.epoch(), &*ambient)?,
             (None, Database::Embedded(store)) => Between::in_process(store.clone()),
             (None, Database::Mongo(_)) => Between::in_process(own().await?),
         };
@@ -204,7 +211,22 @@ impl Adapters {
     }
 }
 
+impl Redis {
+    /// Whether it carries events, and its jobs are this store's to run.
+    pub(crate) async fn serves(&self) -> bool {
+        self.bus.ping().await.is_ok() && !self.jobs.is_foreign()
+    }
+}
+
 impl Database {
+    /// The name of the store's history.
+    fn epoch(&self) -> &str {
+        match self {
+            Self::Embedded(store) => store.epoch(),
+            Self::Mongo(store) => store.epoch(),
+        }
+    }
+
     /// Proves that the store takes a write.
     pub(crate) async fn ping(self) -> parlance_application::Result<()> {
         match self {
@@ -224,13 +246,14 @@ impl Database {
 }
 
 impl Between {
-    fn on_redis(url: &Secret, ambient: &dyn Ambient) -> anyhow::Result<Self> {
-        let worker = RedisJobsOptions::new(format!("parlance-{}", ambient.uuid()));
-        let connect =
-            || Ok((RedisBus::connect(url.expose())?, RedisJobs::connect(url.expose(), worker)?));
+    fn on_redis(url: &Secret, epoch: &str, ambient: &dyn Ambient) -> anyhow::Result<Self> {
+        let (url, worker) = (url.expose(), format!("parlance-{}", ambient.uuid()));
+        let options = RedisJobsOptions::new(epoch, worker);
+        let connect = || Ok((RedisBus::connect(url, epoch)?, RedisJobs::connect(url, options)?));
         let (bus, jobs) = connect().map_err(explained).context("cannot use PARLANCE_REDIS_URL")?;
         let (bus, jobs) = (Arc::new(bus), Arc::new(jobs));
-        Ok(Self { bus: bus.clone(), queue: jobs.clone(), board: jobs, redis: Some(bus) })
+        let redis = Some(Redis { bus: bus.clone(), jobs: jobs.clone() });
+        Ok(Self { bus, queue: jobs.clone(), board: jobs, redis })
     }
 
     fn in_process(jobs: EmbeddedStore) -> Self {

@@ -74,8 +74,8 @@ fn say(last: String) {
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(flags) => {
-            let _logs = telemetry::logs(env)?;
-            serve::run(&checked(&flags)?)
+            let logs = telemetry::logs(env)?;
+            serve::run(&checked(&flags)?, &logs)
         }
         Command::Worker(flags) => {
             let _logs = telemetry::logs(env)?;

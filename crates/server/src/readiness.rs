@@ -7,14 +7,13 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use parlance_application::{Error, Result};
-use parlance_redis::RedisBus;
 use parlance_transport::Readiness;
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
 };
 
-use crate::adapters::Database;
+use crate::adapters::{Database, Redis};
 
 /// Asks whether this node can serve.
 pub(crate) type Question = Box<dyn Fn() -> BoxFuture<'static, Result<Readiness>> + Send + Sync>;
@@ -25,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const FRESH: Duration = Duration::from_secs(1);
 
 /// What `/readyz` asks of these services.
-pub(crate) fn readiness(database: Database, redis: Option<Arc<RedisBus>>) -> Question {
+pub(crate) fn readiness(database: Database, redis: Option<Redis>) -> Question {
     let last = LastAnswer::default();
     Box::new(move || {
         let (store, redis) = (last.or_ask(database.clone().ping()), redis.clone());
@@ -33,7 +32,7 @@ pub(crate) fn readiness(database: Database, redis: Option<Arc<RedisBus>>) -> Que
             let redis = async {
                 match redis {
                     None => true,
-                    Some(redis) => matches!(timeout(PATIENCE, redis.ping()).await, Ok(Ok(()))),
+                    Some(redis) => timeout(PATIENCE, redis.serves()).await.unwrap_or(false),
                 }
             };
             // Together: who asks may wait hardly longer for the answer than for one of them.

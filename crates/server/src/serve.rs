@@ -11,14 +11,19 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 
 use self::{addresses::public_url_of_servers, running::Running, stop::Stop};
-use crate::{adapters::Adapters, config::Settings, open_files, telemetry};
+use crate::{
+    adapters::Adapters,
+    config::Settings,
+    open_files,
+    telemetry::{self, Logs},
+};
 
 /// How long all that is in flight may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// Serves until the system asks it to end.
-pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
-    block_on(serve(settings))
+pub(crate) fn run(settings: &Settings, logs: &Logs) -> anyhow::Result<()> {
+    block_on(serve(settings, logs))
 }
 
 /// Runs the jobs alone until the system asks it to end.
@@ -54,13 +59,13 @@ fn half_of_the_cores() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get).div_ceil(2)
 }
 
-async fn serve(settings: &Settings) -> anyhow::Result<()> {
+async fn serve(settings: &Settings, logs: &Logs) -> anyhow::Result<()> {
     // First, so that a signal during the start is not lost.
     let mut stop = Stop::listen()?;
     open_files::allow_most();
-    let metrics = telemetry::metrics()?;
+    let figures = telemetry::figures(logs)?;
     let Some(adapters) = open(settings, &mut stop).await? else { return Ok(()) };
-    let mut running = Running::start(settings, adapters, metrics)?;
+    let mut running = Running::start(settings, adapters, figures)?;
     announce(&format!("parlance listening on http://{}", running.address));
     running.until_stopped(&mut stop).await?;
     running.shut_down(&mut stop).await

@@ -8,15 +8,16 @@ use std::{
 };
 
 use anyhow::Context as _;
-use metrics::{describe_gauge, gauge};
+use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use parlance_application::ports::{Ambient, JobBoard, JobCounts, JobState};
-use parlance_transport::describe_figures;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use parlance_transport::{Metrics, describe_figures};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 const BUILD: &str = "parlance_build_info";
 const JOBS: &str = "parlance_jobs";
+const UNLOGGED: &str = "parlance_dropped_log_lines_total";
 /// The bounds of the histograms' buckets: from an embedded store's commit to what no client waits for.
 const SECONDS: [f64; 13] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -33,13 +34,39 @@ const UNTAKEN: usize = 16_384;
 pub(crate) const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Has what waits written when it is dropped, for as long as [`LAST_LINES`].
-pub(crate) struct Logs(Option<WorkerGuard>);
+pub(crate) struct Logs {
+    worker: Option<WorkerGuard>,
+    unlogged: ErrorCounter,
+}
+
+/// What the process counts and measures.
+#[derive(Clone)]
+pub(crate) struct Figures {
+    recorder: PrometheusHandle,
+    unlogged: ErrorCounter,
+}
 
 impl Drop for Logs {
     fn drop(&mut self) {
-        let guard = self.0.take();
+        let worker = self.worker.take();
         // Where nobody takes anything the library, too, would wait for ever to say so.
-        within(LAST_LINES, move || drop(guard));
+        within(LAST_LINES, move || drop(worker));
+    }
+}
+
+impl Figures {
+    /// As `/metrics` shows them.
+    pub(crate) fn rendering(self) -> Metrics {
+        Box::new(move || {
+            let unlogged = u64::try_from(self.unlogged.dropped_lines()).unwrap_or(u64::MAX);
+            counter!(UNLOGGED).absolute(unlogged);
+            self.recorder.render()
+        })
+    }
+
+    /// To be called now and then: histograms grow until they are drained.
+    pub(crate) fn upkeep(&self) {
+        self.recorder.run_upkeep();
     }
 }
 
@@ -62,10 +89,11 @@ pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<Logs>
         None => EnvFilter::new(LOGGED),
     };
     let terminal = std::io::stderr().is_terminal();
-    let (stderr, guard) = NonBlockingBuilder::default()
+    let (stderr, worker) = NonBlockingBuilder::default()
         .buffered_lines_limit(UNTAKEN)
         .thread_name("parlance-log")
         .finish(std::io::stderr());
+    let unlogged = stderr.error_counter();
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
@@ -79,12 +107,12 @@ pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<Logs>
         logs.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
     };
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
-    Ok(Logs(Some(guard)))
+    Ok(Logs { worker: Some(worker), unlogged })
 }
 
-/// Installs the process's recorder of metrics. Call `run_upkeep` on the handle now and then: histograms grow until drained.
-pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
-    let handle = PrometheusBuilder::new()
+/// Installs the process's recorder of metrics.
+pub(crate) fn figures(logs: &Logs) -> anyhow::Result<Figures> {
+    let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
         .and_then(PrometheusBuilder::install_recorder)
         .context("cannot start the recorder of metrics")?;
@@ -92,7 +120,8 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
     describe_gauge!(BUILD, "Always 1; the program's version is its label");
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1);
     describe_gauge!(JOBS, "Jobs in the queue, by state; the whole queue's, whichever node says so");
-    Ok(handle)
+    describe_counter!(UNLOGGED, "Lines of the log that nobody took in time");
+    Ok(Figures { recorder, unlogged: logs.unlogged.clone() })
 }
 
 /// Tells now and then how the job queue does. With the queue away the last figures stay: `/readyz` says that it is.

@@ -24,7 +24,7 @@ use crate::{
     error::{ApiError, problem},
     extract::{BODY_LIMIT, bearer},
     figures,
-    unread::Unread,
+    held_body::HeldBody,
 };
 
 /// Paths that monitoring asks.
@@ -43,7 +43,7 @@ pub(crate) async fn boundary(
     let path = request.path().to_owned();
     let docs = path.starts_with("/docs/");
     let span = tracing::info_span!("request", %request_id, %method, path = &*path);
-    let unread = Unread::of(&mut request);
+    let chunked = HeldBody::of(&mut request);
 
     let outcome =
         AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone()).await;
@@ -77,8 +77,8 @@ pub(crate) async fn boundary(
             (Err(error.into()), problem)
         }
     });
-    let mut response = response.map_body(|_, body| match unread {
-        Some(unread) => unread.held_by(body),
+    let mut response = response.map_body(|_, body| match chunked {
+        Some(chunked) => chunked.held_by(body),
         None => body,
     });
 

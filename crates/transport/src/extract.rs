@@ -33,7 +33,7 @@ const PAGE: usize = 50;
 /// Characters of what a parser says that are told.
 const TOLD: usize = 200;
 
-/// A JSON body of known fields, within the bounds that its type states.
+/// A JSON body of known fields. Their bounds are the domain's: handlers parse them into its types.
 pub(crate) struct Body<T>(pub(crate) T);
 
 /// The fields that an HTML form sends.
@@ -79,13 +79,13 @@ impl From<PageParams> for PageQuery {
     }
 }
 
-impl<T: DeserializeOwned + garde::Validate<Context = ()> + 'static> FromRequest for Body<T> {
+impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Error = ApiError;
     type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let body = body(request, payload, "application/json");
-        Box::pin(async move { Ok(Self(valid(parse(&body.await?)?)?)) })
+        Box::pin(async move { Ok(Self(parse(&body.await?)?)) })
     }
 }
 
@@ -226,9 +226,9 @@ fn short(error: &impl ToString) -> String {
     told
 }
 
-/// Checks the bounds that a request's type states.
-pub(crate) fn valid<T: garde::Validate<Context = ()>>(request: T) -> Result<T, Error> {
-    let Err(report) = request.validate() else { return Ok(request) };
+/// Checks the bounds that a query's type states.
+fn valid<T: garde::Validate<Context = ()>>(query: T) -> Result<T, Error> {
+    let Err(report) = query.validate() else { return Ok(query) };
     let refused = |(path, error): &(garde::Path, garde::Error)| FieldError {
         field: path.to_string(),
         code: "out_of_bounds",

@@ -9,6 +9,7 @@ mod boundary;
 mod error;
 mod extract;
 mod figures;
+mod held_body;
 mod http;
 mod number;
 mod openapi;
@@ -18,7 +19,6 @@ mod sync;
 mod testing;
 #[cfg(test)]
 mod tests;
-mod unread;
 mod watchdog;
 mod ws;
 

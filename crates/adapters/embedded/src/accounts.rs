@@ -8,7 +8,8 @@ use parlance_application::{
         PasswordHash, RefreshDigest,
         store::{
             Accounts, Credentials, EMAIL_TAKEN, EndedSessions, NewPassword, NewSession, Page,
-            PageQuery, Principal, Renamed, RotateRefresh, Rotation, Start, forgotten_before,
+            PageQuery, Presented, Principal, Renamed, RotateRefresh, Rotation, Start,
+            forgotten_before,
         },
     },
 };
@@ -301,11 +302,11 @@ fn lives(conn: &Connection, session: SessionId, user: UserId, at: Timestamp) -> 
 }
 
 /// Adds a refresh token, unless it is there already.
-fn token(conn: &Connection, digest: &[u8; 32], session: SessionId, generation: i64) -> Tx<()> {
+fn token(conn: &Connection, digest: &[u8; 32], session: SessionId, generation: u64) -> Tx<()> {
     conn.prepare_cached(
         "INSERT INTO refresh_tokens (digest, session_id, generation) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     )?
-    .execute(params![digest.as_slice(), session.0, generation])?;
+    .execute(params![digest.as_slice(), session.0, int(generation)])?;
     Ok(())
 }
 
@@ -356,38 +357,52 @@ pub(crate) fn session_rev(conn: &Connection) -> Tx<SessionRev> {
 }
 
 fn rotate(conn: &Connection, rotation: &RotateRefresh) -> Tx<Rotation> {
-    let now = rotation.at.as_millis();
     let found = conn
         .prepare_cached(
             "SELECT u.id, u.email, u.display_name, u.created_at, s.id, t.generation, s.generation, s.rotated_at \
              FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id JOIN users u ON u.id = s.user_id \
              WHERE t.digest = ?1 AND s.revoked_at IS NULL AND s.expires_at > ?2",
         )?
-        .query_row(params![rotation.presented.0.as_slice(), now], |row| {
-            let generations: (i64, i64) = (row.get(5)?, row.get(6)?);
+        .query_row(params![rotation.presented.0.as_slice(), rotation.at.as_millis()], |row| {
+            let generations: (u64, u64) = (num(row, 5)?, num(row, 6)?);
             Ok((account(row, 0)?, SessionId(row.get(4)?), generations, at(row, 7)?))
         })
         .optional()?;
-    let Some((account, session_id, (presented, current), rotated_at)) = found else {
+    let Some((account, session_id, (presented, latest), rotated_at)) = found else {
         return Ok(Rotation::Unknown);
     };
-    if presented == current {
-        token(conn, &rotation.successor.0, session_id, current + 1)?;
-        conn.prepare_cached(
-            "UPDATE sessions SET generation = ?2, rotated_at = ?3, last_used_at = ?3, expires_at = ?4 WHERE id = ?1",
-        )?
-        .execute(params![session_id.0, current + 1, now, rotation.expires_at.as_millis()])?;
-        if let Some(oldest) = u64::try_from(current + 1).ok().and_then(forgotten_before) {
-            conn.prepare_cached(
-                "DELETE FROM refresh_tokens WHERE session_id = ?1 AND generation < ?2",
-            )?
-            .execute(params![session_id.0, int(oldest)])?;
+    match rotation.judge(presented, latest, rotated_at) {
+        Presented::Latest => next_generation(conn, rotation, session_id, latest + 1)?,
+        Presented::Preceding => token(conn, &rotation.successor.0, session_id, latest)?,
+        Presented::Reused => {
+            revoke(conn, session_id, rotation.at)?;
+            return Ok(Rotation::Reused { session_id, session_rev: session_rev(conn)? });
         }
-    } else if presented + 1 != current || rotation.at.since(rotated_at) > rotation.grace {
-        revoke(conn, session_id, rotation.at)?;
-        return Ok(Rotation::Reused { session_id, session_rev: session_rev(conn)? });
-    } else {
-        token(conn, &rotation.successor.0, session_id, current)?;
     }
     Ok(Rotation::Rotated { account, session_id })
+}
+
+fn next_generation(
+    conn: &Connection,
+    rotation: &RotateRefresh,
+    session: SessionId,
+    generation: u64,
+) -> Tx<()> {
+    token(conn, &rotation.successor.0, session, generation)?;
+    conn.prepare_cached(
+        "UPDATE sessions SET generation = ?2, rotated_at = ?3, last_used_at = ?3, expires_at = ?4 WHERE id = ?1",
+    )?
+    .execute(params![
+        session.0,
+        int(generation),
+        rotation.at.as_millis(),
+        rotation.expires_at.as_millis()
+    ])?;
+    if let Some(oldest) = forgotten_before(generation) {
+        conn.prepare_cached(
+            "DELETE FROM refresh_tokens WHERE session_id = ?1 AND generation < ?2",
+        )?
+        .execute(params![session.0, int(oldest)])?;
+    }
+    Ok(())
 }

@@ -8,13 +8,13 @@ use std::mem;
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Change, Changeable, Commit, Committed, Draft, MessageChange, NAME_TAKEN, Principal,
-        SENT_BEFORE, Write,
+        Change, Changeable, ChannelUpdate, Commit, Committed, Draft, MessageChange, NAME_TAKEN,
+        Principal, SENT_BEFORE, Write,
     },
 };
 use parlance_domain::{
-    AccessRev, ChangeKind, ChannelName, Conversation, ConversationAction, ConversationId, Message,
-    MessageId, MessageText, Rev, Seq, SessionId, SessionRev, Standing, Timestamp, Topic, UserId,
+    AccessRev, ChangeKind, Conversation, ConversationId, Message, MessageId, MessageText, Rev, Seq,
+    SessionId, SessionRev, Standing, Timestamp, UserId,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
@@ -81,19 +81,11 @@ impl Batch<'_> {
         self.must_live(session)?;
         let what = change.subject();
         let standing = self.standing(actor, what)?;
-        let denied = |denied| Error::denied(denied, what);
-        let permit = |action| standing.permits(action).map_err(denied);
+        standing.permits(change.action()).map_err(|denied| Error::denied(denied, what))?;
         let (subject, kind) = match change {
-            Change::Send(draft) => {
-                permit(ConversationAction::Post)?;
-                self.send(actor, at, draft)?
-            }
-            Change::UpdateChannel { name, topic } => {
-                permit(ConversationAction::Update)?;
-                self.update_channel(name, topic)?
-            }
+            Change::Send(draft) => self.send(actor, at, draft)?,
+            Change::UpdateChannel(update) => self.update_channel(update)?,
             Change::Message(id, change) => {
-                permit(ConversationAction::Read)?;
                 let message = self.message(id)?;
                 if change.takes_effect(standing, Changeable::of(&message, actor))? {
                     self.change(message, actor, at, change)?
@@ -296,25 +288,22 @@ impl Batch<'_> {
         Ok((Committed::Message(message), kind))
     }
 
-    fn update_channel(&mut self, name: Option<ChannelName>, topic: Option<Topic>) -> Tx<Outcome> {
+    fn update_channel(&mut self, update: ChannelUpdate) -> Tx<Outcome> {
         let (conn, id) = (self.conn, self.id);
         let now = &self.head()?.conversation;
-        let name = name.map(String::from).filter(|name| now.name.as_ref() != Some(name));
-        let topic = topic.map(String::from).filter(|topic| now.topic.as_ref() != Some(topic));
-        let kind = match (&name, &topic) {
-            (Some(name), _) if name_taken(conn, now.workspace_id, name)? => {
-                return Err(Error::conflict(NAME_TAKEN).into());
-            }
-            (Some(_), _) => ChangeKind::Renamed,
-            (None, Some(_)) => ChangeKind::TopicChanged,
-            (None, None) => return Ok((Committed::Conversation(now.clone()), None)),
+        let Some((news, kind)) = update.news(now.name.as_deref(), now.topic.as_deref()) else {
+            return Ok((Committed::Conversation(now.clone()), None));
         };
-        conn.prepare_cached("UPDATE conversations SET name = coalesce(?2, name), topic = coalesce(?3, topic) WHERE id = ?1")?
-            .execute(params![id.0, name, topic])?;
+        if let Some(name) = &news.name
+            && name_taken(conn, now.workspace_id, name.as_str())?
+        {
+            return Err(Error::conflict(NAME_TAKEN).into());
+        }
         self.advance()?;
         let conversation = &mut self.head()?.conversation;
-        conversation.name = name.or(conversation.name.take());
-        conversation.topic = topic.or(conversation.topic.take());
+        news.apply(&mut conversation.name, &mut conversation.topic);
+        conn.prepare_cached("UPDATE conversations SET name = ?2, topic = ?3 WHERE id = ?1")?
+            .execute(params![id.0, conversation.name, conversation.topic])?;
         Ok((Committed::Conversation(conversation.clone()), Some(kind)))
     }
 

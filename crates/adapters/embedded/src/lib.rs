@@ -101,6 +101,11 @@ impl EmbeddedStore {
         files::find(&dir.join("parlance.db"))
     }
 
+    /// The name of the store's history.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
     /// Gives the store's history another name: what clients hold of it is out of date.
     pub async fn renew_epoch(&mut self, epoch: String) -> Result<()> {
         let new = epoch.clone();

@@ -95,24 +95,17 @@ impl Messages for EmbeddedStore {
         query: ReplayQuery,
     ) -> Result<ReplayPage> {
         self.read(move |conn| {
-            if let Reader::Session(_, session) | Reader::Listener(_, session) = reader {
-                must_live(conn, session)?;
-            }
-            let seen = match reader {
-                Reader::Listener(user, _) => {
-                    let read = ConversationAction::Read;
-                    let seen = authorize(conn, user, conversation, read, "conversation")?;
-                    if seen.read_seq.is_none() {
-                        return Err(Error::NotFound("conversation").into());
-                    }
-                    seen
+            let missing = Error::NotFound("conversation");
+            let seen = if let Some((by, listens)) = reader.person() {
+                must_live(conn, by.session)?;
+                let read = ConversationAction::Read;
+                let seen = authorize(conn, by.user, conversation, read, "conversation")?;
+                if listens && seen.read_seq.is_none() {
+                    return Err(missing.into());
                 }
-                Reader::Session(user, _) => {
-                    authorize(conn, user, conversation, ConversationAction::Read, "conversation")?
-                }
-                Reader::Node => {
-                    see(conn, None, conversation)?.ok_or(Error::NotFound("conversation"))?
-                }
+                seen
+            } else {
+                see(conn, None, conversation)?.ok_or(missing)?
             };
             replay::page(conn, seen, query)
         })
@@ -137,11 +130,8 @@ fn history(conn: &Connection, seen: &Seen, query: HistoryQuery) -> Tx<History> {
     let after = seen.shelf.key(query.after_seq.unwrap_or(Seq::ZERO));
     let before = seen.shelf.key(query.before_seq.unwrap_or(Seq(u64::MAX)));
     let one_more = one_more(limit);
-    let mut items: Vec<Message> = rows
+    let found = rows
         .query_map([after, before, one_more], |row| message(row, &seen.conversation))?
         .collect::<Result<_, _>>()?;
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|last| last.seq);
-    Ok(History { items, next, rev: seen.conversation.rev })
+    Ok(History::page(found, limit, seen.conversation.rev))
 }

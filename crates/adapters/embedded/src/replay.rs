@@ -3,8 +3,8 @@
 //! Two streams make it up: messages that nothing has happened to since they were sent, which lie in this order anyway,
 //! and those that were changed, by their index. An index of all messages by rev would cost each that is sent.
 
-use parlance_application::ports::store::{ReplayPage, ReplayQuery};
-use parlance_domain::{Conversation, ConversationId, Message, Rev, Seq};
+use parlance_application::ports::store::{Filling, ReplayPage, ReplayQuery};
+use parlance_domain::{Conversation, ConversationId, Rev, Seq};
 use rusqlite::{Connection, Row};
 
 use crate::{
@@ -16,20 +16,9 @@ use crate::{
 
 /// A page of it, as large as the query allows.
 pub(crate) fn page(conn: &Connection, seen: Seen, query: ReplayQuery) -> Tx<ReplayPage> {
-    let (from_rev, head) = (query.from_rev, seen.conversation.rev);
-    let reset = from_rev > head;
-    let (messages, complete) =
-        if from_rev < head { changed(conn, &seen, query)? } else { (Vec::new(), true) };
-    Ok(ReplayPage {
-        from_rev: if reset { Rev::ZERO } else { from_rev },
-        to_rev: messages.last().filter(|_| !complete).map_or(head, |last| last.rev),
-        complete,
-        reset,
-        messages,
-        conversation: seen.conversation,
-        access_rev: seen.access_rev,
-        session_rev: session_rev(conn)?,
-    })
+    let mut page = Filling::new(query);
+    let complete = query.from_rev >= seen.conversation.rev || fill(conn, &seen, &mut page)?;
+    Ok(page.page(complete, seen.conversation, seen.access_rev, session_rev(conn)?))
 }
 
 /// The weight of the changes after a rev in a replay, counted until it exceeds the limit.
@@ -60,8 +49,9 @@ pub(crate) fn weight(
     Ok(weight)
 }
 
-/// Messages that changed after a rev, as many as the limits allow, and whether these are all.
-fn changed(conn: &Connection, seen: &Seen, query: ReplayQuery) -> Tx<(Vec<Message>, bool)> {
+/// Fills a page with messages that changed after its rev; whether these are all.
+fn fill(conn: &Connection, seen: &Seen, page: &mut Filling) -> Tx<bool> {
+    let from_rev = page.query().from_rev;
     let read = |row: &Row<'_>| message(row, &seen.conversation);
     // Each with the rev it was sent with; those changed since come from the other stream.
     let as_sent = |row: &Row<'_>| {
@@ -69,13 +59,11 @@ fn changed(conn: &Connection, seen: &Seen, query: ReplayQuery) -> Tx<(Vec<Messag
         Ok((sent_rev, if rev == sent_rev { Some(read(row)?) } else { None }))
     };
     let mut sent = conn.prepare_cached(message_sql!("WHERE n BETWEEN ?1 AND ?2 ORDER BY n"))?;
-    let mut sent = sent.query_map(sent_after(conn, seen, query.from_rev)?, as_sent)?.peekable();
+    let mut sent = sent.query_map(sent_after(conn, seen, from_rev)?, as_sent)?.peekable();
     let mut changed = conn.prepare_cached(message_sql!(
         "WHERE conversation = ?1 AND changed_rev > ?2 ORDER BY changed_rev"
     ))?;
-    let mut changed = changed.query_map([seen.shelf.0, int(query.from_rev)], read)?.peekable();
-    let mut messages: Vec<Message> = Vec::new();
-    let mut bytes = 0;
+    let mut changed = changed.query_map([seen.shelf.0, int(from_rev)], read)?.peekable();
     loop {
         let sent_first = match (sent.peek(), changed.peek()) {
             // Nothing sent later comes before it, so no page reads again what earlier pages have read.
@@ -91,13 +79,11 @@ fn changed(conn: &Connection, seen: &Seen, query: ReplayQuery) -> Tx<(Vec<Messag
         let message = match next {
             Some(Some(message)) => message,
             Some(None) => continue,
-            None => return Ok((messages, true)),
+            None => return Ok(true),
         };
-        bytes += ReplayQuery::weight(&message);
-        if !messages.is_empty() && (messages.len() >= query.limit || bytes > query.budget) {
-            return Ok((messages, false));
+        if !page.takes(message) {
+            return Ok(false);
         }
-        messages.push(message);
     }
 }
 

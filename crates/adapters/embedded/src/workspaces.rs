@@ -4,13 +4,13 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
     ports::store::{
-        ALREADY_MEMBER, Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember,
-        NewWorkspace, Page, PageQuery, Principal, SnapshotEntry, Start, Workspaces,
+        ALREADY_MEMBER, Admission, Departure, Joining, LAST_ADMIN, NewMember, NewWorkspace, Page,
+        PageQuery, Principal, SnapshotEntry, Start, Workspaces,
     },
 };
 use parlance_domain::{
-    ChannelName, ConversationId, JoinCode, Member, Role, Timestamp, Topic, UserId, Workspace,
-    WorkspaceAction, WorkspaceId, WorkspaceName,
+    ConversationId, JoinCode, Member, Role, Timestamp, UserId, Workspace, WorkspaceAction,
+    WorkspaceId, WorkspaceName,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -27,7 +27,6 @@ use crate::{
 impl Workspaces for EmbeddedStore {
     async fn create_workspace(&self, by: Principal, new: NewWorkspace) -> Result<Admission> {
         let actor = by.user;
-        let topic = Topic::parse("").map_err(|invalid| Error::internal(invalid.message))?;
         self.change(by.session, move |conn| {
             conn.prepare_cached(
                 "INSERT INTO workspaces (id, name, join_code, created_at) VALUES (?1, ?2, ?3, ?4)",
@@ -38,15 +37,7 @@ impl Workspaces for EmbeddedStore {
                 new.join_code.as_str(),
                 new.at.as_millis()
             ])?;
-            let general = NewChannel {
-                id: new.general,
-                workspace_id: new.id,
-                name: ChannelName::general(),
-                topic,
-                private: false,
-                at: new.at,
-            };
-            insert_channel(conn, actor, &general, true)?;
+            insert_channel(conn, actor, &new.first_channel(), true)?;
             admit(conn, new.id, actor, Role::Admin, new.at)
         })
         .await

@@ -106,7 +106,7 @@ pub(crate) async fn see_all(
         let read_seq = joined.get(&head.id).copied();
         (head, read_seq)
     });
-    stand(tx, viewer, both.collect()).await
+    with_standings(tx, viewer, both.collect()).await
 }
 
 /// All conversations that somebody is in, of the workspaces that they are in. The server joins members and heads: there
@@ -130,14 +130,14 @@ pub(crate) async fn see_mine(tx: &mut Tx, viewer: UserId) -> Outcome<Vec<Seen>> 
     ];
     let joined = tx.aggregate::<MemberDoc, Joined>(stages).await?;
     let both = joined.into_iter().map(|joined| (joined.head, Some(num(joined.read_seq))));
-    let mut seen = stand(tx, viewer, both.collect()).await?;
+    let mut seen = with_standings(tx, viewer, both.collect()).await?;
     // Somebody who has left a workspace is still in its DMs.
     seen.retain(|seen| seen.standing != Standing::Outsider);
     Ok(seen)
 }
 
 /// Somebody's relations to conversations, given their read marks of those they are in.
-async fn stand(
+async fn with_standings(
     tx: &mut Tx,
     viewer: UserId,
     heads: Vec<(ConversationDoc, Option<Seq>)>,

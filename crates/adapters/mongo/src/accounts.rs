@@ -12,7 +12,7 @@ use parlance_application::{
         PasswordHash,
         store::{
             Accounts, Credentials, EMAIL_TAKEN, EndedSessions, NewPassword, NewSession, Page,
-            PageQuery, Principal, Renamed, RotateRefresh, Rotation, Start, Subject,
+            PageQuery, Presented, Principal, Renamed, RotateRefresh, Rotation, Start, Subject,
             forgotten_before,
         },
     },
@@ -26,7 +26,7 @@ use crate::{
     MongoStore,
     documents::{
         ConversationDoc, CountDoc, MemberDoc, MessageDoc, RoleDoc, SessionDoc, Stored, TokenDoc,
-        UserDoc, at, binary, date, id, num, time, uuid,
+        UserDoc, at, binary, date, id, int, num, time, uuid,
     },
     error::{Fail, Outcome},
     outbox,
@@ -285,7 +285,7 @@ pub(crate) async fn session_rev(tx: &mut Tx) -> Outcome<SessionRev> {
 }
 
 /// The same outside of a transaction. Includes at least every end that was acknowledged before the call.
-pub(crate) async fn ended_sessions(db: Database) -> Outcome<SessionRev> {
+pub(crate) async fn latest_session_rev(db: Database) -> Outcome<SessionRev> {
     let counts = db.collection::<CountDoc>(CountDoc::COLLECTION);
     let count = counts.find_one(doc! { "_id": SESSION_REV }).await?;
     Ok(count.map_or(SessionRev::ZERO, |count| num(count.value)))
@@ -323,34 +323,45 @@ async fn rotate(tx: &mut Tx, rotation: &RotateRefresh) -> Outcome<Rotation> {
         return Ok(Rotation::Unknown);
     };
     let session_id = SessionId(uuid(session.id));
-    if token.generation == session.generation {
-        let generation = session.generation + 1;
-        let now = time(rotation.at);
-        let next = doc! { "$set": {
-            "generation": generation,
-            "rotated_at": now,
-            "last_used_at": now,
-            "expires_at": time(rotation.expires_at),
-        } };
-        tx.update::<SessionDoc>(doc! { "_id": session.id }, next).await?;
-        let digest = binary(&rotation.successor.0);
-        tx.insert(&TokenDoc { digest, session_id: session.id, generation }).await?;
-        if let Some(oldest) = forgotten_before(num(generation)) {
-            let oldest = i64::try_from(oldest).unwrap_or(i64::MAX);
-            let older = doc! { "session_id": session.id, "generation": { "$lt": oldest } };
-            tx.delete::<TokenDoc>(older).await?;
+    let (presented, latest) = (num(token.generation), num(session.generation));
+    match rotation.judge(presented, latest, at(session.rotated_at)) {
+        Presented::Latest => {
+            next_generation(tx, rotation, session.id, session.generation + 1).await?;
         }
-    } else if token.generation + 1 != session.generation
-        || rotation.at.since(at(session.rotated_at)) > rotation.grace
-    {
-        revoke(tx, vec![session.id], rotation.at).await?;
-        return Ok(Rotation::Reused { session_id, session_rev: session_rev(tx).await? });
-    } else {
-        let successor = doc! { "_id": binary(&rotation.successor.0) };
-        let new = doc! { "session_id": session.id, "generation": session.generation };
-        tx.upsert::<TokenDoc>(successor, doc! { "$setOnInsert": new }).await?;
+        Presented::Preceding => {
+            let successor = doc! { "_id": binary(&rotation.successor.0) };
+            let new = doc! { "session_id": session.id, "generation": session.generation };
+            tx.upsert::<TokenDoc>(successor, doc! { "$setOnInsert": new }).await?;
+        }
+        Presented::Reused => {
+            revoke(tx, vec![session.id], rotation.at).await?;
+            return Ok(Rotation::Reused { session_id, session_rev: session_rev(tx).await? });
+        }
     }
     Ok(Rotation::Rotated { account: user.account(), session_id })
+}
+
+async fn next_generation(
+    tx: &mut Tx,
+    rotation: &RotateRefresh,
+    session_id: bson::Uuid,
+    generation: i64,
+) -> Outcome<()> {
+    let now = time(rotation.at);
+    let next = doc! { "$set": {
+        "generation": generation,
+        "rotated_at": now,
+        "last_used_at": now,
+        "expires_at": time(rotation.expires_at),
+    } };
+    tx.update::<SessionDoc>(doc! { "_id": session_id }, next).await?;
+    let digest = binary(&rotation.successor.0);
+    tx.insert(&TokenDoc { digest, session_id, generation }).await?;
+    if let Some(oldest) = forgotten_before(num(generation)) {
+        let older = doc! { "session_id": session_id, "generation": { "$lt": int(oldest) } };
+        tx.delete::<TokenDoc>(older).await?;
+    }
+    Ok(())
 }
 
 async fn people(tx: &mut Tx, viewer: bson::Uuid, wanted: &[bson::Uuid]) -> Outcome<Vec<User>> {

@@ -21,11 +21,11 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     MongoStore,
-    append::{self, Answers},
     error::{Outcome, in_time},
     group::Append,
     lanes::Lane,
     tx::{BODY, PATIENCE, Tries, Tx, in_turn},
+    writes::{self, Answers},
 };
 
 /// The most group transactions in progress. More would conflict more often with those of other nodes.
@@ -185,7 +185,7 @@ async fn attempts(
 async fn attempt(store: &MongoStore, appends: &[Append], is_part: bool) -> Outcome<Vec<Answers>> {
     let _held = if is_part { Some(store.lanes.writer().await?) } else { None };
     let mut tx = Tx::begin(store, true).await?;
-    let outcome = in_time(BODY, append::run(&mut tx, appends)).await;
+    let outcome = in_time(BODY, writes::run(&mut tx, appends)).await;
     tx.end(outcome).await
 }
 
@@ -198,7 +198,7 @@ async fn alone(store: MongoStore, waiting: Waiting) {
 async fn in_its_turn(store: &MongoStore, append: Append) -> Result<Answers> {
     let _turn = store.lanes.turns(lanes(&append).collect()).await?;
     let append = std::slice::from_ref(&append);
-    let answers: Result<Vec<Answers>> = in_turn!(store, |tx| append::run(tx, append).await);
+    let answers: Result<Vec<Answers>> = in_turn!(store, |tx| writes::run(tx, append).await);
     answers?.pop().ok_or_else(|| Error::internal("an append has no answer"))
 }
 
@@ -211,7 +211,7 @@ fn lanes((conversation, writes): &Append) -> impl Iterator<Item = Lane> {
 /// Whether it may share a transaction. A rename may not: a group writes its heads at the end, so two renames to the
 /// same name would not see each other.
 fn shares((_, writes): &Append) -> bool {
-    !writes.iter().any(|write| matches!(write.change, Change::UpdateChannel { .. }))
+    !writes.iter().any(|write| matches!(write.change, Change::UpdateChannel(_)))
 }
 
 #[cfg(test)]

@@ -156,7 +156,7 @@ const fn stand(head: &ConversationDoc) -> Stand {
 pub(crate) fn named(writes: &[Write]) -> impl Iterator<Item = bson::Uuid> {
     writes.iter().filter_map(|write| match &write.change {
         Change::Message(message_id, _) => Some(id(message_id.0)),
-        Change::Send(_) | Change::UpdateChannel { .. } => None,
+        Change::Send(_) | Change::UpdateChannel(_) => None,
     })
 }
 

@@ -20,8 +20,8 @@ use serde::Deserialize;
 use crate::{
     MongoStore,
     access::{head, standings},
-    accounts::ended_sessions,
-    connect::{Reads, majority_time},
+    accounts::latest_session_rev,
+    connect::majority_time,
     documents::{
         ConversationDoc, MemberDoc, RoleDoc, SessionDoc, Stored, TraceDoc, WorkspaceDoc, at, id,
         num, uuid,
@@ -29,6 +29,7 @@ use crate::{
     error::in_time,
     lanes::Asker,
     members::{CHANGED, JOINED, READ},
+    reads::Reads,
     tx::{BODY, atomic},
 };
 
@@ -51,7 +52,7 @@ impl Changes for MongoStore {
         let ids: Vec<_> = conversations.iter().map(|conversation| id(conversation.0)).collect();
         let live = doc! { "_id": { "$in": ids }, "deleted": false };
         let found = self.own_reads().await?.all(live).await?;
-        Ok(found.iter().map(stand).collect())
+        Ok(found.iter().map(head_of).collect())
     }
 
     async fn readers(
@@ -88,7 +89,7 @@ impl Changes for MongoStore {
 
     async fn session_rev(&self) -> Result<SessionRev> {
         let _share = self.lanes.share(Asker::Node).await?;
-        Ok(in_time(BODY, ended_sessions(self.db.clone())).await?)
+        Ok(in_time(BODY, latest_session_rev(self.db.clone())).await?)
     }
 
     async fn workspace_members(
@@ -113,7 +114,7 @@ impl MongoStore {
         // Asked before the queries, so that what is written meanwhile is in the next look too. What has not reached a
         // majority cannot be read yet: the next look has to begin before that, too.
         let now = at(majority_time(&self.db).await?);
-        let session_rev = in_time(BODY, ended_sessions(self.db.clone())).await?;
+        let session_rev = in_time(BODY, latest_session_rev(self.db.clone())).await?;
         let Some(since) = since else {
             return Ok(Look::empty(session_rev, now));
         };
@@ -129,7 +130,7 @@ impl MongoStore {
         // The next look begins right after the stamp that this one has stopped at.
         let after = |stop: DateTime| at(stop) + OVERLAP + Duration::from_millis(1);
         Ok(Look {
-            heads: heads.iter().map(|(head, _)| stand(head)).collect(),
+            heads: heads.iter().map(|(head, _)| head_of(head)).collect(),
             admitted: admitted.iter().map(|(member, _)| admission(member)).collect(),
             workspaces: workspaces.iter().map(|(it, _)| WorkspaceId(uuid(it.id))).collect(),
             traces: traces
@@ -204,7 +205,7 @@ fn mark(member: &MemberDoc) -> Mark {
     }
 }
 
-fn stand(head: &ConversationDoc) -> Head {
+fn head_of(head: &ConversationDoc) -> Head {
     Head {
         conversation_id: ConversationId(uuid(head.id)),
         rev: num(head.rev),

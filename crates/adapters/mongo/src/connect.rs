@@ -3,22 +3,19 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bson::{DateTime, Document, doc};
-use futures::TryStreamExt;
 use mongodb::{
     Client, Collection, Database,
     options::{ClientOptions, DatabaseOptions, ReadConcern},
 };
 use parlance_application::{Error, Result};
 use parlance_domain::Timestamp;
-use serde::de::DeserializeOwned;
-use tokio::sync::SemaphorePermit;
 
 use crate::{
     appends::Appends,
     documents::{Stored, time},
     error::{driver, in_time, is_duplicate},
     facts::Facts,
-    lanes::{Asker, Lanes},
+    lanes::Lanes,
     migrate,
     orphans::Sessions,
     tx::{durable, primary},
@@ -80,6 +77,11 @@ impl MongoStore {
         Ok(Self { db, epoch: epoch.into(), lanes, appends, sessions, facts })
     }
 
+    /// The name of the store's history.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
     /// Gives the store's history another name: what clients hold of it is out of date. Nodes read the name at their
     /// start.
     pub async fn renew_epoch(&mut self, epoch: String, now: Timestamp) -> Result<()> {
@@ -93,58 +95,6 @@ impl MongoStore {
     /// A collection outside of a transaction.
     pub(crate) fn of<D: Stored>(&self) -> Collection<D> {
         self.db.collection(D::COLLECTION)
-    }
-
-    /// Reads outside of transactions, once a share of the connections is free.
-    pub(crate) async fn reads(&self) -> Result<Reads<'_>> {
-        Ok(Reads { store: self, _share: self.lanes.share(Asker::Person).await? })
-    }
-
-    /// The same for the node's own questions.
-    pub(crate) async fn own_reads(&self) -> Result<Reads<'_>> {
-        Ok(Reads { store: self, _share: self.lanes.share(Asker::Node).await? })
-    }
-}
-
-/// Queries outside of transactions, one after the other. They see what a majority has confirmed.
-pub(crate) struct Reads<'a> {
-    store: &'a MongoStore,
-    _share: SemaphorePermit<'a>,
-}
-
-impl Reads<'_> {
-    /// The document that matches.
-    pub(crate) async fn one<D: Stored>(&self, filter: Document) -> Result<Option<D>> {
-        answered(self.store.of::<D>().find_one(filter)).await
-    }
-
-    /// The first that match, in an order.
-    pub(crate) async fn first<D: Stored>(
-        &self,
-        filter: Document,
-        order: Document,
-        limit: i64,
-    ) -> Result<Vec<D>> {
-        let find = self.store.of::<D>();
-        let read = async { find.find(filter).sort(order).limit(limit).await?.try_collect().await };
-        answered(read).await
-    }
-
-    /// All documents that match.
-    pub(crate) async fn all<D: Stored>(&self, filter: Document) -> Result<Vec<D>> {
-        answered(async { self.store.of::<D>().find(filter).await?.try_collect().await }).await
-    }
-
-    /// The result of an aggregation.
-    pub(crate) async fn aggregate<D: Stored, T>(&self, stages: Vec<Document>) -> Result<Vec<T>>
-    where
-        T: DeserializeOwned + Send + Sync + Unpin,
-    {
-        let read = async {
-            let find = self.store.of::<D>();
-            find.aggregate(stages).with_type::<T>().await?.try_collect().await
-        };
-        answered(read).await
     }
 }
 

@@ -11,7 +11,7 @@ use parlance_domain::{ConversationId, SessionId, SessionRev, UserId};
 
 use crate::{
     access::standings,
-    accounts::{self, ended_sessions, live_of},
+    accounts::{self, latest_session_rev, live_of},
     batch::{self, Batch, Fate},
     documents::{ConversationDoc, MemberDoc, MessageDoc, id},
     error::Outcome,
@@ -34,7 +34,7 @@ impl Group {
     pub(crate) async fn begin(tx: &mut Tx, appends: &[Append]) -> Outcome<Self> {
         // Outside of the transaction, so that it runs together with the first write. It still counts every session
         // whose end was acknowledged before the group began.
-        let ended = ended_sessions(tx.database());
+        let ended = latest_session_rev(tx.database());
         let (heads, ended) = join(lock(tx, appends), ended).await;
         let (mut heads, session_rev) = (heads?, ended?);
         let batch = |(conversation, writes): &Append| {
@@ -43,7 +43,7 @@ impl Group {
         let mut batches: Vec<_> = appends.iter().map(batch).collect();
         for (batch, (_, writes)) in batches.iter_mut().zip(appends) {
             if let Some(batch) = batch {
-                stand(tx, batch, writes).await?;
+                read_standings(tx, batch, writes).await?;
             }
         }
         hold(tx, &mut batches, appends).await?;
@@ -104,7 +104,7 @@ async fn lock(tx: &mut Tx, appends: &[Append]) -> Outcome<HashMap<bson::Uuid, Co
 }
 
 /// Reads the writers' relations to the conversation.
-async fn stand(tx: &mut Tx, batch: &mut Batch, writes: &[Write]) -> Outcome<()> {
+async fn read_standings(tx: &mut Tx, batch: &mut Batch, writes: &[Write]) -> Outcome<()> {
     let actors: Vec<UserId> = writes.iter().map(|write| write.by.user).collect();
     let only_sends = batch::last_of_sends(writes).is_some();
     let known = only_sends.then(|| tx.facts.posters(&batch.head, &actors)).flatten();

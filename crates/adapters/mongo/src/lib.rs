@@ -14,7 +14,6 @@
 mod access;
 mod accounts;
 mod admission;
-mod append;
 mod appends;
 mod batch;
 mod changes;
@@ -34,12 +33,14 @@ mod outbox;
 mod paging;
 mod ping;
 mod reactions;
+mod read_models;
 mod reads;
 mod traces;
 mod tx;
 mod unread;
 mod views;
 mod workspaces;
+mod writes;
 
 pub use connect::MongoStore;
 pub use migrate::migrate;

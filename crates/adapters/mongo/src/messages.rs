@@ -7,8 +7,8 @@ use bson::{Document, doc};
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Commit, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage, ReplayQuery, Write,
-        one_more,
+        Commit, Filling, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage,
+        ReplayQuery, Write, one_more,
     },
 };
 use parlance_domain::{
@@ -92,49 +92,24 @@ impl Messages for MongoStore {
         conversation: ConversationId,
         query: ReplayQuery,
     ) -> Result<ReplayPage> {
-        let asker = match reader {
-            Reader::Node => Asker::Node,
-            Reader::Session(..) | Reader::Listener(..) => Asker::Person,
-        };
+        let asker = reader.person().map_or(Asker::Node, |_| Asker::Person);
         atomic!(self, asker, |tx| {
-            if let Reader::Session(_, session) | Reader::Listener(_, session) = reader {
-                must_live(tx, session).await?;
-            }
-            let head = match reader {
-                Reader::Listener(user, _) => {
-                    let read = ConversationAction::Read;
-                    let seen = authorize(tx, user, conversation, read, "conversation").await?;
-                    if seen.read_seq.is_none() {
-                        return Err(Error::NotFound("conversation").into());
-                    }
-                    seen.head
+            let missing = Error::NotFound("conversation");
+            let head = if let Some((by, listens)) = reader.person() {
+                must_live(tx, by.session).await?;
+                let read = ConversationAction::Read;
+                let seen = authorize(tx, by.user, conversation, read, "conversation").await?;
+                if listens && seen.read_seq.is_none() {
+                    return Err(missing.into());
                 }
-                Reader::Session(user, _) => {
-                    let read = ConversationAction::Read;
-                    authorize(tx, user, conversation, read, "conversation").await?.head
-                }
-                Reader::Node => {
-                    head(tx, conversation).await?.ok_or(Error::NotFound("conversation"))?
-                }
+                seen.head
+            } else {
+                head(tx, conversation).await?.ok_or(missing)?
             };
             let session_rev = session_rev(tx).await?;
-            let rev = num(head.rev);
-            let reset = query.from_rev > rev;
-            let (messages, complete) = if query.from_rev >= rev {
-                (Vec::new(), true)
-            } else {
-                changed(tx, &head, query).await?
-            };
-            Ok(ReplayPage {
-                from_rev: if reset { Rev::ZERO } else { query.from_rev },
-                to_rev: messages.last().filter(|_| !complete).map_or(rev, |last| last.rev),
-                complete,
-                reset,
-                messages,
-                conversation: head.conversation(),
-                access_rev: num(head.access_rev),
-                session_rev,
-            })
+            let mut page = Filling::new(query);
+            let complete = query.from_rev >= num(head.rev) || fill(tx, &head, &mut page).await?;
+            Ok(page.page(complete, head.conversation(), num(head.access_rev), session_rev))
         })
     }
 
@@ -207,20 +182,14 @@ impl Span {
 
     fn page(&self, head: &ConversationDoc, found: Vec<MessageDoc>) -> History {
         let workspace = WorkspaceId(uuid(head.workspace_id));
-        let mut items: Vec<Message> = found.into_iter().map(|doc| doc.message(workspace)).collect();
-        let more = items.len() > self.limit;
-        items.truncate(self.limit);
-        let next = items.last().filter(|_| more).map(|last| last.seq);
-        History { items, next, rev: num(head.rev) }
+        let found = found.into_iter().map(|doc| doc.message(workspace)).collect();
+        History::page(found, self.limit, num(head.rev))
     }
 }
 
-/// Messages that changed after a rev, as many as the limits allow, and whether these are all.
-async fn changed(
-    tx: &mut Tx,
-    head: &ConversationDoc,
-    query: ReplayQuery,
-) -> Outcome<(Vec<Message>, bool)> {
+/// Fills a page with messages that changed after its rev; whether these are all.
+async fn fill(tx: &mut Tx, head: &ConversationDoc, page: &mut Filling) -> Outcome<bool> {
+    let query = page.query();
     let workspace = WorkspaceId(uuid(head.workspace_id));
     let one_more = i64::try_from(query.limit.max(1)).unwrap_or(i64::MAX).saturating_add(1);
     let from = int(query.from_rev);
@@ -232,17 +201,7 @@ async fn changed(
     if missing > 0 && near < head.rev {
         found.extend(window(tx, head, near, head.rev, missing).await?);
     }
-    let mut messages: Vec<Message> = Vec::with_capacity(found.len());
-    let mut bytes = 0;
-    for doc in found {
-        let message = doc.message(workspace);
-        bytes += ReplayQuery::weight(&message);
-        if !messages.is_empty() && (messages.len() >= query.limit || bytes > query.budget) {
-            return Ok((messages, false));
-        }
-        messages.push(message);
-    }
-    Ok((messages, true))
+    Ok(found.into_iter().all(|doc| page.takes(doc.message(workspace))))
 }
 
 /// The first messages whose rev is in (`after`, `to`].

@@ -12,13 +12,13 @@ use parlance_domain::{ConversationId, Role, UserId, WorkspaceId};
 
 use crate::{
     MongoStore,
-    connect::Reads,
     documents::{
         ConversationDoc, MemberDoc, RoleDoc, Stored, TraceDoc, TraceKind, UserDoc, WorkspaceDoc,
         id, uuid,
     },
     error::Outcome,
     members::stamped,
+    reads::Reads,
     tx::Tx,
     views::read,
 };

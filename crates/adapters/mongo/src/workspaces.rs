@@ -6,13 +6,13 @@ use bson::{Document, doc};
 use parlance_application::{
     Error, Result,
     ports::store::{
-        ALREADY_MEMBER, Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember,
-        NewWorkspace, Page, PageQuery, Principal, Start, Subject, Workspaces,
+        ALREADY_MEMBER, Admission, Departure, Joining, LAST_ADMIN, NewMember, NewWorkspace, Page,
+        PageQuery, Principal, Start, Subject, Workspaces,
     },
 };
 use parlance_domain::{
-    ChannelName, ConversationId, JoinCode, Member, Role, Timestamp, Topic, UserId, Workspace,
-    WorkspaceAction, WorkspaceId, WorkspaceName,
+    ConversationId, JoinCode, Member, Role, Timestamp, UserId, Workspace, WorkspaceAction,
+    WorkspaceId, WorkspaceName,
 };
 
 use crate::{
@@ -34,15 +34,7 @@ use crate::{
 impl Workspaces for MongoStore {
     async fn create_workspace(&self, by: Principal, new: NewWorkspace) -> Result<Admission> {
         let actor = by.user;
-        let topic = Topic::parse("").map_err(|invalid| Error::internal(invalid.message))?;
-        let general = NewChannel {
-            id: new.general,
-            workspace_id: new.id,
-            name: ChannelName::general(),
-            topic,
-            private: false,
-            at: new.at,
-        };
+        let general = new.first_channel();
         let workspace = WorkspaceDoc {
             id: id(new.id.0),
             name: new.name.into(),

@@ -21,9 +21,7 @@ use crate::{
     wire::Channels,
 };
 
-const PREFIX: &str = "parlance:bus:";
-
-/// Hands events to the other nodes of a Redis server and database.
+/// Hands events to the other nodes of a store, through a Redis database.
 ///
 /// While Redis is away, publishing fails at once. Subscriptions report the loss at once, and once it is back what they
 /// hear again.
@@ -37,15 +35,11 @@ pub struct RedisBus {
 }
 
 impl RedisBus {
+    /// Nothing is heard of nodes whose store has another history: a copy of a store has conversations with the same ids.
     /// Needs a Tokio runtime, but no Redis: only a malformed URL fails.
-    pub fn connect(url: &str) -> Result<Self> {
-        Self::connect_with_prefix(url, PREFIX)
-    }
-
-    /// The same, on channels whose names begin with `prefix` and the number of the database.
-    pub fn connect_with_prefix(url: &str, prefix: &str) -> Result<Self> {
+    pub fn connect(url: &str, history: &str) -> Result<Self> {
         let client = connection::client(url)?;
-        let channels = Channels::new(prefix, client.get_connection_info().redis_settings().db());
+        let channels = Channels::new(history, client.get_connection_info().redis_settings().db());
         let publisher = Publisher::start(client.clone(), channels.clone());
         let pool = connection::pool(&client)?;
         Ok(Self { client, channels, publisher, nodes: Mutex::default(), pool })

@@ -2,6 +2,7 @@
 
 mod held;
 mod options;
+mod owner;
 mod server;
 mod verdict;
 
@@ -51,6 +52,8 @@ pub struct RedisJobs {
     tokens: AtomicU64,
     /// Whether the server's `maxmemory-policy` has been checked.
     asked: AtomicBool,
+    /// Whether the queue has been found to be another store's.
+    foreign: AtomicBool,
 }
 
 impl RedisJobs {
@@ -63,6 +66,7 @@ impl RedisJobs {
             keeper: Keeper::default(),
             tokens: AtomicU64::default(),
             asked: AtomicBool::default(),
+            foreign: AtomicBool::default(),
         })
     }
 
@@ -182,6 +186,7 @@ impl JobQueue for RedisJobs {
     }
 
     async fn claim(&self, limit: usize, _: Timestamp, lease: Duration) -> Result<Vec<Claim>> {
+        self.own().await?;
         let workers = self.server.workers().await?;
         self.keeper.start(&self.server, &self.held);
         let room = limit.min(MOST_HELD.saturating_sub(self.held.len()));
@@ -211,6 +216,7 @@ impl JobQueue for RedisJobs {
     /// The id of the server's run, which differs for each start and each replica; and a name in the queue itself, made
     /// anew if it is missing, because a run's data may be flushed.
     async fn memory(&self) -> Result<String> {
+        self.own().await?;
         let queue = self.server.queue().await?;
         let mut connection = queue.connection().connection();
         let run = self.server.ask(&queue, told(&mut connection, "server", "run_id")).await?;

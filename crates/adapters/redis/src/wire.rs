@@ -54,15 +54,15 @@ pub(crate) fn decode(payload: &Bytes) -> Result<(NodeId, Event), Malformed> {
     Ok((from, event.with_frame(Frame::from_encoded(frame))))
 }
 
-/// The names of the channels. Pub/sub knows no database numbers, so the number is part of the name.
+/// The names of a history's channels. Pub/sub knows no database numbers, so the number is part of the name.
 #[derive(Debug, Clone)]
 pub(crate) struct Channels {
     prefix: String,
 }
 
 impl Channels {
-    pub(crate) fn new(prefix: &str, db: i64) -> Self {
-        Self { prefix: format!("{prefix}{db}:") }
+    pub(crate) fn new(history: &str, db: i64) -> Self {
+        Self { prefix: format!("parlance:bus:{history}:{db}:") }
     }
 
     pub(crate) fn of(&self, topic: Topic) -> String {
@@ -135,9 +135,12 @@ mod tests {
     #[test]
     fn channels_tell_databases_and_topics_apart() {
         let id = Uuid::from_u128(1);
-        let channels = Channels::new("p:", 2);
-        assert_eq!(channels.of(Topic::Everybody), "p:2:all");
-        assert_eq!(channels.of(Topic::User(UserId(id))), format!("p:2:u:{id}"));
-        assert_eq!(channels.of(Topic::Conversation(ConversationId(id))), format!("p:2:c:{id}"));
+        let channels = Channels::new("h", 2);
+        assert_eq!(channels.of(Topic::Everybody), "parlance:bus:h:2:all");
+        assert_eq!(channels.of(Topic::User(UserId(id))), format!("parlance:bus:h:2:u:{id}"));
+        assert_eq!(
+            channels.of(Topic::Conversation(ConversationId(id))),
+            format!("parlance:bus:h:2:c:{id}")
+        );
     }
 }

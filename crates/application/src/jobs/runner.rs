@@ -182,7 +182,10 @@ impl Runner {
     async fn attempt(&self, claim: Claim) -> Result<()> {
         let Claim { job, attempt } = &claim;
         let until = Instant::now() + RECORDED;
-        let verdict = if self.outbox.is_unfinished(job.id).await? {
+        let unfinished = self.outbox.is_unfinished(job.id).await.inspect_err(|error| {
+            tracing::warn!(%error, job = %job.id, "a job could not be begun");
+        });
+        let verdict = if unfinished? {
             match tokio::time::timeout(ATTEMPT, self.perform(job)).await {
                 Ok(Ok(())) => Verdict::Done,
                 Ok(Err(failure)) => self.verdict(*attempt, failure),

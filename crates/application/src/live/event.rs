@@ -261,7 +261,14 @@ impl Event {
             | Self::Conversation { conversation_id, .. }
             | Self::Typing { conversation_id, .. } => Topic::Conversation(*conversation_id),
             Self::Read { user_id, .. } => Topic::User(*user_id),
-            _ => Topic::Everybody,
+            Self::Joined { .. }
+            | Self::Left { .. }
+            | Self::Deleted { .. }
+            | Self::WorkspaceJoined { .. }
+            | Self::WorkspaceLeft { .. }
+            | Self::Workspace { .. }
+            | Self::WorkspaceDeleted { .. }
+            | Self::SessionRevoked { .. } => Topic::Everybody,
         }
     }
 

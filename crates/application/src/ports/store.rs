@@ -1,7 +1,7 @@
 //! The store: five narrow ports, one database. [`Store`] is their sum, for wiring. [`Changes`] is apart: only a store
 //! that several nodes share has it.
 //!
-//! Each method is one transaction, and a commit is durable when it returns.
+//! Each method is one step that others see whole or not at all, or says otherwise; a commit is durable when it returns.
 
 mod accounts;
 mod changes;
@@ -9,11 +9,12 @@ mod conversations;
 mod messages;
 mod outbox;
 mod paging;
+mod replay;
 mod workspaces;
 
 pub use accounts::{
     Accounts, Credentials, EMAIL_TAKEN, EndedSessions, KEPT_TOKENS, NewPassword, NewSession,
-    Principal, Renamed, RotateRefresh, Rotation, forgotten_before,
+    Presented, Principal, Renamed, RotateRefresh, Rotation, forgotten_before,
 };
 pub use changes::{Changes, Head, Look, Mark, Readers, State, Subject};
 pub use conversations::{
@@ -21,11 +22,12 @@ pub use conversations::{
     Snapshot, SnapshotEntry, dm_with_oneself,
 };
 pub use messages::{
-    Answers, Change, Changeable, Commit, Committed, Draft, History, HistoryQuery, MessageChange,
-    Messages, Reader, ReplayPage, ReplayQuery, SENT_BEFORE, Write, too_many_emoji,
+    Answers, Change, Changeable, ChannelUpdate, Commit, Committed, Draft, History, HistoryQuery,
+    MessageChange, Messages, SENT_BEFORE, Write, too_many_emoji,
 };
 pub use outbox::Outbox;
 pub use paging::{MAX_PAGE, Page, PageQuery, Start, one_more};
+pub use replay::{Filling, Reader, ReplayPage, ReplayQuery};
 pub use workspaces::{
     ALREADY_MEMBER, Admission, Departure, Joining, LAST_ADMIN, NewMember, NewWorkspace, Workspaces,
 };

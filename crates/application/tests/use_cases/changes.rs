@@ -63,7 +63,7 @@ async fn a_sync_names_its_session() {
     let node = TestNode::start(MockMessages::new());
     let (ada, here) = (caller(&node.ambient, "ada"), ConversationId(node.ambient.next_uuid()));
     let mut store = MockStore::new();
-    let reader = Reader::Session(ada.id(), ada.session_id);
+    let reader = Reader::Session(ada.principal());
     store
         .expect_replay()
         .withf(move |asks, of, query| (*asks, *of, query.from_rev) == (reader, here, Rev(4)))

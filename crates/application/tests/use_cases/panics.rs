@@ -1,7 +1,5 @@
 //! Questions to the store that panic: what waits for an answer would wait for ever.
 
-use std::time::Duration;
-
 use parlance_application::ports::{
     Heard,
     store::{Readers, ReplayPage},
@@ -11,7 +9,6 @@ use parlance_testkit::{
     head,
     mocks::{MockConversations, MockMessages},
 };
-use tokio::time::sleep;
 
 use crate::scene::{HERE, changed, changed_when, changes, page, quiet_scene, replays, scene};
 
@@ -57,8 +54,6 @@ async fn where_conversations_stand_is_asked_again() {
     changes.expect_heads().once().returning(|_| panic!("heads"));
     changes.expect_heads().returning(|_| Ok(vec![head(HERE, 5)]));
     let scene = scene(changes, replays(5, 1)).await;
-    scene.says(Heard::Lost);
-    sleep(Duration::from_secs(3)).await;
     scene.says(Heard::Lost);
     scene.until(1, &["replay"]).await;
 }

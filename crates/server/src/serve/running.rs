@@ -8,7 +8,6 @@ use std::{
 
 use actix_web::{HttpServer, dev::ServerHandle, web::Data};
 use anyhow::Context as _;
-use metrics_exporter_prometheus::PrometheusHandle;
 use parlance_application::{
     App, Board, Ports, Tasks,
     live::{Live, LivePorts},
@@ -24,7 +23,11 @@ use super::{
     half_of_the_cores,
     stop::Stop,
 };
-use crate::{adapters::Adapters, config::Settings, telemetry};
+use crate::{
+    adapters::Adapters,
+    config::Settings,
+    telemetry::{self, Figures},
+};
 
 /// How often histograms are drained when nobody scrapes them.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -58,7 +61,7 @@ impl Running {
     pub(super) fn start(
         settings: &Settings,
         adapters: Adapters,
-        metrics: PrometheusHandle,
+        figures: Figures,
     ) -> anyhow::Result<Self> {
         // Bound before anything runs: a port in use is the commonest failure, and must not interrupt jobs.
         let (listener, address) = bind(settings.listen, "--listen")?;
@@ -75,17 +78,17 @@ impl Running {
             hub.host(move || services.spawn(actor));
         });
         let stop_jobs = start_jobs(settings, &adapters, &tasks, &public_url);
-        services.spawn(upkeep(metrics.clone()));
+        services.spawn(upkeep(figures.clone()));
         services.spawn(telemetry::watch_jobs(adapters.board.clone(), adapters.ambient.clone()));
 
         let node = Data::new(Node {
             ready: adapters.readiness(),
-            metrics: metrics_listener.is_none().then(|| render(metrics.clone())),
+            metrics: metrics_listener.is_none().then(|| figures.clone().rendering()),
             allowed_origins: allowed_origins(settings, &public_url, address),
             trust_forwarded_for: settings.trust_forwarded_for.is_on(),
         });
         if let Some((listener, _)) = metrics_listener {
-            services.spawn(serve_metrics(listener, render(metrics))?);
+            services.spawn(serve_metrics(listener, figures.rendering())?);
         }
         services.spawn(doubt_admins(settings.server_admins.clone(), adapters.store.clone()));
         let admin = board(settings, &adapters, &tasks, &public_url);
@@ -220,14 +223,10 @@ fn serve_metrics(
     })
 }
 
-fn render(metrics: PrometheusHandle) -> Metrics {
-    Box::new(move || metrics.render())
-}
-
-async fn upkeep(metrics: PrometheusHandle) {
+async fn upkeep(figures: Figures) {
     let mut tick = tokio::time::interval(UPKEEP);
     loop {
         tick.tick().await;
-        metrics.run_upkeep();
+        figures.upkeep();
     }
 }

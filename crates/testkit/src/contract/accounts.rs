@@ -322,9 +322,10 @@ pub async fn a_new_name_is_seen(stage: &Stage) {
     let (account, session) = stage.sign_up("ada").await;
     let ada = account.id;
     let bob = stage.person("bob").await;
+    let older = stage.team(bob).await;
     let (own, bobs) = (stage.team(ada).await, stage.team_of(bob, [ada]).await);
     let (left, gone) = (stage.team_of(bob, [ada]).await, stage.team(ada).await);
-    stage.team(bob).await;
+    stage.enter(&older, ada).await;
     stage.store.remove_member(stage.by(ada), left.id, ada).await.expect("leaves");
     stage.store.delete_workspace(stage.by(ada), gone.id, stage.at()).await.expect("deletes");
     let owner = async || stage.store.session_owner(session.id, stage.at()).await.ok().flatten();
@@ -335,7 +336,9 @@ pub async fn a_new_name_is_seen(stage: &Stage) {
     assert_eq!(renamed.display_name, "Countess");
     let told: Vec<_> =
         memberships.iter().map(|it| (it.workspace_id, it.user_id, it.role)).collect();
-    assert_eq!(told, [(own.id, ada, Role::Admin), (bobs.id, ada, Role::Member)]);
+    let [own, bobs, older] =
+        [(own.id, ada, Role::Admin), (bobs.id, ada, Role::Member), (older.id, ada, Role::Member)];
+    assert_eq!(told, [own, bobs, older], "by the time of joining");
     assert!(memberships.iter().all(|membership| membership.user.display_name == "Countess"));
     assert_eq!(owner().await.as_ref(), Some(&renamed));
     assert_eq!(stage.store.account(ada).await.ok(), Some(renamed));

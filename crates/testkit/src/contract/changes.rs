@@ -13,8 +13,8 @@ use parlance_application::{
     ports::{
         PasswordHash, RefreshDigest,
         store::{
-            Change, Head, NewMember, NewPassword, Principal, Reader, ReplayQuery, RotateRefresh,
-            Write,
+            Change, ChannelUpdate, Head, NewMember, NewPassword, Principal, Reader, ReplayQuery,
+            RotateRefresh, Write,
         },
     },
 };
@@ -47,7 +47,8 @@ pub async fn a_durable_change_is_found_by_the_next_look(shared: &SharedStage) {
     looks.push(shared.after(stage.react(ada, &message, "+1")).await.0);
     looks.push(shared.after(stage.unreact(ada, &message, "+1")).await.0);
     looks.push(shared.after(stage.delete(ada, &message)).await.0);
-    let topic = Change::UpdateChannel { name: None, topic: Topic::parse("news").ok() };
+    let topic = ChannelUpdate { name: None, topic: Topic::parse("news").ok() };
+    let topic = Change::UpdateChannel(topic);
     looks.push(shared.after(stage.change(ada, team.general, topic)).await.0);
     let access_rev = stage.access_rev(ada, team.general).await;
     for (rev, look) in (1..).zip(looks) {
@@ -229,9 +230,10 @@ pub async fn ended_sessions_are_counted_and_found(shared: &SharedStage) {
         commits.iter().all(|c| c.as_ref().is_ok_and(|commit| commit.session_rev == SessionRev(3)))
     );
     let query = ReplayQuery::after(Rev(0));
-    let page = store.replay(Reader::Session(eve.id, live.id), team.general, query).await;
+    let by = |session| Principal { user: eve.id, session };
+    let page = store.replay(Reader::Session(by(live.id)), team.general, query).await;
     assert_eq!(page.map(|page| page.session_rev).ok(), Some(SessionRev(3)));
-    let page = store.replay(Reader::Session(eve.id, stolen.id), team.general, query).await;
+    let page = store.replay(Reader::Session(by(stolen.id)), team.general, query).await;
     assert!(matches!(page, Err(Error::Unauthenticated(Unauthenticated::Revoked))));
 }
 

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use parlance_application::{
     Error, Unauthenticated,
-    ports::store::{Change, Committed, MessageChange},
+    ports::store::{Change, ChannelUpdate, Committed, MessageChange},
 };
 use parlance_domain::{
     ChangeKind, ChannelName, ConversationId, Message, MessageId, Rev, Seq, Topic, UserId,
@@ -19,10 +19,10 @@ pub(super) async fn scene(stage: &Stage) -> (Team, [UserId; 3]) {
 }
 
 pub(super) fn rename(name: Option<&str>, topic: Option<&str>) -> Change {
-    Change::UpdateChannel {
+    Change::UpdateChannel(ChannelUpdate {
         name: name.map(|name| ChannelName::parse(name).expect("valid")),
         topic: topic.map(|topic| Topic::parse(topic).expect("valid")),
-    }
+    })
 }
 
 /// In the batch's order, and from one batch to the next.

@@ -5,7 +5,7 @@ use std::pin::pin;
 use futures::future::{Either, select};
 use parlance_application::{
     Error, Unauthenticated,
-    ports::store::{HistoryQuery, Reader, ReplayPage, ReplayQuery},
+    ports::store::{HistoryQuery, Principal, Reader, ReplayPage, ReplayQuery},
 };
 use parlance_domain::{ConversationId, Rev, Seq, UserId};
 
@@ -259,19 +259,17 @@ pub async fn replay_is_for_readers(stage: &Stage) {
     let secret = stage.private(ada, &team, "secret").await;
     let message = stage.send(ada, secret, "hello").await;
     let query = ReplayQuery { from_rev: Rev(0), limit: 10, budget: 10_000 };
-    for reader in [Reader::Session(ada, stage.session_of(ada)), Reader::Node] {
+    for reader in [Reader::Session(stage.by(ada)), Reader::Node] {
         let page = stage.store.replay(reader, secret, query).await.expect("reads");
         assert_eq!(page.messages, std::slice::from_ref(&message));
     }
     for user in [bob, eve] {
-        not_found(
-            stage.store.replay(Reader::Session(user, stage.session_of(user)), secret, query).await,
-        );
+        not_found(stage.store.replay(Reader::Session(stage.by(user)), secret, query).await);
     }
     let session = stage.session(bob);
     stage.store.open_session(session.clone(), &Stage::hash()).await.expect("opens");
-    let (as_guest, as_listener) =
-        (Reader::Session(bob, session.id), Reader::Listener(bob, session.id));
+    let by = Principal { user: bob, session: session.id };
+    let (as_guest, as_listener) = (Reader::Session(by), Reader::Listener(by));
     let public = stage.channel(ada, &team, "public").await;
     assert!(stage.store.replay(as_guest, public, query).await.is_ok());
     not_found(stage.store.replay(as_listener, public, query).await);

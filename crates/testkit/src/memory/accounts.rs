@@ -8,7 +8,7 @@ use parlance_application::{
         PasswordHash,
         store::{
             Accounts, Credentials, EMAIL_TAKEN, EndedSessions, NewPassword, NewSession, Page,
-            PageQuery, Principal, Renamed, RotateRefresh, Rotation, Start, Subject,
+            PageQuery, Presented, Principal, Renamed, RotateRefresh, Rotation, Start, Subject,
         },
     },
 };
@@ -229,20 +229,20 @@ impl State {
         };
         let account = self.users.get(&session.user_id).ok_or(Error::NotFound("user"))?;
         let account = account.account.clone();
-        if presented == session.generation {
-            session.generation += 1;
-            session.rotated_at = rotation.at;
-            session.last_used_at = rotation.at;
-            session.expires_at = rotation.expires_at;
-            self.tokens.insert(rotation.successor.0, (session_id, session.generation));
-        } else if presented + 1 != session.generation
-            || rotation.at.since(session.rotated_at) > rotation.grace
-        {
-            self.end(session_id);
-            return Ok(Rotation::Reused { session_id, session_rev: self.session_rev });
-        } else {
-            self.tokens.insert(rotation.successor.0, (session_id, session.generation));
+        match rotation.judge(presented, session.generation, session.rotated_at) {
+            Presented::Latest => {
+                session.generation += 1;
+                session.rotated_at = rotation.at;
+                session.last_used_at = rotation.at;
+                session.expires_at = rotation.expires_at;
+            }
+            Presented::Preceding => {}
+            Presented::Reused => {
+                self.end(session_id);
+                return Ok(Rotation::Reused { session_id, session_rev: self.session_rev });
+            }
         }
+        self.tokens.insert(rotation.successor.0, (session_id, session.generation));
         Ok(Rotation::Rotated { account, session_id })
     }
 

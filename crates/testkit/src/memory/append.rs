@@ -4,13 +4,12 @@
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Change, Changeable, Commit, Committed, Draft, MessageChange, NAME_TAKEN, Principal,
-        SENT_BEFORE, Write,
+        Change, Changeable, ChannelUpdate, Commit, Committed, Draft, MessageChange, NAME_TAKEN,
+        Principal, SENT_BEFORE, Write,
     },
 };
 use parlance_domain::{
-    ChangeKind, ChannelName, ConversationAction, ConversationId, Message, MessageId, MessageText,
-    Timestamp, Topic, UserId,
+    ChangeKind, ConversationId, Message, MessageId, MessageText, Timestamp, UserId,
 };
 
 use super::state::{MessageRow, State, id_taken};
@@ -24,20 +23,12 @@ pub(super) fn one(state: &mut State, id: ConversationId, write: Write) -> Result
     state.must_live(session)?;
     let what = change.subject();
     let standing = state.see(Some(actor), id).ok_or(Error::NotFound(what))?.standing;
-    let denied = |denied| Error::denied(denied, what);
-    let permit = |action| standing.permits(action).map_err(denied);
+    standing.permits(change.action()).map_err(|denied| Error::denied(denied, what))?;
     let mut scene = Scene { state, id, actor, at };
     let (subject, kind) = match change {
-        Change::Send(draft) => {
-            permit(ConversationAction::Post)?;
-            scene.send(draft)?
-        }
-        Change::UpdateChannel { name, topic } => {
-            permit(ConversationAction::Update)?;
-            scene.update_channel(name, topic)?
-        }
+        Change::Send(draft) => scene.send(draft)?,
+        Change::UpdateChannel(update) => scene.update_channel(update)?,
         Change::Message(message_id, change) => {
-            permit(ConversationAction::Read)?;
             let message = &scene.message(message_id)?.message;
             if change.takes_effect(standing, Changeable::of(message, actor))? {
                 scene.change(message_id, change)?
@@ -163,30 +154,22 @@ impl Scene<'_> {
         })
     }
 
-    fn update_channel(
-        &mut self,
-        name: Option<ChannelName>,
-        topic: Option<Topic>,
-    ) -> Result<Outcome> {
+    fn update_channel(&mut self, update: ChannelUpdate) -> Result<Outcome> {
         let now = self.state.now();
         let conversation = self.state.conversation_mut(self.id)?.conversation.clone();
-        let workspace = conversation.workspace_id;
-        let name = name.map(String::from).filter(|name| conversation.name.as_ref() != Some(name));
-        let topic =
-            topic.map(String::from).filter(|topic| conversation.topic.as_ref() != Some(topic));
-        let kind = match (&name, &topic) {
-            (Some(name), _) if self.state.name_taken(workspace, name) => {
-                return Err(Error::conflict(NAME_TAKEN));
-            }
-            (Some(_), _) => ChangeKind::Renamed,
-            (None, Some(_)) => ChangeKind::TopicChanged,
-            (None, None) => return Ok((Committed::Conversation(conversation), None)),
+        let news = update.news(conversation.name.as_deref(), conversation.topic.as_deref());
+        let Some((news, kind)) = news else {
+            return Ok((Committed::Conversation(conversation), None));
         };
+        if let Some(name) = &news.name
+            && self.state.name_taken(conversation.workspace_id, name.as_str())
+        {
+            return Err(Error::conflict(NAME_TAKEN));
+        }
         let head = self.state.conversation_mut(self.id)?;
         head.advance(now);
         let conversation = &mut head.conversation;
-        conversation.name = name.or(conversation.name.take());
-        conversation.topic = topic.or(conversation.topic.take());
+        news.apply(&mut conversation.name, &mut conversation.topic);
         Ok((Committed::Conversation(conversation.clone()), Some(kind)))
     }
 }

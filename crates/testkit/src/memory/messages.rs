@@ -1,21 +1,20 @@
 //! Messages: the port's methods, and what they read.
 
+use std::ops::Bound;
+
 use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Commit, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage, ReplayQuery, Write,
+        Commit, Filling, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage,
+        ReplayQuery, Write,
     },
 };
 use parlance_domain::{
-    ClientMsgId, ConversationAction, ConversationId, Message, MessageId, Rev, Seq, SessionRev,
-    UserId,
+    ClientMsgId, ConversationAction, ConversationId, Message, MessageId, Rev, Seq, UserId,
 };
 
-use super::{
-    MemoryStore, append,
-    state::{ConversationRow, MessageRow},
-};
+use super::{MemoryStore, append, state::ConversationRow};
 
 #[async_trait]
 impl Messages for MemoryStore {
@@ -75,27 +74,23 @@ impl Messages for MemoryStore {
         query: ReplayQuery,
     ) -> Result<ReplayPage> {
         self.read("replay", |state| {
-            if let Reader::Session(_, session) | Reader::Listener(_, session) = reader {
-                state.must_live(session)?;
-            }
-            let seen = match reader {
-                Reader::Listener(user, _) => {
-                    let read = ConversationAction::Read;
-                    let seen = state.authorize(user, conversation, read, "conversation")?;
-                    if seen.read_seq.is_none() {
-                        return Err(Error::NotFound("conversation"));
-                    }
-                    seen
+            let missing = Error::NotFound("conversation");
+            let seen = if let Some((by, listens)) = reader.person() {
+                state.must_live(by.session)?;
+                let read = ConversationAction::Read;
+                let seen = state.authorize(by.user, conversation, read, "conversation")?;
+                if listens && seen.read_seq.is_none() {
+                    return Err(missing);
                 }
-                Reader::Session(user, _) => {
-                    let read = ConversationAction::Read;
-                    state.authorize(user, conversation, read, "conversation")?
-                }
-                Reader::Node => {
-                    state.see(None, conversation).ok_or(Error::NotFound("conversation"))?
-                }
+                seen
+            } else {
+                state.see(None, conversation).ok_or(missing)?
             };
-            Ok(ReplayPage { session_rev: state.session_rev, ..replay(seen.row, query) })
+            let row = seen.row;
+            let mut page = Filling::new(query);
+            let complete = later(row, query.from_rev).all(|message| page.takes(message.clone()));
+            let conversation = row.conversation.clone();
+            Ok(page.page(complete, conversation, row.access_rev, state.session_rev))
         })
         .await
     }
@@ -104,9 +99,7 @@ impl Messages for MemoryStore {
         self.read("weigh", |state| {
             let weight = |(id, from_rev): &(ConversationId, Rev)| {
                 let row = state.conversations.get(id)?;
-                let all =
-                    ReplayQuery { from_rev: *from_rev, limit: usize::MAX, budget: usize::MAX };
-                Some(changed(row, all).0.iter().map(ReplayQuery::weight).sum())
+                Some(later(row, *from_rev).map(ReplayQuery::weight).sum())
             };
             Ok(cursors.iter().map(|cursor| weight(cursor).unwrap_or(0)).collect())
         })
@@ -120,44 +113,16 @@ fn history(row: &ConversationRow, query: HistoryQuery) -> History {
         (query.after_seq.unwrap_or_default(), query.before_seq.unwrap_or(Seq(u64::MAX)));
     let within = row.messages.iter().map(|row| &row.message);
     let within = within.filter(|message| message.seq > after && message.seq < before);
-    let mut items: Vec<Message> = if query.after_seq.is_some() {
+    let found = if query.after_seq.is_some() {
         within.take(limit + 1).cloned().collect()
     } else {
         within.rev().take(limit + 1).cloned().collect()
     };
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|last| last.seq);
-    History { items, next, rev: row.conversation.rev }
+    History::page(found, limit, row.conversation.rev)
 }
 
-fn replay(row: &ConversationRow, query: ReplayQuery) -> ReplayPage {
-    let head = row.conversation.rev;
-    let reset = query.from_rev > head;
-    let (messages, complete) = if reset { (Vec::new(), true) } else { changed(row, query) };
-    ReplayPage {
-        from_rev: if reset { Rev(0) } else { query.from_rev },
-        to_rev: messages.last().filter(|_| !complete).map_or(head, |last| last.rev),
-        complete,
-        reset,
-        messages,
-        conversation: row.conversation.clone(),
-        access_rev: row.access_rev,
-        session_rev: SessionRev(0),
-    }
-}
-
-/// Messages that changed after a rev, as many as the limits allow, and whether these are all.
-fn changed(row: &ConversationRow, query: ReplayQuery) -> (Vec<Message>, bool) {
-    let mut messages: Vec<Message> = Vec::new();
-    let mut bytes = 0;
-    let later = row.revs.range(query.from_rev.next()..);
-    for MessageRow { message, .. } in later.filter_map(|(_, seq)| row.message(*seq)) {
-        bytes += ReplayQuery::weight(message);
-        if !messages.is_empty() && (messages.len() >= query.limit || bytes > query.budget) {
-            return (messages, false);
-        }
-        messages.push(message.clone());
-    }
-    (messages, true)
+/// Messages that changed after a rev, in the order of revs.
+fn later(row: &ConversationRow, from_rev: Rev) -> impl Iterator<Item = &Message> {
+    let later = row.revs.range((Bound::Excluded(from_rev), Bound::Unbounded));
+    later.filter_map(|(_, seq)| row.message(*seq)).map(|row| &row.message)
 }

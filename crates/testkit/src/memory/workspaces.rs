@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
     ports::store::{
-        ALREADY_MEMBER, Admission, Departure, Joining, LAST_ADMIN, NewChannel, NewMember,
-        NewWorkspace, Page, PageQuery, Principal, Start, Subject, Workspaces,
+        ALREADY_MEMBER, Admission, Departure, Joining, LAST_ADMIN, NewMember, NewWorkspace, Page,
+        PageQuery, Principal, Start, Subject, Workspaces,
     },
 };
 use parlance_domain::{
-    ChannelName, ConversationId, ConversationKind, JoinCode, Member, Role, Timestamp, Topic,
-    UserId, Workspace, WorkspaceAction, WorkspaceId, WorkspaceName,
+    ConversationId, ConversationKind, JoinCode, Member, Role, Timestamp, UserId, Workspace,
+    WorkspaceAction, WorkspaceId, WorkspaceName,
 };
 
 use super::{
@@ -25,7 +25,6 @@ use super::{
 impl Workspaces for MemoryStore {
     async fn create_workspace(&self, by: Principal, new: NewWorkspace) -> Result<Admission> {
         let actor = by.user;
-        let topic = Topic::parse("").map_err(|invalid| Error::internal(invalid.message))?;
         self.change("create_workspace", by.session, |state| {
             state.user(actor)?;
             if state.workspaces.contains_key(&new.id)
@@ -34,6 +33,7 @@ impl Workspaces for MemoryStore {
             {
                 return Err(id_taken());
             }
+            let general = new.first_channel();
             let row = WorkspaceRow {
                 name: new.name.into(),
                 join_code: new.join_code.into(),
@@ -44,14 +44,6 @@ impl Workspaces for MemoryStore {
                 members: BTreeMap::new(),
             };
             state.workspaces.insert(new.id, row);
-            let general = NewChannel {
-                id: new.general,
-                workspace_id: new.id,
-                name: ChannelName::general(),
-                topic,
-                private: false,
-                at: new.at,
-            };
             state.insert_channel(actor, general, true);
             state.admit(new.id, actor, Role::Admin, new.at)
         })

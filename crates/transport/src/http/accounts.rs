@@ -14,52 +14,43 @@ use crate::{
     peer,
 };
 
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Signup {
-    #[garde(skip)]
     #[schema(max_length = 254, format = "email")]
     email: String,
-    #[garde(skip)]
     #[schema(min_length = 10, max_length = 256, format = "password")]
     password: String,
-    #[garde(skip)]
     #[schema(min_length = 1, max_length = 80)]
     display_name: String,
 }
 
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Signin {
-    #[garde(skip)]
     email: String,
-    #[garde(skip)]
     #[schema(format = "password")]
     password: String,
 }
 
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Refresh {
-    #[garde(skip)]
     refresh_token: String,
 }
 
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Profile {
-    #[garde(skip)]
     #[schema(min_length = 1, max_length = 80)]
     display_name: String,
 }
 
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewPassword {
-    #[garde(skip)]
     #[schema(format = "password")]
     current_password: String,
-    #[garde(skip)]
     #[schema(min_length = 10, max_length = 256, format = "password")]
     new_password: String,
 }

@@ -19,41 +19,34 @@ use crate::{
     number::Number,
 };
 
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewChannel {
-    #[garde(skip)]
     #[schema(min_length = 1, max_length = 80, pattern = "^[a-z0-9_-]+$")]
     name: String,
-    #[garde(skip)]
     #[schema(max_length = 250)]
     topic: Option<String>,
-    #[garde(skip)]
     private: Option<bool>,
 }
 
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChannelUpdate {
-    #[garde(skip)]
     #[schema(min_length = 1, max_length = 80, pattern = "^[a-z0-9_-]+$")]
     name: Option<String>,
-    #[garde(skip)]
     #[schema(max_length = 250)]
     topic: Option<String>,
 }
 
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Person {
-    #[garde(skip)]
     user_id: UserId,
 }
 
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReadUpTo {
-    #[garde(skip)]
     #[schema(value_type = Seq)]
     seq: Number,
 }

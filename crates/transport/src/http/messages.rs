@@ -18,25 +18,21 @@ use crate::{
     sync::SyncPage,
 };
 
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewMessage {
-    #[garde(skip)]
     #[schema(min_length = 1, max_length = 64)]
     client_msg_id: String,
     /// 1–4,000 Unicode scalar values after trimming.
-    #[garde(skip)]
     text: String,
     /// Threads are not built yet.
-    #[garde(skip)]
     thread_root_id: Option<MessageId>,
 }
 
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewText {
     /// 1–4,000 Unicode scalar values after trimming.
-    #[garde(skip)]
     text: String,
 }
 

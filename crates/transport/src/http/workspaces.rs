@@ -18,38 +18,32 @@ use crate::{
     extract::{Authenticated, Body, PageParams, Params, Path},
 };
 
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewWorkspace {
-    #[garde(skip)]
     #[schema(min_length = 1, max_length = 80)]
     name: String,
 }
 
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Join {
-    #[garde(skip)]
     join_code: String,
 }
 
 /// Exactly one of `user_id` and `email`.
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewMember {
-    #[garde(skip)]
     user_id: Option<UserId>,
-    #[garde(skip)]
     email: Option<String>,
-    #[garde(skip)]
     #[schema(value_type = Option<Role>)]
     role: Option<String>,
 }
 
-#[derive(Deserialize, garde::Validate, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewRole {
-    #[garde(skip)]
     #[schema(value_type = Role)]
     role: String,
 }

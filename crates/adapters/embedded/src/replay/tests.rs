@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use parlance_application::{
     Result,
-    ports::store::{Change, Commit, Committed, Draft, MessageChange, Principal, Write},
+    ports::store::{
+        Change, ChannelUpdate, Commit, Committed, Draft, MessageChange, Principal, Write,
+    },
 };
 use parlance_domain::{
-    ClientMsgId, Emoji, MessageId, MessageText, Rev, Seq, SessionId, Timestamp, Topic, UserId,
+    ClientMsgId, Emoji, Message, MessageId, MessageText, Rev, Seq, SessionId, Timestamp, Topic,
+    UserId,
 };
 use proptest::prelude::*;
 use rusqlite::params;
@@ -121,10 +124,10 @@ impl Client {
                     Emoji::parse(if one { ":one:" } else { ":two:" }).expect("valid"),
                 ),
             ),
-            Act::Topic(n) => Change::UpdateChannel {
+            Act::Topic(n) => Change::UpdateChannel(ChannelUpdate {
                 name: None,
                 topic: Some(Topic::parse(&n.to_string()).expect("valid")),
-            },
+            }),
         };
         // Nothing can be done to what is not there, or was deleted.
         let Ok(Commit { subject, change: Some((_, rev)), .. }) = run(conn, id, change) else {

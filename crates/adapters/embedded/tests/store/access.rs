@@ -103,7 +103,7 @@ async fn who_is_removed_sees_nothing_until_they_are_back() {
     assert!(not_found(world.one(send(BOB, 12, "a", "words")).await));
     assert!(not_found(store.message(BOB, id(11)).await));
     let query = ReplayQuery { from_rev: Rev(0), limit: 1, budget: 1 };
-    assert!(not_found(store.replay(Reader::Session(BOB, session_of(BOB)), GENERAL, query).await));
+    assert!(not_found(store.replay(Reader::Session(by(BOB)), GENERAL, query).await));
     let snapshot = store.snapshot(BOB).await.expect("reads");
     assert!(snapshot.workspaces.is_empty() && snapshot.conversations.is_empty());
     assert!(store.conversations(BOB, ALL).await.expect("reads").items.is_empty());

@@ -3,8 +3,8 @@
 use parlance_application::{
     Error,
     ports::store::{
-        Accounts, Change, Committed, Conversations, HistoryQuery, MessageChange, Messages, Reader,
-        ReplayQuery,
+        Accounts, Change, ChannelUpdate, Committed, Conversations, HistoryQuery, MessageChange,
+        Messages, Reader, ReplayQuery,
     },
 };
 use parlance_domain::{
@@ -127,18 +127,17 @@ async fn replay_is_the_current_state_in_rev_order() {
         None
     );
     assert!(conflict(world.one(write(ADA, react(13, "👍"))).await));
-    let topic =
-        Change::UpdateChannel { name: None, topic: Some(Topic::parse("new").expect("a topic")) };
+    let topic = Change::UpdateChannel(ChannelUpdate {
+        name: None,
+        topic: Some(Topic::parse("new").expect("a topic")),
+    });
     assert_eq!(
         world.one(write(ADA, topic)).await.expect("updates").change,
         Some((ChangeKind::TopicChanged, Rev(9)))
     );
 
-    let page = world
-        .store
-        .replay(Reader::Session(BOB, session_of(BOB)), GENERAL, query(Rev(1)))
-        .await
-        .expect("reads");
+    let page =
+        world.store.replay(Reader::Session(by(BOB)), GENERAL, query(Rev(1))).await.expect("reads");
     let shape: Vec<_> = page.messages.iter().map(|m| (m.id, m.rev.0)).collect();
     assert_eq!(shape, [(id(14), 4), (id(12), 5), (id(11), 6), (id(13), 8)]);
     assert!(page.complete && !page.reset && (page.from_rev, page.to_rev) == (Rev(1), Rev(9)));
@@ -201,7 +200,7 @@ async fn a_name_is_taken_once() {
     let world = world().await;
     let rename = |name: &str| {
         let name = Some(ChannelName::parse(name).expect("a channel's name"));
-        write(ADA, Change::UpdateChannel { name, topic: None })
+        write(ADA, Change::UpdateChannel(ChannelUpdate { name, topic: None }))
     };
     let same = world.one(rename("general")).await.expect("is no error");
     assert_eq!(same.change, None);
@@ -210,8 +209,10 @@ async fn a_name_is_taken_once() {
     assert!(
         matches!(renamed.subject, Committed::Conversation(c) if c.name.as_deref() == Some("hall") && c.rev == Rev(1))
     );
-    let by_bob =
-        Change::UpdateChannel { name: None, topic: Some(Topic::parse("x").expect("a topic")) };
+    let by_bob = Change::UpdateChannel(ChannelUpdate {
+        name: None,
+        topic: Some(Topic::parse("x").expect("a topic")),
+    });
     assert!(matches!(world.one(write(BOB, by_bob)).await, Err(Error::Forbidden(_))));
 }
 

@@ -10,6 +10,8 @@ pub struct RedisJobsOptions {
     pub prefix: String,
     /// The queue's name.
     pub queue: String,
+    /// Whose jobs these are: the name of the store's history. The jobs of another are left alone.
+    pub store: String,
     /// The process's name, never used by another: it tells locks apart. `BullMQ`'s tools show it.
     pub worker: String,
     /// How long a lock lasts without renewal.
@@ -20,10 +22,11 @@ pub struct RedisJobsOptions {
 
 impl RedisJobsOptions {
     /// What production uses.
-    pub fn new(worker: impl Into<String>) -> Self {
+    pub fn new(store: impl Into<String>, worker: impl Into<String>) -> Self {
         Self {
             prefix: "bull".to_owned(),
             queue: "mail".to_owned(),
+            store: store.into(),
             worker: worker.into(),
             lock: Duration::from_secs(15),
             stalled_check: Duration::from_secs(5),

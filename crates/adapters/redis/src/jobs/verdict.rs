@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, LazyLock},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bullmq::{Error as BullError, error::error_code};
@@ -215,10 +215,10 @@ impl Server {
     }
 }
 
-/// The present in milliseconds, by this machine's clock: the crate decides by it what is due, and writes it into each
-/// new job.
+/// The present in milliseconds.
+#[expect(clippy::disallowed_methods, reason = "`bullmq` decides by this machine's clock what is due")]
 fn now() -> u64 {
-    bullmq::Job::new("", serde_json::Value::Null, None).timestamp()
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, super::millis)
 }
 
 fn shortened(error: &str) -> &str {

@@ -135,12 +135,13 @@ async fn frames_arrive_byte_by_byte() {
 
 #[tokio::test]
 async fn what_is_malformed_is_passed_over() {
-    let prefix = format!("{}:", unique());
-    let bus = RedisBus::connect_with_prefix(&url(), &prefix).expect("a URL");
+    let history = unique();
+    let bus = RedisBus::connect(&url(), &history).expect("a URL");
     let mut two = bus.subscribe(TWO).await.expect("subscribes");
     let client = redis::Client::open(url()).expect("a URL");
     let mut stranger = client.get_multiplexed_async_connection().await.expect("connects");
-    let channel = format!("{prefix}{}:all", client.get_connection_info().redis_settings().db());
+    let db = client.get_connection_info().redis_settings().db();
+    let channel = format!("parlance:bus:{history}:{db}:all");
     for payload in ["", "hello", "{}\n{}", "{\"from\":7}\n{}"] {
         let ears: u32 = redis::cmd("PUBLISH")
             .arg(&channel)
@@ -152,6 +153,20 @@ async fn what_is_malformed_is_passed_over() {
     }
     bus.publish(ONE, left(1)).await.expect("publishes");
     assert_eq!(number(&mut two).await, 1);
+}
+
+/// As with a copy of the store, whose conversations have the same ids.
+#[tokio::test]
+async fn another_history_is_not_heard() {
+    let (ours, theirs) = (super::contract_bus(), super::contract_bus());
+    let mut two = ours.subscribe(TWO).await.expect("subscribes");
+    theirs.publish(ONE, left(1)).await.expect("publishes");
+    // It reaches those whom it concerns, and only then does ours set out.
+    let mut other = theirs.subscribe(TWO).await.expect("subscribes");
+    theirs.publish(ONE, left(2)).await.expect("publishes");
+    while number(&mut other).await != 2 {}
+    ours.publish(ONE, left(3)).await.expect("publishes");
+    assert_eq!(number(&mut two).await, 3);
 }
 
 #[tokio::test]
@@ -175,7 +190,7 @@ async fn who_is_slow_is_told_of_the_loss() {
 #[tokio::test]
 async fn a_restart_is_survived_and_told() {
     let mut server = Server::started().await;
-    let bus = RedisBus::connect(&server.url()).expect("a URL");
+    let bus = RedisBus::connect(&server.url(), "a").expect("a URL");
     let mut two = bus.subscribe(TWO).await.expect("subscribes");
     bus.listen(TWO, vec![Topic::Conversation(HERE)]);
     listening(&mut two).await;
@@ -203,7 +218,7 @@ async fn a_restart_is_survived_and_told() {
 #[tokio::test]
 async fn a_late_redis_is_found() {
     let mut server = Server::absent();
-    let bus = RedisBus::connect(&server.url()).expect("a URL");
+    let bus = RedisBus::connect(&server.url(), "a").expect("a URL");
     let mut two = bus.subscribe(TWO).await.expect("subscribes without Redis");
     bus.listen(TWO, vec![Topic::Conversation(HERE)]);
     refused(&bus).await;
@@ -217,7 +232,7 @@ async fn a_late_redis_is_found() {
 #[tokio::test]
 async fn a_hanging_redis_is_noticed() {
     let server = Server::started().await;
-    let bus = RedisBus::connect(&server.url()).expect("a URL");
+    let bus = RedisBus::connect(&server.url(), "a").expect("a URL");
     let mut two = bus.subscribe(TWO).await.expect("subscribes");
     server.signal("STOP");
     refused(&bus).await;

@@ -25,7 +25,7 @@ pub(crate) fn quick(prefix: &str, worker: &str) -> RedisJobsOptions {
         prefix: prefix.to_owned(),
         lock: Duration::from_millis(1500),
         stalled_check: Duration::from_millis(250),
-        ..RedisJobsOptions::new(worker)
+        ..RedisJobsOptions::new("a", worker)
     }
 }
 

@@ -91,6 +91,28 @@ async fn a_flush_gives_another_memory() {
     assert_eq!(two.memory().await.expect("answers"), after);
 }
 
+/// Their own worker would find no trace of them any more.
+#[tokio::test]
+async fn the_jobs_of_another_store_are_left_alone() {
+    let server = Server::started().await;
+    let ours = RedisJobs::connect(&server.url(), quick("bull", "one")).expect("a URL");
+    let mut options = quick("bull", "two");
+    options.store = "b".to_owned();
+    let theirs = RedisJobs::connect(&server.url(), options).expect("a URL");
+    ours.memory().await.expect("answers");
+    ours.add(vec![job(1)], AT).await.expect("adds");
+    assert!(theirs.claim(1, AT, Duration::from_mins(1)).await.is_err());
+    assert!(theirs.memory().await.is_err());
+    assert!(theirs.is_foreign() && !ours.is_foreign());
+    assert_eq!(claim(&ours).await.job, job(1));
+
+    // Whoever comes first after that has it.
+    command(&server.url(), &["FLUSHALL"]).await;
+    theirs.memory().await.expect("answers");
+    assert!(ours.memory().await.is_err());
+    assert!(ours.is_foreign() && !theirs.is_foreign());
+}
+
 #[tokio::test]
 async fn a_job_that_was_evicted_can_be_added_again() {
     let prefix = unique();

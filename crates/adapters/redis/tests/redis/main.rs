@@ -42,7 +42,7 @@ async fn server_time() -> Timestamp {
 }
 
 fn contract_bus() -> RedisBus {
-    RedisBus::connect_with_prefix(&url(), &format!("{}:", unique())).expect("a URL")
+    RedisBus::connect(&url(), &unique()).expect("a URL")
 }
 
 /// Jobs whose time is real, but short.
@@ -74,7 +74,7 @@ mod contract {
 #[test]
 fn a_malformed_url_is_refused() {
     for url in ["", "127.0.0.1", "http://127.0.0.1"] {
-        assert!(RedisBus::connect(url).is_err(), "{url}");
-        assert!(RedisJobs::connect(url, RedisJobsOptions::new("one")).is_err(), "{url}");
+        assert!(RedisBus::connect(url, "a").is_err(), "{url}");
+        assert!(RedisJobs::connect(url, RedisJobsOptions::new("a", "one")).is_err(), "{url}");
     }
 }

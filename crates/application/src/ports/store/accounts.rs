@@ -163,6 +163,30 @@ pub struct RotateRefresh {
     pub grace: Duration,
 }
 
+/// What a refresh token is to its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presented {
+    /// The latest: its successor becomes that.
+    Latest,
+    /// The one before, within its grace: its successor is one more latest.
+    Preceding,
+    /// Older, or after its grace: somebody has a copy, and the session ends.
+    Reused,
+}
+
+impl RotateRefresh {
+    /// What a token of the generation `presented` is to a session whose latest is of the generation `latest`, since `rotated_at`.
+    pub fn judge(&self, presented: u64, latest: u64, rotated_at: Timestamp) -> Presented {
+        if presented == latest {
+            Presented::Latest
+        } else if presented + 1 == latest && self.at.since(rotated_at) <= self.grace {
+            Presented::Preceding
+        } else {
+            Presented::Reused
+        }
+    }
+}
+
 /// How an exchange of refresh tokens ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rotation {
@@ -194,6 +218,33 @@ pub fn forgotten_before(generation: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_good_while_it_is_the_latest_and_for_its_grace() {
+        let digest = RefreshDigest([0; 32]);
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1_000);
+        let exchange = |seconds| RotateRefresh {
+            presented: digest,
+            successor: digest,
+            at: at(seconds),
+            expires_at: at(seconds),
+            grace: Duration::from_secs(10),
+        };
+        let judge = |seconds, presented| exchange(seconds).judge(presented, 5, at(100));
+        for (seconds, presented, expected) in [
+            (100, 5, Presented::Latest),
+            (9_999, 5, Presented::Latest),
+            (100, 4, Presented::Preceding),
+            (110, 4, Presented::Preceding),
+            (111, 4, Presented::Reused),
+            (100, 3, Presented::Reused),
+            (100, 0, Presented::Reused),
+            // None such is ever handed out.
+            (100, 6, Presented::Reused),
+        ] {
+            assert_eq!(judge(seconds, presented), expected, "{presented} at {seconds}");
+        }
+    }
 
     #[test]
     fn tokens_are_kept_for_long_and_not_for_ever() {

@@ -2,11 +2,11 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use parlance_domain::{
     AccessRev, ChangeKind, ChannelName, ClientMsgId, Conversation, ConversationAction,
-    ConversationId, Emoji, Message, MessageId, MessageText, Rev, Seq, SessionId, SessionRev,
-    Standing, Timestamp, Topic, UserId,
+    ConversationId, Emoji, Message, MessageId, MessageText, Rev, Seq, SessionRev, Standing,
+    Timestamp, Topic, UserId,
 };
 
-use super::Principal;
+use super::{Principal, Reader, ReplayPage, ReplayQuery};
 use crate::{Error, Result, tasks::answer};
 
 /// Messages and all other durable changes of a conversation.
@@ -91,20 +91,58 @@ pub enum Change {
     /// Another state of a message that is there.
     Message(MessageId, MessageChange),
     /// A channel's name and topic. `Conflict` if the name is taken.
-    UpdateChannel {
-        /// The new name, if it is to change.
-        name: Option<ChannelName>,
-        /// The new topic, if it is to change.
-        topic: Option<Topic>,
-    },
+    UpdateChannel(ChannelUpdate),
+}
+
+/// What of a channel is to be another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChannelUpdate {
+    /// The new name, if it is to change.
+    pub name: Option<ChannelName>,
+    /// The new topic, if it is to change.
+    pub topic: Option<Topic>,
 }
 
 impl Change {
+    /// What somebody must be allowed to do in the conversation. What a change of a message needs besides is up to
+    /// [`MessageChange::takes_effect`].
+    pub const fn action(&self) -> ConversationAction {
+        match self {
+            Self::Send(_) => ConversationAction::Post,
+            Self::UpdateChannel(_) => ConversationAction::Update,
+            Self::Message(..) => ConversationAction::Read,
+        }
+    }
+
     /// What a refusal says was not found.
     pub const fn subject(&self) -> &'static str {
         match self {
-            Self::Send(_) | Self::UpdateChannel { .. } => "conversation",
+            Self::Send(_) | Self::UpdateChannel(_) => "conversation",
             Self::Message(..) => "message",
+        }
+    }
+}
+
+impl ChannelUpdate {
+    /// What of it is news to a channel of this name and topic, and what that is called; none if nothing is.
+    pub fn news(self, name: Option<&str>, topic: Option<&str>) -> Option<(Self, ChangeKind)> {
+        let name = self.name.filter(|new| name != Some(new.as_str()));
+        let topic = self.topic.filter(|new| topic != Some(new.as_str()));
+        let kind = match (&name, &topic) {
+            (Some(_), _) => ChangeKind::Renamed,
+            (None, Some(_)) => ChangeKind::TopicChanged,
+            (None, None) => return None,
+        };
+        Some((Self { name, topic }, kind))
+    }
+
+    /// Makes it so.
+    pub fn apply(self, name: &mut Option<String>, topic: &mut Option<String>) {
+        if let Some(new) = self.name {
+            *name = Some(new.into());
+        }
+        if let Some(new) = self.topic {
+            *topic = Some(new.into());
         }
     }
 }
@@ -226,78 +264,39 @@ pub struct History {
     pub rev: Rev,
 }
 
-/// Who reads a replay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
-    /// A person's session: whoever may read the conversation, in it or not; `Revoked` once the session has ended.
-    Session(UserId, SessionId),
-    /// A connection that listens: `NotFound` once the person is not in the conversation any more, even if they may still read
-    /// it; `Revoked` once the session has ended.
-    Listener(UserId, SessionId),
-    /// A node that fills a hole for people whose access it knows.
-    Node,
-}
-
-/// Which changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReplayQuery {
-    /// Those after this rev.
-    pub from_rev: Rev,
-    /// At most this many messages.
-    pub limit: usize,
-    /// Fewer where one more would make them longer than this many bytes of JSON; always at least one.
-    pub budget: usize,
-}
-
-impl ReplayQuery {
-    /// Messages in one frame.
-    pub const LIMIT: usize = 200;
-    /// Bytes of messages in one frame, which the contract holds to 256 KiB with its envelope.
-    pub const BUDGET: usize = 250 * 1024;
-
-    /// At most how many bytes of a frame a message takes: its ids and times, its text as JSON escapes it, its reactions.
-    pub fn weight(message: &Message) -> usize {
-        let reactions =
-            message.reactions.iter().map(|r| r.emoji.len() * 2 + r.user_ids.len() * 39 + 60);
-        Self::weight_of(&message.client_msg_id, &message.text, reactions.sum())
+impl History {
+    /// A page of at most `limit` of what was found, which is one more where more follow.
+    pub fn page(mut found: Vec<Message>, limit: usize, rev: Rev) -> Self {
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map(|last| last.seq);
+        Self { items: found, next, rev }
     }
-
-    /// The same of a message's parts, where its reactions take so many bytes.
-    pub fn weight_of(client_msg_id: &str, text: &str, reactions: usize) -> usize {
-        let escapes = text.bytes().filter(|b| matches!(b, b'"' | b'\\' | b'\n' | b'\t')).count();
-        900 + client_msg_id.len() * 2 + text.len() + escapes + reactions
-    }
-
-    /// As much as one frame holds of the changes after a rev.
-    pub const fn after(from_rev: Rev) -> Self {
-        Self { from_rev, limit: Self::LIMIT, budget: Self::BUDGET }
-    }
-}
-
-/// Changes as current state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplayPage {
-    /// Where it begins; 0 when `reset`.
-    pub from_rev: Rev,
-    /// Every change up to this one is in. The head, or the last message's rev if more follow.
-    pub to_rev: Rev,
-    /// Whether it reaches the head.
-    pub complete: bool,
-    /// The query began beyond the head: the reader holds another history, and drops it. No messages then.
-    pub reset: bool,
-    /// Those whose rev is in (`from_rev`, `to_rev`], in rev order.
-    pub messages: Vec<Message>,
-    /// The conversation as it is now.
-    pub conversation: Conversation,
-    /// Its count of changes of access, read at the same point in time.
-    pub access_rev: AccessRev,
-    /// The store's count of ended sessions, likewise.
-    pub session_rev: SessionRev,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_news_changes_a_channel() {
+        let update = |name: Option<&str>, topic: Option<&str>| ChannelUpdate {
+            name: name.map(|name| ChannelName::parse(name).expect("a name")),
+            topic: topic.map(|topic| Topic::parse(topic).expect("a topic")),
+        };
+        let news = |name, topic| update(name, topic).news(Some("news"), Some("all of it"));
+        let (same, other) = ((Some("news"), Some("all of it")), (Some("olds"), Some("some of it")));
+        assert_eq!(news(None, None), None);
+        assert_eq!(news(same.0, same.1), None);
+        let renamed = Some((update(other.0, None), ChangeKind::Renamed));
+        assert_eq!(news(other.0, same.1), renamed);
+        assert_eq!(news(other.0, other.1), Some((update(other.0, other.1), ChangeKind::Renamed)));
+        let (told, kind) = news(same.0, other.1).expect("news");
+        assert_eq!(kind, ChangeKind::TopicChanged);
+        let (mut name, mut topic) = (Some("news".to_owned()), None);
+        told.apply(&mut name, &mut topic);
+        assert_eq!((name.as_deref(), topic.as_deref()), (Some("news"), other.1));
+    }
 
     #[test]
     fn a_change_is_refused_takes_effect_or_changes_nothing() {

@@ -3,11 +3,11 @@
 
 use async_trait::async_trait;
 use parlance_domain::{
-    AccessRev, ConversationId, JoinCode, Member, Role, Timestamp, UserId, Workspace, WorkspaceId,
-    WorkspaceName,
+    AccessRev, ChannelName, ConversationId, JoinCode, Member, Role, Timestamp, Topic, UserId,
+    Workspace, WorkspaceId, WorkspaceName,
 };
 
-use super::{Entry, Page, PageQuery, Principal, SnapshotEntry};
+use super::{Entry, NewChannel, Page, PageQuery, Principal, SnapshotEntry};
 use crate::{Result, jobs::Job};
 
 /// Message of the conflict over a workspace without an admin.
@@ -110,6 +110,20 @@ pub struct NewWorkspace {
     pub general: ConversationId,
     /// When it is created, and the actor joins it.
     pub at: Timestamp,
+}
+
+impl NewWorkspace {
+    /// The channel that it begins with.
+    pub fn first_channel(&self) -> NewChannel {
+        NewChannel {
+            id: self.general,
+            workspace_id: self.id,
+            name: ChannelName::general(),
+            topic: Topic::none(),
+            private: false,
+            at: self.at,
+        }
+    }
 }
 
 /// A membership to create.

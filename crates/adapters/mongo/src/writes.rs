@@ -8,14 +8,11 @@ use std::collections::HashSet;
 use parlance_application::{
     Error, Result, Unauthenticated,
     ports::store::{
-        Change, Changeable, Commit, Committed, Draft, MessageChange, NAME_TAKEN, Principal,
-        SENT_BEFORE, Write,
+        Change, Changeable, ChannelUpdate, Commit, Committed, Draft, MessageChange, NAME_TAKEN,
+        Principal, SENT_BEFORE, Write,
     },
 };
-use parlance_domain::{
-    ChangeKind, ChannelName, ConversationAction, MessageId, MessageText, SessionId, Standing,
-    Timestamp, Topic, UserId,
-};
+use parlance_domain::{ChangeKind, MessageId, MessageText, SessionId, Standing, Timestamp, UserId};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -78,19 +75,11 @@ impl Batch {
         let Write { by: Principal { user: actor, .. }, at, change } = write;
         let what = change.subject();
         let standing = self.standings.get(actor).copied().unwrap_or(Standing::Outsider);
-        let denied = |denied| Error::denied(denied, what);
-        let permit = |action| standing.permits(action).map_err(denied);
+        standing.permits(change.action()).map_err(|denied| Error::denied(denied, what))?;
         match change {
-            Change::Send(draft) => {
-                permit(ConversationAction::Post)?;
-                self.send(tx, *actor, *at, draft)
-            }
-            Change::UpdateChannel { name, topic } => {
-                permit(ConversationAction::Update)?;
-                self.update_channel(tx, name.as_ref(), topic.as_ref()).await
-            }
+            Change::Send(draft) => self.send(tx, *actor, *at, draft),
+            Change::UpdateChannel(update) => self.update_channel(tx, update).await,
             Change::Message(message_id, change) => {
-                permit(ConversationAction::Read)?;
                 let message = self.message(*message_id)?;
                 let own = message.author_id == id(actor.0);
                 let deleted = message.deleted_at.is_some();
@@ -183,29 +172,18 @@ impl Batch {
         Ok(self.keep(message, Some(ChangeKind::Deleted)))
     }
 
-    async fn update_channel(
-        &mut self,
-        tx: &mut Tx,
-        name: Option<&ChannelName>,
-        topic: Option<&Topic>,
-    ) -> Outcome<Done> {
-        let (workspace, own) = (self.head.workspace_id, self.head.id);
-        let name =
-            name.map(ChannelName::as_str).filter(|name| self.head.name.as_deref() != Some(name));
-        let topic =
-            topic.map(Topic::as_str).filter(|topic| self.head.topic.as_deref() != Some(topic));
-        let kind = match (name, topic) {
-            (Some(name), _) if name_taken(tx, workspace, name, own).await? => {
-                return Err(Error::conflict(NAME_TAKEN).into());
-            }
-            (Some(_), _) => ChangeKind::Renamed,
-            (None, Some(_)) => ChangeKind::TopicChanged,
-            (None, None) => {
-                return Ok((Committed::Conversation(self.head.conversation()), None));
-            }
+    async fn update_channel(&mut self, tx: &mut Tx, update: &ChannelUpdate) -> Outcome<Done> {
+        let head = &mut self.head;
+        let news = update.clone().news(head.name.as_deref(), head.topic.as_deref());
+        let Some((news, kind)) = news else {
+            return Ok((Committed::Conversation(head.conversation()), None));
         };
-        self.head.name = name.map(str::to_owned).or(self.head.name.take());
-        self.head.topic = topic.map(str::to_owned).or(self.head.topic.take());
+        if let Some(name) = &news.name
+            && name_taken(tx, head.workspace_id, name.as_str(), head.id).await?
+        {
+            return Err(Error::conflict(NAME_TAKEN).into());
+        }
+        news.apply(&mut head.name, &mut head.topic);
         self.head.rev += 1;
         Ok((Committed::Conversation(self.head.conversation()), Some(kind)))
     }

@@ -1,8 +1,8 @@
-//! Chunked request bodies that no handler reads to the end.
+//! Chunked request bodies, held until their answer is written, for no handler need read them to the end.
 //!
-//! If such a body is dropped before the answer, actix-http reads on and throws away what comes, for as long as the
-//! client likes: no timeout ends that. If it is still held, actix-http hangs up after the answer, as it does for a body
-//! of a declared length. So the answer holds it.
+//! If one that was not read to the end is dropped before the answer, actix-http reads on and throws away what comes,
+//! for as long as the client likes: no timeout ends that. If it is still held, actix-http hangs up after the answer, as
+//! it does for a body of a declared length. So the answer holds it.
 
 use std::{
     cell::RefCell,
@@ -23,30 +23,30 @@ use futures::Stream;
 
 /// A chunked body, which a handler may read while the answer holds it.
 #[derive(Clone)]
-pub(crate) struct Unread(Rc<RefCell<Payload>>);
+pub(crate) struct HeldBody(Rc<RefCell<Payload>>);
 
 struct Answer {
     body: BoxBody,
-    _unread: Unread,
+    _held: HeldBody,
 }
 
-impl Unread {
+impl HeldBody {
     /// The request's body, if it is chunked.
     pub(crate) fn of(request: &mut ServiceRequest) -> Option<Self> {
         request.chunked().is_ok_and(|chunked| chunked).then(|| {
-            let unread = Self(Rc::new(RefCell::new(request.take_payload())));
-            request.set_payload(Payload::Stream { payload: Box::pin(unread.clone()) });
-            unread
+            let held = Self(Rc::new(RefCell::new(request.take_payload())));
+            request.set_payload(Payload::Stream { payload: Box::pin(held.clone()) });
+            held
         })
     }
 
     /// The body of an answer, which holds this one until it is written.
     pub(crate) fn held_by(self, body: BoxBody) -> BoxBody {
-        BoxBody::new(Answer { body, _unread: self })
+        BoxBody::new(Answer { body, _held: self })
     }
 }
 
-impl Stream for Unread {
+impl Stream for HeldBody {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
