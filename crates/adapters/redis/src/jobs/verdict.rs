@@ -216,7 +216,10 @@ impl Server {
 }
 
 /// The present in milliseconds.
-#[expect(clippy::disallowed_methods, reason = "`bullmq` decides by this machine's clock what is due")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "`bullmq` decides by this machine's clock what is due"
+)]
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, super::millis)
 }
