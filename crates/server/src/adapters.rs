@@ -212,9 +212,9 @@ impl Adapters {
 }
 
 impl Redis {
-    /// Whether it carries events, and its jobs are this store's to run.
+    /// Whether it carries events, takes jobs, and they are this store's.
     pub(crate) async fn serves(&self) -> bool {
-        self.bus.ping().await.is_ok() && !self.jobs.is_foreign()
+        self.bus.ping().await.is_ok() && self.jobs.own().await.is_ok()
     }
 }
 

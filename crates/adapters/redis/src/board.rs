@@ -30,6 +30,7 @@ const UNKNOWN: Error = Error::NotFound("job");
 #[async_trait]
 impl JobBoard for RedisJobs {
     async fn counts(&self, _: Timestamp) -> Result<JobCounts> {
+        self.own().await?;
         let server = &self.server;
         let queue = server.queue().await?;
         let counts = server.ask(&queue, queue.get_job_counts()).await?;
@@ -46,6 +47,7 @@ impl JobBoard for RedisJobs {
     }
 
     async fn workers(&self, _: Timestamp) -> Result<Vec<WorkerView>> {
+        self.own().await?;
         let server = &self.server;
         let queue = server.queue().await?;
         let clients = server.ask(&queue, queue.get_workers()).await?;
@@ -71,6 +73,7 @@ impl JobBoard for RedisJobs {
     }
 
     async fn throughput(&self, minutes: usize, at: Timestamp) -> Result<Vec<MinuteView>> {
+        self.own().await?;
         let server = &self.server;
         let queue = server.queue().await?;
         let end = at.as_millis().div_euclid(60_000);
@@ -98,6 +101,7 @@ impl JobBoard for RedisJobs {
         limit: usize,
         _: Timestamp,
     ) -> Result<Vec<JobView>> {
+        self.own().await?;
         if limit == 0 {
             return Ok(Vec::new());
         }
@@ -116,6 +120,7 @@ impl JobBoard for RedisJobs {
     }
 
     async fn job(&self, id: JobId, _: Timestamp) -> Result<JobView> {
+        self.own().await?;
         let state = match self.server.state(id).await? {
             BullState::Waiting | BullState::Prioritized | BullState::WaitingChildren => {
                 JobState::Waiting
@@ -131,6 +136,7 @@ impl JobBoard for RedisJobs {
     }
 
     async fn retry(&self, id: JobId, _: Timestamp) -> Result<()> {
+        self.own().await?;
         match self.server.state(id).await? {
             BullState::Unknown => Err(UNKNOWN),
             BullState::Failed if self.server.revive(&id.to_string()).await? => Ok(()),
@@ -139,6 +145,7 @@ impl JobBoard for RedisJobs {
     }
 
     async fn retry_all(&self, jobs: Vec<JobId>, _: Timestamp) -> Result<u64> {
+        self.own().await?;
         let mut revived = 0;
         for id in jobs {
             revived += u64::from(self.server.revive(&id.to_string()).await?);
@@ -147,6 +154,7 @@ impl JobBoard for RedisJobs {
     }
 
     async fn promote(&self, id: JobId, _: Timestamp) -> Result<()> {
+        self.own().await?;
         let server = &self.server;
         let conflict = Err(Error::conflict("the job is not delayed"));
         match server.state(id).await? {
@@ -162,6 +170,7 @@ impl JobBoard for RedisJobs {
     }
 
     async fn remove(&self, id: JobId) -> Result<()> {
+        self.own().await?;
         let server = &self.server;
         let conflict = Err(Error::conflict("the job is active"));
         match server.state(id).await? {

@@ -65,9 +65,24 @@ struct Filled {
     lacks_dead: bool,
 }
 
+/// Whether something fails. It is said when it begins and when it is over, for it may be tried four times a second.
+#[derive(Default)]
+struct Trouble(bool);
+
 enum Failure {
     Temporary(String),
     Permanent(String),
+}
+
+impl Trouble {
+    fn note(&mut self, what: &'static str, error: Option<&Error>) {
+        match error {
+            Some(error) if !self.0 => tracing::warn!(?error, "{what}"),
+            None if self.0 => tracing::info!("over: {what}"),
+            _ => {}
+        }
+        self.0 = error.is_some();
+    }
 }
 
 impl Runner {
@@ -80,15 +95,14 @@ impl Runner {
 
     async fn run_relay(&self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        let mut filled = None;
+        let (mut filled, mut trouble) = (None, Trouble::default());
         loop {
-            let pause = match self.relay(&mut filled).await {
+            let relayed = self.relay(&mut filled).await;
+            trouble.note("the outbox cannot be relayed", relayed.as_ref().err());
+            let pause = match relayed {
                 Ok(true) => Duration::ZERO,
                 Ok(false) => IDLE,
-                Err(error) => {
-                    tracing::warn!(%error, "the outbox could not be relayed");
-                    IDLE * 4
-                }
+                Err(_) => IDLE * 4,
             };
             tokio::select! {
                 () = &mut stop => return,
@@ -100,9 +114,11 @@ impl Runner {
     async fn run_claims(self: &Arc<Self>, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         // Each in a task of its own, so that a slow claim holds no mail up.
-        let mut held = JoinSet::new();
+        let (mut held, mut trouble) = (JoinSet::new(), Trouble::default());
         loop {
-            let pause = match self.claim(CONCURRENCY - held.len()).await {
+            let claimed = self.claim(CONCURRENCY - held.len()).await;
+            trouble.note("no jobs can be claimed", claimed.as_ref().err());
+            let pause = match claimed {
                 Ok(claims) => {
                     for claim in claims {
                         let this = self.clone();
@@ -110,10 +126,7 @@ impl Runner {
                     }
                     IDLE
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "no jobs could be claimed");
-                    IDLE * 4
-                }
+                Err(_) => IDLE * 4,
             };
             tokio::select! {
                 () = &mut stop => break,

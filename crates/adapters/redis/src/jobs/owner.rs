@@ -9,13 +9,8 @@ use parlance_application::{Error, Result};
 use super::{RedisJobs, Server};
 
 impl RedisJobs {
-    /// Whether the queue was another store's when this process last looked. Then none of its jobs are run.
-    pub fn is_foreign(&self) -> bool {
-        self.foreign.load(Ordering::Relaxed)
-    }
-
-    /// Makes the queue this store's if it is nobody's; fails if it is another's.
-    pub(super) async fn own(&self) -> Result<()> {
+    /// Makes the queue this store's if it is nobody's. Fails if it is another's: then none of its jobs are run, nor shown.
+    pub async fn own(&self) -> Result<()> {
         let foreign = owner(&self.server).await? != self.server.options.store;
         let before = self.foreign.swap(foreign, Ordering::Relaxed);
         if foreign && !before {

@@ -103,14 +103,15 @@ async fn the_jobs_of_another_store_are_left_alone() {
     ours.add(vec![job(1)], AT).await.expect("adds");
     assert!(theirs.claim(1, AT, Duration::from_mins(1)).await.is_err());
     assert!(theirs.memory().await.is_err());
-    assert!(theirs.is_foreign() && !ours.is_foreign());
+    assert!(theirs.counts(AT).await.is_err());
+    assert!(theirs.remove(job(1).id).await.is_err());
     assert_eq!(claim(&ours).await.job, job(1));
 
     // Whoever comes first after that has it.
     command(&server.url(), &["FLUSHALL"]).await;
     theirs.memory().await.expect("answers");
     assert!(ours.memory().await.is_err());
-    assert!(ours.is_foreign() && !theirs.is_foreign());
+    theirs.counts(AT).await.expect("answers");
 }
 
 #[tokio::test]
