@@ -94,7 +94,7 @@ impl Adapters {
         };
 
         let between = match (&settings.redis_url, &database) {
-            (Some(url), database) => Between::on_redis(url, database.epoch(), &*ambient)?,
+            (Some(url), _) => Between::on_redis(url, database.epoch(), &*ambient)?,
             (None, Database::Embedded(store)) => Between::in_process(store.clone()),
             (None, Database::Mongo(_)) => Between::in_process(own().await?),
         };

@@ -1,4 +1,5 @@
-//! What `/readyz` asks: the store must take a write; without Redis the node serves on, degraded.
+//! What `/readyz` asks: the store must take a write; without Redis, or with one that is another deployment's, the node
+//! serves on, degraded.
 //!
 //! Anybody may ask, and as often as they like, and the store answers by a write that reaches its disks. So one question at a
 //! time is on its way to the store, and its answer is given to all who ask within a second.

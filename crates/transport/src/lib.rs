@@ -57,7 +57,7 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the transport needs from its process.
 pub struct Node {
-    /// Whether the store answers, and which other service is away.
+    /// Whether the store answers, and which other service does not serve.
     pub ready: Box<dyn Fn() -> BoxFuture<'static, Result<Readiness>> + Send + Sync>,
     /// The metrics, in Prometheus' text format; none if they have an address of their own.
     pub metrics: Option<Metrics>,
@@ -72,7 +72,7 @@ pub struct Node {
 pub enum Readiness {
     /// It has all that it needs.
     Ok,
-    /// This service is away: changes on other nodes are seen late.
+    /// This service is away, or has what is another deployment's: changes on other nodes are seen late, or no mails are sent.
     Degraded(&'static str),
 }
 

@@ -65,7 +65,7 @@ struct Filled {
     lacks_dead: bool,
 }
 
-/// Whether something fails. It is said when it begins and when it is over, for it may be tried four times a second.
+/// Whether something fails. It is said when it begins and when it is over, for it is tried again each second.
 #[derive(Default)]
 struct Trouble(bool);
 
@@ -195,10 +195,15 @@ impl Runner {
     async fn attempt(&self, claim: Claim) -> Result<()> {
         let Claim { job, attempt } = &claim;
         let until = Instant::now() + RECORDED;
-        let unfinished = self.outbox.is_unfinished(job.id).await.inspect_err(|error| {
-            tracing::warn!(%error, job = %job.id, "a job could not be begun");
-        });
-        let verdict = if unfinished? {
+        let unfinished = match self.outbox.is_unfinished(job.id).await {
+            Ok(unfinished) => unfinished,
+            // Its lease ends, and it is taken over.
+            Err(error) => {
+                tracing::warn!(?error, job = %job.id, "a job could not be begun");
+                return Ok(());
+            }
+        };
+        let verdict = if unfinished {
             match tokio::time::timeout(ATTEMPT, self.perform(job)).await {
                 Ok(Ok(())) => Verdict::Done,
                 Ok(Err(failure)) => self.verdict(*attempt, failure),

@@ -17,7 +17,7 @@ use crate::{Metrics, Node, Readiness, error::ApiError, openapi, ws};
 pub(crate) struct Health {
     /// `ok`, or `degraded`.
     status: &'static str,
-    /// The service that is away; absent if `ok`.
+    /// The service that does not serve; absent if `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<&'static str>,
 }

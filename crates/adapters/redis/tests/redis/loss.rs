@@ -114,6 +114,19 @@ async fn the_jobs_of_another_store_are_left_alone() {
     theirs.counts(AT).await.expect("answers");
 }
 
+/// Whoever looks for what has filled it sees the jobs.
+#[tokio::test]
+async fn a_full_redis_shows_the_jobs() {
+    let server = Server::started().await;
+    let jobs = RedisJobs::connect(&server.url(), quick("bull", "one")).expect("a URL");
+    jobs.memory().await.expect("answers");
+    jobs.add(vec![job(1)], AT).await.expect("adds");
+    command(&server.url(), &["CONFIG", "SET", "maxmemory", "1"]).await;
+    let counts = jobs.counts(AT).await.expect("answers");
+    assert_eq!(counts, JobCounts { waiting: 1, ..JobCounts::default() });
+    assert!(jobs.add(vec![job(2)], AT).await.is_err());
+}
+
 #[tokio::test]
 async fn a_job_that_was_evicted_can_be_added_again() {
     let prefix = unique();

@@ -95,7 +95,7 @@ pub enum Change {
 }
 
 /// What of a channel is to be another.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelUpdate {
     /// The new name, if it is to change.
     pub name: Option<ChannelName>,
