@@ -124,7 +124,8 @@ pub(crate) fn figures(logs: &Logs) -> anyhow::Result<Figures> {
     Ok(Figures { recorder, unlogged: logs.unlogged.clone() })
 }
 
-/// Tells now and then how the job queue does. With the queue away, or another store's, the last figures stay: `/readyz` says that it is.
+/// Tells now and then how the job queue does. With the queue away, or another store's, the last figures stay: `/readyz` says
+/// that it is.
 pub(crate) async fn watch_jobs(board: Arc<dyn JobBoard>, ambient: Arc<dyn Ambient>) {
     let mut tick = tokio::time::interval(WATCHED);
     loop {

@@ -81,7 +81,7 @@ impl JobBoard for RedisJobs {
         let numbers = || (end - count + 1)..=end;
         let mut pipeline = redis::pipe();
         for minute in numbers() {
-            pipeline.cmd("HMGET").arg(server.minute_key(minute)).arg("done").arg("failed");
+            pipeline.cmd("HMGET").arg(server.key(minute)).arg("done").arg("failed");
         }
         let counts: Vec<(Option<u64>, Option<u64>)> = server.run(&queue, pipeline).await?;
         Ok(numbers()

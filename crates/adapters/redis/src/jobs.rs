@@ -232,11 +232,7 @@ impl JobQueue for RedisJobs {
                 );
             }
         }
-        let key = self.server.memory_key();
-        let mut name = redis::pipe();
-        name.cmd("SET").arg(&key).arg(self.next_token()).arg("NX").ignore();
-        name.get(&key);
-        let (name,): (String,) = self.server.run(&queue, name).await?;
+        let name = self.server.keep(&queue, &self.server.key("memory"), &self.next_token()).await?;
         Ok(format!("{run} {name}"))
     }
 }

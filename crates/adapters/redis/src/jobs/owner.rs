@@ -1,7 +1,7 @@
 //! Whose jobs a queue has. A worker of another store would look for them in its own outbox, find nothing, and take them for
 //! done.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use deadpool_redis::redis;
 use parlance_application::{Error, Result};
@@ -11,7 +11,7 @@ use super::{RedisJobs, Server};
 impl RedisJobs {
     /// Makes the queue this store's if it is nobody's. Fails if it is another's: then none of its jobs are run, nor shown.
     pub async fn own(&self) -> Result<()> {
-        let foreign = owner(&self.server).await? != self.server.options.store;
+        let foreign = self.server.owner().await? != self.server.options.store;
         let before = self.foreign.swap(foreign, Ordering::Relaxed);
         if foreign && !before {
             tracing::error!(
@@ -25,20 +25,16 @@ impl RedisJobs {
     }
 }
 
-/// Its owner from here on.
-async fn owner(server: &Arc<Server>) -> Result<String> {
-    let queue = server.queue().await?;
-    let key = format!("parlance:jobs:{}:{}:store", server.options.prefix, server.options.queue);
-    // A Redis that takes no writes still says whose it is.
-    let mut known = redis::pipe();
-    known.get(&key);
-    if let (Some(owner),) = server.run::<(Option<String>,)>(&queue, known).await? {
-        return Ok(owner);
+impl Server {
+    /// The store whose queue it is from here on.
+    async fn owner(&self) -> Result<String> {
+        let (queue, key) = (self.queue().await?, self.key("store"));
+        // A Redis that takes no writes still says whose it is.
+        let mut known = redis::pipe();
+        known.get(&key);
+        match self.run(&queue, known).await? {
+            (Some(owner),) => Ok(owner),
+            (None,) => self.keep(&queue, &key, &self.options.store).await,
+        }
     }
-    let mut owner = redis::pipe();
-    owner.atomic();
-    owner.cmd("SET").arg(&key).arg(&server.options.store).arg("NX").ignore();
-    owner.get(&key);
-    let (owner,): (String,) = server.run(&queue, owner).await?;
-    Ok(owner)
 }

@@ -1,6 +1,6 @@
 //! Connections to the queue: made when needed and dropped when they fail, so that the next caller makes new ones.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use bullmq::{
     Error as BullError, Queue, Worker, WorkerOptions, options::QueueOptions,
@@ -88,6 +88,22 @@ impl Server {
             C::slot(self).discard(over).await;
         }
         answer
+    }
+
+    /// A key of our own beside the queue's: no key of `BullMQ`'s begins like it. A minute's counts are under its number, from
+    /// 1970 on.
+    pub(crate) fn key(&self, name: impl Display) -> String {
+        format!("parlance:jobs:{}:{}:{name}", self.options.prefix, self.options.queue)
+    }
+
+    /// What a key of our own has: this value from here on, if it had none.
+    pub(super) async fn keep(&self, queue: &Arc<Queue>, key: &str, value: &str) -> Result<String> {
+        let mut kept = redis::pipe();
+        kept.atomic();
+        kept.cmd("SET").arg(key).arg(value).arg("NX").ignore();
+        kept.get(key);
+        let (kept,): (String,) = self.run(queue, kept).await?;
+        Ok(kept)
     }
 
     /// Runs commands of our own in one round trip.

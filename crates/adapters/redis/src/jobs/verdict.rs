@@ -184,7 +184,7 @@ impl Server {
     /// only.
     async fn account(&self, end: End, at: Timestamp) -> Result<()> {
         let queue = self.queue().await?;
-        let minute = self.minute_key(at.as_millis().div_euclid(60_000));
+        let minute = self.key(at.as_millis().div_euclid(60_000));
         let field = match end {
             End::Done => "done",
             End::Dead => "failed",
@@ -202,16 +202,6 @@ impl Server {
             self.ask(&queue, queue.remove(&id)).await?;
         }
         Ok(())
-    }
-
-    /// The key of the name that the queue's memory is known by.
-    pub(crate) fn memory_key(&self) -> String {
-        format!("parlance:jobs:{}:{}:memory", self.options.prefix, self.options.queue)
-    }
-
-    /// The key of a minute's counts; minutes are numbered from 1970. No key of `BullMQ`'s begins like it.
-    pub(crate) fn minute_key(&self, minute: i64) -> String {
-        format!("parlance:jobs:{}:{}:{minute}", self.options.prefix, self.options.queue)
     }
 }
 
