@@ -6,7 +6,7 @@ who asks.
 
 The command finds in its environment:
 
-    PARLANCE_TEST_MONGODB_URI    a replica set, no database named
+    PARLANCE_TEST_MONGODB_URI    replica sets with a blank between them, no database named: one for each test that runs at a time
     PARLANCE_TEST_REDIS_URL      a Redis that keeps nothing
     PARLANCE_TEST_REDIS_SERVER   the program, for tests that start and kill their own
     PARLANCE_TEST_PYTHON         a Python with aiosmtpd
@@ -31,6 +31,8 @@ HOME = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resol
 PYTHON = HOME / "venv" / "bin" / "python"
 PYMONGO, AIOSMTPD, SECANTUSDB = "pymongo==4.20.0", "aiosmtpd==1.4.6", "secantusdb==0.7.0b3"
 PATIENCE = 60
+# A stand-in answers on one core, however many there are. More than these are in the way of the tests.
+STAND_INS = min(os.cpu_count() or 1, 4)
 # How long the open transaction of a client that was killed lives on, in seconds: what docker/compose.yaml sets, too.
 LIFETIME = 10
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)
@@ -243,30 +245,34 @@ def start_mongodb(services, environment):
     given, mongod = os.environ.get("PARLANCE_TEST_MONGODB_URI"), shutil.which("mongod")
     if given:
         have_packages(AIOSMTPD, PYMONGO)
-        try:
-            say(f"MongoDB, as PARLANCE_TEST_MONGODB_URI says: {hello(given, patience=PATIENCE)}")
-        except subprocess.CalledProcessError as error:
-            raise Missing(f"PARLANCE_TEST_MONGODB_URI: {error.stderr.strip()}") from error
+        for uri in given.split():
+            try:
+                say(f"MongoDB, as PARLANCE_TEST_MONGODB_URI says: {hello(uri, patience=PATIENCE)}")
+            except subprocess.CalledProcessError as error:
+                raise Missing(f"PARLANCE_TEST_MONGODB_URI: {error.stderr.strip()}") from error
         return
 
     if mongod:
         have_packages(AIOSMTPD, PYMONGO)
-        name, replica_set, initiate = "mongod", "rs0", "rs0"
+        name, replica_set, initiate, count = "mongod", "rs0", "rs0", 1
         arguments = [mongod, "--bind_ip", "127.0.0.1", "--replSet", replica_set]
         arguments += ["--setParameter", f"transactionLifetimeLimitSeconds={LIFETIME}", "--dbpath"]
     else:
         have_packages(AIOSMTPD, PYMONGO, SECANTUSDB)
-        name, replica_set, initiate = SECANTUSDB, "secantus", ""
+        name, replica_set, initiate, count = SECANTUSDB, "secantus", "", STAND_INS
         arguments = [str(PYTHON), "-c", STAND_IN, "--host", "127.0.0.1", "--log-level", "WARNING", "--storage-path"]
 
-    # Before the set is initiated only a direct connection finds the server.
-    port, version = services.start(
-        "mongodb",
-        lambda port, directory: [*arguments, str(directory), "--port", str(port)],
-        lambda port: hello(f"mongodb://127.0.0.1:{port}/?directConnection=true", initiate),
-    )
-    say(f"MongoDB on port {port}: {name}, which says it is {version}")
-    environment["PARLANCE_TEST_MONGODB_URI"] = f"mongodb://127.0.0.1:{port}/?replicaSet={replica_set}"
+    uris = []
+    for _ in range(count):
+        # Before the set is initiated only a direct connection finds the server.
+        port, version = services.start(
+            "mongodb",
+            lambda port, directory: [*arguments, str(directory), "--port", str(port)],
+            lambda port: hello(f"mongodb://127.0.0.1:{port}/?directConnection=true", initiate),
+        )
+        say(f"MongoDB on port {port}: {name}, which says it is {version}")
+        uris.append(f"mongodb://127.0.0.1:{port}/?replicaSet={replica_set}")
+    environment["PARLANCE_TEST_MONGODB_URI"] = " ".join(uris)
 
 
 def run_command(command, environment):

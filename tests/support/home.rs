@@ -201,9 +201,13 @@ fn needed(name: &str) -> String {
     })
 }
 
-/// A database that no other test uses.
+/// A database that no other test uses, on a server that no test beside this one uses if there are enough.
 fn database() -> String {
-    let uri = needed("PARLANCE_TEST_MONGODB_URI");
+    let servers = needed("PARLANCE_TEST_MONGODB_URI");
+    let servers: Vec<_> = servers.split_whitespace().collect();
+    // nextest numbers the tests that run at a time.
+    let slot = std::env::var("NEXTEST_TEST_GLOBAL_SLOT").ok().and_then(|slot| slot.parse().ok());
+    let uri = servers[slot.unwrap_or(0_usize) % servers.len()];
     let name = format!("e2e-{}-{}", std::process::id(), free_port());
     match uri.split_once('?') {
         Some((server, options)) => format!("{}/{name}?{options}", server.trim_end_matches('/')),

@@ -201,7 +201,9 @@ impl PlaceArgs {
         Ok(Places {
             parlance,
             target: beside.parent().context("a directory")?.to_owned(),
-            mongodb: std::env::var("PARLANCE_TEST_MONGODB_URI").ok(),
+            mongodb: std::env::var("PARLANCE_TEST_MONGODB_URI")
+                .ok()
+                .and_then(|servers| Some(servers.split_whitespace().next()?.to_owned())),
             redis: std::env::var("PARLANCE_TEST_REDIS_URL").ok(),
         })
     }

@@ -1,4 +1,4 @@
-//! A database for each test, on the server that `PARLANCE_TEST_MONGODB_URI` names.
+//! A database for each test, on a server that `PARLANCE_TEST_MONGODB_URI` names.
 
 use async_trait::async_trait;
 use bson::{DateTime, Document, doc};
@@ -8,7 +8,7 @@ use parlance_mongo::MongoStore;
 use parlance_testkit::{TestAmbient, contract::changes::Place};
 use uuid::Uuid;
 
-/// Where the tests' server is.
+/// Where the tests' servers are, with a blank between them.
 const URI: &str = "PARLANCE_TEST_MONGODB_URI";
 
 /// A database that goes with the test.
@@ -18,16 +18,21 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// A new name on the tests' server.
+    /// A new name, on a server that no test beside this one uses if there are enough.
     pub(crate) fn new() -> Self {
-        let Ok(server) = std::env::var(URI) else {
-            panic!(
-                "{URI} is not set: these tests need a MongoDB replica set, mongodb://127.0.0.1:27017/?replicaSet=rs0 say"
-            );
-        };
+        let servers = std::env::var(URI).unwrap_or_default();
+        let servers: Vec<_> = servers.split_whitespace().collect();
+        assert!(
+            !servers.is_empty(),
+            "{URI} is not set: these tests need a MongoDB replica set, mongodb://127.0.0.1:27017/?replicaSet=rs0 say"
+        );
+        // nextest numbers the tests that run at a time.
+        let slot =
+            std::env::var("NEXTEST_TEST_GLOBAL_SLOT").ok().and_then(|slot| slot.parse().ok());
+        let server = servers[slot.unwrap_or(0_usize) % servers.len()];
         let id = Uuid::from_bytes(bson::Uuid::new().bytes());
         let name = format!("parlance_test_{}", id.simple());
-        let (rest, query) = server.split_once('?').unwrap_or((&server, ""));
+        let (rest, query) = server.split_once('?').unwrap_or((server, ""));
         let (scheme, rest) = rest.split_once("://").unwrap_or(("mongodb", rest));
         let hosts = rest.split_once('/').map_or(rest, |(hosts, _)| hosts);
         Self { uri: format!("{scheme}://{hosts}/{name}?{query}"), name }
