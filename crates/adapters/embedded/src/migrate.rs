@@ -32,6 +32,7 @@ const STEPS: &[Step] = steps! {
     2 "0002_job_board"
     3 "0003_outbox_due"
     4 "0004_messages_side_by_side"
+    5 "0005_a_persons_conversations_side_by_side"
 };
 
 /// Brings the schema up to date, in one transaction. Refuses a database that a newer program has written, or whose
@@ -227,5 +228,47 @@ mod tests {
         store.retry(id, at(3)).await.expect("retries");
         let claims = store.claim(9, at(3), Duration::from_secs(30)).await.expect("claims");
         assert_eq!(claims.len(), 1);
+    }
+    #[test]
+    fn everybody_stays_in_what_they_were_in() {
+        let mut conn = Connection::open_in_memory().expect("opens");
+        run_first(&mut conn, 4).expect("migrates");
+        let (ada, bob, team, news) = ([1; 16], [2; 16], [3; 16], [4; 16]);
+        for id in [ada, bob] {
+            conn.execute("INSERT INTO users VALUES (?1, ?1 || '@x.org', 'A', '', 1)", [id])
+                .expect("inserts");
+        }
+        conn.execute("INSERT INTO workspaces VALUES (?1, 'Team', 'code', 1, NULL)", [team])
+            .expect("inserts");
+        for id in [team, news] {
+            conn.execute(
+                "INSERT INTO conversations (id, workspace_id, kind, created_by, created_at) VALUES (?1, ?2, 'channel', ?3, 1)",
+                [id, team, ada],
+            )
+            .expect("inserts");
+        }
+        for (conversation, user, read, at) in
+            [(team, bob, 5, 30), (news, bob, 0, 20), (news, ada, 7, 10)]
+        {
+            conn.execute(
+                "INSERT INTO conversation_members (conversation_id, user_id, read_seq, joined_at) VALUES (?1, ?2, ?3, ?4)",
+                params![conversation, user, read, at],
+            )
+            .expect("inserts");
+        }
+        let members = |conn: &Connection| -> Vec<([u8; 16], [u8; 16], i64, i64)> {
+            let mut all = conn
+                .prepare(
+                    "SELECT conversation_id, user_id, read_seq, joined_at FROM conversation_members ORDER BY joined_at",
+                )
+                .expect("prepares");
+            let row =
+                |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+            all.query_map([], row).expect("asks").collect::<rusqlite::Result<_>>().expect("reads")
+        };
+        let before = members(&conn);
+        run(&mut conn, NOW).expect("migrates");
+        assert_eq!(members(&conn), before);
+        assert_eq!(before.len(), 3);
     }
 }

@@ -30,7 +30,12 @@ impl Frame {
     /// Encodes any object. Read models always encode; should one not, the frame is an empty object, which clients
     /// ignore.
     pub fn encode(object: &impl Serialize) -> Self {
-        let mut json = Vec::with_capacity(USUAL);
+        Self::encode_within(USUAL, object)
+    }
+
+    /// Encodes an object that mostly has no more than so many bytes: to grow costs more than to encode.
+    pub fn encode_within(usual: usize, object: &impl Serialize) -> Self {
+        let mut json = Vec::with_capacity(usual);
         match serde_json::to_writer(&mut json, object) {
             Ok(()) => Self(json.into()),
             Err(error) => {

@@ -53,7 +53,10 @@ macro_rules! routes {
     (@name delete) => { "DELETE" };
 }
 
+// They are tried in this order, so those that are asked most come first.
 routes! {
+    "/api/v1/ws" { open socket ws::upgrade }
+    "/api/v1/conversations/{id}/messages" { caller get messages::history, caller post messages::send }
     "/api/v1/auth/signup" { open post accounts::signup }
     "/api/v1/auth/signin" { open post accounts::signin }
     "/api/v1/auth/refresh" { open post accounts::refresh }
@@ -82,10 +85,8 @@ routes! {
     "/api/v1/conversations/{id}" { caller get channels::conversation }
     "/api/v1/conversations/{id}/read" { caller put channels::mark_read }
     "/api/v1/conversations/{id}/sync" { caller get messages::sync }
-    "/api/v1/conversations/{id}/messages" { caller get messages::history, caller post messages::send }
     "/api/v1/messages/{id}" { caller get messages::get, caller patch messages::edit, caller delete messages::delete }
     "/api/v1/messages/{id}/reactions/{emoji}" { caller put messages::react, caller delete messages::unreact }
-    "/api/v1/ws" { open socket ws::upgrade }
     "/livez" { open get system::livez }
     "/readyz" { open get system::readyz }
     "/metrics" { open get system::metrics }

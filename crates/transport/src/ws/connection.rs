@@ -221,7 +221,7 @@ impl Connection {
             conversations: snapshot.conversations.iter().map(|entry| &entry.summary).collect(),
             behind: catch_up.behind(),
         };
-        protocol::ok(id, &welcome)
+        protocol::welcome(id, &welcome)
     }
 
     /// Serves until one side ends the connection. If the client has, returns those of its commands that are not done yet. The

@@ -19,6 +19,10 @@ use crate::{
     number::Number,
 };
 
+/// What a [`Welcome`] takes in bytes without its conversations, and what each of them adds, at most in most cases.
+const EMPTY_WELCOME: usize = 1024;
+const SUMMARY: usize = 512;
+
 /// The client's own id of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "an id is an integer below 2^63 or a string")]
@@ -206,6 +210,13 @@ pub(super) struct Welcome<'a> {
     pub(super) behind: &'a [ConversationId],
 }
 
+#[derive(Serialize)]
+struct Succeeded<'a, T> {
+    r#type: &'static str,
+    id: &'a CommandId,
+    data: &'a T,
+}
+
 #[derive(Serialize, ToSchema)]
 pub(super) struct Limits {
     /// The longest frame from a client.
@@ -303,13 +314,13 @@ fn unknown_type(kind: &str) -> ApiError {
 
 /// `ok`.
 pub(super) fn ok(id: &CommandId, data: &impl Serialize) -> Frame {
-    #[derive(Serialize)]
-    struct Ok<'a, T> {
-        r#type: &'static str,
-        id: &'a CommandId,
-        data: &'a T,
-    }
-    Frame::encode(&Ok { r#type: "ok", id, data })
+    Frame::encode(&Succeeded { r#type: "ok", id, data })
+}
+
+/// The `ok` of `hello`.
+pub(super) fn welcome(id: &CommandId, data: &Welcome<'_>) -> Frame {
+    let usual = EMPTY_WELCOME + data.conversations.len() * SUMMARY;
+    Frame::encode_within(usual, &Succeeded { r#type: "ok", id, data })
 }
 
 /// `error`.
