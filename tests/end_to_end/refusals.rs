@@ -95,6 +95,11 @@ async fn what_is_malformed_or_out_of_bounds_is_refused() {
         assert_eq!(problem["errors"][0]["field"], field, "{problem}");
     }
     refused(&ada, (Method::PATCH, &member), json!({ "role": 7 }), (400, "bad_request")).await;
+    let channel = format!("/channels/{general}");
+    for field in ["name", "topic"] {
+        let body = json!({ field: null });
+        refused(&ada, (Method::PATCH, &channel), body, (400, "bad_request")).await;
+    }
     let channels = format!("/workspaces/{workspace}/channels");
     ada.post(&channels, json!({ "name": "a".repeat(80), "topic": "b".repeat(250) })).await;
     let body = json!({ "name": "a".repeat(81), "topic": "b".repeat(251) });

@@ -18,7 +18,7 @@ use parlance_application::{
 };
 use parlance_domain::Invalid;
 use percent_encoding::percent_decode_str;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use tokio::time::timeout;
 
 use crate::{error::ApiError, number::count_in_query};
@@ -61,6 +61,13 @@ pub(crate) struct PageParams {
     #[param(minimum = 1, maximum = 200)]
     #[serde(default, deserialize_with = "count_in_query")]
     limit: Option<i64>,
+}
+
+/// A field that may be left out. Who sends null for it may mean that it is to be emptied, or that it is to stay.
+pub(crate) fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    value: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
 }
 
 /// The items of a page; `limit` is within its bounds.

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::list::List;
 use crate::{
     error::ApiError,
-    extract::{Authenticated, Body, Fields, PageParams, Params, Path},
+    extract::{Authenticated, Body, Fields, PageParams, Params, Path, not_null},
     number::Number,
 };
 
@@ -32,9 +32,11 @@ pub(crate) struct NewChannel {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChannelUpdate {
-    #[schema(min_length = 1, max_length = 80, pattern = "^[a-z0-9_-]+$")]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 80, pattern = "^[a-z0-9_-]+$")]
+    #[serde(default, deserialize_with = "not_null")]
     name: Option<String>,
-    #[schema(max_length = 250)]
+    #[schema(value_type = String, required = false, max_length = 250)]
+    #[serde(default, deserialize_with = "not_null")]
     topic: Option<String>,
 }
 
