@@ -22,8 +22,6 @@ help:
 run:
 	$(CARGO) run --release -p parlance-server -- serve
 
-# Most tests of services wait most of the time.
-test: export NEXTEST_TEST_THREADS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 test:
 	@command -v cargo-nextest >/dev/null || $(CARGO) install cargo-nextest --locked
 	$(PYTHON) tests/services.py -- $(CARGO) nextest run --workspace

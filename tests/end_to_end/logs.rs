@@ -1,8 +1,10 @@
 //! The log, for operators: what is in it, and what becomes of a process that cannot write it.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{BufRead as _, BufReader, Read as _},
+    os::unix::ffi::OsStrExt as _,
     path::Path,
     process::Stdio,
 };
@@ -111,4 +113,20 @@ async fn what_is_no_http_is_no_error_of_the_server() {
     let log = std::fs::read_to_string(&path).expect("a log");
     assert!(log.contains("stopped"), "{log}");
     assert!(!log.contains("ERROR"), "{log}");
+}
+
+/// If it were passed over, another store would be begun in the usual place.
+#[tokio::test]
+async fn a_setting_that_cannot_be_read_is_named() {
+    let home = tempfile::tempdir().expect("a directory");
+    let refused = Command::new(env!("CARGO_BIN_EXE_parlance"))
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .current_dir(&home)
+        .env("PARLANCE_DATA_DIR", OsStr::from_bytes(b"d\xe9j\xe0"))
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(PATIENCE, refused).await.expect("in time").expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("PARLANCE_DATA_DIR is not UTF-8"), "{said}");
 }

@@ -72,6 +72,7 @@ fn say(last: String) {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    readable_environment()?;
     match cli.command {
         Command::Serve(flags) => {
             let logs = telemetry::logs(env)?;
@@ -115,6 +116,18 @@ fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{}", text.trim_end())?;
     Ok(stdout.flush()?)
+}
+
+/// Or a setting would be passed over in silence.
+fn readable_environment() -> anyhow::Result<()> {
+    let unreadable = std::env::vars_os().find_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        (name.starts_with("PARLANCE_") && value.to_str().is_none()).then_some(name)
+    });
+    match unreadable {
+        Some(name) => anyhow::bail!("the value of {name} is not UTF-8"),
+        None => Ok(()),
+    }
 }
 
 fn env(name: &str) -> Option<String> {

@@ -2,7 +2,7 @@
 //! serves on, degraded.
 //!
 //! Anybody may ask, and as often as they like, and the store answers by a write that reaches its disks. So one question at a
-//! time is on its way to the store, and its answer is given to all who ask within a second.
+//! time is on its way to each, and its answer is given to all who ask within a second.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,19 +21,20 @@ pub(crate) type Question = Box<dyn Fn() -> BoxFuture<'static, Result<Readiness>>
 
 /// How long an answer waits for a service.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// For how long a store's answer is given again.
+/// For how long an answer is given again.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// What `/readyz` asks of these services.
 pub(crate) fn readiness(database: Database, redis: Option<Redis>) -> Question {
-    let last = LastAnswer::default();
+    let (of_store, of_redis) = (LastAnswer::default(), LastAnswer::default());
     Box::new(move || {
-        let (store, redis) = (last.or_ask(database.clone().ping()), redis.clone());
+        let store = of_store.or_ask(database.clone().ping());
+        let redis = redis.clone().map(|redis| of_redis.or_ask(serves(redis)));
         Box::pin(async move {
             let redis = async {
                 match redis {
                     None => true,
-                    Some(redis) => timeout(PATIENCE, redis.serves()).await.unwrap_or(false),
+                    Some(redis) => matches!(timeout(PATIENCE, redis).await, Ok(Ok(()))),
                 }
             };
             // Together: who asks may wait hardly longer for the answer than for one of them.
@@ -44,10 +45,17 @@ pub(crate) fn readiness(database: Database, redis: Option<Redis>) -> Question {
     })
 }
 
-/// When the store answered, and what.
+async fn serves(redis: Redis) -> Result<()> {
+    match timeout(PATIENCE, redis.serves()).await {
+        Ok(true) => Ok(()),
+        _ => Err(Error::unavailable("no Redis that serves")),
+    }
+}
+
+/// When a service answered, and what.
 type Answer = (Instant, Result<()>);
 
-/// The store's last answer. Locked while it is asked.
+/// A service's last answer. Locked while it is asked.
 #[derive(Default)]
 struct LastAnswer(Arc<Mutex<Option<Answer>>>);
 
@@ -71,7 +79,7 @@ impl LastAnswer {
                 *last = Some((Instant::now(), answer.clone()));
                 answer
             });
-            asking.await.unwrap_or_else(|_| Err(Error::internal("the store's check panicked")))
+            asking.await.unwrap_or_else(|_| Err(Error::internal("the check panicked")))
         }
     }
 }

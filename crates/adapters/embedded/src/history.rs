@@ -11,7 +11,8 @@
 //!
 //! What neither tells is a snapshot of the whole file system, and a copy made of a running database and written into
 //! its file before the next start: for them there is `parlance admin renew-epoch`. A directory that was moved to
-//! another file system, or given another owner, is taken for a copy; that costs every client one reload.
+//! another file system, or given another owner, is taken for a copy; that costs every client one reload, and where there is a
+//! Redis its queue has to be emptied, for it is the other history's.
 
 use std::path::Path;
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use parlance_application::{
     Result,
     jobs::Job,
-    ports::{Claim, JobQueue, KEPT_DONE, KEPT_ERRORS, Verdict},
+    ports::{Claim, JobQueue, KEPT_DONE, KEPT_ERRORS, Verdict, store::MOST_UNREADABLE},
 };
 use parlance_domain::{JobId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -45,6 +45,7 @@ impl JobQueue for EmbeddedStore {
             let mut rows = due.query([at.as_millis()])?;
             let (mut known, mut strange) = (Vec::new(), Vec::new());
             while known.len() < limit
+                && strange.len() < MOST_UNREADABLE
                 && let Some(row) = rows.next()?
             {
                 let n: i64 = row.get(0)?;

@@ -33,6 +33,7 @@ const STEPS: &[Step] = steps! {
     3 "0003_outbox_due"
     4 "0004_messages_side_by_side"
     5 "0005_a_persons_conversations_side_by_side"
+    6 "0006_the_buried_in_the_order_of_their_turn"
 };
 
 /// Brings the schema up to date, in one transaction. Refuses a database that a newer program has written, or whose

@@ -4,7 +4,11 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use bson::doc;
-use parlance_application::{Result, jobs::Job, ports::store::Outbox};
+use parlance_application::{
+    Result,
+    jobs::Job,
+    ports::store::{MOST_UNREADABLE, Outbox},
+};
 use parlance_domain::{JobId, Timestamp};
 
 use crate::{
@@ -14,9 +18,6 @@ use crate::{
     error::Outcome,
     tx::{Tx, atomic},
 };
-
-/// The most unreadable rows that one transaction skips: it has to end in time.
-const MOST_STRANGE: usize = 1_024;
 
 /// Adds a job to the transaction.
 pub(crate) async fn put(tx: &mut Tx, job: &Job) -> Outcome<()> {
@@ -55,7 +56,7 @@ async fn take(
     let is_last = |row: JobDoc| {
         seen.push(row.id);
         jobs.extend(read(&row));
-        jobs.len() >= limit || seen.len() - jobs.len() >= MOST_STRANGE
+        jobs.len() >= limit || seen.len() - jobs.len() >= MOST_UNREADABLE
     };
     tx.until(due, doc! { "_id": 1 }, is_last).await?;
     // Unreadable rows too: they come again with the others, and are in nobody's way until then.

@@ -37,6 +37,8 @@ use self::{
 
 /// The most jobs that a process holds at a time.
 const MOST_HELD: usize = 1024;
+/// The most jobs that cannot be run which are passed over on the way to one that can.
+const MOST_PASSED_OVER: usize = 16;
 
 /// Runs jobs through Redis, on `BullMQ`'s keys: job name = the task's, data = our [`Job`] as JSON, id = its id.
 ///
@@ -81,7 +83,7 @@ impl RedisJobs {
         lease: Duration,
         until: Instant,
     ) -> Result<Option<(Claim, HeldJob)>> {
-        loop {
+        for _ in 0..MOST_PASSED_OVER {
             let token = self.next_token();
             let fetched = workers.fetcher.get_next_job_nonblocking(&token);
             let Some(inner) = self.server.ask(workers, fetched).await? else {
@@ -113,6 +115,8 @@ impl RedisJobs {
             tracing::error!(job = job.inner.id(), reason = refusal, "a job that cannot be run");
             self.server.ask(workers, job.inner.move_to_failed(&refusal)).await?;
         }
+        // The others are looked at by the next claim; meanwhile this one's jobs are waiting to be run.
+        Ok(None)
     }
 }
 
@@ -190,9 +194,11 @@ impl JobQueue for RedisJobs {
         let workers = self.server.workers().await?;
         self.keeper.start(&self.server, &self.held);
         let room = limit.min(MOST_HELD.saturating_sub(self.held.len()));
-        let until = Instant::now() + lease;
+        let begun = Instant::now();
+        let until = begun + lease;
         let mut fetched = Vec::new();
-        while fetched.len() < room {
+        // The first one's lock is not renewed before all are here.
+        while fetched.len() < room && begun.elapsed() < self.server.options.lock / 3 {
             match self.fetch(&workers, lease, until).await {
                 Ok(Some(job)) => fetched.push(job),
                 Ok(None) => break,

@@ -26,12 +26,13 @@ pub struct FileOutbox {
 }
 
 impl FileOutbox {
-    /// Opens the outbox in `dir`, which is created if missing. `from` is `address` or `Name <address>`.
+    /// Opens the outbox in `dir`, which is created if missing, and removes what a process that died left half-written: its
+    /// mail is written anew. `from` is `address` or `Name <address>`.
     pub fn new(dir: impl AsRef<Path>, from: &str) -> Result<Self, MailError> {
         let dir = dir.as_ref().to_owned();
         let unfinished = dir.join(UNFINISHED);
-        std::fs::create_dir_all(&unfinished).map_err(|error| {
-            MailError::Temporary(format!("cannot create {}: {error}", dir.display()))
+        empty(&unfinished).map_err(|error| {
+            MailError::Temporary(format!("cannot use {}: {error}", dir.display()))
         })?;
         let transport = AsyncFileTransport::new(&unfinished);
         Ok(Self { transport, unfinished, dir, from: mailbox(from)? })
@@ -46,6 +47,15 @@ impl FileOutbox {
         fs::File::open(&self.dir).await?.sync_all().await?;
         Ok(to)
     }
+}
+
+/// Makes an empty directory of this one, which need not be there.
+fn empty(dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    for left_over in std::fs::read_dir(dir)? {
+        std::fs::remove_file(left_over?.path())?;
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -106,6 +116,18 @@ mod tests {
         assert!(text.contains("Content-Type: multipart/alternative;"), "{text}");
         assert!(!text.lines().any(|line| line.starts_with("Bcc:")), "{text}");
         assert_eq!(std::fs::read_dir(dir.join(UNFINISHED)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_was_left_half_written_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let unfinished = root.path().join(UNFINISHED);
+        std::fs::create_dir(&unfinished).unwrap();
+        std::fs::write(unfinished.join("1.eml"), "From: ").unwrap();
+        std::fs::write(root.path().join("2.eml"), "whole").unwrap();
+        FileOutbox::new(root.path(), "parlance@localhost").unwrap();
+        assert_eq!(std::fs::read_dir(&unfinished).unwrap().count(), 0);
+        assert_eq!(written(root.path()), ["whole"]);
     }
 
     #[tokio::test]

@@ -22,8 +22,12 @@ use crate::{
     relay::Relay,
 };
 
-/// How long one attempt may take: less than the job runner gives it.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one attempt may take: a little less than the job runner gives it. Servers look into a mail before they take it, and
+/// one that is given up meanwhile comes again although it was taken (RFC 5321, 4.5.3.2.6, would wait for ten minutes).
+const PATIENCE: Duration = Duration::from_secs(28);
+/// How long it may be until there is a connection.
+const CONNECTING: Duration = Duration::from_secs(10);
+const TOO_LONG: &str = "the mail server took too long";
 /// Connections kept for the next mail.
 const IDLE: usize = 8;
 
@@ -51,7 +55,7 @@ impl SmtpMailer {
         })
     }
 
-    /// Sets how long each attempt may take, instead of ten seconds.
+    /// Sets how long each attempt may take, instead of 28 seconds.
     #[must_use]
     pub fn with_timeout(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -61,7 +65,8 @@ impl SmtpMailer {
     /// Sends over a connection, and keeps it afterwards. If this future is dropped, so is the connection: none is kept
     /// in the middle of a dialogue.
     async fn hand_in(&self, message: &Message) -> Result<(), MailError> {
-        let mut connection = self.connection().await?;
+        let connecting = timeout(CONNECTING, self.connection());
+        let mut connection = connecting.await.map_err(|_| temporary(TOO_LONG))??;
         connection.send(message.envelope(), &message.formatted()).await.map_err(verdict)?;
         let mut idle = self.idle();
         if idle.len() < IDLE {
@@ -81,7 +86,7 @@ impl SmtpMailer {
         }
         // Never permanent: a refusal before the mail concerns the server or our account there, which an operator can
         // fix.
-        self.relay.connect(self.patience).await.map_err(temporary)
+        self.relay.connect(self.patience.min(CONNECTING)).await.map_err(temporary)
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<AsyncSmtpConnection>> {
@@ -95,7 +100,7 @@ impl Mailer for SmtpMailer {
         let message = compose(&self.from, mail)?;
         let outcome = timeout(self.patience, self.hand_in(&message))
             .await
-            .unwrap_or_else(|_| Err(temporary("the mail server took too long")));
+            .unwrap_or_else(|_| Err(temporary(TOO_LONG)));
         match &outcome {
             Ok(()) => tracing::info!(message_id = mail.message_id, "mail handed to the server"),
             // The other connections may be broken, too.

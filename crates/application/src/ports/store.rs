@@ -25,7 +25,7 @@ pub use messages::{
     Answers, Change, Changeable, ChannelUpdate, Commit, Committed, Draft, History, HistoryQuery,
     MessageChange, Messages, SENT_BEFORE, Write, too_many_emoji,
 };
-pub use outbox::Outbox;
+pub use outbox::{MOST_UNREADABLE, Outbox};
 pub use paging::{MAX_PAGE, Page, PageQuery, Start, one_more};
 pub use replay::{Filling, Reader, ReplayPage, ReplayQuery};
 pub use workspaces::{

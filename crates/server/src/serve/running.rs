@@ -1,6 +1,7 @@
 //! A server while it runs: how it starts, and what may end it.
 
 use std::{
+    future::pending,
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
@@ -15,7 +16,10 @@ use parlance_application::{
 };
 use parlance_domain::{Email, NodeId};
 use parlance_transport::{Admin, Hub, Metrics, Node, Serve, mount_metrics};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 
 use super::{
     SHUTDOWN,
@@ -45,7 +49,7 @@ pub(super) struct Running {
     /// What goes on for as long as the process does, or the first worker: the actor.
     pub(super) services: Arc<Tasks>,
     /// Dropped, it lets the jobs begin nothing more.
-    pub(super) stop_jobs: watch::Sender<()>,
+    pub(super) jobs: Jobs,
     /// Ends connections: see [`Serve::draining`].
     pub(super) drain: watch::Sender<bool>,
     /// Where the web server listens, too.
@@ -77,7 +81,7 @@ impl Running {
             let services = services.clone();
             hub.host(move || services.spawn(actor));
         });
-        let stop_jobs = start_jobs(settings, &adapters, &tasks, &public_url);
+        let jobs = start_jobs(settings, &adapters, &tasks, &public_url);
         services.spawn(upkeep(figures.clone()));
         services.spawn(telemetry::watch_jobs(adapters.board.clone(), adapters.ambient.clone()));
 
@@ -105,7 +109,7 @@ impl Running {
             hub,
             tasks,
             services,
-            stop_jobs,
+            jobs,
             drain,
             listening,
             handle,
@@ -124,6 +128,7 @@ impl Running {
             // Without these the sockets would stay open and be told nothing. A supervisor starts another process.
             () = self.live.failed() => anyhow::bail!("the live side has failed"),
             () = self.hub.failed() => anyhow::bail!("a worker of the sockets has failed"),
+            () = self.jobs.failed() => anyhow::bail!("the job runner has failed"),
         }
         Ok(())
     }
@@ -153,22 +158,37 @@ fn ports(settings: &Settings, adapters: &Adapters, live: &Live, tasks: &Arc<Task
     }
 }
 
-/// Runs the jobs, if this process is to, until what it returns is dropped.
-fn start_jobs(
-    settings: &Settings,
-    adapters: &Adapters,
-    tasks: &Tasks,
-    public_url: &str,
-) -> watch::Sender<()> {
-    let (stop_jobs, mut jobs_stopped) = watch::channel(());
-    if settings.run_jobs.is_on() {
-        let runner = Arc::new(adapters.runner(public_url.to_owned()));
-        tasks.spawn(async move {
-            let stop = async move { drop(jobs_stopped.changed().await) };
-            runner.run(stop).await;
-        });
+/// The jobs that this process runs, until this is dropped.
+pub(super) struct Jobs {
+    _stop: watch::Sender<()>,
+    /// None if it runs none.
+    ended: Option<oneshot::Receiver<()>>,
+}
+
+impl Jobs {
+    /// Waits for an end that nobody asked for.
+    async fn failed(&mut self) {
+        match &mut self.ended {
+            Some(ended) => drop(ended.await),
+            None => pending().await,
+        }
     }
-    stop_jobs
+}
+
+/// Runs the jobs, if this process is to.
+fn start_jobs(settings: &Settings, adapters: &Adapters, tasks: &Tasks, public_url: &str) -> Jobs {
+    let (stop, mut stopped) = watch::channel(());
+    let ended = settings.run_jobs.is_on().then(|| {
+        let runner = Arc::new(adapters.runner(public_url.to_owned()));
+        let (running, ended) = oneshot::channel::<()>();
+        tasks.spawn(async move {
+            // Dropped with the task, even by a panic.
+            let _running = running;
+            runner.run(async move { drop(stopped.changed().await) }).await;
+        });
+        ended
+    });
+    Jobs { _stop: stop, ended }
 }
 
 /// Warns of admins whose address anybody may still sign up with.

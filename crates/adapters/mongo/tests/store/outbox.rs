@@ -74,7 +74,7 @@ async fn of_what_cannot_be_read_a_part_is_passed_over_at_a_time() {
         doc! { "_id": id, "task": "{", "dead": false }
     };
     let outbox = database.raw().await.collection::<Document>("outbox");
-    outbox.insert_many((1..=1_500).map(row)).await.expect("inserts");
+    outbox.insert_many((1..=300).map(row)).await.expect("inserts");
     put_ours(&database, 2_000).await;
     assert_eq!(take(&store, 2).await, []);
     assert_eq!(take(&store, 2).await, [job(2_000)]);

@@ -6,6 +6,10 @@ use parlance_domain::{JobId, Timestamp};
 
 use crate::{Result, jobs::Job};
 
+/// The most jobs that one step passes over because this program cannot read them, in a store or a queue: it has to end soon,
+/// and the next one goes on.
+pub const MOST_UNREADABLE: usize = 256;
+
 /// Jobs that were committed with the write they follow. Every method but the two `take`s is idempotent. A job without a
 /// row is done, and no error.
 #[cfg_attr(feature = "mocks", mockall::automock)]
@@ -21,7 +25,7 @@ pub trait Outbox: Send + Sync {
         at: Timestamp,
     ) -> Result<Vec<Job>>;
 
-    /// The same for dead jobs, whose rows may be all that is left of them: for a queue that has lost its memory.
+    /// The same for dead jobs, in any order: their rows may be all that is left of them where a queue has lost its memory.
     async fn take_buried(
         &self,
         limit: usize,
