@@ -212,9 +212,10 @@ impl Adapters {
 }
 
 impl Redis {
-    /// Whether it carries events, takes jobs, and they are this store's.
-    pub(crate) async fn serves(&self) -> bool {
-        self.bus.ping().await.is_ok() && self.jobs.own().await.is_ok()
+    /// Proves that it carries events, takes jobs, and that they are this store's.
+    pub(crate) async fn ping(self) -> parlance_application::Result<()> {
+        self.bus.ping().await?;
+        self.jobs.own().await
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn readiness(database: Database, redis: Option<Redis>) -> Question {
     let (of_store, of_redis) = (LastAnswer::default(), LastAnswer::default());
     Box::new(move || {
         let store = of_store.or_ask(database.clone().ping());
-        let redis = redis.clone().map(|redis| of_redis.or_ask(serves(redis)));
+        let redis = redis.clone().map(|redis| of_redis.or_ask(redis.ping()));
         Box::pin(async move {
             let redis = async {
                 match redis {
@@ -43,13 +43,6 @@ pub(crate) fn readiness(database: Database, redis: Option<Redis>) -> Question {
             Ok(if redis { Readiness::Ok } else { Readiness::Degraded("redis") })
         })
     })
-}
-
-async fn serves(redis: Redis) -> Result<()> {
-    match timeout(PATIENCE, redis.serves()).await {
-        Ok(true) => Ok(()),
-        _ => Err(Error::unavailable("no Redis that serves")),
-    }
 }
 
 /// When a service answered, and what.

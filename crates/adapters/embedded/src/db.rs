@@ -98,6 +98,14 @@ pub(crate) fn exec(conn: &Connection, statement: &str) -> rusqlite::Result<()> {
     conn.prepare_cached(statement)?.execute([]).map(drop)
 }
 
+/// How SQLite goes about a query, step by step.
+#[cfg(test)]
+pub(crate) fn plan(conn: &Connection, query: &str) -> Vec<String> {
+    let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {query}")).expect("plans");
+    let steps = explain.raw_query().mapped(|row| row.get(3));
+    steps.collect::<rusqlite::Result<_>>().expect("reads")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -230,6 +230,7 @@ mod tests {
         let claims = store.claim(9, at(3), Duration::from_secs(30)).await.expect("claims");
         assert_eq!(claims.len(), 1);
     }
+
     #[test]
     fn everybody_stays_in_what_they_were_in() {
         let mut conn = Connection::open_in_memory().expect("opens");

@@ -86,7 +86,7 @@ impl SmtpMailer {
         }
         // Never permanent: a refusal before the mail concerns the server or our account there, which an operator can
         // fix.
-        self.relay.connect(self.patience.min(CONNECTING)).await.map_err(temporary)
+        self.relay.connect(CONNECTING).await.map_err(temporary)
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<AsyncSmtpConnection>> {

@@ -16,10 +16,7 @@ use parlance_application::{
 };
 use parlance_domain::{Email, NodeId};
 use parlance_transport::{Admin, Hub, Metrics, Node, Serve, mount_metrics};
-use tokio::{
-    sync::{oneshot, watch},
-    task::JoinHandle,
-};
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     SHUTDOWN,
@@ -48,8 +45,8 @@ pub(super) struct Running {
     pub(super) tasks: Arc<Tasks>,
     /// What goes on for as long as the process does, or the first worker: the actor.
     pub(super) services: Arc<Tasks>,
-    /// Dropped, it lets the jobs begin nothing more.
-    pub(super) jobs: Jobs,
+    /// Dropped, it lets the jobs begin nothing more. None if this process runs none.
+    pub(super) stop_jobs: Option<watch::Sender<()>>,
     /// Ends connections: see [`Serve::draining`].
     pub(super) drain: watch::Sender<bool>,
     /// Where the web server listens, too.
@@ -81,7 +78,7 @@ impl Running {
             let services = services.clone();
             hub.host(move || services.spawn(actor));
         });
-        let jobs = start_jobs(settings, &adapters, &tasks, &public_url);
+        let stop_jobs = start_jobs(settings, &adapters, &tasks, &public_url);
         services.spawn(upkeep(figures.clone()));
         services.spawn(telemetry::watch_jobs(adapters.board.clone(), adapters.ambient.clone()));
 
@@ -109,7 +106,7 @@ impl Running {
             hub,
             tasks,
             services,
-            jobs,
+            stop_jobs,
             drain,
             listening,
             handle,
@@ -128,7 +125,7 @@ impl Running {
             // Without these the sockets would stay open and be told nothing. A supervisor starts another process.
             () = self.live.failed() => anyhow::bail!("the live side has failed"),
             () = self.hub.failed() => anyhow::bail!("a worker of the sockets has failed"),
-            () = self.jobs.failed() => anyhow::bail!("the job runner has failed"),
+            () = jobs_failed(self.stop_jobs.as_ref()) => anyhow::bail!("the job runner has failed"),
         }
         Ok(())
     }
@@ -158,37 +155,30 @@ fn ports(settings: &Settings, adapters: &Adapters, live: &Live, tasks: &Arc<Task
     }
 }
 
-/// The jobs that this process runs, until this is dropped.
-pub(super) struct Jobs {
-    _stop: watch::Sender<()>,
-    /// None if it runs none.
-    ended: Option<oneshot::Receiver<()>>,
-}
-
-impl Jobs {
-    /// Waits for an end that nobody asked for.
-    async fn failed(&mut self) {
-        match &mut self.ended {
-            Some(ended) => drop(ended.await),
-            None => pending().await,
-        }
-    }
-}
-
-/// Runs the jobs, if this process is to.
-fn start_jobs(settings: &Settings, adapters: &Adapters, tasks: &Tasks, public_url: &str) -> Jobs {
-    let (stop, mut stopped) = watch::channel(());
-    let ended = settings.run_jobs.is_on().then(|| {
+/// Runs the jobs, if this process is to, until what it returns is dropped.
+fn start_jobs(
+    settings: &Settings,
+    adapters: &Adapters,
+    tasks: &Tasks,
+    public_url: &str,
+) -> Option<watch::Sender<()>> {
+    settings.run_jobs.is_on().then(|| {
         let runner = Arc::new(adapters.runner(public_url.to_owned()));
-        let (running, ended) = oneshot::channel::<()>();
+        let (stop_jobs, mut jobs_stopped) = watch::channel(());
         tasks.spawn(async move {
-            // Dropped with the task, even by a panic.
-            let _running = running;
-            runner.run(async move { drop(stopped.changed().await) }).await;
+            let stop = async move { drop(jobs_stopped.changed().await) };
+            runner.run(stop).await;
         });
-        ended
-    });
-    Jobs { _stop: stop, ended }
+        stop_jobs
+    })
+}
+
+/// Waits until nobody listens any more whether the jobs are to stop: their runner has panicked.
+async fn jobs_failed(stop_jobs: Option<&watch::Sender<()>>) {
+    match stop_jobs {
+        Some(stop_jobs) => stop_jobs.closed().await,
+        None => pending().await,
+    }
 }
 
 /// Warns of admins whose address anybody may still sign up with.

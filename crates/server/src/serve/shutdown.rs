@@ -21,7 +21,7 @@ impl Running {
     /// No new connections; those that are open end as draining; what they and the jobs began is finished; then the rest. Another
     /// signal is an error, with which the process is to end at once.
     pub(super) async fn shut_down(self, stop: &mut Stop) -> anyhow::Result<()> {
-        drop(self.jobs);
+        drop(self.stop_jobs);
         let writes = self.app;
         self.services.spawn(async move {
             sleep(QUEUED).await;

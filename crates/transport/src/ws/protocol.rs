@@ -210,13 +210,6 @@ pub(super) struct Welcome<'a> {
     pub(super) behind: &'a [ConversationId],
 }
 
-#[derive(Serialize)]
-struct Succeeded<'a, T> {
-    r#type: &'static str,
-    id: &'a CommandId,
-    data: &'a T,
-}
-
 #[derive(Serialize, ToSchema)]
 pub(super) struct Limits {
     /// The longest frame from a client.
@@ -310,6 +303,14 @@ impl Command {
 /// The refusal of a type that is not known here.
 fn unknown_type(kind: &str) -> ApiError {
     ApiError::UnknownType(kind.chars().take(64).collect())
+}
+
+/// A reply with what was asked for.
+#[derive(Serialize)]
+struct Succeeded<'a, T> {
+    r#type: &'static str,
+    id: &'a CommandId,
+    data: &'a T,
 }
 
 /// `ok`.
