@@ -14,7 +14,10 @@ use crate::PATIENCE;
 
 /// Writes down what would go to sockets. Clones share the record.
 #[derive(Debug, Clone)]
-pub struct RecordingFanout(Arc<watch::Sender<Vec<Record>>>);
+pub struct RecordingFanout {
+    records: Arc<watch::Sender<Vec<Record>>>,
+    held: Arc<watch::Sender<bool>>,
+}
 
 /// One call of the fan-out.
 #[derive(Debug, Clone)]
@@ -39,19 +42,20 @@ pub enum Record {
 
 impl Default for RecordingFanout {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Vec::new())))
+        let records = Arc::new(watch::Sender::new(Vec::new()));
+        Self { records, held: Arc::new(watch::Sender::new(false)) }
     }
 }
 
 impl RecordingFanout {
     /// Everything so far, in order.
     pub fn records(&self) -> Vec<Record> {
-        self.0.borrow().clone()
+        self.records.borrow().clone()
     }
 
     /// The frames that one connection was sent, in order.
     pub fn frames(&self, connection: ConnectionId) -> Vec<Value> {
-        frames(&self.0.borrow(), connection)
+        frames(&self.records.borrow(), connection)
     }
 
     /// Their types, in order.
@@ -64,10 +68,15 @@ impl RecordingFanout {
 
     /// Why a connection was closed, if it was.
     pub fn closed(&self, connection: ConnectionId) -> Option<Close> {
-        self.0.borrow().iter().find_map(|record| match record {
+        self.records.borrow().iter().find_map(|record| match record {
             Record::Close { connection: c, close } if *c == connection => Some(*close),
             _ => None,
         })
+    }
+
+    /// Has frames wait, as if there were no room for them, until they may go on.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
     }
 
     /// Waits until a connection has been sent a frame of this type, and returns the first.
@@ -76,12 +85,12 @@ impl RecordingFanout {
             frames(records, connection).into_iter().find(|frame| frame["type"] == kind)
         };
         self.until(|records| find(records).is_some()).await;
-        find(&self.0.borrow()).expect("has just been seen")
+        find(&self.records.borrow()).expect("has just been seen")
     }
 
     /// Waits until the record fulfils a condition.
     pub async fn until(&self, condition: impl Fn(&[Record]) -> bool) {
-        let mut records = self.0.subscribe();
+        let mut records = self.records.subscribe();
         let came =
             tokio::time::timeout(PATIENCE, records.wait_for(|records| condition(records))).await;
         assert!(matches!(came, Ok(Ok(_))), "it never came; the record is {:#?}", self.records());
@@ -101,11 +110,12 @@ fn frames(records: &[Record], connection: ConnectionId) -> Vec<Value> {
 #[async_trait]
 impl Fanout for RecordingFanout {
     async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency) {
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
         let frame = serde_json::from_slice(frame.bytes()).expect("a frame is JSON");
-        self.0.send_modify(|records| records.push(Record::Frame { to, frame, urgency }));
+        self.records.send_modify(|records| records.push(Record::Frame { to, frame, urgency }));
     }
 
     async fn close(&self, connection: ConnectionId, close: Close) {
-        self.0.send_modify(|records| records.push(Record::Close { connection, close }));
+        self.records.send_modify(|records| records.push(Record::Close { connection, close }));
     }
 }

@@ -15,7 +15,6 @@ use parlance_domain::{ChangeKind, ConversationId, Timestamp, UserId};
 use rustc_hash::FxHashMap as HashMap;
 use tokio::{
     sync::oneshot,
-    task::yield_now,
     time::{Instant, timeout_at},
 };
 
@@ -161,7 +160,7 @@ impl Sequencer {
                 answers.extend(own);
             }
             // Told first: so an answer and its event mostly leave in one turn of the worker.
-            let (elsewhere, told) = self.live.tell_changes(changes).await;
+            let (elsewhere, mut told) = self.live.tell_changes(changes).await;
             let all = self.lock().lanes.get_mut(&key).and_then(|lane| lane.gather(answered));
             let at = Instant::now();
             for (reply, outcome) in answers {
@@ -170,10 +169,11 @@ impl Sequencer {
             }
             self.live.tell_other_nodes(elsewhere).await;
             if let Some(all) = all {
-                self.gather(key, all, at, told).await;
-            } else if self.has_waiting(key) {
-                // A store may commit without a wait: what has been told leaves first.
-                yield_now().await;
+                self.gather(key, all, at, &mut told).await;
+            }
+            // Writers may not run ahead of those who hear them: the next commit waits until the sockets' queues take this one.
+            if !told.is_terminated() {
+                let _ = told.await;
             }
         }
         draining.ended = true;
@@ -192,11 +192,6 @@ impl Sequencer {
         };
         let answers = as_many(answers, waiting.len());
         waiting.into_iter().zip(answers).map(|(waiting, answers)| waiting.told(answers)).collect()
-    }
-
-    /// Whether somebody waits in a lane.
-    fn has_waiting(&self, key: Key) -> bool {
-        self.lock().lanes.get(&key).is_some_and(|lane| !lane.is_empty())
     }
 
     /// Takes what waits, or ends the lane.
@@ -219,7 +214,7 @@ impl Sequencer {
         key: Key,
         mut all: oneshot::Receiver<()>,
         answered: Instant,
-        mut told: oneshot::Receiver<usize>,
+        told: &mut oneshot::Receiver<usize>,
     ) {
         let came = timeout_at(answered + GATHER, &mut all).await.is_ok() || {
             let longer = Gathering::longer(told.try_recv().unwrap_or(0));

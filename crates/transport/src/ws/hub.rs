@@ -13,7 +13,7 @@ use parlance_application::{
     live::Frame,
     ports::{Close, ConnectionId, Delivery, Fanout, Urgency},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use self::worker::TURN_BYTES;
 use super::wire::{Accepted, append_text_frame, text_frame};
@@ -22,6 +22,9 @@ pub(super) use self::worker::{Socket, Worker};
 
 /// Events, and connections to be opened, that may wait for a worker; beyond that, whoever has another one waits.
 const INBOX: usize = 1_024;
+/// Likewise the bytes of what goes to several sockets: as much as a worker takes in at a time waits until it has. So those who
+/// send cannot get far ahead of those who are told.
+const INBOX_BYTES: usize = TURN_BYTES;
 /// The most bytes of a piece that neighbouring frames for the same sockets are joined into.
 const PIECE: usize = 64 * 1024;
 
@@ -30,7 +33,7 @@ const PIECE: usize = 64 * 1024;
 pub struct Hub(Arc<Shared>);
 
 struct Shared {
-    workers: RwLock<Vec<mpsc::Sender<Command>>>,
+    workers: RwLock<Vec<Inbox>>,
     /// How many of the workers have sockets. They get new ones in turn.
     holders: usize,
     turn: AtomicUsize,
@@ -43,6 +46,17 @@ struct Shared {
 }
 
 type Guest = Box<dyn FnOnce() + Send>;
+
+/// The way to a worker. Cheap to clone.
+#[derive(Clone)]
+struct Inbox {
+    commands: mpsc::Sender<Queued>,
+    /// Bytes.
+    room: Arc<Semaphore>,
+}
+
+/// A command, and the room that it takes until it is taken in.
+type Queued = (Command, Option<OwnedSemaphorePermit>);
 
 enum Command {
     Deliver(Piece, Urgency),
@@ -98,12 +112,12 @@ impl Hub {
 
     /// Adds the calling worker thread.
     pub(crate) fn add_worker(&self) -> Worker {
-        let (sender, commands) = mpsc::channel(INBOX);
+        let (inbox, commands) = Inbox::new();
         let mut workers = self.0.workers.write().unwrap_or_else(PoisonError::into_inner);
         let index = u32::try_from(workers.len()).unwrap_or(u32::MAX);
-        workers.push(sender.clone());
+        workers.push(inbox.clone());
         drop(workers);
-        let worker = Worker::start(index, sender, commands, Ended(self.clone()));
+        let worker = Worker::start(index, inbox, commands, Ended(self.clone()));
         // Workers come at the same time, and not all of them get sockets.
         let guest = if index == 0 { self.guest().take() } else { None };
         if let Some(guest) = guest {
@@ -115,7 +129,7 @@ impl Hub {
     /// Ends every socket, those too on which nobody has said hello yet, and those that are still to open.
     pub async fn close_all(&self, close: Close) {
         for worker in self.holders() {
-            let _ = worker.send(Command::Control(Control::CloseAll(close))).await;
+            worker.send(Command::Control(Control::CloseAll(close))).await;
         }
     }
 
@@ -143,20 +157,21 @@ impl Hub {
         let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
         let Some(holder) = holders.get(turn % holders.len().max(1)) else { return };
         // If the worker is gone, the connection ends with it.
-        let _ = holder.send(Command::Control(Control::Open(Box::new(accepted)))).await;
+        holder.send(Command::Control(Control::Open(Box::new(accepted)))).await;
     }
 
     /// The workers that have sockets: the first ones that still run.
-    fn holders(&self) -> Vec<mpsc::Sender<Command>> {
+    fn holders(&self) -> Vec<Inbox> {
         let workers = self.0.workers.read().unwrap_or_else(PoisonError::into_inner);
-        workers.iter().filter(|worker| !worker.is_closed()).take(self.0.holders).cloned().collect()
+        let running = workers.iter().filter(|worker| !worker.commands.is_closed());
+        running.take(self.0.holders).cloned().collect()
     }
 
     fn guest(&self) -> MutexGuard<'_, Option<Guest>> {
         self.0.guest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn worker(&self, index: u32) -> Option<mpsc::Sender<Command>> {
+    fn worker(&self, index: u32) -> Option<Inbox> {
         let workers = self.0.workers.read().unwrap_or_else(PoisonError::into_inner);
         workers.get(usize::try_from(index).ok()?).cloned()
     }
@@ -195,7 +210,7 @@ impl Fanout for Hub {
 
     async fn close(&self, connection: ConnectionId, close: Close) {
         if let Some(worker) = self.worker(connection.worker) {
-            let _ = worker.send(Command::Control(Control::Close { connection, close })).await;
+            worker.send(Command::Control(Control::Close { connection, close })).await;
         }
     }
 }
@@ -217,9 +232,25 @@ impl Hub {
             _ => self.holders(),
         };
         for worker in workers {
-            // A worker that is gone took its sockets with it.
-            let _ = worker.send(command()).await;
+            worker.send(command()).await;
         }
+    }
+}
+
+impl Inbox {
+    fn new() -> (Self, mpsc::Receiver<Queued>) {
+        let (commands, receiver) = mpsc::channel(INBOX);
+        (Self { commands, room: Arc::new(Semaphore::new(INBOX_BYTES)) }, receiver)
+    }
+
+    /// Returns once there is room, and it waits for the worker. One that is gone took its sockets with it.
+    async fn send(&self, command: Command) {
+        let room = match u32::try_from(command.weight().min(INBOX_BYTES)) {
+            // What has no weight waits for nobody's.
+            Err(_) | Ok(0) => None,
+            Ok(weight) => self.room.clone().acquire_many_owned(weight).await.ok(),
+        };
+        let _ = self.commands.send((command, room)).await;
     }
 }
 
@@ -232,6 +263,16 @@ impl Drop for Counted {
 impl Drop for Ended {
     fn drop(&mut self) {
         self.0.0.failed.send_replace(true);
+    }
+}
+
+impl Command {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Deliver(piece, _) => piece.weight(),
+            Self::Together(pieces) => pieces.iter().map(Piece::weight).sum(),
+            Self::Control(_) => 0,
+        }
     }
 }
 

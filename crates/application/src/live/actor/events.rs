@@ -77,8 +77,9 @@ impl Actor {
                 self.begin(*conversation, steps, &mut deliveries);
             }
         }
-        let _ = told.send(deliveries.iter().map(|delivery| delivery.to.len()).sum());
+        let sockets = deliveries.iter().map(|delivery| delivery.to.len()).sum();
         self.deliver(deliveries).await;
+        let _ = told.send(sockets);
     }
 
     async fn changed(&mut self, event: &Event) -> Vec<Step> {

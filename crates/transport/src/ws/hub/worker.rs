@@ -20,7 +20,7 @@ use tokio::{
     task::yield_now,
 };
 
-use super::{Command, Control, Ended, PIECE, Piece};
+use super::{Command, Control, Ended, Inbox, PIECE, Piece, Queued};
 use crate::{
     figures,
     ws::wire::{Flusher, Outbound},
@@ -37,7 +37,7 @@ pub(crate) struct Worker {
     index: u32,
     next: Rc<Cell<u32>>,
     sockets: Rc<RefCell<HashMap<u32, Outbound>>>,
-    inbox: mpsc::Sender<Command>,
+    inbox: Inbox,
     flusher: Rc<Flusher>,
     /// What has been taken in since each socket was written.
     taken: Rc<Cell<Taken>>,
@@ -63,8 +63,8 @@ impl Worker {
     /// Begins to take in and to write, on the calling thread. `ended` is dropped when that ends, by a panic too.
     pub(super) fn start(
         index: u32,
-        inbox: mpsc::Sender<Command>,
-        mut commands: mpsc::Receiver<Command>,
+        inbox: Inbox,
+        mut commands: mpsc::Receiver<Queued>,
         ended: Ended,
     ) -> Self {
         let worker = Self {
@@ -109,7 +109,7 @@ impl Worker {
     /// Returns when all that was delivered before is in the sockets' queues.
     pub(in crate::ws) async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
-        let _ = self.inbox.send(Command::Control(Control::Flush(done))).await;
+        self.inbox.send(Command::Control(Control::Flush(done))).await;
         let _ = flushed.await;
     }
 
@@ -120,33 +120,38 @@ impl Worker {
 
     /// Takes in what has come, then writes a round of sockets. What comes meanwhile is taken in before the next round: sockets
     /// that were not written yet get it in the same write. But none is given more than its queue has room for.
-    fn poll_turn(&self, commands: &mut mpsc::Receiver<Command>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_turn(&self, commands: &mut mpsc::Receiver<Queued>, cx: &mut Context<'_>) -> Poll<()> {
         let (mut run, mut taken) = (None::<Run>, self.taken.get());
+        let mut came = 0;
         let mut more = true;
         self.flusher.begin();
-        while more && taken.commands < TURN && taken.bytes < TURN_BYTES {
+        while more && taken.commands < TURN && taken.bytes + came < TURN_BYTES {
             taken.commands += 1;
-            match commands.poll_recv(cx) {
-                Poll::Ready(Some(Command::Deliver(piece, urgency))) => {
-                    taken.bytes += piece.weight();
-                    self.take_in(&mut run, piece, urgency);
+            let (command, _room) = match commands.poll_recv(cx) {
+                Poll::Ready(Some(queued)) => queued,
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => {
+                    more = false;
+                    continue;
                 }
-                Poll::Ready(Some(Command::Together(pieces))) => {
+            };
+            came += command.weight();
+            match command {
+                Command::Deliver(piece, urgency) => self.take_in(&mut run, piece, urgency),
+                Command::Together(pieces) => {
                     for piece in &*pieces {
-                        taken.bytes += piece.weight();
                         self.take_in(&mut run, piece.clone(), Urgency::Reliable);
                     }
                 }
-                Poll::Ready(Some(Command::Control(control))) => {
+                Command::Control(control) => {
                     self.deliver(run.take());
                     self.carry_out(control);
                 }
-                Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => more = false,
             }
         }
+        taken.bytes += came;
         self.deliver(run);
-        let flushed = self.flusher.flush(cx);
+        let flushed = self.flusher.flush(cx, came);
         self.taken.set(if flushed.each { Taken::default() } else { taken });
         if more || !flushed.all {
             // Goes on after the thread has read from its sockets.
@@ -288,7 +293,7 @@ mod tests {
             }
         }
         let (done, mut taken_in) = oneshot::channel();
-        let _ = worker.inbox.send(Command::Control(Control::Flush(done))).await;
+        worker.inbox.send(Command::Control(Control::Flush(done))).await;
         let mut all = false;
         while !all {
             all = taken_in.try_recv().is_ok();
@@ -306,6 +311,23 @@ mod tests {
     #[actix_web::test]
     async fn nor_is_it_given_to_them_at_once_because_it_came_about_together() {
         all_have_room(true).await;
+    }
+
+    /// Senders wait for those who are told, but what is for one alone waits for nobody.
+    #[actix_web::test]
+    async fn what_goes_to_several_waits_until_there_is_room() {
+        let hub = Hub::new(1);
+        let worker = hub.add_worker();
+        let sockets = sockets(&worker, 2).await;
+        let all: Arc<[_]> = sockets.iter().map(|(socket, ..)| socket.id).collect();
+        let one: Arc<[_]> = Arc::new([sockets[0].0.id]);
+        let large = Frame::from_encoded(Bytes::from(vec![b'x'; TURN_BYTES / 2]));
+        let tell = |to: &Arc<[_]>| hub.deliver(to.clone(), large.clone(), Urgency::Reliable);
+        assert!(futures::poll!(tell(&all)).is_ready());
+        let mut second = pin!(tell(&all));
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        assert!(futures::poll!(tell(&one)).is_ready());
+        timeout(PATIENCE, second).await.expect("the worker has taken the first in");
     }
 
     fn has_heard(theirs: &net::TcpStream) -> bool {
@@ -328,7 +350,7 @@ mod tests {
     #[actix_web::test]
     async fn a_worker_that_is_gone_is_followed_by_the_next() {
         let hub = Hub::new(1);
-        let gone = mpsc::channel(1).0;
+        let gone = Inbox::new().0;
         hub.0.workers.write().expect("not poisoned").push(gone);
         let worker = hub.add_worker();
         let sockets = sockets(&worker, 2).await;
@@ -363,28 +385,45 @@ mod tests {
         assert_eq!(numbers.collect::<Vec<_>>(), [0, 1, u32::MAX, 2]);
     }
 
+    /// Has a frame of this length told to 300 sockets, until the worker looks up for the first time.
+    async fn begun(hub: &Hub, sockets: &[(Socket, Outbound, net::TcpStream)], len: usize) {
+        let to: Arc<[_]> = sockets.iter().map(|(socket, ..)| socket.id).collect();
+        let frame = Frame::from_encoded(Bytes::from(vec![b'x'; len]));
+        hub.deliver(to, frame, Urgency::Reliable).await;
+        while told(sockets) == 0 {
+            yield_now().await;
+        }
+    }
+
+    fn told(sockets: &[(Socket, Outbound, net::TcpStream)]) -> usize {
+        sockets.iter().filter(|(.., theirs)| has_heard(theirs)).count()
+    }
+
     /// Who has just been answered may send the next message while others are still told of the last.
     #[actix_web::test]
     async fn an_answer_does_not_wait_until_all_are_told() {
         let hub = Hub::new(1);
         let worker = hub.add_worker();
         let sockets = sockets(&worker, 300).await;
-        let to: Arc<[_]> = sockets.iter().map(|(socket, ..)| socket.id).collect();
-        let told = || sockets.iter().filter(|(.., theirs)| has_heard(theirs)).count();
-        let frame = Frame::from_encoded(Bytes::from_static(b"{}"));
-        hub.deliver(to, frame, Urgency::Reliable).await;
-        while told() == 0 {
-            yield_now().await;
-        }
-        assert!(told() <= 64, "the worker looks up after a part of them");
+        begun(&hub, &sockets, 2).await;
+        assert_eq!(told(&sockets), 300 / 8, "the worker looks up after a part of them");
         let (_, last, theirs) = sockets.last().expect("a socket");
         last.answer(text_frame(b"{}"));
         while !has_heard(theirs) {
             yield_now().await;
         }
-        assert!(told() < 299, "it is answered before the others are told");
-        while told() < 300 {
+        assert!(told(&sockets) < 299, "it is answered before the others are told");
+        while told(&sockets) < 300 {
             yield_now().await;
         }
+    }
+
+    #[actix_web::test]
+    async fn a_round_is_longer_where_much_has_come() {
+        let hub = Hub::new(1);
+        let worker = hub.add_worker();
+        let sockets = sockets(&worker, 300).await;
+        begun(&hub, &sockets, 50 * 1024).await;
+        assert_eq!(told(&sockets), 50);
     }
 }
