@@ -85,7 +85,8 @@ pub(super) enum Input {
         on: bool,
     },
     Event(Arc<Event>),
-    /// Changes that were committed together, of each conversation in order; and whom to tell how many sockets they go to.
+    /// Changes that were committed together, of each conversation in order; and whom to tell, once they have been
+    /// handed down, to how many sockets.
     Changes(Vec<(ConversationId, Vec<Arc<Event>>)>, oneshot::Sender<usize>),
     Bridged {
         conversation: ConversationId,

@@ -143,7 +143,7 @@ impl Live {
     }
 
     /// Tells this node's sockets changes that were committed together, in order for each conversation. Returns the
-    /// events for other nodes, and a future with the number of sockets told.
+    /// events for other nodes, and a future with the number of sockets told, ready once all has been handed down to them.
     pub(super) async fn tell_changes(
         &self,
         changes: Vec<(ConversationId, Vec<Event>)>,

@@ -15,6 +15,7 @@ use parlance_domain::{ChangeKind, ConversationId, Timestamp, UserId};
 use rustc_hash::FxHashMap as HashMap;
 use tokio::{
     sync::oneshot,
+    task::yield_now,
     time::{Instant, timeout_at},
 };
 
@@ -170,8 +171,11 @@ impl Sequencer {
             self.live.tell_other_nodes(elsewhere).await;
             if let Some(all) = all {
                 self.gather(key, all, at, &mut told).await;
+            } else if self.has_waiting(key) {
+                // A store may commit without a wait: what has been told leaves first.
+                yield_now().await;
             }
-            // Writers may not run ahead of those who hear them: the next commit waits until the sockets' queues take this one.
+            // Writers may not run ahead of those who hear them: the next commit waits until this one has been handed down.
             if !told.is_terminated() {
                 let _ = told.await;
             }
@@ -192,6 +196,11 @@ impl Sequencer {
         };
         let answers = as_many(answers, waiting.len());
         waiting.into_iter().zip(answers).map(|(waiting, answers)| waiting.told(answers)).collect()
+    }
+
+    /// Whether somebody waits in a lane.
+    fn has_waiting(&self, key: Key) -> bool {
+        self.lock().lanes.get(&key).is_some_and(|lane| !lane.is_empty())
     }
 
     /// Takes what waits, or ends the lane.
@@ -216,10 +225,16 @@ impl Sequencer {
         answered: Instant,
         told: &mut oneshot::Receiver<usize>,
     ) {
-        let came = timeout_at(answered + GATHER, &mut all).await.is_ok() || {
-            let longer = Gathering::longer(told.try_recv().unwrap_or(0));
-            !longer.is_zero() && timeout_at(answered + GATHER + longer, all).await.is_ok()
-        };
+        let came = timeout_at(answered + GATHER, &mut all).await.is_ok()
+            || tokio::select! {
+                biased;
+                _ = &mut all => true,
+                // Before that the lane would not go on, in any case.
+                sockets = told => {
+                    let longer = Gathering::longer(sockets.unwrap_or(0));
+                    !longer.is_zero() && timeout_at(answered + GATHER + longer, all).await.is_ok()
+                }
+            };
         if let Some(lane) = self.lock().lanes.get_mut(&key) {
             lane.gathered(came);
         }

@@ -156,8 +156,13 @@ async fn those_who_write_again_at_once_keep_sharing_commits() {
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
-/// Ada has been answered and Bob waits; Ada writes again after a while, and somebody else before her.
-async fn batches_where_ada_is_back_after(away: Duration, listeners: u32) -> Vec<Vec<String>> {
+/// Ada has been answered and Bob waits; Ada writes again after a while, and somebody else before her. It takes `telling` until
+/// there is room for what the listeners are told.
+async fn batches_where_ada_is_back_after(
+    away: Duration,
+    listeners: u32,
+    telling: Duration,
+) -> Vec<Vec<String>> {
     let batches = Batches::default();
     let node = TestNode::start(MockMessages::new());
     let [ada, bob, eve] = [(); 3].map(|()| UserId(node.ambient.next_uuid()));
@@ -170,8 +175,11 @@ async fn batches_where_ada_is_back_after(away: Duration, listeners: u32) -> Vec<
     let first = sequencer.submit(here, write(&node, ada, "ada"));
     store.arrived(1).await;
     drop(sequencer.submit(here, write(&node, bob, "bob")));
+    node.fanout.hold(!telling.is_zero());
     store.open(10);
     first.await.expect("commits");
+    let fanout = node.fanout.clone();
+    tokio::spawn(tokio::time::sleep(telling).map(move |()| fanout.hold(false)));
     pass(away / 2).await;
     drop(sequencer.submit(here, write(&node, eve, "eve")));
     pass(away / 2).await;
@@ -191,7 +199,7 @@ async fn pass(time: Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn it_is_waited_for_those_who_were_answered_and_nobody_else() {
-    let batches = batches_where_ada_is_back_after(Duration::ZERO, 1).await;
+    let batches = batches_where_ada_is_back_after(Duration::ZERO, 1, Duration::ZERO).await;
     assert_eq!(batches, [&["ada"][..], &["bob", "eve", "ada again"]]);
 }
 
@@ -199,9 +207,11 @@ async fn it_is_waited_for_those_who_were_answered_and_nobody_else() {
 #[tokio::test(start_paused = true)]
 async fn it_is_waited_longer_where_many_are_told() {
     let away = Duration::from_millis(3);
-    let batches = batches_where_ada_is_back_after(away, 1_000).await;
-    assert_eq!(batches, [&["ada"][..], &["bob", "eve", "ada again"]]);
-    let batches = batches_where_ada_is_back_after(away, 10).await;
+    for telling in [0, 2].map(Duration::from_millis) {
+        let batches = batches_where_ada_is_back_after(away, 1_000, telling).await;
+        assert_eq!(batches, [&["ada"][..], &["bob", "eve", "ada again"]], "{telling:?}");
+    }
+    let batches = batches_where_ada_is_back_after(away, 10, Duration::ZERO).await;
     assert_eq!(batches, [&["ada"][..], &["bob"], &["eve"], &["ada again"]]);
 }
 

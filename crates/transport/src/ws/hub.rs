@@ -9,6 +9,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
 use parlance_application::{
     live::Frame,
     ports::{Close, ConnectionId, Delivery, Fanout, Urgency},
@@ -22,9 +23,11 @@ pub(super) use self::worker::{Socket, Worker};
 
 /// Events, and connections to be opened, that may wait for a worker; beyond that, whoever has another one waits.
 const INBOX: usize = 1_024;
-/// Likewise the bytes of what goes to several sockets: as much as a worker takes in at a time waits until it has. So those who
-/// send cannot get far ahead of those who are told.
-const INBOX_BYTES: usize = TURN_BYTES;
+/// Likewise the bytes of events: twice as many as a worker takes in at a time. So those who send cannot get far ahead of those who
+/// are told.
+const INBOX_BYTES: usize = 2 * TURN_BYTES;
+/// To find out which workers have sockets among so many costs less than to wake one that has none.
+const FEW: usize = 16;
 /// The most bytes of a piece that neighbouring frames for the same sockets are joined into.
 const PIECE: usize = 64 * 1024;
 
@@ -182,7 +185,7 @@ impl Fanout for Hub {
     async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency) {
         let bytes = text_frame(frame.bytes());
         let piece = Piece { to: to.clone(), bytes };
-        self.send(&to, || Command::Deliver(piece.clone(), urgency)).await;
+        self.send(self.concerned(&to), || Command::Deliver(piece.clone(), urgency)).await;
     }
 
     async fn deliver_all(&self, deliveries: Vec<Delivery>) {
@@ -220,19 +223,28 @@ impl Hub {
         let pieces: Arc<[Piece]> = pieces.into();
         let [Piece { to, .. }, ..] = &*pieces else { return };
         let same = pieces.iter().all(|piece| Arc::ptr_eq(&piece.to, to));
-        let to: &[ConnectionId] = if same { to } else { &[] };
-        self.send(to, || Command::Together(pieces.clone())).await;
+        let workers = if same { self.concerned(to) } else { self.holders() };
+        self.send(workers, || Command::Together(pieces.clone())).await;
     }
 
-    /// Hands a command to the workers that it is for.
-    async fn send(&self, to: &[ConnectionId], command: impl Fn() -> Command) {
-        // Most frames are for one socket, or for so many that every worker with sockets has some.
-        let workers = match to {
-            [only] => self.worker(only.worker).into_iter().collect(),
-            _ => self.holders(),
-        };
-        for worker in workers {
-            worker.send(command()).await;
+    /// Workers that may have some of these sockets.
+    fn concerned(&self, to: &[ConnectionId]) -> Vec<Inbox> {
+        if to.len() > FEW {
+            return self.holders();
+        }
+        let mut indices: Vec<_> = to.iter().map(|connection| connection.worker).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices.into_iter().filter_map(|index| self.worker(index)).collect()
+    }
+
+    /// Hands a command to workers. None of them waits for another that has no room.
+    async fn send(&self, workers: Vec<Inbox>, command: impl Fn() -> Command) {
+        match &*workers {
+            [only] => only.send(command()).await,
+            several => {
+                join_all(several.iter().map(|worker| worker.send(command()))).await;
+            }
         }
     }
 }
@@ -267,19 +279,15 @@ impl Drop for Ended {
 }
 
 impl Command {
+    /// How much it counts in an inbox, and in a turn's bytes.
     fn weight(&self) -> usize {
         match self {
-            Self::Deliver(piece, _) => piece.weight(),
-            Self::Together(pieces) => pieces.iter().map(Piece::weight).sum(),
+            // What goes to one socket is mostly a page that it has room for: it counts nothing, so that it does not hold the others
+            // up.
+            Self::Deliver(piece, _) if piece.to.len() == 1 => 0,
+            Self::Deliver(piece, _) => piece.bytes.len(),
+            Self::Together(pieces) => pieces.iter().map(|piece| piece.bytes.len()).sum(),
             Self::Control(_) => 0,
         }
-    }
-}
-
-impl Piece {
-    /// How much it counts in a turn's bytes. What goes to one socket is mostly a page that it has room for: it counts nothing, so
-    /// that it does not hold the others up.
-    fn weight(&self) -> usize {
-        if self.to.len() > 1 { self.bytes.len() } else { 0 }
     }
 }

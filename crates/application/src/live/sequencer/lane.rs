@@ -97,6 +97,11 @@ impl Lane {
         batches
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Drops all that waits; its submitters get an error.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();

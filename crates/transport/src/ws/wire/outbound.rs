@@ -205,6 +205,12 @@ impl Outbound {
         self.0.queue.borrow().backlog.has_room()
     }
 
+    /// Whether anything waits to be written.
+    #[cfg(test)]
+    pub(in crate::ws) fn has_queued(&self) -> bool {
+        !self.0.queue.borrow().backlog.is_empty()
+    }
+
     /// When the peer last made room for more, if the connection has been full. This shows that it reads, while its pongs wait
     /// behind all that is queued for it.
     pub(in crate::ws) fn taken_at(&self) -> Option<Instant> {
@@ -289,10 +295,12 @@ impl Flusher {
     }
 
     /// Writes a round of what is queued. The worker calls it at the end of each of its turns, and is woken for a turn when
-    /// something is queued. Neither list holds the other up. `came` is how many bytes this turn has brought for several sockets.
+    /// something is queued. Neither list holds the other up. `came` is how many bytes
+    /// one turn has brought them, at the most.
     pub(in crate::ws) fn flush(&self, cx: &Context<'_>, came: usize) -> Flushed {
-        self.round(Word::Answer, ROUND);
-        let waiting = self.dirty.borrow()[Word::Event as usize].len();
+        let waiting = |word| self.dirty.borrow()[word as usize].len();
+        self.round(Word::Answer, ROUND.max(waiting(Word::Answer) / SHARE));
+        let waiting = waiting(Word::Event);
         let count = ROUND.max(waiting / SHARE).max(came / ENOUGH);
         self.round(Word::Event, count);
         let left = if self.left.get() == 0 { waiting } else { self.left.get() };
