@@ -49,7 +49,7 @@ pub(crate) struct Worker {
 struct Taken {
     commands: usize,
     bytes: usize,
-    /// The most bytes that came in one turn.
+    /// The most bytes that one turn has brought.
     at_once: usize,
 }
 

@@ -295,8 +295,8 @@ impl Flusher {
     }
 
     /// Writes a round of what is queued. The worker calls it at the end of each of its turns, and is woken for a turn when
-    /// something is queued. Neither list holds the other up. `came` is how many bytes
-    /// one turn has brought them, at the most.
+    /// something is queued. Neither list holds the other up. `came` is the most bytes that one turn has brought since each was
+    /// last written.
     pub(in crate::ws) fn flush(&self, cx: &Context<'_>, came: usize) -> Flushed {
         let waiting = |word| self.dirty.borrow()[word as usize].len();
         self.round(Word::Answer, ROUND.max(waiting(Word::Answer) / SHARE));

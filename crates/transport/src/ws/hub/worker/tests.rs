@@ -4,7 +4,6 @@ use parlance_application::{
     live::Frame,
     ports::{Delivery, Fanout as _},
 };
-
 use parlance_testkit::PATIENCE;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -86,7 +85,9 @@ async fn what_goes_to_several_waits_until_there_is_room() {
 async fn a_worker_without_room_holds_no_other_up() {
     let hub = Hub::new(2);
     let (stuck, _never_read) = Inbox::new();
-    stuck.send(Command::Deliver(large_for(&[0, 1]), Urgency::Reliable)).await;
+    let to = Arc::new([0, 1].map(|number| ConnectionId { worker: 0, number }));
+    let full = Piece { to, bytes: large().bytes().clone() };
+    stuck.send(Command::Deliver(full, Urgency::Reliable)).await;
     hub.0.workers.write().expect("not poisoned").push(stuck);
     let worker = hub.add_worker();
     let sockets = sockets(&worker, FEW + 1).await;
@@ -102,11 +103,6 @@ async fn a_worker_without_room_holds_no_other_up() {
 
 fn large() -> Frame {
     Frame::from_encoded(Bytes::from(vec![b'x'; INBOX_BYTES]))
-}
-
-fn large_for(numbers: &[u32]) -> Piece {
-    let to = numbers.iter().map(|&number| ConnectionId { worker: 0, number }).collect();
-    Piece { to, bytes: large().bytes().clone() }
 }
 
 fn all(sockets: &[(Socket, Outbound, net::TcpStream)]) -> Arc<[ConnectionId]> {
@@ -209,7 +205,6 @@ async fn a_round_is_longer_where_much_has_come() {
     let worker = hub.add_worker();
     let sockets = sockets(&worker, 100).await;
     assert_eq!(told_at_first(&hub, &sockets, 2).await, 16);
-    worker.flush().await;
     while sockets.iter().any(|(_, outbound, _)| outbound.has_queued()) {
         yield_now().await;
     }
