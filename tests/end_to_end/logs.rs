@@ -117,6 +117,29 @@ async fn what_is_no_http_is_no_error_of_the_server() {
     assert!(!log.contains("ERROR"), "{log}");
 }
 
+/// Whoever is awakened by errors would be by every restart that meets a connection. Whether it does is chance, so there are several.
+#[tokio::test]
+async fn an_end_amid_new_connections_is_no_error() {
+    for _ in 0..8 {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("log");
+        let (child, address) = logging(home.path(), "", File::create(&path).expect("a file")).await;
+        let knocking = tokio::spawn(async move {
+            let mut knocks = 0;
+            while TcpStream::connect(&address).await.is_ok() {
+                knocks += 1;
+            }
+            knocks
+        });
+        ends_well(child).await;
+        let knocks = timeout(PATIENCE, knocking).await.expect("in time").expect("no panic");
+        assert!(knocks > 0, "nobody came");
+        let log = std::fs::read_to_string(&path).expect("a log");
+        assert!(log.contains("stopped"), "{log}");
+        assert!(!log.contains("ERROR"), "{log}");
+    }
+}
+
 /// If it were passed over, another store would be begun in the usual place.
 #[tokio::test]
 async fn a_setting_that_cannot_be_read_is_named() {

@@ -103,10 +103,11 @@ impl Adapters {
                 SmtpMailer::new(url.expose(), &settings.mail_from)
                     .context("cannot use PARLANCE_SMTP_URL or PARLANCE_MAIL_FROM")?,
             ),
-            (None, Some(data)) => Arc::new(
-                FileOutbox::new(data.path().join("outbox"), &settings.mail_from)
-                    .context("cannot open the mail outbox (see PARLANCE_MAIL_FROM)")?,
-            ),
+            (None, Some(data)) => {
+                Arc::new(FileOutbox::new(data.path().join("outbox"), &settings.mail_from).context(
+                    "cannot set up the mail outbox (PARLANCE_DATA_DIR, PARLANCE_MAIL_FROM)",
+                )?)
+            }
             (None, None) => bail!("PARLANCE_SMTP_URL is not set"),
         };
 

@@ -19,8 +19,10 @@ use crate::adapters::{Database, Redis};
 /// Asks whether this node can serve.
 pub(crate) type Question = Box<dyn Fn() -> BoxFuture<'static, Result<Readiness>> + Send + Sync>;
 
-/// How long an answer waits for a service.
+/// How long an answer waits for the store, without which this node is not ready in any case.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long for Redis, without which it serves: Kubernetes gives a probe one second, unless told otherwise.
+const PATIENCE_WITH_REDIS: Duration = Duration::from_millis(500);
 /// For how long an answer is given again.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -30,19 +32,24 @@ pub(crate) fn readiness(database: Database, redis: Option<Redis>) -> Question {
     Box::new(move || {
         let store = of_store.or_ask(database.clone().ping());
         let redis = redis.clone().map(|redis| of_redis.or_ask(redis.ping()));
-        Box::pin(async move {
-            let redis = async {
-                match redis {
-                    None => true,
-                    Some(redis) => matches!(timeout(PATIENCE, redis).await, Ok(Ok(()))),
-                }
-            };
-            // Together: who asks may wait hardly longer for the answer than for one of them.
-            let (store, redis) = tokio::join!(timeout(PATIENCE, store), redis);
-            store.map_err(|_| Error::unavailable("the store did not answer in time"))??;
-            Ok(if redis { Readiness::Ok } else { Readiness::Degraded("redis") })
-        })
+        Box::pin(answer(store, redis))
     })
+}
+
+async fn answer(
+    store: impl Future<Output = Result<()>>,
+    redis: Option<impl Future<Output = Result<()>>>,
+) -> Result<Readiness> {
+    let redis = async {
+        match redis {
+            None => true,
+            Some(redis) => matches!(timeout(PATIENCE_WITH_REDIS, redis).await, Ok(Ok(()))),
+        }
+    };
+    // Together: who asks may wait hardly longer for the answer than for one of them.
+    let (store, redis) = tokio::join!(timeout(PATIENCE, store), redis);
+    store.map_err(|_| Error::unavailable("the store did not answer in time"))??;
+    Ok(if redis { Readiness::Ok } else { Readiness::Degraded("redis") })
 }
 
 /// When a service answered, and what.
@@ -79,7 +86,10 @@ impl LastAnswer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        future::pending,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
     use futures::{FutureExt as _, future::join_all};
     use parlance_domain::Timestamp;
@@ -117,6 +127,17 @@ mod tests {
         assert!(ask().now_or_never().is_none());
         assert!(ask().await.is_ok());
         assert_eq!(count(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hanging_redis_is_said_before_a_probe_gives_up() {
+        let begun = Instant::now();
+        let ready = answer(async { Ok(()) }, Some(pending())).await;
+        assert!(matches!(ready, Ok(Readiness::Degraded("redis"))), "{ready:?}");
+        assert!(begun.elapsed() < Duration::from_millis(900));
+
+        let ready = answer(pending(), Some(async { Ok(()) })).await;
+        assert!(matches!(ready, Err(Error::Unavailable { .. })), "{ready:?}");
     }
 
     #[tokio::test]

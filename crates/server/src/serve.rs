@@ -68,7 +68,7 @@ async fn serve(settings: &Settings, logs: &Logs) -> anyhow::Result<()> {
     let mut running = Running::start(settings, adapters, figures)?;
     announce(&format!("parlance listening on http://{}", running.address));
     running.until_stopped(&mut stop).await?;
-    running.shut_down(&mut stop).await
+    running.shut_down(&mut stop, logs).await
 }
 
 async fn work(settings: &Settings) -> anyhow::Result<()> {

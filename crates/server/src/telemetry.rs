@@ -2,6 +2,7 @@
 
 use std::{
     io::IsTerminal as _,
+    mem::take,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -13,7 +14,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use parlance_application::ports::{Ambient, JobBoard, JobCounts, JobState};
 use parlance_transport::{Metrics, describe_figures};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::Directive, reload};
 
 const BUILD: &str = "parlance_build_info";
 const JOBS: &str = "parlance_jobs";
@@ -37,6 +38,8 @@ pub(crate) const LAST_LINES: Duration = Duration::from_secs(2);
 pub(crate) struct Logs {
     worker: Option<WorkerGuard>,
     unlogged: ErrorCounter,
+    /// Adds to the filter.
+    filter_also: Box<dyn Fn(Directive) + Send + Sync>,
 }
 
 /// What the process counts and measures.
@@ -51,6 +54,15 @@ impl Drop for Logs {
         let worker = self.worker.take();
         // Where nobody takes anything the library, too, would wait for ever to say so.
         within(LAST_LINES, move || drop(worker));
+    }
+}
+
+impl Logs {
+    /// Says nothing more of connections that could not be accepted.
+    pub(crate) fn leave_out_accepting(&self) {
+        if let Ok(directive) = "actix_server::accept=off".parse() {
+            (self.filter_also)(directive);
+        }
     }
 }
 
@@ -101,13 +113,27 @@ pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<Logs>
         // panic as that fails, too.
         .log_internal_errors(false)
         .with_ansi(terminal);
-    let started = if terminal {
-        logs.try_init()
+    let (filter_also, started) = if terminal {
+        let logs = logs.with_filter_reloading();
+        (adding(logs.reload_handle()), logs.try_init())
     } else {
-        logs.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+        let logs = logs.json().flatten_event(true).with_current_span(true).with_span_list(false);
+        let logs = logs.with_filter_reloading();
+        (adding(logs.reload_handle()), logs.try_init())
     };
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
-    Ok(Logs { worker: Some(worker), unlogged })
+    Ok(Logs { worker: Some(worker), unlogged, filter_also })
+}
+
+fn adding<S: 'static>(
+    filter: reload::Handle<EnvFilter, S>,
+) -> Box<dyn Fn(Directive) + Send + Sync> {
+    Box::new(move |directive| {
+        let added = filter.modify(|filter| *filter = take(filter).add_directive(directive));
+        if let Err(error) = added {
+            tracing::debug!(%error, "the log's filter stays as it was");
+        }
+    })
 }
 
 /// Installs the process's recorder of metrics.

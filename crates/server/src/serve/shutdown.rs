@@ -11,6 +11,7 @@ use socket2::SockRef;
 use tokio::time::sleep;
 
 use super::{SHUTDOWN, running::Running, stop::Stop};
+use crate::telemetry::Logs;
 
 /// How long changes that wait for the store may still begin once the process is to end.
 const QUEUED: Duration = Duration::from_secs(2);
@@ -20,7 +21,7 @@ const CLOSING: Duration = Duration::from_secs(5);
 impl Running {
     /// No new connections; those that are open end as draining; what they and the jobs began is finished; then the rest. Another
     /// signal is an error, with which the process is to end at once.
-    pub(super) async fn shut_down(self, stop: &mut Stop) -> anyhow::Result<()> {
+    pub(super) async fn shut_down(self, stop: &mut Stop, logs: &Logs) -> anyhow::Result<()> {
         drop(self.stop_jobs);
         let writes = self.app;
         self.services.spawn(async move {
@@ -34,7 +35,8 @@ impl Running {
             self.live.drain().await;
             // And those that have not said hello.
             self.hub.close_all(Close::Draining).await;
-            // Only now: the thread that accepts would take a shut listener for an error and log it, had it not heard of the pause.
+            // The thread that accepts takes a shut listener for an error, and may meet it in the same turn in which it hears of the pause.
+            logs.leave_out_accepting();
             refuse(&self.listening);
             // Connections before tasks: a client's last command may begin one.
             self.hub.all_over().await;
