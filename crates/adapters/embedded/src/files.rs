@@ -1,8 +1,8 @@
 //! The files of the database, and what may have been done to them behind its back.
 
 use std::{
-    fs::metadata,
-    io::ErrorKind,
+    fs::{File, metadata},
+    io::{ErrorKind, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
@@ -14,6 +14,8 @@ use parlance_application::{Error, Result};
 const OPENED: &str = "parlance.opened";
 /// With less free space on the disk than this, in bytes, commits are about to fail.
 const ROOM: u64 = 8 * 1024 * 1024;
+/// Where a database says how large its pages are (<https://sqlite.org/fileformat2.html#the_database_header>).
+const PAGE_SIZE_AT: usize = 16;
 
 /// Where the database is, and the identity of the file that was opened.
 #[derive(Debug, Clone)]
@@ -62,10 +64,12 @@ pub(crate) fn find(database: &Path) -> Result<()> {
     metadata(database).map(drop).map_err(|error| unavailable(database, &error))
 }
 
-/// Refuses what SQLite would accept silently: a missing database where there has been one, which it would create anew;
-/// and a log beside another database than its own, which it would replay into that one. A replaced database is noted at
-/// once: from here on the log is its own, also if this start ends before it notes the opening.
+/// Refuses what SQLite would accept silently: a database that ends in the middle of a page, whose last texts it would fill up
+/// with zeros; a missing one where there has been one, which it would create anew; and a log beside another database than its
+/// own, which it would replay into that one. A replaced database is noted at once: from here on the log is its own, also if
+/// this start ends before it notes the opening.
 pub(crate) fn check_before_opening(database: &Path) -> Result<()> {
+    check_end(database)?;
     let Some(opened) = last_opening(database) else { return Ok(()) };
     let shown = database.display();
     let length = match metadata(database) {
@@ -96,6 +100,29 @@ pub(crate) fn check_before_opening(database: &Path) -> Result<()> {
         )));
     }
     if replaced { note_opening(database, &opened.name) } else { Ok(()) }
+}
+
+/// Whether the last page is whole. Where there is a log, it has what the database may not have got yet.
+fn check_end(database: &Path) -> Result<()> {
+    let mut header = [0; PAGE_SIZE_AT + 2];
+    let Ok(mut file) = File::open(database) else { return Ok(()) };
+    // Anything shorter, or without these words, is refused by SQLite.
+    if file.read_exact(&mut header).is_err() || !header.starts_with(b"SQLite format 3\0") {
+        return Ok(());
+    }
+    let page = match u16::from_be_bytes([header[PAGE_SIZE_AT], header[PAGE_SIZE_AT + 1]]) {
+        1 => 65_536,
+        size => u64::from(size),
+    };
+    let length = file.metadata().map_err(|error| unavailable(database, &error))?.len();
+    let logged = metadata(log_of(database)).is_ok_and(|log| log.len() > 0);
+    if logged || page == 0 || length.is_multiple_of(page) {
+        return Ok(());
+    }
+    Err(Error::unavailable(format_args!(
+        "{} is damaged: it ends in the middle of a page, as a copy does that was broken off",
+        database.display()
+    )))
 }
 
 /// Notes which files were opened.
@@ -183,6 +210,25 @@ mod tests {
         }
         fs::remove_file(dir.path().join(OPENED)).expect("removes");
         open(dir.path()).expect("begins anew");
+    }
+
+    /// Before a migration, say, writes whole pages there.
+    #[tokio::test]
+    async fn a_copy_that_ends_in_the_middle_of_a_page_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        open(dir.path()).expect("a new one opens").close().await.expect("closes");
+        let database = dir.path().join("parlance.db");
+        let whole = fs::read(&database).expect("reads");
+        for beside in [true, false] {
+            fs::write(&database, &whole[..whole.len() - 60]).expect("writes");
+            if !beside {
+                fs::remove_file(dir.path().join(OPENED)).expect("removes");
+            }
+            refused(open(dir.path()), "in the middle of a page");
+            assert_eq!(metadata(&database).expect("there").len(), whole.len() as u64 - 60);
+        }
+        fs::write(&database, &whole).expect("writes");
+        open(dir.path()).expect("opens");
     }
 
     #[tokio::test]
