@@ -49,15 +49,24 @@ impl SimBus {
         self.ends.lock().expect("no panic").remove(&node);
     }
 
-    fn carry(&self, to: NodeId, event: Arc<Event>) {
+    fn carry(&self, to: NodeId, events: Vec<Arc<Event>>) {
         let (bus, after) = (self.clone(), self.chance.millis(self.climate.bus_delay));
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
             let ends = bus.ends.lock().expect("no panic");
             if let Some(end) = ends.get(&to).filter(|end| !end.cut) {
-                let _ = end.inbox.send(Heard::Event(event));
+                for event in events {
+                    let _ = end.inbox.send(Heard::Event(event));
+                }
             }
         });
+    }
+}
+
+impl End {
+    fn listens_to(&self, event: &Event) -> bool {
+        let topic = event.topic();
+        topic == Topic::Everybody || self.topics.contains(&name(&topic))
     }
 }
 
@@ -72,30 +81,36 @@ impl Bus for SimBus {
         true
     }
 
-    async fn publish(&self, from: NodeId, event: Arc<Event>) -> Result<()> {
+    async fn publish(&self, from: NodeId, events: Vec<Arc<Event>>) -> Result<()> {
         // So that a node can die between its acknowledgement and its publication.
         self.chance.pause(2).await;
-        let (topic, mut to) = (name(&event.topic()), Vec::new());
-        {
+        let to: Vec<(NodeId, Vec<_>)> = {
             let ends = self.ends.lock().expect("no panic");
             if ends.get(&from).is_none_or(|end| end.cut) {
                 return Err(Error::unavailable("the bus is cut"));
             }
-            let everybody = event.topic() == Topic::Everybody;
-            to.extend(
-                ends.iter()
-                    .filter(|(node, end)| {
-                        **node != from && (everybody || end.topics.contains(&topic))
-                    })
-                    .map(|(node, _)| *node),
-            );
-        }
-        for node in to {
-            if !self.chance.percent(self.climate.bus_loses) {
-                self.carry(node, event.clone());
+            let others = ends.iter().filter(|(node, _)| **node != from);
+            let heard =
+                |end: &End| events.iter().filter(|it| end.listens_to(it)).cloned().collect();
+            others.map(|(node, end)| (*node, heard(end))).collect()
+        };
+        for (node, events) in to {
+            let (mut together, apart) = (Vec::new(), self.chance.percent(30));
+            for event in events {
+                if self.chance.percent(self.climate.bus_repeats) {
+                    self.carry(node, vec![event.clone()]);
+                }
+                if self.chance.percent(self.climate.bus_loses) {
+                    continue;
+                }
+                if apart {
+                    self.carry(node, vec![event]);
+                } else {
+                    together.push(event);
+                }
             }
-            if self.chance.percent(self.climate.bus_repeats) {
-                self.carry(node, event.clone());
+            if !together.is_empty() {
+                self.carry(node, together);
             }
         }
         Ok(())

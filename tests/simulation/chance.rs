@@ -6,6 +6,8 @@ use parlance_application::ports::Ambient;
 use parlance_testkit::TestAmbient;
 use tokio::time::sleep;
 
+use crate::world::Faults;
+
 /// Clones draw from the same source.
 #[derive(Clone)]
 pub(crate) struct Chance(TestAmbient);
@@ -23,6 +25,7 @@ pub(crate) struct Climate {
     pub(crate) slow_readers: u64,
     /// The time between two faults.
     pub(crate) calm: u64,
+    pub(crate) faults: Faults,
 }
 
 impl Climate {
@@ -35,6 +38,7 @@ impl Climate {
         network_delay: 0,
         slow_readers: 0,
         calm: 0,
+        faults: Faults::NONE,
     };
 }
 
@@ -88,7 +92,8 @@ impl Chance {
             store_delay: 1 + self.below(25),
             network_delay: 1 + self.below(40),
             slow_readers: some(30),
-            calm: 300 + self.below(3_000),
+            calm: if self.percent(25) { self.below(300) } else { 300 + self.below(3_000) },
+            faults: Faults::some(self),
         }
     }
 }

@@ -21,7 +21,7 @@ use parlance_application::{
     live::{Backlog, Frame, Lanes, Live, LivePorts, Peers, Pushed, Resume},
     ports::{Close, ConnectionId, Fanout, Urgency},
 };
-use parlance_domain::{ConversationId, Emoji, MessageId, MessageText, NodeId, Rev, Seq};
+use parlance_domain::{ConversationId, Emoji, MessageId, MessageText, NodeId, Rev, Seq, UserId};
 use parlance_embedded::{
     EmbeddedStore,
     simulation::{Weather, Work},
@@ -198,6 +198,15 @@ impl Node {
     pub(crate) fn lose_connections(&self, chance: &Chance, percent: u64) {
         for socket in self.sockets.all.lock().expect("no panic").values() {
             if chance.percent(percent) {
+                socket.cut();
+            }
+        }
+    }
+
+    /// The same for one of them.
+    pub(crate) fn lose_connections_of(&self, user: UserId) {
+        for socket in self.sockets.all.lock().expect("no panic").values() {
+            if socket.caller.id() == user {
                 socket.cut();
             }
         }

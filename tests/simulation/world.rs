@@ -1,5 +1,7 @@
 //! One run: nodes, clients and faults from one seed, and the outcome.
 
+mod faults;
+
 use std::{
     sync::{
         Arc, Mutex,
@@ -19,6 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+pub(crate) use self::faults::Faults;
 use crate::{
     bus::SimBus,
     chance::Chance,
@@ -161,12 +164,16 @@ impl World {
         self.ground.judge.note("the storm is over");
         self.quiet.store(true, Ordering::Relaxed);
         self.mend();
-        // The end of the storm may have come between somebody's removal and their return.
+        // Whoever has left the workspace is back by then, unless the end of the storm came between the two.
         sleep(Duration::from_secs(5)).await;
-        for person in &self.people[1..] {
-            self.returning(person.caller.clone()).await;
+        // First those who are out have to know it: a return would hide that they were never told.
+        let mut rested = timeout(CALM, self.rest()).await.is_ok();
+        if rested {
+            for person in &self.people[1..] {
+                self.returning(person.caller.clone()).await;
+            }
+            rested = timeout(CALM, self.rest()).await.is_ok();
         }
-        let rested = timeout(CALM, self.rest()).await.is_ok();
         if rested {
             if self.ground.alone {
                 self.write_between_connections().await;
@@ -181,138 +188,33 @@ impl World {
         Outcome { trace, broken, messages }
     }
 
-    async fn storm(&self) {
-        loop {
-            sleep(Duration::from_millis(50) + self.ground.chance.millis(self.ground.climate.calm))
-                .await;
-            self.fault().await;
-        }
-    }
-
-    async fn fault(&self) {
-        let Ground { chance, judge, bus, .. } = &self.ground;
-        let at = chance.index(self.nodes());
-        let node = self.cluster.lock().expect("no panic")[at].clone();
-        match (chance.below(15), node) {
-            (0 | 1, Some(node)) => {
-                judge.note(format!("node {at} crashes"));
-                self.cluster.lock().expect("no panic")[at] = None;
-                node.crash(bus);
-                self.restart(at, chance.millis(3_000));
-            }
-            (2, Some(node)) => {
-                judge.note(format!("node {at} is told to go"));
-                self.cluster.lock().expect("no panic")[at] = None;
-                node.drain(bus).await;
-                self.restart(at, chance.millis(500));
-            }
-            (3 | 4, Some(node)) => {
-                judge.note(format!("node {at} is cut off the bus"));
-                bus.cut(node.id, true);
-                let (bus, after) = (bus.clone(), chance.millis(6_000));
-                tokio::spawn(async move {
-                    sleep(after).await;
-                    bus.cut(node.id, false);
-                });
-            }
-            (5, Some(node)) => {
-                judge.note(format!("node {at} is cut off the store"));
-                node.store_link.cut.store(true, Ordering::Relaxed);
-                let after = chance.millis(4_000);
-                tokio::spawn(async move {
-                    sleep(after).await;
-                    node.store_link.cut.store(false, Ordering::Relaxed);
-                });
-            }
-            (6, Some(node)) => {
-                judge.note(format!("node {at} loses its connections"));
-                node.lose_connections(chance, 50);
-            }
-            (7, _) => {
-                let ahead = Duration::from_secs(chance.below(600));
-                let now = parlance_application::ports::Ambient::now(&self.ground.ambient);
-                self.ground.ambient.set(if chance.percent(50) {
-                    now + ahead
-                } else {
-                    parlance_domain::Timestamp::from_millis(
-                        now.as_millis() - i64::try_from(ahead.as_millis()).expect("a short time"),
-                    )
-                });
-                judge.note("the wall clock jumps");
-            }
-            (8..=10, Some(node)) => self.change_access(&node).await,
-            (11, Some(node)) => self.sign_out(&node).await,
-            (12, Some(node)) => self.expel(&node).await,
-            (13 | 14, Some(node)) => self.rename(&node).await,
-            _ => {}
-        }
-    }
-
-    /// Somebody loses their place in a channel, or gets it back.
-    async fn change_access(&self, node: &Node) {
-        let Ground { chance, judge, store, .. } = &self.ground;
-        let admin = &self.people[0].caller();
-        let whom = self.people[1 + chance.index(PEOPLE - 1)].caller().id();
-        let channel = self.channels[chance.index(self.channels.len())];
-        if store.members(channel).expect("reads").contains(&whom) {
-            let outcome = node.app.channels.remove_member(admin, channel, whom).await;
-            judge.note(format!("{whom} is removed from {channel}: {:?}", outcome.as_ref().err()));
-            // A return in good weather may have come between the removal's commit and its acknowledgement.
-            if outcome.is_ok() && !store.members(channel).expect("reads").contains(&whom) {
-                judge.removed(&[whom], channel);
-            }
-        } else {
-            judge.readmitted(whom, channel);
-            let outcome = node.app.channels.add_member(admin, channel, whom).await;
-            judge.note(format!("{whom} is added to {channel}: {:?}", outcome.err()));
-        }
-    }
-
-    /// Somebody loses their place in the workspace, and is back in all of it a little later.
-    async fn expel(&self, node: &Node) {
-        let Ground { chance, judge, .. } = &self.ground;
-        let (admin, id) = (self.people[0].caller(), self.workspace.id);
-        let whom = self.people[1 + chance.index(PEOPLE - 1)].caller.clone();
-        let user = whom.lock().expect("no panic").id();
-        let outcome = node.app.workspaces.remove_member(&admin, id, user).await;
-        judge.note(format!("{user} is removed from the workspace: {:?}", outcome.as_ref().err()));
-        if outcome.is_ok() {
-            judge.expelled(user);
-            for conversation in self.conversations() {
-                judge.removed(&[user], conversation);
-            }
-            self.rename_elsewhere().await;
-        }
-        let (returning, after) = (self.returning(whom), chance.millis(3_000));
-        tokio::spawn(async move {
-            sleep(after).await;
-            returning.await;
-        });
-    }
-
     /// Somebody comes back into all of the workspace.
     fn returning(&self, whom: Arc<Mutex<Caller>>) -> impl Future<Output = ()> + use<> {
-        let (ground, admin) = (self.ground.clone(), self.people[0].caller());
+        let (ground, admin) = (self.ground.clone(), self.people[0].caller.clone());
         let (channels, all) = (self.channels.clone(), self.conversations());
         let cluster = self.cluster.clone();
         let code = self.workspace.join_code.as_deref().and_then(|code| JoinCode::parse(code).ok());
         async move {
-            let whom = whom.lock().expect("no panic").clone();
-            let (judge, user) = (&ground.judge, whom.id());
-            judge.returns(user);
-            for conversation in all {
-                judge.readmitted(user, conversation);
-            }
+            // Both may have come back with another session since an earlier try.
+            let now = |who: &Mutex<Caller>| who.lock().expect("no panic").clone();
+            let (judge, user) = (&ground.judge, now(&whom).id());
             let code = code.expect("a code");
+            // Who was brought back by an earlier try may have been removed again since.
+            let lets_in = || {
+                judge.returns(user);
+                for conversation in &all {
+                    judge.readmitted(user, *conversation);
+                }
+            };
             if ground.alone {
                 // Nobody else may write, and here things fail.
                 let back = || async {
                     let door = cluster.lock().expect("no panic")[0].clone()?;
-                    door.app.workspaces.join(&whom, code.clone()).await.ok()?;
+                    lets_in();
+                    door.app.workspaces.join(&now(&whom), code.clone()).await.ok()?;
                     for channel in &channels {
-                        // Who was brought back by an earlier try may have been removed again since.
                         judge.readmitted(user, *channel);
-                        door.app.channels.add_member(&admin, *channel, user).await.ok()?;
+                        door.app.channels.add_member(&now(&admin), *channel, user).await.ok()?;
                     }
                     Some(())
                 };
@@ -321,13 +223,14 @@ impl World {
                 }
                 return judge.note(format!("{user} is back in all of the workspace"));
             }
+            lets_in();
             let door = Node::start(&ground.in_good_weather());
             // The trace of this return has a stamp of its own.
             ground.ambient.tick();
-            let back = door.app.workspaces.join(&whom, code).await;
+            let back = door.app.workspaces.join(&now(&whom), code).await;
             judge.note(format!("{user} is back in the workspace: {:?}", back.err()));
             for channel in channels {
-                let added = door.app.channels.add_member(&admin, channel, user).await;
+                let added = door.app.channels.add_member(&now(&admin), channel, user).await;
                 judge.note(format!("{user} is back in {channel}: {:?}", added.err()));
             }
             door.crash(&ground.bus);
@@ -336,48 +239,6 @@ impl World {
 
     fn nodes(&self) -> usize {
         self.cluster.lock().expect("no panic").len()
-    }
-
-    /// The workspace gets a name that it never had.
-    async fn rename(&self, node: &Node) {
-        let Ground { judge, serials, .. } = &self.ground;
-        let name = format!("Acme {}", serials.fetch_add(1, Ordering::Relaxed));
-        judge.renames(&name);
-        let parsed = WorkspaceName::parse(&name).expect("a name");
-        let admin = self.people[0].caller();
-        let outcome = node.app.workspaces.rename(&admin, self.workspace.id, parsed).await;
-        judge.note(format!("the workspace is now {name}: {:?}", outcome.err()));
-    }
-
-    /// Somebody's session ends, and they come back with another one.
-    async fn sign_out(&self, node: &Node) {
-        let Ground { chance, judge, .. } = &self.ground;
-        let person = &self.people[chance.index(PEOPLE)];
-        let old = person.caller();
-        let name = &old.account.display_name;
-        // First, so that the end of the storm leaves nobody without a session.
-        let door = Node::start(&self.ground.in_good_weather());
-        let signed_in =
-            door.app.accounts.sign_in(None, email(name).as_str(), password("correct horse")).await;
-        let token = signed_in.expect("signs in").access.0;
-        let new = door.app.accounts.authenticate(&token).await.expect("is let in");
-        door.crash(&self.ground.bus);
-        *person.caller.lock().expect("no panic") = new;
-        let outcome = node.app.accounts.revoke_session(&old, old.session_id).await;
-        judge.note(format!("{name} signs out: {:?}", outcome.as_ref().err()));
-        if outcome.is_ok() {
-            judge.signed_out(old.session_id, &self.conversations());
-            self.rename_elsewhere().await;
-        }
-    }
-
-    /// Renames right after an end was acknowledged, at any node.
-    async fn rename_elsewhere(&self) {
-        let at = self.ground.chance.index(self.nodes());
-        let node = self.cluster.lock().expect("no panic")[at].clone();
-        if let Some(node) = node {
-            self.rename(&node).await;
-        }
     }
 
     /// Everybody loses their connections, and while they come back something is written without a socket, to which
@@ -398,18 +259,6 @@ impl World {
                 return judge.break_off(format!("no rest: {}", self.unrest().join("; ")));
             }
         }
-    }
-
-    fn restart(&self, at: usize, after: Duration) {
-        let (ground, cluster) = (self.ground.clone(), self.cluster.clone());
-        tokio::spawn(async move {
-            sleep(after).await;
-            let mut cluster = cluster.lock().expect("no panic");
-            if cluster[at].is_none() {
-                ground.judge.note(format!("node {at} is back"));
-                cluster[at] = Some(Node::start(&ground));
-            }
-        });
     }
 
     /// All links are whole, all nodes are up.
@@ -439,9 +288,11 @@ impl World {
                 unrest.push(format!("{name} is busy"));
                 continue;
             }
-            let (believed, named) =
-                (mind.name_of(self.workspace.id), self.ground.store.name(self.workspace.id));
-            if believed != named.expect("reads") {
+            let (store, home) = (&self.ground.store, self.workspace.id);
+            let inside = store.is_in(home, caller.id()).expect("reads");
+            let named = store.name(home).expect("reads").filter(|_| inside);
+            let believed = mind.name_of(home);
+            if believed != named {
                 unrest.push(format!("{name} takes the workspace for {believed:?}"));
             }
             let cursors = mind.held();

@@ -6,7 +6,7 @@ use std::{
 
 use tokio::{
     sync::SemaphorePermit,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
     },
 };
 
+/// How long the store may take to say all that an opened connection is told.
+const OPENING: Duration = Duration::from_secs(30);
 /// How long a silent store is left alone before a page is asked for again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -62,7 +64,8 @@ impl Hello {
     }
 
     /// Opens a connection for whoever a token names, if its session lives. `heard_at` is the connection's own note, in milliseconds
-    /// of [`Live::uptime`], of when it last heard its client. `Unavailable` while too many come at once.
+    /// of [`Live::uptime`], of when it last heard its client. `Unavailable` while too many come at once, and if the store takes longer
+    /// than half a minute: what is committed meanwhile is not remembered for ever.
     pub async fn open(
         &self,
         claims: &Claims,
@@ -75,7 +78,8 @@ impl Hello {
             None => None,
         };
         self.live.register(connection, claims.user_id, claims.session_id, heard_at).await;
-        let opened = self.read(claims, resume).await;
+        let opened = timeout(OPENING, self.read(claims, resume)).await;
+        let opened = opened.unwrap_or_else(|_| Err(Error::unavailable("the store is too slow")));
         if opened.is_err() {
             self.live.unregister(connection).await;
         }

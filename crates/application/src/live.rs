@@ -5,13 +5,13 @@
 //! `Fanout` port. A change's way: [`Sequencer`] → store → [`Event`] → [`Live`] → `Feed` → `Fanout`.
 
 mod actor;
-mod admissions;
 mod attaching;
 mod audiences;
 mod backlog;
 mod bus_link;
 mod connections;
 mod deadlines;
+mod doubts;
 mod ended;
 mod event;
 mod feed;

@@ -149,6 +149,19 @@ impl Standing {
         Self::DmAlone,
     ];
 
+    /// Whether somebody is in the conversation itself. Who may read it need not be.
+    #[must_use]
+    pub const fn is_inside(self) -> bool {
+        !matches!(
+            self,
+            Self::Outsider
+                | Self::PublicNonMember
+                | Self::PublicNonMemberAdmin
+                | Self::PrivateNonMember
+                | Self::DmNonMember
+        )
+    }
+
     /// The standing that follows from the facts.
     pub const fn of(facts: Facts) -> Self {
         let Some(role) = facts.role else { return Self::Outsider };

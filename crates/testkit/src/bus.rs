@@ -20,7 +20,7 @@ impl Bus for SilentBus {
         false
     }
 
-    async fn publish(&self, _from: NodeId, _event: Arc<Event>) -> Result<()> {
+    async fn publish(&self, _from: NodeId, _events: Vec<Arc<Event>>) -> Result<()> {
         Ok(())
     }
 

@@ -249,6 +249,11 @@ macro_rules! bus_contract {
             }
 
             #[tokio::test]
+            async fn a_wait_that_is_given_up_loses_nothing() {
+                $crate::contract::bus::a_wait_that_is_given_up_loses_nothing(&$make).await;
+            }
+
+            #[tokio::test]
             async fn a_topic_is_heard_by_who_listens() {
                 $crate::contract::bus::a_topic_is_heard_by_who_listens(&$make).await;
             }

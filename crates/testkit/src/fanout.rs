@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parlance_application::{
     live::Frame,
-    ports::{Close, ConnectionId, Fanout, Urgency},
+    ports::{Close, ConnectionId, Delivery, Fanout, Urgency},
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -30,6 +30,8 @@ pub enum Record {
         frame: Value,
         /// Whether it may be dropped.
         urgency: Urgency,
+        /// The same for frames that came in one call.
+        call: usize,
     },
     /// A connection was closed.
     Close {
@@ -56,6 +58,19 @@ impl RecordingFanout {
     /// The frames that one connection was sent, in order.
     pub fn frames(&self, connection: ConnectionId) -> Vec<Value> {
         frames(&self.records.borrow(), connection)
+    }
+
+    /// How many frames for a connection came together, for each call that brought any.
+    pub fn together(&self, connection: ConnectionId) -> Vec<usize> {
+        let records = self.records.borrow();
+        let calls: Vec<_> = records
+            .iter()
+            .filter_map(|record| match record {
+                Record::Frame { to, call, .. } if to.contains(&connection) => Some(*call),
+                _ => None,
+            })
+            .collect();
+        calls.chunk_by(|one, next| one == next).map(<[_]>::len).collect()
     }
 
     /// Their types, in order.
@@ -97,6 +112,19 @@ impl RecordingFanout {
     }
 }
 
+impl RecordingFanout {
+    async fn record(&self, frames: Vec<(Arc<[ConnectionId]>, Frame)>, urgency: Urgency) {
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
+        self.records.send_modify(|records| {
+            let call = records.len();
+            for (to, frame) in frames {
+                let frame = serde_json::from_slice(frame.bytes()).expect("a frame is JSON");
+                records.push(Record::Frame { to, frame, urgency, call });
+            }
+        });
+    }
+}
+
 fn frames(records: &[Record], connection: ConnectionId) -> Vec<Value> {
     records
         .iter()
@@ -110,9 +138,13 @@ fn frames(records: &[Record], connection: ConnectionId) -> Vec<Value> {
 #[async_trait]
 impl Fanout for RecordingFanout {
     async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency) {
-        let _ = self.held.subscribe().wait_for(|held| !held).await;
-        let frame = serde_json::from_slice(frame.bytes()).expect("a frame is JSON");
-        self.records.send_modify(|records| records.push(Record::Frame { to, frame, urgency }));
+        self.record(vec![(to, frame)], urgency).await;
+    }
+
+    async fn deliver_all(&self, deliveries: Vec<Delivery>) {
+        let each =
+            |Delivery { to, frames }| frames.into_iter().map(move |frame| (Arc::clone(&to), frame));
+        self.record(deliveries.into_iter().flat_map(each).collect(), Urgency::Reliable).await;
     }
 
     async fn close(&self, connection: ConnectionId, close: Close) {

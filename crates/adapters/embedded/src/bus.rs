@@ -39,10 +39,12 @@ impl Bus for InProcessBus {
         false
     }
 
-    async fn publish(&self, from: NodeId, event: Arc<Event>) -> Result<()> {
+    async fn publish(&self, from: NodeId, events: Vec<Arc<Event>>) -> Result<()> {
         for node in self.nodes().iter().filter(|node| node.id != from) {
-            // Fails only when the node is gone.
-            let _ = node.events.send(event.clone());
+            for event in &events {
+                // Fails only when the node is gone.
+                let _ = node.events.send(event.clone());
+            }
         }
         Ok(())
     }
@@ -97,15 +99,15 @@ mod tests {
         let (one, two) = (NodeId(Uuid::from_u128(1)), NodeId(Uuid::from_u128(2)));
         let bus = InProcessBus::default();
         let mut heard = bus.subscribe(one).await.expect("subscribes");
-        bus.publish(one, event(1)).await.expect("publishes");
-        bus.publish(two, event(2)).await.expect("publishes");
+        bus.publish(one, vec![event(1)]).await.expect("publishes");
+        bus.publish(two, vec![event(2)]).await.expect("publishes");
         let Some(Heard::Event(got)) = heard.next().await else { panic!("no event") };
         assert!(
             matches!(&*got, Event::WorkspaceLeft { user_id, .. } if user_id.0 == Uuid::from_u128(2))
         );
 
         for n in 0..=CAPACITY {
-            bus.publish(two, event(n as u128)).await.expect("publishes");
+            bus.publish(two, vec![event(n as u128)]).await.expect("publishes");
         }
         assert!(matches!(heard.next().await, Some(Heard::Lost)));
         assert!(matches!(heard.next().await, Some(Heard::Event(_))));

@@ -95,6 +95,11 @@ impl EmbeddedStore {
         self.inspect(|conn| Ok(shared(conn, workspace)?.map(|workspace| workspace.name)))
     }
 
+    /// Whether somebody is in a workspace.
+    pub fn is_in(&self, workspace: WorkspaceId, user: UserId) -> Result<bool> {
+        self.inspect(|conn| Ok(role_in(conn, user, workspace)?.is_some()))
+    }
+
     /// The members of a conversation who may read it.
     pub fn members(&self, conversation: ConversationId) -> Result<Vec<UserId>> {
         self.inspect(|conn| {

@@ -63,15 +63,11 @@ impl Changes for MongoStore {
         atomic!(self, Asker::Node, |tx| {
             let Some(head) = head(tx, conversation).await? else { return Ok(None) };
             // Somebody who has left a public channel may still read it, but no longer listens.
-            let asked: Vec<_> = users.iter().map(|user| id(user.0)).collect();
-            let inside = doc! { "conversation_id": head.id, "user_id": { "$in": asked } };
-            let inside = tx.find::<MemberDoc>(inside).await?;
-            let inside: HashSet<_> = inside.iter().map(|member| member.user_id).collect();
             let standings = standings(tx, &head, &users).await?;
             let may = |user: &UserId| {
-                let standing = standings.get(user);
-                inside.contains(&id(user.0))
-                    && standing.is_some_and(|found| found.permits(ConversationAction::Read).is_ok())
+                standings.get(user).is_some_and(|standing| {
+                    standing.is_inside() && standing.permits(ConversationAction::Read).is_ok()
+                })
             };
             let users = users.iter().copied().filter(may).collect();
             Ok(Some(Readers { access_rev: num(head.access_rev), users }))

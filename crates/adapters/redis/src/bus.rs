@@ -69,8 +69,8 @@ impl Bus for RedisBus {
         true
     }
 
-    async fn publish(&self, from: NodeId, event: Arc<Event>) -> Result<()> {
-        self.publisher.publish(from, event)
+    async fn publish(&self, from: NodeId, events: Vec<Arc<Event>>) -> Result<()> {
+        self.publisher.publish(from, events)
     }
 
     async fn subscribe(&self, node: NodeId) -> Result<Box<dyn Subscription>> {

@@ -8,7 +8,10 @@ use std::sync::{
 use deadpool_redis::redis::{self, Client, RedisResult, aio::MultiplexedConnection};
 use parlance_application::{Error, Result, live::Event};
 use parlance_domain::NodeId;
-use tokio::{sync::mpsc, task::AbortHandle};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::AbortHandle,
+};
 
 use crate::{
     connection::{self, Backoff},
@@ -17,33 +20,43 @@ use crate::{
 
 /// The most events that wait to be sent.
 const WAITING: usize = 4096;
-/// The most events in one round trip.
+/// So many events are enough for a round trip.
 const BATCH: usize = 128;
 
-type Outgoing = (NodeId, Arc<Event>);
+/// Events that were published together. They go out in one round trip.
+struct Outgoing {
+    from: NodeId,
+    events: Vec<Arc<Event>>,
+    _room: OwnedSemaphorePermit,
+}
 
 /// The sending end of the queue. Its task ends when this is dropped.
 pub(crate) struct Publisher {
-    queue: mpsc::Sender<Outgoing>,
+    queue: mpsc::UnboundedSender<Outgoing>,
+    /// For events that wait, or are being sent.
+    room: Arc<Semaphore>,
     up: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
 impl Publisher {
     pub(crate) fn start(client: Client, channels: Channels) -> Self {
-        let (queue, waiting) = mpsc::channel(WAITING);
+        let (queue, waiting) = mpsc::unbounded_channel();
         // Assumed until it turns out otherwise.
         let up = Arc::new(AtomicBool::new(true));
         let sender = Sender { client, channels, waiting, up: Arc::clone(&up), batch: Vec::new() };
         let task = tokio::spawn(sender.run()).abort_handle();
-        Self { queue, up, task }
+        Self { queue, room: Arc::new(Semaphore::new(WAITING)), up, task }
     }
 
-    pub(crate) fn publish(&self, from: NodeId, event: Arc<Event>) -> Result<()> {
+    pub(crate) fn publish(&self, from: NodeId, events: Vec<Arc<Event>>) -> Result<()> {
         if !self.up.load(Ordering::Relaxed) {
             return Err(Error::unavailable("the bus is down"));
         }
-        self.queue.try_send((from, event)).map_err(|_| Error::unavailable("the bus is slow"))
+        let slow = || Error::unavailable("the bus is slow");
+        let count = u32::try_from(events.len()).map_err(|_| slow())?;
+        let room = self.room.clone().try_acquire_many_owned(count).map_err(|_| slow())?;
+        self.queue.send(Outgoing { from, events, _room: room }).map_err(|_| slow())
     }
 }
 
@@ -56,7 +69,7 @@ impl Drop for Publisher {
 struct Sender {
     client: Client,
     channels: Channels,
-    waiting: mpsc::Receiver<Outgoing>,
+    waiting: mpsc::UnboundedReceiver<Outgoing>,
     up: Arc<AtomicBool>,
     /// Taken from the queue, and maybe not sent yet.
     batch: Vec<Outgoing>,
@@ -99,8 +112,9 @@ impl Sender {
             self.up.store(true, Ordering::Relaxed);
         }
         loop {
-            if self.batch.is_empty() && self.waiting.recv_many(&mut self.batch, BATCH).await == 0 {
-                return Ok(());
+            if self.batch.is_empty() {
+                let Some(first) = self.waiting.recv().await else { return Ok(()) };
+                self.fill(first);
             }
             self.pipeline().query_async::<()>(&mut connection).await?;
             self.batch.clear();
@@ -109,15 +123,30 @@ impl Sender {
         }
     }
 
+    /// Takes what waits, as far as one round trip should carry it.
+    fn fill(&mut self, first: Outgoing) {
+        let mut events = first.events.len();
+        self.batch.push(first);
+        while events < BATCH
+            && let Ok(next) = self.waiting.try_recv()
+        {
+            events += next.events.len();
+            self.batch.push(next);
+        }
+    }
+
     fn pipeline(&self) -> redis::Pipeline {
-        let mut pipeline = redis::Pipeline::with_capacity(self.batch.len());
-        for (from, event) in &self.batch {
-            match wire::encode(*from, event) {
-                Ok(payload) => {
-                    let channel = self.channels.of(event.topic());
-                    pipeline.cmd("PUBLISH").arg(channel).arg(payload).ignore();
+        let events = self.batch.iter().map(|outgoing| outgoing.events.len()).sum();
+        let mut pipeline = redis::Pipeline::with_capacity(events);
+        for Outgoing { from, events, .. } in &self.batch {
+            for event in events {
+                match wire::encode(*from, event) {
+                    Ok(payload) => {
+                        let channel = self.channels.of(event.topic());
+                        pipeline.cmd("PUBLISH").arg(channel).arg(payload).ignore();
+                    }
+                    Err(error) => tracing::error!(%error, "an event cannot be encoded"),
                 }
-                Err(error) => tracing::error!(%error, "an event cannot be encoded"),
             }
         }
         pipeline
@@ -126,10 +155,9 @@ impl Sender {
     /// Drops what waits; returns how much that was. Old events are of no use when the bus comes back: whoever missed
     /// them reads the store.
     fn forget(&mut self) -> usize {
-        let mut lost = self.batch.len();
-        self.batch.clear();
-        while self.waiting.try_recv().is_ok() {
-            lost += 1;
+        let mut lost = self.batch.drain(..).map(|outgoing| outgoing.events.len()).sum();
+        while let Ok(outgoing) = self.waiting.try_recv() {
+            lost += outgoing.events.len();
         }
         lost
     }

@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     connection::{self, Backoff},
-    wire::{self, Channels},
+    wire::{self, Channels, Own},
 };
 
 /// The most events that wait for the node. A slower one is told that it has lost some.
@@ -111,8 +111,15 @@ pub(crate) struct Listener {
     channels: Channels,
     node: NodeId,
     ears: Arc<Ears>,
-    out: mpsc::Sender<Heard>,
+    out: mpsc::Sender<Came>,
     overflow: Arc<AtomicBool>,
+}
+
+/// What waits for the node.
+enum Came {
+    /// Of another node. It is read at the node's end of the queue: the connection goes on to the next.
+    Message(Vec<u8>),
+    News(Heard),
 }
 
 impl Listener {
@@ -122,7 +129,7 @@ impl Listener {
         node: NodeId,
         ears: Arc<Ears>,
     ) -> Inbox {
-        let (out, heard) = mpsc::channel(WAITING);
+        let (out, came) = mpsc::channel(WAITING);
         let overflow = Arc::new(AtomicBool::new(false));
         let (ready, first) = oneshot::channel();
         let listener = Self {
@@ -134,7 +141,7 @@ impl Listener {
             overflow: Arc::clone(&overflow),
         };
         *lock(&ears.task) = Some(tokio::spawn(listener.run(ready)).abort_handle());
-        let line = Inbox { heard, overflow, ears };
+        let line = Inbox { came, overflow, ears };
         let _ = tokio::time::timeout(PATIENCE, first).await;
         line
     }
@@ -237,13 +244,15 @@ impl Listener {
         &self,
         gone: Arc<Notify>,
     ) -> impl Fn(PushInfo) -> Result<(), SendError> + Send + Sync + 'static {
-        let (node, out, overflow) = (self.node, self.out.clone(), Arc::clone(&self.overflow));
+        let own = Own::of(self.node);
+        let (out, overflow) = (self.out.clone(), Arc::clone(&self.overflow));
         move |push| {
             match push.kind {
                 PushKind::Disconnection => gone.notify_one(),
                 PushKind::Message => {
-                    if let Some(heard) = read(push.data, node)
-                        && out.try_send(heard).is_err()
+                    if let Some(payload) = payload(push.data)
+                        && !own.has(&payload)
+                        && out.try_send(Came::Message(payload)).is_err()
                     {
                         overflow.store(true, Ordering::Relaxed);
                     }
@@ -254,30 +263,32 @@ impl Listener {
         }
     }
 
-    async fn say(&self, heard: Heard) {
+    async fn say(&self, news: Heard) {
         // Fails only if nobody listens any more: this task is about to end.
-        let _ = self.out.send(heard).await;
+        let _ = self.out.send(Came::News(news)).await;
     }
 }
 
-/// Another node's event, from a message's channel and payload.
-fn read(data: Vec<Value>, node: NodeId) -> Option<Heard> {
-    let Some(Value::BulkString(payload)) = data.into_iter().nth(1) else {
-        return None;
-    };
-    match wire::decode(&Bytes::from(payload)) {
-        Ok((from, _)) if from == node => None,
-        Ok((_, event)) => Some(Heard::Event(Arc::new(event))),
-        Err(error) => {
-            tracing::warn!(%error, "passed over what came on the bus");
-            None
-        }
+/// A message comes as its channel and its payload.
+fn payload(data: Vec<Value>) -> Option<Vec<u8>> {
+    match data.into_iter().nth(1) {
+        Some(Value::BulkString(payload)) => Some(payload),
+        _ => None,
     }
+}
+
+/// Another node's event.
+fn read(payload: Vec<u8>) -> Option<Heard> {
+    let event = wire::decode(&Bytes::from(payload));
+    event
+        .map(|event| Heard::Event(Arc::new(event)))
+        .inspect_err(|error| tracing::warn!(%error, "passed over what came on the bus"))
+        .ok()
 }
 
 /// The node's end of the channel. The listener ends when it is dropped.
 pub(crate) struct Inbox {
-    heard: mpsc::Receiver<Heard>,
+    came: mpsc::Receiver<Came>,
     overflow: Arc<AtomicBool>,
     ears: Arc<Ears>,
 }
@@ -291,10 +302,19 @@ impl Drop for Inbox {
 #[async_trait]
 impl Subscription for Inbox {
     async fn next(&mut self) -> Option<Heard> {
-        // After an overflow the queue is full, so this is called again soon and reports it.
-        if self.overflow.swap(false, Ordering::Relaxed) {
-            return Some(Heard::Lost);
+        loop {
+            // After an overflow the queue is full, so this is called again soon and reports it.
+            if self.overflow.swap(false, Ordering::Relaxed) {
+                return Some(Heard::Lost);
+            }
+            match self.came.recv().await? {
+                Came::News(news) => return Some(news),
+                Came::Message(payload) => {
+                    if let Some(event) = read(payload) {
+                        return Some(event);
+                    }
+                }
+            }
         }
-        self.heard.recv().await
     }
 }

@@ -19,9 +19,11 @@ struct Header<'a> {
 
 #[derive(Deserialize)]
 struct Received {
-    from: NodeId,
     event: Event,
 }
+
+/// Which of the messages are a node's own, by how they begin: Redis brings them back, and they need not be read.
+pub(crate) struct Own(Vec<u8>);
 
 /// Why a payload is ignored.
 #[derive(Debug, thiserror::Error)]
@@ -44,14 +46,24 @@ pub(crate) fn encode(from: NodeId, event: &Event) -> serde_json::Result<Vec<u8>>
 }
 
 /// The event's frame is a slice of `payload`, not a copy.
-pub(crate) fn decode(payload: &Bytes) -> Result<(NodeId, Event), Malformed> {
+pub(crate) fn decode(payload: &Bytes) -> Result<Event, Malformed> {
     let end = payload.iter().position(|byte| *byte == END).ok_or(Malformed::Endless)?;
-    let Received { from, event } = serde_json::from_slice(&payload[..end])?;
+    let Received { event } = serde_json::from_slice(&payload[..end])?;
     let frame = payload.slice(end + 1..);
     if event.frame().is_some() && frame.is_empty() {
         return Err(Malformed::Frameless);
     }
-    Ok((from, event.with_frame(Frame::from_encoded(frame))))
+    Ok(event.with_frame(Frame::from_encoded(frame)))
+}
+
+impl Own {
+    pub(crate) fn of(node: NodeId) -> Self {
+        Self(format!(r#"{{"from":"{node}","#).into_bytes())
+    }
+
+    pub(crate) fn has(&self, payload: &[u8]) -> bool {
+        payload.starts_with(&self.0)
+    }
 }
 
 /// The names of a history's channels. Pub/sub knows no database numbers, so the number is part of the name.
@@ -96,8 +108,7 @@ mod tests {
             frame: Frame::from_encoded(bytes.clone()),
         };
         let payload = Bytes::from(encode(NODE, &event).expect("encodes"));
-        let (from, event) = decode(&payload).expect("decodes");
-        assert_eq!(from, NODE);
+        let event = decode(&payload).expect("decodes");
         assert!(matches!(
             event,
             Event::Changed { rev: Rev(u64::MAX), access_rev: AccessRev(3), .. }
@@ -114,7 +125,9 @@ mod tests {
             user_id: UserId(Uuid::from_u128(2)),
         };
         let payload = Bytes::from(encode(NODE, &event).expect("encodes"));
-        let (_, event) = decode(&payload).expect("decodes");
+        let event = decode(&payload).expect("decodes");
+        assert!(Own::of(NODE).has(&payload));
+        assert!(!Own::of(NodeId(Uuid::from_u128(8))).has(&payload));
         assert!(
             matches!(event, Event::WorkspaceLeft { user_id, .. } if user_id.0 == Uuid::from_u128(2))
         );

@@ -5,6 +5,7 @@ mod admissions;
 mod asking;
 mod bridging;
 mod events;
+mod marks;
 mod membership;
 mod peers;
 mod sessions;
@@ -25,11 +26,11 @@ use tokio::{
 
 use super::{
     Event, Frame, Live,
-    admissions::Admissions,
     attaching::Scope,
     audiences::Audiences,
     bus_link::BusLink,
     connections::{Connection, Connections, Registration},
+    doubts::Doubts,
     ended::Ended,
     feed::FeedNumber,
     gate::Gate,
@@ -84,10 +85,8 @@ pub(super) enum Input {
         conversation: ConversationId,
         on: bool,
     },
-    Event(Arc<Event>),
-    /// Changes that were committed together, of each conversation in order; and whom to tell, once they have been
-    /// handed down, to how many sockets.
-    Changes(Vec<(ConversationId, Vec<Arc<Event>>)>, oneshot::Sender<usize>),
+    /// In order; and whom to tell, once they have been handed down, to how many sockets their changes went.
+    Events(Vec<Arc<Event>>, oneshot::Sender<usize>),
     Bridged {
         conversation: ConversationId,
         page: Result<ReplayPage>,
@@ -121,7 +120,10 @@ pub(super) struct Actor {
     peers: Option<Peers>,
     told: Told,
     gate: Gate,
-    admissions: Admissions,
+    /// Who may be in a conversation without listening to it.
+    admissions: Doubts,
+    /// Whose read mark of a conversation may be further than they have been told.
+    marks: Doubts,
     /// The store's answer about what waits, kept until all sessions are known that had ended by then.
     present: Option<Present>,
     /// The node goes away, and takes nobody in any more.
@@ -153,7 +155,8 @@ impl Actor {
             peers,
             told: Told::default(),
             gate: Gate::default(),
-            admissions: Admissions::default(),
+            admissions: Doubts::default(),
+            marks: Doubts::default(),
             present: None,
             draining: false,
             ended: Ended::default(),
@@ -173,6 +176,7 @@ impl Actor {
                         self.take(input).await;
                         self.ask_gate();
                         self.ask_admissions();
+                        self.ask_marks();
                         self.choose_topics();
                     }
                     None => return,
@@ -193,6 +197,8 @@ impl Actor {
                 self.ask_gate();
                 self.admissions.retry();
                 self.ask_admissions();
+                self.marks.retry();
+                self.ask_marks();
                 self.retry().await;
             }
         }
@@ -223,8 +229,9 @@ impl Actor {
             Input::Typing { connection, conversation, on } => {
                 self.type_in(connection, conversation, on).await;
             }
-            Input::Event(event) => self.event(&event).await,
-            Input::Changes(changes, told) => self.changes(&changes, told).await,
+            Input::Events(events, told) => {
+                let _ = told.send(self.events(&events).await);
+            }
             Input::Bridged { conversation, page } => self.bridged(conversation, page).await,
             Input::Checked { conversation, feed, asked, readers } => {
                 self.checked(conversation, feed, asked, readers).await;
@@ -255,18 +262,21 @@ impl Actor {
         }
     }
 
-    /// Tells those of a user's attached connections that it concerns, and returns them; has the frame held for those that
-    /// are being attached.
+    /// Tells those of a user's attached connections up to this number that it concerns, and returns them; has the frame held for
+    /// those that are being attached.
     async fn tell_user(
         &mut self,
         user: UserId,
+        upto: Registration,
         scope: Scope,
         frame: &Frame,
         concerns: impl Fn(&Connection) -> bool,
     ) -> Vec<ConnectionId> {
         let mut told = Vec::new();
         for id in self.connections.of_user(user) {
-            let Some(connection) = self.connections.get_mut(id) else { continue };
+            let Some(connection) = self.connections.get_mut(id).filter(|c| c.number <= upto) else {
+                continue;
+            };
             let concerned = concerns(connection);
             if let Some(attaching) = &mut connection.attaching {
                 attaching.hold(scope, Some(frame));

@@ -10,8 +10,8 @@
 //! 4. The user's way out of a workspace is told only if no way in came after it, because it makes the client forget the
 //!    workspace. An answer of a shared store may be older than the snapshot: then the store is asked again
 //!    (`who_is_back_in_a_workspace_is_not_told_that_they_left_it`, `whose_membership_is_in_doubt_is_told_on`).
-//! 5. It holds [`HELD`] events at most, and [`NAMED`] deleted conversations or workspaces in doubt: with more, the
-//!    connection has to begin anew (`more_than_is_held_begins_anew`).
+//! 5. It holds [`HELD`] events at most, and [`NAMED`] each of deleted conversations, of workspaces in doubt and of conversations that the
+//!    user may be in: with more, the connection has to begin anew (`more_than_is_held_begins_anew`).
 //! 6. A deletion that the snapshot does not show is told, and nothing else of what was deleted
 //!    (`of_what_was_deleted_nothing_else_is_told`).
 
@@ -23,7 +23,7 @@ use crate::ports::store::Head;
 
 /// The most state events held for a connection.
 const HELD: usize = 1_024;
-/// The most deleted conversations and workspaces in doubt. They are held for every connection, because only the
+/// The most names of each kind. Those of deleted conversations are held for every connection, because only the
 /// snapshot says whom they concern, and a workspace may take thousands of conversations along.
 const NAMED: usize = 16_384;
 
@@ -48,6 +48,7 @@ pub(super) struct Attaching {
     held: Vec<(Scope, Option<Frame>)>,
     deleted: HashSet<ConversationId>,
     doubted: HashSet<WorkspaceId>,
+    admitted: HashSet<ConversationId>,
     overflowed: bool,
 }
 
@@ -61,6 +62,8 @@ pub(super) struct Attached {
     pub(super) left: HashMap<WorkspaceId, Option<Frame>>,
     /// Workspaces that they may be in no more.
     pub(super) doubted: HashSet<WorkspaceId>,
+    /// Conversations that they may be in by now.
+    pub(super) admitted: HashSet<ConversationId>,
     /// The workspaces of conversations.
     pub(super) homes: Vec<(ConversationId, WorkspaceId)>,
     pub(super) joined: Vec<Head>,
@@ -82,20 +85,17 @@ impl Attaching {
 
     /// Holds that a conversation is gone.
     pub(super) fn deleted(&mut self, conversation: ConversationId) {
-        if self.deleted.len() < NAMED {
-            self.deleted.insert(conversation);
-        } else {
-            self.overflowed = true;
-        }
+        self.overflowed |= !named(&mut self.deleted, conversation);
     }
 
     /// Holds that the user is out of a workspace, or was before the snapshot.
     pub(super) fn doubt(&mut self, workspace: WorkspaceId) {
-        if self.doubted.len() < NAMED {
-            self.doubted.insert(workspace);
-        } else {
-            self.overflowed = true;
-        }
+        self.overflowed |= !named(&mut self.doubted, workspace);
+    }
+
+    /// Holds that the user has been let into a conversation, maybe since the snapshot.
+    pub(super) fn admit(&mut self, conversation: ConversationId) {
+        self.overflowed |= !named(&mut self.admitted, conversation);
     }
 
     /// Replays what was held, beginning with what the snapshot shows. None if more came than can be held.
@@ -104,7 +104,7 @@ impl Attaching {
             return None;
         }
         let Attachment { workspaces, mut conversations, mut pending, read, homes } = to;
-        let mut this = Attached::default();
+        let mut this = Attached { admitted: self.admitted, ..Attached::default() };
         this.workspaces.extend(workspaces);
         this.read.extend(read);
         this.homes = homes;
@@ -183,6 +183,15 @@ impl Attaching {
         this.doubted.extend(self.doubted.into_iter().filter(|id| this.workspaces.contains(id)));
         Some(Attached { joined: conversations, pending, ..this })
     }
+}
+
+/// False if there is no room.
+fn named<T: Eq + std::hash::Hash>(names: &mut HashSet<T>, name: T) -> bool {
+    let room = names.len() < NAMED;
+    if room {
+        names.insert(name);
+    }
+    room
 }
 
 #[cfg(test)]
@@ -306,11 +315,17 @@ mod tests {
             attaching.hold(Scope::Read(HERE, Seq(1)), None);
         }
         assert!(attaching.attach(Attachment::default()).is_none());
-        for (more, fits) in [(0, true), (1, false)] {
+        let id = |number: usize| Uuid::from_u128(number as u128);
+        let names: [fn(&mut Attaching, Uuid); 3] = [
+            |attaching, id| attaching.deleted(ConversationId(id)),
+            |attaching, id| attaching.admit(ConversationId(id)),
+            |attaching, id| attaching.doubt(WorkspaceId(id)),
+        ];
+        for (name, (more, fits)) in
+            names.into_iter().flat_map(|name| [(0, true), (1, false)].map(|case| (name, case)))
+        {
             let mut attaching = Attaching::default();
-            for number in 0..NAMED + more {
-                attaching.deleted(ConversationId(Uuid::from_u128(number as u128)));
-            }
+            (0..NAMED + more).for_each(|number| name(&mut attaching, id(number)));
             assert_eq!(attaching.attach(Attachment::default()).is_some(), fits);
         }
     }

@@ -222,7 +222,7 @@ impl Connections {
     }
 
     /// Whether any connection of somebody is in a conversation, or may be once it is attached.
-    fn listens(&self, user: UserId, conversation: ConversationId) -> bool {
+    pub(super) fn listens(&self, user: UserId, conversation: ConversationId) -> bool {
         let hears =
             |c: &Connection| c.attaching.is_some() || c.conversations.contains(conversation);
         self.users.get(&user).into_iter().flatten().filter_map(|id| self.all.get(id)).any(hears)

@@ -1,7 +1,8 @@
 //! One connection's deadlines and limits, without I/O. What it is told after an absence is in `resume.rs`, what waits
 //! for it in `backlog.rs`.
 //!
-//! 1. A client that has not said hello after [`HELLO_WITHIN`] is closed, whatever else it says (`no_hello_in_time`).
+//! 1. A client that has not said hello after [`HELLO_WITHIN`] is closed, whatever else it says (`no_hello_in_time`). How long the answer
+//!    may take is `hello.rs`'s to say.
 //! 2. A client is pinged every [`HEARTBEAT`]; one that says nothing, and takes nothing of what has long waited for it,
 //!    for [`SILENCE`] is closed (`silence_ends_a_connection`), unless the process has stood still as long
 //!    (`who_was_not_listened_to_was_not_silent`).

@@ -13,6 +13,7 @@ use futures::{FutureExt, future::BoxFuture};
 use parlance_domain::{ConversationId, NodeId, Seq, SessionId, UserId, WorkspaceId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
+    task::unconstrained,
     time::{Instant, sleep},
 };
 
@@ -24,13 +25,15 @@ use super::{
 use crate::{
     Tasks,
     ports::{
-        Bus, ConnectionId, Fanout, Heard, Topic,
+        Bus, ConnectionId, Fanout, Heard, Subscription, Topic,
         store::{Changes, Conversations, Head, Messages},
     },
 };
 
 /// Inputs that may wait for the actor; beyond it callers wait.
 const INBOX: usize = 4_096;
+/// The most events of other nodes that are told together.
+const TOGETHER: usize = 256;
 
 /// The handle of one node's live side. Cheap to clone; all calls are queued for one actor and happen in that order.
 #[derive(Clone)]
@@ -121,7 +124,7 @@ impl Live {
         services.spawn(async move {
             while let Some(event) = to_bus.recv().await {
                 // If it is lost, clients end the typing after `expires_in_ms`.
-                let _ = bus.publish(node, event).await;
+                let _ = bus.publish(node, vec![event]).await;
             }
         });
         let looked = peers.clone();
@@ -138,33 +141,27 @@ impl Live {
     /// Tells the sockets of this node, then the other nodes.
     pub async fn publish(&self, event: Event) {
         let event = Arc::new(event);
-        self.input(Input::Event(event.clone())).await;
-        self.tell_bus(event).await;
+        self.tell(vec![event.clone()]).await;
+        self.tell_other_nodes(vec![event]).await;
     }
 
-    /// Tells this node's sockets changes that were committed together, in order for each conversation. Returns the
-    /// events for other nodes, and a future with the number of sockets told, ready once all has been handed down to them.
-    pub(super) async fn tell_changes(
-        &self,
-        changes: Vec<(ConversationId, Vec<Event>)>,
-    ) -> (Vec<Arc<Event>>, oneshot::Receiver<usize>) {
-        let shared = |(conversation, events): (_, Vec<Event>)| {
-            (conversation, events.into_iter().map(Arc::new).collect::<Vec<_>>())
-        };
-        let changes: Vec<_> =
-            changes.into_iter().filter(|(_, events)| !events.is_empty()).map(shared).collect();
-        let elsewhere = changes.iter().flat_map(|(_, events)| events).cloned().collect();
+    /// Tells this node's sockets what happened, here or elsewhere, in order. Neighbouring changes leave together. What it returns
+    /// says to how many sockets changes went, once all has been handed down to them.
+    pub(super) async fn tell(&self, events: Vec<Arc<Event>>) -> oneshot::Receiver<usize> {
         let (done, told) = oneshot::channel();
-        if !changes.is_empty() {
-            self.input(Input::Changes(changes, done)).await;
+        if !events.is_empty() {
+            self.input(Input::Events(events, done)).await;
         }
-        (elsewhere, told)
+        told
     }
 
     /// Tells the other nodes, in order.
     pub(super) async fn tell_other_nodes(&self, events: Vec<Arc<Event>>) {
-        for event in events {
-            self.tell_bus(event).await;
+        if !events.is_empty()
+            && let Err(error) = self.bus.publish(self.node, events).await
+        {
+            // The bus itself says when it goes away and comes back.
+            tracing::debug!(%error, "events did not reach the bus; other nodes will find them in the store");
         }
     }
 
@@ -253,13 +250,6 @@ impl Live {
         let _ = drained.await;
     }
 
-    async fn tell_bus(&self, event: Arc<Event>) {
-        if let Err(error) = self.bus.publish(self.node, event).await {
-            // The bus itself says when it goes away and comes back.
-            tracing::debug!(%error, "an event did not reach the bus; other nodes will find it in the store");
-        }
-    }
-
     /// Tells the other nodes, unless too much waits already. The caller tells this one.
     pub(super) fn publish_ephemeral(&self, event: Event) {
         let _ = self.ephemeral.try_send(Arc::new(event));
@@ -286,19 +276,32 @@ impl Live {
     async fn heed_bus(self) {
         loop {
             match self.bus.subscribe(self.node).await {
-                Ok(mut events) => {
+                Ok(mut subscription) => {
                     let remote = self.bus.is_remote();
                     self.bus_heard.store(remote, Ordering::Relaxed);
                     self.input(Input::FromPeers(News::Subscribed)).await;
-                    while let Some(heard) = events.next().await {
+                    let mut next = subscription.next().await;
+                    while let Some(heard) = next {
                         let lost = matches!(heard, Heard::Lost);
                         self.bus_heard.store(remote && !lost, Ordering::Relaxed);
-                        let input = match heard {
-                            Heard::Event(event) => Input::Event(event),
-                            Heard::Listening(topics) => Input::FromPeers(News::Listening(topics)),
-                            Heard::Lost => Input::FromPeers(News::Lost),
+                        let mut after = None;
+                        match heard {
+                            Heard::Event(first) => {
+                                let mut events = vec![first];
+                                after = take_waiting(&mut *subscription, &mut events);
+                                // Other nodes may not run ahead of this one's sockets: what comes meanwhile waits in the bus,
+                                // which says when it is too much, and is told together.
+                                let _ = self.tell(events).await.await;
+                            }
+                            Heard::Listening(topics) => {
+                                self.input(Input::FromPeers(News::Listening(topics))).await;
+                            }
+                            Heard::Lost => self.input(Input::FromPeers(News::Lost)).await,
+                        }
+                        next = match after {
+                            Some(_) => after,
+                            None => subscription.next().await,
                         };
-                        self.input(input).await;
                     }
                 }
                 Err(error) => tracing::warn!(%error, "the bus cannot be heard"),
@@ -307,6 +310,21 @@ impl Live {
             sleep(Duration::from_secs(1)).await;
         }
     }
+}
+
+/// Takes the events that have come already, up to what is none: mostly all that another node has published together.
+fn take_waiting(
+    subscription: &mut dyn Subscription,
+    events: &mut Vec<Arc<Event>>,
+) -> Option<Heard> {
+    while events.len() < TOGETHER {
+        // A task's budget would end it early.
+        match unconstrained(subscription.next()).now_or_never().flatten()? {
+            Heard::Event(event) => events.push(event),
+            other => return Some(other),
+        }
+    }
+    None
 }
 
 /// Runs a service that must not end, and reports if it does, by a panic too.

@@ -72,9 +72,8 @@ struct Stamp {
 
 /// What has become of a batch.
 struct Appended {
-    conversation: ConversationId,
     /// What is to be told.
-    events: Vec<Event>,
+    events: Vec<Arc<Event>>,
     /// Each write's outcome, and who waits for it.
     answers: Vec<(oneshot::Sender<Result<Commit>>, Result<Commit>)>,
 }
@@ -155,20 +154,20 @@ impl Sequencer {
             let writes = batches.iter().flat_map(|(_, writes)| writes);
             let answered = writes.map(|waiting| waiting.write.by.user).collect();
             let appended = self.append(batches).await;
-            let (mut changes, mut answers) = (Vec::with_capacity(appended.len()), Vec::new());
-            for Appended { conversation, events, answers: own } in appended {
-                changes.push((conversation, events));
+            let (mut events, mut answers) = (Vec::new(), Vec::new());
+            for Appended { events: changes, answers: own } in appended {
+                events.extend(changes);
                 answers.extend(own);
             }
             // Told first: so an answer and its event mostly leave in one turn of the worker.
-            let (elsewhere, mut told) = self.live.tell_changes(changes).await;
+            let mut told = self.live.tell(events.clone()).await;
             let all = self.lock().lanes.get_mut(&key).and_then(|lane| lane.gather(answered));
             let at = Instant::now();
             for (reply, outcome) in answers {
                 // A sender that hung up needs no answer; the change stands.
                 let _ = reply.send(outcome);
             }
-            self.live.tell_other_nodes(elsewhere).await;
+            self.live.tell_other_nodes(events).await;
             if let Some(all) = all {
                 self.gather(key, all, at, &mut told).await;
             } else if self.has_waiting(key) {
@@ -253,19 +252,19 @@ impl Writers {
             Ok(answers) => as_many(answers, waiting.len()),
             Err(error) => failed(&error, waiting.len()),
         };
-        let mut appended = Appended { conversation, events: Vec::new(), answers: Vec::new() };
+        let mut appended = Appended { events: Vec::new(), answers: Vec::new() };
         for ((Stamp { actor, at }, reply), outcome) in waiting.into_iter().zip(answers) {
             if let Ok(Commit { subject, change: Some((kind, rev)), access_rev, session_rev }) =
                 &outcome
             {
-                appended.events.push(Event::Changed {
+                appended.events.push(Arc::new(Event::Changed {
                     conversation_id: conversation,
                     rev: *rev,
                     access_rev: *access_rev,
                     session_rev: *session_rev,
                     author_id: author_of_new(*kind, subject),
                     frame: Frame::changed(*kind, *rev, subject, actor, at),
-                });
+                }));
             }
             appended.answers.push((reply, outcome));
         }

@@ -8,8 +8,10 @@
 //!    `what_was_told_is_news_to_who_came_since`).
 //! 3. What was told before that says nothing of a change that a look shows only now: somebody may have come since and
 //!    seen another state (`what_was_told_long_ago_is_news`).
-//! 4. It holds [`BOUND`] notes of each kind at most; what it forgets is told a second time, and never left out
-//!    (`what_is_forgotten_is_told_again`).
+//! 4. What was told is news again once the bus has named another state, though the store gives the first: whoever made the change in
+//!    between has seen that (`a_state_that_is_back_is_news`).
+//! 5. It holds [`BOUND`] notes of states in each generation at most, and as many stamps; what it forgets is told a second time, and never
+//!    left out (`what_is_forgotten_is_told_again`). Marks are those of one look.
 
 use std::{
     hash::{Hash, Hasher},
@@ -22,7 +24,7 @@ use rustc_hash::{FxHashMap as HashMap, FxHasher};
 use super::{Frame, connections::Registration};
 use crate::ports::store::{Mark, Subject};
 
-/// The most notes of each kind.
+/// The most notes of a generation, and the most stamps.
 const BOUND: usize = 50_000;
 /// How long looks may show the same change again; they overlap by less.
 const SHOWN: Duration = Duration::from_secs(30);
@@ -47,6 +49,16 @@ impl Told {
         }
         let [newest, ..] = &mut self.frames;
         newest.insert(subject, (hash(frame), upto));
+    }
+
+    /// The subject had another state than this since, which somebody may have seen: the one told last is news again.
+    pub(super) fn another(&mut self, subject: Subject, frame: &Frame) {
+        let last = self.frames.iter().find_map(|notes| notes.get(&subject));
+        if last.is_some_and(|(last, _)| *last != hash(frame)) {
+            for notes in &mut self.frames {
+                notes.remove(&subject);
+            }
+        }
     }
 
     /// The last connection that was told this state lately. Later ones still need it.
@@ -194,6 +206,20 @@ mod tests {
         told.looked(at(1));
         told.note(TEAM, &named("two"), Registration::nth(7));
         assert!(is_news(&told, TEAM, &named("one")), "it was told another one since");
+    }
+
+    #[test]
+    fn a_state_that_is_back_is_news() {
+        let mut told = Told::default();
+        told.note(TEAM, &named("one"), Registration::nth(7));
+        told.another(TEAM, &named("one"));
+        assert!(!is_news(&told, TEAM, &named("one")), "it is the same");
+        told.looked(at(1));
+        told.note(TEAM, &named("two"), Registration::nth(7));
+        told.another(TEAM, &named("two"));
+        assert!(!is_news(&told, TEAM, &named("two")), "the same as last");
+        told.another(TEAM, &named("one"));
+        assert!(is_news(&told, TEAM, &named("two")));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use parlance_domain::{AccessRev, ConversationId, Rev};
 use rustc_hash::FxHashMap as HashMap;
 use tokio::time::Instant;
 
-/// A `hello` waits a few seconds for a silent store, and then fails.
+/// A `hello` that takes half a minute fails (`hello.rs`).
 const KEPT: Duration = Duration::from_mins(1);
 
 /// How far a conversation has got: its rev, and its count of changes of access.

@@ -17,9 +17,10 @@ pub trait Bus: Send + Sync {
     /// listens to ([`Heard::Listening`]), which the node waits for.
     fn is_remote(&self) -> bool;
 
-    /// Hands an event to every *other* node that listens to its topic. Does not wait for the network. An error means
-    /// that other nodes may miss the event, never that the change did not happen.
-    async fn publish(&self, from: NodeId, event: Arc<Event>) -> Result<()>;
+    /// Hands events, in order, to every *other* node that listens to their topics: 256 at most, and all or none of them.
+    /// Does not wait for the network. They should arrive together, because what a node hears at once costs its sockets
+    /// one write. An error means that other nodes may miss them, never that the changes did not happen.
+    async fn publish(&self, from: NodeId, events: Vec<Arc<Event>>) -> Result<()>;
 
     /// Begins to receive what other nodes publish from now on: to [`Topic::Everybody`], and to the topics that the node
     /// listens to. A remote bus that is away connects later; until then nothing is heard.
@@ -38,7 +39,7 @@ pub trait Bus: Send + Sync {
 /// and nobody waits for it.
 #[async_trait]
 pub trait Subscription: Send {
-    /// Waits for what comes next; `None` once the bus is gone.
+    /// Waits for what comes next; `None` once the bus is gone, and ever after. Nothing is lost if the future is dropped.
     async fn next(&mut self) -> Option<Heard>;
 }
 

@@ -17,8 +17,8 @@ pub trait Fanout: Send + Sync {
     /// Queues one frame for many connections. It is shared, not copied, and encoded for the wire once.
     async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency);
 
-    /// Queues frames that were committed together, in order, as [`Urgency::Reliable`]. An implementation may write them
-    /// together.
+    /// Queues frames that were committed together, or came from other nodes together, in order, as [`Urgency::Reliable`].
+    /// An implementation may write them together.
     async fn deliver_all(&self, deliveries: Vec<Delivery>) {
         for Delivery { to, frames } in deliveries {
             for frame in frames {

@@ -428,3 +428,57 @@ async fn nobody_is_asked_about_what_concerns_nobody() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(elsewhere.book().asked, 0);
 }
+
+/// The states are asked for first. After `member.left` a client has forgotten the workspace.
+#[tokio::test(start_paused = true)]
+async fn who_is_removed_between_two_answers_is_not_told_that_they_are_in() {
+    let elsewhere = Elsewhere::new();
+    let (scene, _) = scene(&elsewhere).await;
+    elsewhere.book().states = vec![member(TEAM, EVE)];
+    elsewhere.book().out.insert(EVE);
+    scene.node.live.publish(workspace_joined(EVE)).await;
+    scene.until(5, &["member.joined"]).await;
+    scene.node.live.publish(of_team("one")).await;
+    scene.until(5, &["member.joined", "one"]).await;
+    for number in [3, 4] {
+        assert_eq!(scene.node.fanout.types(socket(number)), ["member.left"]);
+    }
+}
+
+/// Their snapshot is younger than the answer, and may show that they are out again.
+#[tokio::test(start_paused = true)]
+async fn who_connects_while_they_are_found_in_a_conversation_is_not_let_in() {
+    let elsewhere = Elsewhere::silent();
+    let (scene, _) = scene(&elsewhere).await;
+    scene.node.live.publish(joined(EVE, 2)).await;
+    elsewhere.asked(1).await;
+    for (number, attached) in [(6, true), (7, false)] {
+        let session = SessionId(Uuid::from_u128(number.into()));
+        scene.node.register(socket(number), EVE, session, 0).await;
+        if attached {
+            scene.node.live.attach(socket(number), Attachment::default()).await;
+        }
+    }
+    elsewhere.answer();
+    scene.until(4, &["joined"]).await;
+    scene.node.live.attach(socket(7), Attachment::default()).await;
+    scene.node.live.settle().await;
+    for number in [6, 7] {
+        assert!(scene.node.fanout.types(socket(number)).is_empty());
+    }
+}
+
+/// The one who made the change in between has seen it in its answer.
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_back_is_told_again() {
+    let elsewhere = Elsewhere::new();
+    let (scene, _) = scene(&elsewhere).await;
+    elsewhere.book().states = vec![(Subject::Workspace(TEAM), State::Workspace(named("first")))];
+    scene.node.live.publish(renamed("first")).await;
+    scene.until(5, &["workspace.updated"]).await;
+    scene.says(Heard::Event(renamed("second").into()));
+    scene.until(5, &["workspace.updated", "workspace.updated"]).await;
+    scene.says(Heard::Event(renamed("first").into()));
+    scene.node.live.publish(of_team("one")).await;
+    scene.until(5, &["workspace.updated", "workspace.updated", "one"]).await;
+}

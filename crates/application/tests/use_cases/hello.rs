@@ -248,3 +248,37 @@ async fn whose_absence_takes_too_long_to_weigh_is_let_in_and_told_of_what() {
     assert_eq!(opened.catch_up.behind(), [scene.here]);
     assert_eq!(opened.catch_up.pending().count(), 0);
 }
+
+/// A store that says nothing of what somebody is in.
+struct Silent;
+
+#[async_trait]
+impl Weather for Silent {
+    async fn after(&self, method: &'static str) -> Result<(), Error> {
+        if method == "snapshot" {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+}
+
+/// What is committed meanwhile is remembered for a minute.
+#[tokio::test(start_paused = true)]
+async fn an_opening_that_takes_too_long_is_refused_and_forgotten() {
+    let (scene, store) = (Scene::new(), MemoryStore::new());
+    let stage = Stage::new(store.clone());
+    let (account, session) = stage.sign_up("ada").await;
+    let caller = Caller { account, session_id: session.id, expires_at: session.expires_at };
+    let mut ports = scene.node.ports(store.behind(Arc::new(Silent)));
+    ports.ambient = Arc::new(stage.ambient.clone());
+    let app = App::new(ports);
+    let (began, heard_at) = (Instant::now(), Arc::new(AtomicI64::new(0)));
+    let opened = app.hello.open(&caller.claims(), socket(1), heard_at, None).await;
+    assert!(matches!(opened, Err(Error::Unavailable { .. })), "{opened:?}");
+    assert_eq!(began.elapsed(), Duration::from_secs(30));
+    let frame = Frame::session_revoked(session.id);
+    let (session_id, session_rev) = (session.id, SessionRev(1));
+    app.live.publish(Event::SessionRevoked { session_id, session_rev, frame }).await;
+    app.live.settle().await;
+    assert_eq!(scene.node.fanout.closed(socket(1)), None::<Close>, "it is known no more");
+}

@@ -131,6 +131,54 @@ async fn after_a_loss_every_room_is_looked_up() {
     scene.until(2, &["replay"]).await;
 }
 
+/// And the news of the loss, which waited behind them, is not passed over.
+#[tokio::test(start_paused = true)]
+async fn changes_that_the_bus_brings_at_once_leave_at_once() {
+    let mut changes = changes();
+    changes.expect_heads().once().returning(|_| Ok(vec![head(HERE, 8)]));
+    let scene = scene(changes, replays(8, 1)).await;
+    let frame = Frame::encode(&json!({ "type": "typing.started" }));
+    let typing = Event::Typing { conversation_id: HERE, user_id: scene.bob, frame };
+    scene.says(changed(5, 1));
+    scene.says(changed(6, 1));
+    scene.says(Heard::Event(typing.into()));
+    scene.says(changed(7, 1));
+    scene.says(Heard::Lost);
+    scene.until(1, &["changed", "changed", "typing.started", "changed", "replay"]).await;
+    assert_eq!(scene.node.fanout.together(socket(1)), [2, 1, 1, 1]);
+}
+
+/// All of it waits when the node takes it.
+#[tokio::test(start_paused = true)]
+async fn whom_the_bus_puts_out_hears_nothing_that_came_behind() {
+    let scene = scene(changes(), MockMessages::new()).await;
+    let (conversation_id, user_id, frame) = (HERE, scene.ada, Frame::left(HERE));
+    let left = Event::Left { conversation_id, user_id, access_rev: AccessRev(2), frame };
+    scene.says(changed(5, 1));
+    scene.says(Heard::Event(left.into()));
+    scene.says(changed(6, 2));
+    scene.until(2, &["changed", "changed"]).await;
+    assert_eq!(scene.node.fanout.types(socket(1)), ["changed", "conversation.left"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_other_nodes_publish_meanwhile_waits_in_the_bus() {
+    let scene = scene(changes(), MockMessages::new()).await;
+    scene.node.fanout.hold(true);
+    scene.says(changed(5, 1));
+    while scene.waiting() > 0 {
+        tokio::task::yield_now().await;
+    }
+    for rev in 6..=205 {
+        scene.says(changed(rev, 1));
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(scene.waiting(), 200, "one that is told, and none on its way");
+    scene.node.fanout.hold(false);
+    scene.until(1, &["changed"; 201]).await;
+    assert_eq!(scene.node.fanout.together(socket(1)), [1, 200]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn sessions_and_workspace_members_are_looked_at_too() {
     let (mut changes, mut looks) = (changes(), 0);

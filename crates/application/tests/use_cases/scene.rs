@@ -1,6 +1,12 @@
 //! A node that shares its store, on a bus that says what the test tells it to.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use parlance_application::{
@@ -36,7 +42,7 @@ impl Bus for Script {
         true
     }
 
-    async fn publish(&self, _from: NodeId, _event: Arc<Event>) -> Result<()> {
+    async fn publish(&self, _from: NodeId, _events: Vec<Arc<Event>>) -> Result<()> {
         Ok(())
     }
 
@@ -54,18 +60,21 @@ impl Bus for Script {
     }
 }
 
-struct Says(mpsc::UnboundedReceiver<Heard>);
+struct Says(mpsc::UnboundedReceiver<Heard>, Arc<AtomicUsize>);
 
 #[async_trait]
 impl Subscription for Says {
     async fn next(&mut self) -> Option<Heard> {
-        self.0.recv().await
+        let heard = self.0.recv().await;
+        self.1.fetch_sub(1, Ordering::Relaxed);
+        heard
     }
 }
 
 pub(super) struct Scene {
     pub(super) node: TestNode,
     bus: mpsc::UnboundedSender<Heard>,
+    waiting: Arc<AtomicUsize>,
     subscriptions: mpsc::UnboundedSender<Says>,
     pub(super) topics: mpsc::UnboundedReceiver<(bool, Vec<Topic>)>,
     pub(super) ada: UserId,
@@ -98,14 +107,15 @@ pub(super) async fn quiet_scene(
 ) -> Scene {
     let ((bus, says), (tell, topics)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
     let (subscriptions, to_come) = mpsc::unbounded_channel();
-    subscriptions.send(Says(says)).expect("it is there");
+    let waiting = Arc::<AtomicUsize>::default();
+    subscriptions.send(Says(says, waiting.clone())).expect("it is there");
     let script = Script { says: Mutex::new(to_come), topics: tell };
     let peers = Peers { changes: Arc::new(changes), conversations: Arc::new(conversations) };
     let node = TestNode::among(store, Arc::new(script), peers);
     let (ada, bob) = (UserId(node.ambient.next_uuid()), UserId(node.ambient.next_uuid()));
     node.connect(socket(1), ada, &[(HERE, 4)]).await;
     node.connect(socket(2), bob, &[(HERE, 4)]).await;
-    Scene { node, bus, subscriptions, topics, ada, bob }
+    Scene { node, bus, waiting, subscriptions, topics, ada, bob }
 }
 
 pub(super) fn changed(rev: u64, access_rev: u64) -> Heard {
@@ -138,13 +148,20 @@ pub(super) fn replays(to_rev: u64, access_rev: u64) -> MockMessages {
 
 impl Scene {
     pub(super) fn says(&self, heard: Heard) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         self.bus.send(heard).expect("the node listens");
+    }
+
+    /// How much of it the node has not taken yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// The subscription ends, and the next one succeeds.
     pub(super) fn begins_anew(&mut self) {
         let (bus, says) = mpsc::unbounded_channel();
-        self.subscriptions.send(Says(says)).expect("the bus is there");
+        self.waiting = Arc::default();
+        self.subscriptions.send(Says(says, self.waiting.clone())).expect("the bus is there");
         self.bus = bus;
     }
 

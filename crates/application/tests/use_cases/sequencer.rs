@@ -432,9 +432,9 @@ async fn a_node_that_ends_finishes_what_is_begun_and_refuses_what_waits() {
     node.tasks.wait().await;
 }
 
-/// Brings nothing, and notes the revs that it is told.
+/// Brings nothing, and notes the revs that it is told together.
 #[derive(Clone, Default)]
-struct NotingBus(Arc<Mutex<Vec<u64>>>);
+struct NotingBus(Arc<Mutex<Vec<Vec<u64>>>>);
 
 #[async_trait]
 impl Bus for NotingBus {
@@ -442,10 +442,12 @@ impl Bus for NotingBus {
         false
     }
 
-    async fn publish(&self, _from: NodeId, event: Arc<Event>) -> Result<()> {
-        if let Event::Changed { rev, .. } = &*event {
-            self.0.lock().expect("unpoisoned").push(rev.0);
-        }
+    async fn publish(&self, _from: NodeId, events: Vec<Arc<Event>>) -> Result<()> {
+        let rev = |event: &Arc<Event>| match &**event {
+            Event::Changed { rev, .. } => Some(rev.0),
+            _ => None,
+        };
+        self.0.lock().expect("unpoisoned").push(events.iter().filter_map(rev).collect());
         Ok(())
     }
 
@@ -460,7 +462,7 @@ impl Bus for NotingBus {
 
 /// What they are not told they find by a look only, seconds later.
 #[tokio::test]
-async fn other_nodes_are_told_all_of_a_commit_in_order() {
+async fn other_nodes_are_told_all_of_a_commit_together_and_in_order() {
     let (bus, mut changes) = (NotingBus::default(), MockChanges::new());
     changes.expect_changes().returning(|_| Ok(nothing_new()));
     let conversations = Arc::new(MockConversations::new());
@@ -478,5 +480,5 @@ async fn other_nodes_are_told_all_of_a_commit_in_order() {
         outcome.await.expect("commits");
     }
     node.tasks.wait().await;
-    assert_eq!(*bus.0.lock().expect("unpoisoned"), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(*bus.0.lock().expect("unpoisoned"), [vec![1], vec![2, 3, 4, 5, 6]]);
 }

@@ -55,7 +55,8 @@ fn process(
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--rate-limits", "off", "--data-dir"])
         .arg(home.path().join("data"))
-        .env("RUST_LOG", "error");
+        // Each run has a store of its own, and all have one Redis: its jobs are another store's.
+        .env("RUST_LOG", "error,parlance_redis::jobs=off");
     for name in ["MONGODB_URI", "REDIS_URL", "SMTP_URL", "CONFIG", "RATE_LIMITS", "METRICS_LISTEN"]
     {
         command.env_remove(format!("PARLANCE_{name}"));

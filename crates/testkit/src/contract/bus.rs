@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use parlance_application::{
     live::{Event, Frame},
     ports::{Bus, Heard, Subscription, Topic},
@@ -57,7 +58,7 @@ async fn listen(bus: &dyn Bus, events: &mut Box<dyn Subscription>, here: Convers
     bus.listen(TWO, vec![Topic::Conversation(here)]);
     let heard = async {
         loop {
-            bus.publish(ONE, changed(here, 0)).await.expect("publishes");
+            bus.publish(ONE, vec![changed(here, 0)]).await.expect("publishes");
             let soon = tokio::time::timeout(std::time::Duration::from_millis(50), events.next());
             if let Ok(Some(Heard::Event(event))) = soon.await {
                 assert_eq!(number(&event), 0);
@@ -74,7 +75,7 @@ pub async fn a_topic_is_heard_by_who_listens(bus: &dyn Bus) {
     let mut two = bus.subscribe(TWO).await.expect("subscribes");
     listen(bus, &mut two, here).await;
     let sent = changed(here, 1);
-    bus.publish(ONE, sent.clone()).await.expect("publishes");
+    bus.publish(ONE, vec![sent.clone()]).await.expect("publishes");
     loop {
         match tokio::time::timeout(PATIENCE, two.next()).await.expect("in time") {
             Some(Heard::Event(event)) if number(&event) == 1 => {
@@ -95,7 +96,7 @@ pub async fn an_ignored_topic_stops_nothing_else(bus: &dyn Bus) {
     let mut two = bus.subscribe(TWO).await.expect("subscribes");
     listen(bus, &mut two, here).await;
     bus.ignore(TWO, vec![Topic::Conversation(here)]);
-    bus.publish(ONE, event(7)).await.expect("publishes");
+    bus.publish(ONE, vec![event(7)]).await.expect("publishes");
     loop {
         let number = next(&mut two).await;
         if number == 7 {
@@ -110,21 +111,32 @@ pub async fn an_ignored_topic_stops_nothing_else(bus: &dyn Bus) {
 pub async fn others_hear_and_oneself_does_not(bus: &dyn Bus) {
     let mut one = bus.subscribe(ONE).await.expect("subscribes");
     let mut two = bus.subscribe(TWO).await.expect("subscribes");
-    bus.publish(ONE, event(1)).await.expect("publishes");
+    bus.publish(ONE, vec![event(1)]).await.expect("publishes");
     assert_eq!(next(&mut two).await, 1);
-    bus.publish(TWO, event(2)).await.expect("publishes");
+    bus.publish(TWO, vec![event(2)]).await.expect("publishes");
     assert_eq!(next(&mut one).await, 2);
-    bus.publish(ONE, event(3)).await.expect("publishes");
+    bus.publish(ONE, vec![event(3)]).await.expect("publishes");
     assert_eq!(next(&mut two).await, 3);
 }
 
 /// On a bus that loses nothing.
 pub async fn one_nodes_events_come_in_order(bus: &dyn Bus) {
     let mut two = bus.subscribe(TWO).await.expect("subscribes");
-    for n in 0..100 {
-        bus.publish(ONE, event(n)).await.expect("publishes");
+    for together in (0..100).collect::<Vec<_>>().chunks(7) {
+        let events = together.iter().copied().map(event).collect();
+        bus.publish(ONE, events).await.expect("publishes");
     }
     for n in 0..100 {
+        assert_eq!(next(&mut two).await, n);
+    }
+}
+
+/// A node takes what waits without waiting for more.
+pub async fn a_wait_that_is_given_up_loses_nothing(bus: &dyn Bus) {
+    let mut two = bus.subscribe(TWO).await.expect("subscribes");
+    for n in 0..20 {
+        while two.next().now_or_never().is_some() {}
+        bus.publish(ONE, vec![event(n)]).await.expect("publishes");
         assert_eq!(next(&mut two).await, n);
     }
 }

@@ -6,6 +6,7 @@ use std::{
     cell::Cell,
     collections::VecDeque,
     io,
+    panic::AssertUnwindSafe,
     rc::Rc,
     sync::{
         Arc,
@@ -110,13 +111,12 @@ impl Connection {
 
     /// Lives as long as the connection.
     pub(super) async fn run(&mut self, inbound: &mut Inbound) {
-        // Boxed: an idle connection keeps no memory for what it takes to open one, nor for the commands that it has sent.
-        if let Some(catch_up) = Box::pin(self.open(inbound)).await
-            && let Some(said) = self.serve(inbound, catch_up).await
-        {
-            Box::pin(self.finish(said)).await;
-        }
+        let served = AssertUnwindSafe(self.greet_and_serve(inbound)).catch_unwind().await;
         Box::pin(self.app.live.unregister(self.socket.id)).await;
+        if served.is_err() {
+            tracing::error!("a connection has panicked");
+            self.outbound.close(Close::Overloaded);
+        }
         // The peer may answer the close frame; what it still sends is read, so that the close frame is not lost to a reset.
         let goodbye = async { while inbound.next().await.is_some() {} };
         if timeout(GOODBYE, goodbye).await.is_ok() {
@@ -124,6 +124,15 @@ impl Connection {
             sleep(GOODBYE / 10).await;
         }
         self.outbound.finish();
+    }
+
+    async fn greet_and_serve(&mut self, inbound: &mut Inbound) {
+        // Boxed: an idle connection keeps no memory for what it takes to open one, nor for the commands that it has sent.
+        if let Some(catch_up) = Box::pin(self.open(inbound)).await
+            && let Some(said) = self.serve(inbound, catch_up).await
+        {
+            Box::pin(self.finish(said)).await;
+        }
     }
 
     /// Waits for a good `hello`.
@@ -224,8 +233,8 @@ impl Connection {
         protocol::welcome(id, &welcome)
     }
 
-    /// Serves until one side ends the connection. If the client has, returns those of its commands that are not done yet. The
-    /// replay ends here: if it went on, it would take the store's time for nobody.
+    /// Serves until one side ends the connection. If the client has, or is gone, returns those of its commands that are not done yet.
+    /// The replay ends here: if it went on, it would take the store's time for nobody.
     async fn serve(&mut self, inbound: &mut Inbound, catch_up: CatchUp) -> Option<Commands> {
         let mut pipelined: FuturesUnordered<LocalBoxFuture<'static, Reply>> =
             FuturesUnordered::new();
@@ -255,7 +264,7 @@ impl Connection {
                 }
             }
             tokio::select! {
-                () = self.outbound.ended() => return None,
+                () = self.outbound.ended() => return self.outbound.is_gone().then_some(commands),
                 () = self.outbound.to_end(), if self.deadlines.leaving().is_none() => {
                     self.deadlines.leave(Instant::now() + LAST_WORDS, Close::Draining);
                 }

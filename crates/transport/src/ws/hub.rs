@@ -1,4 +1,5 @@
-//! Holds this node's sockets and nothing else: one table for each worker thread that has any, fed by one message for each event.
+//! Holds this node's sockets, a table for each worker thread that has any, fed by one message for all events that leave together; and the
+//! live actor on one of those threads.
 
 mod worker;
 

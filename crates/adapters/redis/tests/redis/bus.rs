@@ -83,7 +83,7 @@ async fn frame(ears: &mut Box<dyn Subscription>) -> bytes::Bytes {
 /// Publishes until that works.
 async fn publish(bus: &RedisBus, event: &Arc<Event>) {
     let published = async {
-        while bus.publish(ONE, Arc::clone(event)).await.is_err() {
+        while bus.publish(ONE, vec![Arc::clone(event)]).await.is_err() {
             sleep(Duration::from_millis(10)).await;
         }
     };
@@ -95,7 +95,7 @@ async fn refused(bus: &RedisBus) -> parlance_application::Error {
     let refused = async {
         loop {
             let begun = Instant::now();
-            let outcome: Result<()> = bus.publish(ONE, left(0)).await;
+            let outcome: Result<()> = bus.publish(ONE, vec![left(0)]).await;
             assert!(begun.elapsed() < Duration::from_millis(200), "publishing waited");
             if let Err(error) = outcome {
                 return error;
@@ -116,7 +116,7 @@ async fn what_is_not_listened_to_is_not_heard() {
     bus.listen(TWO, vec![Topic::Conversation(THERE)]);
     assert_eq!(listening(&mut two).await, [Topic::Conversation(THERE)]);
     for (here, text) in [(HERE, "not for two"), (THERE, "for two")] {
-        bus.publish(ONE, news(here, text)).await.expect("publishes");
+        bus.publish(ONE, vec![news(here, text)]).await.expect("publishes");
     }
     assert_eq!(frame(&mut two).await, "for two");
 }
@@ -128,7 +128,7 @@ async fn frames_arrive_byte_by_byte() {
     bus.listen(TWO, vec![Topic::Conversation(HERE)]);
     listening(&mut two).await;
     for text in ["{}", "\n\n{\"a\":\n1}\r\n", &"\u{1F40D}\0".repeat(10_000)] {
-        bus.publish(ONE, news(HERE, text)).await.expect("publishes");
+        bus.publish(ONE, vec![news(HERE, text)]).await.expect("publishes");
         assert_eq!(frame(&mut two).await, text);
     }
 }
@@ -151,7 +151,7 @@ async fn what_is_malformed_is_passed_over() {
             .expect("publishes");
         assert_eq!(ears, 1);
     }
-    bus.publish(ONE, left(1)).await.expect("publishes");
+    bus.publish(ONE, vec![left(1)]).await.expect("publishes");
     assert_eq!(number(&mut two).await, 1);
 }
 
@@ -160,12 +160,12 @@ async fn what_is_malformed_is_passed_over() {
 async fn another_history_is_not_heard() {
     let (ours, theirs) = (super::contract_bus(), super::contract_bus());
     let mut two = ours.subscribe(TWO).await.expect("subscribes");
-    theirs.publish(ONE, left(1)).await.expect("publishes");
+    theirs.publish(ONE, vec![left(1)]).await.expect("publishes");
     // It reaches those whom it concerns, and only then does ours set out.
     let mut other = theirs.subscribe(TWO).await.expect("subscribes");
-    theirs.publish(ONE, left(2)).await.expect("publishes");
+    theirs.publish(ONE, vec![left(2)]).await.expect("publishes");
     while number(&mut other).await != 2 {}
-    ours.publish(ONE, left(3)).await.expect("publishes");
+    ours.publish(ONE, vec![left(3)]).await.expect("publishes");
     assert_eq!(number(&mut two).await, 3);
 }
 
@@ -235,6 +235,11 @@ async fn a_hanging_redis_is_noticed() {
     let bus = RedisBus::connect(&server.url(), "a").expect("a URL");
     let mut two = bus.subscribe(TWO).await.expect("subscribes");
     server.signal("STOP");
+    // As much as waits at most, what is on its way included.
+    for _ in 0..16 {
+        bus.publish(ONE, vec![left(0); 256]).await.expect("there is room");
+    }
+    bus.publish(ONE, vec![left(0)]).await.expect_err("there is none");
     refused(&bus).await;
     assert!(bus.ping().await.is_err());
     lost(&mut two).await;

@@ -1,40 +1,40 @@
 //! Lets those in again whom a late event has put out although they are back.
 
-use futures::{StreamExt as _, stream};
 use parlance_domain::{ConversationId, Rev, Summary, UserId};
 use rustc_hash::FxHashMap as HashMap;
 
-use super::{Actor, Input, News};
+use super::{Actor, Input, News, asking::summaries};
 use crate::{
-    Error, Result,
-    live::{Event, admissions::Admission, connections::Connections, gate::Waiting},
+    Result,
+    live::{Event, connections::Connections, doubts::Doubt, gate::Waiting},
     ports::store::{Head, Subject},
-    tasks::answer,
 };
-
-/// Summaries that are read concurrently.
-const AT_ONCE: usize = 8;
 
 /// Those found in a conversation, and those whom the store did not answer for.
 #[derive(Default)]
 pub(in crate::live) struct Admitted {
     found: Vec<(UserId, Box<Summary>, Head)>,
-    unknown: Vec<Admission>,
+    unknown: Vec<Doubt>,
 }
 
 impl Actor {
-    /// Notes that somebody may be in a conversation without listening to it.
+    /// Notes that somebody may be in a conversation without listening to it. Of a connection that is being attached only its
+    /// snapshot will say so.
     pub(super) fn admit(&mut self, conversation: ConversationId, user: UserId) {
-        if self.peers.is_some() && misses(&self.connections, (conversation, user)) {
-            self.admissions.doubt(conversation, user);
+        if self.peers.is_none() {
+            return;
         }
+        if misses(&self.connections, (conversation, user)) {
+            self.admissions.note(conversation, user);
+        }
+        self.connections.hold(|of, _| of == user, |attaching| attaching.admit(conversation));
     }
 
     /// Asks the store about them, after each input.
     pub(super) fn ask_admissions(&mut self) {
         let Some(peers) = self.peers.clone() else { return };
         let connections = &self.connections;
-        let asked = self.admissions.ask(|admission| misses(connections, admission));
+        let asked = self.admissions.ask(|doubt| misses(connections, doubt));
         if asked.is_empty() {
             return;
         }
@@ -45,30 +45,14 @@ impl Actor {
             let heads = peers.changes.heads(conversations).await?;
             let known: HashMap<_, _> =
                 heads.into_iter().map(|head| (head.conversation_id, head)).collect();
-            let asked: Vec<(Head, UserId)> = asked
-                .into_iter()
-                .filter_map(|(conversation, user)| Some((*known.get(&conversation)?, user)))
-                .collect();
-            let conversations = &peers.conversations;
-            let mut answers = stream::iter(asked)
-                .map(|(head, user)| async move {
-                    let summary = conversations.summary(user, head.conversation_id);
-                    (head, user, answer(summary).await)
-                })
-                .buffered(AT_ONCE);
-            let mut admitted = Admitted::default();
-            while let Some((head, user, found)) = answers.next().await {
-                match found {
-                    // Somebody who has left again by now can still read a public channel.
-                    Ok(summary) if summary.joined => {
-                        admitted.found.push((user, Box::new(summary), head));
-                    }
-                    Ok(_) | Err(Error::NotFound(_)) => {}
-                    Err(_) => admitted.unknown.push((head.conversation_id, user)),
-                }
-            }
-            drop(answers);
-            Ok(admitted)
+            let there =
+                asked.into_iter().filter(|(conversation, _)| known.contains_key(conversation));
+            let (inside, unknown) = summaries(&*peers.conversations, there).await;
+            let with_head = |(user, summary): (UserId, Summary)| {
+                let head = known.get(&summary.conversation.id).copied()?;
+                Some((user, Box::new(summary), head))
+            };
+            Ok(Admitted { found: inside.into_iter().filter_map(with_head).collect(), unknown })
         };
         self.ask(question, |admitted: Result<Admitted>| {
             let admitted = admitted.unwrap_or_else(|error| {
@@ -96,7 +80,7 @@ impl Actor {
 }
 
 /// Whether somebody is connected here, and does not listen.
-fn misses(connections: &Connections, (conversation, user): Admission) -> bool {
+fn misses(connections: &Connections, (conversation, user): Doubt) -> bool {
     connections.of_user(user).into_iter().filter_map(|id| connections.get(id)).any(|connection| {
         connection.attaching.is_none() && !connection.conversations.contains(conversation)
     })

@@ -55,10 +55,13 @@ impl Actor {
         }
     }
 
-    pub(super) async fn deliver(&self, deliveries: Vec<Delivery>) {
+    /// Returns to how many sockets.
+    pub(super) async fn deliver(&self, deliveries: Vec<Delivery>) -> usize {
+        let sockets = deliveries.iter().map(|delivery| delivery.to.len()).sum();
         if !deliveries.is_empty() {
             self.fanout.deliver_all(deliveries).await;
         }
+        sockets
     }
 
     pub(super) async fn bridged(&mut self, conversation: ConversationId, page: Result<ReplayPage>) {

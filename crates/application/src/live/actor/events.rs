@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use parlance_domain::{AccessRev, ConversationId, Seq, SessionId, UserId, WorkspaceId};
-use tokio::sync::oneshot;
 
 use super::Actor;
 use crate::{
@@ -13,17 +12,30 @@ use crate::{
         connections::{Connection, Registration},
         feed::Step,
     },
-    ports::{Close, ConnectionId, store::Head},
+    ports::{Close, ConnectionId, Delivery, store::Head},
 };
 
 impl Actor {
-    /// Carries an event out on this node's connections: an end of access at once, state events when it is known who may hear
-    /// them.
-    pub(super) async fn event(&mut self, event: &Arc<Event>) {
+    /// Carries events out on this node's connections: an end of access at once, state events when it is known who may hear
+    /// them. Neighbouring changes leave together, after the ends of typing that they bring about. Returns to how many sockets
+    /// changes went.
+    pub(super) async fn events(&mut self, events: &[Arc<Event>]) -> usize {
+        let (mut deliveries, mut told) = (Vec::with_capacity(events.len()), 0);
+        for event in events {
+            if !matches!(**event, Event::Changed { .. }) {
+                told += self.deliver(std::mem::take(&mut deliveries)).await;
+            }
+            self.event(event, &mut deliveries).await;
+        }
+        told + self.deliver(deliveries).await
+    }
+
+    /// Adds what a change has to tell to the list; anything else is told at once.
+    async fn event(&mut self, event: &Arc<Event>, deliveries: &mut Vec<Delivery>) {
         match &**event {
             Event::Changed { conversation_id, .. } => {
                 let steps = self.changed(event).await;
-                self.carry_out(*conversation_id, steps).await;
+                self.begin(*conversation_id, steps, deliveries);
             }
             Event::Typing { conversation_id, user_id, frame } => {
                 self.tell_others(*conversation_id, *user_id, frame).await;
@@ -64,24 +76,6 @@ impl Actor {
         news.map_or(Registration::NONE, |(subject, frame)| self.told.news_after(subject, frame))
     }
 
-    /// Carries out what was committed together, so that it leaves together.
-    pub(super) async fn changes(
-        &mut self,
-        changes: &[(ConversationId, Vec<Arc<Event>>)],
-        told: oneshot::Sender<usize>,
-    ) {
-        let mut deliveries = Vec::with_capacity(changes.len());
-        for (conversation, events) in changes {
-            for event in events {
-                let steps = self.changed(event).await;
-                self.begin(*conversation, steps, &mut deliveries);
-            }
-        }
-        let sockets = deliveries.iter().map(|delivery| delivery.to.len()).sum();
-        self.deliver(deliveries).await;
-        let _ = told.send(sockets);
-    }
-
     async fn changed(&mut self, event: &Event) -> Vec<Step> {
         let Event::Changed { conversation_id, rev, access_rev, session_rev, author_id, frame } =
             event
@@ -99,11 +93,12 @@ impl Actor {
         if known { self.audiences.changed(head, frame) } else { self.audiences.behind(head) }
     }
 
-    /// Joins somebody's connections to a conversation, from this head on. They have read up to `read_seq`; `home` is its
-    /// workspace.
+    /// Joins somebody's connections up to this number to a conversation, from this head on. They have read up to `read_seq`; `home`
+    /// is its workspace.
     pub(super) async fn let_in(
         &mut self,
         user: UserId,
+        upto: Registration,
         have: Head,
         read_seq: Seq,
         home: Option<WorkspaceId>,
@@ -112,7 +107,7 @@ impl Actor {
         let conversation = have.conversation_id;
         let outside = |c: &Connection| !c.conversations.contains(conversation);
         let scope = Scope::Joined(have, read_seq, home);
-        for connection in self.tell_user(user, scope, frame, outside).await {
+        for connection in self.tell_user(user, upto, scope, frame, outside).await {
             self.join(connection, have).await;
             // The frame has shown this mark. The bus may still bring one from before they were out.
             self.connections.reads_on(user, conversation, read_seq);
@@ -148,7 +143,7 @@ impl Actor {
         }
         let inside = |c: &Connection| c.conversations.contains(conversation);
         let scope = Scope::Left(conversation, access_rev);
-        let told = self.tell_user(user, scope, frame, inside);
+        let told = self.tell_user(user, self.connections.registered(), scope, frame, inside);
         for connection in told.await {
             self.leave(connection, conversation);
         }

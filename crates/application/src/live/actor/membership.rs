@@ -49,7 +49,8 @@ impl Actor {
             self.fanout.close(id, Close::Overloaded).await;
             return;
         };
-        let Attached { told, workspaces, left, doubted, homes, joined, pending, read } = attached;
+        let Attached { told, workspaces, left, doubted, admitted, homes, joined, pending, read } =
+            attached;
         let Some(connection) = self.connections.get_mut(id) else { return };
         let user = connection.user_id;
         for workspace in &workspaces {
@@ -80,6 +81,9 @@ impl Actor {
         }
         for have in joined {
             self.join(id, have).await;
+        }
+        for conversation in admitted {
+            self.admit(conversation, user);
         }
     }
 

@@ -4,13 +4,13 @@ use parlance_domain::{AccessRev, ConversationId, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
 use tokio::sync::oneshot;
 
-use super::{Actor, Input, admissions::Admitted, states::Present};
+use super::{Actor, Input, admissions::Admitted, marks::Marked, states::Present};
 use crate::{
     Result,
     live::{Event, Frame, bus_link::Choice, feed::FeedNumber},
     ports::{
         Close, Topic,
-        store::{Head, Look, Mark, Readers},
+        store::{Head, Look, Readers},
     },
 };
 
@@ -29,8 +29,8 @@ pub(in crate::live) enum News {
     Gone(WorkspaceId, Result<Vec<UserId>>),
     /// The present state of what waits, and who may hear it.
     Present(Result<Present>),
-    /// A read mark that the store did not answer for.
-    Unmarked(Mark),
+    /// Read marks that nobody here was told of.
+    Marked(Marked),
     /// From here on the bus brings these topics; it may have missed something before.
     Listening(Vec<Topic>),
     /// The bus has lost events.
@@ -54,6 +54,12 @@ impl Actor {
     pub(super) fn is_news(&self, conversation: ConversationId, access_rev: AccessRev) -> bool {
         let feed = self.audiences.feed(conversation);
         self.peers.is_none() || feed.is_none_or(|feed| feed.access_rev() < access_rev)
+    }
+
+    /// Whether this node knows a later change of access: an older answer says nothing about who is in.
+    pub(super) fn knows_later(&self, conversation: ConversationId, access_rev: AccessRev) -> bool {
+        let feed = self.audiences.feed(conversation);
+        feed.is_some_and(|feed| feed.access_rev() > access_rev)
     }
 
     pub(super) async fn access_changed(
@@ -115,7 +121,8 @@ impl Actor {
         let readers = match readers {
             Ok(Some(readers)) => readers,
             Ok(None) => {
-                return self.event(&Event::deleted(conversation_id).into()).await;
+                self.events(&[Event::deleted(conversation_id).into()]).await;
+                return;
             }
             Err(error) => {
                 tracing::warn!(%error, conversation = %conversation_id, "who may read could not be checked yet");
@@ -156,7 +163,7 @@ impl Actor {
                 tracing::warn!(%error, "a workspace could not be looked at");
             }
             News::Present(present) => self.answered(present).await,
-            News::Unmarked(mark) => self.told.unmarked(&mark),
+            News::Marked(marked) => self.marked(marked).await,
             News::Listening(topics) => {
                 for topic in &topics {
                     self.bus_link.listens(topic);

@@ -12,7 +12,7 @@ mod question;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use parlance_domain::{ConversationId, Seq, UserId, WorkspaceId};
+use parlance_domain::{UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
 use tokio::time::timeout;
 
@@ -44,6 +44,9 @@ impl Actor {
         if self.peers.is_none() {
             self.tell_state(event, &Hearers::Everybody).await;
         } else if let Some(subject) = event.hint() {
+            if let (Some(about), Some(frame)) = (event.about(), event.frame()) {
+                self.told.another(about, frame);
+            }
             self.wait(Waiting::Subject(subject));
         } else {
             self.wait(Waiting::Event(event.clone()));
@@ -142,8 +145,11 @@ impl Actor {
         }
         for (conversation, user, access_rev) in present.out_of_conversations() {
             // Somebody who has connected since may be back: their snapshot says so, or the next check.
-            if !self.connections.any_after(user, present.asked_at) {
+            let since = self.connections.any_after(user, present.asked_at);
+            if !since && !self.knows_later(conversation, access_rev) {
                 self.expel(conversation, user, access_rev, &Frame::left(conversation)).await;
+                // Or they are back by now, with a connection that was there before.
+                self.admit(conversation, user);
             }
         }
     }
@@ -179,7 +185,7 @@ impl Actor {
                 if let Some(count) = hearers.read_at(*conversation_id, *user_id) {
                     let access_rev = (*access_rev).max(count);
                     let have = Head { conversation_id: *conversation_id, rev: *rev, access_rev };
-                    self.let_in(*user_id, have, *read_seq, *workspace_id, frame).await;
+                    self.let_in(*user_id, upto, have, *read_seq, *workspace_id, frame).await;
                 }
             }
             Event::Conversation { conversation_id, frame, .. } => {
@@ -194,10 +200,13 @@ impl Actor {
                 .await;
             }
             Event::WorkspaceJoined { workspace_id, user_id, frame } => {
+                // They may have been removed between the answers of one question.
+                if !hearers.has_in_workspace(*workspace_id, *user_id) {
+                    return;
+                }
                 let scope = Scope::WorkspaceJoined(*workspace_id);
-                let outside =
-                    |c: &Connection| c.number <= upto && !c.workspaces.contains(workspace_id);
-                for id in self.tell_user(*user_id, scope, frame, outside).await {
+                let outside = |c: &Connection| !c.workspaces.contains(workspace_id);
+                for id in self.tell_user(*user_id, upto, scope, frame, outside).await {
                     if let Some(connection) = self.connections.get_mut(id) {
                         connection.workspaces.insert(*workspace_id);
                         self.audiences.enter_workspace(id, *workspace_id);
@@ -238,21 +247,6 @@ impl Actor {
         self.tell(to, frame).await;
     }
 
-    /// Tells a read mark, if it is further than the person was told.
-    async fn read_on(
-        &mut self,
-        user: UserId,
-        conversation: ConversationId,
-        seq: Seq,
-        frame: &Frame,
-    ) {
-        if self.connections.reads_on(user, conversation, seq) {
-            let further = |c: &Connection| c.reads_on(conversation, seq);
-            let scope = Scope::Read(conversation, seq);
-            let _ = self.tell_user(user, scope, frame, further).await;
-        }
-    }
-
     /// Handles what a look has found and nobody here was told.
     pub(super) fn look_into(&mut self, look: &mut Look) {
         let mut subjects = self.told.unseen(&look.traces);
@@ -272,7 +266,7 @@ impl Actor {
         for workspace in workspaces {
             self.ask_gone(workspace);
         }
-        self.ask_marks(marks);
+        self.doubt_marks(&marks);
         if !look.more {
             self.told.looked(look.until);
         }
@@ -336,34 +330,6 @@ impl Actor {
         let user = |id| self.connections.get(id).map(|connection| connection.user_id);
         let users: HashSet<_> = connections.into_iter().filter_map(user).collect();
         users.into_iter().collect()
-    }
-
-    /// Asks for the read marks that nobody here was told of.
-    fn ask_marks(&self, mut marks: Vec<Mark>) {
-        let Some(peers) = self.peers.clone() else { return };
-        // The bus brought most of them. Somebody who is not connected gets their mark with the snapshot.
-        marks.retain(|mark| self.connections.would_read_on(mark));
-        if marks.is_empty() {
-            return;
-        }
-        let live = self.live.clone();
-        self.tasks.spawn(async move {
-            for mark in marks {
-                let Mark { conversation_id, user_id, .. } = mark;
-                match answer(peers.conversations.summary(user_id, conversation_id)).await {
-                    Ok(summary) if summary.joined => {
-                        let read = Event::read(user_id, conversation_id, summary.read);
-                        live.input(Input::Event(read.into())).await;
-                    }
-                    // Somebody who has left needs no mark, even of a channel that they can still read.
-                    Ok(_) | Err(Error::NotFound(_)) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, %conversation_id, "a read mark could not be told yet");
-                        live.input(Input::FromPeers(News::Unmarked(mark))).await;
-                    }
-                }
-            }
-        });
     }
 }
 

@@ -6,10 +6,11 @@ use actix_codec::Framed;
 use actix_http::ws::{Codec, Frame as WsFrame, Message};
 use async_trait::async_trait;
 use futures::SinkExt as _;
+use parlance_application::live::Event;
 use parlance_application::ports::{
     Ambient as _, Claims, TokenIssuer as _, Urgency, store::Conversations as _,
 };
-use parlance_domain::{ConversationId, Seq, SessionId, UserId};
+use parlance_domain::{ConversationId, Seq, SessionId, SessionRev, UserId};
 use parlance_testkit::{MemoryStore, PATIENCE, PlainTokens, Stage, TestNode, Weather, socket};
 use serde_json::{Value, json};
 use tokio::{
@@ -310,6 +311,44 @@ async fn what_was_said_before_a_goodbye_is_done() {
         scene.ends().await;
         assert_eq!(store.summary(ada, here).await.expect("a summary").read.read_seq, Seq(2));
     }
+}
+
+/// A writer that is blocked hears of it first.
+#[actix_web::test]
+async fn what_was_said_before_the_line_broke_is_done() {
+    let mut scene = Scene::new().await;
+    scene.syncs(2).await;
+    scene.says(3, "read.mark", json!({ "conversation_id": scene.here, "seq": 2 })).await;
+    scene.is_read().await;
+    let frame = text_frame(&vec![b'x'; 32 * 1024]);
+    while scene.outbound.has_room() {
+        scene.outbound.tell(frame.clone(), Urgency::Reliable);
+        yield_now().await;
+    }
+    // With all that it has not read the line is reset.
+    let Scene { store, slow, ada, here, client, life, .. } = scene;
+    drop(client);
+    slow.let_through.add_permits(1);
+    timeout(PATIENCE, life).await.expect("in time").expect("no panic");
+    assert_eq!(store.summary(ada, here).await.expect("a summary").read.read_seq, Seq(2));
+}
+
+#[actix_web::test]
+async fn a_command_that_panics_ends_its_connection_alone_and_whole() {
+    let mut scene = Scene::new().await;
+    scene.syncs(2).await;
+    scene.has_come().await;
+    // What waits there panics.
+    scene.slow.let_through.close();
+    let WsFrame::Close(Some(reason)) = scene.heard().await else { panic!("no end") };
+    assert_eq!(u16::from(reason.code), Close::Overloaded.code());
+    let (live, fanout, session_id) =
+        (scene.node.live.clone(), scene.node.fanout.clone(), scene.session);
+    scene.ends().await;
+    let (frame, session_rev) = (Frame::session_revoked(session_id), SessionRev(1));
+    live.publish(Event::SessionRevoked { session_id, session_rev, frame }).await;
+    live.settle().await;
+    assert!((0..2).all(|number| fanout.closed(socket(number)).is_none()), "it is known no more");
 }
 
 #[actix_web::test]

@@ -195,6 +195,11 @@ impl Outbound {
         self.until(|queue| queue.state != State::Open).await;
     }
 
+    /// Whether nothing can be written any more, not even a close frame.
+    pub(in crate::ws) fn is_gone(&self) -> bool {
+        self.0.queue.borrow().state == State::Gone
+    }
+
     /// Returns when the queue has room for what can be held back, or the connection ends.
     pub(in crate::ws) async fn drained(&self) {
         self.until(|queue| queue.backlog.has_room() || queue.state != State::Open).await;

@@ -187,8 +187,13 @@ impl Hearers<'_> {
         number: Registration,
     ) -> bool {
         let Self::Present(present, known) = self else { return true };
-        present.are_among(*known, number)
-            && present.workspaces.get(&id).is_some_and(|answer| answer.inside.contains(&user))
+        present.are_among(*known, number) && self.has_in_workspace(id, user)
+    }
+
+    /// Whether somebody was found in a workspace.
+    pub(super) fn has_in_workspace(&self, id: WorkspaceId, user: UserId) -> bool {
+        let Self::Present(present, _) = self else { return true };
+        present.workspaces.get(&id).is_some_and(|answer| answer.inside.contains(&user))
     }
 
     pub(super) fn may_hear_of(
