@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use figment::{
     Figment, Metadata, Profile, Provider,
-    providers::{Format as _, Toml},
+    providers::{Data, Format as _, Toml},
     value::{Dict, Map, Value},
 };
 use parlance_domain::Email;
@@ -158,7 +158,7 @@ impl Settings {
         let file = flags.config.clone().or_else(|| env("PARLANCE_CONFIG").map(PathBuf::from));
         if let Some(file) = &file {
             check_readable(file)?;
-            figment = figment.merge(Toml::file_exact(file));
+            figment = figment.merge(SettingsFile(Toml::file_exact(file)));
         }
         for name in NAMES {
             let variable = format!("{PREFIX}{}", name.to_uppercase());
@@ -234,6 +234,19 @@ impl Flags {
     }
 }
 
+/// Its errors call a key what it is called there, and not `default.listen`.
+struct SettingsFile(Data<Toml>);
+
+impl Provider for SettingsFile {
+    fn metadata(&self) -> Metadata {
+        self.0.metadata().interpolater(|_, keys| keys.join("."))
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        self.0.data()
+    }
+}
+
 /// One value from one place, kept as the string it is (a secret of digits is no number), so that an error names the place.
 struct Source {
     place: String,
@@ -248,7 +261,6 @@ impl Source {
 
 impl Provider for Source {
     fn metadata(&self) -> Metadata {
-        // The library would call the key `default.listen`.
         Metadata::named(self.place.clone()).interpolater(|_, keys| keys.join("."))
     }
 

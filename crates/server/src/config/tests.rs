@@ -116,6 +116,8 @@ fn bad_values_say_what_where_and_why() {
         for part in expected {
             assert!(message.contains(part), "{part} is missing in: {message}");
         }
+        // The library's name for it.
+        assert!(!message.contains("default."), "{message}");
     }
 }
 
