@@ -146,8 +146,8 @@ async fn a_store_that_is_migrated_by_hand_is_waited_for() {
     let by_hand = ("PARLANCE_AUTO_MIGRATE", "off");
     let (well, said) = run(&home, "serve", &[by_hand]);
     assert!(!well && said.contains("parlance migrate") && said.contains("0001_schema"), "{said}");
-    let applied = "applied 0001_schema, 0002_traces, 0003_no_index_of_ended_sessions\n";
-    assert_eq!(run(&home, "migrate", &[]), (true, applied.to_owned()));
+    let (well, said) = run(&home, "migrate", &[]);
+    assert!(well && said.starts_with("applied 0001_schema, 0002_traces, "), "{said}");
     assert_eq!(run(&home, "migrate", &[]), (true, "the schema is up to date\n".to_owned()));
     Server::start_in(home, 0, &[by_hand]).sign_up("ada").await;
 }

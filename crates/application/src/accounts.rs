@@ -25,7 +25,7 @@ use crate::{
 pub const ACCESS_FOR: Duration = Duration::from_mins(15);
 /// How long a session lasts without a refresh.
 const SESSION_FOR: Duration = Duration::from_hours(30 * 24);
-/// How long the preceding refresh token is still answered, so that two tabs that refresh at once both survive.
+/// How long the preceding refresh token is still accepted, so that two tabs that refresh at once both survive.
 const REFRESH_GRACE: Duration = Duration::from_mins(1);
 
 /// Sign-up, sign-in, sessions, profiles.
@@ -38,7 +38,7 @@ pub struct Accounts {
     attempts: Attempts,
 }
 
-/// Who wants an account.
+/// A request for an account.
 #[derive(Debug, Clone)]
 pub struct Signup {
     /// The address to sign in with.
@@ -62,7 +62,7 @@ pub struct SignedIn {
     pub expires_in: Duration,
 }
 
-/// Who asks: an access token that has been verified, of a session that lives.
+/// Who asks: from a verified access token of a live session.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The person.
@@ -95,7 +95,7 @@ impl Caller {
         self.account.id
     }
 
-    /// As whom they make changes.
+    /// The principal of their changes.
     pub fn principal(&self) -> Principal {
         Principal { user: self.account.id, session: self.session_id }
     }
@@ -126,12 +126,15 @@ impl Accounts {
         let job =
             Job { id: JobId(self.ambient.uuid()), task: Task::WelcomeMail { user_id: account.id } };
         let session_id = session.id;
-        self.store.create_account(account.clone(), password, session, job).await?;
+        let (store, new) = (self.store.clone(), account.clone());
+        self.writing(async move { store.create_account(new, password, session, job).await })
+            .await?;
         self.signed_in(account, session_id, refresh)
     }
 
-    /// Begins a session for whoever has typed an address and a password, `from` where as far as that is known. An unknown address,
-    /// and what is none, fails in the same words and the same time as a wrong password. `RateLimited` after too many wrong ones.
+    /// Begins a session for whoever typed an address and a password, at `from` if known. An unknown or malformed
+    /// address
+    /// fails with the same message and in the same time as a wrong password. `RateLimited` after too many wrong ones.
     pub async fn sign_in(
         &self,
         from: Option<IpAddr>,
@@ -143,9 +146,11 @@ impl Accounts {
         self.attempts.counted(&guesser, attempt).await
     }
 
-    /// The same for those alone who may use the board: all others are refused as an unknown address is. A wrong password here is
-    /// one at [`Accounts::sign_in`] too, whoever was meant, or an admin's account could be guessed at in two places; a pause comes
-    /// sooner here.
+    /// The same for board users only: all others are refused like an unknown address. A wrong password here also counts
+    /// at
+    /// [`Accounts::sign_in`], for any address, or an admin's password could be guessed in two places; here, the pause
+    /// comes
+    /// sooner.
     pub async fn sign_in_at_board(
         &self,
         board: &Board,
@@ -161,7 +166,7 @@ impl Accounts {
         self.attempts.counted(&at_board, attempt).await
     }
 
-    /// Whoever may not is refused only after all that the others are asked: how long it takes tells nobody who may.
+    /// Those who may not are refused only after the same checks as the others: timing reveals nobody who may.
     async fn sign_in_unlimited(
         &self,
         email: Option<Email>,
@@ -179,7 +184,8 @@ impl Accounts {
         };
         let (session, refresh) = self.new_session(known.account.id);
         let session_id = session.id;
-        self.store.open_session(session, &known.password).await?;
+        let (store, password) = (self.store.clone(), known.password);
+        self.writing(async move { store.open_session(session, &password).await }).await?;
         self.signed_in(known.account, session_id, refresh)
     }
 
@@ -236,7 +242,8 @@ impl Accounts {
         Ok(sessions)
     }
 
-    /// Ends one of the caller's sessions, and with it its access tokens and sockets, at once. `NotFound` if there is none.
+    /// Ends one of the caller's sessions, and its access tokens and sockets with it, at once. `NotFound` if there is
+    /// none.
     pub async fn revoke_session(&self, caller: &Caller, session: SessionId) -> Result<()> {
         let (store, user, at) = (self.store.clone(), caller.id(), self.ambient.now());
         self.ending(async move {
@@ -246,7 +253,7 @@ impl Accounts {
         .await
     }
 
-    /// Ends the caller's own session. `Unauthenticated` if it has ended meanwhile.
+    /// Ends the caller's own session. `Unauthenticated` if it has already ended.
     pub async fn sign_out(&self, caller: &Caller) -> Result<()> {
         match self.revoke_session(caller, caller.session_id).await {
             Err(Error::NotFound(_)) => Err(Unauthenticated::Revoked.into()),
@@ -264,8 +271,9 @@ impl Accounts {
         self.publisher.change(caller, renamed).await
     }
 
-    /// Changes the caller's password and ends all their other sessions. Whoever has found a token cannot try passwords here
-    /// for long: `Forbidden` for a wrong one, and then `RateLimited`.
+    /// Changes the caller's password and ends all their other sessions. Guessing here with a stolen token does not get
+    /// far:
+    /// `Forbidden` for a wrong password, and eventually `RateLimited`.
     pub async fn change_password(
         &self,
         caller: &Caller,
@@ -282,7 +290,7 @@ impl Accounts {
         })
     }
 
-    /// A wrong password fails as it does in signing in.
+    /// A wrong password fails as at sign-in.
     async fn change_verified(
         &self,
         caller: &Caller,
@@ -315,15 +323,15 @@ impl Accounts {
         self.store.people(caller.id(), ids).await
     }
 
-    /// Ends sessions and closes their sockets; returns when this node's are closed. Goes on if the caller hangs up: of what is
-    /// committed by then the sockets have to hear.
+    /// Ends sessions and closes their sockets; returns once this node's are closed. Goes on if the caller hangs up: the
+    /// sockets have to hear of what has been committed.
     async fn ending<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<(T, EndedSessions)>> + Send + 'static,
     ) -> Result<T> {
         let told = async move {
             let (output, EndedSessions { sessions, session_rev }) = write.await?;
-            // Each end has raised the count by one. They are numbered in the order in which they are told.
+            // Each end has raised the count by one. They are numbered in the order they are told.
             let mut ended = SessionRev(session_rev.0.saturating_sub(sessions.len() as u64));
             let ends = sessions.into_iter().map(|session_id| {
                 ended = ended.next();
@@ -333,6 +341,14 @@ impl Accounts {
             Ok((output, ends.collect()))
         };
         self.publisher.advance(told).await
+    }
+
+    /// A write that tells nobody. Goes on if the caller hangs up: a store may keep what it has begun to write locked.
+    async fn writing(
+        &self,
+        write: impl Future<Output = Result<()>> + Send + 'static,
+    ) -> Result<()> {
+        self.publisher.advance(async move { Ok((write.await?, vec![])) }).await
     }
 
     fn new_session(&self, user_id: UserId) -> (NewSession, RefreshToken) {

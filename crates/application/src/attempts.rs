@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use parlance_domain::UserId;
+use parlance_domain::{Email, UserId};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
@@ -19,7 +19,7 @@ use tokio::{
 use self::known::Known;
 use crate::{Error, Result, Unauthenticated};
 
-/// Wrong passwords in a row that one may type for an address, or for a change of one's own, before a pause.
+/// Wrong passwords in a row before a pause, for an address or for a change of one's own password.
 const GUESSES: u32 = 20;
 /// The same at the job board: its description says so.
 const GUESSES_AT_BOARD: u32 = 5;
@@ -27,9 +27,7 @@ const GUESSES_AT_BOARD: u32 = 5;
 const PAUSE: Duration = Duration::from_mins(1);
 /// How long an attempt may wait for those before it.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// No address is longer, and one that was typed with a wrong password is remembered for a while.
-const LONGEST: usize = 254;
-/// The part of an IPv6 address that is a network's: whoever has one has all addresses in it.
+/// The network part of an IPv6 address: whoever has one address has all in its network.
 const NETWORK: u128 = !0 << 64;
 
 /// Who tries.
@@ -38,7 +36,7 @@ pub(crate) struct Guesser(Who);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Who {
-    /// Somebody at a network (where a proxy does not hide it) who typed an address of mail.
+    /// Somebody on a network (unless a proxy hides it) who typed an e-mail address.
     Typed(Option<IpAddr>, Arc<str>),
     /// The same at the job board.
     TypedAtBoard(Option<IpAddr>, Arc<str>),
@@ -46,13 +44,13 @@ enum Who {
     User(UserId),
 }
 
-/// Slows down the guessing of passwords. Unknown addresses are counted too, so that a pause betrays nobody.
+/// Slows down password guessing. Unknown addresses count too, so that a pause reveals nothing.
 pub(crate) struct Attempts {
     counts: bool,
     known: Mutex<Known>,
 }
 
-/// An attempt from its begin to its end, also if it is given up.
+/// An attempt from beginning to end, even if it is abandoned.
 struct UnderWay<'a> {
     attempts: &'a Attempts,
     guesser: &'a Guesser,
@@ -76,7 +74,7 @@ impl Guesser {
         Self(Who::User(user))
     }
 
-    /// So many wrong ones in a row before a pause.
+    /// How many wrong ones in a row before a pause.
     fn guesses(&self) -> u32 {
         match self.0 {
             Who::TypedAtBoard(..) => GUESSES_AT_BOARD,
@@ -85,16 +83,17 @@ impl Guesser {
     }
 }
 
-/// From where, and what, as it is counted.
+/// The network and the typed address, as they are counted.
 fn written(from: Option<IpAddr>, typed: &str) -> Result<(Option<IpAddr>, Arc<str>)> {
     let typed = typed.trim().to_lowercase();
-    if typed.len() > LONGEST {
+    // Bounded, because an address typed with a wrong password is remembered for a while.
+    if typed.len() > Email::LONGEST {
         return Err(Unauthenticated::Credentials.into());
     }
     Ok((from.map(network), typed.into()))
 }
 
-/// The address of IPv4, or the network of IPv6.
+/// The address for IPv4, the network for IPv6.
 fn network(of: IpAddr) -> IpAddr {
     match of.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
@@ -103,12 +102,12 @@ fn network(of: IpAddr) -> IpAddr {
 }
 
 impl Attempts {
-    /// Counts them; or else anybody may try as often as they like.
+    /// Without `counts`, anybody may try as often as they like.
     pub(crate) fn new(counts: bool) -> Self {
         Self { counts, known: Mutex::default() }
     }
 
-    /// Lets somebody try, unless they have to pause. Only wrong credentials count: whoever hangs up has learned nothing.
+    /// Lets somebody try, unless they have to pause. Only wrong credentials count: whoever hangs up has learnt nothing.
     pub(crate) async fn counted<T>(
         &self,
         guesser: &Guesser,
@@ -147,11 +146,11 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Waits a while if only attempts that are not over yet are in the way.
+/// Waits a while if only unfinished attempts are in the way.
 async fn place(places: Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
     let retry_after = match timeout(PATIENCE, places.acquire_owned()).await {
         Ok(Ok(place)) => return Ok(place),
-        // The last of them was wrong, at this moment.
+        // The last of them has just turned out wrong.
         Ok(Err(_)) => PAUSE,
         Err(_) => PATIENCE,
     };

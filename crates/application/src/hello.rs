@@ -19,13 +19,13 @@ use crate::{
     },
 };
 
-/// How long the store may take to say all that an opened connection is told.
+/// How long the store may take for everything an opened connection is told.
 const OPENING: Duration = Duration::from_secs(30);
-/// How long a silent store is left alone before a page is asked for again.
+/// How long to wait before a page is requested again from a store that did not answer.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The opening of a connection: who it is, what it listens to, and what it has missed. In this order, so that nothing falls
-/// between: register, look at the session, read the snapshot, reply, attach, replay.
+/// The opening of a connection: whose it is, what it listens to, and what it has missed. In this order, so that nothing
+/// is lost in between: register, check the session, read the snapshot, reply, attach, replay.
 pub struct Hello {
     accounts: Arc<dyn store::Accounts>,
     conversations: Arc<dyn store::Conversations>,
@@ -40,7 +40,7 @@ pub struct Hello {
 pub struct Opened {
     /// Whose it is.
     pub caller: Caller,
-    /// Everything as it is.
+    /// The current state.
     pub snapshot: Snapshot,
     /// What it has missed.
     pub catch_up: CatchUp,
@@ -63,9 +63,11 @@ impl Hello {
         }
     }
 
-    /// Opens a connection for whoever a token names, if its session lives. `heard_at` is the connection's own note, in milliseconds
-    /// of [`Live::uptime`], of when it last heard its client. `Unavailable` while too many come at once, and if the store takes longer
-    /// than half a minute: what is committed meanwhile is not remembered for ever.
+    /// Opens a connection for whoever a token names, if its session lives. `heard_at` is the connection's own record,
+    /// in
+    /// milliseconds of [`Live::uptime`], of when it last heard its client. `Unavailable` while too many come at once,
+    /// and if
+    /// the store takes longer than half a minute: what is committed meanwhile is not remembered forever.
     pub async fn open(
         &self,
         claims: &Claims,
@@ -86,7 +88,7 @@ impl Hello {
         opened
     }
 
-    /// Joins the connection to all that it has been told of. To be called once the reply is queued: events follow it.
+    /// Joins the connection to everything it has been told of. Call it once the reply is queued: events follow it.
     pub async fn attach(&self, connection: ConnectionId, opened: &Opened) {
         let Opened { snapshot, catch_up, .. } = opened;
         let pending: Vec<_> = catch_up.pending().collect();
@@ -108,7 +110,8 @@ impl Hello {
         self.live.attach(connection, attachment).await;
     }
 
-    /// Replays what the connection has missed, a page each time `drained` returns, and joins each conversation behind its
+    /// Replays what the connection has missed, a page each time `drained` returns, and joins each conversation after
+    /// its
     /// replay. Access is checked for each page.
     pub async fn catch_up<Drained: Future<Output = ()>>(
         &self,
@@ -158,7 +161,7 @@ impl Hello {
     }
 
     async fn read(&self, claims: &Claims, resume: Option<&Resume>) -> Result<Opened> {
-        // Looked at after the registration: a session that ends from here on closes the connection.
+        // Checked after the registration: a session that ends from here on closes the connection.
         let owner = self.accounts.session_owner(claims.session_id, self.ambient.now()).await?;
         let caller = Caller::of(claims, owner)?;
         let snapshot = self.conversations.snapshot(caller.id()).await?;
@@ -166,12 +169,12 @@ impl Hello {
         while let Some((cursors, most)) = catch_up.to_weigh() {
             match self.messages.weigh(cursors, most).await {
                 Ok(weights) => catch_up.weighed(&weights),
-                // As many that are as far behind would be asked for at the next try: they are named, and the client asks for each.
-                Err(error @ Error::Unavailable { .. }) => {
+                // A retry would ask the same, and fail again if a message cannot be read. The rest are named as behind,
+                // and the client asks for each.
+                Err(error) => {
                     tracing::warn!(%error, "what was missed could not be weighed");
                     catch_up.give_up();
                 }
-                Err(error) => return Err(error),
             }
         }
         Ok(Opened { caller, snapshot, catch_up })

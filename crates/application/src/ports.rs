@@ -1,11 +1,12 @@
-//! What the application needs of the world, each shaped by the use cases that call it.
+//! What the application needs from the outside, each port shaped by the use cases that call it.
 //!
-//! A method of a store is one atomic step: it commits wholly or not at all, and a permission that it names is decided
-//! inside the same transaction, by [`parlance_domain::membership`]. The other ports say what they guarantee. Every
-//! method of a store, a bus or a queue has its cases in the contract suites of `parlance-testkit`.
+//! A store method is one atomic step: it commits wholly or not at all, and any permission it names is decided inside
+//! the
+//! same transaction, by [`parlance_domain::membership`]. The other ports state what they guarantee. Every method of a
+//! store, a bus or a queue has its cases in the contract suites of `parlance-testkit`.
 //!
 //! Errors common to all but the mailer: `Unavailable`: out of reach or overloaded, for now. `Internal`: a defect. After
-//! either a write may have been committed or not. Every other error means that nothing has changed.
+//! either, a write may or may not have been committed. Every other error means that nothing has changed.
 
 mod ambient;
 mod board;
@@ -20,7 +21,7 @@ mod token;
 pub use ambient::Ambient;
 pub use board::{
     JobBoard, JobCounts, JobState, JobView, KEPT_DONE, KEPT_ERRORS, KEPT_MINUTES, MinuteView,
-    WorkerView,
+    NOT_DEAD, NOT_DELAYED, STILL_ACTIVE, WorkerView,
 };
 pub use bus::{Bus, Heard, Subscription, Topic};
 pub use fanout::{Close, ConnectionId, Delivery, Fanout, Urgency};

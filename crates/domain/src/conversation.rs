@@ -1,11 +1,11 @@
 //! Channels and DMs.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{ConversationId, Rev, Seq, Timestamp, User, UserId, WorkspaceId};
 
 /// What a conversation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ConversationKind {
@@ -13,6 +13,21 @@ pub enum ConversationKind {
     Channel,
     /// Between two people, one for each pair and workspace.
     Dm,
+}
+
+impl ConversationKind {
+    /// Reads [`ConversationKind::name`].
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Channel, Self::Dm].into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The kind's name in the store and on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Channel => "channel",
+            Self::Dm => "dm",
+        }
+    }
 }
 
 /// A conversation as everybody sees it: the part that events and replays carry.

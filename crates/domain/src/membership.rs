@@ -189,6 +189,13 @@ impl Standing {
     }
 }
 
+#[derive(Clone, Copy)]
+enum Cell {
+    Yes,
+    No,
+    Hide,
+}
+
 impl Role {
     /// Reads [`Role::name`]; refuses anything else as `unknown`.
     pub fn parse(name: &str) -> Result<Self, Invalid> {
@@ -214,13 +221,6 @@ impl Role {
         };
         WORKSPACE[action as usize].1[column].into()
     }
-}
-
-#[derive(Clone, Copy)]
-enum Cell {
-    Yes,
-    No,
-    Hide,
 }
 
 impl From<Cell> for Result<(), Denied> {

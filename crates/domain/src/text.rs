@@ -97,11 +97,14 @@ impl Password {
 }
 
 impl Email {
-    /// Accepts the common form `local@domain`, at most 254 bytes, the domain with at least one dot or `localhost`.
+    /// The longest, in bytes.
+    pub const LONGEST: usize = 254;
+
+    /// Accepts the common form `local@domain`, at most [`Email::LONGEST`] bytes, the domain with at least one dot or `localhost`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let text = text.trim();
-        if text.len() > 254 {
-            return Err(too_long(254));
+        if text.len() > Self::LONGEST {
+            return Err(too_long(Self::LONGEST));
         }
         let wrong = || Invalid::new("is not an e-mail address");
         let (local, domain) = text.rsplit_once('@').ok_or_else(wrong)?;

@@ -34,8 +34,20 @@ impl ops::Add<Duration> for Timestamp {
     type Output = Self;
 
     fn add(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+        Self(self.0.saturating_add(signed_millis(by)))
     }
+}
+
+impl ops::Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(signed_millis(by)))
+    }
+}
+
+fn signed_millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl fmt::Display for Timestamp {
@@ -85,6 +97,12 @@ mod tests {
             Timestamp::from_millis(1_732_428_869_000).to_string(),
             "2024-11-24T06:14:29.000Z"
         );
+    }
+
+    #[test]
+    fn what_is_added_can_be_taken_away() {
+        let (at, by) = (Timestamp::from_millis(5), Duration::from_millis(9));
+        assert_eq!((at - by, at - by + by), (Timestamp::from_millis(-4), at));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `parlance admin …`: what an operator does to a store by hand.
+//! `parlance admin …`: an operator's manual work on a store.
 
 use clap::Subcommand;
 
@@ -10,10 +10,10 @@ use crate::{
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Gives the store's history a new name, so that clients drop what they hold of it
+    /// Gives the store's history a new name, so that clients drop what they have cached of it
     #[command(
-        after_help = "Run it after the store was restored from a backup, while no server runs, with the settings of `serve`. \
-        A server knows the name from its start. It prints the new name."
+        after_help = "Run it after restoring the store from a backup, while no server is running, with the settings of `serve`. \
+        A server reads the name only at startup. It prints the new name."
     )]
     RenewEpoch(Box<Flags>),
 }

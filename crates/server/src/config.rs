@@ -29,8 +29,8 @@ pub(crate) use self::{
 /// The reference of all settings, as `parlance config` prints it.
 pub(crate) const DEFAULT_FILE: &str = include_str!("../parlance.default.toml");
 
-/// What the name of a variable that gives a setting begins with; the setting's name in capitals follows.
-const PREFIX: &str = "PARLANCE_";
+/// The prefix of a setting's environment variable; the setting's name in capitals follows.
+pub(crate) const PREFIX: &str = "PARLANCE_";
 /// The settings that the environment may give.
 const NAMES: [&str; 15] = [
     "listen",
@@ -103,7 +103,7 @@ impl Default for Settings {
     }
 }
 
-/// The settings that the command line may give. Secrets have no flag: other users of the machine can read the command line.
+/// The settings with a command-line flag. Secrets have none: other users of the machine can read the command line.
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct Flags {
     /// A TOML file with settings [env: `PARLANCE_CONFIG`]
@@ -116,37 +116,37 @@ pub(crate) struct Flags {
     /// Where the store and the mail outbox live [default: ./data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
-    /// E-mail addresses that may use /admin, separated by commas
+    /// Email addresses of accounts that may use /admin, separated by commas
     #[arg(long, value_name = "LIST")]
     server_admins: Option<String>,
-    /// `off` for load tests [default: on]
+    /// `off` lifts the limits, for load tests [default: on]
     #[arg(long, value_name = "on|off")]
     rate_limits: Option<String>,
     /// The sender of mails
     #[arg(long, value_name = "MAILBOX")]
     mail_from: Option<String>,
-    /// The base of links in mails [default: the address it listens on]
+    /// The base URL of links in mails [default: the address it listens on]
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
     /// Origins of other sites whose pages may call the API, separated by commas
     #[arg(long, value_name = "LIST")]
     allowed_origins: Option<String>,
-    /// `on` behind a proxy that adds to X-Forwarded-For [default: off]
+    /// `on` behind a proxy that appends to X-Forwarded-For [default: off]
     #[arg(long, value_name = "on|off")]
     trust_forwarded_for: Option<String>,
     /// A separate address for /metrics [default: same as --listen]
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<String>,
-    /// `off` to migrate the store by hand [default: on]
+    /// `off` to migrate the MongoDB store by hand [default: on]
     #[arg(long, value_name = "on|off")]
     auto_migrate: Option<String>,
-    /// `off` when jobs run in other processes [default: on]
+    /// `off` to leave jobs to other processes [default: on]
     #[arg(long, value_name = "on|off")]
     run_jobs: Option<String>,
 }
 
 impl Settings {
-    /// Reads all sources; `env` answers for a variable of the environment.
+    /// Reads all sources; `env` looks up an environment variable.
     pub(crate) fn load(
         flags: &Flags,
         env: impl Fn(&str) -> Option<String>,
@@ -191,7 +191,7 @@ impl Settings {
         Ok(())
     }
 
-    /// What a process that only runs jobs needs beside its servers.
+    /// Requires what a process that only runs jobs must share with its servers.
     pub(crate) fn check_worker(&self) -> anyhow::Result<()> {
         for (set, name) in
             [(&self.mongodb_uri, "PARLANCE_MONGODB_URI"), (&self.redis_url, "PARLANCE_REDIS_URL")]
@@ -219,7 +219,7 @@ pub(crate) fn check_secret(secret: &Secret, source: &str) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// A file that somebody named must be there; the library would pass over a missing one.
+/// A file that somebody named must exist; the library would ignore a missing one.
 fn check_readable(file: &Path) -> anyhow::Result<()> {
     std::fs::read_to_string(file)
         .map(drop)
@@ -234,7 +234,7 @@ impl Flags {
     }
 }
 
-/// Its errors call a key what it is called there, and not `default.listen`.
+/// Its errors name a key as the file does, and not `default.listen`.
 struct SettingsFile(Data<Toml>);
 
 impl Provider for SettingsFile {
@@ -247,7 +247,7 @@ impl Provider for SettingsFile {
     }
 }
 
-/// One value from one place, kept as the string it is (a secret of digits is no number), so that an error names the place.
+/// One value from one place, kept as a string (a secret of digits is no number), so that an error names the place.
 struct Source {
     place: String,
     values: Dict,

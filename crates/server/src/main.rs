@@ -17,7 +17,7 @@ use rustix::{fs::Mode, process::umask};
 
 use crate::config::{Flags, Settings};
 
-/// mimalloc: the system's allocator does not give back what a burst of sign-ups has used.
+/// mimalloc: the system's allocator does not return what a burst of sign-ups has used.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -33,27 +33,27 @@ struct Cli {
 enum Command {
     /// Runs the server
     #[command(
-        after_help = "Each setting is also a variable of the environment, PARLANCE_…, and a line of the \
+        after_help = "Each setting is also an environment variable, PARLANCE_…, and a line of the \
         file; `parlance config` prints all of them with their defaults."
     )]
     Serve(Box<Flags>),
-    /// Runs the jobs alone, beside servers that share its store and its Redis
+    /// Runs only the jobs, beside servers that share its store and Redis
     Worker(Box<Flags>),
     /// Brings the store's schema up to date
     Migrate(Box<Flags>),
-    /// Does what only an operator may
+    /// Operator-only tasks
     #[command(subcommand)]
     Admin(admin::Command),
     /// Prints the OpenAPI description of the REST API
     Openapi,
-    /// Prints the AsyncAPI description of the WebSocket
+    /// Prints the AsyncAPI description of the WebSocket API
     Asyncapi,
     /// Prints the commented default configuration file
     Config,
 }
 
 fn main() -> ExitCode {
-    // What it writes is for its own account: password hashes, mails, a secret.
+    // What it writes is for its own user only: password hashes, mails, a secret.
     umask(Mode::RWXG | Mode::RWXO);
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// For the person who started it, whatever the log filter says. If nobody takes it, that is not waited for.
+/// For the person who started it, whatever the log filter says. Waits at most [`telemetry::LAST_LINES`] for a reader.
 fn say(last: String) {
     telemetry::within(telemetry::LAST_LINES, move || {
         let _ = writeln!(std::io::stderr(), "{last}");
@@ -98,7 +98,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// The settings of a process that stays, whose operator is told what is odd about them.
+/// The settings of a long-running process, whose operator is told what is odd about them.
 fn checked(flags: &Flags) -> anyhow::Result<Settings> {
     let settings = Settings::load(flags, env)?;
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
@@ -118,11 +118,11 @@ fn print(text: &str) -> anyhow::Result<()> {
     Ok(stdout.flush()?)
 }
 
-/// Or a setting would be passed over in silence.
+/// Otherwise a setting would be silently ignored.
 fn readable_environment() -> anyhow::Result<()> {
     let unreadable = std::env::vars_os().find_map(|(name, value)| {
         let name = name.into_string().ok()?;
-        (name.starts_with("PARLANCE_") && value.to_str().is_none()).then_some(name)
+        (name.starts_with(config::PREFIX) && value.to_str().is_none()).then_some(name)
     });
     match unreadable {
         Some(name) => anyhow::bail!("the value of {name} is not UTF-8"),

@@ -6,6 +6,7 @@ use metrics::{
     Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
 };
+use parlance_application::Sent;
 
 const MESSAGES: &str = "parlance_messages_total";
 const SEND: &str = "parlance_send_seconds";
@@ -37,8 +38,11 @@ pub fn describe_figures() {
 static MESSAGES_SENT: LazyLock<Counter> = LazyLock::new(|| counter!(MESSAGES));
 static SENDS: LazyLock<Histogram> = LazyLock::new(|| histogram!(SEND));
 
-pub(crate) fn message_sent() {
-    MESSAGES_SENT.increment(1);
+/// Counts a message, unless it was sent before.
+pub(crate) fn sent(sent: &Sent) {
+    if !sent.duplicate {
+        MESSAGES_SENT.increment(1);
+    }
 }
 
 pub(crate) fn send_answered(took: Duration) {

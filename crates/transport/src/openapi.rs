@@ -1,4 +1,4 @@
-//! The OpenAPI document, from the annotations of the handlers.
+//! The OpenAPI document, built from the handlers' annotations.
 
 use std::sync::LazyLock;
 
@@ -62,14 +62,14 @@ impl Modify for Bearer {
     }
 }
 
-/// What every operation may answer, but for those that cannot fail.
+/// Gives every operation that can fail the `default` response: a problem.
 struct Problems;
 
 impl Modify for Problems {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
         let problem = ResponseBuilder::new()
-            .description("refused, or failed")
+            .description("refused or failed")
             .content("application/problem+json", content)
             .build();
         let infallible = ["/livez", "/metrics", "/openapi.json", "/asyncapi.json"];
@@ -82,7 +82,7 @@ impl Modify for Problems {
     }
 }
 
-/// What the specification asks of a document, and the annotations leave out: names that are unique, and words for each answer.
+/// Adds what the specification requires and the annotations omit: unique operation ids and response descriptions.
 struct Names;
 
 impl Modify for Names {
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(entries, routes);
     }
 
-    /// Or it would not be valid, and generators of clients refuse it.
+    /// Otherwise it would be invalid, and client generators would refuse it.
     #[test]
     fn operations_have_names_of_their_own_and_answers_have_words() {
         let document: serde_json::Value = serde_json::from_str(&super::json()).expect("JSON");

@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use parlance_application::ports::Ambient as _;
-use parlance_domain::{ConversationId, Timestamp, UserId, WorkspaceName};
+use parlance_domain::{ConversationId, UserId, WorkspaceName};
 use parlance_testkit::{email, password};
 use tokio::time::sleep;
 
@@ -118,13 +118,7 @@ impl World {
             (Fault::ClockJump, _) => {
                 let ahead = Duration::from_secs(chance.below(600));
                 let now = self.ground.ambient.now();
-                self.ground.ambient.set(if chance.percent(50) {
-                    now + ahead
-                } else {
-                    Timestamp::from_millis(
-                        now.as_millis() - i64::try_from(ahead.as_millis()).expect("a short time"),
-                    )
-                });
+                self.ground.ambient.set(if chance.percent(50) { now + ahead } else { now - ahead });
                 judge.note("the wall clock jumps");
             }
             (Fault::Access, Some(node)) => {

@@ -110,7 +110,7 @@ impl Accounts for EmbeddedStore {
     async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()> {
         let verified = verified.clone();
         self.write(move |conn| {
-            still(conn, session.user_id, &verified)?;
+            require_password(conn, session.user_id, &verified)?;
             open(conn, &session)
         })
         .await
@@ -118,14 +118,14 @@ impl Accounts for EmbeddedStore {
 
     async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation> {
         let presented = rotation.presented;
-        // Anybody may ask with a token that they have made up. That keeps no writer busy.
+        // Anybody may present a made-up token; that must not occupy the writer.
         if !self.read(move |conn| is_token(conn, &presented)).await? {
             return Ok(Rotation::Unknown);
         }
         let owners = self.owners.clone();
         let rotated = self.write(move |conn| {
             let rotated = rotate(conn, &rotation)?;
-            // Whose session it is only the write finds out. The answer carries this along, too.
+            // Only the write learns whose session it is. The guard travels with the answer here, too.
             let writing = match &rotated {
                 Rotation::Reused { session_id, .. } => {
                     Some(owners.write(Concerns::Session(*session_id)))
@@ -226,7 +226,7 @@ impl Accounts for EmbeddedStore {
             if !lives(conn, keep, user, at)? {
                 return Err(Error::from(Unauthenticated::Revoked).into());
             }
-            still(conn, user, &verified)?;
+            require_password(conn, user, &verified)?;
             conn.prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
                 .execute(params![user.0, password.0])?;
             let others: Vec<Uuid> = conn
@@ -272,7 +272,7 @@ fn credentials(row: &rusqlite::Row<'_>) -> rusqlite::Result<Credentials> {
     Ok(Credentials { account: account(row, 0)?, password: PasswordHash(row.get(4)?) })
 }
 
-/// Begins a session, and forgets those of the person that are over.
+/// Begins a session, and deletes the person's expired and revoked ones.
 fn open(conn: &Connection, session: &NewSession) -> Tx<()> {
     conn.prepare_cached(
         "DELETE FROM sessions WHERE user_id = ?1 AND (expires_at <= ?2 OR revoked_at IS NOT NULL)",
@@ -285,8 +285,8 @@ fn open(conn: &Connection, session: &NewSession) -> Tx<()> {
     token(conn, &session.refresh.0, session.id, 0)
 }
 
-/// Refuses whoever's password no longer has this hash.
-fn still(conn: &Connection, user: UserId, verified: &PasswordHash) -> Tx<()> {
+/// Refuses if the person's password no longer has this hash.
+fn require_password(conn: &Connection, user: UserId, verified: &PasswordHash) -> Tx<()> {
     let mut same = conn.prepare_cached("SELECT 1 FROM users WHERE id = ?1 AND password = ?2")?;
     if same.exists(params![user.0, verified.0])? {
         return Ok(());
@@ -310,7 +310,7 @@ fn token(conn: &Connection, digest: &[u8; 32], session: SessionId, generation: u
     Ok(())
 }
 
-/// A request may have been let in before its session ended.
+/// Refuses an ended session: the request may have been let in before.
 pub(crate) fn must_live(conn: &Connection, session: SessionId) -> Tx<()> {
     if has_ended(conn, session)? {
         Err(Error::from(Unauthenticated::Revoked).into())
@@ -340,7 +340,7 @@ fn revoke(conn: &Connection, session: SessionId, at: Timestamp) -> Tx<()> {
     Ok(())
 }
 
-/// Whether a session is not there any more.
+/// Whether a session has been revoked or deleted.
 pub(crate) fn has_ended(conn: &Connection, session: SessionId) -> Tx<bool> {
     let mut live =
         conn.prepare_cached("SELECT 1 FROM sessions WHERE id = ?1 AND revoked_at IS NULL")?;

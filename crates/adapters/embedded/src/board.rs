@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use parlance_application::{
     Error, Result,
     jobs::Job,
-    ports::{JobBoard, JobCounts, JobState, JobView, KEPT_MINUTES, MinuteView, WorkerView},
+    ports::{
+        JobBoard, JobCounts, JobState, JobView, KEPT_MINUTES, MinuteView, NOT_DEAD, NOT_DELAYED,
+        STILL_ACTIVE, WorkerView,
+    },
 };
 use parlance_domain::{JobId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -19,9 +22,8 @@ use crate::{
 
 /// How long the worker may go without asking for jobs.
 const SILENT: Duration = Duration::from_mins(1);
-const MINUTE: i64 = 60_000;
 
-/// `SELECT` of what [`view`] reads; the present is `?1`.
+/// The `SELECT` that [`view`] reads; `?1` is the current time.
 macro_rules! job_sql {
     ($tail:literal) => {
         concat!(
@@ -80,9 +82,6 @@ impl JobBoard for EmbeddedStore {
     }
 
     async fn throughput(&self, minutes: usize, at: Timestamp) -> Result<Vec<MinuteView>> {
-        let last = at.as_millis().div_euclid(MINUTE);
-        let count = i64::try_from(minutes).unwrap_or(KEPT_MINUTES).clamp(1, KEPT_MINUTES);
-        let first = last + 1 - count;
         self.read(move |conn| {
             let mut look =
                 conn.prepare_cached("SELECT done, failed FROM job_minutes WHERE minute = ?1")?;
@@ -90,9 +89,9 @@ impl JobBoard for EmbeddedStore {
                 let counted =
                     look.query_row([minute], |row| Ok((num(row, 0)?, num(row, 1)?))).optional()?;
                 let (done, failed) = counted.unwrap_or_default();
-                Ok(MinuteView { at: Timestamp::from_millis(minute * MINUTE), done, failed })
+                Ok(MinuteView::of(minute, done, failed))
             };
-            (first..=last).map(&mut view).collect()
+            MinuteView::last(minutes, at).map(&mut view).collect()
         })
         .await
     }
@@ -142,7 +141,7 @@ impl JobBoard for EmbeddedStore {
     async fn retry(&self, id: JobId, at: Timestamp) -> Result<()> {
         self.write(move |conn| {
             if find(conn, id, at)?.state != JobState::Dead {
-                return Err(Error::conflict("only a dead job can be retried").into());
+                return Err(Error::conflict(NOT_DEAD).into());
             }
             run_again(conn, &[id], at).map(drop)
         })
@@ -156,7 +155,7 @@ impl JobBoard for EmbeddedStore {
     async fn promote(&self, id: JobId, at: Timestamp) -> Result<()> {
         self.write(move |conn| {
             if find(conn, id, at)?.state != JobState::Delayed {
-                return Err(Error::conflict("only a delayed job can be promoted").into());
+                return Err(Error::conflict(NOT_DELAYED).into());
             }
             conn.prepare_cached("UPDATE jobs SET run_at = ?2 WHERE id = ?1")?
                 .execute(params![id.0, at.as_millis()])?;
@@ -175,7 +174,7 @@ impl JobBoard for EmbeddedStore {
             }
             let active = conn.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1")?.exists([id.0])?;
             Err(if active {
-                Error::conflict("an active job cannot be removed").into()
+                Error::conflict(STILL_ACTIVE).into()
             } else {
                 Error::NotFound("job").into()
             })
@@ -186,7 +185,7 @@ impl JobBoard for EmbeddedStore {
 
 /// Counts a job that has ended.
 pub(crate) fn count(conn: &Connection, done: bool, at: Timestamp) -> Tx<()> {
-    let minute = at.as_millis().div_euclid(MINUTE);
+    let minute = MinuteView::number(at);
     conn.prepare_cached(
         "INSERT INTO job_minutes (minute, done, failed) VALUES (?1, ?2, NOT ?2) \
          ON CONFLICT (minute) DO UPDATE SET done = done + excluded.done, failed = failed + excluded.failed",
@@ -197,7 +196,7 @@ pub(crate) fn count(conn: &Connection, done: bool, at: Timestamp) -> Tx<()> {
     Ok(())
 }
 
-/// Makes those of these jobs wait again that are dead, with all their attempts; returns how many.
+/// Requeues those of these jobs that are dead, with all their attempts; returns how many.
 fn run_again(conn: &Connection, jobs: &[JobId], at: Timestamp) -> Tx<u64> {
     let mut retry = conn.prepare_cached(
         "UPDATE jobs SET state = 'waiting', attempt = 0, run_at = ?2, started_at = NULL, finished_at = NULL \

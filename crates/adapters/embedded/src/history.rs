@@ -1,18 +1,17 @@
-//! The name of the database's history, to which the cursors of clients belong.
+//! The name of the database's history, to which clients' cursors belong.
 //!
-//! A database that is not the one that was written here last is a copy that was put in its place. From there on its
-//! revs are given a second time, so its history needs another name. Two notes in `meta` tell, each where the other does
-//! not:
+//! A database other than the one last written here is a copy put in its place. From then on its revs are assigned a
+//! second time, so its history needs a new name. Two notes in `meta` detect this, each where the other does not:
 //!
-//! * `file`: the database file's inode number and time of birth. A copy in the file's place has others. (The number
-//!   alone would not do: file systems reuse it.)
-//! * `opened`: what `parlance.opened`, a file that each opening writes, says, and when it was last changed by the file
-//!   system's own account, which no copying keeps. A copy that was written *into* the files, as `cp` does, has another.
+//! * `file`: the database file's inode number and birth time. A copy in the file's place has others. (The number alone
+//!   is not enough: file systems reuse it.)
+//! * `opened`: the contents of `parlance.opened`, a file that each opening writes, and when the file system last
+//!   changed it, which no copying preserves. A copy written *into* the files, as `cp` does, has another.
 //!
-//! What neither tells is a snapshot of the whole file system, and a copy made of a running database and written into
-//! its file before the next start: for them there is `parlance admin renew-epoch`. A directory that was moved to
-//! another file system, or given another owner, is taken for a copy; that costs every client one reload, and where there is a
-//! Redis its queue has to be emptied, for it is the other history's.
+//! Neither detects a snapshot of the whole file system, nor a copy made of a running database and written into its file
+//! before the next start: for these there is `parlance admin renew-epoch`. A directory moved to another file system, or
+//! given another owner, is taken for a copy; that costs every client one reload, and a Redis queue, if any, must be
+//! emptied, since it belongs to the other history.
 
 use std::path::Path;
 
@@ -25,9 +24,9 @@ use crate::{error::sql, files};
 pub(crate) fn open(conn: &Connection, path: &Path, new: String) -> Result<String> {
     let file = files::identity(path)?;
     let last = || files::last_opening(path).map(|opening| opening.mark);
-    let replaced = note(conn, "file")?.is_some_and(|then| then != file);
-    let overwritten = note(conn, "opened")?.is_some_and(|then| Some(then) != last());
-    let before = note(conn, "epoch")?;
+    let replaced = meta(conn, "file")?.is_some_and(|then| then != file);
+    let overwritten = meta(conn, "opened")?.is_some_and(|then| Some(then) != last());
+    let before = meta(conn, "epoch")?;
     let kept = before.clone().filter(|_| !replaced && !overwritten);
     if kept.is_none() {
         if before.is_some() {
@@ -45,27 +44,27 @@ pub(crate) fn open(conn: &Connection, path: &Path, new: String) -> Result<String
              client loads anew"
         );
     }
-    keep(conn, "file", &file)?;
+    set_meta(conn, "file", &file)?;
     // If the process dies in between, the history is renewed once too often, which is safe.
     files::note_opening(path, &new)?;
     if let Some(opening) = last() {
-        keep(conn, "opened", &opening)?;
+        set_meta(conn, "opened", &opening)?;
     }
     Ok(kept.unwrap_or(new))
 }
 
 /// Gives the history another name.
 pub(crate) fn renew(conn: &Connection, epoch: &str) -> Result<()> {
-    keep(conn, "epoch", epoch)
+    set_meta(conn, "epoch", epoch)
 }
 
-fn note(conn: &Connection, key: &str) -> Result<Option<String>> {
+fn meta(conn: &Connection, key: &str) -> Result<Option<String>> {
     conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
         .optional()
         .map_err(|error| sql(&error))
 }
 
-fn keep(conn: &Connection, key: &str, value: &str) -> Result<()> {
+fn set_meta(conn: &Connection, key: &str, value: &str) -> Result<()> {
     conn.execute(
         "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         params![key, value],
@@ -74,12 +73,12 @@ fn keep(conn: &Connection, key: &str, value: &str) -> Result<()> {
     .map_err(|error| sql(&error))
 }
 
-/// Refuses a copy that is not whole, or that another database's log was written into.
+/// Refuses a copy that is incomplete, or that another database's log was written into.
 fn check(conn: &Connection) -> Result<()> {
     tracing::warn!(
         "the database is a copy: it is read as a whole before it is served, which may take minutes"
     );
-    // `quick_check` would not compare indexes with their tables: that of a mixture may be the only thing to be wrong.
+    // Not `quick_check`, which does not compare indexes with their tables: in a mixture that may be all that is wrong.
     let found: String = conn
         .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
         .map_err(|error| sql(&error))?;
@@ -115,7 +114,7 @@ mod tests {
             self.dir.path().join(name)
         }
 
-        /// Opens the database, closes it again, and tells the name of its history.
+        /// Opens the database, closes it again, and returns the name of its history.
         fn opened(&self, new: &str) -> String {
             let path = self.path("parlance.db");
             let mut conn = db::connect(&path).expect("opens");
@@ -141,7 +140,7 @@ mod tests {
         assert_eq!(scene.opened("third"), "second");
     }
 
-    /// The new file may well get the number of the old one.
+    /// The new file may well reuse the old one's number.
     #[test]
     fn a_copy_in_a_removed_files_place_has_another_history() {
         let scene = Scene::new();
@@ -158,9 +157,10 @@ mod tests {
         scene.opened("first");
         fs::copy(scene.path("parlance.db"), scene.path("backup")).expect("copies");
         assert_eq!(scene.opened("second"), "first");
-        let before = identity(&scene.path("parlance.db"));
+        let identity = || identity(&scene.path("parlance.db")).expect("a file");
+        let before = identity();
         fs::copy(scene.path("backup"), scene.path("parlance.db")).expect("copies");
-        assert_eq!(identity(&scene.path("parlance.db")).ok(), before.ok());
+        assert_eq!(identity(), before);
         assert_eq!(scene.opened("third"), "third");
     }
 
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(scene.opened("second"), "second");
     }
 
-    /// As when only a part of it has come.
+    /// As when only part of it was copied.
     #[test]
     fn a_copy_that_is_not_whole_is_refused() {
         let scene = Scene::new();
@@ -193,8 +193,8 @@ mod tests {
         assert!(matches!(&refused, Err(Error::Internal { .. })), "{refused:?}");
     }
 
-    /// The log of the database that was there before was written into the copy. Here an index does not fit its table, and nothing else is
-    /// wrong.
+    /// The previous database's log was written into the copy. Here an index does not match its table, and nothing else
+    /// is wrong.
     #[test]
     fn a_mixture_of_two_databases_is_refused() {
         let scene = Scene::new();

@@ -10,13 +10,12 @@ use parlance_application::{
 };
 use parlance_domain::{JobId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
-use uuid::Uuid;
 
 use crate::{EmbeddedStore, board, error::Tx};
 
-/// How long a job that this program cannot read is put off, for a program that can.
+/// How long a job that this program cannot read is deferred, for one that can.
 const STRANGE: Duration = Duration::from_mins(1);
-/// What is noted of an attempt whose lease has passed.
+/// The error noted for an attempt whose lease has expired.
 const LOST: &str = "the worker went silent";
 
 #[async_trait]
@@ -49,7 +48,7 @@ impl JobQueue for EmbeddedStore {
                 && let Some(row) = rows.next()?
             {
                 let n: i64 = row.get(0)?;
-                match read(row.get(1)?, &row.get::<_, String>(2)?) {
+                match Job::stored(JobId(row.get(1)?), &row.get::<_, String>(2)?) {
                     Some(job) => known.push((n, job, row.get::<_, u32>(3)?, row.get::<_, bool>(4)?)),
                     None => strange.push(n),
                 }
@@ -65,7 +64,7 @@ impl JobQueue for EmbeddedStore {
             let mut claims = Vec::with_capacity(known.len());
             for (n, job, before, lost) in known {
                 if lost {
-                    note(conn, n, LOST)?;
+                    push_error(conn, n, LOST)?;
                 }
                 let attempt = before.saturating_add(1);
                 take.execute(params![n, attempt, at.as_millis(), (at + lease).as_millis()])?;
@@ -87,11 +86,11 @@ impl JobQueue for EmbeddedStore {
             match verdict {
                 Verdict::Done => end(conn, n, "done", at),
                 Verdict::Dead { error } => {
-                    note(conn, n, &error)?;
+                    push_error(conn, n, &error)?;
                     end(conn, n, "dead", at)
                 }
                 Verdict::Retry { error, at } => {
-                    note(conn, n, &error)?;
+                    push_error(conn, n, &error)?;
                     conn.prepare_cached(
                         "UPDATE jobs SET state = 'waiting', run_at = ?2, lease_until = NULL WHERE n = ?1",
                     )?
@@ -103,26 +102,15 @@ impl JobQueue for EmbeddedStore {
         .await
     }
 
-    /// Constant: jobs can only be lost before the process begins, which hands on again all that the outbox has, whatever store
-    /// that is in.
+    /// Constant: jobs can only be lost before the process starts, and it then relays the whole outbox again, whichever
+    /// store that is in.
     async fn memory(&self) -> Result<String> {
         Ok("this store".to_owned())
     }
 }
 
-/// A stored job, unless only another version of the program knows its kind: then it is left as it is.
-pub(crate) fn read(id: Uuid, task: &str) -> Option<Job> {
-    match serde_json::from_str(task) {
-        Ok(task) => Some(Job { id: JobId(id), task }),
-        Err(error) => {
-            tracing::warn!(job = %id, %error, "this program cannot read a job; it is left for one that can");
-            None
-        }
-    }
-}
-
 /// Adds to a job's errors.
-fn note(conn: &Connection, n: i64, error: &str) -> Tx<()> {
+fn push_error(conn: &Connection, n: i64, error: &str) -> Tx<()> {
     let errors: String = conn
         .prepare_cached("SELECT errors FROM jobs WHERE n = ?1")?
         .query_row([n], |row| row.get(0))?;

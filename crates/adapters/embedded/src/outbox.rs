@@ -9,13 +9,13 @@ use parlance_application::{
 use parlance_domain::{JobId, Timestamp};
 use rusqlite::{Connection, params};
 
-use crate::{EmbeddedStore, error::Tx, jobs};
+use crate::{EmbeddedStore, error::Tx};
 
-/// Rows to be handed on.
+/// Rows to be relayed.
 const DUE: &str = "SELECT n, id, task FROM outbox WHERE buried = 0 AND (relayed_at IS NULL OR relayed_at < ?1) \
                    ORDER BY n";
 
-/// Dead jobs to be handed on.
+/// Dead jobs to be relayed.
 const BURIED: &str = "SELECT n, id, task FROM outbox WHERE buried = 1 AND coalesce(relayed_at, 0) < ?1 \
                       ORDER BY coalesce(relayed_at, 0), n";
 
@@ -26,7 +26,7 @@ pub(crate) fn put(conn: &Connection, job: &Job) -> Tx<()> {
     Ok(())
 }
 
-/// Takes what a query finds, and marks it as handed on.
+/// Takes the rows that a query finds, and marks them as relayed.
 fn take(
     conn: &Connection,
     sql: &str,
@@ -42,10 +42,10 @@ fn take(
         && let Some(row) = rows.next()?
     {
         seen.push(row.get::<_, i64>(0)?);
-        jobs.extend(jobs::read(row.get(1)?, &row.get::<_, String>(2)?));
+        jobs.extend(Job::stored(JobId(row.get(1)?), &row.get::<_, String>(2)?));
     }
     drop(rows);
-    // Unreadable rows too: they come again with the others, and are in nobody's way until then.
+    // Unreadable rows too: they become due again with the others, and block nothing until then.
     let mut mark = conn.prepare_cached("UPDATE outbox SET relayed_at = ?2 WHERE n = ?1")?;
     for n in seen {
         mark.execute(params![n, at.as_millis()])?;

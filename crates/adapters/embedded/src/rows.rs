@@ -42,9 +42,9 @@ pub(crate) fn maybe_user(row: &Row<'_>, column: usize) -> Result<Option<UserId>>
 pub(crate) fn maybe_role(row: &Row<'_>, column: usize) -> Result<Option<Role>> {
     match row.get_ref(column)?.as_str_or_null().map_err(|e| unreadable(column, e))? {
         None => Ok(None),
-        Some("admin") => Ok(Some(Role::Admin)),
-        Some("member") => Ok(Some(Role::Member)),
-        Some(_) => Err(unreadable(column, FromSqlError::InvalidType)),
+        Some(name) => {
+            Role::parse(name).map(Some).map_err(|_| unreadable(column, FromSqlError::InvalidType))
+        }
     }
 }
 
@@ -93,15 +93,17 @@ pub(crate) fn member(row: &Row<'_>, workspace_id: WorkspaceId) -> Result<Member>
 
 /// The first twelve columns of a [`crate::access::Seen`].
 pub(crate) fn conversation(row: &Row<'_>) -> Result<Conversation> {
-    let dm = row.get_ref(2)?.as_str().map_err(|e| unreadable(2, e))? == "dm";
-    let member_ids = match (dm, maybe_user(row, 7)?, maybe_user(row, 8)?) {
-        (true, Some(low), Some(high)) => Some(vec![low, high]),
+    let kind = row.get_ref(2)?.as_str().map_err(|e| unreadable(2, e))?;
+    let kind =
+        ConversationKind::parse(kind).ok_or_else(|| unreadable(2, FromSqlError::InvalidType))?;
+    let member_ids = match (kind, maybe_user(row, 7)?, maybe_user(row, 8)?) {
+        (ConversationKind::Dm, Some(low), Some(high)) => Some(vec![low, high]),
         _ => None,
     };
     Ok(Conversation {
         id: ConversationId(row.get(0)?),
         workspace_id: WorkspaceId(row.get(1)?),
-        kind: if dm { ConversationKind::Dm } else { ConversationKind::Channel },
+        kind,
         name: row.get(3)?,
         topic: row.get(4)?,
         private: row.get(5)?,
@@ -113,7 +115,7 @@ pub(crate) fn conversation(row: &Row<'_>) -> Result<Conversation> {
     })
 }
 
-/// A conversation's range of message keys, by its number: its messages lie side by side.
+/// A conversation's range of message keys, by its number: its messages are stored side by side.
 #[derive(Clone, Copy)]
 pub(crate) struct Shelf(pub(crate) i64);
 

@@ -37,7 +37,7 @@ pub trait Weather: Send + Sync {
     async fn after(&self, work: Work) -> Result<()>;
 }
 
-/// What a node wants of the store.
+/// What a node wants from the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Work {
@@ -45,7 +45,7 @@ pub enum Work {
     Write,
 }
 
-/// An engine that runs everything where it is asked for.
+/// An engine that runs everything on the caller's thread.
 #[derive(Clone)]
 pub(crate) struct Inline {
     conn: Arc<Mutex<Connection>>,
@@ -64,7 +64,7 @@ impl EmbeddedStore {
         Ok(Self { engine, epoch: "simulated".into(), asked_at, owners: Owners::default() })
     }
 
-    /// Another way to the same store.
+    /// Another handle on the same store.
     #[must_use]
     pub fn behind(&self, weather: Arc<dyn Weather>) -> Self {
         let engine = match &self.engine {
@@ -158,20 +158,18 @@ impl Inline {
 impl Changes for EmbeddedStore {
     async fn changes(&self, since: Option<Timestamp>) -> Result<Look> {
         self.read(move |conn| {
-            let all = since.is_some();
+            let nothing = Look::empty(session_rev(conn)?, Timestamp::from_millis(0));
+            if since.is_none() {
+                return Ok(nothing);
+            }
             Ok(Look {
-                heads: if all { heads(conn)? } else { vec![] },
-                admitted: if all { admitted(conn)? } else { vec![] },
-                workspaces: if all {
-                    ids(conn, "SELECT id FROM workspaces ORDER BY id")?.map(WorkspaceId).collect()
-                } else {
-                    vec![]
-                },
-                traces: if all { [names(conn)?, members(conn)?].concat() } else { vec![] },
-                marks: vec![],
-                session_rev: session_rev(conn)?,
-                until: Timestamp::from_millis(0),
-                more: false,
+                heads: heads(conn)?,
+                admitted: admitted(conn)?,
+                workspaces: ids(conn, "SELECT id FROM workspaces ORDER BY id")?
+                    .map(WorkspaceId)
+                    .collect(),
+                traces: [names(conn)?, members(conn)?].concat(),
+                ..nothing
             })
         })
         .await
@@ -319,7 +317,7 @@ fn names(conn: &Connection) -> Tx<Vec<(Subject, Timestamp)>> {
     Ok(all.query_map([], trace)?.collect::<Result<_, _>>()?)
 }
 
-/// Only those who are in. Those who have gone are asked about at each look.
+/// Only current members. Those who have left are asked about at each look.
 fn members(conn: &Connection) -> Tx<Vec<(Subject, Timestamp)>> {
     let trace = |row: &Row<'_>| {
         let (workspace, user) = (WorkspaceId(row.get(0)?), UserId(row.get(1)?));

@@ -33,13 +33,13 @@ impl Seen {
         self.standing.permits(action).map_err(|denied| Error::denied(denied, what))
     }
 
-    /// The person's view of it. Counts what is unread.
+    /// The person's view of it, with the unread count.
     pub(crate) async fn summary(&self, tx: &mut Tx, viewer: UserId) -> Outcome<Summary> {
         let unread_count = self.unread(tx, viewer).await?;
         Ok(self.summed_up(unread_count))
     }
 
-    /// The person's view of it, when what is unread has been counted.
+    /// The person's view of it, given the unread count.
     pub(crate) fn summed_up(&self, unread_count: u64) -> Summary {
         Summary {
             read: self.read_with(unread_count),
@@ -136,7 +136,7 @@ pub(crate) async fn see_mine(tx: &mut Tx, viewer: UserId) -> Outcome<Vec<Seen>> 
     Ok(seen)
 }
 
-/// Somebody's relations to conversations, given their read marks of those they are in.
+/// A person's relations to conversations, given their read marks in those they are in.
 async fn with_standings(
     tx: &mut Tx,
     viewer: UserId,
@@ -210,7 +210,7 @@ pub(crate) async fn authorize(
     Ok(seen)
 }
 
-/// The same, to change it: writes the head first, so that nobody else can come in between, and looks at the session after that.
+/// The same, to change it: writes the head first, so that nothing can come in between, and then checks the session.
 pub(crate) async fn lock(
     tx: &mut Tx,
     by: Principal,
@@ -252,14 +252,13 @@ fn standing(
     joined: bool,
     role: impl Fn(bson::Uuid) -> Option<Role>,
 ) -> Standing {
-    let kind = head.kind();
     Standing::of(Facts {
         role: role(viewer),
-        kind,
+        kind: head.kind,
         private: head.private,
         joined,
         creator: head.created_by == viewer,
-        peer_present: kind == ConversationKind::Dm
+        peer_present: head.kind == ConversationKind::Dm
             && head.peer_of(viewer).is_some_and(|peer| role(peer).is_some()),
     })
 }

@@ -26,7 +26,7 @@ use crate::{
     MongoStore,
     documents::{
         ConversationDoc, CountDoc, MemberDoc, MessageDoc, RoleDoc, SessionDoc, Stored, TokenDoc,
-        UserDoc, at, binary, date, id, int, num, time, uuid,
+        UserDoc, at, binary, id, int, num, time, uuid,
     },
     error::{Fail, Outcome},
     outbox,
@@ -86,14 +86,20 @@ impl Accounts for MongoStore {
 
     async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()> {
         atomic!(self, |tx| {
-            // A write, so that it conflicts with a simultaneous change of the password.
-            still(tx, session.user_id, verified, doc! { "$inc": { "entries": 1_i64 } }).await?;
+            // A write, so that it conflicts with a concurrent change of the password.
+            update_if_password(
+                tx,
+                session.user_id,
+                verified,
+                doc! { "$inc": { "entries": 1_i64 } },
+            )
+            .await?;
             open(tx, &session).await
         })
     }
 
     async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation> {
-        // Anybody may ask with a token that they have made up. That begins no transaction.
+        // Anybody may present a made-up token; that must not begin a transaction.
         let presented = doc! { "_id": binary(&rotation.presented.0) };
         if self.reads().await?.one::<TokenDoc>(presented).await?.is_none() {
             return Ok(Rotation::Unknown);
@@ -184,7 +190,7 @@ impl Accounts for MongoStore {
             if tx.one::<SessionDoc>(kept).await?.is_none() {
                 return Err(Error::from(Unauthenticated::Revoked).into());
             }
-            still(tx, user, &verified, set).await?;
+            update_if_password(tx, user, &verified, set).await?;
             let user = id(user.0);
             let others = live(doc! { "user_id": user, "_id": { "$ne": id(keep.0) } }, at);
             let others: Vec<_> =
@@ -214,15 +220,15 @@ fn credentials(user: UserDoc) -> Credentials {
     Credentials { account: user.account(), password }
 }
 
-/// Narrows a filter to sessions that live.
+/// Narrows a filter to live sessions.
 fn live(mut filter: bson::Document, at: Timestamp) -> bson::Document {
     filter.insert("revoked_at", bson::Bson::Null);
     filter.insert("expires_at", doc! { "$gt": time(at) });
     filter
 }
 
-/// Changes somebody whose password still has this hash.
-async fn still(
+/// Updates a person; refuses if their password no longer has this hash.
+async fn update_if_password(
     tx: &mut Tx,
     user: UserId,
     verified: &PasswordHash,
@@ -235,11 +241,10 @@ async fn still(
     Err(Error::from(Unauthenticated::Credentials).into())
 }
 
-/// Begins a session, and forgets those of the person that are long over.
+/// Begins a session, and deletes those of the person that ended long ago.
 async fn open(tx: &mut Tx, session: &NewSession) -> Outcome<()> {
     let user_id = id(session.user_id.0);
-    let kept = i64::try_from(KEPT.as_millis()).unwrap_or_default();
-    let over = doc! { "$lte": date(session.at.as_millis().saturating_sub(kept)) };
+    let over = doc! { "$lte": time(session.at - KEPT) };
     let over = doc! {
         "user_id": user_id,
         "$or": [{ "expires_at": over.clone() }, { "revoked_at": over }],
@@ -284,7 +289,7 @@ pub(crate) async fn session_rev(tx: &mut Tx) -> Outcome<SessionRev> {
     Ok(count.map_or(SessionRev::ZERO, |count| num(count.value)))
 }
 
-/// The same outside of a transaction. Includes at least every end that was acknowledged before the call.
+/// The same outside a transaction. Counts at least every end that was acknowledged before the call.
 pub(crate) async fn latest_session_rev(db: Database) -> Outcome<SessionRev> {
     let counts = db.collection::<CountDoc>(CountDoc::COLLECTION);
     let count = counts.find_one(doc! { "_id": SESSION_REV }).await?;
@@ -307,7 +312,7 @@ pub(crate) async fn live_of(
     Ok(found.into_iter().map(|session| SessionId(uuid(session.id))).collect())
 }
 
-/// A request may have been let in before its session ended.
+/// Refuses an ended session: the request may have been let in before.
 pub(crate) async fn must_live(tx: &mut Tx, session: SessionId) -> Outcome<()> {
     let live = doc! { "_id": id(session.0), "revoked_at": bson::Bson::Null };
     tx.one::<SessionDoc>(live).await?.ok_or(Error::from(Unauthenticated::Revoked))?;

@@ -1,11 +1,12 @@
-//! Group commit: the appends of several conversations that come while others are being committed share one transaction.
+//! Group commit: appends to several conversations that arrive while others are being committed share one transaction.
 //!
-//! 1. An append that finds nothing in progress begins at once; so one that is alone waits for nobody.
-//! 2. Appends that come while [`AT_ONCE`] transactions are in progress share the next one, as many as fit.
+//! 1. An append that finds fewer than [`AT_ONCE`] transactions in progress begins at once; so a lone one waits for
+//!    nobody.
+//! 2. Appends that arrive while [`AT_ONCE`] transactions are in progress share the next one, as many as fit.
 //! 3. A group is tried a few times. If another node has written one of its heads each time, or one of its sends is a
-//!    repeat, its two halves are tried apart, and so on: a conversation that is stuck is soon alone, and holds no other
-//!    up. If the server does not answer, all fail at once: it would not answer the halves either.
-//! 4. An append goes alone if another task of this node is writing its conversation, or if it renames a channel.
+//!    repeat, its two halves are tried separately, and so on: a stuck conversation is soon alone, and holds up no other.
+//!    If the server does not answer, all fail at once: it would not answer the halves either.
+//! 4. An append goes alone if another task of this node is in one of its lanes, or if it updates a channel.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -21,11 +22,11 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     MongoStore,
-    error::{Outcome, in_time},
+    error::{Fail, Outcome, in_time},
     group::Append,
     lanes::Lane,
     tx::{BODY, PATIENCE, Tries, Tx, in_turn},
-    writes::{self, Answers},
+    writes::{self, Commits},
 };
 
 /// The most group transactions in progress. More would conflict more often with those of other nodes.
@@ -35,7 +36,7 @@ const TRIES: u32 = 4;
 /// The most writes in a group.
 const MOST: usize = 256;
 
-/// The appends that wait, and how many transactions are in progress.
+/// Queued appends, and the number of transactions in progress.
 #[derive(Default)]
 pub(crate) struct Appends(Mutex<State>);
 
@@ -47,16 +48,16 @@ struct State {
 
 struct Waiting {
     append: Append,
-    reply: oneshot::Sender<Result<Answers>>,
+    reply: oneshot::Sender<Result<Commits>>,
 }
 
 impl MongoStore {
-    /// Appends, together with others if there are any. It goes on even if the future is dropped.
+    /// Appends, together with others if there are any. Continues even if the future is dropped.
     pub(crate) async fn append_in_group(
         &self,
         conversation: ConversationId,
         writes: Vec<Write>,
-    ) -> Result<Answers> {
+    ) -> Result<Commits> {
         let (reply, answer) = oneshot::channel();
         if self.appends.push(Waiting { append: (conversation, writes), reply }) {
             tokio::spawn(drain(self.clone()));
@@ -75,7 +76,7 @@ impl Appends {
         begin
     }
 
-    /// The next group, oldest first. Empty if nothing waits: then the caller's task counts as ended.
+    /// The next group, oldest first. Empty if nothing is queued: then the caller's task counts as ended.
     fn take(&self) -> Vec<Waiting> {
         let mut state = self.lock();
         let (mut room, mut group, mut there) = (MOST, Vec::new(), HashSet::new());
@@ -110,8 +111,8 @@ async fn drain(store: MongoStore) {
     }
 }
 
-/// Tries a group, or a part of one that was begun then. Appends that have to go alone, and the halves of a group that
-/// fails, go on in tasks of their own.
+/// Tries a group, or a part of one that was begun at `part_of`. Appends that must go alone, and the halves of a failed
+/// group, continue in tasks of their own.
 async fn together(store: MongoStore, group: Vec<Waiting>, part_of: Option<Instant>) {
     let (mut appends, mut replies, mut turns) = (Vec::new(), Vec::new(), Vec::new());
     for waiting in group {
@@ -136,7 +137,7 @@ async fn together(store: MongoStore, group: Vec<Waiting>, part_of: Option<Instan
                 let _ = reply.send(Ok(answers));
             }
         }
-        Err(fail) if fail.is_conflict() && begun.elapsed() <= PATIENCE => {
+        Err(fail) if is_divisible(&fail, appends.len()) && begun.elapsed() <= PATIENCE => {
             tracing::debug!(%fail, appends = appends.len(), "a group goes on in halves");
             let waiting = |(append, reply)| Waiting { append, reply };
             let mut first: Vec<_> = appends.into_iter().zip(replies).map(waiting).collect();
@@ -151,6 +152,11 @@ async fn together(store: MongoStore, group: Vec<Waiting>, part_of: Option<Instan
             }
         }
     }
+}
+
+/// Whether the parts may succeed. A lone append gets more tries, which help against conflicts only.
+fn is_divisible(fail: &Fail, appends: usize) -> bool {
+    fail.is_conflict() || (appends > 1 && fail.may_spare_others())
 }
 
 fn go_on(store: &MongoStore, part: Vec<Waiting>, begun: Instant) {
@@ -168,7 +174,7 @@ async fn attempts(
     appends: &[Append],
     begun: Instant,
     is_part: bool,
-) -> Outcome<Vec<Answers>> {
+) -> Outcome<Vec<Commits>> {
     let mut tries = Tries::of(TRIES, begun);
     loop {
         let outcome = attempt(store, appends, is_part).await;
@@ -182,7 +188,7 @@ async fn attempts(
     }
 }
 
-async fn attempt(store: &MongoStore, appends: &[Append], is_part: bool) -> Outcome<Vec<Answers>> {
+async fn attempt(store: &MongoStore, appends: &[Append], is_part: bool) -> Outcome<Vec<Commits>> {
     let _held = if is_part { Some(store.lanes.writer().await?) } else { None };
     let mut tx = Tx::begin(store, true).await?;
     let outcome = in_time(BODY, writes::run(&mut tx, appends)).await;
@@ -195,14 +201,14 @@ async fn alone(store: MongoStore, waiting: Waiting) {
     let _ = reply.send(in_its_turn(&store, append).await);
 }
 
-async fn in_its_turn(store: &MongoStore, append: Append) -> Result<Answers> {
+async fn in_its_turn(store: &MongoStore, append: Append) -> Result<Commits> {
     let _turn = store.lanes.turns(lanes(&append).collect()).await?;
     let append = std::slice::from_ref(&append);
-    let answers: Result<Vec<Answers>> = in_turn!(store, |tx| writes::run(tx, append).await);
+    let answers: Result<Vec<Commits>> = in_turn!(store, |tx| writes::run(tx, append).await);
     answers?.pop().ok_or_else(|| Error::internal("an append has no answer"))
 }
 
-/// The lanes of what an append writes.
+/// The lanes that an append writes in.
 fn lanes((conversation, writes): &Append) -> impl Iterator<Item = Lane> {
     let marks = writes.iter().map(|write| Lane::Mark(conversation.0, write.by.user.0));
     std::iter::once(Lane::Head(conversation.0)).chain(marks)

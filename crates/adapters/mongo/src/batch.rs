@@ -17,8 +17,8 @@ use crate::{
 
 pub(crate) struct Batch {
     pub(crate) head: ConversationDoc,
-    /// What the head's document contains since it was locked.
-    stands: Stand,
+    /// What the head's document has contained since it was locked.
+    locked_at: Position,
     pub(crate) standings: HashMap<UserId, Standing>,
     pub(crate) messages: HashMap<bson::Uuid, Held>,
     /// Messages by their author and `client_msg_id`.
@@ -29,7 +29,7 @@ pub(crate) struct Batch {
 
 /// The part of a head that messages change.
 #[derive(PartialEq)]
-struct Stand {
+struct Position {
     last_seq: i64,
     rev: i64,
     last_message_at: Option<DateTime>,
@@ -55,17 +55,17 @@ impl Batch {
     /// Begins with the head as it was before it was locked for these writes.
     pub(crate) fn new(head: ConversationDoc, writes: &[Write]) -> Self {
         let count = int(writes.len() as u64);
-        let stands = match last_of_sends(writes) {
-            Some(last) => Stand {
+        let locked_at = match last_of_sends(writes) {
+            Some(last) => Position {
                 last_seq: head.last_seq + count,
                 rev: head.rev + count,
                 last_message_at: Some(last),
             },
-            None => stand(&head),
+            None => position(&head),
         };
         Self {
             head,
-            stands,
+            locked_at,
             standings: HashMap::new(),
             messages: HashMap::new(),
             known: HashMap::new(),
@@ -84,7 +84,7 @@ impl Batch {
         Ok(held.doc.clone())
     }
 
-    /// Keeps a message's new state under the next rev, if something has happened to it.
+    /// Keeps a message's new state under the next rev, if anything has changed.
     pub(crate) fn keep(&mut self, mut message: MessageDoc, kind: Option<ChangeKind>) -> Done {
         if kind.is_some() {
             self.head.rev += 1;
@@ -103,10 +103,10 @@ impl Batch {
         WorkspaceId(uuid(self.head.workspace_id))
     }
 
-    /// The update of the head, unless it is already right since the lock.
+    /// The update that corrects the head, unless the lock has set it right already.
     pub(crate) fn correction(&self) -> Option<(Document, Document)> {
         let head = &self.head;
-        if stand(head) == self.stands {
+        if position(head) == self.locked_at {
             return None;
         }
         let mut set = doc! { "last_seq": head.last_seq, "rev": head.rev };
@@ -148,8 +148,8 @@ pub(crate) fn last_of_sends(writes: &[Write]) -> Option<DateTime> {
     writes.last().filter(|_| only_sends).map(|write| time(write.at))
 }
 
-const fn stand(head: &ConversationDoc) -> Stand {
-    Stand { last_seq: head.last_seq, rev: head.rev, last_message_at: head.last_message_at }
+const fn position(head: &ConversationDoc) -> Position {
+    Position { last_seq: head.last_seq, rev: head.rev, last_message_at: head.last_message_at }
 }
 
 /// The messages that writes name.

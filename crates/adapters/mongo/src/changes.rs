@@ -1,13 +1,13 @@
 //! What has changed since an earlier look, by stamps of the server's clock.
 //!
-//! A stamp is made when a document is written, but can be seen only when the transaction is committed, and one with a
-//! later stamp may have been committed before. So a look begins [`OVERLAP`] before the end of the last one, which is
-//! longer than a transaction may take.
+//! A stamp is set when a document is written, but becomes visible only when the transaction commits, and one with a
+//! later stamp may have committed before. So a look begins [`OVERLAP`], which is longer than a transaction may take,
+//! before the end of the last one.
 
 use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
-use bson::{DateTime, Document, doc};
+use bson::{DateTime, Document, RawDocumentBuf, doc};
 use parlance_application::{
     Result,
     ports::store::{Changes, Head, Look, Mark, Readers, State, Subject},
@@ -24,7 +24,7 @@ use crate::{
     connect::majority_time,
     documents::{
         ConversationDoc, MemberDoc, RoleDoc, SessionDoc, Stored, TraceDoc, WorkspaceDoc, at, id,
-        num, uuid,
+        num, time, uuid,
     },
     error::in_time,
     lanes::Asker,
@@ -39,10 +39,56 @@ pub(crate) const OVERLAP: Duration = Duration::from_secs(10);
 /// overlap: the next look would begin before them again.
 const BOUND: usize = 5_000;
 
+/// The state of one look.
+struct Pass {
+    from: DateTime,
+    /// Documents stamped from here on are read again by the next look.
+    young: DateTime,
+    /// The earliest stamp at which the bound was reached.
+    stop: Option<DateTime>,
+}
+
+#[derive(Deserialize)]
+struct Stamped {
+    stamp: DateTime,
+    document: RawDocumentBuf,
+}
+
 #[async_trait]
 impl Changes for MongoStore {
     async fn changes(&self, since: Option<Timestamp>) -> Result<Look> {
-        self.look(since).await
+        let reads = self.own_reads().await?;
+        // Asked before the queries, so that what is written meanwhile is in the next look too. What has not reached a
+        // majority cannot be read yet: the next look has to begin before that, too.
+        let now = at(majority_time(&self.db).await?);
+        let session_rev = in_time(BODY, latest_session_rev(self.db.clone())).await?;
+        let Some(since) = since else {
+            return Ok(Look::empty(session_rev, now));
+        };
+        let mut pass = Pass { from: before(since), young: before(now), stop: None };
+        let heads = stamped::<ConversationDoc>(&reads, CHANGED, &mut pass).await?;
+        let admitted = stamped::<MemberDoc>(&reads, JOINED, &mut pass).await?;
+        let workspaces = stamped::<WorkspaceDoc>(&reads, CHANGED, &mut pass).await?;
+        let traces = stamped::<TraceDoc>(&reads, CHANGED, &mut pass).await?;
+        let marks = stamped::<MemberDoc>(&reads, READ, &mut pass).await?;
+        let admission = |member: &MemberDoc| {
+            (ConversationId(uuid(member.conversation_id)), UserId(uuid(member.user_id)))
+        };
+        // The next look begins right after the stamp that this one has stopped at.
+        let after = |stop: DateTime| at(stop) + OVERLAP + Duration::from_millis(1);
+        Ok(Look {
+            heads: heads.iter().map(|(head, _)| head_of(head)).collect(),
+            admitted: admitted.iter().map(|(member, _)| admission(member)).collect(),
+            workspaces: workspaces.iter().map(|(it, _)| WorkspaceId(uuid(it.id))).collect(),
+            traces: traces
+                .iter()
+                .filter_map(|(trace, stamp)| Some((trace.subject()?, at(*stamp))))
+                .collect(),
+            marks: marks.iter().map(|(member, _)| mark(member)).collect(),
+            session_rev,
+            until: pass.stop.map_or(now, after),
+            more: pass.stop.is_some(),
+        })
     }
 
     async fn heads(&self, conversations: Vec<ConversationId>) -> Result<Vec<Head>> {
@@ -104,43 +150,6 @@ impl Changes for MongoStore {
     }
 }
 
-impl MongoStore {
-    async fn look(&self, since: Option<Timestamp>) -> Result<Look> {
-        let reads = self.own_reads().await?;
-        // Asked before the queries, so that what is written meanwhile is in the next look too. What has not reached a
-        // majority cannot be read yet: the next look has to begin before that, too.
-        let now = at(majority_time(&self.db).await?);
-        let session_rev = in_time(BODY, latest_session_rev(self.db.clone())).await?;
-        let Some(since) = since else {
-            return Ok(Look::empty(session_rev, now));
-        };
-        let mut pass = Pass { from: before(since), young: before(now), stop: None };
-        let heads = stamped::<ConversationDoc>(&reads, CHANGED, &mut pass).await?;
-        let admitted = stamped::<MemberDoc>(&reads, JOINED, &mut pass).await?;
-        let workspaces = stamped::<WorkspaceDoc>(&reads, CHANGED, &mut pass).await?;
-        let traces = stamped::<TraceDoc>(&reads, CHANGED, &mut pass).await?;
-        let marks = stamped::<MemberDoc>(&reads, READ, &mut pass).await?;
-        let admission = |member: &MemberDoc| {
-            (ConversationId(uuid(member.conversation_id)), UserId(uuid(member.user_id)))
-        };
-        // The next look begins right after the stamp that this one has stopped at.
-        let after = |stop: DateTime| at(stop) + OVERLAP + Duration::from_millis(1);
-        Ok(Look {
-            heads: heads.iter().map(|(head, _)| head_of(head)).collect(),
-            admitted: admitted.iter().map(|(member, _)| admission(member)).collect(),
-            workspaces: workspaces.iter().map(|(it, _)| WorkspaceId(uuid(it.id))).collect(),
-            traces: traces
-                .iter()
-                .filter_map(|(trace, stamp)| Some((trace.subject()?, at(*stamp))))
-                .collect(),
-            marks: marks.iter().map(|(member, _)| mark(member)).collect(),
-            session_rev,
-            until: pass.stop.map_or(now, after),
-            more: pass.stop.is_some(),
-        })
-    }
-}
-
 /// Reads documents in the order of their stamps. At the bound it goes on to the last one with the same stamp or, if
 /// that is young, to the very last.
 async fn stamped<D: Stored>(
@@ -150,7 +159,7 @@ async fn stamped<D: Stored>(
 ) -> Result<Vec<(D, DateTime)>> {
     let limit = i64::try_from(BOUND).unwrap_or(i64::MAX);
     let first = doc! { "$limit": limit };
-    let mut found: Vec<Stamped<D>> =
+    let mut found: Vec<Stamped> =
         reads.aggregate::<D, _>(stages(field, doc! { "$gte": pass.from }, Some(first))).await?;
     if let Some(last) = found.last().map(|last| last.stamp).filter(|_| found.len() >= BOUND) {
         let rest = if last < pass.young {
@@ -160,33 +169,32 @@ async fn stamped<D: Stored>(
             doc! { "$gte": last }
         };
         found.retain(|seen| seen.stamp != last);
-        found.extend(reads.aggregate::<D, Stamped<D>>(stages(field, rest, None)).await?);
+        found.extend(reads.aggregate::<D, Stamped>(stages(field, rest, None)).await?);
     }
-    Ok(found.into_iter().map(|seen| (seen.document, seen.stamp)).collect())
+    Ok(found.into_iter().filter_map(Stamped::read).collect())
 }
 
-/// The state of one look.
-struct Pass {
-    from: DateTime,
-    /// Documents stamped from here on are read again by the next look.
-    young: DateTime,
-    /// The earliest stamp at which the bound was reached.
-    stop: Option<DateTime>,
-}
-
-#[derive(Deserialize)]
-struct Stamped<D> {
-    stamp: DateTime,
-    document: D,
+impl Stamped {
+    /// `None` if only another version of the program can read it. A look that failed because of it would keep failing,
+    /// and find nothing else.
+    fn read<D: Stored>(self) -> Option<(D, DateTime)> {
+        match bson::deserialize_from_slice(self.document.as_bytes()) {
+            Ok(document) => Some((document, self.stamp)),
+            Err(error) => {
+                let collection = D::COLLECTION;
+                tracing::warn!(%error, collection, "a document that has changed cannot be read; it is passed over");
+                None
+            }
+        }
+    }
 }
 
 /// Where a look begins if the previous one ended here.
 fn before(end: Timestamp) -> DateTime {
-    let overlap = i64::try_from(OVERLAP.as_millis()).unwrap_or_default();
-    DateTime::from_millis(end.as_millis().saturating_sub(overlap))
+    time(end - OVERLAP)
 }
 
-/// Documents whose stamp is in a range, with it and in its order.
+/// Stages for documents whose stamp is in a range: each with its stamp, in that order.
 fn stages(field: &str, range: Document, limit: Option<Document>) -> Vec<Document> {
     let matching = [doc! { "$match": { field: range } }, doc! { "$sort": { field: 1 } }];
     let whole = doc! { "$project": { "stamp": format!("${field}"), "document": "$$ROOT" } };

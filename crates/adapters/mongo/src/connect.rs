@@ -13,7 +13,7 @@ use parlance_domain::Timestamp;
 use crate::{
     appends::Appends,
     documents::{Stored, time},
-    error::{driver, in_time, is_duplicate},
+    error::{driver, in_time},
     facts::Facts,
     lanes::Lanes,
     migrate,
@@ -23,8 +23,8 @@ use crate::{
 
 /// How long to look for a suitable server.
 const SELECTION: Duration = Duration::from_secs(5);
-/// How often the driver checks a server. A silent one is given up after this time plus the time that connecting may
-/// take; until then a write waits.
+/// How often the driver checks a server. A silent one is given up after this time plus the connect timeout; until then
+/// a write waits.
 const LOOK: Duration = Duration::from_secs(2);
 /// How long to wait for an answer outside of transactions: longer than the search for a server.
 const ANSWER: Duration = Duration::from_secs(8);
@@ -56,8 +56,8 @@ impl fmt::Debug for MongoStore {
 }
 
 impl MongoStore {
-    /// Connects to the database that the URI's path names. Brings its schema up to date with `migrate`, and refuses one
-    /// that is out of date without. A new database gets `epoch_if_new` as the name of its history.
+    /// Connects to the database that the URI's path names. With `migrate`, brings its schema up to date; without,
+    /// refuses an outdated one. A new database gets `epoch_if_new` as the name of its history.
     pub async fn connect(
         uri: &str,
         epoch_if_new: String,
@@ -82,8 +82,7 @@ impl MongoStore {
         &self.epoch
     }
 
-    /// Gives the store's history another name: what clients hold of it is out of date. Nodes read the name at their
-    /// start.
+    /// Renames the store's history: what clients hold of it becomes stale. Nodes read the name at startup.
     pub async fn renew_epoch(&mut self, epoch: String, now: Timestamp) -> Result<()> {
         let meta: Collection<Document> = self.db.collection("meta");
         let new = doc! { "$set": { "value": &epoch, "created_at": time(now) } };
@@ -98,11 +97,21 @@ impl MongoStore {
     }
 }
 
-/// Runs a command outside of transactions, in time.
+/// Runs a command outside transactions, within [`ANSWER`].
 pub(crate) async fn answered<T>(
     question: impl IntoFuture<Output = mongodb::error::Result<T>>,
 ) -> Result<T> {
     Ok(in_time(ANSWER, async { Ok(question.await?) }).await?)
+}
+
+/// The same for an insert of what may be there already.
+pub(crate) async fn inserted<T>(
+    insert: impl IntoFuture<Output = mongodb::error::Result<T>>,
+) -> Result<()> {
+    match in_time(ANSWER, async { Ok(insert.await?) }).await {
+        Err(fail) if !fail.is_duplicate() => Err(fail.into()),
+        _ => Ok(()),
+    }
 }
 
 /// The database, if its server can keep Parlance's promises, and how many connections to it there may be.
@@ -125,7 +134,7 @@ pub(crate) async fn open(uri: &str) -> Result<(Database, usize)> {
     Ok((db, usize::try_from(connections).unwrap_or(usize::MAX)))
 }
 
-/// Concerns of everything outside of transactions.
+/// Concerns of everything outside transactions.
 fn settings() -> DatabaseOptions {
     DatabaseOptions::builder()
         .read_concern(ReadConcern::majority())
@@ -146,7 +155,7 @@ fn transactional(hello: &Document) -> Result<()> {
     ))
 }
 
-/// What the server says of itself, and what its clock says.
+/// What the server reports of itself, including its clock.
 pub(crate) async fn hello(db: &Database) -> Result<Document> {
     answered(db.run_command(doc! { "hello": 1 }).selection_criteria(primary())).await
 }
@@ -156,8 +165,8 @@ pub(crate) async fn server_time(db: &Database) -> Result<DateTime> {
     hello(db).await?.get_datetime("localTime").copied().map_err(Error::internal)
 }
 
-/// The time, by the server's clock, up to which a majority has all writes. A router does not say: then it is the
-/// present.
+/// The time, by the server's clock, up to which all writes are majority-committed. A router does not report it: then
+/// the current time.
 pub(crate) async fn majority_time(db: &Database) -> Result<DateTime> {
     let hello = hello(db).await?;
     let now = hello.get_datetime("localTime").copied().map_err(Error::internal)?;
@@ -169,12 +178,8 @@ pub(crate) async fn majority_time(db: &Database) -> Result<DateTime> {
 async fn epoch(db: &Database, if_new: String, now: Timestamp) -> Result<String> {
     let meta: Collection<Document> = db.collection("meta");
     let new = doc! { "_id": "epoch", "value": if_new, "created_at": time(now) };
-    match meta.insert_one(new).await {
-        Ok(_) => {}
-        Err(error) if is_duplicate(&error) => {}
-        Err(error) => return Err(driver(&error)),
-    }
-    let found = meta.find_one(doc! { "_id": "epoch" }).await.map_err(|error| driver(&error))?;
+    inserted(meta.insert_one(new)).await?;
+    let found = answered(meta.find_one(doc! { "_id": "epoch" })).await?;
     let found = found.ok_or_else(|| Error::internal("the name of the history is gone"))?;
     found.get_str("value").map(str::to_owned).map_err(Error::internal)
 }

@@ -5,7 +5,7 @@ use parlance_application::{
     Error,
     ports::store::{NewDm, OpenedDm, dm_with_oneself},
 };
-use parlance_domain::{ConversationId, UserId, WorkspaceAction};
+use parlance_domain::{ConversationId, ConversationKind, UserId, WorkspaceAction};
 
 use crate::{
     access::{authorize_workspace, role_in, see},
@@ -38,7 +38,7 @@ pub(crate) async fn open(tx: &mut Tx, actor: UserId, new: &NewDm) -> Outcome<Ope
         let head = ConversationDoc {
             id: id(new.id.0),
             workspace_id: id(new.workspace_id.0),
-            kind: "dm".to_owned(),
+            kind: ConversationKind::Dm,
             name: None,
             topic: None,
             private: true,

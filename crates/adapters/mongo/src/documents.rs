@@ -1,7 +1,7 @@
 //! What is stored. Ids are UUID binaries, times are dates, numbers are 64-bit.
 
 use bson::{Binary, DateTime, spec::BinarySubtype};
-use parlance_domain::{Role, Timestamp};
+use parlance_domain::{ConversationKind, Role, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -87,7 +87,7 @@ stored! {
         #[serde(rename = "_id")]
         id: bson::Uuid,
         workspace_id: bson::Uuid,
-        kind: String,
+        kind: ConversationKind,
         #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]

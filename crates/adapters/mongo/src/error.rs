@@ -12,10 +12,10 @@ use tokio::time::timeout;
 /// What the body of a transaction answers.
 pub(crate) type Outcome<T> = Result<T, Fail>;
 
-/// Why a transaction was taken back.
+/// Why a transaction was rolled back.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fail {
-    /// A refusal, for the caller as it is.
+    /// A refusal, passed to the caller unchanged.
     #[error(transparent)]
     Refused(#[from] Error),
     /// An error of the driver or the server.
@@ -37,14 +37,14 @@ pub(crate) enum Fail {
 
 const DUPLICATE_KEY: i32 = 11_000;
 const WRITE_CONFLICT: i32 = 112;
-/// The code when another node has ended the transaction's session, because it took this node for dead (`orphans`).
+/// The code when another node has killed the transaction's session, taking this node for dead (`orphans`).
 const INTERRUPTED: i32 = 11_601;
 
-/// Codes of transactions that may succeed at the next try, besides those that the driver labels so.
+/// Codes of transactions that may succeed when retried, besides those that the driver labels so.
 const AGAIN: [i32; 3] = [DUPLICATE_KEY, WRITE_CONFLICT, INTERRUPTED];
 
-/// Codes of trouble that may pass: a primary that stepped down, a time limit, a broken network, a server that does not
-/// know its own state. Named as MongoDB's `error_codes.yml` names them.
+/// Codes of transient trouble: a primary that stepped down, a time limit, a broken network, a server that does not know
+/// its own state. Named as in MongoDB's `error_codes.yml`.
 const PASSING: [i32; 20] = [
     1,  // InternalError
     6,  // HostUnreachable
@@ -98,7 +98,7 @@ impl Fail {
         }
     }
 
-    /// Whether it is unknown if the commit has happened. Committing again is safe.
+    /// Whether the outcome of the commit is unknown. Committing again is safe.
     pub(crate) fn is_unknown_commit(&self) -> bool {
         match self {
             Self::Driver(error) => {
@@ -109,16 +109,24 @@ impl Fail {
         }
     }
 
-    /// Whether no answer came from the server, for which the transaction may still be open.
+    /// Whether the server gave no answer, and may still hold the transaction open.
     pub(crate) fn is_unanswered(&self) -> bool {
         match self {
-            Self::Driver(error) => code(error).is_none(),
+            Self::Driver(error) => code(error).is_none() && !is_unreadable(error),
             Self::Late | Self::Unknown => true,
             _ => false,
         }
     }
 
-    /// The error of a transaction that is not tried once more.
+    /// Whether one part of the transaction may be to blame: the others may succeed without it.
+    pub(crate) fn may_spare_others(&self) -> bool {
+        match self {
+            Self::Refused(error) => matches!(error, Error::Internal { .. }),
+            _ => !self.is_unanswered() && !self.is_unknown_commit(),
+        }
+    }
+
+    /// The error of a transaction that is not retried.
     pub(crate) fn given_up(self) -> Error {
         match self {
             Self::Driver(error) if self.is_transient() => Error::unavailable(&error.kind),
@@ -136,8 +144,7 @@ impl Fail {
     }
 }
 
-/// Limits the wait for the server. On a connection that has gone silent the driver itself would wait a quarter of an
-/// hour.
+/// Limits the wait for the server. On a silent connection the driver itself would wait a quarter of an hour.
 pub(crate) async fn in_time<T>(
     limit: Duration,
     doing: impl Future<Output = Outcome<T>>,
@@ -158,7 +165,7 @@ impl From<Fail> for Error {
     }
 }
 
-/// Trouble that may pass is `Unavailable`. All else is a defect, as is a stored document that cannot be read.
+/// Transient trouble is `Unavailable`. The rest is a bug, as is a stored document that cannot be read.
 pub(crate) fn driver(error: &DriverError) -> Error {
     let passing = match &*error.kind {
         ErrorKind::Io(_)
@@ -178,10 +185,18 @@ pub(crate) fn driver(error: &DriverError) -> Error {
     if passing { Error::unavailable(&error.kind) } else { Error::internal(&error.kind) }
 }
 
-/// Whether no majority has confirmed the write. In a transaction only the commit asks for that, and then it has
+/// Whether no majority has confirmed the write. In a transaction only the commit waits for one, and then it has
 /// happened on the primary, whatever the code says.
 fn is_unconfirmed(error: &DriverError) -> bool {
     matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteConcernError(_)))
+}
+
+/// Whether an answer came, but cannot be read.
+fn is_unreadable(error: &DriverError) -> bool {
+    matches!(
+        &*error.kind,
+        ErrorKind::Bson(_) | ErrorKind::BsonDeserialization(_) | ErrorKind::InvalidResponse { .. }
+    )
 }
 
 /// Whether a unique index refused a write.
@@ -212,7 +227,7 @@ mod tests {
     const SHUTDOWN_IN_PROGRESS: i32 = 91;
     const DOCUMENT_VALIDATION_FAILURE: i32 = 121;
 
-    /// What another node has interrupted is run again; but not a commit whose wait for a majority it has interrupted.
+    /// What another node has interrupted is retried; but not a commit whose wait for a majority was interrupted.
     #[test]
     fn a_commit_that_has_happened_is_not_run_again() {
         let reply = doc! { "code": INTERRUPTED, "codeName": "Interrupted", "errmsg": "x" };
@@ -228,7 +243,7 @@ mod tests {
         assert!(matches!(Error::from(waited), Error::Unavailable { .. }));
     }
 
-    /// However the driver hands the server's code on.
+    /// However the driver passes on the server's code.
     #[test]
     fn a_code_means_the_same_for_a_command_and_for_one_of_several_updates() {
         for (code, passes) in [

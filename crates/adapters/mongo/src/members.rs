@@ -1,12 +1,14 @@
-//! Additions to conversations and removals. Each adds one to the head's `access_rev` before anything else is written,
-//! so that no append that was allowed before can be committed after it.
+//! Additions to and removals from conversations. Each increments the head's `access_rev` before anything else is
+//! written, so that no append that was allowed before can be committed after it.
 
 use bson::{Document, doc};
 use parlance_application::{
     Error,
     ports::store::{Entry, NewChannel, Subject},
 };
-use parlance_domain::{AccessRev, ChannelMember, ConversationId, Timestamp, UserId, WorkspaceId};
+use parlance_domain::{
+    AccessRev, ChannelMember, ConversationId, ConversationKind, Timestamp, UserId, WorkspaceId,
+};
 
 use crate::{
     access::see,
@@ -36,7 +38,7 @@ pub(crate) fn stamped() -> Document {
 }
 
 /// Writes heads that are about to change, before anything is read. Later, a busy one would have changed since the
-/// transaction began, and the server would refuse the write.
+/// transaction's snapshot, and the write would conflict.
 pub(crate) async fn lock_all(tx: &mut Tx, heads: &[bson::Uuid]) -> Outcome<()> {
     if heads.is_empty() {
         return Ok(());
@@ -44,7 +46,7 @@ pub(crate) async fn lock_all(tx: &mut Tx, heads: &[bson::Uuid]) -> Outcome<()> {
     tx.update_all::<ConversationDoc>(doc! { "_id": { "$in": heads } }, stamped()).await
 }
 
-/// Counts a change of who may read each of several conversations; returns the new counts.
+/// Counts a change in who may read each of several conversations; returns the new counts.
 pub(crate) async fn bump(
     tx: &mut Tx,
     heads: &[ConversationDoc],
@@ -94,7 +96,7 @@ pub(crate) async fn insert_channel(
     let head = ConversationDoc {
         id: id(new.id.0),
         workspace_id: id(new.workspace_id.0),
-        kind: "channel".to_owned(),
+        kind: ConversationKind::Channel,
         name: Some(new.name.as_str().to_owned()),
         topic: Some(new.topic.as_str().to_owned()),
         private: new.private,
@@ -113,8 +115,8 @@ pub(crate) async fn insert_channel(
     tx.insert_stamped(doc! { "_id": head.id }, &head, CHANGED).await
 }
 
-/// Adds a person who is not in yet, with everything so far read. Writes their membership of the workspace too, so that
-/// a transaction that ends it at the same time conflicts and runs again.
+/// Adds a person who is not in yet, with everything so far marked as read. Writes their workspace membership too, so
+/// that a concurrent transaction that ends it conflicts and is retried.
 pub(crate) async fn insert_member(
     tx: &mut Tx,
     head: &ConversationDoc,

@@ -125,8 +125,8 @@ impl Messages for MongoStore {
 }
 
 impl MongoStore {
-    /// The same in two queries and without a transaction, for somebody known to this node to be allowed to post. None
-    /// if a message has changed since the head was read: head and messages would not be of one moment.
+    /// The same in two queries and without a transaction, for somebody whom this node knows may post. `None` if a
+    /// message has changed since the head was read: head and messages would not be from one moment.
     async fn page_of_poster(
         &self,
         actor: UserId,
@@ -191,29 +191,23 @@ impl Span {
 async fn fill(tx: &mut Tx, head: &ConversationDoc, page: &mut Filling) -> Outcome<bool> {
     let query = page.query();
     let workspace = WorkspaceId(uuid(head.workspace_id));
-    let one_more = i64::try_from(query.limit.max(1)).unwrap_or(i64::MAX).saturating_add(1);
+    let one_more = one_more(query.limit.max(1));
     let from = int(query.from_rev);
     // Most changes are new messages, with one rev each: then a page has as many revs as messages, and both its ends are
     // known.
     let near = from.saturating_add(one_more).min(head.rev);
-    let mut found = window(tx, head, from, near, one_more).await?;
-    let missing = one_more - i64::try_from(found.len()).unwrap_or(one_more);
-    if missing > 0 && near < head.rev {
-        found.extend(window(tx, head, near, head.rev, missing).await?);
+    let mut complete = true;
+    for (after, to) in [(from, near), (near, head.rev)] {
+        if complete && after < to {
+            let window = doc! { "conversation_id": head.id, "rev": { "$gt": after, "$lte": to } };
+            let is_last = |doc: MessageDoc| {
+                complete = page.takes(doc.message(workspace));
+                !complete
+            };
+            tx.until(window, doc! { "rev": 1 }, one_more, is_last).await?;
+        }
     }
-    Ok(found.into_iter().all(|doc| page.takes(doc.message(workspace))))
-}
-
-/// The first messages whose rev is in (`after`, `to`].
-async fn window(
-    tx: &mut Tx,
-    head: &ConversationDoc,
-    after: i64,
-    to: i64,
-    limit: i64,
-) -> Outcome<Vec<MessageDoc>> {
-    let filter = doc! { "conversation_id": head.id, "rev": { "$gt": after, "$lte": to } };
-    tx.first(filter, doc! { "rev": 1 }, limit).await
+    Ok(complete)
 }
 
 /// The weight of a replay of the changes after a rev, counted until it exceeds `most`.

@@ -4,7 +4,7 @@
 //! The server has no transactions over its catalogue, so a step's commands must be repeatable.
 //!
 //! Nodes that start at once take turns, by a lock: a document with a number that grows with every holder, and with the
-//! time of the server's clock at which the lock ends, which the holder keeps moving on.
+//! time, by the server's clock, at which the lease ends, which the holder keeps extending.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -16,8 +16,8 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    connect::{open, server_time},
-    error::{code, driver, is_duplicate},
+    connect::{answered, inserted, open, server_time},
+    error::{code, driver},
 };
 
 struct Step {
@@ -35,14 +35,15 @@ const STEPS: &[Step] = steps! {
     "0001_schema"
     "0002_traces"
     "0003_no_index_of_ended_sessions"
+    "0004_the_outbox_in_the_order_of_its_turn"
 };
 
 const LOCK: &str = "lock";
-/// How long the lock lasts without being renewed.
+/// How long the lock lasts unless it is renewed.
 const LEASE: Duration = Duration::from_secs(30);
-/// How long another node's migration is waited for.
+/// How long to wait for another node's migration.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// How long to wait before the lock is looked at again.
+/// How long to wait before checking the lock again.
 const PAUSE: Duration = Duration::from_millis(200);
 /// The server's code for a collection that a step creates and that is there already.
 const NAMESPACE_EXISTS: i32 = 48;
@@ -86,11 +87,11 @@ pub(crate) async fn check(db: &Database) -> Result<()> {
     )))
 }
 
-/// The steps still to be taken. Refuses a database that a newer program has written, or whose steps are not the ones
-/// that this program knows.
+/// The pending steps. Refuses a database written by a newer program, or whose steps differ from those that this program
+/// knows.
 async fn pending(db: &Database) -> Result<Vec<&'static Step>> {
-    let read = async { applied(db).find(doc! {}).await?.try_collect().await };
-    let rows: Vec<Document> = read.await.map_err(|error| driver(&error))?;
+    let rows: Vec<Document> =
+        answered(async { applied(db).find(doc! {}).await?.try_collect().await }).await?;
     let mut stored = HashMap::new();
     for row in &rows {
         let name = row.get_str("_id").map_err(Error::internal)?;
@@ -123,7 +124,7 @@ async fn pending(db: &Database) -> Result<Vec<&'static Step>> {
 /// Takes all pending steps, as holder `number` of the lock.
 async fn apply(db: &Database, number: i64) -> Result<Vec<String>> {
     let mut taken = Vec::new();
-    // Looked at again: whoever held the lock before may have taken them.
+    // Checked again: the lock's previous holder may have taken them.
     for step in pending(db).await? {
         let commands: Vec<Document> = serde_json::from_str(step.commands)
             .map_err(|error| Error::internal(format_args!("{}: {error}", step.name)))?;
@@ -136,12 +137,8 @@ async fn apply(db: &Database, number: i64) -> Result<Vec<String>> {
             "checksum": checksum(step.commands),
             "applied_at": server_time(db).await?,
         };
-        match applied(db).insert_one(row).await {
-            Ok(_) => {}
-            // Another node, which had the lock meanwhile, has finished the step as well.
-            Err(error) if is_duplicate(&error) => {}
-            Err(error) => return Err(driver(&error)),
-        }
+        // Another node that held the lock meanwhile may have finished the step as well.
+        inserted(applied(db).insert_one(row)).await?;
         tracing::info!(step = step.name, "migrated the database");
         taken.push(step.name.to_owned());
     }
@@ -152,13 +149,13 @@ async fn run_command(db: &Database, mut command: Document) -> Result<()> {
     command.insert("writeConcern", doc! { "w": "majority" });
     match db.run_command(command).await {
         Ok(_) => Ok(()),
-        // A node that did not finish has begun the step before.
+        // A node that did not finish began the step before.
         Err(error) if matches!(code(&error), Some(NAMESPACE_EXISTS | INDEX_NOT_FOUND)) => Ok(()),
         Err(error) => Err(driver(&error)),
     }
 }
 
-/// Keeps the lock while a command runs, which may take as long as an index takes to build.
+/// Keeps the lock while a command runs, which may take as long as an index build.
 async fn renewing(
     db: &Database,
     number: i64,
@@ -179,36 +176,30 @@ async fn renewing(
 async fn take(db: &Database) -> Result<Option<i64>> {
     let now = server_time(db).await?;
     let new = doc! { "_id": LOCK, "number": 0_i64, "until": now };
-    match locks(db).insert_one(new).await {
-        Ok(_) => {}
-        Err(error) if is_duplicate(&error) => {}
-        Err(error) => return Err(driver(&error)),
-    }
+    inserted(locks(db).insert_one(new)).await?;
     let free = doc! { "_id": LOCK, "until": { "$lte": now } };
     let take = doc! { "$set": { "until": end(now) }, "$inc": { "number": 1_i64 } };
-    let held = locks(db)
-        .find_one_and_update(free, take)
-        .return_document(ReturnDocument::After)
-        .await
-        .map_err(|error| driver(&error))?;
+    let locks = locks(db);
+    let taken = locks.find_one_and_update(free, take).return_document(ReturnDocument::After);
+    let held = answered(taken).await?;
     held.map(|held| held.get_i64("number").map_err(Error::internal)).transpose()
 }
 
 async fn renew(db: &Database, number: i64) -> Result<()> {
     let until = end(server_time(db).await?);
     let own = doc! { "_id": LOCK, "number": number };
-    let renewed = locks(db).update_one(own, doc! { "$set": { "until": until } }).await;
-    if renewed.map_err(|error| driver(&error))?.matched_count == 0 {
+    let renewed = answered(locks(db).update_one(own, doc! { "$set": { "until": until } })).await?;
+    if renewed.matched_count == 0 {
         return Err(Error::unavailable("another node has taken the migration over"));
     }
     Ok(())
 }
 
-/// Gives the lock back. If that fails, it ends by itself.
+/// Releases the lock. If that fails, it expires.
 async fn release(db: &Database, number: i64) {
     let own = doc! { "_id": LOCK, "number": number };
     let over = doc! { "$set": { "until": DateTime::from_millis(0) } };
-    if let Err(error) = locks(db).update_one(own, over).await {
+    if let Err(error) = answered(locks(db).update_one(own, over)).await {
         tracing::warn!(%error, "the lock of the migrations was not given back");
     }
 }

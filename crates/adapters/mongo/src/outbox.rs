@@ -25,19 +25,7 @@ pub(crate) async fn put(tx: &mut Tx, job: &Job) -> Outcome<()> {
     tx.insert(&JobDoc { id: id(job.id.0), task, dead: false, relayed_at: None }).await
 }
 
-/// A row's job, unless only another version of the program knows its kind: then it is left as it is.
-fn read(row: &JobDoc) -> Option<Job> {
-    let job = JobId(uuid(row.id));
-    match serde_json::from_str(&row.task) {
-        Ok(task) => Some(Job { id: job, task }),
-        Err(error) => {
-            tracing::warn!(%job, %error, "this program cannot read a job; it is left for one that can");
-            None
-        }
-    }
-}
-
-/// Takes rows of living jobs or of dead ones, and marks them as handed on.
+/// Takes rows of live jobs or of dead ones, and marks them as relayed.
 async fn take(
     tx: &mut Tx,
     dead: bool,
@@ -55,11 +43,12 @@ async fn take(
     let (mut seen, mut jobs) = (Vec::new(), Vec::new());
     let is_last = |row: JobDoc| {
         seen.push(row.id);
-        jobs.extend(read(&row));
+        jobs.extend(Job::stored(JobId(uuid(row.id)), &row.task));
         jobs.len() >= limit || seen.len() - jobs.len() >= MOST_UNREADABLE
     };
-    tx.until(due, doc! { "_id": 1 }, is_last).await?;
-    // Unreadable rows too: they come again with the others, and are in nobody's way until then.
+    let most = i64::try_from(limit + MOST_UNREADABLE).unwrap_or(i64::MAX);
+    tx.until(due, doc! { "relayed_at": 1, "_id": 1 }, most, is_last).await?;
+    // Unreadable rows too: they become due again with the others, and block nothing until then.
     if !seen.is_empty() {
         let mark = doc! { "$set": { "relayed_at": time(at) } };
         tx.update_all::<JobDoc>(doc! { "_id": { "$in": seen } }, mark).await?;

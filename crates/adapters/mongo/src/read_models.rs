@@ -1,8 +1,8 @@
 //! From documents to read models.
 
 use parlance_domain::{
-    Account, ChannelMember, Conversation, ConversationId, ConversationKind, Member, Message,
-    MessageId, Reaction, User, UserId, WorkspaceId,
+    Account, ChannelMember, Conversation, ConversationId, Member, Message, MessageId, Reaction,
+    User, UserId, WorkspaceId,
 };
 
 use crate::documents::{ConversationDoc, MemberDoc, MessageDoc, RoleDoc, UserDoc, at, num, uuid};
@@ -45,10 +45,6 @@ impl MemberDoc {
 }
 
 impl ConversationDoc {
-    pub(crate) fn kind(&self) -> ConversationKind {
-        if self.kind == "dm" { ConversationKind::Dm } else { ConversationKind::Channel }
-    }
-
     /// The other side of a DM.
     pub(crate) fn peer_of(&self, user: bson::Uuid) -> Option<bson::Uuid> {
         if self.peer_low == Some(user) { self.peer_high } else { self.peer_low }
@@ -59,7 +55,7 @@ impl ConversationDoc {
         Conversation {
             id: ConversationId(uuid(self.id)),
             workspace_id: WorkspaceId(uuid(self.workspace_id)),
-            kind: self.kind(),
+            kind: self.kind,
             name: self.name.clone(),
             topic: self.topic.clone(),
             private: self.private,

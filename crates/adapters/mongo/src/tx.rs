@@ -1,7 +1,7 @@
 //! A transaction over several documents, and how it is run again.
 //!
-//! Reads see one point in time (read concern `snapshot`), the commit waits for a majority and its journal. Whoever
-//! writes a document that another transaction has written since that point is refused by the server and runs again.
+//! Reads see one point in time (read concern `snapshot`), the commit waits for a majority to journal it. Whoever writes
+//! a document that another transaction has written since that point gets a write conflict and runs again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,14 +27,14 @@ use crate::{
     orphans::Sessions,
 };
 
-/// How often a transaction is begun before its caller gets `Unavailable`. The server does not queue the writers of one
+/// How often a transaction is tried before its caller gets `Unavailable`. The server does not queue the writers of one
 /// document, so an occasional writer of a busy head has to try often, at short intervals.
 const TRIES: u32 = 256;
-/// How long it is tried again: without a server, each try takes as long as the search for one.
+/// How long it is retried: without a server, each try takes as long as the search for one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 /// How often the same commit is sent.
 const COMMITS: u32 = 3;
-/// How long a transaction may take. Its stamps are visible at its commit only, and a look at what changed goes back no
+/// How long a transaction may take. Its stamps become visible only at its commit, and a look for changes goes back no
 /// further than `changes::OVERLAP`: together with the commit's own limit this has to be less.
 pub(crate) const BODY: Duration = Duration::from_secs(4);
 /// How long the server may take for a commit.
@@ -84,7 +84,7 @@ macro_rules! atomic {
 pub(crate) use atomic;
 
 /// The same for writers whose turn it is in their lane. Each try waits for a writer's connection anew, so that a writer
-/// that is refused again and again holds up no other lane.
+/// that keeps being refused holds up no other lane.
 macro_rules! in_turn {
     ($store:expr, |$tx:ident| $body:expr) => {
         $crate::tx::tries!($store, $store.lanes.writer().await?, |$tx| $body)
@@ -135,7 +135,7 @@ impl Tries {
         self.failed == 0
     }
 
-    /// The answer; none if it should be run again.
+    /// The answer; `None` if it should be run again.
     pub(crate) async fn judge<T>(&mut self, outcome: Outcome<T>) -> Option<Result<T>> {
         match outcome {
             Ok(done) => Some(Ok(done)),
@@ -144,7 +144,7 @@ impl Tries {
         }
     }
 
-    /// Whether it is tried once more, after a pause that grows with the first tries.
+    /// Whether to retry, after a pause that grows over the first few tries.
     pub(crate) async fn again(&mut self, fail: &Fail) -> bool {
         self.failed += 1;
         if self.failed >= self.most || self.begun.elapsed() > PATIENCE {
@@ -156,16 +156,18 @@ impl Tries {
     }
 }
 
-/// Whether a commit that begins `elapsed` after its transaction ends before looks have passed the transaction's stamps.
+/// Whether a commit that begins `elapsed` after its transaction did ends before looks have passed the transaction's
+/// stamps.
 fn may_commit_after(elapsed: Duration) -> bool {
     elapsed + COMMIT < OVERLAP
 }
 
-/// A transaction in progress. Dropped, it is taken back.
+/// A transaction in progress. Dropping it rolls it back, unless its first command is still in flight: then the server
+/// keeps it open until its session begins another. So no write may be dropped.
 pub(crate) struct Tx {
     session: ClientSession,
     sessions: Arc<Sessions>,
-    /// What this node knows already.
+    /// What this node already knows.
     pub(crate) facts: Arc<Facts>,
     /// What it will know once this is committed.
     pub(crate) learnt: Learnt,
@@ -196,7 +198,7 @@ impl Tx {
                 done
             }),
             Err(fail) => {
-                // The driver does not report errors of an abort; but one without an answer takes long.
+                // The driver does not report an abort's errors; but one without an answer takes long.
                 answered = timeout(ABORT, self.session.abort_transaction()).await.is_ok();
                 Err(fail)
             }
@@ -254,10 +256,12 @@ impl Tx {
         &mut self,
         filter: Document,
         order: Document,
+        limit: i64,
         mut is_last: impl FnMut(D) -> bool + Send,
     ) -> Outcome<()> {
         let all = self.of::<D>();
-        let mut cursor = all.find(filter).sort(order).session(&mut self.session).await?;
+        let find = all.find(filter).sort(order).limit(limit);
+        let mut cursor = find.session(&mut self.session).await?;
         let mut rows = cursor.stream(&mut self.session);
         while let Some(row) = rows.try_next().await? {
             if is_last(row) {
@@ -295,7 +299,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Inserts several, maybe none.
+    /// Inserts several, or none.
     pub(crate) async fn insert_many<D: Stored>(&mut self, documents: &[D]) -> Outcome<()> {
         if !documents.is_empty() {
             self.of::<D>().insert_many(documents).session(&mut self.session).await?;
@@ -395,7 +399,7 @@ impl Tx {
         }
         let command = doc! { "update": D::COLLECTION, "updates": updates };
         let reply = self.db.run_command(command).session(&mut self.session).await?;
-        // The driver does not look for errors of single updates in the reply to a command that is given as a document.
+        // The driver does not check the reply to a raw command for the errors of single updates.
         let Ok(errors) = reply.get_array("writeErrors") else { return Ok(()) };
         let first = errors.first().and_then(bson::Bson::as_document);
         let code = first.and_then(|error| error.get_i32("code").ok()).unwrap_or_default();
@@ -414,7 +418,7 @@ impl Tx {
 mod tests {
     use super::*;
 
-    /// A majority of one keeps all these promises whatever is set: no test against it would notice.
+    /// A majority of one keeps all these promises whatever is set, so no test against one would notice.
     #[test]
     fn a_commit_is_in_the_journals_of_a_majority() {
         let settings = settings();

@@ -11,8 +11,8 @@ use parlance_application::{
     },
 };
 use parlance_domain::{
-    ConversationId, JoinCode, Member, Role, Timestamp, UserId, Workspace, WorkspaceAction,
-    WorkspaceId, WorkspaceName,
+    ConversationId, ConversationKind, JoinCode, Member, Role, Timestamp, UserId, Workspace,
+    WorkspaceAction, WorkspaceId, WorkspaceName,
 };
 
 use crate::{
@@ -265,7 +265,7 @@ impl Workspaces for MongoStore {
             leave_traces(tx, traces).await?;
             let channels: Vec<_> = heads
                 .iter()
-                .filter(|head| head.kind == "channel")
+                .filter(|head| head.kind == ConversationKind::Channel)
                 .map(|channel| channel.id)
                 .collect();
             let key = doc! { "user_id": id(user.0), "conversation_id": { "$in": channels } };
@@ -285,7 +285,7 @@ async fn change(tx: &mut Tx, workspace: WorkspaceId, set: Document) -> Outcome<W
     Ok(tx.change::<WorkspaceDoc>(key, update).await?.ok_or(Error::NotFound("workspace"))?)
 }
 
-/// Refuses to take the last admin's role away.
+/// Refuses to remove the last admin's role.
 async fn keep_an_admin(tx: &mut Tx, workspace: WorkspaceId, role: Role) -> Outcome<()> {
     if role == Role::Admin {
         let admins = doc! { "workspace_id": id(workspace.0), "role": "admin" };

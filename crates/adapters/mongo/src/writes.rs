@@ -26,10 +26,10 @@ use crate::{
 };
 
 /// The outcomes of one conversation's writes.
-pub(crate) type Answers = Vec<Result<Commit>>;
+pub(crate) type Commits = Vec<Result<Commit>>;
 
 /// Runs all writes of a group, and answers for each append.
-pub(crate) async fn run(tx: &mut Tx, appends: &[Append]) -> Outcome<Vec<Answers>> {
+pub(crate) async fn run(tx: &mut Tx, appends: &[Append]) -> Outcome<Vec<Commits>> {
     let mut group = Group::begin(tx, appends).await?;
     let Group { batches, session_rev, live } = &mut group;
     let mut all = Vec::with_capacity(appends.len());
@@ -189,7 +189,7 @@ impl Batch {
     }
 }
 
-/// A request may have been let in before its session ended.
+/// Refuses an ended session: the request may have been let in before.
 fn must_live(live: &HashSet<SessionId>, write: &Write) -> Result<()> {
     if live.contains(&write.by.session) { Ok(()) } else { Err(Unauthenticated::Revoked.into()) }
 }

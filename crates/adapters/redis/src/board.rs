@@ -9,7 +9,10 @@ use bullmq::{RetryOptions, types::JobState as BullState};
 use deadpool_redis::redis;
 use parlance_application::{
     Error, Result,
-    ports::{JobBoard, JobCounts, JobState, JobView, KEPT_MINUTES, MinuteView, WorkerView},
+    ports::{
+        JobBoard, JobCounts, JobState, JobView, MinuteView, NOT_DEAD, NOT_DELAYED, STILL_ACTIVE,
+        WorkerView,
+    },
 };
 use parlance_domain::{JobId, Timestamp};
 
@@ -76,9 +79,7 @@ impl JobBoard for RedisJobs {
         self.own().await?;
         let server = &self.server;
         let queue = server.queue().await?;
-        let end = at.as_millis().div_euclid(60_000);
-        let count = i64::try_from(minutes).unwrap_or(KEPT_MINUTES).clamp(1, KEPT_MINUTES);
-        let numbers = || (end - count + 1)..=end;
+        let numbers = || MinuteView::last(minutes, at);
         let mut pipeline = redis::pipe();
         for minute in numbers() {
             pipeline.cmd("HMGET").arg(server.key(minute)).arg("done").arg("failed");
@@ -86,10 +87,8 @@ impl JobBoard for RedisJobs {
         let counts: Vec<(Option<u64>, Option<u64>)> = server.run(&queue, pipeline).await?;
         Ok(numbers()
             .zip(counts)
-            .map(|(minute, (done, failed))| MinuteView {
-                at: Timestamp::from_millis(minute * 60_000),
-                done: done.unwrap_or(0),
-                failed: failed.unwrap_or(0),
+            .map(|(minute, (done, failed))| {
+                MinuteView::of(minute, done.unwrap_or(0), failed.unwrap_or(0))
             })
             .collect())
     }
@@ -140,7 +139,7 @@ impl JobBoard for RedisJobs {
         match self.server.state(id).await? {
             BullState::Unknown => Err(UNKNOWN),
             BullState::Failed if self.server.revive(&id.to_string()).await? => Ok(()),
-            _ => Err(Error::conflict("the job is not dead")),
+            _ => Err(Error::conflict(NOT_DEAD)),
         }
     }
 
@@ -156,7 +155,7 @@ impl JobBoard for RedisJobs {
     async fn promote(&self, id: JobId, _: Timestamp) -> Result<()> {
         self.own().await?;
         let server = &self.server;
-        let conflict = Err(Error::conflict("the job is not delayed"));
+        let conflict = Err(Error::conflict(NOT_DELAYED));
         match server.state(id).await? {
             BullState::Unknown => return Err(UNKNOWN),
             BullState::Delayed => {}
@@ -172,7 +171,7 @@ impl JobBoard for RedisJobs {
     async fn remove(&self, id: JobId) -> Result<()> {
         self.own().await?;
         let server = &self.server;
-        let conflict = Err(Error::conflict("the job is active"));
+        let conflict = Err(Error::conflict(STILL_ACTIVE));
         match server.state(id).await? {
             BullState::Unknown => return Err(UNKNOWN),
             BullState::Active => return conflict,
@@ -189,7 +188,7 @@ impl Server {
         self.ask(&queue, queue.get_job_state(&id.to_string())).await
     }
 
-    /// Ids of the jobs in a state: those that run next come first; of ended jobs, those that ended last.
+    /// Ids of the jobs in a state: the next to run first; of ended jobs, the last to end first.
     async fn ids(&self, state: &str, first: i64, last: i64) -> Result<Vec<String>> {
         let queue = self.queue().await?;
         let ended = matches!(state, "completed" | "failed");
@@ -223,7 +222,7 @@ impl Server {
             .collect()
     }
 
-    /// Runs a dead job again, with its attempts counted anew. False if it was not dead.
+    /// Runs a dead job again, with its attempts reset. False if it was not dead.
     async fn revive(&self, id: &str) -> Result<bool> {
         let queue = self.queue().await?;
         let Some(mut job) = self.ask(&queue, queue.get_job(id)).await? else {
@@ -234,7 +233,7 @@ impl Server {
     }
 }
 
-/// Whether the action was done. A refusal by the script is no error: somebody else was faster.
+/// Whether the action was carried out. A refusal by the script is no error: somebody else was faster.
 async fn refusable(
     action: impl Future<Output = Result<(), bullmq::Error>>,
 ) -> Result<bool, bullmq::Error> {

@@ -1,10 +1,10 @@
 //! Connections to Redis: timeouts, so that a hung server is noticed, and the pace of reconnecting.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use deadpool_redis::{
     Manager, Pool, Runtime,
-    redis::{AsyncConnectionConfig, Client, ProtocolVersion, RedisError, RedisResult},
+    redis::{AsyncConnectionConfig, Client, ProtocolVersion, RedisResult},
 };
 use parlance_application::{Error, Result};
 
@@ -12,14 +12,14 @@ use parlance_application::{Error, Result};
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Commands at a time through the pool.
+/// Concurrent commands through the pool.
 const POOL: usize = 4;
 
-fn unavailable(error: &RedisError) -> Error {
+fn unavailable(error: impl fmt::Display) -> Error {
     Error::unavailable(format_args!("redis: {error}"))
 }
 
-/// A client that speaks RESP3, in which answers and pushed messages share a connection. Fails for a bad URL only.
+/// A client that speaks RESP3, in which replies and pushed messages share a connection. Fails only on a bad URL.
 pub(crate) fn client(url: &str) -> Result<Client> {
     let bad = |error| Error::internal(format_args!("the Redis URL is not valid: {error}"));
     let info = Client::open(url).map_err(bad)?.get_connection_info().clone();
@@ -36,7 +36,7 @@ pub(crate) fn config() -> AsyncConnectionConfig {
 /// Shared connections for single commands.
 pub(crate) fn pool(client: &Client) -> Result<Pool> {
     let manager = Manager::new_with_config(client.get_connection_info().clone(), config())
-        .map_err(|error| unavailable(&error))?;
+        .map_err(unavailable)?;
     Pool::builder(manager)
         .max_size(POOL)
         .runtime(Runtime::Tokio1)
@@ -49,11 +49,10 @@ pub(crate) fn pool(client: &Client) -> Result<Pool> {
 
 /// Asks for a sign of life.
 pub(crate) async fn ping(pool: &Pool) -> Result<()> {
-    let mut connection =
-        pool.get().await.map_err(|error| Error::unavailable(format_args!("redis: {error}")))?;
+    let mut connection = pool.get().await.map_err(unavailable)?;
     let answer: RedisResult<()> =
         deadpool_redis::redis::cmd("PING").query_async(&mut connection).await;
-    answer.map_err(|error| unavailable(&error))
+    answer.map_err(unavailable)
 }
 
 /// The waits between attempts to connect: each is twice as long as the last, up to a limit.

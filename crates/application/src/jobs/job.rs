@@ -1,5 +1,5 @@
-//! What a job is, as it lies in the outbox and in the queue. Rows outlive versions of the program: a kind that is not
-//! known here is left for a node that knows it. `runner.rs` runs them.
+//! What a job is, as stored in the outbox and the queue. Rows outlive versions of the program: an unknown kind is left
+//! for a node that knows it. `runner.rs` runs them.
 
 use parlance_domain::{JobId, UserId, WorkspaceId};
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,20 @@ pub struct Job {
     pub id: JobId,
     /// What to do.
     pub task: Task,
+}
+
+impl Job {
+    /// A job whose task was stored as JSON. `None` if only another version of the program can read it: leave it as it
+    /// is.
+    pub fn stored(id: JobId, task: &str) -> Option<Self> {
+        match serde_json::from_str(task) {
+            Ok(task) => Some(Self { id, task }),
+            Err(error) => {
+                tracing::warn!(job = %id, %error, "this program cannot read a job; it is left for one that can");
+                None
+            }
+        }
+    }
 }
 
 /// What can be done later. Stored as JSON: add variants and fields, never rename them.

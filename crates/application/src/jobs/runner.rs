@@ -1,4 +1,4 @@
-//! Runs jobs: relays them from the outbox to the queue, claims them, runs them, and records their end.
+//! Runs jobs: relays them from the outbox to the queue, claims them, runs them, and records how they ended.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,22 +23,22 @@ use crate::{
 const IDLE: Duration = Duration::from_millis(250);
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(30);
-/// How long a claim holds: longer than an attempt, so that only a dead worker's jobs are taken over.
+/// The lease of a claim: longer than an attempt, so that only a dead worker's jobs are taken over.
 const LEASE: Duration = Duration::from_mins(1);
-/// How long after an outbox row was relayed it is relayed again, unless its job has ended.
+/// How long after it was relayed an outbox row is relayed again, unless its job has ended.
 const RELAY_AGAIN: Duration = Duration::from_mins(5);
-/// How long after its claim a job's end may be recorded: less than the lease, after which somebody else may have it.
+/// How long after its claim a job's end may be recorded: less than the lease, after which another worker may have it.
 const RECORDED: Duration = Duration::from_secs(50);
-/// How long to wait before another try to record it.
+/// How long to wait before trying again to record it.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
-/// Jobs at a time; as many mails may be sent twice if a worker is killed.
+/// Jobs run concurrently; as many mails may be sent twice if a worker is killed.
 const CONCURRENCY: usize = 8;
 /// Outbox rows relayed at a time.
 const RELAYED: usize = 256;
 
 /// Relays the outbox to the queue and runs what the queue hands out.
 pub struct Runner {
-    /// Jobs that were committed with other writes.
+    /// Jobs committed with other writes.
     pub outbox: Arc<dyn Outbox>,
     /// Jobs to run.
     pub queue: Arc<dyn JobQueue>,
@@ -56,23 +56,19 @@ pub struct Runner {
     pub public_url: String,
 }
 
-/// The queue's memory, and since when rows have been relayed to it. Rows relayed earlier have to be relayed again.
+/// The queue's memory, and since when rows have been relayed to it. Rows relayed before that have to be relayed again.
 struct Filled {
     memory: String,
     since: Timestamp,
-    /// Whether it may lack dead jobs. If it has lost them, so have operators: then they run once more. One that it
-    /// still has stays dead.
+    /// Whether it may lack dead jobs. If it has lost them, so have operators: then they run once more. Those it still
+    /// has
+    /// stay dead.
     lacks_dead: bool,
 }
 
-/// Whether something fails. It is said when it begins and when it is over, for it is tried again each second.
+/// Whether something keeps failing. Logged only when that begins and ends, since it is retried each second.
 #[derive(Default)]
 struct Trouble(bool);
-
-enum Failure {
-    Temporary(String),
-    Permanent(String),
-}
 
 impl Trouble {
     fn note(&mut self, what: &'static str, error: Option<&Error>) {
@@ -86,8 +82,8 @@ impl Trouble {
 }
 
 impl Runner {
-    /// Runs until `stop` completes; then claims no more and finishes what it holds. If dropped before, what it holds is
-    /// taken over after the lease.
+    /// Runs until `stop` completes; then claims no more and finishes what it holds. If dropped before, others take over
+    /// what it holds after the lease.
     pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send) {
         let stop = stop.shared();
         tokio::join!(self.run_relay(stop.clone()), self.run_claims(stop));
@@ -113,7 +109,7 @@ impl Runner {
 
     async fn run_claims(self: &Arc<Self>, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        // Each in a task of its own, so that a slow claim holds no mail up.
+        // Each in its own task, so that a slow claim holds up no mail.
         let (mut held, mut trouble) = (JoinSet::new(), Trouble::default());
         loop {
             let claimed = self.claim(CONCURRENCY - held.len()).await;
@@ -133,7 +129,7 @@ impl Runner {
                 Some(ended) = held.join_next() => Self::note(ended),
                 () = tokio::time::sleep(pause) => {}
             }
-            // All that have ended make room, so that one claim takes many.
+            // Collect all that have ended, so that one claim takes many.
             while let Some(ended) = held.try_join_next() {
                 Self::note(ended);
             }
@@ -155,25 +151,24 @@ impl Runner {
             }
             _ => Filled { memory, since: now, lacks_dead: true },
         };
-        let long_ago = Timestamp::from_millis(
-            now.as_millis() - i64::try_from(RELAY_AGAIN.as_millis()).unwrap_or(i64::MAX),
-        );
-        let before = long_ago.max(round.since);
-        let mut jobs = self.outbox.take_unfinished(RELAYED, before, now).await?;
-        let mut more = jobs.len() == RELAYED;
+        let before = (now - RELAY_AGAIN).max(round.since);
+        let living = self.outbox.take_unfinished(RELAYED, before, now).await?;
+        let mut more = living.len() == RELAYED;
+        self.add(living, now).await?;
         if round.lacks_dead {
             let dead = self.outbox.take_buried(RELAYED, round.since, now).await?;
             round.lacks_dead = dead.len() == RELAYED;
             more |= round.lacks_dead;
-            jobs.extend(dead);
-        }
-        if !jobs.is_empty() {
-            self.queue.add(jobs, now).await?;
+            self.add(dead, now).await?;
         }
         // Only now: rows that could not be added are marked as relayed nevertheless. Then this stays unset, and the
         // next round relays all of them again.
         *filled = Some(round);
         Ok(more)
+    }
+
+    async fn add(&self, jobs: Vec<Job>, now: Timestamp) -> Result<()> {
+        if jobs.is_empty() { Ok(()) } else { self.queue.add(jobs, now).await }
     }
 
     async fn claim(&self, free: usize) -> Result<Vec<Claim>> {
@@ -208,7 +203,7 @@ impl Runner {
                 Ok(Ok(())) => Verdict::Done,
                 Ok(Err(failure)) => self.verdict(*attempt, failure),
                 Err(_) => {
-                    self.verdict(*attempt, Failure::Temporary("the attempt took too long".into()))
+                    self.verdict(*attempt, MailError::Temporary("the attempt took too long".into()))
                 }
             }
         } else {
@@ -249,28 +244,25 @@ impl Runner {
         }
     }
 
-    fn verdict(&self, attempt: u32, failure: Failure) -> Verdict {
+    fn verdict(&self, attempt: u32, failure: MailError) -> Verdict {
         let [dice, ..] = self.ambient.random();
         match failure {
-            Failure::Permanent(error) => Verdict::Dead { error },
-            Failure::Temporary(error) => match self.retry.delay_after(attempt, dice) {
+            MailError::Permanent(error) => Verdict::Dead { error },
+            MailError::Temporary(error) => match self.retry.delay_after(attempt, dice) {
                 Some(delay) => Verdict::Retry { error, at: self.ambient.now() + delay },
                 None => Verdict::Dead { error },
             },
         }
     }
 
-    async fn perform(&self, job: &Job) -> Result<(), Failure> {
+    async fn perform(&self, job: &Job) -> Result<(), MailError> {
         let mail = match self.compose(job).await {
             Ok(mail) => mail,
             // The person or the workspace is gone: there is no reason to write any more.
             Err(Error::NotFound(_)) => return Ok(()),
-            Err(error) => return Err(Failure::Temporary(error.to_string())),
+            Err(error) => return Err(MailError::Temporary(error.to_string())),
         };
-        self.mailer.send(&mail).await.map_err(|error| match error {
-            MailError::Temporary(why) => Failure::Temporary(why),
-            MailError::Permanent(why) => Failure::Permanent(why),
-        })
+        self.mailer.send(&mail).await
     }
 
     async fn compose(&self, job: &Job) -> Result<Mail> {

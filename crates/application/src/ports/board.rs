@@ -1,6 +1,8 @@
 //! What operators see of the job queue and do to it. The same queue as in `jobs.rs`, behind a port of its own: only the
 //! job board (`application/board.rs`) uses it.
 
+use std::ops::RangeInclusive;
+
 use async_trait::async_trait;
 use parlance_domain::{JobId, Timestamp};
 use serde::Serialize;
@@ -9,10 +11,19 @@ use crate::{Result, jobs::Job};
 
 /// Minutes whose counts can be asked for.
 pub const KEPT_MINUTES: i64 = 240;
-/// Done jobs that are kept, the newest ones: for operators, and so that none is added again.
+/// In milliseconds.
+const MINUTE: i64 = 60_000;
+/// How many done jobs are kept, the newest: for operators, and so that none is added again.
 pub const KEPT_DONE: usize = 1_000;
-/// Errors that are kept of each job, the newest ones.
+/// How many errors are kept per job, the newest.
 pub const KEPT_ERRORS: usize = 20;
+
+/// Why a job is not run again.
+pub const NOT_DEAD: &str = "only a dead job can be run again";
+/// Why a job is not made due.
+pub const NOT_DELAYED: &str = "only a delayed job can be promoted";
+/// Why a job is not removed.
+pub const STILL_ACTIVE: &str = "an active job cannot be removed";
 
 /// The job queue, for operators. Jobs that this program cannot read are counted, but neither listed nor found.
 ///
@@ -23,7 +34,7 @@ pub trait JobBoard: Send + Sync {
     /// Jobs in each state.
     async fn counts(&self, at: Timestamp) -> Result<JobCounts>;
 
-    /// Processes that run jobs at present, and the jobs that they hold.
+    /// Processes currently running jobs, and the jobs they hold.
     async fn workers(&self, at: Timestamp) -> Result<Vec<WorkerView>>;
 
     /// What ended in each of `minutes` minutes (1 to [`KEPT_MINUTES`]; others are clamped), oldest first, without gaps.
@@ -46,8 +57,9 @@ pub trait JobBoard: Send + Sync {
     /// Runs a dead job again, with all its attempts. `Conflict` unless it is dead.
     async fn retry(&self, id: JobId, at: Timestamp) -> Result<()>;
 
-    /// Runs those of the jobs again that are dead, with all their attempts; returns how many. After an error, some of
-    /// them may run.
+    /// Runs the dead ones among these jobs again, with all their attempts; returns how many. After an error, some of
+    /// them
+    /// may run.
     async fn retry_all(&self, jobs: Vec<JobId>, at: Timestamp) -> Result<u64>;
 
     /// Makes a delayed job due now. `Conflict` unless it is delayed.
@@ -60,11 +72,11 @@ pub trait JobBoard: Send + Sync {
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobState {
-    /// Due, and in nobody's hands.
+    /// Due, and claimed by nobody.
     Waiting,
     /// Due at a later time: a retry.
     Delayed,
-    /// In a worker's hands.
+    /// Claimed by a worker.
     Active,
     /// Done; the last [`KEPT_DONE`] are kept.
     Done,
@@ -73,7 +85,7 @@ pub enum JobState {
 }
 
 impl JobState {
-    /// All states, in the order in which a job goes through them.
+    /// All states, in the order a job goes through them.
     pub const ALL: [Self; 5] = [Self::Waiting, Self::Delayed, Self::Active, Self::Done, Self::Dead];
 
     /// The state's name in URLs and JSON.
@@ -95,7 +107,7 @@ pub struct JobCounts {
     pub waiting: u64,
     /// Due later.
     pub delayed: u64,
-    /// In a worker's hands, the stalled ones too.
+    /// Claimed by a worker, stalled ones included.
     pub active: u64,
     /// Of the active ones: those whose worker has gone silent.
     pub stalled: u64,
@@ -125,6 +137,25 @@ pub struct MinuteView {
     pub failed: u64,
 }
 
+impl MinuteView {
+    /// What ended in the minute of this number.
+    pub const fn of(number: i64, done: u64, failed: u64) -> Self {
+        Self { at: Timestamp::from_millis(number * MINUTE), done, failed }
+    }
+
+    /// Which minute it is, counted from 1970.
+    pub const fn number(at: Timestamp) -> i64 {
+        at.as_millis().div_euclid(MINUTE)
+    }
+
+    /// The numbers of the last `minutes` minutes, clamped as in [`JobBoard::throughput`], up to that of `at`.
+    pub fn last(minutes: usize, at: Timestamp) -> RangeInclusive<i64> {
+        let last = Self::number(at);
+        let count = i64::try_from(minutes).unwrap_or(KEPT_MINUTES).clamp(1, KEPT_MINUTES);
+        (last + 1 - count)..=last
+    }
+}
+
 /// A job as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobView {
@@ -132,7 +163,7 @@ pub struct JobView {
     pub job: Job,
     /// Where it stands.
     pub state: JobState,
-    /// Attempts begun, the present one included.
+    /// Attempts begun, the current one included.
     pub attempts: u32,
     /// When it was added to the queue.
     pub added_at: Timestamp,

@@ -239,14 +239,16 @@ async fn a_session_that_ends_just_after_it_was_looked_at_takes_its_connection_al
 
 /// As far behind it would come back, and be refused again.
 #[tokio::test]
-async fn whose_absence_takes_too_long_to_weigh_is_let_in_and_told_of_what() {
-    let (scene, mut store) = (Scene::new(), MockStore::new());
-    store.expect_weigh().once().returning(|_, _| Err(Error::unavailable("too long")));
-    let store = scene.store_over(store);
-    let app = scene.node.app(store);
-    let opened = scene.open(&app, 1, 7).await.expect("is let in");
-    assert_eq!(opened.catch_up.behind(), [scene.here]);
-    assert_eq!(opened.catch_up.pending().count(), 0);
+async fn whose_absence_cannot_be_weighed_is_let_in_and_told_of_what() {
+    for why in [Error::unavailable("too long"), Error::internal("a message cannot be read")] {
+        let (scene, mut store) = (Scene::new(), MockStore::new());
+        store.expect_weigh().once().returning(move |_, _| Err(why.clone()));
+        let store = scene.store_over(store);
+        let app = scene.node.app(store);
+        let opened = scene.open(&app, 1, 7).await.expect("is let in");
+        assert_eq!(opened.catch_up.behind(), [scene.here]);
+        assert_eq!(opened.catch_up.pending().count(), 0);
+    }
 }
 
 /// A store that says nothing of what somebody is in.

@@ -74,7 +74,7 @@ impl Accounts for MemoryStore {
 
     async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()> {
         self.write("open_session", |state| {
-            state.still(session.user_id, verified)?;
+            state.user_with_password(session.user_id, verified)?;
             if state.sessions.contains_key(&session.id) {
                 return Err(id_taken());
             }
@@ -156,7 +156,7 @@ impl Accounts for MemoryStore {
             if !kept.is_some_and(|row| row.user_id == user && row.lives(at)) {
                 return Err(Unauthenticated::Revoked.into());
             }
-            state.still(user, &verified)?.password = password;
+            state.user_with_password(user, &verified)?.password = password;
             let others = state.sessions.iter();
             let others: Vec<SessionId> = others
                 .filter(|(id, row)| row.user_id == user && **id != keep && row.lives(at))
@@ -191,7 +191,11 @@ impl State {
     }
 
     /// Somebody whose password still has this hash.
-    fn still(&mut self, user: UserId, verified: &PasswordHash) -> Result<&mut UserRow> {
+    fn user_with_password(
+        &mut self,
+        user: UserId,
+        verified: &PasswordHash,
+    ) -> Result<&mut UserRow> {
         let row = self.users.get_mut(&user).filter(|row| row.password == *verified);
         row.ok_or(Unauthenticated::Credentials.into())
     }

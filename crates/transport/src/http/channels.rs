@@ -1,5 +1,5 @@
-//! REST for channels, DMs and read marks: `application::Channels` behind its routes. Handlers parse and decide the
-//! status, nothing else.
+//! REST for channels, DMs and read marks: the routes to `application::Channels`. Handlers only parse and choose the
+//! status.
 
 use actix_web::{
     HttpResponse,
@@ -74,7 +74,7 @@ pub(crate) async fn create(
     Ok(HttpResponse::Created().json(summary))
 }
 
-/// List the workspace's channels that the caller may read
+/// List the workspace's channels that you may read
 #[utoipa::path(
     get, path = "/api/v1/workspaces/{id}/channels", tag = "channels",
     params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Summary>)),
@@ -88,7 +88,7 @@ pub(crate) async fn list(
     Ok(Json(app.channels.list(&caller, id, page.into()).await?.into()))
 }
 
-/// One channel
+/// Get a channel
 #[utoipa::path(
     get, path = "/api/v1/channels/{id}", tag = "channels",
     params(("id" = ConversationId, Path)), responses((status = 200, body = Summary)),
@@ -126,7 +126,7 @@ pub(crate) async fn update(
     Ok(Json(app.channels.update(&caller, id, name.flatten(), topic.flatten()).await?))
 }
 
-/// Delete a channel with its messages
+/// Delete a channel and its messages
 #[utoipa::path(
     delete, path = "/api/v1/channels/{id}", tag = "channels",
     params(("id" = ConversationId, Path)), responses((status = 204)),
@@ -182,13 +182,13 @@ pub(crate) async fn members(
     Ok(Json(app.channels.members(&caller, id, page.into()).await?.into()))
 }
 
-/// Add a member of the workspace to a channel
+/// Add a workspace member to a channel
 #[utoipa::path(
     post, path = "/api/v1/channels/{id}/members", tag = "channels",
     params(("id" = ConversationId, Path)), request_body = Person,
     responses(
         (status = 201, body = ChannelMember),
-        (status = 200, body = ChannelMember, description = "was in already"),
+        (status = 200, body = ChannelMember, description = "already a member"),
     ),
 )]
 pub(crate) async fn add_member(
@@ -200,7 +200,7 @@ pub(crate) async fn add_member(
     Ok(made(app.channels.add_member(&caller, id, body.user_id).await?))
 }
 
-/// Remove somebody from a channel
+/// Remove a member from a channel
 #[utoipa::path(
     delete, path = "/api/v1/channels/{id}/members/{user_id}", tag = "channels",
     params(("id" = ConversationId, Path), ("user_id" = UserId, Path)), responses((status = 204)),
@@ -214,13 +214,13 @@ pub(crate) async fn remove_member(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Find or create the DM with somebody
+/// Get or create the DM with a person
 #[utoipa::path(
     post, path = "/api/v1/workspaces/{id}/dms", tag = "dms",
     params(("id" = WorkspaceId, Path)), request_body = Person,
     responses(
         (status = 201, body = Summary),
-        (status = 200, body = Summary, description = "existed already"),
+        (status = 200, body = Summary, description = "already existed"),
     ),
 )]
 pub(crate) async fn open_dm(
@@ -232,7 +232,7 @@ pub(crate) async fn open_dm(
     Ok(made(app.channels.open_dm(&caller, id, body.user_id).await?))
 }
 
-/// List the caller's DMs in a workspace
+/// List your DMs in a workspace
 #[utoipa::path(
     get, path = "/api/v1/workspaces/{id}/dms", tag = "dms",
     params(("id" = WorkspaceId, Path), PageParams), responses((status = 200, body = List<Summary>)),
@@ -246,7 +246,7 @@ pub(crate) async fn dms(
     Ok(Json(app.channels.dms(&caller, id, page.into()).await?.into()))
 }
 
-/// List all conversations that the caller is in
+/// List the conversations you are in
 #[utoipa::path(
     get, path = "/api/v1/conversations", tag = "conversations",
     params(PageParams), responses((status = 200, body = List<Summary>)),
@@ -259,7 +259,7 @@ pub(crate) async fn conversations(
     Ok(Json(app.channels.conversations(&caller, page.into()).await?.into()))
 }
 
-/// One conversation
+/// Get a conversation
 #[utoipa::path(
     get, path = "/api/v1/conversations/{id}", tag = "conversations",
     params(("id" = ConversationId, Path)), responses((status = 200, body = Summary)),
@@ -272,7 +272,7 @@ pub(crate) async fn conversation(
     Ok(Json(app.channels.get(&caller, id).await?))
 }
 
-/// Move the caller's read mark forward
+/// Move your read mark forward
 #[utoipa::path(
     put, path = "/api/v1/conversations/{id}/read", tag = "conversations",
     params(("id" = ConversationId, Path)), request_body = ReadUpTo,

@@ -1,4 +1,4 @@
-//! REST for messages, reactions and `sync`: `application::Messages` behind its routes. A repeated send is 200 instead
+//! REST for messages, reactions and `sync`: the routes to `application::Messages`. A repeated send answers 200 instead
 //! of 201.
 
 use actix_web::{
@@ -50,18 +50,18 @@ pub(crate) struct HistoryParams {
     #[param(value_type = Option<Seq>)]
     #[serde(default, deserialize_with = "maybe_in_query")]
     after_seq: Option<Number>,
-    /// How many messages; 50 by default.
+    /// Maximum number of messages; 50 by default.
     #[garde(range(min = 1, max = 200))]
     #[param(minimum = 1, maximum = 200)]
     #[serde(default, deserialize_with = "count_in_query")]
     limit: Option<i64>,
-    /// Which messages. Both are the same until there are threads.
+    /// Which messages; both values mean the same until there are threads.
     #[garde(inner(custom(is_view)))]
     #[param(value_type = Option<View>)]
     view: Option<String>,
 }
 
-/// Which messages of a conversation. Both are the same until there are threads.
+/// Which messages of a conversation; both values mean the same until there are threads.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "for the document")]
@@ -87,7 +87,7 @@ pub(crate) struct SyncParams {
     from_rev: Number,
 }
 
-/// A send's answer.
+/// The reply to a send.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Sent {
     message: Message,
@@ -95,7 +95,7 @@ pub(crate) struct Sent {
     duplicate: bool,
 }
 
-/// A page of a conversation.
+/// A page of a conversation's history.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct HistoryPage {
     items: Vec<Message>,
@@ -106,23 +106,19 @@ pub(crate) struct HistoryPage {
     rev: Rev,
 }
 
-impl Sent {
-    /// The answer to a send, which it counts.
-    pub(crate) fn answering(sent: parlance_application::Sent) -> Self {
-        if !sent.duplicate {
-            figures::message_sent();
-        }
+impl From<parlance_application::Sent> for Sent {
+    fn from(sent: parlance_application::Sent) -> Self {
         Self { message: sent.message, duplicate: sent.duplicate }
     }
 }
 
-/// Send a message
+/// Send a message; idempotent by `client_msg_id`
 #[utoipa::path(
     post, path = "/api/v1/conversations/{id}/messages", tag = "messages",
     params(("id" = ConversationId, Path)), request_body = NewMessage,
     responses(
         (status = 201, body = Sent),
-        (status = 200, body = Sent, description = "sent before"),
+        (status = 200, body = Sent, description = "already sent"),
     ),
 )]
 pub(crate) async fn send(
@@ -137,11 +133,12 @@ pub(crate) async fn send(
         thread_root_id: body.thread_root_id,
     };
     let sent = app.messages.send(&caller, id, new).await?;
+    figures::sent(&sent);
     let mut response = if sent.duplicate { HttpResponse::Ok() } else { HttpResponse::Created() };
-    Ok(response.json(Sent::answering(sent)))
+    Ok(response.json(Sent::from(sent)))
 }
 
-/// Read a conversation page by page
+/// Get a page of a conversation's history
 #[utoipa::path(
     get, path = "/api/v1/conversations/{id}/messages", tag = "messages",
     params(("id" = ConversationId, Path), HistoryParams),
@@ -162,7 +159,7 @@ pub(crate) async fn history(
     Ok(Json(HistoryPage { items: page.items, next_cursor: page.next, rev: page.rev }))
 }
 
-/// What changed after a rev, as current state
+/// Get what changed after a rev, as current state
 #[utoipa::path(
     get, path = "/api/v1/conversations/{id}/sync", tag = "conversations",
     params(("id" = ConversationId, Path), SyncParams), responses((status = 200, body = SyncPage)),
@@ -177,7 +174,7 @@ pub(crate) async fn sync(
     Ok(Json(app.messages.replay(&caller, id, from_rev).await?.into()))
 }
 
-/// One message
+/// Get a message
 #[utoipa::path(
     get, path = "/api/v1/messages/{id}", tag = "messages",
     params(("id" = MessageId, Path)), responses((status = 200, body = Message)),
@@ -190,7 +187,7 @@ pub(crate) async fn get(
     Ok(Json(app.messages.get(&caller, id).await?))
 }
 
-/// Change the text of the caller's own message
+/// Edit the text of your own message
 #[utoipa::path(
     patch, path = "/api/v1/messages/{id}", tag = "messages",
     params(("id" = MessageId, Path)), request_body = NewText,
@@ -235,7 +232,7 @@ pub(crate) async fn react(
     Ok(Json(app.messages.react(&caller, id, emoji).await?))
 }
 
-/// Remove the caller's reaction
+/// Remove your reaction from a message
 #[utoipa::path(
     delete, path = "/api/v1/messages/{id}/reactions/{emoji}", tag = "messages",
     params(("id" = MessageId, Path), ("emoji" = String, Path)), responses((status = 204)),

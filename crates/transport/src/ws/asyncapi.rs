@@ -1,6 +1,6 @@
-//! The AsyncAPI document of the socket: its commands, their replies, and what the server says by itself. The objects in it come
-//! from the types that are read and written; what holds them is named here. The end-to-end tests hold every frame that they
-//! get, and every command that is accepted, against it.
+//! The AsyncAPI document of the socket: its commands, their replies, and the events that the server sends. Object
+//! schemas come from the types that are read and written; the envelopes around them are spelled out here. The
+//! end-to-end tests check every frame they receive, and every command that is accepted, against it.
 
 use std::sync::LazyLock;
 
@@ -19,7 +19,7 @@ use crate::{
     sync::SyncPage,
 };
 
-/// The types' schemas, and those of all that they consist of.
+/// The schemas of these types and of everything they contain.
 #[derive(OpenApi)]
 #[openapi(components(schemas(
     Hello,
@@ -53,25 +53,30 @@ struct Schemas;
 /// What is served.
 pub(crate) static SERVED: LazyLock<Bytes> = LazyLock::new(|| json().into());
 
-/// A command: its type, what it does, its data and that of its reply.
+/// A command: its type, what it does, the schema of its data and that of its reply.
 type Command = (&'static str, &'static str, &'static str, &'static str);
 
 const COMMANDS: [Command; 12] = [
-    ("hello", "Opens the connection; the first command, within ten seconds", "Hello", "Welcome"),
-    ("ping", "For browsers, which cannot ping by RFC 6455", "Nothing", "Done"),
-    ("auth.refresh", "Goes on with a new token of the same session", "Token", "Renewed"),
-    ("message.send", "Sends a message, once, however often it is said", "Send", "Sent"),
-    ("message.edit", "Gives a message another text", "Edit", "Changed"),
-    ("message.delete", "Leaves of a message its place alone", "Target", "Changed"),
-    ("reaction.add", "Puts an emoji under a message", "EmojiUnder", "Changed"),
-    ("reaction.remove", "Takes it away", "EmojiUnder", "Changed"),
-    ("typing.start", "Tells the others that the user types", "Place", "Done"),
-    ("typing.stop", "Tells them that it has ended", "Place", "Done"),
-    ("read.mark", "Marks all up to a message as read", "ReadMark", "ReadState"),
-    ("sync", "Asks for a page of what changed after a rev", "SyncFrom", "SyncPage"),
+    (
+        "hello",
+        "Opens the connection; must be the first command, within ten seconds",
+        "Hello",
+        "Welcome",
+    ),
+    ("ping", "Pings the server; for browsers, which cannot send RFC 6455 pings", "Nothing", "Done"),
+    ("auth.refresh", "Continues with a new access token of the same session", "Token", "Renewed"),
+    ("message.send", "Sends a message; idempotent by `client_msg_id`", "Send", "Sent"),
+    ("message.edit", "Changes the text of a message", "Edit", "Changed"),
+    ("message.delete", "Deletes a message, leaving a tombstone", "Target", "Changed"),
+    ("reaction.add", "Adds a reaction to a message", "EmojiUnder", "Changed"),
+    ("reaction.remove", "Removes the user's reaction from a message", "EmojiUnder", "Changed"),
+    ("typing.start", "Tells the others that the user is typing", "Place", "Done"),
+    ("typing.stop", "Tells the others that the user has stopped typing", "Place", "Done"),
+    ("read.mark", "Marks everything up to a message as read", "ReadMark", "ReadState"),
+    ("sync", "Requests a page of what changed after a rev", "SyncFrom", "SyncPage"),
 ];
 
-/// What the server says by itself: its type, and its fields beside that.
+/// A frame that the server sends unprompted: its type, and its other fields.
 type Event = (&'static str, Value);
 
 /// The document as pretty JSON, ending in a newline: what is served and what is checked in.
@@ -98,10 +103,10 @@ fn document() -> Value {
     let failed = envelope("error", json!({ "id": nullable("CommandId"), "error": of("Error") }));
     messages.insert("error".to_owned(), message("error", &failed));
     for (name, summary, events) in [
-        ("durable", "Changes of a conversation, by rev, without a gap", durable()),
-        ("replay", "Changes as state, instead of their events", replay()),
-        ("state", "Whole objects; never dropped", state()),
-        ("ephemeral", "What a slow reader is not told", ephemeral()),
+        ("durable", "Changes to a conversation, in order of rev, without gaps", durable()),
+        ("replay", "Missed changes as current state, in place of their events", replay()),
+        ("state", "State events: whole objects; never dropped", state()),
+        ("ephemeral", "Ephemeral events; dropped for a slow reader", ephemeral()),
     ] {
         let kinds: Vec<&str> = events.iter().map(|(kind, _)| *kind).collect();
         operations.insert(name.to_owned(), operation("send", summary, &kinds));
@@ -132,7 +137,7 @@ fn document() -> Value {
         "channels": {
             "socket": {
                 "address": "/api/v1/ws",
-                "description": "RFC 6455, one JSON object a text frame; subprotocol `parlance.v1`, if any is offered.",
+                "description": "RFC 6455, one JSON object per text frame; subprotocol `parlance.v1`, if any is offered.",
                 "bindings": { "ws": { "method": "GET" } },
                 "messages": in_socket,
             },
@@ -225,7 +230,7 @@ fn alone(data: Value) -> Value {
     json!({ "data": object_of(data) })
 }
 
-/// A command's frame. Data in which nothing has to be said may be missing.
+/// A command's frame. `data` may be omitted if none of its fields is required.
 fn command(kind: &str, data: &str) -> Value {
     let name = if ["Nothing", "Hello"].contains(&data) { "data?" } else { "data" };
     let mut frame = envelope(kind, json!({ "id": of("CommandId"), name: of(data) }));
@@ -237,13 +242,13 @@ fn answered(data: &str) -> Value {
     envelope("ok", json!({ "id": of("CommandId"), "data": of(data) }))
 }
 
-/// A frame of this type with these fields.
+/// A frame with this type and these fields.
 fn envelope(kind: &str, mut fields: Value) -> Value {
     fields["type"] = json!({ "const": kind });
     object_of(fields)
 }
 
-/// An object that has all of these fields; those marked `?` may be missing.
+/// An object with all of these fields; those marked `?` may be missing.
 fn object_of(fields: Value) -> Value {
     let Value::Object(fields) = fields else { return fields };
     let required: Vec<&String> = fields.keys().filter(|name| !name.ends_with('?')).collect();

@@ -146,7 +146,8 @@ fn reaction(command: &Command) -> Result<(MessageId, Emoji)> {
 }
 
 fn sent(id: &CommandId, sent: Sent) -> Frame {
-    protocol::ok(id, &SentReply::answering(sent))
+    figures::sent(&sent);
+    protocol::ok(id, &SentReply::from(sent))
 }
 
 fn done(id: &CommandId, message: &Message) -> Frame {

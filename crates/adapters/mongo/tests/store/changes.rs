@@ -39,6 +39,21 @@ async fn a_look_goes_back_and_tells_nothing_from_before_that() {
     assert!(look.heads.is_empty() && look.admitted.is_empty() && look.workspaces.is_empty());
 }
 
+/// It would fail at each look until then, and nothing that the bus loses would be found.
+#[tokio::test]
+async fn what_cannot_be_read_keeps_no_other_change_from_being_found() {
+    let (store, database) = fresh().await;
+    let stage = Stage::new(store.clone());
+    let ada = stage.person("ada").await;
+    let team = stage.team_of(ada, []).await;
+    let news = stage.channel(ada, &team, "news").await;
+    let begin = store.changes(None).await.expect("looks").until;
+    database.spoil(news).await;
+    let look = store.changes(Some(begin)).await.expect("looks");
+    let heads: Vec<_> = look.heads.iter().map(|head| head.conversation_id).collect();
+    assert_eq!(heads, [team.general]);
+}
+
 /// When a conversation's head was written last, by the server's clock.
 async fn stamp_of(database: &Database, conversation: ConversationId) -> Timestamp {
     let heads = database.raw().await.collection::<Document>("conversations");

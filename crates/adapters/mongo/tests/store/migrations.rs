@@ -11,7 +11,12 @@ use uuid::Uuid;
 
 use crate::world::Database;
 
-const STEPS: [&str; 3] = ["0001_schema", "0002_traces", "0003_no_index_of_ended_sessions"];
+const STEPS: [&str; 4] = [
+    "0001_schema",
+    "0002_traces",
+    "0003_no_index_of_ended_sessions",
+    "0004_the_outbox_in_the_order_of_its_turn",
+];
 
 async fn applied(database: &Database) -> Collection<Document> {
     database.raw().await.collection("migrations")

@@ -164,6 +164,33 @@ async fn conversations_that_another_node_has_locked_hold_no_other_up() {
     session.abort_transaction().await.expect("aborts");
 }
 
+/// Those that share its transaction are written apart.
+#[tokio::test]
+async fn a_conversation_that_cannot_be_read_fails_alone() {
+    let database = Database::new();
+    let store = database.store().await;
+    let stage = Stage::new(store.clone());
+    let ada = stage.person("ada").await;
+    let team = stage.team(ada).await;
+    let mut channels = Vec::new();
+    for n in 0..9 {
+        channels.push(stage.channel(ada, &team, &format!("news-{n}")).await);
+    }
+    let spoilt = channels[4];
+    database.spoil(spoilt).await;
+    let append = async |channel: &ConversationId| {
+        let sent = store.append(*channel, vec![stage.draft(ada, "1", "hello")]).await;
+        (*channel, sent)
+    };
+    for (channel, sent) in join_all(channels.iter().map(append)).await {
+        if channel == spoilt {
+            assert!(matches!(sent, Err(Error::Internal { .. })), "{sent:?}");
+        } else {
+            assert!(sent.expect("appends")[0].is_ok());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_node_that_lives_keeps_its_sessions_listed() {
     let database = Database::new();

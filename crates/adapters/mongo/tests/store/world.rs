@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bson::{DateTime, Document, doc};
 use mongodb::Client;
 use parlance_application::Result;
+use parlance_domain::ConversationId;
 use parlance_mongo::MongoStore;
 use parlance_testkit::{TestAmbient, contract::changes::Place};
 use uuid::Uuid;
@@ -58,6 +59,14 @@ impl Database {
 
     pub(crate) async fn connect(&self, epoch: &str, migrate: bool) -> Result<MongoStore> {
         MongoStore::connect(&self.uri, epoch.to_owned(), TestAmbient::BEGIN, migrate).await
+    }
+
+    /// Gives a conversation a head that no program can read.
+    pub(crate) async fn spoil(&self, conversation: ConversationId) {
+        let heads = self.raw().await.collection::<Document>("conversations");
+        let key = doc! { "_id": bson::Uuid::from_bytes(conversation.0.into_bytes()) };
+        let spoilt = heads.update_one(key, doc! { "$set": { "topic": 7 } }).await;
+        assert_eq!(spoilt.expect("updates").matched_count, 1);
     }
 
     /// Past the store.

@@ -9,7 +9,7 @@ use bullmq::{Error as BullError, error::error_code};
 use deadpool_redis::redis::{self, Script};
 use parlance_application::{
     Result,
-    ports::{KEPT_DONE, KEPT_ERRORS, Verdict},
+    ports::{KEPT_DONE, KEPT_ERRORS, MinuteView, Verdict},
 };
 use parlance_domain::Timestamp;
 
@@ -23,7 +23,7 @@ use super::{
 const LONGEST: usize = 1000;
 /// How long a minute's counts are kept: more than the board shows.
 const COUNTS_SECS: u64 = 5 * 3600;
-/// How long to wait before a verdict is sent again, when the connection broke.
+/// How long to wait before a verdict is resent after the connection broke.
 const PAUSES: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_millis(800), Duration::from_secs(2)];
 /// The answers to a worker that has lost the job.
@@ -36,12 +36,12 @@ const LOST: [i64; 4] = [
 /// The most old jobs that are removed at a time.
 const TRIM: usize = 100;
 
-/// How long a job is put off that this program does not know.
+/// How long a job that this program does not know is deferred.
 const STRANGE: Duration = Duration::from_mins(1);
 
 /// `BullMQ` leaves the history of errors to its clients, so this script is ours. It adds the error, if any, where
 /// `BullMQ`'s tools look for it, and changes one of the job's counters. Returns whether the job is still this worker's.
-/// Repeated for the same claim it changes nothing: the first answer may have been lost.
+/// Idempotent for each claim: the first answer may have been lost.
 static NOTE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -58,6 +58,18 @@ if ARGV[5] then
   redis.call('HSET', KEYS[1], 'failedReason', ARGV[5], 'stacktrace', cjson.encode(errors))
 end
 return 1
+",
+    )
+});
+
+/// Removes what is left of an active job, if it is still this worker's.
+static FORGET: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+if redis.call('GET', KEYS[1] .. ':lock') ~= ARGV[1] then return end
+redis.call('LREM', KEYS[2], 0, ARGV[2])
+redis.call('SREM', KEYS[3], ARGV[2])
+redis.call('DEL', KEYS[1], KEYS[1] .. ':lock')
 ",
     )
 });
@@ -105,7 +117,7 @@ impl Server {
         }
     }
 
-    /// Returns what has ended; none if the claim was lost or the job goes on.
+    /// Returns how the job ended; `None` if the claim was lost or the job goes on.
     async fn record(
         &self,
         held: &mut HeldJob,
@@ -133,7 +145,7 @@ impl Server {
         }
     }
 
-    /// Puts off a job that this program does not know, for one that does. It counts as no attempt and leaves no error:
+    /// Defers a job that this program does not know, for one that does. It counts as no attempt and leaves no error:
     /// one a minute would soon push out those of real attempts.
     pub(super) async fn put_off(&self, job: &HeldJob) -> Result<()> {
         match self.delay(job, None, NOT_BEGUN, STRANGE).await {
@@ -142,13 +154,17 @@ impl Server {
         }
     }
 
-    /// Releases a job whose data is gone, so that the outbox can add it again.
+    /// Removes a job whose data is gone, so that the outbox can add it again. Its remains would be taken for the job.
     pub(super) async fn let_go(&self, job: &HeldJob) -> Result<()> {
         let id = job.inner.id();
         tracing::warn!(job = id, "Redis has forgotten a job; it is added again within minutes");
-        self.ask(&job.workers, job.inner.clone().move_to_failed("forgotten")).await?;
         let queue = self.queue().await?;
-        self.ask(&queue, queue.remove(id)).await.map(drop)
+        let keys = queue.keys();
+        let mut connection = queue.connection().connection();
+        let mut script = FORGET.key(keys.job_key(id));
+        script.key(keys.active()).key(keys.stalled()).arg(job.token()).arg(id);
+        let forgotten = async { Ok(script.invoke_async::<()>(&mut connection).await?) };
+        self.ask(&queue, forgotten).await
     }
 
     /// Delays a job. Does nothing if it is no longer this worker's.
@@ -180,11 +196,10 @@ impl Server {
         self.try_ask(&queue, noted).await
     }
 
-    /// Counts for the board, and keeps the done jobs from becoming too many: `BullMQ` trims them for its own workers
-    /// only.
+    /// Counts for the board, and keeps done jobs from piling up: `BullMQ` trims them for its own workers only.
     async fn account(&self, end: End, at: Timestamp) -> Result<()> {
         let queue = self.queue().await?;
-        let minute = self.key(at.as_millis().div_euclid(60_000));
+        let minute = self.key(MinuteView::number(at));
         let field = match end {
             End::Done => "done",
             End::Dead => "failed",
@@ -205,7 +220,7 @@ impl Server {
     }
 }
 
-/// The present in milliseconds.
+/// The current time in milliseconds.
 #[expect(
     clippy::disallowed_methods,
     reason = "`bullmq` decides by this machine's clock what is due"
