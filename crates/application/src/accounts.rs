@@ -133,8 +133,8 @@ impl Accounts {
     }
 
     /// Begins a session for whoever typed an address and a password, at `from` if known. An unknown or malformed
-    /// address
-    /// fails with the same message and in the same time as a wrong password. `RateLimited` after too many wrong ones.
+    /// address fails with the same message and in the same time as a wrong password. `RateLimited` after too many wrong
+    /// ones.
     pub async fn sign_in(
         &self,
         from: Option<IpAddr>,
@@ -147,10 +147,8 @@ impl Accounts {
     }
 
     /// The same for board users only: all others are refused like an unknown address. A wrong password here also counts
-    /// at
-    /// [`Accounts::sign_in`], for any address, or an admin's password could be guessed in two places; here, the pause
-    /// comes
-    /// sooner.
+    /// at [`Accounts::sign_in`], for any address, or an admin's password could be guessed in two places; here, the
+    /// pause comes sooner.
     pub async fn sign_in_at_board(
         &self,
         board: &Board,
@@ -272,8 +270,7 @@ impl Accounts {
     }
 
     /// Changes the caller's password and ends all their other sessions. Guessing here with a stolen token does not get
-    /// far:
-    /// `Forbidden` for a wrong password, and eventually `RateLimited`.
+    /// far: `Forbidden` for a wrong password, and eventually `RateLimited`.
     pub async fn change_password(
         &self,
         caller: &Caller,

@@ -1,5 +1,5 @@
-//! Wires the use cases of people's requests to the ports ([`Ports`]). The binary makes one [`App`]; what each of them needs is
-//! decided here and nowhere else. The job board and the runner of jobs have fields of their own, which the binary fills.
+//! Wires the use cases behind people's requests to the ports ([`Ports`]). The binary makes one [`App`]; what each use
+//! case needs is decided only here. The job board and the job runner have fields of their own, which the binary fills.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ pub struct App {
 }
 
 impl App {
-    /// Hands each use case the ports that it needs.
+    /// Hands each use case the ports it needs.
     pub fn new(ports: Ports) -> Self {
         let Ports { store, ambient, hasher, tokens, live, tasks, rate_limits, lanes } = ports;
         let limit = Arc::new(WriteLimit::new(rate_limits));
@@ -94,8 +94,8 @@ impl App {
         }
     }
 
-    /// From now on changes of messages are `Unavailable`, those too that wait and that the store has not begun: the
-    /// node ends, and clients send them to another.
+    /// From now on, durable changes of conversations are `Unavailable`, queued ones that the store has not begun
+    /// included: the node is shutting down, and clients send them to another.
     pub fn refuse_writes(&self) {
         self.sequencer.close();
     }

@@ -50,7 +50,7 @@ impl Board {
         self.admins.iter().any(|admin| admin.as_str() == email)
     }
 
-    /// Refuses whoever may not use the board.
+    /// Refuses anybody who may not use the board.
     pub fn permit(&self, caller: &Caller) -> Result<()> {
         if self.may(&caller.account.email) {
             Ok(())
@@ -96,8 +96,8 @@ impl Board {
         self.tasks
             .complete(async move {
                 let dead = board.job(id, at).await?.state == JobState::Dead;
-                // First: from here on the job survives a loss of the queue. Without its outbox row it would be taken
-                // for done, and not run.
+                // First, so that the job survives a loss of the queue. Without its outbox row, it would count as done,
+                // and not run.
                 if dead && outbox.revive(vec![id]).await?.is_empty() {
                     return Err(Error::conflict("the outbox no longer has this job"));
                 }
@@ -108,8 +108,8 @@ impl Board {
         Ok(())
     }
 
-    /// Runs all dead jobs again that [`Board::retry`] would; returns how many. Not atomic: after an error some may run.
-    /// Goes on if the caller hangs up.
+    /// Runs again all dead jobs that [`Board::retry`] would; returns how many. Not atomic: after an error, some may
+    /// run. Goes on if the caller hangs up.
     pub async fn retry_all(&self, caller: &Caller) -> Result<u64> {
         self.permit(caller)?;
         let (board, outbox, at) = (self.board.clone(), self.outbox.clone(), self.ambient.now());
@@ -133,7 +133,7 @@ impl Board {
     }
 
     /// Removes a job from the queue, then from the outbox, which would add it again. `Conflict` while it is active.
-    /// Goes on if the caller hangs up; a second try does what is left of the first.
+    /// Goes on if the caller hangs up; a second call finishes what the first left undone.
     pub async fn remove(&self, caller: &Caller, id: JobId) -> Result<()> {
         self.permit(caller)?;
         let (board, outbox) = (self.board.clone(), self.outbox.clone());
@@ -155,7 +155,7 @@ impl Board {
 async fn dead_jobs(board: &dyn JobBoard, at: Timestamp) -> Result<Vec<JobId>> {
     let mut dead = Vec::new();
     let count = usize::try_from(board.counts(at).await?.dead).unwrap_or(usize::MAX);
-    // By the count, not until a page is short: a page leaves out jobs that other programs have put into the queue.
+    // By the count, not until a page is short: pages omit jobs this program cannot read.
     for offset in (0..count).step_by(PAGE) {
         let page = board.jobs(JobState::Dead, offset, PAGE, at).await?;
         dead.extend(page.into_iter().map(|job| job.job.id));

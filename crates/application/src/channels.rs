@@ -28,8 +28,8 @@ use crate::{
 /// the outcome is unknown; the call may be repeated.
 /// `BadRequest` for a page's cursor that is not one of ours.
 ///
-/// When a change returns, an end of access has taken effect on this node's sockets. A beginning has, too, on a store of
-/// the node's own; on a shared one it follows once the store has said who may hear of it.
+/// When a change returns, an end of access has taken effect on this node's sockets. So has a new access with a store of
+/// the node's own; with a shared one, it follows once the store has said who may hear of it.
 pub struct Channels {
     store: Arc<dyn store::Conversations>,
     ambient: Arc<dyn Ambient>,
@@ -38,12 +38,12 @@ pub struct Channels {
     limit: Arc<WriteLimit>,
 }
 
-/// What a call that finds what it would make answers.
+/// The outcome of finding or making something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Made<T> {
     /// This call made it.
     New(T),
-    /// It was there.
+    /// It already existed.
     Found(T),
 }
 
@@ -177,8 +177,8 @@ impl Channels {
             .await
     }
 
-    /// Removes somebody from a channel, maybe the caller themselves. `NotFound` for somebody else who is not in it,
-    /// `Conflict` for `general`.
+    /// Removes somebody from a channel, possibly the caller. `NotFound` for somebody else who is not in it, `Conflict`
+    /// for `general`.
     pub async fn remove_member(
         &self,
         caller: &Caller,
@@ -204,9 +204,9 @@ impl Channels {
         self.store.channel_members(caller.id(), id, page).await
     }
 
-    /// Changes a channel's name or topic: a durable change, in order with its messages. `Conflict` if the name is
-    /// taken, `Unauthenticated` if the caller's session has ended. `Unavailable` also where too many writes wait for
-    /// the channel, or where the change was made but could not be read back.
+    /// Changes a channel's name or topic: a durable change, ordered with its messages. `Conflict` if the name is taken,
+    /// `Unauthenticated` if the caller's session has ended. `Unavailable` also if too many writes wait for the channel,
+    /// or if the change was made but could not be read back.
     pub async fn update(
         &self,
         caller: &Caller,
@@ -218,7 +218,7 @@ impl Channels {
         let (by, at) = (caller.principal(), self.ambient.now());
         let write = Write { by, at, change: Change::UpdateChannel(ChannelUpdate { name, topic }) };
         self.sequencer.submit(id, write).await?;
-        // The change is committed even if the caller has lost access since: any other error would deny that.
+        // The change is committed even if the caller has lost access since: any other error would suggest it is not.
         let read = self.store.summary(caller.id(), id).await;
         read.map_err(|error| match error {
             Error::Internal { .. } | Error::Unavailable { .. } => error,
@@ -237,8 +237,7 @@ impl Channels {
             .await
     }
 
-    /// Moves the caller's read mark forward, to `seq` or the newest message, whichever comes first. An earlier `seq`
-    /// changes nothing.
+    /// Moves the caller's read mark forward to `seq` or the newest message, whichever is earlier. It never moves back.
     pub async fn mark_read(
         &self,
         caller: &Caller,

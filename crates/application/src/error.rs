@@ -1,5 +1,5 @@
-//! The one error of ports and use cases. Its variants are stable codes of the wire contract. `transport/error.rs` maps
-//! them, once, and adds those that only HTTP and the socket know.
+//! The one error type of ports and use cases. Its variants are stable codes of the wire contract. `transport/error.rs`
+//! maps them, in one place, and adds those specific to HTTP and the socket.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ pub enum Error {
     /// Does not exist, or may not be read.
     #[error("{0} not found")]
     NotFound(&'static str),
-    /// Contradicts the present state.
+    /// Contradicts the current state.
     #[error("{message}")]
     Conflict {
         /// What it contradicts.
@@ -56,7 +56,7 @@ pub enum Error {
     },
 }
 
-/// Why somebody is not authenticated. The socket has close codes of its own for three of them.
+/// Why somebody is not authenticated. Three of them have their own close codes on the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unauthenticated {
     /// No token where one is needed.
@@ -68,7 +68,7 @@ pub enum Unauthenticated {
     /// Not a token of ours.
     #[error("the token is not valid")]
     BadToken,
-    /// A token of ours whose time is over.
+    /// A token of ours that has expired.
     #[error("the token has expired")]
     Expired,
     /// A token of a session that has ended.
@@ -103,7 +103,7 @@ impl Error {
         Self::Internal { cause: cause.to_string().into() }
     }
 
-    /// A refusal by the permission matrix; `what` is named where it is hidden.
+    /// A refusal by the permission matrix; `what` names what was not found, if it is hidden.
     pub fn denied(denied: Denied, what: &'static str) -> Self {
         match denied {
             Denied::Hidden => Self::NotFound(what),
@@ -123,7 +123,7 @@ impl Error {
 }
 
 impl FieldError {
-    /// What the domain says of a value, under the name that the request gives it.
+    /// The domain's verdict on a value, under the name the request gives it.
     pub fn new(field: impl Into<String>, invalid: Invalid) -> Self {
         Self { field: field.into(), code: invalid.code, message: invalid.message }
     }

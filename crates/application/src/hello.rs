@@ -64,10 +64,8 @@ impl Hello {
     }
 
     /// Opens a connection for whoever a token names, if its session lives. `heard_at` is the connection's own record,
-    /// in
-    /// milliseconds of [`Live::uptime`], of when it last heard its client. `Unavailable` while too many come at once,
-    /// and if
-    /// the store takes longer than half a minute: what is committed meanwhile is not remembered forever.
+    /// in milliseconds of [`Live::uptime`], of when it last heard its client. `Unavailable` while too many come at
+    /// once, and if the store takes longer than half a minute: what is committed meanwhile is not remembered forever.
     pub async fn open(
         &self,
         claims: &Claims,
@@ -111,8 +109,7 @@ impl Hello {
     }
 
     /// Replays what the connection has missed, a page each time `drained` returns, and joins each conversation after
-    /// its
-    /// replay. Access is checked for each page.
+    /// its replay. Access is checked for each page.
     pub async fn catch_up<Drained: Future<Output = ()>>(
         &self,
         caller: &Caller,

@@ -1,4 +1,4 @@
-//! The queue before `hello`: clients that come all at once are let in evenly, and no faster than the store answers.
+//! Admission control for `hello`: a thundering herd is let in evenly, and no faster than the store answers.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,13 +12,13 @@ use tokio::{
 
 use crate::rate_limit::{ArrivalTime, Quota};
 
-/// Connections that one node opens.
+/// How fast one node opens connections.
 const HELLOS: Quota = Quota { every: Duration::from_millis(2), burst: 500 };
-/// How many it opens at the same time: each reads a lot from the store.
+/// How many it opens concurrently: each reads a lot from the store.
 const OPENING: usize = 32;
-/// How long a `hello` may wait for its turn, and after that for those before it to be open.
+/// How long a `hello` may wait for its turn, and then again for a free place among those being opened.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The longest time after which a refused client is told to come again, before the jitter.
+/// The longest a refused client is told to wait, before the jitter.
 const LATEST: Duration = Duration::from_secs(30);
 
 /// See the module's description. Each node has its own.
@@ -29,7 +29,7 @@ pub(crate) struct HelloQueue {
 
 struct Turns {
     next: ArrivalTime,
-    /// The latest moment at which a refused client has been told to come again.
+    /// The latest time at which a refused client has been told to retry.
     promised: Instant,
 }
 
@@ -40,7 +40,7 @@ impl HelloQueue {
         Self { turns, opening: Semaphore::new(OPENING) }
     }
 
-    /// Waits for a `hello`'s turn, or says after how long the client is to come again. `jitter` is in 0–1. The
+    /// Waits for a `hello`'s turn, or returns after how long the client should retry. `jitter` is in 0–1. The
     /// connection counts as being opened until the permit is dropped.
     pub(crate) async fn enter(&self, jitter: f64) -> Result<SemaphorePermit<'_>, Duration> {
         sleep(self.turn(Instant::now(), jitter)?).await;
@@ -63,8 +63,8 @@ impl HelloQueue {
         Err(self.later(now, jitter))
     }
 
-    /// After how long a refused client is to come again: each a little later than the one before, so that they do not
-    /// all return at once.
+    /// After how long a refused client should retry: each a little later than the one before, so that they do not all
+    /// come back at once.
     fn later(&self, now: Instant, jitter: f64) -> Duration {
         let mut turns = self.lock();
         let soonest = now + turns.next.wait(&HELLOS, now).max(PATIENCE / 2);
@@ -98,7 +98,7 @@ mod tests {
         let later: Vec<_> = answers.iter().filter_map(|a| a.err()).collect();
         assert!(later.is_sorted_by(|one, next| one < next), "not all at once again");
         assert!(later[0] > PATIENCE && later[later.len() - 1] < Duration::from_secs(12));
-        // Those who come when they were told to are let in.
+        // Those who retry when told to are let in.
         let second = queue.turn(now + later[0], 0.0);
         assert!(second.is_ok_and(|wait| wait <= PATIENCE), "{second:?}");
     }
@@ -109,7 +109,7 @@ mod tests {
         let queue = HelloQueue::new(now);
         let later: Vec<_> = (0..100_000).filter_map(|_| queue.turn(now, 1.0).err()).collect();
         assert!(later.iter().all(|later| *later <= LATEST * 5 / 4));
-        // What is beyond that is spread anew, and not told the same time; but for the two at the bound.
+        // Those beyond the bound are spread anew, not all told the same time, except for the two at the bound.
         assert!(later.windows(3).all(|three| three[0] != three[2]));
         assert!(later.windows(2).any(|two| two[0] > two[1]));
     }

@@ -1,4 +1,4 @@
-//! The use cases of Parlance, and the ports through which they reach the world.
+//! The use cases of Parlance, and the ports through which they reach the outside.
 //!
 //! No framework, no database, no clock in here: a use case is a method that takes parsed input, calls ports, and
 //! returns read models of the domain. To add one: give its port method one atomic step ([`ports`]), write the contract

@@ -1,8 +1,7 @@
-//! Everything that happens while people are connected: feeds, fan-out, typing, and the sequencer that gives changes
-//! their order.
+//! Everything that happens while people are connected: feeds, fan-out, typing, and the sequencer that orders changes.
 //!
 //! [`Live`] is one node's actor. It knows which connection listens to what; the sockets themselves are behind the
-//! `Fanout` port. A change's way: [`Sequencer`] → store → [`Event`] → [`Live`] → `Feed` → `Fanout`.
+//! `Fanout` port. The path of a change: [`Sequencer`] → store → [`Event`] → [`Live`] → `Feed` → `Fanout`.
 
 mod actor;
 mod attaching;

@@ -20,10 +20,10 @@ use crate::{
     rate_limit::WriteLimit,
 };
 
-/// How many of those who are to be refused ask the store at once.
+/// How many sends about to be refused ask the store at once.
 const ASKED: usize = 16;
 
-/// Messages, their changes and their history. What the socket and REST both call.
+/// Messages, their changes and their history, for both the socket and REST.
 pub struct Messages {
     store: Arc<dyn store::Messages>,
     sequencer: Sequencer,
@@ -35,11 +35,11 @@ pub struct Messages {
 /// A send as it came. Access is checked first, then whether the id was used before, and only then text and thread.
 #[derive(Debug, Clone, Copy)]
 pub struct NewMessage<'a> {
-    /// The client's own id of it.
+    /// The client's own id for it.
     pub client_msg_id: &'a str,
     /// As typed.
     pub text: &'a str,
-    /// The message that it answers; there are no threads yet.
+    /// The message it answers; there are no threads yet.
     pub thread_root_id: Option<MessageId>,
 }
 
@@ -52,8 +52,8 @@ pub struct Sent {
     pub duplicate: bool,
 }
 
-/// Looks for an earlier send with the same id, for sends that are refused if there is none. They wait for each other, so that a
-/// flood of them leaves the store to the others.
+/// Looks for an earlier send with the same id, for sends that are refused if there is none. Their concurrency is
+/// limited, so that a flood of them does not starve others of the store.
 #[derive(Clone)]
 struct Earlier {
     store: Arc<dyn store::Messages>,
@@ -80,9 +80,9 @@ impl Messages {
         Self { store, sequencer, ambient, limit, earlier }
     }
 
-    /// Sends a message. It takes its place in the conversation's queue at once, before the future is polled: sends made one
-    /// after another commit in that order. `Ok` means committed and synced; the event follows to everybody. `RateLimited`
-    /// beyond the caller's share of changes, of which a duplicate takes nothing.
+    /// Sends a message. It takes its place in the conversation's queue at once, before the future is polled: successive
+    /// sends commit in that order. `Ok` means committed and synced; everybody is told by an event. `RateLimited` beyond
+    /// the caller's share of changes, to which a duplicate does not count.
     pub fn send(
         &self,
         caller: &Caller,
@@ -105,7 +105,7 @@ impl Messages {
         if let Some((limited, client_msg_id)) = limited {
             let (earlier, sequencer) = (self.earlier.clone(), self.sequencer.clone());
             return Either::Left(Either::Right(async move {
-                // Only what has been sent before goes on: a duplicate takes nothing of the share.
+                // Only what has been sent before goes on: a duplicate does not count to the share.
                 match earlier.send(actor, conversation, &client_msg_id).await? {
                     Some(_) => sent(sequencer.submit(conversation, write).await),
                     None => Err(limited),
@@ -191,7 +191,7 @@ impl Messages {
         change: MessageChange,
     ) -> Result<Message> {
         self.limit.take(caller.id(), Instant::now())?;
-        // This finds the conversation, and hides what may not be read; whether it may be changed is decided by the commit.
+        // Finds the conversation, and hides what may not be read; the commit decides whether it may be changed.
         let conversation = self.store.message(caller.id(), message_id).await?.conversation_id;
         let (by, at) = (caller.principal(), self.ambient.now());
         let write = Write { by, at, change: Change::Message(message_id, change) };
@@ -210,7 +210,7 @@ impl Earlier {
         self.store.sent(author, conversation, client_msg_id).await
     }
 
-    /// What is invalid is refused only after the checks that come before: access, then the look for the same id.
+    /// What is invalid is refused only after the checks that precede it: access, then the search for the same id.
     async fn or_refuse(
         self,
         author: UserId,

@@ -1,9 +1,8 @@
 //! What the application needs from the outside, each port shaped by the use cases that call it.
 //!
 //! A store method is one atomic step: it commits wholly or not at all, and any permission it names is decided inside
-//! the
-//! same transaction, by [`parlance_domain::membership`]. The other ports state what they guarantee. Every method of a
-//! store, a bus or a queue has its cases in the contract suites of `parlance-testkit`.
+//! the same transaction, by [`parlance_domain::membership`]. The other ports state what they guarantee. Every method of
+//! a store, a bus or a queue has its cases in the contract suites of `parlance-testkit`.
 //!
 //! Errors common to all but the mailer: `Unavailable`: out of reach or overloaded, for now. `Internal`: a defect. After
 //! either, a write may or may not have been committed. Every other error means that nothing has changed.

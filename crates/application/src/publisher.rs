@@ -1,4 +1,4 @@
-//! How a change that is no message is committed and told.
+//! How changes other than the sequencer's are committed and told.
 
 use std::{
     future::poll_fn,
@@ -26,18 +26,18 @@ pub(crate) struct Publisher {
     live: Live,
     tasks: Arc<Tasks>,
     limit: Arc<WriteLimit>,
-    /// Only on a store of this node's own, where nobody compares the counts that events carry: a join and the leave
-    /// after it must not be told the other way round, but tasks of two threads could overtake each other between commit
-    /// and publication. On a shared store its counts and answers say which came last.
+    /// Only with a store of this node's own, where nobody compares the revs that events carry: a join and the leave
+    /// after it must not be told in reverse, but tasks on two threads could overtake each other between commit and
+    /// publication. With a shared store, its revs and answers say which came last.
     order: Option<Arc<Order>>,
 }
 
-/// Publication in the order of commits, on a store that takes writes in the order in which they are first polled.
+/// Publication in commit order, for a store that takes writes in the order they are first polled.
 #[derive(Default)]
 struct Order {
-    /// Held while a write is begun and gets its place in the queue below.
+    /// Held while a write begins and gets its place in the queue below.
     beginning: Mutex<()>,
-    /// Held by whoever publishes. It is fair: its waiters are a queue.
+    /// Held while publishing. It is fair: its waiters form a queue.
     publishing: sync::Mutex<()>,
 }
 
@@ -62,8 +62,9 @@ impl Publisher {
         Self { live, tasks, limit, order }
     }
 
-    /// Runs a write, then publishes what it tells, in order. Changes are published in the order of their commits, which
-    /// they may share. `RateLimited` beyond the caller's share of changes: what one person changes, many may have to hear.
+    /// Runs a write, then publishes its events, in order. With a store of the node's own, changes, which may share a
+    /// commit, are published in commit order. `RateLimited` beyond the caller's share of changes: many may have to hear
+    /// what one person changes.
     pub(crate) async fn change<T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -73,7 +74,7 @@ impl Publisher {
         self.carry_out(self.order.clone(), write).await
     }
 
-    /// The same without an order and without a share: for what only moves forward and tells few, such as read marks, and for the
+    /// The same without order or rate limit: for what only moves forward and tells few, such as read marks, and for
     /// ends of sessions, which nobody may be kept from.
     pub(crate) async fn advance<T: Send + 'static>(
         &self,

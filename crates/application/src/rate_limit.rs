@@ -1,6 +1,6 @@
-//! Rate limits by the generic cell rate algorithm ("virtual scheduling", ITU-T I.371): one instant for each key, no
-//! timers. Ours rather than a library's, because a duplicate gives back what it took, and because a crowd is told when
-//! to come again (`hello_queue.rs`).
+//! Rate limits by the generic cell rate algorithm ("virtual scheduling", ITU-T I.371): one instant per key, no timers.
+//! Our own rather than a library's, because a duplicate gives back what it took, and because a crowd is told when to
+//! retry (`hello_queue.rs`).
 
 use std::{
     collections::HashMap,
@@ -15,28 +15,28 @@ use crate::{Error, Result};
 
 /// Changes that one user may make on one node.
 const WRITES: Quota = Quota { every: Duration::from_millis(10), burst: 1_000 };
-/// People remembered before those are forgotten who have their full share again.
+/// How many people are remembered before those with their full share again are forgotten.
 const REMEMBERED: usize = 1_024;
 
-/// One for each `every`, and up to `burst` at once after a pause.
+/// One per `every`, and up to `burst` at once after a pause.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quota {
     pub(crate) every: Duration,
     pub(crate) burst: u32,
 }
 
-/// The algorithm's "theoretical arrival time": when the next one is due, if they come evenly.
+/// The algorithm's "theoretical arrival time": when the next one is due if they come evenly.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ArrivalTime(Instant);
 
-/// Each user's share of changes on this node, of whatever kind. That is enough: a connection lives on one node. None if
-/// everybody may make as many as they like.
+/// Each user's share of changes of any kind on this node. That is enough: a connection lives on one node. None for no
+/// limit.
 pub(crate) struct WriteLimit(Option<Mutex<Spending>>);
 
 #[derive(Default)]
 struct Spending {
     next: HashMap<UserId, ArrivalTime>,
-    /// Beyond this many entries the idle ones are removed.
+    /// Beyond this many entries, idle ones are removed.
     full: usize,
 }
 
@@ -46,7 +46,7 @@ impl WriteLimit {
         Self(on.then(Mutex::default))
     }
 
-    /// Takes one from a user's share. `RateLimited` if none is left: says how long until there is one.
+    /// Takes one from a user's share. `RateLimited` if none is left, with the time until there is one.
     pub(crate) fn take(&self, user: UserId, now: Instant) -> Result<()> {
         let Some(mut spending) = self.spending() else { return Ok(()) };
         let Spending { next, full } = &mut *spending;
@@ -106,7 +106,7 @@ mod tests {
         UserId(Uuid::from_u128(n))
     }
 
-    /// How long somebody has to wait for their next change, which is taken if they do not.
+    /// How long somebody has to wait for their next change, which is taken if they need not.
     fn wait(limit: &WriteLimit, user: UserId, now: Instant) -> Duration {
         match limit.take(user, now) {
             Ok(()) => Duration::ZERO,

@@ -1,13 +1,13 @@
-//! The node's own tasks: work that must go on when its client hangs up, and that a shutdown waits for. Also how a panic
-//! of a port becomes an error ([`answer`]).
+//! The node's own tasks: work that must go on when its client hangs up, and that a shutdown waits for. Also how a
+//! port's panic becomes an error ([`answer`]).
 
 use std::{panic::AssertUnwindSafe, sync::Mutex};
 
 use futures::{Future, FutureExt};
 use tokio::task::JoinSet;
 
-/// Tasks that outlive the request that began them, so that a client that hangs up interrupts nothing between a commit
-/// and its publication.
+/// Tasks that outlive the request that began them, so that a client hanging up interrupts nothing between a commit and
+/// its publication.
 #[derive(Default)]
 pub struct Tasks(Mutex<JoinSet<()>>);
 
@@ -33,8 +33,8 @@ impl Tasks {
         output.await.unwrap_or_else(|_| Err(crate::Error::internal("a task ended early")))
     }
 
-    /// Waits until all tasks have ended, those included that they spawn meanwhile. If this future is dropped, the tasks
-    /// that it waits for are aborted.
+    /// Waits until all tasks have ended, including those they spawn meanwhile. If this future is dropped, the tasks it
+    /// waits for are aborted.
     pub async fn wait(&self) {
         loop {
             let mut set = std::mem::take(&mut *self.lock());

@@ -22,12 +22,12 @@ use crate::{
 
 /// Workspaces and their members.
 ///
-/// Common errors: `NotFound`: the workspace does not exist, or the caller is not in it. `Forbidden`: it takes an admin.
-/// `RateLimited`: a change beyond the caller's share. `Unavailable` and `Internal`: the outcome is unknown; the call may be repeated. `BadRequest` for a page's cursor
-/// that is not one of ours.
+/// Common errors: `NotFound`: the workspace does not exist, or the caller is not in it. `Forbidden`: only admins may.
+/// `RateLimited`: a change beyond the caller's share. `Unavailable` and `Internal`: the outcome is unknown; the call
+/// may be repeated. `BadRequest` for a page's cursor that is not one of ours.
 ///
-/// When a change returns, nobody is told any more what it has ended. What it has begun is told at the same moment on a
-/// store of the node's own; on a shared one once the store has said who may hear of it.
+/// When a change returns, an end of access has taken effect on this node's sockets. So has a new access with a store of
+/// the node's own; with a shared one, it follows once the store has said who may hear of it.
 pub struct Workspaces {
     store: Arc<dyn store::Workspaces>,
     accounts: Arc<dyn store::Accounts>,
@@ -74,8 +74,8 @@ impl Workspaces {
         self.store.workspace(caller.id(), id).await
     }
 
-    /// Adds the caller by join code, as a member and to `general`; changes nothing if they are in already. `NotFound`
-    /// for a code that is not valid (any more).
+    /// Adds the caller by join code, as a member and to `general`; changes nothing if they are in it already.
+    /// `NotFound` for a code that is not, or no longer, valid.
     pub async fn join(&self, caller: &Caller, code: JoinCode) -> Result<Workspace> {
         let (store, by, at) = (self.store.clone(), caller.principal(), self.ambient.now());
         self.publisher
@@ -201,7 +201,7 @@ impl Workspaces {
             .await
     }
 
-    /// Removes somebody from the workspace and its channels, maybe the caller themselves. Others only by admins.
+    /// Removes somebody from the workspace and its channels, possibly the caller; only admins may remove others.
     /// `NotFound` for somebody who is not in it, `Conflict` if no admin would be left.
     pub async fn remove_member(
         &self,

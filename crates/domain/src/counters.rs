@@ -1,5 +1,5 @@
-//! Counters: what says whether somebody has seen all there is, each of a type of its own, so that none is taken for
-//! another. They begin at 0, for nothing yet, and grow by one.
+//! Counters: they tell whether somebody has seen everything there is, each of its own type, so that none is mistaken
+//! for another. They start at 0, for nothing yet, and grow by one.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Identifiers: UUIDs on the wire, a type of their own each inside. New ones are made by the `Ambient` port alone.
+//! Identifiers: UUIDs on the wire, each of its own type inside. Only the `Ambient` port makes new ones.
 
 use std::{fmt, marker::PhantomData, str::FromStr};
 
@@ -8,7 +8,7 @@ use serde::{
 };
 use uuid::Uuid;
 
-/// A string that is no UUID in its usual hyphenated form.
+/// A string that is not a UUID in its usual hyphenated form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not a valid id")]
 pub struct InvalidId;
@@ -31,7 +31,7 @@ macro_rules! ids {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                // The crate also reads braces, URNs and bare hex; the contract has one form only.
+                // The crate also reads braces, URNs and bare hex; the contract has only one form.
                 if text.len() != 36 {
                     return Err(InvalidId);
                 }

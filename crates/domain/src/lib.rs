@@ -1,14 +1,14 @@
-//! The words of Parlance: what a user, a workspace, a conversation and a message are, and who may do what.
+//! The vocabulary of Parlance: what a user, a workspace, a conversation and a message are, and who may do what.
 //!
 //! Pure data and rules: no async, no I/O, no clock. Three kinds of type live here:
 //!
-//! * **Parsed newtypes** ([`text`], [`ids`]): made at the edge by `parse`, so that what is inside is valid.
-//! * **Counters** ([`counters`]): each of a type of its own, so that none is taken for another.
+//! * **Parsed newtypes** ([`text`], [`ids`]): made at the edge by `parse`, so that every value inside is valid.
+//! * **Counters** ([`counters`]): each of its own type, so that none is mistaken for another.
 //! * **Read models** ([`Account`], [`Workspace`], [`Summary`], [`Message`] …): they *are* the wire objects. Adapters
 //!   map rows to them; transport serialises them as they are. Their JSON form is pinned by snapshots.
 //!
-//! To add a rule: write it as data in [`membership`] if it is about permission, as a newtype in [`text`] if it is about
-//! the form of a value, and let its test print or refuse it.
+//! To add a rule: if it is about permissions, write it as data in [`membership`]; if it is about the form of a value,
+//! as a newtype in [`text`]; and let its test print or refuse it.
 
 pub mod conversation;
 pub mod counters;

@@ -1,8 +1,8 @@
 //! Who may do what: the permission matrix, as data.
 //!
-//! An adapter reads a person's [`Role`] or [`Standing`] inside the transaction of the write and asks here. What a message adds
-//! (whose it is, whether it is a tombstone) is decided by `MessageChange::takes_effect`, of the port; who may see the job board by
-//! its use case. The tests print both tables and hold them to the checked-in picture.
+//! An adapter reads a person's [`Role`] or [`Standing`] inside the write's transaction and asks here. What depends on
+//! the message (whose it is, whether it is a tombstone) is decided by the port's `MessageChange::takes_effect`; who may
+//! see the job board, by its use case. The tests compare both tables with their checked-in snapshots.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ pub enum Role {
 /// Why something was refused. A caller learns no more than this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// The person may not even know that it exists.
+    /// The person may not even learn that it exists.
     #[error("not found")]
     Hidden,
     /// The person may read it, but not do that.
@@ -149,7 +149,7 @@ impl Standing {
         Self::DmAlone,
     ];
 
-    /// Whether somebody is in the conversation itself. Who may read it need not be.
+    /// Whether somebody is in the conversation itself. Being allowed to read it does not imply that.
     #[must_use]
     pub const fn is_inside(self) -> bool {
         !matches!(
@@ -272,14 +272,14 @@ const CONVERSATION: [(ConversationAction, [Cell; 13]); 11] = {
         //                        outsider | public: outside, admin outside, member, admin | private: outside, member, creator, admin | dm: outside, member, admin, alone
         (A::Read,                [Hide,      Yes, Yes, Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, Yes, Yes, Yes]),
         (A::Post,                [Hide,      No,  No,  Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, Yes, Yes, No]),
-        // A DM is its two people's alone.
+        // A DM belongs to its two people alone.
         (A::DeleteOthersMessage, [Hide,      No,  Yes, No,  Yes,                         Hide, No,  No,  Yes,                     Hide, No,  No,  No]),
         (A::MarkRead,            [Hide,      No,  No,  Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, Yes, Yes, Yes]),
         (A::Join,                [Hide,      Yes, Yes, Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, No,  No,  No]),
         (A::Leave,               [Hide,      No,  No,  Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, No,  No,  No]),
-        // `Conversation::member_ids` names the two of a DM; only channels have a list of members.
+        // `Conversation::member_ids` names a DM's two people; only channels have a member list.
         (A::ListMembers,         [Hide,      Yes, Yes, Yes, Yes,                         Hide, Yes, Yes, Yes,                     Hide, Hide, Hide, Hide]),
-        // The creator may add members: otherwise the private channel of a plain member would stay empty for ever.
+        // The creator may add members: otherwise a plain member's private channel would stay empty forever.
         (A::AddMember,           [Hide,      No,  Yes, No,  Yes,                         Hide, No,  Yes, Yes,                     Hide, No,  No,  No]),
         (A::RemoveMember,        [Hide,      No,  Yes, No,  Yes,                         Hide, No,  No,  Yes,                     Hide, No,  No,  No]),
         (A::Update,              [Hide,      No,  Yes, No,  Yes,                         Hide, No,  No,  Yes,                     Hide, No,  No,  No]),

@@ -66,10 +66,10 @@ pub struct Message {
 impl Message {
     /// The most different emoji on one message.
     pub const MAX_EMOJI: usize = 20;
-    /// The most people that a reaction names, the first ones; `count` counts all.
+    /// The most people a reaction names, the first ones; `count` counts all.
     pub const REACTION_USERS: usize = 50;
 
-    /// What a store fills in: a message that says nothing, and to which nothing has happened.
+    /// A blank for a store to fill in: no text, and nothing has happened to it.
     pub const fn blank(
         id: MessageId,
         conversation_id: ConversationId,

@@ -1,9 +1,8 @@
-//! Parsed strings. Each type is made by its `parse`, which trims, checks and normalises, so that a value inside is
-//! valid.
+//! Parsed strings. Each type is made by its `parse`, which checks and normalises, so that every value is valid.
 
 use std::fmt;
 
-/// Why a value was refused: a stable code for programs and a sentence for people that reads well after the field's
+/// Why a value was refused: a stable code for programs, and a sentence for people that reads well after the field's
 /// name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -100,7 +99,8 @@ impl Email {
     /// The longest, in bytes.
     pub const LONGEST: usize = 254;
 
-    /// Accepts the common form `local@domain`, at most [`Email::LONGEST`] bytes, the domain with at least one dot or `localhost`.
+    /// Accepts the common form `local@domain`, at most [`Email::LONGEST`] bytes, the domain with at least one dot or
+    /// `localhost`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let text = text.trim();
         if text.len() > Self::LONGEST {
@@ -144,7 +144,7 @@ impl WorkspaceName {
 }
 
 impl Topic {
-    /// What a channel is about that nobody has given a topic.
+    /// The topic of a channel that has none.
     pub const fn none() -> Self {
         Self(String::new())
     }
@@ -156,7 +156,7 @@ impl Topic {
 }
 
 impl ChannelName {
-    /// Takes the name as it is: nothing is trimmed or lower-cased on the way.
+    /// Takes the name as it is: nothing is trimmed or lower-cased.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         within(text, 1, 80)?;
         if text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_')) {
@@ -166,7 +166,7 @@ impl ChannelName {
         }
     }
 
-    /// The channel every workspace begins with.
+    /// The channel every workspace starts with.
     pub fn general() -> Self {
         Self("general".to_owned())
     }
@@ -189,7 +189,7 @@ impl MessageText {
 }
 
 impl Emoji {
-    /// Takes any short mark without white space: an emoji sequence or a `:name:`.
+    /// Takes any short string without white space: an emoji sequence or a `:name:`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         within(text, 1, 32)?;
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -213,10 +213,10 @@ impl ClientMsgId {
 
 impl JoinCode {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-    /// Letters of a new code, each of 5 bits.
+    /// Characters in a new code, each of 5 bits.
     const LEN: usize = 16;
 
-    /// Takes a code as somebody typed it; whether it opens anything is the store's to say.
+    /// Takes a code as somebody typed it; whether it opens anything is up to the store.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let text = text.trim();
         within(text, 1, 64)?;
@@ -235,7 +235,7 @@ impl JoinCode {
     }
 }
 
-/// A single line: trimmed, within its bounds, free of control characters.
+/// A single line: trimmed, within its bounds, without control characters.
 fn line(text: &str, min: usize, max: usize) -> Result<String, Invalid> {
     let text = text.trim();
     within(text, min, max)?;
@@ -247,7 +247,7 @@ fn line(text: &str, min: usize, max: usize) -> Result<String, Invalid> {
 
 /// Counts Unicode scalar values, as the contract does.
 fn within(text: &str, min: usize, max: usize) -> Result<(), Invalid> {
-    // A scalar value has at least one byte: most strings need no count.
+    // A scalar value takes at least one byte, so most strings need no count.
     if text.len() > max && text.chars().nth(max).is_some() {
         return Err(too_long(max));
     }

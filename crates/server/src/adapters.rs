@@ -1,4 +1,4 @@
-//! Which adapter stands behind which port: what is set decides what is used.
+//! Which adapter stands behind which port, by what is set.
 
 use std::sync::Arc;
 
@@ -36,11 +36,11 @@ pub(crate) struct Adapters {
     mailer: Arc<dyn Mailer>,
     database: Database,
     redis: Option<Redis>,
-    /// Keeps other processes out of the data directory while this one lives; none where nothing is kept in it.
+    /// Keeps other processes out of the data directory while this one lives; `None` if nothing is kept in it.
     _data: Option<Arc<DataDir>>,
 }
 
-/// The store by its own type, for what no port asks of it.
+/// The concrete store, for what no port asks of it.
 #[derive(Clone)]
 pub(crate) enum Database {
     Embedded(EmbeddedStore),
@@ -55,7 +55,7 @@ struct Between {
     redis: Option<Redis>,
 }
 
-/// The same by their own types, for what no port asks of them.
+/// The concrete types, for what no port asks of them.
 #[derive(Clone)]
 pub(crate) struct Redis {
     bus: Arc<RedisBus>,
@@ -63,8 +63,8 @@ pub(crate) struct Redis {
 }
 
 impl Adapters {
-    /// Opens and connects all that the settings name. A Redis that is away is waited for while serving; a store is not. May take
-    /// minutes, blocks no thread of the runtime, and may be dropped where the process is to end.
+    /// Opens and connects all that the settings name. A Redis that is down is waited for while serving; a store is not.
+    /// May take minutes, blocks no runtime thread, and may be dropped if the process is about to end.
     pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Self> {
         let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient);
         let local = settings.mongodb_uri.is_none()
@@ -120,7 +120,7 @@ impl Adapters {
             "starting"
         );
 
-        // Hashing is all CPU: more at once than cores would only make each slower.
+        // Hashing is all CPU: more at once than cores would only slow each down.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             hasher: Arc::new(Argon2Hasher::new(cores, ambient.clone())),
@@ -146,7 +146,7 @@ impl Adapters {
         }
     }
 
-    /// Migrates the store that the settings name, and says what was applied.
+    /// Migrates the store that the settings name, and prints what was applied.
     pub(crate) async fn migrate(settings: Settings) -> anyhow::Result<()> {
         let Some(uri) = &settings.mongodb_uri else {
             bail!(
@@ -163,7 +163,7 @@ impl Adapters {
         crate::print(&format!("applied {}", applied.join(", ")))
     }
 
-    /// Gives the history of the store that the settings name another name, and tells it.
+    /// Renames the history of the store that the settings name; returns the new name.
     pub(crate) async fn renew_epoch(settings: &Settings) -> anyhow::Result<String> {
         let ambient = SystemAmbient;
         let epoch = ambient.uuid().to_string();
@@ -201,7 +201,7 @@ impl Adapters {
         }
     }
 
-    /// The store by its own type.
+    /// The concrete store.
     pub(crate) fn database(&self) -> Database {
         self.database.clone()
     }
@@ -237,7 +237,7 @@ impl Database {
         }
     }
 
-    /// When nothing is written any more: leaves the store as whole as a backup wants it.
+    /// Once nothing is written any more: leaves the store as complete as a backup needs it.
     pub(crate) async fn close(self) {
         if let Self::Embedded(store) = self
             && let Err(error) = store.close().await
@@ -265,8 +265,8 @@ impl Between {
     }
 }
 
-/// Opens the store on a thread for blocking calls. That goes on when nobody waits for it any more, so it holds the directory's
-/// lock, too: until then no other process may work in there.
+/// Opens the store on a thread for blocking calls. That continues when nobody waits for it any more, so it holds the
+/// directory's lock, too: until it ends, no other process may work there.
 async fn embedded(data: &Arc<DataDir>, ambient: &dyn Ambient) -> anyhow::Result<EmbeddedStore> {
     let (data, epoch, now) = (data.clone(), ambient.uuid().to_string(), ambient.now());
     tokio::task::spawn_blocking(move || EmbeddedStore::open(data.path(), epoch, now))
@@ -288,7 +288,7 @@ async fn mongo(
         .context("cannot use PARLANCE_MONGODB_URI")
 }
 
-/// An error for the operator, who is to see its cause.
+/// An error for the operator, who needs to see its cause.
 fn explained(error: Error) -> anyhow::Error {
     match error {
         Error::Internal { cause } | Error::Unavailable { cause, .. } => anyhow!("{cause}"),
@@ -308,14 +308,14 @@ mod tests {
     #[tokio::test]
     async fn an_opening_that_nobody_waits_for_keeps_others_out() {
         let dir = tempfile::tempdir().unwrap();
-        // Read at each opening; here that waits for a writer.
+        // Read at each opening; here the read waits for a writer.
         let opened = dir.path().join("parlance.opened");
         mkfifoat(CWD, &opened, Mode::RUSR | Mode::WUSR).unwrap();
         let data = Arc::new(DataDir::open(dir.path()).unwrap());
         assert!(embedded(&data, &SystemAmbient).now_or_never().is_none());
         drop(data);
         let kept_out = DataDir::open(dir.path()).is_err();
-        // Before anything may fail: the runtime's end waits for the opening.
+        // Before anything may fail: the runtime's shutdown waits for the opening.
         fs::write(&opened, "").unwrap();
         assert!(kept_out);
         while DataDir::open(dir.path()).is_err() {

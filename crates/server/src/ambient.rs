@@ -20,7 +20,7 @@ impl Ambient for SystemAmbient {
     }
 
     fn uuid(&self) -> Uuid {
-        // Counts up within a millisecond, and goes on counting when the clock steps back.
+        // Counts up within a millisecond, and keeps counting when the clock steps back.
         #[expect(
             clippy::disallowed_methods,
             reason = "this is the real source of ids behind the port"

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 
 use crate::config::{Secret, check_secret};
 
-/// Holds the directory's lock until it is dropped; the system drops it with the process, however that ends.
+/// Holds the directory's lock until it is dropped; the system releases it when the process ends, however that happens.
 pub(crate) struct DataDir {
     path: PathBuf,
     _lock: File,
@@ -50,7 +50,7 @@ impl DataDir {
         &self.path
     }
 
-    /// The secret that this directory holds, made of `random` when it holds none yet.
+    /// The secret that this directory holds, made from `random` if it holds none yet.
     pub(crate) fn jwt_secret(&self, random: impl FnOnce() -> [u8; 32]) -> anyhow::Result<Secret> {
         let path = self.path.join("jwt.secret");
         let shown = path.display().to_string();
@@ -69,7 +69,7 @@ impl DataDir {
         Ok(Secret::new(text))
     }
 
-    /// All or nothing: a crash leaves no half of a secret behind.
+    /// All or nothing: a crash leaves no half-written secret behind.
     fn write_secret(&self, path: &Path, text: &str) -> std::io::Result<()> {
         let new = self.path.join("jwt.secret.new");
         let mut file =

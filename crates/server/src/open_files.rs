@@ -2,11 +2,11 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Below this many it is worth a word: beside the connections there are the store's files and its connections.
+/// Below this it is worth a warning: the store's files and its connections count, too.
 const FEW: u64 = 4096;
 
-/// Allows as many as the system lets the process have. What shells and supervisors give by default, often 1,024, is meant for
-/// programs that wait with `select`, which knows no more.
+/// Raises the limit to the most that the system allows the process. The default of shells and supervisors, often 1,024,
+/// is meant for programs that wait with `select`, which can handle no more.
 pub(crate) fn allow_most() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -19,7 +19,7 @@ pub(crate) fn allow_most() {
     }
 }
 
-/// `None` is without limit.
+/// `None` is unlimited.
 fn tell(open_files: Option<u64>) {
     match open_files {
         Some(open_files) if open_files < FEW => tracing::warn!(

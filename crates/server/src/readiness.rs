@@ -1,8 +1,8 @@
 //! What `/readyz` asks: the store must take a write; without Redis, or with one that is another deployment's, the node
 //! serves on, degraded.
 //!
-//! Anybody may ask, and as often as they like, and the store answers by a write that reaches its disks. So one question at a
-//! time is on its way to each, and its answer is given to all who ask within a second.
+//! Anybody may ask, as often as they like, and the store answers with a write that reaches its disks. So at most one
+//! check of each is in flight, and its answer is given to all who ask within a second.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ pub(crate) type Question = Box<dyn Fn() -> BoxFuture<'static, Result<Readiness>>
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long for Redis, without which it serves: Kubernetes gives a probe one second, unless told otherwise.
 const PATIENCE_WITH_REDIS: Duration = Duration::from_millis(500);
-/// For how long an answer is given again.
+/// How long an answer is reused.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// What `/readyz` asks of these services.
@@ -46,7 +46,7 @@ async fn answer(
             Some(redis) => matches!(timeout(PATIENCE_WITH_REDIS, redis).await, Ok(Ok(()))),
         }
     };
-    // Together: who asks may wait hardly longer for the answer than for one of them.
+    // Concurrently: whoever asks may wait hardly longer than for one of them.
     let (store, redis) = tokio::join!(timeout(PATIENCE, store), redis);
     store.map_err(|_| Error::unavailable("the store did not answer in time"))??;
     Ok(if redis { Readiness::Ok } else { Readiness::Degraded("redis") })
@@ -55,12 +55,12 @@ async fn answer(
 /// When a service answered, and what.
 type Answer = (Instant, Result<()>);
 
-/// A service's last answer. Locked while it is asked.
+/// A service's last answer. Locked while it is being asked.
 #[derive(Default)]
 struct LastAnswer(Arc<Mutex<Option<Answer>>>);
 
 impl LastAnswer {
-    /// The last answer if it is fresh, or else what `ask` answers. Whoever comes while somebody asks waits for that answer.
+    /// The last answer if it is fresh, else what `ask` answers. Whoever comes during a check waits for its answer.
     fn or_ask<F>(&self, ask: F) -> impl Future<Output = Result<()>> + Send + use<F>
     where
         F: Future<Output = Result<()>> + Send + 'static,
@@ -73,7 +73,7 @@ impl LastAnswer {
             {
                 return answer.clone();
             }
-            // Spawned, so that a client that hangs up interrupts nothing, and does not make the next one ask again.
+            // Spawned, so that a client that hangs up interrupts nothing, nor makes the next one ask again.
             let asking = tokio::spawn(async move {
                 let answer = ask.await;
                 *last = Some((Instant::now(), answer.clone()));
@@ -101,7 +101,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_comes_meanwhile_or_a_moment_later_has_the_same_answer() {
         let (last, asked) = (LastAnswer::default(), Arc::new(AtomicUsize::new(0)));
-        // Slower than an answer is fresh; and every other one is a failure.
+        // Takes longer than an answer is fresh; and every other one fails.
         let ask = || {
             let asked = asked.clone();
             last.or_ask(async move {

@@ -1,4 +1,4 @@
-//! The life of a process that stays: start in the order of dependence, announce, serve, and end in the reverse order.
+//! The life of a long-running process: start in the order of dependence, announce, serve, and end in the reverse order.
 
 mod addresses;
 mod running;
@@ -18,7 +18,7 @@ use crate::{
     telemetry::{self, Logs},
 };
 
-/// How long all that is in flight may take to end.
+/// How long everything in flight may take to finish.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// Serves until the system asks it to end.
@@ -38,9 +38,9 @@ pub(crate) fn run_migrations(settings: Settings) -> anyhow::Result<()> {
 
 /// Runs one command on a runtime of its own.
 pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    // The web server's workers have a thread for each core, and the live actor is on one of them; MongoDB, Redis and the jobs
-    // share this pool. It has little to do between its waits, and handing its tasks from thread to thread costs more than they
-    // do.
+    // The web server's workers have one thread per core, and the live actor is on one of them; MongoDB, Redis and the
+    // jobs share this pool. It has little to do between its waits, and moving its tasks from thread to thread costs
+    // more than they do.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(half_of_the_cores())
         .thread_name("parlance")
@@ -48,13 +48,13 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
         .build()
         .context("cannot start the runtime")?;
     let system = actix_web::rt::System::with_tokio_rt(|| runtime);
-    // Dropped, it would wait for every blocking call, such as a name's resolution or a store's opening, however long. The
+    // Dropping it would wait for every blocking call, such as a name resolution or a store's opening, however long. The
     // process ends now.
     ManuallyDrop::new(system).block_on(future)
 }
 
-/// Half the cores, rounded up: the pool has so many threads, and so many of the web server's workers have sockets. With more of
-/// either a commit would wake more threads for the same work, and they would take the caches from each other.
+/// Half the cores, rounded up: the size of the pool, and the number of the web server's workers that have sockets. With
+/// more of either, a commit would wake more threads for the same work, and they would evict each other's caches.
 fn half_of_the_cores() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get).div_ceil(2)
 }
@@ -95,8 +95,8 @@ async fn work(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens what the settings name, which may take minutes: a store may have to be migrated, or read as a whole. None if the process
-/// was asked to end meanwhile; what has been begun may then still go on, until the process has ended.
+/// Opens what the settings name, which may take minutes: a store may have to be migrated, or read as a whole. `None` if
+/// the process was asked to end meanwhile; what has been begun may then continue until the process ends.
 async fn open(settings: &Settings, stop: &mut Stop) -> anyhow::Result<Option<Adapters>> {
     tokio::select! {
         opened = Adapters::open(settings) => opened.map(Some),

@@ -19,22 +19,22 @@ use tracing_subscriber::{EnvFilter, filter::Directive, reload};
 const BUILD: &str = "parlance_build_info";
 const JOBS: &str = "parlance_jobs";
 const UNLOGGED: &str = "parlance_dropped_log_lines_total";
-/// The bounds of the histograms' buckets: from an embedded store's commit to what no client waits for.
+/// The bounds of the histograms' buckets: from an embedded store's commit to longer than any client waits.
 const SECONDS: [f64; 13] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// How often the job queue is looked at.
+/// How often the job queue is checked.
 const WATCHED: Duration = Duration::from_secs(15);
 
-/// What is logged unless `RUST_LOG` says otherwise. The web server takes what is no HTTP, or no WebSocket, for an error of its own, and any scanner of
-/// ports sends that.
+/// What is logged unless `RUST_LOG` says otherwise. The web server logs what is not HTTP, or not WebSocket, as an error
+/// of its own, and any port scanner sends that.
 const LOGGED: &str = "info,actix_http::h1::dispatcher=off,actix_http::ws::codec=off";
 
-/// Lines of the log that wait for somebody to take them; further ones are dropped. A reader that has stopped holds nothing else up.
+/// The most log lines queued for a reader; further ones are dropped. A stalled reader holds up nothing else.
 const UNTAKEN: usize = 16_384;
-/// How long somebody has to take them at the end of the process.
+/// How long a reader has to take them at the end of the process.
 pub(crate) const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// Has what waits written when it is dropped, for as long as [`LAST_LINES`].
+/// When dropped, has what is queued written, for at most [`LAST_LINES`].
 pub(crate) struct Logs {
     worker: Option<WorkerGuard>,
     unlogged: ErrorCounter,
@@ -52,13 +52,13 @@ pub(crate) struct Figures {
 impl Drop for Logs {
     fn drop(&mut self) {
         let worker = self.worker.take();
-        // Where nobody takes anything the library, too, would wait for ever to say so.
+        // If nobody reads, the library itself would wait forever to say so.
         within(LAST_LINES, move || drop(worker));
     }
 }
 
 impl Logs {
-    /// Says nothing more of connections that could not be accepted.
+    /// No longer logs connections that could not be accepted.
     pub(crate) fn leave_out_accepting(&self) {
         if let Ok(directive) = "actix_server::accept=off".parse() {
             (self.filter_also)(directive);
@@ -76,13 +76,13 @@ impl Figures {
         })
     }
 
-    /// To be called now and then: histograms grow until they are drained.
+    /// Call it now and then: histograms grow until they are drained.
     pub(crate) fn upkeep(&self) {
         self.recorder.run_upkeep();
     }
 }
 
-/// Does something that may never end, and waits for so long that it does.
+/// Does something that may never end, and waits for it for at most `limit`.
 pub(crate) fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel();
     thread::spawn(move || {
@@ -92,8 +92,7 @@ pub(crate) fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
     let _ = ended.recv_timeout(limit);
 }
 
-/// Starts logging: JSON lines, or text when a person watches. `RUST_LOG` filters. Keep what it returns until the process
-/// ends.
+/// Starts logging: JSON lines, or text on a terminal. `RUST_LOG` filters. Keep what it returns until the process ends.
 pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<Logs> {
     let filter = match env("RUST_LOG").filter(|text| !text.is_empty()) {
         Some(text) => EnvFilter::try_new(&text)
@@ -109,8 +108,8 @@ pub(crate) fn logs(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<Logs>
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
-        // A reader of the log that has gone, or a full disk, is no reason to stop: the library would report it on stderr, and
-        // panic as that fails, too.
+        // A log reader that has gone, or a full disk, is no reason to stop: the library would report it on stderr, and
+        // panic when that fails, too.
         .log_internal_errors(false)
         .with_ansi(terminal);
     let (filter_also, started) = if terminal {
@@ -150,8 +149,8 @@ pub(crate) fn figures(logs: &Logs) -> anyhow::Result<Figures> {
     Ok(Figures { recorder, unlogged: logs.unlogged.clone() })
 }
 
-/// Tells now and then how the job queue does. With the queue away, or another store's, the last figures stay: `/readyz` says
-/// that it is.
+/// Reports the job queue's state now and then. While the queue is away, or another store's, the last figures stay:
+/// `/readyz` says that it is.
 pub(crate) async fn watch_jobs(board: Arc<dyn JobBoard>, ambient: Arc<dyn Ambient>) {
     let mut tick = tokio::time::interval(WATCHED);
     loop {

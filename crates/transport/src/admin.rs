@@ -1,7 +1,7 @@
-//! The job board at `/admin`, for the server's admins alone: its pages (`web/admin/`), its sign-in, and its JSON.
+//! The job board at `/admin`, only for the server's admins: its pages (`web/admin/`), its sign-in, and its JSON.
 //!
-//! It has a cookie of its own, because a browser that asks for a page sends no bearer token. The JSON is described in
-//! `PROTOCOL.md`; it is left out of the OpenAPI document, which is about bearer tokens.
+//! It has its own cookie, because a browser requesting a page sends no bearer token. The JSON is described in
+//! `PROTOCOL.md`, not in the OpenAPI document, which covers bearer tokens only.
 
 mod api;
 mod guard;

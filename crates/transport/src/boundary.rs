@@ -1,4 +1,5 @@
-//! What surrounds every request: its id, its log line, its metrics, security headers, errors as problems, panics too.
+//! What surrounds every request: its id, log line, metrics and security headers, and errors, panics included, as
+//! problems.
 
 use std::{fmt::Display, panic::AssertUnwindSafe};
 
@@ -27,11 +28,11 @@ use crate::{
     held_body::HeldBody,
 };
 
-/// Paths that monitoring asks.
+/// Paths polled by monitoring.
 const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The outermost middleware, CORS apart.
+/// The outermost middleware, apart from CORS.
 pub(crate) async fn boundary(
     app: Data<App>,
     mut request: ServiceRequest,
@@ -47,14 +48,14 @@ pub(crate) async fn boundary(
 
     let outcome =
         AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone()).await;
-    // An error leaves no request, and so no route, for the metrics; the log has the path.
+    // After an error there is no request, and so no route, for the metrics; the log has the path.
     let (request, response) = span.in_scope(|| match outcome {
         Ok(Ok(response)) => {
             let (request, response) = response.into_parts();
             let response = match response.error() {
                 Some(error) => {
                     let mut problem = problem(&of_actix(error, response.status()), request_id);
-                    // The answer's own headers: a cookie, or the version of a protocol.
+                    // The answer's own headers: a cookie, or a protocol version.
                     add(problem.headers_mut(), response.headers().clone());
                     problem
                 }
@@ -90,7 +91,7 @@ pub(crate) async fn boundary(
     figures::request_answered(label(method.as_str()), route, status, took);
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| {
-        // A machine asks every other second.
+        // Machines poll these every few seconds.
         if status < 400 && PROBES.contains(&&*path) {
             tracing::debug!(status, took_ms, "answered");
         } else {
@@ -118,7 +119,7 @@ pub(crate) async fn refusals(
     Ok(ServiceResponse::new(request, response))
 }
 
-/// Wraps the routes that need a caller, so that nothing else of a request is looked at before the caller is known.
+/// Wraps the routes that need a caller, so that nothing else in a request is looked at before the caller is known.
 pub(crate) async fn authenticate(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -132,12 +133,12 @@ pub(crate) async fn authenticate(
             request.extensions_mut().insert(caller);
             Ok(next.call(request).await?.map_into_boxed_body())
         }
-        // A response, not an error: only responses get their headers and their line in the log.
+        // A response, not an error: only responses get the headers and a log line.
         Err(error) => Ok(request.error_response(ApiError::from(error))),
     }
 }
 
-/// Our own error, or the meaning of a library's status.
+/// Our own error, or what a library's status means.
 fn of_actix(error: &ActixError, status: StatusCode) -> ApiError {
     error.as_error::<ApiError>().cloned().unwrap_or_else(|| of_status(status, error))
 }
@@ -155,12 +156,12 @@ fn of_status(status: StatusCode, why: impl Display) -> ApiError {
     }
 }
 
-/// Whether it is a refusal without a body that says why.
+/// Whether it is a refusal without a body.
 fn is_bare(response: &HttpResponse<impl MessageBody>) -> bool {
     response.status().is_client_error() && !response.headers().contains_key(header::CONTENT_TYPE)
 }
 
-/// Adds the headers that every answer has.
+/// Adds the headers of every answer.
 fn mark(headers: &mut HeaderMap, request_id: RequestId, docs: bool) {
     secure(headers, docs);
     if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
@@ -168,7 +169,7 @@ fn mark(headers: &mut HeaderMap, request_id: RequestId, docs: bool) {
     }
 }
 
-/// The method's name in the metrics: clients may invent methods, and each would be a series of its own.
+/// The method's name in the metrics: clients may invent methods, and each would be its own series.
 fn label(method: &str) -> &'static str {
     let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
     known.into_iter().find(|known| *known == method).unwrap_or("other")
@@ -188,11 +189,11 @@ fn secure(headers: &mut HeaderMap, docs: bool) {
         (header::CONTENT_SECURITY_POLICY, policy),
     ];
     let protecting = protecting.into_iter().chain(uncached);
-    // The job board's pages have a policy of their own.
+    // The job board's pages have their own policy.
     add(headers, protecting.map(|(name, value)| (name, HeaderValue::from_static(value))));
 }
 
-/// Adds the headers that are not there yet.
+/// Adds headers that are not set yet.
 fn add(headers: &mut HeaderMap, more: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
     for (name, value) in more {
         if !headers.contains_key(&name) {

@@ -1,4 +1,4 @@
-//! The one place where an error becomes something on the wire, for REST and the socket alike.
+//! The one place that maps errors to the wire, for REST and the socket alike.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use utoipa::ToSchema;
 
 use crate::figures;
 
-/// Why a handler or a command fails: the application's errors, and those of the wire alone. The middleware renders it,
-/// with the request's id.
+/// Why a handler or a command fails: the application's errors, and those specific to the wire. The middleware renders
+/// it, with the request's id.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ApiError {
     #[error(transparent)]
@@ -52,52 +52,52 @@ pub(crate) struct Face {
     retry_after: Option<Duration>,
 }
 
-/// An error in the socket's form.
+/// An error on the socket.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Error)]
 pub(crate) struct SocketError<'a> {
-    /// For programs; the same as in a problem.
+    /// Machine-readable; the same as in a problem.
     code: &'static str,
-    /// For people.
+    /// Human-readable.
     message: String,
-    /// The refused fields of a `validation_failed`.
+    /// On `validation_failed`: the invalid fields.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<Refused>)]
     errors: &'a [FieldError],
-    /// The message that already has the `client_msg_id` of a `conflict`.
+    /// On `conflict`: the message that already has this `client_msg_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<MessageId>,
-    /// Milliseconds until it may be tried again.
+    /// Milliseconds to wait before retrying.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
 }
 
-/// RFC 9457.
+/// A problem as in RFC 9457.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Problem {
-    /// Always `about:blank`; `code` tells problems apart.
+    /// Always `about:blank`; `code` distinguishes problems.
     r#type: &'static str,
     /// The status in words.
     title: &'static str,
     /// The HTTP status.
     status: u16,
-    /// For people.
+    /// Human-readable.
     detail: String,
-    /// For programs; the same as on the socket.
+    /// Machine-readable; the same as on the socket.
     code: &'static str,
     /// Also in the `X-Request-Id` header and in the logs.
     #[schema(value_type = String)]
     request_id: RequestId,
-    /// The refused fields of a `validation_failed`.
+    /// On `validation_failed`: the invalid fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Refused>)]
     errors: Vec<FieldError>,
-    /// The message that already has the `client_msg_id` of a `conflict`.
+    /// On `conflict`: the message that already has this `client_msg_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<MessageId>,
 }
 
-/// One refused field.
+/// An invalid field.
 #[derive(ToSchema)]
 #[expect(
     dead_code,
@@ -106,9 +106,9 @@ pub(crate) struct Problem {
 pub(crate) struct Refused {
     /// Its name in the request.
     field: String,
-    /// For programs.
+    /// Machine-readable.
     code: String,
-    /// For people.
+    /// Human-readable.
     message: String,
 }
 
@@ -285,7 +285,7 @@ mod tests {
         }
     }
 
-    /// In whole seconds on HTTP, not too early, and never at once.
+    /// In whole seconds over HTTP, never too early, and never at once.
     #[test]
     fn who_is_to_come_again_is_told_when() {
         for (micros, millis, seconds) in [

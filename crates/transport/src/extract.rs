@@ -1,5 +1,5 @@
-//! What handlers take: a strict JSON body, a strict query, a path, the caller. Each refuses with an error of the
-//! contract.
+//! What handlers take: a strict JSON body, a strict query, a path, the caller. Each refuses with one of the contract's
+//! errors.
 
 use std::{
     future::{Future, Ready, ready},
@@ -25,12 +25,12 @@ use crate::{error::ApiError, number::count_in_query};
 
 /// The largest body, in bytes.
 pub(crate) const BODY_LIMIT: usize = 64 * 1024;
-/// How long a body may take to arrive. At 18 kbit/s the largest just does; a slower client would only hold a
+/// How long a body may take to arrive: the largest just makes it at 18 kbit/s; a slower client would only tie up a
 /// connection.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// Items of a page if no limit is given.
 const PAGE: usize = 50;
-/// Characters of what a parser says that are told.
+/// How many characters of a parser's message clients are told.
 const TOLD: usize = 200;
 
 /// A JSON body of known fields. Their bounds are the domain's: handlers parse them into its types.
@@ -45,7 +45,7 @@ pub(crate) struct Params<T>(pub(crate) T);
 /// The parameters of a path.
 pub(crate) struct Path<T>(pub(crate) T);
 
-/// The caller, who has proved who they are.
+/// The authenticated caller.
 pub(crate) struct Authenticated(pub(crate) Caller);
 
 /// Which page of a list.
@@ -53,17 +53,17 @@ pub(crate) struct Authenticated(pub(crate) Caller);
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PageParams {
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[garde(skip)]
     cursor: Option<String>,
-    /// How many items; 50 by default.
+    /// Maximum number of items; 50 by default.
     #[garde(range(min = 1, max = 200))]
     #[param(minimum = 1, maximum = 200)]
     #[serde(default, deserialize_with = "count_in_query")]
     limit: Option<i64>,
 }
 
-/// A field that may be left out. Who sends null for it may mean that it is to be emptied, or that it is to stay.
+/// A field that may be omitted. Null is refused: it could mean to clear the field, or to keep it.
 pub(crate) fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     value: D,
 ) -> Result<Option<T>, D::Error> {
@@ -122,7 +122,7 @@ impl<T: DeserializeOwned> FromRequest for Path<T> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let path = actix_web::dev::Path::clone(request.match_info());
-        // The router would put replacement characters in place of what is not UTF-8.
+        // The router would substitute replacement characters for what is not UTF-8.
         let readable = percent_decode_str(request.uri().path()).decode_utf8().is_ok();
         let parameters = path.load().ok().filter(|_| readable);
         let malformed = || Error::BadRequest("the path is malformed".into()).into();
@@ -134,7 +134,7 @@ impl FromRequest for Authenticated {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 
-    /// Takes the caller that the middleware `authenticate` has found before anything else was checked.
+    /// Takes the caller that the middleware `authenticate` found before anything else was checked.
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let caller = request.extensions().get::<Caller>().cloned();
         ready(caller.map(Self).ok_or_else(|| Error::from(Unauthenticated::Missing).into()))
@@ -158,7 +158,7 @@ pub(crate) fn bearer(
     })
 }
 
-/// Reads the whole body, which must be of this media type, not too large and not too slow.
+/// Reads the whole body, which must be of this media type, not too large and not too slow to arrive.
 fn body(
     request: &HttpRequest,
     payload: &mut Payload,
@@ -223,7 +223,7 @@ pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
         .map_err(|error| Error::BadRequest(format!("malformed request: {}", short(&error))))
 }
 
-/// What is wrong, without all that the client has sent: a parser quotes it.
+/// What is wrong, shortened: parsers quote what the client has sent.
 fn short(error: &impl ToString) -> String {
     let mut told = error.to_string();
     if let Some((end, _)) = told.char_indices().nth(TOLD) {
@@ -244,7 +244,7 @@ fn valid<T: garde::Validate<Context = ()>>(query: T) -> Result<T, Error> {
     Err(Error::Validation(report.iter().map(refused).collect()))
 }
 
-/// Collects what the domain refuses, so that a request with two bad fields is told of both.
+/// Collects what the domain refuses, so that a request with two bad fields is told about both.
 #[derive(Default)]
 pub(crate) struct Fields(Vec<FieldError>);
 
@@ -254,7 +254,7 @@ impl Fields {
         parsed.map_err(|invalid| self.0.push(FieldError::new(field, invalid))).ok()
     }
 
-    /// The refusals, if there are any.
+    /// The refusals, of which there must be at least one.
     pub(crate) fn finish(self) -> Error {
         Error::Validation(self.0)
     }

@@ -1,4 +1,4 @@
-//! What the transport counts and measures, under the names that operators know. The process renders them at `/metrics`.
+//! The transport's metrics, under the names operators know. The process renders them at `/metrics`.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -17,7 +17,7 @@ const REQUESTS: &str = "parlance_http_requests_total";
 const REQUEST: &str = "parlance_http_request_seconds";
 const ERRORS: &str = "parlance_errors_total";
 
-/// Says what each figure means.
+/// Describes each metric.
 pub fn describe_figures() {
     describe_counter!(MESSAGES, "New messages whose sender this node has answered");
     describe_histogram!(SEND, Unit::Seconds, "From a socket's message.send to its answer");
@@ -27,14 +27,14 @@ pub fn describe_figures() {
     describe_counter!(REQUESTS, "HTTP requests, by method, route and status");
     describe_histogram!(REQUEST, Unit::Seconds, "From a request's head to its answer, by route");
     describe_counter!(ERRORS, "Refusals and failures by REST and sockets, by the contract's code");
-    // Counters that nothing has counted yet are 0 instead of missing.
+    // Metrics that nothing has touched yet are 0 instead of missing.
     let _ = (&*MESSAGES_SENT, &*SENDS);
     gauge!(SOCKETS).increment(0);
     counter!(DROPPED).increment(0);
     counter!(SLOW).increment(0);
 }
 
-/// They are looked up once: there may be tens of thousands a second.
+/// Looked up once: there may be tens of thousands of uses a second.
 static MESSAGES_SENT: LazyLock<Counter> = LazyLock::new(|| counter!(MESSAGES));
 static SENDS: LazyLock<Histogram> = LazyLock::new(|| histogram!(SEND));
 
@@ -65,7 +65,7 @@ pub(crate) fn slow_consumer() {
     counter!(SLOW).increment(1);
 }
 
-/// `method` and `route` are from a bounded set, whatever clients send.
+/// `method` and `route` must be from a bounded set, whatever clients send.
 pub(crate) fn request_answered(method: &'static str, route: String, status: u16, took: Duration) {
     histogram!(REQUEST, "route" => route.clone()).record(took);
     let status = status.to_string();

@@ -1,8 +1,8 @@
-//! Chunked request bodies, held until their answer is written, for no handler need read them to the end.
+//! Chunked request bodies, held until their answer is written, since handlers need not read them to the end.
 //!
-//! If one that was not read to the end is dropped before the answer, actix-http reads on and throws away what comes,
-//! for as long as the client likes: no timeout ends that. If it is still held, actix-http hangs up after the answer, as
-//! it does for a body of a declared length. So the answer holds it.
+//! If one not read to the end is dropped before the answer, actix-http reads on and discards what comes for as long as
+//! the client likes: no timeout ends that. If it is still held, actix-http hangs up after the answer, as it does for a
+//! body of declared length. So the answer holds it.
 
 use std::{
     cell::RefCell,

@@ -46,22 +46,22 @@ pub use ws::{Hub, asyncapi_json};
 
 /// How long a client may take to send the head of its first request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long it may take from the first byte of a request to the first of its answer, and then from one piece of the
-/// answer to the next. Longer than a body may take, so that a late body gets an answer.
+/// How long it may take from a request's first byte to its answer's first byte, and then from one piece of the answer
+/// to the next. Longer than a body may take, so that a late body gets an answer.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long a connection is kept for a next request: longer than proxies and load balancers keep theirs (60 s with most), so
-/// that they close it. If the server did, that could be just when another request is on its way.
+/// How long a connection is kept for a next request: longer than proxies and load balancers keep theirs (60 s for
+/// most), so that they close it. If the server did, another request could be on its way just then.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a client may take to hang up after its last answer.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the transport needs from its process.
 pub struct Node {
-    /// Whether the store answers, and which other service does not serve.
+    /// Whether the store answers, and which other service does not.
     pub ready: Box<dyn Fn() -> BoxFuture<'static, Result<Readiness>> + Send + Sync>,
     /// The metrics, in Prometheus' text format; none if they have an address of their own.
     pub metrics: Option<Metrics>,
-    /// Origins whose pages may call the API from a browser.
+    /// Origins whose pages may call the API from browsers.
     pub allowed_origins: Vec<String>,
     /// Whether to take a client's address from `X-Forwarded-For`. Only for a node behind a proxy that adds it.
     pub trust_forwarded_for: bool,
@@ -70,16 +70,17 @@ pub struct Node {
 /// How well a node can serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
-    /// It has all that it needs.
+    /// It has everything it needs.
     Ok,
-    /// This service is away, or has what is another deployment's: changes on other nodes are seen late, or no mails are sent.
+    /// This service is unreachable, or holds another deployment's data: other nodes' changes are seen late, or no mails
+    /// are sent.
     Degraded(&'static str),
 }
 
 /// Renders the process's metrics.
 pub type Metrics = Box<dyn Fn() -> String + Send + Sync>;
 
-/// Adds `/metrics` alone, for an address of its own.
+/// Adds only `/metrics`, for an address of its own.
 pub fn mount_metrics(config: &mut ServiceConfig, metrics: Data<Metrics>) {
     let rendered = |metrics: Data<Metrics>| async move { http::system::rendered(&metrics) };
     let resource = web::resource("/metrics").get(rendered).route(web::head().to(rendered));
@@ -103,14 +104,14 @@ pub struct Serve {
     pub node: Data<Node>,
     /// This node's sockets.
     pub hub: Hub,
-    /// Becomes true when the process begins to end. A connection is then closed after its present request, or at once
-    /// if it has none, so that a proxy uses another node.
+    /// Becomes true when the process starts shutting down. A connection is then closed after its current request, or at
+    /// once if it has none, so that a proxy uses another node.
     pub draining: watch::Receiver<bool>,
 }
 
 impl Serve {
-    /// Serves on `listener`, with a worker thread for each core. Stopping it gracefully gives requests
-    /// `shutdown_timeout` to end. It does not wait for sockets: [`Hub::all_over`] does.
+    /// Serves on `listener`, with a worker thread per core. A graceful stop gives requests `shutdown_timeout` to end.
+    /// It does not wait for sockets: [`Hub::all_over`] does.
     pub fn on(self, listener: TcpListener, shutdown_timeout: Duration) -> io::Result<Server> {
         let service = move || {
             // On the worker's own thread.
@@ -124,7 +125,7 @@ impl Serve {
         Ok(server.run())
     }
 
-    /// Serves a connection on the thread that accepted it; one that becomes a socket only until its handshake.
+    /// Serves a connection on the thread that accepted it; a WebSocket only until its handshake.
     fn connections(
         &self,
     ) -> impl ServiceFactory<
@@ -155,7 +156,7 @@ impl Serve {
             .upgrade(Takeover::new(app(), self.hub.clone()))
             .finish(app().map_err(|error: actix_web::Error| error.error_response()));
         fn_service(|socket: TcpStream| async {
-            // Fails if the peer has gone already, which the first read notices.
+            // Fails if the peer is gone already, which the first read notices.
             let _ = socket.set_nodelay(true);
             let peer = socket.peer_addr().ok();
             Ok((Watchdog::new(socket, PATIENCE), Protocol::Http1, peer))
@@ -164,7 +165,7 @@ impl Serve {
     }
 }
 
-/// Adds every route to a worker's app, behind the middleware that all of them share.
+/// Adds every route to a worker's app, behind the middleware they all share.
 fn mount(serve: Serve) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         let Serve { app, admin, node, hub: _, draining: _ } = serve;

@@ -8,7 +8,7 @@ use serde::{
     de::{self, Unexpected, Visitor},
 };
 
-/// An integer of a request, however large. One out of bounds is not malformed: it is refused as an invalid field.
+/// An integer in a request, however large. One out of bounds is not malformed: it is refused as an invalid field.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Number(u64);
 
@@ -21,7 +21,7 @@ impl Number {
     /// Stands for every number that is out of bounds, negative ones included.
     const OUT: Self = Self(u64::MAX);
 
-    /// The number as what it counts, if it is one of the contract's.
+    /// The number as what it counts, if it is within the contract's bounds.
     pub(crate) fn within<T: From<u64>>(self, field: &str) -> Result<T, Error> {
         if self.0 <= Self::MAX {
             return Ok(self.0.into());
@@ -59,7 +59,7 @@ pub(crate) fn count_in_query<'de, D: Deserializer<'de>>(
     Ok(Some(text.parse().unwrap_or(nearest)))
 }
 
-/// A whole number in digits, with a sign if it is negative.
+/// A whole number in digits, with a sign if negative.
 fn digits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     let digits = text.strip_prefix('-').unwrap_or(&text);

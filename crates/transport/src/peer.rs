@@ -1,4 +1,4 @@
-//! The address that a request comes from.
+//! The address a request comes from.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,7 +17,7 @@ pub(crate) fn address(request: &HttpRequest) -> Option<IpAddr> {
     told.or_else(|| request.peer_addr().map(|peer| peer.ip()))
 }
 
-/// The last address of the last header. The nearest proxy has added it; the client may have invented all before it.
+/// The last address of the last header. The nearest proxy added it; the client may have forged all before it.
 fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all(X_FORWARDED_FOR).last()?.to_str().ok()?;
     let last = last.rsplit(',').next()?.trim();
@@ -45,7 +45,7 @@ mod tests {
         Data::new(Node { trust_forwarded_for, ..testing::node() })
     }
 
-    /// Of a request by the proxy, with these headers.
+    /// For a request by the proxy, with these headers.
     fn told(trusted: bool, headers: &[&str]) -> String {
         let mut request = TestRequest::default().app_data(node(trusted)).peer_addr(PROXY.into());
         for header in headers {

@@ -1,11 +1,11 @@
-//! The answer to `sync`: one type for the socket and REST, so that both say the same.
+//! The reply to `sync`: one type for the socket and REST, so that both answer alike.
 
 use parlance_application::ports::store::ReplayPage;
 use parlance_domain::{Conversation, ConversationId, Message, Rev};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// What changed after a rev, as current state: the answer to `sync`, on the socket and on REST.
+/// What changed after a rev, as current state: the reply to `sync`, on the socket and over REST.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SyncPage {
     conversation_id: ConversationId,
@@ -13,7 +13,7 @@ pub(crate) struct SyncPage {
     /// The next `from_rev` if not `complete`.
     to_rev: Rev,
     complete: bool,
-    /// The client holds another history: it drops its cache of the conversation.
+    /// True if the client holds a different history: it must drop its cache of the conversation.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     reset: bool,
     messages: Vec<Message>,

@@ -1,4 +1,4 @@
-//! A whole service for tests: requests go in, answers come out, and no port is opened.
+//! A whole service for tests: requests in, answers out, without opening a port.
 
 use std::sync::mpsc;
 
@@ -49,7 +49,7 @@ pub(crate) async fn answers(serve: Serve, requests: Vec<test::TestRequest>) -> V
     let service = test::init_service(App::new().configure(mount(serve))).await;
     let mut answers = Vec::new();
     for request in requests {
-        // As the server handles an error.
+        // As the server does with an error.
         let response = match test::try_call_service(&service, request.to_request()).await {
             Ok(response) => response.into_parts().1.map_into_boxed_body(),
             Err(error) => error.error_response(),

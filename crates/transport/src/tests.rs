@@ -1,4 +1,4 @@
-//! What all answers have in common, whoever gives them.
+//! What all answers have in common, whatever gives them.
 
 use std::io::ErrorKind;
 
@@ -20,7 +20,7 @@ use tokio::{
 use super::*;
 use crate::testing::{Answer, StoppedClock, answers, node};
 
-/// A server that nobody has signed up at.
+/// A server without accounts.
 fn empty() -> Serve {
     let app = Data::new(TestNode::start(MockStore::new()).app(MockStore::new()));
     let (node, draining) = (Data::new(node()), watch::channel(false).1);
@@ -41,7 +41,7 @@ async fn connected() -> TcpStream {
     theirs.expect("connects")
 }
 
-/// Sends this on a new connection and waits; returns all that comes.
+/// Sends this on a new connection and waits; returns everything that comes.
 async fn heard(says: &[u8]) -> String {
     let mut client = connected().await;
     client.write_all(says).await.expect("written");
@@ -51,7 +51,7 @@ async fn heard(says: &[u8]) -> String {
     heard
 }
 
-/// A connection on which so many requests have been answered.
+/// A connection on which this many requests have been answered.
 async fn kept(requests: usize) -> TcpStream {
     let mut client = connected().await;
     for _ in 0..requests {
@@ -62,7 +62,7 @@ async fn kept(requests: usize) -> TcpStream {
     client
 }
 
-/// Sends `requests` whole requests and lets another drip in, which begins with `begins`; returns how long the client is
+/// Sends `requests` whole requests and lets another, beginning with `begins`, drip in; returns how long the client is
 /// served, and what it hears.
 async fn drips(requests: usize, begins: &str) -> (Duration, String) {
     let mut client = kept(requests).await;
@@ -70,7 +70,7 @@ async fn drips(requests: usize, begins: &str) -> (Duration, String) {
     lasts(&client, b"G").await
 }
 
-/// How long the connection of a client that sends this again and again lasts, and what the client hears.
+/// How long the connection of a client that keeps sending this lasts, and what the client hears.
 async fn lasts(client: &TcpStream, drop: &[u8]) -> (Duration, String) {
     let _clock = StoppedClock::new();
     let (begun, mut heard, mut chunk) = (Instant::now(), Vec::new(), [0; 4096]);
@@ -83,13 +83,13 @@ async fn lasts(client: &TcpStream, drop: &[u8]) -> (Duration, String) {
         }
         // The server may have closed it, which the next read finds.
         let _ = client.try_write(drop);
-        // In small steps: the runtime looks at its sockets only now and then.
+        // In small steps: the runtime polls its sockets only now and then.
         time::advance(Duration::from_millis(10)).await;
     }
     (begun.elapsed(), String::from_utf8(heard).expect("text"))
 }
 
-/// A proxy that let it go later than the server would now and then send a request into its end.
+/// A proxy that keeps it longer than the server would now and then send a request just as it closes.
 #[actix_web::test]
 async fn an_idle_connection_is_kept_for_longer_than_a_proxy_keeps_it() {
     let (lasted, heard) = lasts(&kept(1).await, b"").await;
@@ -97,7 +97,7 @@ async fn an_idle_connection_is_kept_for_longer_than_a_proxy_keeps_it() {
     assert_eq!(heard, "");
 }
 
-/// Whoever keeps connections busy with requests that never become whole would use up the server's.
+/// Otherwise clients with requests that never complete would exhaust the server's connections.
 #[actix_web::test]
 async fn a_first_request_that_drips_in_ends_its_connection() {
     let (lasted, _) = drips(0, "").await;
@@ -110,7 +110,7 @@ async fn a_later_request_that_drips_in_ends_its_connection() {
     assert!(lasted.abs_diff(super::PATIENCE) < Duration::from_secs(2), "{lasted:?}");
 }
 
-/// As the contract says, before the connection ends.
+/// As the contract requires, before the connection ends.
 #[actix_web::test]
 async fn a_body_that_drips_in_is_refused() {
     let head = "POST /api/v1/auth/signin HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
@@ -123,7 +123,7 @@ async fn a_body_that_drips_in_is_refused() {
     assert!(lasted < super::PATIENCE, "{lasted:?}");
 }
 
-/// A proxy that keeps its connections would go on asking a node that is to end.
+/// Otherwise a proxy that keeps its connections would go on using a node that is shutting down.
 #[actix_web::test]
 async fn a_kept_connection_is_closed_when_the_node_is_to_end() {
     let (drain, draining) = watch::channel(false);
@@ -157,7 +157,7 @@ async fn a_panic_is_answered_like_all_else() {
     assert_eq!(answer.json()["request_id"], answer.header("x-request-id"));
 }
 
-/// Who leaves a body unfinished would keep the connection for ever.
+/// Otherwise a client that leaves a body unfinished would keep the connection forever.
 #[actix_web::test]
 async fn a_body_that_nobody_reads_ends_its_connection() {
     for (path, status) in [("/api/v1/auth/signin", 415), ("/livez", 405), ("/nowhere", 404)] {
@@ -214,7 +214,7 @@ async fn a_handshake_has_one_key_and_is_http_1_1() {
     }
 }
 
-/// Those of libraries, too, and of what stands before the routes.
+/// Including those of libraries, and of what precedes the routes.
 #[actix_web::test]
 async fn every_refusal_is_a_problem() {
     let preflight = |origin, method| {
@@ -254,7 +254,7 @@ async fn every_refusal_is_a_problem() {
     assert_eq!(allowed.header(header::ACCESS_CONTROL_ALLOW_ORIGIN), ours);
 }
 
-/// Its scripts are files, its styles are not all.
+/// Its scripts are all files; its styles are not.
 #[actix_web::test]
 async fn the_explorer_runs_no_inline_script_and_reads_the_one_document() {
     let paths = ["/docs/", "/docs/swagger-initializer.js", "/openapi.json", "/docsx"];

@@ -1,12 +1,11 @@
-//! Gives up a connection whose peer keeps the server waiting.
+//! Drops a connection whose peer keeps the server waiting.
 //!
-//! actix-http watches over the head of a connection's first request, and over the pause between two. It leaves a
-//! connection open whose peer stops within a later request, or does not read an answer.
+//! actix-http limits the time for the head of a connection's first request, and for the pause between requests. It
+//! leaves a connection open whose peer stops within a later request, or does not read an answer.
 //!
-//! 1. From the first byte that comes after an answer, the next answer has to begin in time: the request, however slowly
-//!    its bytes drip in, is part of that (`who_stops_in_the_middle_of_a_request_is_given_up`).
-//! 2. An answer has to make progress: each piece that the peer takes gives it as much time again
-//!    (`who_does_not_read_is_given_up`).
+//! 1. From the first byte that comes after an answer, the next answer has to begin in time: that includes the request,
+//!    however slowly its bytes drip in (`who_stops_in_the_middle_of_a_request_is_given_up`).
+//! 2. An answer has to make progress: each piece the peer takes starts the time over (`who_does_not_read_is_given_up`).
 
 use std::{
     io,
@@ -24,7 +23,8 @@ use tokio::{
 pub(crate) struct Watchdog<T> {
     io: T,
     patience: Duration,
-    /// Only while the peer keeps the server waiting: a timer that wakes an idle connection makes actix-http keep it anew.
+    /// Only while the peer keeps the server waiting: a timer waking an idle connection would restart actix-http's
+    /// keep-alive.
     timer: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,4 +1,4 @@
-//! The socket: `upgrade` opens it, `connection` and its `commands` speak the contract on it, `hub` finds it for events,
+//! The socket: `upgrade` opens it, `connection` and its `commands` speak the contract on it, `hub` routes events to it,
 //! `wire` moves its bytes.
 
 mod asyncapi;

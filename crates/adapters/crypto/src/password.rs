@@ -1,5 +1,5 @@
 //! Argon2id behind `ports::PasswordHasher`. Memory and threads are bounded: a few hashes run, at most [`WAITING`] more
-//! wait, further ones are refused. A hash is compared with its own parameters, so ours may change.
+//! wait, further ones are refused. A password is verified with its hash's own parameters, so ours may change.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ use tokio::sync::Semaphore;
 /// The most that may wait for a turn. At some 20 ms each and one at a time, the last waits little more than a second.
 const WAITING: usize = 64;
 
-/// A well-formed hash of nothing, with today's parameters: to compare with it takes as long as with a real one.
+/// A well-formed hash of nothing, with today's parameters: verifying against it takes as long as against a real one.
 const DUMMY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// Argon2id with OWASP's parameters (19 MiB, two passes, one lane), on the blocking pool and only a few at a time:
 /// memory is bounded by `concurrency` × 19 MiB.
 pub struct Argon2Hasher {
     ambient: Arc<dyn Ambient>,
-    /// One permit for each that runs or waits.
+    /// One permit for each that is running or waiting.
     admitted: Arc<Semaphore>,
-    /// One permit for each that runs.
+    /// One permit for each that is running.
     running: Arc<Semaphore>,
 }
 

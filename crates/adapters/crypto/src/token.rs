@@ -19,7 +19,7 @@ pub struct JwtIssuer {
     sign: EncodingKey,
     check: DecodingKey,
     validation: Validation,
-    /// Derived from the secret, so that a refresh token says nothing about signatures and the other way round.
+    /// Derived from the secret, so that a refresh token says nothing about signatures and vice versa.
     chain: [u8; 32],
 }
 
@@ -36,12 +36,12 @@ struct Payload {
 impl JwtIssuer {
     /// Signs with `secret`, which all nodes share. The configuration checks its length.
     pub fn new(secret: &[u8]) -> Self {
-        // The algorithm is pinned here; what a token's header says can only be refused.
+        // The algorithm is pinned here; a token whose header says otherwise is refused.
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[NAME]);
         validation.set_audience(&[NAME]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // The caller's clock counts, not the library's.
+        // The caller's clock decides, not the library's.
         validation.validate_exp = false;
         Self {
             sign: EncodingKey::from_secret(secret),
@@ -131,7 +131,7 @@ mod tests {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
     }
 
-    /// A token with any header and payload; the signature is right, as far as HS256 goes.
+    /// A token with any header and payload, and a valid HS256 signature.
     fn forge(header: &Value, payload: &Value) -> String {
         let [header, payload] =
             [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));

@@ -28,7 +28,7 @@ macro_rules! columns {
 }
 pub(crate) use columns;
 
-/// `SELECT` of what [`Seen::of`] reads: a conversation that is not deleted, and the relation of the person `?1` to it.
+/// The `SELECT` that [`Seen::of`] reads: a conversation that is not deleted, and person `?1`'s relation to it.
 macro_rules! seen {
     ($tail:literal) => {
         concat!(
@@ -44,8 +44,8 @@ macro_rules! seen {
 }
 pub(crate) use seen;
 
-/// `SELECT` of what [`Seen::joined`] reads: whatever the person `?1` is in, without their roles and in no order, both of which
-/// cost SQLite more than their reader.
+/// The `SELECT` that [`Seen::joined`] reads: whatever person `?1` is in, without roles or ordering, which cost SQLite
+/// more than the caller.
 pub(crate) const JOINED: &str = concat!(
     "SELECT ",
     columns!("NULL"),
@@ -71,7 +71,7 @@ impl Seen {
         Self::with_role(row, viewer, maybe_role(row, 17)?)
     }
 
-    /// Reads a row of [`JOINED`], unless it is of a workspace that the person is no longer in.
+    /// Reads a row of [`JOINED`]; `None` if the person has left its workspace.
     pub(crate) fn joined(
         row: &Row<'_>,
         person: UserId,
@@ -107,7 +107,7 @@ impl Seen {
         })
     }
 
-    /// What a person's conversations are sorted by, the latest first.
+    /// The sort key of a person's conversations, latest first.
     pub(crate) fn last_active(&self) -> (Timestamp, ConversationId) {
         let Conversation { id, last_message_at, .. } = self.conversation;
         (last_message_at.unwrap_or(self.created_at), id)
@@ -118,7 +118,7 @@ impl Seen {
         self.standing.permits(action).map_err(|denied| Error::denied(denied, what))
     }
 
-    /// The person's view of it. Counts what is unread.
+    /// The person's view of it, with the unread count.
     pub(crate) fn summary(self, conn: &Connection, viewer: UserId) -> Tx<Summary> {
         let read = self.read(conn, viewer)?;
         Ok(Summary {

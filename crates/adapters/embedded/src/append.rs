@@ -52,7 +52,7 @@ struct Batch<'a> {
     id: ConversationId,
     head: Option<Head>,
     actors: Vec<Actor>,
-    /// Their sessions that have not ended.
+    /// Their sessions known to be live.
     live: Vec<SessionId>,
 }
 
@@ -330,7 +330,7 @@ impl Batch<'_> {
     }
 }
 
-/// Tells whether a repeated send has the original text, once the message's text has changed.
+/// Tells whether a repeated send has the original text, even after the message's text has changed.
 pub(crate) fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }

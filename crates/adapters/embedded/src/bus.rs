@@ -11,7 +11,7 @@ use parlance_application::{
 use parlance_domain::NodeId;
 use tokio::sync::broadcast::{self, error::RecvError};
 
-/// The most events that wait for a node. One that is slower is told that it has lost some.
+/// The most events buffered for a node. One that falls further behind is told that it has lost some.
 const CAPACITY: usize = 4096;
 
 /// Hands events from node to node within this process. Clones are the same bus.
@@ -20,7 +20,7 @@ pub struct InProcessBus {
     nodes: Arc<Mutex<Vec<Node>>>,
 }
 
-/// A node that listens. Each has its own channel, so that its own events do not wake it.
+/// A subscribed node. Each has its own channel, so that its own events do not wake it.
 #[derive(Debug)]
 struct Node {
     id: NodeId,

@@ -25,7 +25,8 @@ use crate::{
     workspaces,
 };
 
-/// A snapshot has room for as many conversations at first: to grow from nothing was a thirtieth of a connection's opening.
+/// A snapshot's initial capacity for conversations: growing from empty took a thirtieth of the time to open a
+/// connection.
 const USUAL: usize = 32;
 
 #[async_trait]
@@ -295,7 +296,7 @@ pub(crate) fn insert_channel(
     Ok(())
 }
 
-/// Counts a change of who may read a conversation; returns the new `access_rev`.
+/// Counts a change in who may read a conversation; returns the new `access_rev`.
 pub(crate) fn bump_access(conn: &Connection, id: ConversationId) -> Tx<AccessRev> {
     Ok(conn
         .prepare_cached(
@@ -304,7 +305,7 @@ pub(crate) fn bump_access(conn: &Connection, id: ConversationId) -> Tx<AccessRev
         .query_row([id.0], |row| num(row, 0))?)
 }
 
-/// Adds a person, with everything so far read. False if they were in it.
+/// Adds a person, with everything so far marked as read. False if they were already in.
 fn insert_member(conn: &Connection, id: ConversationId, user: UserId, at: Timestamp) -> Tx<bool> {
     let inserted = conn
         .prepare_cached(

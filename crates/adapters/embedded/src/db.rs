@@ -1,4 +1,4 @@
-//! How connections are opened, and who has them.
+//! How connections are opened, and who holds them.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -29,7 +29,7 @@ pub(crate) fn connect(path: &Path) -> Result<Connection> {
         let conn = Connection::open(path)?;
         conn.busy_timeout(LOCKED)?;
         conn.set_prepared_statement_cache_capacity(256);
-        // Without it SQLite plans a statement anew for each value that its plan has looked at.
+        // Otherwise SQLite replans a statement whenever a bound value that its plan depends on changes.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         conn.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
@@ -70,11 +70,11 @@ impl Db {
         &self.files
     }
 
-    /// Copies the log into the database and empties it. Waits for readers as long as for a lock.
+    /// Checkpoints the log and truncates it. Waits for readers up to the busy timeout.
     pub(crate) async fn empty_log(&self) -> Result<()> {
         let files = self.files.clone();
         let empty = move || {
-            // Otherwise a missing database would be created anew, and this log written into one put in its place.
+            // Otherwise a missing database would be recreated, and this log written into one put in its place.
             files.check_place()?;
             let conn = connect(files.database())?;
             let busy = conn
@@ -86,7 +86,7 @@ impl Db {
     }
 }
 
-/// Turns a panic into an error, so that a defect in one job is that job's only.
+/// Turns a panic into an error, so that a bug in one job affects that job only.
 pub(crate) fn guarded<T>(job: impl FnOnce() -> Tx<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(job)) {
         Ok(result) => result.map_err(Error::from),
@@ -98,7 +98,7 @@ pub(crate) fn exec(conn: &Connection, statement: &str) -> rusqlite::Result<()> {
     conn.prepare_cached(statement)?.execute([]).map(drop)
 }
 
-/// How SQLite goes about a query, step by step.
+/// SQLite's query plan, step by step.
 #[cfg(test)]
 pub(crate) fn plan(conn: &Connection, query: &str) -> Vec<String> {
     let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {query}")).expect("plans");

@@ -30,7 +30,7 @@ impl From<Fail> for Error {
     }
 }
 
-/// Trouble that may pass is `Unavailable`. The rest is a defect, including constraints that were not checked before.
+/// Transient trouble is `Unavailable`. The rest is a bug, including violated constraints that were not checked first.
 pub(crate) fn sql(error: &rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(

@@ -45,13 +45,13 @@ impl Files {
         )))
     }
 
-    /// Whether what is written now will be found at the next start, and has room.
+    /// Whether what is written now will be found at the next start, and there is room for it.
     pub(crate) fn check(&self) -> Result<()> {
         self.check_place()?;
         let shown = self.database.display();
         let disk = rustix::fs::statvfs(&self.database).map_err(Error::unavailable)?;
         let room = disk.f_bavail.saturating_mul(disk.f_frsize);
-        // Some file systems do not tell their size.
+        // Some file systems do not report their size.
         if disk.f_blocks > 0 && room < ROOM {
             return Err(Error::unavailable(format_args!("{room} bytes are left for {shown}")));
         }
@@ -64,10 +64,10 @@ pub(crate) fn find(database: &Path) -> Result<()> {
     metadata(database).map(drop).map_err(|error| unavailable(database, &error))
 }
 
-/// Refuses what SQLite would accept silently: a database that ends in the middle of a page, whose last texts it would fill up
-/// with zeros; a missing one where there has been one, which it would create anew; and a log beside another database than its
-/// own, which it would replay into that one. A replaced database is noted at once: from here on the log is its own, also if
-/// this start ends before it notes the opening.
+/// Refuses what SQLite would silently accept: a database that ends mid-page, whose last texts it would pad with zeros;
+/// a missing one where there was one before, which it would recreate; and a log beside a database other than its own,
+/// which it would replay into that one. A replaced database is noted at once: from here on the log counts as its own,
+/// even if this start dies before it notes the opening.
 pub(crate) fn check_before_opening(database: &Path) -> Result<()> {
     check_end(database)?;
     let Some(opened) = last_opening(database) else { return Ok(()) };
@@ -85,7 +85,7 @@ pub(crate) fn check_before_opening(database: &Path) -> Result<()> {
         )));
     }
     let log = log_of(database);
-    // Without a time of birth, the number may have been reused.
+    // Without a birth time: the inode number may have been reused.
     let its = |then: Option<String>, path: &Path| {
         then.is_some_and(|then| !then.ends_with(" 0") && identity(path).is_ok_and(|it| it == then))
     };
@@ -102,11 +102,11 @@ pub(crate) fn check_before_opening(database: &Path) -> Result<()> {
     if replaced { note_opening(database, &opened.name) } else { Ok(()) }
 }
 
-/// Whether the last page is whole. Where there is a log, it has what the database may not have got yet.
+/// Whether the last page is whole. If there is a log, it holds what may not have reached the database yet.
 fn check_end(database: &Path) -> Result<()> {
     let mut header = [0; PAGE_SIZE_AT + 2];
     let Ok(mut file) = File::open(database) else { return Ok(()) };
-    // Anything shorter, or without these words, is refused by SQLite.
+    // SQLite itself refuses anything shorter, or without this magic string.
     if file.read_exact(&mut header).is_err() || !header.starts_with(b"SQLite format 3\0") {
         return Ok(());
     }
@@ -135,10 +135,10 @@ pub(crate) fn note_opening(database: &Path, name: &str) -> Result<()> {
 
 /// What the last opening left beside the database.
 pub(crate) struct Opening {
-    /// Unique for each opening: what was written, and when, by the file system's account.
+    /// Unique to each opening: what was written, and when, according to the file system.
     pub(crate) mark: String,
     name: String,
-    /// Which files they were; none where an earlier program has not noted it.
+    /// Which files these were; `None` if an earlier program did not note it.
     database: Option<String>,
     log: Option<String>,
 }
@@ -157,11 +157,11 @@ pub(crate) fn last_opening(database: &Path) -> Option<Opening> {
     })
 }
 
-/// Tells a file from another one at the same path: its inode number and time of birth. (The number alone would not do:
-/// file systems reuse it.)
+/// Distinguishes a file from another at the same path: its inode number and birth time. (The number alone is not
+/// enough: file systems reuse it.)
 pub(crate) fn identity(path: &Path) -> Result<String> {
     let found = metadata(path).map_err(|error| unavailable(path, &error))?;
-    // Not every file system knows it; then the number has to do.
+    // Not every file system records it; then the number has to do.
     let born = found.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     Ok(format!("{} {}", found.ino(), born.map_or(0, |at| at.as_nanos())))
 }
@@ -212,7 +212,7 @@ mod tests {
         open(dir.path()).expect("begins anew");
     }
 
-    /// Before a migration, say, writes whole pages there.
+    /// Before, say, a migration writes whole pages there.
     #[tokio::test]
     async fn a_copy_that_ends_in_the_middle_of_a_page_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -241,7 +241,7 @@ mod tests {
         let copy = rusqlite::Connection::open(&database).expect("opens");
         copy.execute("VACUUM INTO ?1", [backup.to_str()]).expect("copies");
         drop(copy);
-        // As after a kill: SQLite would empty the log as it closes it.
+        // As after a kill: a clean close would empty the log.
         fs::hard_link(&log, &old_log).expect("keeps it");
         running.ping().await.expect("writes");
         fs::rename(&backup, &database).expect("replaces");
@@ -258,7 +258,7 @@ mod tests {
         open(dir.path()).expect("opens the copy");
     }
 
-    /// It may have migrated the copy, and have written to the empty log of the database before.
+    /// That start may have migrated the copy, and written to the previous database's empty log.
     #[test]
     fn a_copy_whose_first_start_was_interrupted_is_opened_by_the_next() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -290,7 +290,7 @@ mod tests {
         fs::remove_file(dir.path().join("parlance.db")).expect("removes");
         let answer = store.ping().await;
         assert!(matches!(answer, Err(Error::Unavailable { .. })), "{answer:?}");
-        // Or the next start would find an empty database.
+        // Otherwise the next start would find an empty database.
         assert!(store.close().await.is_err());
         assert!(!dir.path().join("parlance.db").exists());
     }

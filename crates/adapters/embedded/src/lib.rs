@@ -1,13 +1,13 @@
 //! Everything that one process needs to run alone: the SQLite store, the embedded job queue and the in-process bus.
 //!
-//! * Writes that wait are committed as one group (`writer`): each is a savepoint, the disk is waited for once. A
-//!   read has a snapshot of its own, on the thread of whoever asks while it is short (`readers`).
+//! * Queued writes share a group commit (`writer`): a savepoint each, and one wait for the disk. Each read has its own
+//!   snapshot, and runs on the caller's thread while it is short (`readers`).
 //! * The schema is the numbered files of `migrations/sqlite/` (`migrate`).
-//! * A database that is a copy of an earlier one has another history (`history`); one that is missing, or stands beside
-//!   another one's log, is refused (`files`).
+//! * A copy of an earlier database gets a new history (`history`); a missing database, or one beside another one's log,
+//!   is refused (`files`).
 //! * A conversation and a person's relation to it are loaded together (`access`); the domain's matrix decides.
 //!
-//! No clock, no ids and no randomness in here: all come in by argument.
+//! No clock, ids or randomness in here: all are passed in.
 
 mod access;
 mod accounts;
@@ -106,7 +106,7 @@ impl EmbeddedStore {
         &self.epoch
     }
 
-    /// Gives the store's history another name: what clients hold of it is out of date.
+    /// Renames the store's history: what clients hold of it becomes stale.
     pub async fn renew_epoch(&mut self, epoch: String) -> Result<()> {
         let new = epoch.clone();
         self.write(move |conn| Ok(history::renew(conn, &new)?)).await?;
@@ -114,8 +114,7 @@ impl EmbeddedStore {
         Ok(())
     }
 
-    /// Writes what is left in the log into the database, which is whole without the log then. Call it once nothing is
-    /// written any more.
+    /// Checkpoints the log, so that the database is complete without it. Call once nothing writes any more.
     pub async fn close(&self) -> Result<()> {
         match &self.engine {
             Engine::Threads(db) => db.empty_log().await,
@@ -155,7 +154,7 @@ impl EmbeddedStore {
         }
     }
 
-    /// A change that somebody makes, unless this session of theirs has ended.
+    /// A person's change, unless this session of theirs has ended.
     async fn change<T, F>(&self, session: SessionId, job: F) -> Result<T>
     where
         T: Send + 'static,
@@ -168,7 +167,7 @@ impl EmbeddedStore {
         .await
     }
 
-    /// Small writes, of which there are many: see [`Writer::write_here`](writer::Writer::write_here).
+    /// Small, frequent writes: see [`Writer::write_here`](writer::Writer::write_here).
     async fn write_here<T, F>(&self, jobs: Vec<F>) -> Vec<Result<T>>
     where
         T: Send + 'static,
@@ -187,14 +186,14 @@ impl EmbeddedStore {
         }
     }
 
-    /// A write after which sessions may have another owner, or none.
+    /// A write after which sessions may have a changed owner, or none.
     async fn write_owners<T, F>(&self, concerns: Concerns, job: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Tx<T> + Send + 'static,
     {
         let writing = self.owners.write(concerns);
-        // The answer carries it along, also to a caller that is gone by then.
+        // The guard travels with the answer, even to a caller that is gone by then.
         let written = self.write(move |conn| Ok((job(conn)?, writing))).await;
         written.map(|(answer, _)| answer)
     }

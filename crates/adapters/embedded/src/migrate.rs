@@ -36,8 +36,8 @@ const STEPS: &[Step] = steps! {
     6 "0006_the_buried_in_the_order_of_their_turn"
 };
 
-/// Brings the schema up to date, in one transaction. Refuses a database that a newer program has written, or whose
-/// steps are not the ones that this program knows.
+/// Brings the schema up to date, in one transaction. Refuses a database written by a newer program, or whose steps
+/// differ from those that this program knows.
 pub(crate) fn run(conn: &mut Connection, now: Timestamp) -> Result<()> {
     apply(conn, STEPS, now).map_err(|fail| {
         let error = Error::from(fail);
@@ -205,7 +205,7 @@ mod tests {
         );
     }
 
-    /// What the first schema had lost of dead jobs is made up for.
+    /// What the first schema lost of dead jobs is restored.
     #[tokio::test]
     async fn the_dead_of_the_first_schema_can_be_retried() {
         let dir = tempfile::tempdir().expect("a directory");

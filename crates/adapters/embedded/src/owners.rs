@@ -1,8 +1,8 @@
 //! A cache of sessions' owners: nearly every request asks.
 //!
-//! The process is alone with its database, so all that can change an answer comes past here. While such a write is on its
-//! way, until it is answered, nothing is known of whom it concerns, and what was read beside it is not kept; so no answer is
-//! older than a change that somebody has been told of.
+//! The process has its database to itself, so every write that can change an answer passes through here. While such a
+//! write is in flight, until it is answered, nothing is cached about those it concerns, and what was read alongside it
+//! is not kept; so no answer is older than a change that somebody has been told of.
 
 #[cfg(test)]
 mod tests;
@@ -15,15 +15,15 @@ use std::{
 use parlance_domain::{Account, SessionId, Timestamp, UserId};
 use uuid::Uuid;
 
-/// The most sessions that are known.
+/// The most cached sessions.
 const KNOWN: usize = 16_384;
-/// So many writes are known after their end. What was read while more of them ended is not kept.
+/// How many ended writes are remembered. What was read while more than these ended is not kept.
 const ENDED: usize = 256;
 
 #[derive(Clone, Default)]
 pub(crate) struct Owners(Arc<Mutex<Known>>);
 
-/// Whose sessions a write may give another owner, or none.
+/// Whose sessions' owner a write may change or remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Concerns {
     /// This one alone.
@@ -48,7 +48,7 @@ struct Known {
 /// When the store was asked.
 pub(crate) struct Asked(u64);
 
-/// A write on its way that may change owners.
+/// An in-flight write that may change owners.
 pub(crate) struct Writing(Owners, Concerns);
 
 impl Owners {
@@ -80,7 +80,7 @@ impl Owners {
         known.of_users.insert((owner.id, session));
     }
 
-    /// Forgets whom a write concerns until it has been answered. To be called before it is committed.
+    /// Forgets those a write concerns until it has been answered. Call it before the commit.
     pub(crate) fn write(&self, concerns: Concerns) -> Writing {
         let mut known = self.lock();
         *known.writing.entry(concerns).or_default() += 1;
@@ -112,7 +112,8 @@ impl Drop for Writing {
 }
 
 impl Known {
-    /// Whether a write is on its way, or has ended since the store was asked, that concerns a session of this person.
+    /// Whether a write that concerns a session of this person is in flight, or may have ended since the store was
+    /// asked.
     fn may_have_changed(&self, session: SessionId, owner: UserId, Asked(before): Asked) -> bool {
         let concerned = [Concerns::Session(session), Concerns::User(owner)];
         let since = usize::try_from(self.writes - before).unwrap_or(usize::MAX);

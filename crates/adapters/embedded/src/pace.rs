@@ -5,15 +5,15 @@ use std::{
     time::Duration,
 };
 
-/// A moving average of times, of which the last one is an eighth, beside what counts as quick. A disk that was stalled once
-/// for fifty times as long is quick again after some fifteen more.
+/// A moving average of times, in which the latest weighs an eighth, and the threshold for quick. A disk that stalled
+/// once for fifty times the threshold is quick again after some fifteen more.
 pub(crate) struct Pace {
     quick: u64,
     average: AtomicU64,
 }
 
 impl Pace {
-    /// Nobody waits for a disk that nobody knows: slow, until it has been quick some six times.
+    /// Nobody should wait on a disk of unknown speed: slow, until it has been quick some six times.
     pub(crate) fn unknown(quick: Duration) -> Self {
         let quick = nanos(quick);
         Self { quick, average: AtomicU64::new(quick.saturating_mul(2)) }
@@ -23,7 +23,7 @@ impl Pace {
         self.average.load(Ordering::Relaxed) < self.quick
     }
 
-    /// Of two at the same time one may be lost.
+    /// Of two concurrent updates, one may be lost.
     pub(crate) fn took(&self, time: Duration) {
         let average = self.average.load(Ordering::Relaxed);
         self.average.store(average - average / 8 + nanos(time) / 8, Ordering::Relaxed);

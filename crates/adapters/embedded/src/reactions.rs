@@ -1,4 +1,4 @@
-//! Reactions to messages. The table is the truth; a message's row carries what the read model shows of it.
+//! Reactions to messages. The table is authoritative; a message's row carries what the read model shows of it.
 
 use parlance_application::ports::store::too_many_emoji;
 use parlance_domain::{Message, Reaction, UserId};

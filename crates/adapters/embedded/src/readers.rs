@@ -1,9 +1,9 @@
 //! The connections for reading.
 //!
-//! A read is begun on the thread of whoever asks, because most take less than the way to another thread and back. One that
-//! takes longer than [`GLANCE`], or finds the database locked, is broken off, and done anew on a thread for what blocks,
-//! which holds up nothing else. SQLite looks at the clock between two of its instructions, so that what one of them waits
-//! for on a disk is waited for; but all reads begin on such a thread while they have not been [`QUICK`] lately.
+//! A read starts on the caller's thread, because most take less time than a hop to another thread and back. One that
+//! takes longer than [`GLANCE`], or finds the database locked, is interrupted and rerun on a blocking thread, where it
+//! holds up nothing else. SQLite checks the clock only between two of its instructions, so a wait for the disk within
+//! one is not cut short; but all reads start on such a thread while they have not been [`QUICK`] lately.
 
 use std::{
     path::Path,
@@ -29,13 +29,13 @@ use crate::{
 };
 
 const READERS: usize = 4;
-/// How long a read may take on the thread of whoever asks, which does nothing else meanwhile.
+/// How long a read may take on the caller's thread, which it blocks.
 const GLANCE: Duration = Duration::from_millis(1);
-/// How long reads may take, on average, for one to be begun there.
+/// The average time of a read below which one starts there.
 const QUICK: Duration = Duration::from_micros(500);
-/// After a read of this length whoever shares the thread gets a turn.
+/// After a read of this length, other tasks on the thread get a turn.
 const TURN: Duration = Duration::from_micros(100);
-/// Instructions of SQLite's machine between two looks at the clock, a few to each row.
+/// SQLite VM instructions between two checks of the clock; a row takes a few.
 const INSTRUCTIONS: i32 = 100;
 
 /// See the module's description. Cheap to clone.
@@ -61,7 +61,7 @@ impl Readers {
         Ok(Self(Arc::new(shared)))
     }
 
-    /// Runs `job` on a reader, in a snapshot; once more, in another one, if it was broken off.
+    /// Runs `job` on a reader, in a snapshot; once more, in another one, if it was interrupted.
     pub(crate) async fn read<T, F>(&self, job: F) -> Result<T>
     where
         T: Send + 'static,
@@ -101,7 +101,7 @@ impl Readers {
 
     fn with_reader<T>(&self, job: impl FnOnce(&mut Connection) -> Result<T>) -> Result<T> {
         let idle = || self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // As many connections as permits: an empty pool would be a defect.
+        // As many connections as permits: an empty pool would be a bug.
         let Some(mut conn) = idle().pop() else {
             return Err(Error::internal("no idle reader"));
         };
@@ -111,7 +111,7 @@ impl Readers {
     }
 }
 
-/// The answer, unless it takes longer than a [`GLANCE`], or a lock would have to be waited for.
+/// The answer, unless it takes longer than a [`GLANCE`], or would have to wait for a lock.
 fn glance<T>(conn: &mut Connection, job: impl Fn(&Connection) -> Tx<T>) -> Result<Option<T>> {
     let (until, late) = (Instant::now() + GLANCE, Arc::new(AtomicBool::new(false)));
     let tell = late.clone();
@@ -124,7 +124,7 @@ fn glance<T>(conn: &mut Connection, job: impl Fn(&Connection) -> Tx<T>) -> Resul
         conn.busy_timeout(Duration::ZERO).map_err(|e| sql(&e))?;
         conn.progress_handler(INSTRUCTIONS, Some(is_late)).map_err(|e| sql(&e))?;
         let answer = guarded(|| job(conn));
-        // Before the snapshot ends: it would break that off, too.
+        // Before the snapshot ends, which it would interrupt, too.
         conn.progress_handler(0, None::<fn() -> bool>).map_err(|e| sql(&e))?;
         conn.busy_timeout(LOCKED).map_err(|e| sql(&e))?;
         answer
@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts to a number: some nanoseconds each.
+    /// Counts to a number: a few nanoseconds each.
     const COUNT: &str = "WITH RECURSIVE t (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM t WHERE x < ?1) SELECT count(*) FROM t";
 
     fn readers() -> (Readers, TempDir) {
@@ -195,11 +195,11 @@ mod tests {
         let own = thread::current().id();
         readers.0.pace.set(Duration::ZERO);
         assert_ne!(counts(&readers, 5_000_000).await, own);
-        // What it took there, a hundred milliseconds and more, says nothing of the next one.
+        // The hundred milliseconds and more that it took there say nothing about the next one.
         assert!(readers.0.pace.average() < Duration::from_millis(10));
     }
 
-    /// SQLite counts a statement's instructions over all of its runs, so that one in many looks at the clock.
+    /// SQLite counts a statement's instructions across all its runs, so only one run in many checks the clock.
     #[tokio::test]
     async fn whatever_is_broken_off_ends_its_snapshot() {
         let (readers, _dir) = readers();
@@ -225,7 +225,7 @@ mod tests {
             assert!(readers.read(write).await.is_err());
             let panics = readers.read(|_| -> Tx<()> { panic!("reader") }).await;
             assert!(matches!(panics, Err(Error::Internal { .. })));
-            // Not in a hurry any more.
+            // No longer in a hurry.
             readers.0.pace.set(QUICK);
             counts(&readers, 1_000_000).await;
         }

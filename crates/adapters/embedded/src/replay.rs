@@ -1,7 +1,7 @@
 //! What was changed after a rev, in the order of revs.
 //!
-//! Two streams make it up: messages that nothing has happened to since they were sent, which lie in this order anyway,
-//! and those that were changed, by their index. An index of all messages by rev would cost each that is sent.
+//! It merges two streams: messages untouched since they were sent, which are stored in this order anyway, and changed
+//! ones, by their index. An index of all messages by rev would slow down every send.
 
 use parlance_application::ports::store::{Filling, ReplayPage, ReplayQuery};
 use parlance_domain::{Conversation, ConversationId, Rev, Seq};
@@ -66,7 +66,7 @@ fn fill(conn: &Connection, seen: &Seen, page: &mut Filling) -> Tx<bool> {
     let mut changed = changed.query_map([seen.shelf.0, int(from_rev)], read)?.peekable();
     loop {
         let sent_first = match (sent.peek(), changed.peek()) {
-            // Nothing sent later comes before it, so no page reads again what earlier pages have read.
+            // Nothing sent later precedes it, so no page rereads what earlier pages have read.
             (Some(Ok((sent_rev, _))), Some(Ok(changed))) => *sent_rev < changed.rev,
             // An error is not skipped.
             (sent, changed) => changed.is_none() || matches!(sent, Some(Err(_))),
@@ -92,7 +92,7 @@ fn fill(conn: &Connection, seen: &Seen, page: &mut Filling) -> Tx<bool> {
 fn sent_after(conn: &Connection, seen: &Seen, rev: Rev) -> Tx<[i64; 2]> {
     let Conversation { rev: head, last_seq, .. } = seen.conversation;
     let mut sent_rev = conn.prepare_cached("SELECT sent_rev FROM messages WHERE n = ?1")?;
-    // No more of them than there were revs since.
+    // There are no more of them than revs since.
     let (mut before, mut last) =
         (last_seq.0.saturating_sub(head.0.saturating_sub(rev.0)), last_seq.0);
     while before < last {

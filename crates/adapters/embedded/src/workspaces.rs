@@ -252,7 +252,7 @@ const MINE: &str = "SELECT c.id FROM conversation_members m JOIN conversations c
 const LEAVE: &str = "DELETE FROM conversation_members WHERE user_id = ?1 AND \
                      (SELECT c.workspace_id = ?2 AND c.kind = 'channel' FROM conversations c WHERE c.id = conversation_id)";
 
-/// `SELECT` of what [`read`] reads.
+/// The `SELECT` that [`read`] reads.
 macro_rules! workspace_sql {
     ($tail:literal) => {
         concat!(
@@ -264,7 +264,7 @@ macro_rules! workspace_sql {
 }
 use workspace_sql;
 
-/// `SELECT` of what [`member`] reads, in workspace `?1`.
+/// The `SELECT` that [`member`] reads, in workspace `?1`.
 macro_rules! member_sql {
     ($tail:literal) => {
         concat!(
@@ -322,7 +322,7 @@ pub(crate) fn membership(conn: &Connection, id: WorkspaceId, user: UserId) -> Tx
         .query_row(params![id.0, user.0], |row| member(row, id))?)
 }
 
-/// Adds a person who is not in yet: to the workspace, to `general`, and again to the DMs of an earlier membership.
+/// Adds a person who is not in yet: to the workspace, to `general`, and back to the DMs of an earlier membership.
 fn admit(
     conn: &Connection,
     id: WorkspaceId,
@@ -352,7 +352,7 @@ fn admit(
     })
 }
 
-/// Refuses to take the last admin's role away.
+/// Refuses to remove the last admin's role.
 fn keep_an_admin(conn: &Connection, id: WorkspaceId, role: Role) -> Tx<()> {
     if role == Role::Admin {
         let others: bool = conn

@@ -1,14 +1,14 @@
 //! All writes, with group commit.
 //!
-//! A write is a job in a queue. Somebody takes what waits, up to [`GROUP`] jobs, runs each in a savepoint of one
-//! transaction (one alone needs none), commits once, and only then answers. A job that fails takes back its own
-//! savepoint and nothing else; a commit that fails fails them all. The queue is bounded: a caller waits for a place at
+//! A write is a job in a queue. A committer takes up to [`GROUP`] queued jobs, runs each in a savepoint of one
+//! transaction (a single job needs none), commits once, and only then answers. A failing job rolls back its own
+//! savepoint and nothing else; a failing commit fails them all. The queue is bounded: a caller waits for a place at
 //! most [`PATIENCE`].
 //!
-//! Who that is depends on the disk. Where it is quick, handing a small commit to another thread, and its outcome back, is a
-//! large part of the price: there a caller of [`Writer::write_here`] commits on its own thread, for all such callers, as
-//! the leader of `LevelDB`'s queue of writers does. Where commits take longer than [`QUICK`], or a job of
-//! [`Writer::write`] waits, the writer's own thread does, and holds up nothing else.
+//! Who commits depends on the disk. Where it is quick, handing a small commit to another thread, and its outcome back,
+//! is a large part of the cost: there a caller of [`Writer::write_here`] commits on its own thread, for all such
+//! callers, like the leader of `LevelDB`'s writer queue. Where commits take longer than [`QUICK`], or a job of
+//! [`Writer::write`] is waiting, the writer's own thread does, and holds up nothing else.
 
 use std::{
     mem::take,
@@ -37,21 +37,21 @@ use crate::{
 
 /// The most jobs in one commit.
 const GROUP: usize = 256;
-/// The most jobs that wait.
+/// The most queued jobs.
 const QUEUE: usize = 1024;
-/// How long commits may take, on average, for a caller to commit on its own thread, which does nothing else meanwhile. One may
-/// take longer: every thousandth page or so copies the log into the database, and a disk may hang.
+/// The average time of commits below which a caller commits on its own thread, which that blocks. A single one may take
+/// longer: every thousand pages or so one checkpoints the log, and a disk may hang.
 const QUICK: Duration = Duration::from_millis(2);
 
 /// See the module's description.
 pub(crate) struct Writer {
     queue: mpsc::Sender<Box<dyn Job>>,
-    /// Held while a job gets its place in the queue. By itself the queue would let a newcomer overtake tasks that have
-    /// been given a free place but have not run since.
+    /// Held while a job gets its place in the queue. The queue alone would let a newcomer overtake tasks that were
+    /// given a place but have not run since.
     turn: sync::Mutex<()>,
     committer: Arc<Mutex<Committer>>,
     state: Arc<State>,
-    /// Has the thread look into the queue.
+    /// Makes the thread check the queue.
     wake: SyncSender<()>,
 }
 
@@ -65,7 +65,7 @@ struct Committer {
 
 /// Whether a caller may commit.
 struct State {
-    /// Of commits.
+    /// Commit times.
     pace: Pace,
     /// Jobs of any size whose callers wait.
     any_size: AtomicUsize,
@@ -74,14 +74,14 @@ struct State {
 /// Counts a job until its caller has an answer, or is gone.
 struct AnySize<'a>(&'a State);
 
-/// Sees to it, when it is dropped, that what has a place in the queue by then is committed, even if its caller is gone.
+/// When dropped, ensures that what is queued by then is committed, even if its caller is gone.
 struct Queued<'a>(&'a Writer);
 
 impl Writer {
-    /// Writes by `conn`, with a thread of its own.
+    /// Writes through `conn`, with a thread of its own.
     pub(crate) fn start(conn: Connection) -> Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        // One signal stands for all that were given before it was heard.
+        // One signal stands for all that were sent before it is received.
         let (wake, woken) = sync_channel(1);
         let state = Arc::new(State { pace: Pace::unknown(QUICK), any_size: AtomicUsize::new(0) });
         let committer = Committer { conn, jobs, state: state.clone(), failing: false };
@@ -107,8 +107,8 @@ impl Writer {
         outcome(answer).await
     }
 
-    /// As [`Self::write`] for each of the jobs, together, on the caller's own thread while commits are quick. For jobs that
-    /// are small, and many.
+    /// Like [`Self::write`] for all these jobs together, on the caller's own thread while commits are quick. For small,
+    /// frequent jobs.
     pub(crate) async fn write_here<T, F>(&self, jobs: Vec<F>) -> Vec<Result<T>>
     where
         T: Send + 'static,
@@ -119,7 +119,7 @@ impl Writer {
         for job in jobs {
             answers.push(self.place(job, deadline).await);
         }
-        // Whoever commits at present may have taken these jobs along; if not, the thread is woken for them.
+        // A commit in progress may have picked these jobs up; if not, the thread is woken for them.
         if self.state.lets_callers_commit()
             && let Some(mut committer) = self.try_lock()
         {
@@ -173,7 +173,7 @@ impl Drop for Queued<'_> {
     fn drop(&mut self) {
         let Self(Writer { queue, wake, .. }) = self;
         if queue.capacity() < queue.max_capacity() {
-            // If it is full the thread has yet to look.
+            // If it is full, the thread has yet to check the queue.
             let _ = wake.try_send(());
         }
     }
@@ -199,7 +199,7 @@ impl Drop for AnySize<'_> {
 }
 
 impl Committer {
-    /// Commits what waits; false if nothing does.
+    /// Commits what is queued; false if nothing is.
     fn commit_group(&mut self) -> bool {
         let mut group = Vec::new();
         while group.len() < GROUP
@@ -231,11 +231,11 @@ async fn outcome<T>(answer: oneshot::Receiver<Result<T>>) -> Result<T> {
     answer.await.map_err(|_| Error::unavailable("the writer failed"))?
 }
 
-/// The thread's main loop: it ends when the writer is dropped, after what waits.
+/// The thread's main loop: ends when the writer is dropped, after draining the queue.
 fn serve(committer: &Mutex<Committer>, woken: &Receiver<()>) {
     let commit_group = || {
         let commit = || committer.lock().unwrap_or_else(PoisonError::into_inner).commit_group();
-        // A defect costs its group an answer, and not the writer.
+        // A bug costs its group the answers, but does not stop the writer.
         catch_unwind(AssertUnwindSafe(commit)).unwrap_or(true)
     };
     while woken.recv().is_ok() {
@@ -263,7 +263,7 @@ fn commit(conn: &Connection, group: &mut [Box<dyn Job>]) -> Result<()> {
         }
     });
     if outcome.is_err() && !conn.is_autocommit() {
-        // It fails only if there is nothing to take back.
+        // Fails only if there is nothing to roll back.
         let _ = exec(conn, "ROLLBACK");
     }
     outcome.map_err(Error::unavailable)

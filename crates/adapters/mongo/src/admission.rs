@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl MongoStore {
-    /// Refuses what the person may not do with the workspace before any lock is taken. The change asks once more: the
+    /// Refuses what the person may not do with the workspace before any lock is taken. The change checks again: the
     /// answer may differ by then.
     pub(crate) async fn foresee(
         &self,
@@ -34,8 +34,8 @@ impl MongoStore {
         Role::permits(role, action).map_err(|denied| Error::denied(denied, "workspace"))
     }
 
-    /// The heads that change when somebody comes into a workspace or goes: `general` and what they are in. Read before
-    /// the transaction, so that it can begin by locking them; one that is added in between is written when it is found.
+    /// The heads that change when somebody enters or leaves a workspace: `general` and those they are in. Read before
+    /// the transaction, so that it can begin by locking them; one added in between is written when it is found.
     pub(crate) async fn heads_in(
         &self,
         user: UserId,
@@ -59,7 +59,7 @@ impl MongoStore {
     }
 }
 
-/// Adds a person who is not in yet: to the workspace, to `general`, and again to the DMs of an earlier membership.
+/// Adds a person who is not in yet: to the workspace, to `general`, and back to the DMs of an earlier membership.
 pub(crate) async fn admit(
     tx: &mut Tx,
     workspace: &WorkspaceDoc,
@@ -72,7 +72,7 @@ pub(crate) async fn admit(
     let dms = mine(tx, user, WorkspaceId(uuid(workspace.id))).await?;
     bump(tx, &dms).await?;
     tx.insert(&role).await?;
-    // This conflicts with a simultaneous change of their name, which then finds the new membership, too.
+    // Conflicts with a concurrent change of their name, whose retry then finds the new membership, too.
     tx.update::<UserDoc>(doc! { "_id": role.user_id }, doc! { "$inc": { "entries": 1_i64 } })
         .await?;
     leave_trace(tx, Subject::Member(WorkspaceId(uuid(workspace.id)), user)).await?;

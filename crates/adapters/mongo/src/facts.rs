@@ -1,13 +1,13 @@
-//! What this node has read from the store and need not ask again while a count has not changed:
+//! What this node has read from the store and need not read again until a count changes:
 //!
 //! * who may post to a conversation: by its `access_rev`, which is read with the head;
-//! * which sessions live: by the count of those that have ended, which an append asks for beside its first write.
+//! * which sessions live: by the count of ended ones, which an append reads alongside its first write.
 //!
-//! Whatever takes access away or ends a session changes the count in the same transaction. Only a session whose time is
-//! over changes none, because its token says so itself.
+//! Whatever revokes access or ends a session changes the count in the same transaction. Only an expired session changes
+//! none, because its token says so itself.
 //!
-//! So such a fact has to be read together with its count, in one transaction ([`Learnt`]), and holds only once that is
-//! committed: until then the server may take back what it has shown, and give the same count to something else.
+//! So such a fact has to be read together with its count, in one transaction ([`Learnt`]), and holds only once that has
+//! committed: until then the server may roll back what it has shown, and reuse the count for something else.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,11 +23,11 @@ use parlance_domain::{
 
 use crate::documents::{ConversationDoc, id, num};
 
-/// The most people of one conversation, and the most conversations, that are remembered. Beyond it all are forgotten.
+/// The most people per conversation, and the most conversations, remembered. Beyond that, all are forgotten.
 const MOST: usize = 1_024;
 /// The most sessions.
 const MOST_SESSIONS: usize = 65_536;
-/// After a repeated send, this many batches look for repeats first: clients that come back with unanswered sends do not
+/// After a repeated send, this many batches check for repeats first: clients that return with unanswered sends do not
 /// come alone, and a batch that the index refuses has to be written twice.
 const WARY: u32 = 64;
 
@@ -59,7 +59,7 @@ struct Sessions {
 }
 
 impl Learnt {
-    /// Notes those among them who may post. The head and they have been read in the transaction.
+    /// Notes those who may post. Head and standings must have been read in the transaction.
     pub(crate) fn posters(
         &mut self,
         head: &ConversationDoc,
@@ -71,14 +71,14 @@ impl Learnt {
         self.posters.push((head.id, Posters { access_rev: num(head.access_rev), standings }));
     }
 
-    /// Notes sessions that live. They and the count of ended ones have been read in the transaction.
+    /// Notes live sessions. They and the count of ended ones must have been read in the transaction.
     pub(crate) fn live(&mut self, session_rev: SessionRev, live: HashSet<SessionId>) {
         self.sessions = Some(Sessions { session_rev, live });
     }
 }
 
 impl Facts {
-    /// Takes over what a transaction has read, now that it is committed.
+    /// Adopts what a transaction has read, now that it is committed.
     pub(crate) fn note(&self, learnt: Learnt) {
         for (head, new) in learnt.posters {
             let mut posters = lock(&self.posters);
@@ -101,8 +101,8 @@ impl Facts {
         }
     }
 
-    /// The relations of all of these to a conversation, if all are known to be allowed to post. Good for no other
-    /// question: their roles may have changed. `head` is as the transaction has read it.
+    /// All these people's relations to a conversation, if all are known to be allowed to post. Valid for nothing else:
+    /// their roles may have changed. `head` is as the transaction has read it.
     pub(crate) fn posters(
         &self,
         head: &ConversationDoc,
@@ -131,7 +131,7 @@ impl Facts {
         self.wary.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
     }
 
-    /// Whether all of these are known to live, at this count of ended ones.
+    /// Whether all of these are known to be live at this count of ended ones.
     pub(crate) fn all_live(&self, session_rev: SessionRev, wanted: &HashSet<SessionId>) -> bool {
         let sessions = lock(&self.sessions);
         sessions.session_rev == session_rev && wanted.is_subset(&sessions.live)

@@ -1,6 +1,6 @@
 //! The data of one transaction: a batch for each of several conversations. The heads are locked first, then all that
-//! the writes may need is read at once. Messages and heads change in memory and are written at the end, each once,
-//! those of all conversations by the same few commands: what a group costs hardly depends on how many there are.
+//! the writes may need is read at once. Messages and heads change in memory and are written once each at the end, by
+//! the same few commands for all conversations: a group's cost hardly depends on their number.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,7 +22,7 @@ use crate::{
 pub(crate) type Append = (ConversationId, Vec<Write>);
 
 pub(crate) struct Group {
-    /// One for each append; none where there is no such conversation.
+    /// One for each append; `None` if there is no such conversation.
     pub(crate) batches: Vec<Option<Batch>>,
     pub(crate) session_rev: SessionRev,
     /// Those of the writes' sessions that have not ended.
@@ -32,7 +32,7 @@ pub(crate) struct Group {
 impl Group {
     /// Locks the heads and reads what the writes need. No conversation may occur twice.
     pub(crate) async fn begin(tx: &mut Tx, appends: &[Append]) -> Outcome<Self> {
-        // Outside of the transaction, so that it runs together with the first write. It still counts every session
+        // Outside the transaction, so that it runs concurrently with the first write. It still counts every session
         // whose end was acknowledged before the group began.
         let ended = latest_session_rev(tx.database());
         let (heads, ended) = join(lock(tx, appends), ended).await;
@@ -94,7 +94,7 @@ async fn lock(tx: &mut Tx, appends: &[Append]) -> Outcome<HashMap<bson::Uuid, Co
     let ids: Vec<_> = appends.iter().map(|(conversation, _)| id(conversation.0)).collect();
     let heads = tx.find(doc! { "_id": { "$in": ids }, "deleted": false }).await?;
     let heads: HashMap<_, _> = heads.into_iter().map(by_id).collect();
-    // If somebody has written one of them since they were read, the server refuses the update.
+    // If one has been written since they were read, the server refuses the update.
     let locks = appends.iter().filter_map(|(conversation, writes)| {
         let head = heads.get(&id(conversation.0))?;
         Some((doc! { "_id": head.id }, batch::lock_for(writes)))

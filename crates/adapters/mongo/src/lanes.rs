@@ -1,14 +1,14 @@
 //! Fair queues within this node for what several tasks want to write, so that the server, which is not fair, need not
-//! refuse one of two.
+//! refuse any of them.
 //!
-//! A transaction asks the server several times, and waits for a connection each time. If all began at once, each would
-//! be open for as long as all together take. So there are shares of the connections:
+//! A transaction makes several round trips, and waits for a connection for each. If all began at once, each would stay
+//! open for as long as all take together. So the connections are divided into shares:
 //!
 //! * A task that holds nobody up waits for a share. A writer waits for its turn, and then for one of the writers'
 //!   connections, which comes soon. Nobody waits for a share while holding a share or a turn, or for a turn while
-//!   holding a share: otherwise one stuck head would keep everybody from reading.
-//! * The node's own questions have a share of their own, and so have those that deliveries wait for. Behind all that
-//!   people read, they would make the node believe that the store is gone, and it would not deliver what has been
+//!   holding a share: otherwise one stuck head would block all reads.
+//! * The node's own queries have a share of their own, and so have those that deliveries wait for. Queued behind
+//!   people's reads, they would make the node believe that the store is gone, and stop delivering what has been
 //!   written.
 
 use std::{
@@ -34,8 +34,8 @@ pub(crate) enum Asker {
     Person,
     /// This node, which delivers nothing until it is answered.
     Node,
-    /// A person or the node; the question does not say which. It takes one of people's connections or one of a few
-    /// extra ones: so a flood of people's questions does not hold it up, nor a flood of these the node's own.
+    /// A person or the node; the query does not say which. It takes one of the people's connections or one of a few
+    /// extra ones: so a flood of people's queries does not hold it up, nor a flood of these the node's own.
     Either,
 }
 
@@ -51,7 +51,7 @@ pub(crate) enum Lane {
 /// See the module's description.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    /// Lanes in which somebody is, or waits.
+    /// Lanes that are taken or waited for.
     queues: std::sync::Mutex<HashMap<Lane, Arc<Mutex<()>>>>,
     writers: Semaphore,
     people: Semaphore,
@@ -68,7 +68,7 @@ struct Shares {
     either: usize,
 }
 
-/// The right to write in its lanes; given back when dropped.
+/// The right to write in its lanes; released when dropped.
 #[derive(Debug)]
 pub(crate) struct Turns<'a> {
     of: &'a Lanes,
@@ -77,7 +77,7 @@ pub(crate) struct Turns<'a> {
 }
 
 impl Lanes {
-    /// Shares out this number of connections.
+    /// Divides this number of connections into shares.
     pub(crate) fn over(connections: usize) -> Self {
         let Shares { writers, people, node, either } = Shares::of(connections);
         Self {
@@ -110,7 +110,7 @@ impl Lanes {
         self.turns(vec![Lane::Head(id)]).await
     }
 
-    /// The same for several. They are taken in one global order, so that nobody waits in a circle.
+    /// The same for several, taken in one global order, so that there is no deadlock.
     pub(crate) async fn turns(&self, mut lanes: Vec<Lane>) -> Result<Turns<'_>> {
         lanes.sort_unstable();
         lanes.dedup();
@@ -127,12 +127,12 @@ impl Lanes {
         }
     }
 
-    /// Waits for a connection for somebody whose turn it is.
+    /// Waits for a connection for a writer whose turn it is.
     pub(crate) async fn writer(&self) -> Result<SemaphorePermit<'_>> {
         granted(self.writers.acquire()).await
     }
 
-    /// The turn in several lanes, unless somebody is in one of them. Does not wait.
+    /// The turn in several lanes, unless one of them is taken. Does not wait.
     pub(crate) fn free(&self, of: impl IntoIterator<Item = Lane>) -> Option<Turns<'_>> {
         let mut turns = self.none();
         for lane in of {
@@ -165,8 +165,8 @@ async fn granted<'a>(
 }
 
 impl Shares {
-    /// Divides this number of connections. Some are left for groups of appends, and for what else waits for no share.
-    /// Even of fewer than four each gets one: a connection is used only while a command runs.
+    /// Divides this number of connections. Some are left for groups of appends, and whatever else waits for no share.
+    /// Even of fewer than four, each share gets one: a connection is used only while a command runs.
     fn of(connections: usize) -> Self {
         let part = |of: usize| (connections / of).max(1);
         let (writers, node, either, left) = (part(4), part(8), part(32), part(10));
@@ -176,7 +176,7 @@ impl Shares {
 }
 
 impl Turns<'_> {
-    /// Joins a lane's queue; it is left when the turns are dropped.
+    /// Joins a lane's queue, until the turns are dropped.
     fn queue(&mut self, lane: Lane) -> Arc<Mutex<()>> {
         self.lanes.push(lane);
         self.of.lock().entry(lane).or_default().clone()
@@ -188,7 +188,7 @@ impl Drop for Turns<'_> {
         self.guards.clear();
         let mut queues = self.of.lock();
         for lane in &self.lanes {
-            // Only the map still has it: nobody is in the lane, and nobody waits.
+            // Only the map still holds it: the lane is free, and nobody waits.
             if queues.get(lane).is_some_and(|queue| Arc::strong_count(queue) == 1) {
                 queues.remove(lane);
             }
@@ -229,7 +229,7 @@ mod tests {
         let node = all(Asker::Node);
         assert_eq!(node.len(), 8);
 
-        // With people, too: whichever is free first. The other is not kept.
+        // Or one of the people's: whichever is free first. The other is not kept.
         let mut waits = Box::pin(lanes.share(Asker::Either));
         assert!((&mut waits).now_or_never().is_none());
         drop((people, either));

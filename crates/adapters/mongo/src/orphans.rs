@@ -1,11 +1,11 @@
 //! Transactions that a node leaves open when it dies.
 //!
 //! MongoDB keeps the transaction open, and what it has written locked, until `transactionLifetimeLimitSeconds` have
-//! passed: a minute, unless it is set. So each node keeps a list of its sessions in `nodes` and renews it every
-//! [`BEAT`]. A node that sees another's list unchanged for [`SILENT`], in looks none of which failed or was slow, ends
-//! the sessions on it, and with them the transactions that they have open. If the other was only slow, it runs those
-//! transactions again. A transaction of a node's own whose end the server has not confirmed is ended in the same way,
-//! at the first beat that the server answers.
+//! passed: a minute by default. So each node keeps a list of its sessions in `nodes` and renews it every [`BEAT`]. A
+//! node that sees another's list unchanged for [`SILENT`], in looks none of which failed or was slow, kills the
+//! sessions on it, and with them their open transactions. If the other was only slow, it runs those transactions again.
+//! A node's own transaction whose end the server has not confirmed is ended in the same way, at the first beat that the
+//! server answers.
 
 use std::{
     collections::HashMap,
@@ -43,7 +43,7 @@ pub(crate) struct Sessions {
     known: Mutex<HashMap<bson::Uuid, Known>>,
     /// One list is written at a time, so that a later one is never overwritten by an older.
     writing: tokio::sync::Mutex<()>,
-    /// The list's key: the first session that it had.
+    /// The list's key: the first session on it.
     key: OnceLock<bson::Uuid>,
     /// Sessions whose transaction may still be open.
     abandoned: Mutex<Vec<ClientSession>>,
@@ -55,7 +55,7 @@ struct Known {
     listed: bool,
 }
 
-/// For each list, the `seen_at` that it had at the last look, and since when it has had it.
+/// For each list, its `seen_at` at the last look, and since when that has been unchanged.
 type Looks = HashMap<bson::Uuid, (Option<DateTime>, Instant)>;
 
 impl Sessions {
@@ -96,8 +96,8 @@ impl Sessions {
         .await
     }
 
-    /// Keeps a session whose transaction may still be open on the server until it is ended there: if it were dropped,
-    /// the driver would use it for another transaction.
+    /// Keeps a session whose transaction may still be open on the server until that is ended: if dropped, the driver
+    /// would reuse it for another transaction.
     pub(crate) fn abandon(&self, session: ClientSession) {
         self.abandoned().push(session);
     }
@@ -154,8 +154,8 @@ impl Sessions {
     }
 }
 
-/// Read from and written to the primary alone: while majorities come late, all lists would seem unchanged. If one is
-/// lost with its primary, so are its sessions' transactions, and it is written again a beat later.
+/// Read from and written to the primary alone: while majority commits are slow, all lists would seem unchanged. If one
+/// is lost with its primary, so are its sessions' transactions, and it is written again a beat later.
 fn lists(db: &Database) -> Collection<Document> {
     let present = CollectionOptions::builder()
         .read_concern(ReadConcern::local())
@@ -177,7 +177,7 @@ async fn keep(sessions: Weak<Sessions>, db: Database) {
     }
 }
 
-/// Ends what dead nodes have left.
+/// Ends what dead nodes have left open.
 async fn bury(db: &Database, lists: &Collection<Document>, looks: &mut Looks) -> Outcome<()> {
     let all: Vec<Document> = lists.find(doc! {}).await?.try_collect().await?;
     let now = Instant::now();
@@ -241,7 +241,7 @@ mod tests {
 
     use super::*;
 
-    /// A majority of one is never late: no test against it would notice.
+    /// A majority of one is never slow, so no test against one would notice.
     #[tokio::test]
     async fn nodes_that_live_look_alive_while_majorities_come_late() {
         let client = Client::with_uri_str("mongodb://127.0.0.1:1").await.expect("needs no server");

@@ -1,4 +1,4 @@
-//! Whether a write reaches a majority. The server asks one question at a time, so it needs no share of the connections.
+//! Whether a write reaches a majority. The server runs one ping at a time, so it needs no share of the connections.
 
 use bson::{Document, doc};
 use mongodb::Collection;

@@ -1,4 +1,4 @@
-//! Reactions to messages. The collection is the truth; a message carries what the read model shows of it.
+//! Reactions to messages. The collection is authoritative; a message carries what the read model shows of it.
 
 use bson::doc;
 use parlance_application::ports::store::too_many_emoji;
@@ -81,7 +81,7 @@ pub(crate) async fn clear(tx: &mut Tx, message: &mut MessageDoc) -> Outcome<()> 
     Ok(())
 }
 
-/// Whether the person has reacted so. Asks the store only where the message does not name everybody.
+/// Whether the person has reacted with this emoji. Asks the store only if the message does not list everybody.
 async fn has(tx: &mut Tx, message: &MessageDoc, user: bson::Uuid, emoji: &str) -> Outcome<bool> {
     let Some(part) = message.reactions.iter().find(|part| part.emoji == emoji) else {
         return Ok(false);

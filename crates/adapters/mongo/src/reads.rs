@@ -9,18 +9,18 @@ use tokio::sync::SemaphorePermit;
 use crate::{MongoStore, connect::answered, documents::Stored, lanes::Asker};
 
 impl MongoStore {
-    /// Reads outside of transactions, once a share of the connections is free.
+    /// Reads outside transactions, once a share of the connections is free.
     pub(crate) async fn reads(&self) -> Result<Reads<'_>> {
         Ok(Reads { store: self, _share: self.lanes.share(Asker::Person).await? })
     }
 
-    /// The same for the node's own questions.
+    /// The same for the node's own queries.
     pub(crate) async fn own_reads(&self) -> Result<Reads<'_>> {
         Ok(Reads { store: self, _share: self.lanes.share(Asker::Node).await? })
     }
 }
 
-/// Queries outside of transactions, one after the other. They see what a majority has confirmed.
+/// Queries outside transactions, one after the other. They see what a majority has confirmed.
 pub(crate) struct Reads<'a> {
     store: &'a MongoStore,
     _share: SemaphorePermit<'a>,

@@ -37,7 +37,7 @@ pub(crate) async fn leave_traces(
 }
 
 impl TraceDoc {
-    /// What it is about; none if its kind needs a person and it names none.
+    /// What it is about; `None` if its kind needs a person and it names none.
     pub(crate) fn subject(&self) -> Option<Subject> {
         let place = uuid(self.place);
         let user = self.user_id.map(|user| UserId(uuid(user)));

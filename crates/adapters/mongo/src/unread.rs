@@ -13,9 +13,8 @@ use crate::{
     tx::Tx,
 };
 
-/// How far beyond each read mark the query for many conversations looks: as far as it counts, and somewhat further,
-/// because own messages and deleted ones do not count. So a conversation that was not opened for long is not read to
-/// its end.
+/// How far beyond each read mark the query for many conversations looks: as far as it counts, plus a margin, because
+/// own messages and deleted ones do not count. So a conversation not opened for long is not read to its end.
 const WINDOW: u64 = ReadState::COUNTED + 28;
 /// The most conversations in one query.
 const ASKED: usize = 100;

@@ -23,8 +23,8 @@ use crate::{
 
 /// Hands events to the other nodes of a store, through a Redis database.
 ///
-/// While Redis is away, publishing fails at once. Subscriptions report the loss at once, and once it is back what they
-/// hear again.
+/// While Redis is down, publishing fails at once. Subscriptions report the loss at once and, once it is back, which
+/// topics they hear again.
 pub struct RedisBus {
     client: Client,
     channels: Channels,
@@ -35,8 +35,8 @@ pub struct RedisBus {
 }
 
 impl RedisBus {
-    /// Nothing is heard of nodes whose store has another history: a copy of a store has conversations with the same ids.
-    /// Needs a Tokio runtime, but no Redis: only a malformed URL fails.
+    /// Does not hear nodes whose store has another history: a copy of a store has conversations with the same ids.
+    /// Needs a Tokio runtime, but no Redis: fails only on a malformed URL.
     pub fn connect(url: &str, history: &str) -> Result<Self> {
         let client = connection::client(url)?;
         let channels = Channels::new(history, client.get_connection_info().redis_settings().db());

@@ -37,13 +37,13 @@ use self::{
 
 /// The most jobs that a process holds at a time.
 const MOST_HELD: usize = 1024;
-/// The most jobs that cannot be run which are passed over on the way to one that can.
+/// The most unrunnable jobs skipped on the way to a runnable one.
 const MOST_PASSED_OVER: usize = 16;
 
 /// Runs jobs through Redis, on `BullMQ`'s keys: job name = the task's, data = our [`Job`] as JSON, id = its id.
 ///
 /// Time is real time, by the clocks of Redis and of this machine: a lease of one minute lasts one real minute. An `at`
-/// says only how long a retry waits, by its distance from another `at`, and in which minute an end is counted.
+/// determines only how long a retry waits, by its distance from another `at`, and in which minute an end is counted.
 ///
 /// Locks are short. A live process renews those of its jobs until the lease ends; the jobs of a dead one are taken over
 /// soon after their locks have expired.
@@ -59,7 +59,7 @@ pub struct RedisJobs {
 }
 
 impl RedisJobs {
-    /// Needs no Redis: only a malformed URL or option fails.
+    /// Needs no Redis: fails only on a malformed URL or option.
     pub fn connect(url: &str, options: RedisJobsOptions) -> Result<Self> {
         let server = Arc::new(Server::new(url, options)?);
         Ok(Self {
@@ -115,7 +115,7 @@ impl RedisJobs {
             tracing::error!(job = job.inner.id(), reason = refusal, "a job that cannot be run");
             self.server.ask(workers, job.inner.move_to_failed(&refusal)).await?;
         }
-        // The others are looked at by the next claim; meanwhile this one's jobs are waiting to be run.
+        // The next claim looks at the others; meanwhile this one's jobs are waiting to be run.
         Ok(None)
     }
 }
@@ -127,7 +127,7 @@ pub(crate) fn read(job: &bullmq::Job) -> Result<Job, String> {
     if ours.id.to_string() == job.id() { Ok(ours) } else { Err("its id is not its key".to_owned()) }
 }
 
-/// Whether Parlance has added it, of whatever version.
+/// Whether Parlance added it, in whatever version.
 fn is_ours(job: &bullmq::Job) -> bool {
     let data = job.data();
     data.get("id").and_then(|id| id.as_str()) == Some(job.id()) && data.get("task").is_some()
@@ -138,7 +138,7 @@ fn is_gone(job: &bullmq::Job) -> bool {
     job.name().is_empty() && job.data().is_null() && job.id().parse::<JobId>().is_ok()
 }
 
-/// Whether a server with this policy removes keys when its memory is full.
+/// Whether a server with this policy evicts keys when its memory is full.
 fn evicts(policy: &str) -> bool {
     !policy.is_empty() && policy != "noeviction"
 }
@@ -197,7 +197,7 @@ impl JobQueue for RedisJobs {
         let begun = Instant::now();
         let until = begun + lease;
         let mut fetched = Vec::new();
-        // The first one's lock is not renewed before all are here.
+        // The first job's lock is not renewed until all are fetched.
         while fetched.len() < room && begun.elapsed() < self.server.options.lock / 3 {
             match self.fetch(&workers, lease, until).await {
                 Ok(Some(job)) => fetched.push(job),
@@ -219,8 +219,8 @@ impl JobQueue for RedisJobs {
         self.server.settle(job, &verdict, at).await
     }
 
-    /// The id of the server's run, which differs for each start and each replica; and a name in the queue itself, made
-    /// anew if it is missing, because a run's data may be flushed.
+    /// The server's run id, which differs for each start and each replica; and a name kept in the queue itself,
+    /// recreated if missing, because a run's data may be flushed.
     async fn memory(&self) -> Result<String> {
         self.own().await?;
         let queue = self.server.queue().await?;

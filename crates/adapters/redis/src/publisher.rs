@@ -1,4 +1,4 @@
-//! The way out: a bounded queue, and a task that sends all that waits in one round trip.
+//! The outgoing side: a bounded queue, and a task that sends all that is queued in one round trip.
 
 use std::sync::{
     Arc,
@@ -18,9 +18,9 @@ use crate::{
     wire::{self, Channels},
 };
 
-/// The most events that wait to be sent.
+/// The most events queued for sending.
 const WAITING: usize = 4096;
-/// So many events are enough for a round trip.
+/// This many events are enough for a round trip.
 const BATCH: usize = 128;
 
 /// Events that were published together. They go out in one round trip.
@@ -33,7 +33,7 @@ struct Outgoing {
 /// The sending end of the queue. Its task ends when this is dropped.
 pub(crate) struct Publisher {
     queue: mpsc::UnboundedSender<Outgoing>,
-    /// For events that wait, or are being sent.
+    /// For events that are queued or being sent.
     room: Arc<Semaphore>,
     up: Arc<AtomicBool>,
     task: AbortHandle,
@@ -71,7 +71,7 @@ struct Sender {
     channels: Channels,
     waiting: mpsc::UnboundedReceiver<Outgoing>,
     up: Arc<AtomicBool>,
-    /// Taken from the queue, and maybe not sent yet.
+    /// Taken from the queue, but perhaps not sent yet.
     batch: Vec<Outgoing>,
 }
 
@@ -83,8 +83,7 @@ impl Sender {
             let error =
                 match self.client.get_multiplexed_async_connection_with_config(&config).await {
                     Ok(connection) => match self.send_all(connection, &mut backoff).await {
-                        // Only now is it noticed that an idle connection broke: the batch is sent once more, over a new
-                        // one.
+                        // Only now is a broken idle connection noticed: the batch is sent again, over a new one.
                         Err(error) if self.up.load(Ordering::Relaxed) => {
                             tracing::info!(%error, "the bus lost its connection");
                             self.up.store(false, Ordering::Relaxed);
@@ -123,7 +122,7 @@ impl Sender {
         }
     }
 
-    /// Takes what waits, as far as one round trip should carry it.
+    /// Takes what is queued, up to what one round trip should carry.
     fn fill(&mut self, first: Outgoing) {
         let mut events = first.events.len();
         self.batch.push(first);
@@ -152,8 +151,8 @@ impl Sender {
         pipeline
     }
 
-    /// Drops what waits; returns how much that was. Old events are of no use when the bus comes back: whoever missed
-    /// them reads the store.
+    /// Drops what is queued; returns how much that was. Old events are of no use when the bus comes back: whoever
+    /// missed them reads the store.
     fn forget(&mut self) -> usize {
         let mut lost = self.batch.drain(..).map(|outgoing| outgoing.events.len()).sum();
         while let Ok(outgoing) = self.waiting.try_recv() {

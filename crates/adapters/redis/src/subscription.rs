@@ -1,4 +1,4 @@
-//! The receiving end: a connection that only listens, made anew whenever it breaks.
+//! The receiving end: a connection that only listens, remade whenever it breaks.
 
 use std::{
     collections::HashSet,
@@ -27,7 +27,7 @@ use crate::{
     wire::{self, Channels, Own},
 };
 
-/// The most events that wait for the node. A slower one is told that it has lost some.
+/// The most events queued for the node. A slower one is told that it has lost some.
 const WAITING: usize = 4096;
 /// The most channels in one command.
 const CHANNELS: usize = 512;
@@ -36,7 +36,7 @@ const PING: Duration = Duration::from_secs(3);
 /// How long subscribing waits for Redis before it goes on without.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a node wants to hear: only the present topics, however often they have changed.
+/// What a node wants to hear: only the current topics, however often they have changed.
 #[derive(Default)]
 pub(crate) struct Ears {
     wanted: Mutex<Wanted>,
@@ -115,9 +115,9 @@ pub(crate) struct Listener {
     overflow: Arc<AtomicBool>,
 }
 
-/// What waits for the node.
+/// What is queued for the node.
 enum Came {
-    /// Of another node. It is read at the node's end of the queue: the connection goes on to the next.
+    /// From another node. Decoded at the node's end of the queue: the connection goes on to the next.
     Message(Vec<u8>),
     News(Heard),
 }
@@ -183,7 +183,7 @@ impl Listener {
         }
     }
 
-    /// Once for each break.
+    /// Once per break.
     async fn say_lost(&self, said: &mut bool) {
         if !std::mem::replace(said, true) {
             self.say(Heard::Lost).await;
@@ -269,7 +269,7 @@ impl Listener {
     }
 }
 
-/// A message comes as its channel and its payload.
+/// A message arrives as its channel and its payload.
 fn payload(data: Vec<Value>) -> Option<Vec<u8>> {
     match data.into_iter().nth(1) {
         Some(Value::BulkString(payload)) => Some(payload),

@@ -22,7 +22,7 @@ struct Received {
     event: Event,
 }
 
-/// Which of the messages are a node's own, by how they begin: Redis brings them back, and they need not be read.
+/// Recognises a node's own messages by how they begin: Redis echoes them, and they need not be decoded.
 pub(crate) struct Own(Vec<u8>);
 
 /// Why a payload is ignored.

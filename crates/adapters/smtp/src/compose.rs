@@ -14,7 +14,7 @@ pub(crate) fn mailbox(address: &str) -> Result<Mailbox, MailError> {
     })
 }
 
-/// Text first: readers show the last part that they understand.
+/// Text first: mail clients show the last part that they understand.
 pub(crate) fn compose(from: &Mailbox, mail: &Mail) -> Result<Message, MailError> {
     // The library does not check the id: a line break in it would inject a header.
     if mail.message_id.is_empty() || !mail.message_id.chars().all(|c| c.is_ascii_graphic()) {

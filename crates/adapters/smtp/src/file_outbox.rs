@@ -1,4 +1,4 @@
-//! Mails as files, for servers without a mail server. A mail is accepted once its file is whole and on the disk under
+//! Mails as files, for servers without a mail server. A mail is accepted once its file is complete and on disk under
 //! its final name.
 
 use std::{
@@ -13,11 +13,11 @@ use tokio::fs;
 
 use crate::compose::{compose, mailbox};
 
-/// The directory inside the outbox where mails are written until they are whole.
+/// The directory inside the outbox where mails are written until they are complete.
 const UNFINISHED: &str = ".unfinished";
 
 /// Writes mails as `*.eml` into a directory. A repeated attempt makes a second file with the same `Message-ID`. An
-/// accepted mail is whole and survives a power failure, because its job is forgotten then.
+/// accepted mail is complete and survives a power failure, because its job is then forgotten.
 pub struct FileOutbox {
     transport: AsyncFileTransport<Tokio1Executor>,
     unfinished: PathBuf,
@@ -26,8 +26,8 @@ pub struct FileOutbox {
 }
 
 impl FileOutbox {
-    /// Opens the outbox in `dir`, which is created if missing, and removes what a process that died left half-written: its
-    /// mail is written anew. `from` is `address` or `Name <address>`.
+    /// Opens the outbox in `dir`, which is created if missing, and removes what a process that died left half-written:
+    /// its mail is written again. `from` is `address` or `Name <address>`.
     pub fn new(dir: impl AsRef<Path>, from: &str) -> Result<Self, MailError> {
         let dir = dir.as_ref().to_owned();
         let unfinished = dir.join(UNFINISHED);
@@ -49,7 +49,7 @@ impl FileOutbox {
     }
 }
 
-/// Makes an empty directory of this one, which need not be there.
+/// Empties this directory, or creates it if missing.
 fn empty(dir: &Path) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
     for left_over in std::fs::read_dir(dir)? {

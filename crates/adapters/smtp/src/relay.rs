@@ -81,7 +81,7 @@ impl Relay {
         Ok(Self { port: url.port().unwrap_or(port), host, encryption, credentials, hello })
     }
 
-    /// Connects, encrypts, signs in. `patience` is for each address of the host.
+    /// Connects, encrypts, signs in. `patience` applies to each address of the host.
     pub(crate) async fn connect(&self, patience: Duration) -> Result<AsyncSmtpConnection, Error> {
         let wrapper = match &self.encryption {
             Encryption::Wrapper(parameters) => Some(parameters.clone()),
@@ -112,8 +112,8 @@ fn decoded(part: &str) -> Result<String, String> {
     text.map(Into::into).map_err(|_| "its user or password is not UTF-8".into())
 }
 
-/// A URL, malformed or not, without any password: nothing between the scheme and the last `@`; without an `@`, and
-/// unless it is a proper URL, nothing after the first colon.
+/// A URL, malformed or not, stripped of any password: of all between the scheme and the last `@`; without an `@`, and
+/// unless it is a proper URL, of all after the first colon.
 fn redacted(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let rest = match rest.rsplit_once('@') {

@@ -22,10 +22,11 @@ use crate::{
     relay::Relay,
 };
 
-/// How long one attempt may take: a little less than the job runner gives it. Servers look into a mail before they take it, and
-/// one that is given up meanwhile comes again although it was taken (RFC 5321, 4.5.3.2.6, would wait for ten minutes).
+/// How long one attempt may take: a little less than the job runner allows. Servers inspect a mail before they accept
+/// it, and one abandoned meanwhile is sent again although it was accepted (RFC 5321, 4.5.3.2.6, would wait for ten
+/// minutes).
 const PATIENCE: Duration = Duration::from_secs(28);
-/// How long it may be until there is a connection.
+/// How long it may take to get a connection.
 const CONNECTING: Duration = Duration::from_secs(10);
 const TOO_LONG: &str = "the mail server took too long";
 /// Connections kept for the next mail.
@@ -34,7 +35,7 @@ const IDLE: usize = 8;
 /// Hands mails to an SMTP server, over connections that it keeps.
 ///
 /// lettre's pool is not used: it limits only the time of connecting, and it keeps a connection whose mail was abandoned
-/// half-way, so that the next mail would read the answers to that one.
+/// half-way, so that the next mail would read the replies to that one.
 pub struct SmtpMailer {
     relay: Relay,
     from: Mailbox,
@@ -117,7 +118,7 @@ fn temporary(error: impl Display) -> MailError {
 
 /// What the server's answer to a mail means, or the error in its place.
 fn verdict(error: Error) -> MailError {
-    // Or an error of the client: the mail needs something that the server cannot do.
+    // Or a client error: the mail needs something that the server cannot do.
     if error.is_permanent() || error.is_client() {
         MailError::Permanent(error.to_string())
     } else {

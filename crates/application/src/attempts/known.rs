@@ -1,4 +1,4 @@
-//! Who has guessed wrong of late.
+//! Who has guessed wrong recently.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -10,32 +10,32 @@ use tokio::{sync::Semaphore, time::Instant};
 use super::{Guesser, PAUSE};
 use crate::{Error, Result};
 
-/// The most guessers whose wrong passwords are remembered. Two of them, at the board, cost a hash, or one: so many within a pause
-/// are ten cores' work, and those who have to pause are the last to be forgotten for others.
+/// The most guessers whose wrong passwords are remembered. Each costs a hash, or two of them one at the board: this
+/// many within a pause are ten cores' work, and those who have to pause are the last to be evicted.
 pub(super) const REMEMBERED: usize = 65_536;
-/// So many whose pause is over are forgotten with each attempt: more than it can add, so that all go in time, and no attempt
+/// How many whose pause is over are forgotten per attempt: more than it can add, so that all go in time, and no attempt
 /// pays for many.
 pub(super) const FORGOTTEN_AT_ONCE: usize = 2;
 
-/// Whoever has guessed wrong within a pause, and whoever tries at the moment: those are no more than there are requests.
+/// Those who have guessed wrong within a pause, and those trying right now, no more than there are requests.
 #[derive(Default)]
 pub(super) struct Known {
     pub(super) tries: HashMap<Guesser, Tries>,
     /// Who has guessed wrong and may go on, by when they last did.
     guessing: BTreeSet<(Instant, Guesser)>,
-    /// Who has to pause, by since when.
+    /// Who has to pause, by when that began.
     pausing: BTreeSet<(Instant, Guesser)>,
 }
 
 /// What is known of a guesser.
 pub(super) struct Tries {
-    /// One for each guess that is neither wrong nor under way. An attempt gives its place back unless it was wrong, so that many
-    /// at once gain nothing; the last wrong one closes them.
+    /// One for each guess that is neither wrong nor under way. An attempt gives its place back unless it was wrong, so
+    /// that concurrent ones gain nothing; the last wrong one closes them.
     places: Arc<Semaphore>,
     /// Attempts that have a place or wait for one.
     under_way: usize,
     wrong: u32,
-    /// When the last wrong one was found so.
+    /// When the last wrong one was found out.
     last: Instant,
 }
 
@@ -60,7 +60,7 @@ impl Known {
         Ok(tries.places.clone())
     }
 
-    /// An attempt that has begun is over, whatever became of it.
+    /// An attempt that has begun is over, whatever its outcome.
     pub(super) fn end(&mut self, guesser: &Guesser) {
         let Some(tries) = self.tries.get_mut(guesser) else { return };
         tries.under_way -= 1;
@@ -69,7 +69,7 @@ impl Known {
         }
     }
 
-    /// An attempt under way was wrong. Its place is not to be given back.
+    /// An attempt under way was wrong. Its place must not be given back.
     pub(super) fn wrong(&mut self, guesser: &Guesser, now: Instant) {
         let Some(tries) = self.tries.get_mut(guesser) else { return };
         self.guessing.remove(&(tries.last, guesser.clone()));
@@ -99,7 +99,7 @@ impl Known {
         if tries.under_way == 0 {
             self.tries.remove(guesser);
         } else if tries.places.is_closed() {
-            // By the last of all: none has a place, and who still waits for one is refused.
+            // Closed by the last one: nobody holds a place, and those still waiting for one are refused.
             tries.places = Arc::new(Semaphore::new(places));
         } else {
             tries.places.add_permits(places);

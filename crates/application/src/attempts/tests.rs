@@ -14,12 +14,12 @@ fn guesser(n: usize) -> Guesser {
     Guesser::typed_at_board(None, &format!(" P{n}@example.org")).expect("short")
 }
 
-/// One attempt that is looked at so long.
+/// One attempt that takes this long to check.
 async fn tried(attempts: &Attempts, takes: Duration, outcome: Result<()>) -> Result<()> {
     attempts.counted(&guesser(1), sleep(takes).then(|()| ready(outcome))).await
 }
 
-/// So many attempts at once that take a second each: how many were looked at.
+/// This many concurrent attempts that take a second each: how many were checked.
 async fn at_once(attempts: &Attempts, many: usize, outcome: Result<()>) -> usize {
     let one = || tried(attempts, Duration::from_secs(1), outcome.clone());
     let outcomes = join_all((0..many).map(|_| one())).await;
@@ -47,7 +47,7 @@ async fn five_a_minute_for_each_guesser() {
     advance(Duration::from_secs(20)).await;
     pauses(right(1).await, 40);
     right(2).await.expect("another");
-    // Not prolonged by the one that was refused.
+    // Not prolonged by the refused one.
     advance(Duration::from_secs(40)).await;
     for _ in 0..4 {
         assert!(matches!(wrong(1).await, Err(Error::Unauthenticated(_))));
@@ -71,11 +71,11 @@ async fn only_what_was_wrong_counts() {
             let outcome = tried(&attempts, Duration::ZERO, Err(error)).await;
             assert!(!matches!(outcome, Err(Error::RateLimited { .. })), "{outcome:?}");
         }
-        // Who hangs up.
+        // Somebody who hangs up.
         let gone = attempts.counted(&guesser(1), pending::<Result<()>>()).now_or_never();
         assert!(gone.is_none());
     }
-    // And they have not made anything forgotten.
+    // And they have not reset the count.
     for left in (0..5).rev() {
         let outcome = tried(&attempts, Duration::ZERO, Err(OUT)).await;
         assert!(matches!(outcome, Err(Error::Unauthenticated(_))), "{left}: {outcome:?}");
@@ -148,7 +148,7 @@ async fn who_has_guessed_nothing_pushes_nobody_out_and_is_not_remembered() {
     assert_eq!(attempts.lock().tries.len(), 1);
 }
 
-/// However many guess: who has to pause is forgotten last.
+/// However many guess, those who have to pause are forgotten last.
 #[tokio::test(start_paused = true)]
 async fn more_guessers_than_are_remembered_end_no_pause() {
     let attempts = Attempts::new(true);
@@ -197,7 +197,7 @@ async fn what_is_under_way_when_a_count_ends_belongs_to_the_next() {
     pauses(tried(&attempts, Duration::ZERO, Ok(())).await, 60);
 }
 
-/// Even if somebody who waited has not been told yet.
+/// Even if somebody who waited has not been refused yet.
 #[tokio::test(start_paused = true)]
 async fn a_pause_ends_for_whoever_comes_after_it() {
     let attempts = Attempts::new(true);

@@ -1,7 +1,7 @@
-//! What mails say. Each has the same words as text and as HTML.
+//! What mails say. Each has the same wording as text and as HTML.
 //!
-//! Whoever signs up or adds somebody chooses who gets a mail, and names in it: a name that mail programs would show as
-//! a link is left out (`a_name_that_is_a_link_is_not_repeated`).
+//! Whoever signs up or adds somebody chooses the recipient and the names in the mail: a name that mail clients would
+//! show as a link is left out (`a_name_that_is_a_link_is_not_repeated`).
 
 use parlance_domain::JobId;
 
@@ -58,7 +58,7 @@ impl<'a> Letter<'a> {
     }
 }
 
-/// The name, unless it has what a link or an address has: a dot or colon with something right after it, or an `@`.
+/// The name, unless it looks like a link or an address: a dot or colon followed by a non-space, or an `@`.
 fn harmless(name: &str) -> Option<&str> {
     let mut pairs = name.chars().zip(name.chars().skip(1));
     let link = name.contains('@')

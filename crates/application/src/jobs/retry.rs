@@ -1,4 +1,4 @@
-//! When a failed job is tried again. Pure: the runner (`runner.rs`) brings the randomness.
+//! When a failed job is retried. Pure: the runner (`runner.rs`) supplies the randomness.
 
 use std::time::Duration;
 

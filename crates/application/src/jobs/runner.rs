@@ -61,8 +61,7 @@ struct Filled {
     memory: String,
     since: Timestamp,
     /// Whether it may lack dead jobs. If it has lost them, so have operators: then they run once more. Those it still
-    /// has
-    /// stay dead.
+    /// has stay dead.
     lacks_dead: bool,
 }
 
@@ -179,7 +178,7 @@ impl Runner {
     }
 
     fn note(ended: Result<Result<()>, JoinError>) {
-        // In either case its lease ends, and it is taken over.
+        // On an error its lease expires, and the job is taken over.
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "a job's end could not be recorded"),
@@ -192,7 +191,7 @@ impl Runner {
         let until = Instant::now() + RECORDED;
         let unfinished = match self.outbox.is_unfinished(job.id).await {
             Ok(unfinished) => unfinished,
-            // Its lease ends, and it is taken over.
+            // Its lease expires, and it is taken over.
             Err(error) => {
                 tracing::warn!(?error, job = %job.id, "a job could not be begun");
                 return Ok(());
@@ -220,13 +219,13 @@ impl Runner {
                 tracing::error!(job = %job.id, kind = job.task.name(), attempt, error, "job is dead");
             }
         }
-        // First the outbox: if this worker dies in between, whoever takes the job over finds it done.
+        // The outbox first: if this worker dies in between, whoever takes the job over finds it done.
         self.record(job.id, &verdict, until).await?;
         self.queue.settle(&claim, verdict, self.ambient.now()).await
     }
 
-    /// Records in the outbox how a job has ended. While the store is away it tries again until somebody else may have
-    /// the job, who would find it unfinished and send its mail once more.
+    /// Records in the outbox how a job has ended. While the store is unavailable, it retries until another worker may
+    /// have the job, which would find it unfinished and send its mail again.
     async fn record(&self, job: JobId, verdict: &Verdict, until: Instant) -> Result<()> {
         loop {
             let recorded = match verdict {
@@ -258,7 +257,7 @@ impl Runner {
     async fn perform(&self, job: &Job) -> Result<(), MailError> {
         let mail = match self.compose(job).await {
             Ok(mail) => mail,
-            // The person or the workspace is gone: there is no reason to write any more.
+            // The person or the workspace is gone: there is no reason left to write.
             Err(Error::NotFound(_)) => return Ok(()),
             Err(error) => return Err(MailError::Temporary(error.to_string())),
         };

@@ -1,5 +1,5 @@
-//! The actor of a node's live side: its state, its inputs, and the loop that takes one after the other. What each of them does is in
-//! `actor/`, by subject.
+//! The actor of a node's live side: its state, its inputs, and the loop that takes them one by one. Their handlers are
+//! in `actor/`, by subject.
 
 mod admissions;
 mod asking;
@@ -46,9 +46,9 @@ use crate::{
     },
 };
 
-/// How often a feed asks a silent store again.
+/// How often a feed retries a store that did not answer.
 const RETRY: Duration = Duration::from_secs(1);
-/// When clients of a draining node are to come back.
+/// When clients of a draining node should reconnect.
 const RECONNECT_AFTER_MS: u64 = 1_000;
 
 pub(super) use peers::News;
@@ -85,7 +85,7 @@ pub(super) enum Input {
         conversation: ConversationId,
         on: bool,
     },
-    /// In order; and whom to tell, once they have been handed down, to how many sockets their changes went.
+    /// In order; once they have been handed down, the sender is told how many sockets their changes went to.
     Events(Vec<Arc<Event>>, oneshot::Sender<usize>),
     Bridged {
         conversation: ConversationId,
@@ -120,16 +120,17 @@ pub(super) struct Actor {
     peers: Option<Peers>,
     told: Told,
     gate: Gate,
-    /// Who may be in a conversation without listening to it.
+    /// Users who may be in a conversation without listening to it.
     admissions: Doubts,
-    /// Whose read mark of a conversation may be further than they have been told.
+    /// Users whose read mark in a conversation may be further than they have been told.
     marks: Doubts,
-    /// The store's answer about what waits, kept until all sessions are known that had ended by then.
+    /// The store's answer about what waits, kept until all sessions that had ended by then are known.
     present: Option<Present>,
-    /// The node goes away, and takes nobody in any more.
+    /// The node is shutting down and accepts no more registrations.
     draining: bool,
     ended: Ended,
-    /// Pages that wait until the sessions are known that had ended when they were read; their feeds read no other.
+    /// Pages that wait until the sessions that had ended when they were read are known; meanwhile their feeds read no
+    /// others.
     unclear: HashMap<ConversationId, ReplayPage>,
     bus_link: BusLink,
 }
@@ -187,7 +188,7 @@ impl Actor {
             self.type_on(now).await;
             if now >= retry_at {
                 retry_at = now + RETRY;
-                // A bus that is away is not waited for.
+                // Registrations do not wait for an unreachable bus.
                 self.bus_link.confirm_all();
                 self.connections.forget_shown(now);
                 self.audiences.age(now);
@@ -219,7 +220,7 @@ impl Actor {
                 if self.audiences.awaits(connection, conversation) {
                     self.tell(vec![connection], &Frame::left(conversation)).await;
                     self.leave(connection, conversation);
-                    // They may be back since the page was asked for.
+                    // They may have rejoined since the page was requested.
                     if let Some(user) = self.connections.get(connection).map(|c| c.user_id) {
                         self.admit(conversation, user);
                     }
@@ -246,7 +247,8 @@ impl Actor {
             Input::Drain(done) => {
                 self.draining = true;
                 let all = self.connections.ids();
-                // No event comes before the reply to `hello`: who waits for it sees that and the closing code.
+                // No event precedes the reply to `hello`: a client still waiting for it gets only that and the close
+                // code.
                 self.tell(self.connections.attached(), &Frame::draining(RECONNECT_AFTER_MS)).await;
                 for connection in all {
                     self.fanout.close(connection, Close::Draining).await;
@@ -262,8 +264,8 @@ impl Actor {
         }
     }
 
-    /// Tells those of a user's attached connections up to this number that it concerns, and returns them; has the frame held for
-    /// those that are being attached.
+    /// Tells the concerned among a user's attached connections up to this number, and returns them; holds the frame for
+    /// those being attached.
     async fn tell_user(
         &mut self,
         user: UserId,
@@ -288,8 +290,8 @@ impl Actor {
         told
     }
 
-    /// Has a frame held for all connections that are being attached, if their user may hear it: which of them it concerns is
-    /// known only later.
+    /// Holds a frame for all connections being attached whose user may hear it: which of them it concerns is known only
+    /// later.
     fn hold(
         &mut self,
         scope: Scope,

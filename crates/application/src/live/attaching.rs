@@ -1,17 +1,18 @@
 //! What happens to a connection's user between registration and attachment, without I/O. State events, which no rev
-//! brings back, are held; once the snapshot says what the user is in, they are replayed in their order.
+//! can recover, are held; once the snapshot says what the user is in, they are replayed in order.
 //!
-//! 1. Nothing is told of a conversation or workspace before the user's way in, or after their way out
+//! 1. Nothing is told of a conversation or workspace before the user joined it, or after they left
 //!    (`what_is_told_lies_between_the_way_in_and_the_way_out`, `a_workspace_is_told_of_while_its_member_is_in_it`).
-//! 2. A change of access is not told if the snapshot shows it or a later one has overtaken it
+//! 2. A change of access is not told if the snapshot shows it or a later one supersedes it
 //!    (`what_the_snapshot_shows_is_not_told`, `what_a_later_change_of_access_has_overtaken_is_not_told`).
-//! 3. A read mark is told if it goes beyond what the snapshot or the way in shows, whichever came first
+//! 3. A read mark is told if it goes beyond what the snapshot or the join shows, in whatever order they came
 //!    (`a_read_mark_is_told_that_goes_beyond_what_was_shown`).
-//! 4. The user's way out of a workspace is told only if no way in came after it, because it makes the client forget the
+//! 4. The user's leaving a workspace is told only if no join came after it, because it makes the client forget the
 //!    workspace. An answer of a shared store may be older than the snapshot: then the store is asked again
 //!    (`who_is_back_in_a_workspace_is_not_told_that_they_left_it`, `whose_membership_is_in_doubt_is_told_on`).
-//! 5. It holds [`HELD`] events at most, and [`NAMED`] each of deleted conversations, of workspaces in doubt and of conversations that the
-//!    user may be in: with more, the connection has to begin anew (`more_than_is_held_begins_anew`).
+//! 5. It holds at most [`HELD`] events, and [`NAMED`] each of deleted conversations, workspaces in doubt and
+//!    conversations the user may be in: beyond that, the connection has to start over
+//!    (`more_than_is_held_begins_anew`).
 //! 6. A deletion that the snapshot does not show is told, and nothing else of what was deleted
 //!    (`of_what_was_deleted_nothing_else_is_told`).
 
@@ -23,16 +24,16 @@ use crate::ports::store::Head;
 
 /// The most state events held for a connection.
 const HELD: usize = 1_024;
-/// The most names of each kind. Those of deleted conversations are held for every connection, because only the
-/// snapshot says whom they concern, and a workspace may take thousands of conversations along.
+/// The most ids of each kind. Those of deleted conversations are held for every connection, because only the snapshot
+/// says whom they concern, and deleting a workspace may delete thousands of conversations.
 const NAMED: usize = 16_384;
 
 /// What a held event concerns, and what it changes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scope {
-    /// The user's way into a conversation: its head, their read mark, and its workspace.
+    /// The user joins a conversation: its head, their read mark, and its workspace.
     Joined(Head, Seq, Option<WorkspaceId>),
-    /// Their way out, with its `access_rev`.
+    /// They leave it, with the `access_rev` of that change.
     Left(ConversationId, AccessRev),
     Conversation(ConversationId),
     /// The user's read mark.
@@ -60,11 +61,11 @@ pub(super) struct Attached {
     pub(super) workspaces: HashSet<WorkspaceId>,
     /// Workspaces that the user has left, with the frames that say so.
     pub(super) left: HashMap<WorkspaceId, Option<Frame>>,
-    /// Workspaces that they may be in no more.
+    /// Workspaces that they may no longer be in.
     pub(super) doubted: HashSet<WorkspaceId>,
     /// Conversations that they may be in by now.
     pub(super) admitted: HashSet<ConversationId>,
-    /// The workspaces of conversations.
+    /// Each conversation's workspace.
     pub(super) homes: Vec<(ConversationId, WorkspaceId)>,
     pub(super) joined: Vec<Head>,
     /// What it joins after a replay.
@@ -74,7 +75,7 @@ pub(super) struct Attached {
 }
 
 impl Attaching {
-    /// Holds what may concern the connection. Without a frame nothing is told.
+    /// Holds what may concern the connection. Without a frame, nothing is told.
     pub(super) fn hold(&mut self, scope: Scope, frame: Option<&Frame>) {
         if self.held.len() < HELD {
             self.held.push((scope, frame.cloned()));
@@ -98,7 +99,7 @@ impl Attaching {
         self.overflowed |= !named(&mut self.admitted, conversation);
     }
 
-    /// Replays what was held, beginning with what the snapshot shows. None if more came than can be held.
+    /// Replays what was held, starting from what the snapshot shows. None if more came than can be held.
     pub(super) fn attach(self, to: Attachment) -> Option<Attached> {
         if self.overflowed {
             return None;
@@ -109,10 +110,10 @@ impl Attaching {
         this.read.extend(read);
         this.homes = homes;
         let shown = || conversations.iter().chain(&pending);
-        // The latest change of access that is known of each.
+        // The latest known change of access of each.
         let mut access: HashMap<_, _> =
             shown().map(|head| (head.conversation_id, head.access_rev)).collect();
-        // What the user is in, and from which head on if they came since.
+        // What the user is in, and from which head on if they joined since.
         let mut inside: HashMap<ConversationId, Option<Head>> =
             shown().map(|head| (head.conversation_id, None)).collect();
         for id in &self.deleted {
@@ -208,8 +209,8 @@ mod tests {
         Head { conversation_id: HERE, rev: Rev(7), access_rev: AccessRev(access_rev) }
     }
 
-    /// The numbers of the events that are told, and what is joined then, of a snapshot that shows these heads, all read
-    /// up to the fifth message.
+    /// The numbers of the events told, and what is joined, given a snapshot that shows these heads, all read up to the
+    /// fifth message.
     fn attach(held: &[Scope], conversations: Vec<Head>) -> (Vec<usize>, Vec<Head>) {
         let mut attaching = Attaching::default();
         for (number, scope) in held.iter().enumerate() {

@@ -1,11 +1,12 @@
 //! Who on this node listens to what, without I/O: the feeds of conversations and those who join one after its replay,
-//! what passes where nobody listens, and the members of workspaces.
+//! what passes where nobody listens, and the listeners of workspaces.
 //!
-//! 1. A feed lives as long as somebody is in it, and each has a number of its own
+//! 1. A feed lives as long as somebody is in it, and each has its own number
 //!    (`a_feed_lives_as_long_as_somebody_is_in_it`).
-//! 2. What passed before somebody joined, while nobody was there, is read (`what_passed_before_somebody_joined_is_read`).
-//! 3. Nothing is kept of what nobody listens to any more (`who_awaits_a_replay_is_a_member_without_a_feed`,
-//!    `a_workspace_is_listened_to_until_the_last_one_has_left`).
+//! 2. What passed while nobody was there, before somebody joined, is read
+//!    (`what_passed_before_somebody_joined_is_read`).
+//! 3. Of what nobody listens to any more, only its rev is kept, for a while (`unheard.rs`,
+//!    `who_awaits_a_replay_is_a_member_without_a_feed`, `a_workspace_is_listened_to_until_the_last_one_has_left`).
 
 use std::{collections::hash_map::Entry, hash::Hash, sync::Arc};
 
@@ -23,10 +24,10 @@ use crate::ports::{ConnectionId, store::Head};
 
 pub(super) struct Audiences {
     feeds: HashMap<ConversationId, Feed>,
-    /// The number of the last feed that has begun.
+    /// The number of the last feed begun.
     last_feed: FeedNumber,
     sharing: Sharing,
-    /// Who has been told of a conversation, and joins its feed only after the replay.
+    /// Those in a conversation who join its feed only after their replay.
     pending: HashMap<ConversationId, HashSet<ConnectionId>>,
     unheard: Unheard,
     /// The workspaces of conversations that somebody here listens to.
@@ -78,7 +79,7 @@ impl Audiences {
         self.feeds.contains_key(&conversation) || self.pending.contains_key(&conversation)
     }
 
-    /// All of them.
+    /// All those.
     pub(super) fn members(&self, conversation: ConversationId) -> Vec<ConnectionId> {
         let feed = self.feeds.get(&conversation).into_iter().flat_map(Feed::members);
         feed.chain(self.pending.get(&conversation).into_iter().flatten().copied()).collect()
@@ -94,8 +95,8 @@ impl Audiences {
         self.pending.get(&conversation).is_some_and(|ids| ids.contains(&id))
     }
 
-    /// A connection joins a conversation that it has been told of up to this head. Says what the feed asks for, and whether
-    /// it has begun with this one.
+    /// A connection joins a conversation of which it has been told everything up to this head. Returns what the feed
+    /// asks for, and whether it has just begun.
     pub(super) fn join(&mut self, id: ConnectionId, have: Head) -> (Vec<Step>, bool) {
         let Head { conversation_id, rev, access_rev } = have;
         forget(&mut self.pending, conversation_id, id);
@@ -112,7 +113,7 @@ impl Audiences {
         (steps, begins)
     }
 
-    /// A connection leaves a conversation, or waits for its replay no more. Says whether its feed ends with that.
+    /// A connection leaves a conversation, or no longer waits for its replay. Returns whether that ends its feed.
     pub(super) fn leave(&mut self, id: ConnectionId, conversation: ConversationId) -> bool {
         forget(&mut self.pending, conversation, id);
         let mut ends = false;
@@ -138,7 +139,7 @@ impl Audiences {
         feed.changed(rev, access_rev, frame.clone())
     }
 
-    /// A conversation has got as far as this, by whatever account.
+    /// A conversation is known to have got this far, from whatever source.
     pub(super) fn behind(&mut self, head: Head) -> Vec<Step> {
         let Head { conversation_id, rev, access_rev } = head;
         let Some(feed) = self.feeds.get_mut(&conversation_id) else {
@@ -163,7 +164,7 @@ impl Audiences {
         self.homes.extend(homes);
     }
 
-    /// Whether a conversation is known to be one of a workspace.
+    /// Whether a conversation is known to be in a workspace.
     pub(super) fn is_of(&self, conversation: ConversationId, workspace: WorkspaceId) -> bool {
         self.homes.get(&conversation) == Some(&workspace)
     }
@@ -176,12 +177,12 @@ impl Audiences {
         forget(&mut self.workspaces, workspace, id);
     }
 
-    /// Who listens to a workspace, for the last time.
+    /// Forgets who listens to a workspace, and returns them.
     pub(super) fn end_workspace(&mut self, workspace: WorkspaceId) -> Vec<ConnectionId> {
         self.workspaces.remove(&workspace).into_iter().flatten().collect()
     }
 
-    /// Who listens to a workspace.
+    /// The listeners of a workspace.
     pub(super) fn of_workspace(
         &self,
         workspace: WorkspaceId,
@@ -194,7 +195,7 @@ impl Audiences {
         self.workspaces.contains_key(&workspace)
     }
 
-    /// Lets go what nobody needs any more. To be called once a second.
+    /// Drops what nobody needs any more. Call it once a second.
     pub(super) fn age(&mut self, now: Instant) {
         self.unheard.age(now, |conversation| self.pending.contains_key(&conversation));
         self.feeds.values_mut().for_each(Feed::age);

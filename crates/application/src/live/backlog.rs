@@ -1,11 +1,11 @@
-//! What waits for one receiver, without I/O.
+//! The backlog of one receiver, without I/O.
 //!
-//! 1. It never holds more than [`BACKLOG_LIMIT`] bytes beside the answer to `hello`
+//! 1. It never holds more than [`BACKLOG_LIMIT`] bytes besides the answer to `hello` and a closing frame
 //!    (`a_reader_that_stops_costs_a_bounded_number_of_bytes`).
-//! 2. Above [`HIGH_WATER`] ephemeral frames are dropped, and replays wait (`ephemeral_frames_go_first`).
-//! 3. A frame that must arrive and has no room ends the connection: the queue is dropped, and the client resumes
-//!    (`a_reader_that_stops_costs_a_bounded_number_of_bytes`). But not the rest of a frame that has been written in
-//!    part: the close frame would be taken for its end (`what_was_written_in_part_is_not_given_up`).
+//! 2. Above [`HIGH_WATER`], ephemeral frames are dropped and replays wait (`ephemeral_frames_go_first`).
+//! 3. A reliable frame without room ends the connection: the queue is dropped, and the client resumes
+//!    (`a_reader_that_stops_costs_a_bounded_number_of_bytes`). The rest of a partly written frame is kept: otherwise
+//!    the close frame would be taken for its end (`what_was_written_in_part_is_not_given_up`).
 
 use std::collections::VecDeque;
 
@@ -13,9 +13,9 @@ use bytes::{Buf, Bytes};
 
 use crate::ports::Urgency;
 
-/// The most bytes queued for one receiver; beyond them the connection is a slow consumer.
+/// The most bytes queued for one receiver; beyond that, it is a slow consumer.
 pub const BACKLOG_LIMIT: usize = 1024 * 1024;
-/// Above this many bytes ephemeral frames are dropped, and replays wait.
+/// Above this many bytes, ephemeral frames are dropped and replays wait.
 pub const HIGH_WATER: usize = 256 * 1024;
 
 /// An emptied queue keeps room for this many frames.
@@ -25,10 +25,10 @@ const KEPT: usize = 16;
 #[derive(Debug, Default)]
 pub struct Backlog {
     frames: VecDeque<Bytes>,
-    /// Whether a part of the first frame has been written.
+    /// Whether part of the first frame has been written.
     begun: bool,
     bytes: usize,
-    /// Bytes of the answer to `hello` that wait: its length depends on the user's conversations.
+    /// Unwritten bytes of the answer to `hello`, whose length depends on the user's conversations.
     welcome: usize,
 }
 
@@ -37,10 +37,10 @@ pub struct Backlog {
 pub enum Pushed {
     /// It waits to be written.
     Queued,
-    /// It may be lost, and was.
+    /// It was ephemeral, and dropped.
     Dropped,
-    /// There was no room for a frame that must arrive: close the connection as a slow consumer. Nothing waits any more
-    /// but the rest of a begun frame.
+    /// There was no room for a reliable frame: close the connection as a slow consumer. Nothing is left but the rest of
+    /// a partly written frame.
     Overflowed,
 }
 
@@ -69,13 +69,13 @@ impl Backlog {
         }
     }
 
-    /// Queues the answer to `hello`, which has room whatever its length.
+    /// Queues the answer to `hello`, whatever its length.
     pub fn welcome(&mut self, frame: Bytes) {
         self.welcome = frame.len();
         self.append(frame);
     }
 
-    /// Queues a frame that has room whatever waits: the one that ends the connection.
+    /// Queues a frame regardless of room: the one that ends the connection.
     pub fn append(&mut self, frame: Bytes) {
         self.bytes += frame.len();
         self.frames.push_back(frame);
@@ -86,10 +86,10 @@ impl Backlog {
         self.frames.iter()
     }
 
-    /// Removes what has been written: whole frames, and maybe a part of the next.
+    /// Removes what has been written: whole frames, and possibly part of the next.
     pub fn written(&mut self, mut bytes: usize) {
         self.bytes -= bytes;
-        // It was queued first, but for a refusal or two.
+        // At most a refusal or two were queued before it.
         self.welcome = self.welcome.saturating_sub(bytes);
         while let Some(first) = self.frames.front_mut() {
             if bytes < first.len() {
@@ -111,7 +111,7 @@ impl Backlog {
         self.frames.is_empty()
     }
 
-    /// Whether there is room for what can wait.
+    /// Whether there is room for what can wait, such as replays.
     pub fn has_room(&self) -> bool {
         self.bytes < HIGH_WATER + self.welcome
     }
@@ -188,7 +188,7 @@ mod tests {
             assert!(!backlog.is_empty());
             backlog.written(backlog.bytes());
             assert!(backlog.is_empty());
-            // A socket that is told something now and then allocates nothing for it.
+            // A socket that is told something only now and then allocates nothing for it.
             let kept = if frames == 1 { 1..=KEPT } else { 0..=0 };
             assert!(kept.contains(&backlog.frames.capacity()));
         }

@@ -1,10 +1,10 @@
 //! A node's side of its bus, without I/O: the topics that it wants, who waits for them, and what the bus has lost.
 //!
-//! 1. Of the topics that were wanted or given up since the last time those are asked for that somebody needs, and the others
-//!    are given up (`what_is_needed_is_asked_for_and_the_rest_is_given_up`).
-//! 2. A registration waits until the bus brings what concerns its user, if that was asked for just now or somebody waits
-//!    already (`a_registration_waits_for_the_bus`).
-//! 3. What was lost is made up for once at a time, however often the bus loses something
+//! 1. Of the topics wanted or dropped since the last choice, those still needed are listened to, and those no longer
+//!    needed are ignored (`what_is_needed_is_asked_for_and_the_rest_is_given_up`).
+//! 2. A registration waits until the bus brings its user's topic, if that has just been requested or another one waits
+//!    for it already (`a_registration_waits_for_the_bus`).
+//! 3. Only one recovery from losses runs at a time, however often the bus loses something
 //!    (`losses_are_made_up_for_once_at_a_time`).
 
 use parlance_domain::UserId;
@@ -15,14 +15,14 @@ use crate::ports::Topic;
 
 #[derive(Default)]
 pub(super) struct BusLink {
-    /// Topics to be listened to after the input at hand.
+    /// Topics to listen to after the current input.
     wanted: Vec<Topic>,
     unwanted: Vec<Topic>,
-    /// Registrations that wait until the bus brings what concerns their user.
+    /// Registrations waiting for the bus to bring their user's topic.
     unconfirmed: HashMap<UserId, Vec<oneshot::Sender<()>>>,
     /// The bus has lost something of any conversation.
     lost: bool,
-    /// The store is asked where all conversations stand.
+    /// The store is being asked for the heads of all conversations.
     making_up: bool,
 }
 
@@ -38,7 +38,7 @@ impl BusLink {
         self.wanted.push(topic);
     }
 
-    /// Nobody needs a topic any more, unless somebody comes for it before the next [`BusLink::choose`].
+    /// Nobody needs a topic any more, unless somebody wants it again before the next [`BusLink::choose`].
     pub(super) fn unwant(&mut self, topic: Topic) {
         self.unwanted.push(topic);
     }
@@ -52,8 +52,8 @@ impl BusLink {
         Choice { listen, ignore }
     }
 
-    /// Lets a registration go on once the bus brings its user's events: at once, unless the node is on a bus that has to be
-    /// asked first.
+    /// Lets a registration go on once the bus brings its user's events: at once, unless that has to be requested from a
+    /// connected bus first.
     pub(super) fn confirm(&mut self, user: UserId, done: oneshot::Sender<()>, on_bus: bool) {
         let first = self.wanted.contains(&Topic::User(user));
         if self.unconfirmed.contains_key(&user) || (first && on_bus) {
@@ -66,12 +66,12 @@ impl BusLink {
     /// The bus brings a topic from now on.
     pub(super) fn listens(&mut self, topic: &Topic) {
         if let Topic::User(user) = topic {
-            // Without their senders the registrations go on.
+            // Dropping the senders lets the registrations go on.
             self.unconfirmed.remove(user);
         }
     }
 
-    /// A bus that is away is not waited for.
+    /// Registrations do not wait for an unreachable bus.
     pub(super) fn confirm_all(&mut self) {
         self.unconfirmed.clear();
     }
@@ -81,7 +81,7 @@ impl BusLink {
         self.lost = true;
     }
 
-    /// Whether to ask the store now where all conversations stand. Answer with [`BusLink::made_up`].
+    /// Whether to ask the store now for the heads of all conversations. Answer with [`BusLink::made_up`].
     pub(super) fn begin_making_up(&mut self) -> bool {
         let begins = self.lost && !self.making_up;
         if begins {
@@ -90,7 +90,7 @@ impl BusLink {
         begins
     }
 
-    /// The store has answered, or not.
+    /// The store has answered, or failed to.
     pub(super) fn made_up(&mut self, answered: bool) {
         self.making_up = false;
         self.lost |= !answered;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::ports::{ConnectionId, store::Mark};
 
-/// How long after a snapshot a bus may still bring an older read mark than it shows. Buses give up sooner.
+/// How long after a snapshot a bus may bring a read mark older than it shows. Buses give up sooner.
 const LATE: Duration = Duration::from_mins(1);
 
 /// A connection's number in the order of registration on this node.
@@ -27,7 +27,7 @@ impl Registration {
     /// Before the first.
     pub(super) const NONE: Self = Self(0);
 
-    /// One of a test's.
+    /// For tests.
     #[cfg(test)]
     pub(super) const fn nth(n: u64) -> Self {
         Self(n)
@@ -43,9 +43,9 @@ pub(super) struct Connections {
     all: HashMap<ConnectionId, Connection>,
     users: HashMap<UserId, Vec<ConnectionId>>,
     sessions: HashMap<SessionId, Vec<ConnectionId>>,
-    /// Those between registration and attachment: few, and asked for with each state event.
+    /// Those between registration and attachment: few, and needed for each state event.
     attaching: HashSet<ConnectionId>,
-    /// The read marks that connected users have been told. Marks made at the same time may come in any order.
+    /// The read marks that connected users have been told. Concurrent marks may come in any order.
     read: HashMap<UserId, HashMap<ConversationId, Seq>>,
     /// Connections that still know their snapshot's read marks, oldest first.
     fresh: VecDeque<(Instant, ConnectionId)>,
@@ -59,17 +59,17 @@ pub(super) struct Connection {
     pub(super) user_id: UserId,
     pub(super) session_id: SessionId,
     pub(super) heard_at: Arc<AtomicI64>,
-    /// Conversations it has joined, and those that it joins after their replay.
+    /// Conversations it has joined, and those it joins after their replay.
     pub(super) conversations: Joined,
     pub(super) workspaces: HashSet<WorkspaceId>,
     /// Set between registration and attachment.
     pub(super) attaching: Option<Attaching>,
-    /// The read marks that its snapshot showed; kept for a while.
+    /// The read marks its snapshot showed, kept for a while.
     pub(super) read: HashMap<ConversationId, Seq>,
 }
 
 impl Connection {
-    /// Whether it is in the conversation, and the mark is further than its snapshot showed.
+    /// Whether it is in the conversation, and the mark goes beyond what its snapshot showed.
     pub(super) fn reads_on(&self, conversation: ConversationId, seq: Seq) -> bool {
         self.conversations.contains(conversation)
             && self.read.get(&conversation).is_none_or(|shown| *shown < seq)
@@ -77,7 +77,7 @@ impl Connection {
 }
 
 impl Connections {
-    /// Registers one. True if it is its user's first.
+    /// Registers a connection. True if it is its user's first.
     pub(super) fn insert(
         &mut self,
         id: ConnectionId,
@@ -128,7 +128,7 @@ impl Connections {
         self.all.get_mut(&id)
     }
 
-    /// Sets all that a connection is in.
+    /// Sets all the conversations a connection is in.
     pub(super) fn set_joined(
         &mut self,
         id: ConnectionId,
@@ -152,7 +152,7 @@ impl Connections {
         }
     }
 
-    /// Sets the read marks that a connection's snapshot showed, where they are further than the user has been told.
+    /// Sets the read marks a connection's snapshot showed, where they go beyond what the user has been told.
     pub(super) fn set_read(&mut self, id: ConnectionId, read: HashMap<ConversationId, Seq>) {
         let Some(connection) = self.all.get_mut(&id) else { return };
         let told = self.read.get(&connection.user_id);
@@ -165,7 +165,7 @@ impl Connections {
         }
     }
 
-    /// Forgets what was shown long enough ago that nothing older can come any more.
+    /// Forgets marks shown so long ago that nothing older can still come.
     pub(super) fn forget_shown(&mut self, now: Instant) {
         while let Some((_, id)) = self.fresh.pop_front_if(|(at, _)| *at + LATE <= now) {
             if let Some(connection) = self.all.get_mut(&id) {
@@ -178,7 +178,7 @@ impl Connections {
         self.all.keys().copied().collect()
     }
 
-    /// Those that are not being attached any more.
+    /// Those that are attached.
     pub(super) fn attached(&self) -> Vec<ConnectionId> {
         let attached = self.all.iter().filter(|(_, connection)| connection.attaching.is_none());
         attached.map(|(id, _)| *id).collect()
@@ -198,7 +198,7 @@ impl Connections {
         self.sessions.get(&session).cloned().unwrap_or_default()
     }
 
-    /// Whether somebody has read further than they have been told. Nobody is told who does not listen.
+    /// Whether somebody who listens has read further than they have been told; if so, notes it as told.
     pub(super) fn reads_on(
         &mut self,
         user: UserId,
@@ -214,7 +214,7 @@ impl Connections {
         further
     }
 
-    /// Whether a mark is further than its user, who listens, has been told.
+    /// Whether a mark's user listens, and it goes beyond what they have been told.
     pub(super) fn would_read_on(&self, mark: &Mark) -> bool {
         let Mark { conversation_id, user_id, read_seq } = *mark;
         let told = self.read.get(&user_id).and_then(|read| read.get(&conversation_id));
@@ -238,7 +238,7 @@ impl Connections {
         self.sessions.keys().copied().collect()
     }
 
-    /// Ends a connection's time between registration and attachment; returns what was held in it.
+    /// Ends the phase between a connection's registration and attachment; returns what was held meanwhile.
     pub(super) fn attach(&mut self, id: ConnectionId) -> Option<Attaching> {
         self.attaching.remove(&id);
         self.all.get_mut(&id)?.attaching.take()
@@ -253,7 +253,7 @@ impl Connections {
         self.attaching.iter().filter_map(|id| self.all.get(id)).map(|connection| connection.user_id)
     }
 
-    /// Holds something for those between registration and attachment whose user and number may hear it.
+    /// Holds something for those between registration and attachment that may hear it, by user and number.
     pub(super) fn hold(
         &mut self,
         may_hear: impl Fn(UserId, Registration) -> bool,

@@ -1,18 +1,18 @@
 //! One connection's deadlines and limits, without I/O. What it is told after an absence is in `resume.rs`, what waits
 //! for it in `backlog.rs`.
 //!
-//! 1. A client that has not said hello after [`HELLO_WITHIN`] is closed, whatever else it says (`no_hello_in_time`). How long the answer
-//!    may take is `hello.rs`'s to say.
-//! 2. A client is pinged every [`HEARTBEAT`]; one that says nothing, and takes nothing of what has long waited for it,
-//!    for [`SILENCE`] is closed (`silence_ends_a_connection`), unless the process has stood still as long
-//!    (`who_was_not_listened_to_was_not_silent`).
-//! 3. A connection ends with its token, unless the token is renewed before (`a_token_that_expires_ends_a_connection`).
-//! 4. A handful of unreadable frames in a row end it, and a readable one in between does not
+//! 1. A client that has not said hello within [`HELLO_WITHIN`] is closed, whatever else it says (`no_hello_in_time`).
+//!    How long the answer may take is up to `hello.rs`.
+//! 2. A client is pinged every [`HEARTBEAT`]; one that for [`SILENCE`] says nothing, and takes nothing of a backlog
+//!    that has long waited, is closed (`silence_ends_a_connection`). If the process itself stood still, it gets
+//!    [`LATE`] more (`who_was_not_listened_to_was_not_silent`).
+//! 3. A connection ends with its token, unless that is renewed in time (`a_token_that_expires_ends_a_connection`).
+//! 4. [`GARBAGE`] unreadable frames in a row end it; a readable one starts the count over
 //!    (`garbage_ends_a_connection`).
-//! 5. At most [`SENDS_IN_FLIGHT`] sends, or some [`SENT_IN_FLIGHT`] bytes of them, wait for their answer; nothing more
-//!    is read until one has it (`a_sender_is_read_no_faster_than_it_is_answered`). So what comes back at once, each in
-//!    its answer and again among the events, has room in a `Backlog`.
-//! 6. A connection that is sent away is read no more, and closed at its deadline at the latest
+//! 5. At most [`SENDS_IN_FLIGHT`] sends, or about [`SENT_IN_FLIGHT`] bytes of them, wait for their answers; beyond that
+//!    nothing is read until one is answered (`a_sender_is_read_no_faster_than_it_is_answered`). So everything sent can
+//!    come back at once, in its answer and again as an event, and still fit in a `Backlog`.
+//! 6. A connection that is sent away is no longer read, and closed by its deadline at the latest
 //!    (`who_is_sent_away_is_given_so_long`).
 //!
 //! Times are the monotonic clock's: a jump of the wall clock closes nobody.
@@ -29,11 +29,11 @@ pub(super) const HELLO_WITHIN: Duration = Duration::from_secs(10);
 pub const HEARTBEAT: Duration = Duration::from_secs(25);
 /// How long a client may be silent.
 pub(super) const SILENCE: Duration = Duration::from_mins(1);
-/// A client is looked for so late only where the process has stood still. What it has said meanwhile is not read yet.
+/// A silence check this late means that the process stood still: what the client has said meanwhile is not read yet.
 const LATE: Duration = Duration::from_secs(2);
-/// Sends of one connection that may wait for their answer.
+/// The most sends of one connection that may wait for their answers.
 pub const SENDS_IN_FLIGHT: usize = 64;
-/// Bytes of sends that may wait for their answer before no more are read.
+/// Bytes of unanswered sends from which on no more are read.
 const SENT_IN_FLIGHT: usize = 192 * 1024;
 /// Unreadable frames in a row that end the connection.
 const GARBAGE: u32 = 5;
@@ -47,7 +47,7 @@ pub struct Deadlines {
     /// Bytes of those in flight.
     sent: usize,
     phase: Phase,
-    /// Set if it is to end once all that the client has said is answered: when at the latest, and how.
+    /// Set if it is to end once everything the client has said is answered: when at the latest, and how.
     leave_by: Option<(Instant, Close)>,
 }
 
@@ -69,7 +69,7 @@ enum Phase {
 }
 
 impl Deadlines {
-    /// A connection that has just been made.
+    /// A connection that has just been opened.
     pub fn new(now: Instant) -> Self {
         let hello_by = now + HELLO_WITHIN;
         let phase = Phase::Silent { hello_by };
@@ -88,7 +88,7 @@ impl Deadlines {
         }
     }
 
-    /// The client sent something, if only a pong, or took what had long waited for it.
+    /// The client sent something, if only a pong, or took some of a backlog that had long waited.
     pub fn heard(&mut self, at: Instant) {
         self.heard_at = self.heard_at.max(at);
     }
@@ -116,12 +116,12 @@ impl Deadlines {
         self.sent = self.sent.saturating_sub(bytes);
     }
 
-    /// The connection ends once all that the client has said is answered, by `by` at the latest.
+    /// The connection is to end once everything the client has said is answered, by `by` at the latest.
     pub const fn leave(&mut self, by: Instant, close: Close) {
         self.leave_by = Some((by, close));
     }
 
-    /// How the connection ends once all that the client has said is answered, if it is to.
+    /// How the connection is to end once everything the client has said is answered, if it is.
     pub fn leaving(&self) -> Option<Close> {
         self.leave_by.map(|(_, close)| close)
     }
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(deadlines.due(now + SILENCE), Due::Nothing, "heard in between");
     }
 
-    /// A process that was stopped, or starved, would send everybody away when it goes on.
+    /// Otherwise a process that was stopped or starved would close everybody's connection when it resumes.
     #[test]
     fn who_was_not_listened_to_was_not_silent() {
         let now = Instant::now();

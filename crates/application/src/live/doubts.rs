@@ -1,11 +1,12 @@
-//! Of which people in which conversations the store has to be asked something, without I/O: who may be in one without this node's
-//! knowing, and who may have read on.
+//! Which people in which conversations the store has to be asked about, without I/O: those who may be in one unknown to
+//! this node, and those who may have read on.
 //!
-//! 1. The store is asked about each once, and once at a time about [`ASKED`] at most, however many there are
+//! 1. The store is asked about each once, with one question at a time, about [`ASKED`] at most
 //!    (`all_are_asked_about_some_at_a_time`).
-//! 2. Of whom it did not say it is asked again, a little later (`of_whom_nothing_was_said_it_is_asked_again`).
+//! 2. Those it gave no answer about are asked about again a little later
+//!    (`of_whom_nothing_was_said_it_is_asked_again`).
 //!
-//! It is told of those alone who are connected here: it holds no more than these are, and their conversations.
+//! Only people connected here are noted, so its size is bounded by them and their conversations.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +20,7 @@ pub(super) type Doubt = (ConversationId, UserId);
 #[derive(Default)]
 pub(super) struct Doubts {
     waiting: BTreeSet<Doubt>,
-    /// Of whom the store did not say. They wait a little, in nobody's way.
+    /// Those the store gave no answer about. They wait a little, and hold up nobody.
     failed: BTreeSet<Doubt>,
     asking: bool,
 }
@@ -29,7 +30,7 @@ impl Doubts {
         self.waiting.insert((conversation, user));
     }
 
-    /// About whom the store is to be asked now, of those whom it still concerns; answer with [`Doubts::answered`].
+    /// Those to ask the store about now, if it still concerns them; answer with [`Doubts::answered`].
     pub(super) fn ask(&mut self, concerns: impl Fn(Doubt) -> bool) -> Vec<Doubt> {
         let mut asked = Vec::new();
         while !self.asking && asked.len() < ASKED {
@@ -42,7 +43,7 @@ impl Doubts {
         asked
     }
 
-    /// The store has answered, but for these.
+    /// The store has answered about all but these.
     pub(super) fn answered(&mut self, but: impl IntoIterator<Item = Doubt>) {
         self.asking = false;
         self.failed.extend(but);

@@ -1,9 +1,9 @@
-//! Which ends of sessions a node knows of, by the store's count of them, without I/O. Their events may be lost or
+//! Which session ends a node knows of, by the store's count of them, without I/O. Their events may be lost or
 //! reordered; anything that carries a later count than the known one waits.
 //!
 //! 1. A count is known when all ends up to it have been heard, in whatever order, or when the store has said which of
 //!    the node's sessions have ended (`ends_are_known_in_whatever_order_they_come`, `what_was_not_heard_is_asked_for`).
-//! 2. The store is asked once at a time, and again until it answers (`it_is_asked_once_at_a_time`).
+//! 2. One question is in flight at a time, and repeated until the store answers (`it_is_asked_once_at_a_time`).
 //! 3. It holds at most [`EARLY`] counts that came early; what it forgets is asked for
 //!    (`what_is_forgotten_is_asked_for`).
 
@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use parlance_domain::SessionRev;
 
-/// The most counts held that came before an earlier one.
+/// The most counts held that came ahead of an earlier one.
 const EARLY: usize = 1_024;
 
 #[derive(Default)]
@@ -20,19 +20,19 @@ pub(super) struct Ended {
     known: SessionRev,
     /// A later count that was seen.
     beyond: SessionRev,
-    /// Later ends that were heard of.
+    /// Later ends that have been heard of.
     early: BTreeSet<SessionRev>,
     asking: bool,
 }
 
 impl Ended {
-    /// Whether all ends up to this count, which something carries, are known.
+    /// Whether all ends up to a count that was seen are known.
     pub(super) fn knows(&mut self, count: SessionRev) -> bool {
         self.beyond = self.beyond.max(count);
         count <= self.known
     }
 
-    /// The event of the end with this count has come, and the session is closed here. True if what has waited may go
+    /// The event of the end with this count has come, and the session is closed here. True if some of what waits may go
     /// on.
     pub(super) fn heard(&mut self, count: SessionRev) -> bool {
         let (before, waited) = (self.known, self.beyond > self.known);

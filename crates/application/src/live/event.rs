@@ -1,5 +1,5 @@
-//! What nodes tell each other after a commit, and which sockets it is for. Events cross versions of the program, so
-//! their form only grows. How a bus may treat them: `ports/bus.rs`.
+//! What nodes tell each other after a commit, and which sockets it is for. Nodes of different versions exchange events,
+//! so their format may only grow. How a bus may treat them: `ports/bus.rs`.
 
 use parlance_domain::{
     AccessRev, ConversationId, Member, ReadState, Rev, Seq, SessionId, SessionRev, Summary, UserId,
@@ -28,7 +28,7 @@ pub enum Event {
         /// The store's count of ended sessions at the commit.
         #[serde(default)]
         session_rev: SessionRev,
-        /// The author of a new message, who no longer types; none for other changes.
+        /// The author of a new message, who has stopped typing; none for other changes.
         author_id: Option<UserId>,
         /// For everybody in the conversation.
         #[serde(skip)]
@@ -85,7 +85,7 @@ pub enum Event {
         #[serde(skip)]
         frame: Frame,
     },
-    /// Somebody came into a workspace.
+    /// Somebody has joined a workspace.
     WorkspaceJoined {
         /// The workspace.
         workspace_id: WorkspaceId,
@@ -127,13 +127,13 @@ pub enum Event {
         user_id: UserId,
         /// The conversation that they have read.
         conversation_id: ConversationId,
-        /// The last `seq` that is read. A mark never goes back, so a lower one that comes later is old.
+        /// The last `seq` read. Marks never go back, so a lower one that comes later is outdated.
         read_seq: Seq,
         /// For that person.
         #[serde(skip)]
         frame: Frame,
     },
-    /// Somebody has begun or ceased to type.
+    /// Somebody has started or stopped typing.
     Typing {
         /// The conversation in which they type.
         conversation_id: ConversationId,
@@ -156,7 +156,7 @@ pub enum Event {
     },
 }
 
-/// The one way to tell each thing, wherever it is found out. Frames of the same state have to be equal to the byte,
+/// The only constructor of each event, wherever it originates. Frames of the same state must be identical to the byte,
 /// whether an event or a look brings them: `Told` compares them.
 impl Event {
     /// Somebody can read a conversation, as the summary shows it to them.
@@ -254,7 +254,7 @@ impl Event {
 }
 
 impl Event {
-    /// The nodes that it concerns. What decides who may listen goes to all of them.
+    /// The nodes it concerns. What decides who may listen goes to all of them.
     pub fn topic(&self) -> Topic {
         match self {
             Self::Changed { conversation_id, .. }
@@ -281,7 +281,7 @@ impl Event {
         }
     }
 
-    /// The subject that it may have changed, if the store can be asked for its present state.
+    /// The subject it may have changed, if the store can be asked for its current state.
     pub(super) const fn hint(&self) -> Option<Subject> {
         match self {
             Self::Workspace { about, .. } | Self::Conversation { about, .. } => *about,
@@ -311,7 +311,7 @@ impl Event {
         }
     }
 
-    /// The same event with the frame that came beside it.
+    /// The same event with the frame that came with it.
     #[must_use]
     pub fn with_frame(mut self, received: Frame) -> Self {
         match &mut self {

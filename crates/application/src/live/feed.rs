@@ -1,24 +1,26 @@
-//! One conversation's live side, without I/O: a bus that loses, repeats and reorders goes in, with what the store answers;
-//! out come live events in rev order, replays that bridge holes, and requests to read the store or the members again.
+//! One conversation's live side, without I/O. In: a bus that loses, repeats and reorders, and the store's answers. Out:
+//! live events in rev order, replays that bridge holes, and requests to read the store or check the members.
 //!
-//! 1. Every listener is told every rev after the one it joined at, once, in order, as live events or inside replays
+//! 1. Every listener is told every rev after the one it joined at, once and in order, as live events or in replays
 //!    (`whatever_the_bus_does_everybody_is_told_everything_in_order`, `passes_events_on_in_order_and_repeats_never`).
-//! 2. What comes beyond a hole reaches nobody out of turn: the store is read instead, once at a time, and asked again when it
-//!    was silent (`bridges_a_hole_from_the_store`, `asks_again_when_the_store_did_not_answer`).
-//! 3. Who joins behind is caught up from the last few frames, or from the store; who joins ahead hears nothing twice
-//!    (`catches_up_who_joins_a_little_behind`, `reads_the_store_for_who_joins_far_behind`, `who_joins_ahead_hears_nothing_twice`).
-//! 4. Nothing that was committed after a change of access is delivered before the feed has learnt of that change, from its
-//!    event or, when that was lost, by a check of who may still read (`what_follows_a_change_of_access_waits_for_a_check`,
+//! 2. What comes beyond a hole is not delivered out of order: the store is read instead, one read at a time, and again
+//!    if it did not answer (`bridges_a_hole_from_the_store`, `asks_again_when_the_store_did_not_answer`).
+//! 3. A connection that joins behind is caught up from the last few frames or the store; one that joins ahead hears
+//!    nothing twice (`catches_up_who_joins_a_little_behind`, `reads_the_store_for_who_joins_far_behind`,
+//!    `who_joins_ahead_hears_nothing_twice`).
+//! 4. Nothing committed after a change of access is delivered before the feed has learnt of that change, from its event
+//!    or, if that was lost, by a check of who may still read (`what_follows_a_change_of_access_waits_for_a_check`,
 //!    `a_replay_waits_for_a_check_too`). A page that waited is told once a check covers it
 //!    (`a_page_is_told_when_a_check_covers_it`).
-//! 5. Who joins with an older view, or beside a check that finds a later one, is told nothing before a check that was asked about
-//!    them, and then all that they have missed; the others go on (`who_joins_with_an_older_view_is_checked`,
-//!    `who_joins_with_an_older_view_is_told_nothing_before_the_check`, `who_joins_with_an_older_view_holds_nobody_up`).
-//! 6. Whoever has left is told nothing more (`who_left_hears_nothing_more`).
-//! 7. It holds its last frames ([`Recent`]), whatever the bus does, and a page: what is beyond a hole is not kept
+//! 5. A connection that joins with an older view, or during a check that finds a later one, is told nothing before a
+//!    check that asked about it, and then all it has missed; the others go on
+//!    (`who_joins_with_an_older_view_is_checked`, `who_joins_with_an_older_view_is_told_nothing_before_the_check`,
+//!    `who_joins_with_an_older_view_holds_nobody_up`).
+//! 6. A connection that has left is told nothing more (`who_left_hears_nothing_more`).
+//! 7. Whatever the bus does, it holds only its last frames ([`Recent`]) and one page: what is beyond a hole is not kept
 //!    (`the_last_frames_are_kept_and_none_beyond_a_hole`).
-//! 8. Pages that follow each other leave slow sockets some time (`pages_leave_time_between_them`), and those for latecomers take turns with
-//!    those for all (`who_is_far_behind_holds_nobody_up`).
+//! 8. Pauses between pages give slow sockets time to drain (`pages_leave_time_between_them`), and pages for latecomers
+//!    take turns with those for all (`who_is_far_behind_holds_nobody_up`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,16 +35,16 @@ use super::{
 };
 use crate::ports::ConnectionId;
 
-/// Bytes of pages that follow each other before the next one waits: three quarters of what a socket's queue holds.
+/// Bytes of consecutive pages before a pause: three quarters of a socket's backlog.
 const BURST: usize = BACKLOG_LIMIT / 4 * 3;
-/// How long it waits then.
+/// How long the pause is.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the actor is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Deliver(Arc<[ConnectionId]>, Frame),
-    /// Read a replay page of this conversation, after a while; answer with [`Feed::bridged`] or [`Feed::unread`].
+    /// Read a replay page of this conversation, after this delay; answer with [`Feed::bridged`] or [`Feed::unread`].
     Read {
         from_rev: Rev,
         after: Duration,
@@ -51,7 +53,7 @@ pub(super) enum Step {
     Check,
 }
 
-/// Numbers a node's feeds, so that an answer meant for an earlier feed of a conversation is not taken for the present one's.
+/// Numbers a node's feeds, so that an answer for a conversation's earlier feed is not taken for the current one's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FeedNumber(u64);
 
@@ -60,9 +62,9 @@ pub(super) struct FeedNumber(u64);
 pub(super) struct Bridge {
     pub(super) from_rev: Rev,
     pub(super) to_rev: Rev,
-    /// The count of changes of access when it was read.
+    /// The `access_rev` when it was read.
     pub(super) access_rev: AccessRev,
-    /// There is no more.
+    /// Nothing follows it.
     pub(super) complete: bool,
     pub(super) frame: Frame,
 }
@@ -70,7 +72,7 @@ pub(super) struct Bridge {
 /// A member who is told nothing before a check.
 struct Unsure {
     have: Rev,
-    /// The check that is on its way asks about them.
+    /// The check in flight asks about them.
     asked: bool,
 }
 
@@ -81,31 +83,31 @@ pub(super) struct Feed {
     /// The last frames, up to `position`.
     recent: Recent,
     listeners: Listeners,
-    /// Members that are not at `position` yet: behind it and waiting for the store, or ahead of it and waiting for events
-    /// that they have already seen to pass.
+    /// Members not at `position` yet: behind it and waiting for the store, or ahead of it and waiting for events they
+    /// have already seen to pass.
     adrift: HashMap<ConnectionId, Rev>,
-    /// Members that may not be allowed to read what the others may.
+    /// Members that may not be allowed to read what the others are.
     unsure: HashMap<ConnectionId, Unsure>,
-    /// A rev that was seen beyond a hole.
+    /// The highest rev seen beyond a hole.
     beyond: Rev,
     reading: bool,
     /// Bytes of pages since the last pause.
     paged: usize,
-    /// The last page was for all, so the next one is for those who are behind them.
+    /// The last page was for all, so latecomers have the next.
     latecomers_next: bool,
-    /// It was read at a later count of changes of access, and waits for a check.
+    /// A page read at a later `access_rev`, waiting for a check.
     page: Option<Bridge>,
-    /// The members, but for the unsure, may all read as of this count of changes of access.
+    /// All members except the unsure may read as of this `access_rev`.
     access_rev: AccessRev,
-    /// The count at which the feed began, or that the last check found. Of later ones it knows by events, which have reached
-    /// those on their way in, too: so only who joins with a count before this one has to be checked.
+    /// The `access_rev` at which the feed began, or that the last check found. Later ones it knows from events, which
+    /// also reach those about to join: so only a connection joining with an earlier one has to be checked.
     sure: AccessRev,
-    /// A later count that was seen.
+    /// The latest `access_rev` seen.
     access_beyond: AccessRev,
     checking: bool,
-    /// The latest count that was seen while a check was on its way, which may know nothing of it.
+    /// The latest `access_rev` seen while a check was in flight, which may not cover it.
     seen_beside: AccessRev,
-    /// Who has joined while a check was on its way, which knows nothing of them, each with their count.
+    /// Those who joined while a check was in flight, which does not cover them, each with their `access_rev`.
     beside: HashMap<ConnectionId, AccessRev>,
 }
 
@@ -120,8 +122,8 @@ impl FeedNumber {
 }
 
 impl Feed {
-    /// A feed whose first member has been told everything up to `position`, and could read at `access_rev`. `nobody` is an
-    /// empty set.
+    /// A feed whose first member has been told everything up to `position`, and could read at `access_rev`. `nobody` is
+    /// an empty set.
     pub(super) fn new(position: Rev, access_rev: AccessRev, nobody: Listeners) -> Self {
         Self {
             number: FeedNumber::NONE,
@@ -144,7 +146,7 @@ impl Feed {
         }
     }
 
-    /// The same with a number.
+    /// The same feed with a number.
     pub(super) fn numbered(self, number: FeedNumber) -> Self {
         Self { number, ..self }
     }
@@ -153,7 +155,7 @@ impl Feed {
         self.number
     }
 
-    /// The members, but for the unsure, may all read as of this count of changes of access.
+    /// All members except the unsure may read as of this `access_rev`.
     pub(super) const fn access_rev(&self) -> AccessRev {
         self.access_rev
     }
@@ -173,8 +175,8 @@ impl Feed {
             || self.unsure.contains_key(&connection)
     }
 
-    /// Adds a connection that has been told everything up to `have`, and could read at `access_rev`. If a check may have missed
-    /// it, it is told nothing before the next one.
+    /// Adds a connection that has been told everything up to `have`, and could read at `access_rev`. If a check may
+    /// have missed it, it is told nothing before the next one.
     pub(super) fn join(
         &mut self,
         connection: ConnectionId,
@@ -203,7 +205,7 @@ impl Feed {
         self.beside.remove(&connection);
     }
 
-    /// A durable event has come, in whatever order.
+    /// A durable event has come, in any order.
     pub(super) fn changed(&mut self, rev: Rev, access_rev: AccessRev, frame: Frame) -> Vec<Step> {
         let mut steps = Vec::new();
         if access_rev > self.access_rev {
@@ -221,7 +223,7 @@ impl Feed {
         steps
     }
 
-    /// The conversation has got as far as this, by whatever account.
+    /// The conversation is known to have got this far, from whatever source.
     pub(super) fn behind(&mut self, rev: Rev, access_rev: AccessRev) -> Vec<Step> {
         let mut steps = Vec::new();
         self.beyond = self.beyond.max(rev);
@@ -231,8 +233,8 @@ impl Feed {
         steps
     }
 
-    /// Somebody's access has begun or ended, by its event: the feed's members are as they should be after it, or will be when
-    /// the newcomer is let in.
+    /// The event of a change of access has come: the feed's members reflect it already, or will once the newcomer is
+    /// let in.
     pub(super) fn access_changed(&mut self, access_rev: AccessRev) -> Vec<Step> {
         if access_rev == self.access_rev.next() {
             self.access_rev = access_rev;
@@ -246,7 +248,8 @@ impl Feed {
     pub(super) fn checked(&mut self, access_rev: AccessRev) -> Vec<Step> {
         self.checking = false;
         (self.access_rev, self.sure) = (access_rev, access_rev);
-        // The store knows best, but for what was seen since it was asked: it may have been restored.
+        // Not a maximum with earlier counts: the store may have been restored. Only what was seen since the question
+        // counts.
         self.access_beyond = access_rev.max(self.seen_beside);
         let mut steps = Vec::new();
         for (connection, Unsure { have, asked }) in std::mem::take(&mut self.unsure) {
@@ -262,7 +265,7 @@ impl Feed {
             }
         }
         steps.extend(self.turn_page());
-        // No check may ever cover a page of before the store was restored.
+        // If the store was restored, no check may ever cover a page read before.
         if self.access_beyond <= access_rev && self.page.take().is_some() {
             self.reading = false;
         }
@@ -319,14 +322,14 @@ impl Feed {
         self.reading = false;
     }
 
-    /// Asks again for what is missing, if anything is.
+    /// Asks again for anything missing.
     pub(super) fn retry(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
         self.read_on(&mut steps);
         steps
     }
 
-    /// Lets the last frames go where nothing happens. To be called once a second.
+    /// Drops the last frames of a quiet conversation. Call it once a second.
     pub(super) fn age(&mut self) {
         self.recent.age();
     }
@@ -336,12 +339,12 @@ impl Feed {
         self.listeners.list()
     }
 
-    /// Has equal sets of listeners be one.
+    /// Shares equal sets of listeners.
     pub(super) fn share(&mut self, sharing: &mut Sharing) {
         sharing.unify(&mut self.listeners);
     }
 
-    /// Everybody.
+    /// All members.
     pub(super) fn members(&self) -> impl Iterator<Item = ConnectionId> {
         let others = self.adrift.keys().chain(self.unsure.keys()).copied();
         self.listeners.iter().chain(others)
@@ -360,21 +363,21 @@ impl Feed {
         self.listeners.insert(connection);
     }
 
-    /// Finds those adrift that can be placed now.
+    /// Places those adrift that can be placed now.
     fn settle(&mut self, steps: &mut Vec<Step>) {
         for (connection, have) in std::mem::take(&mut self.adrift) {
             self.place(connection, have, steps);
         }
     }
 
-    /// Tells the page that waits, if the members may all read it by now.
+    /// Tells the waiting page, if all members may read it by now.
     fn turn_page(&mut self) -> Vec<Step> {
         let access_rev = self.access_rev;
         let page = self.page.take_if(|page| page.access_rev <= access_rev);
         page.map_or_else(Vec::new, |page| self.bridged(page))
     }
 
-    /// Has somebody wait for a check who is here already.
+    /// Makes a member wait for a check.
     fn doubt(&mut self, connection: ConnectionId) {
         let have = if self.listeners.contains(connection) {
             self.listeners.remove(connection);
@@ -403,7 +406,7 @@ impl Feed {
         }
         let hole = (self.beyond > self.position).then_some(self.position);
         let behind = self.adrift.values().copied().filter(|have| *have < self.position).min();
-        // In turns: nobody who is far behind holds up what all wait for.
+        // In turns: a latecomer far behind does not hold up what everybody waits for.
         let (first, second) = if self.latecomers_next { (behind, hole) } else { (hole, behind) };
         if let Some(from_rev) = first.or(second) {
             self.latecomers_next = Some(from_rev) == hole;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::ports::store::{Committed, ReplayPage};
 
-/// A frame's initial capacity in bytes: enough for a message of some sentences.
+/// A frame's initial capacity in bytes: enough for a message of a few sentences.
 const USUAL: usize = 1024;
 
 /// One JSON object, ready for any number of sockets. Cloning it copies nothing.
@@ -27,13 +27,13 @@ impl Frame {
         Self(bytes)
     }
 
-    /// Encodes any object. Read models always encode; should one not, the frame is an empty object, which clients
+    /// Encodes any object. Read models always encode; if one did not, the frame would be an empty object, which clients
     /// ignore.
     pub fn encode(object: &impl Serialize) -> Self {
         Self::encode_within(USUAL, object)
     }
 
-    /// Encodes an object that mostly has no more than so many bytes: to grow costs more than to encode.
+    /// Encodes an object that usually fits in this many bytes: growing the buffer costs more than encoding.
     pub fn encode_within(usual: usize, object: &impl Serialize) -> Self {
         let mut json = Vec::with_capacity(usual);
         match serde_json::to_writer(&mut json, object) {
@@ -246,7 +246,7 @@ pub fn replay_frame(page: &ReplayPage) -> Frame {
         reset: bool,
         data: Data<'a>,
     }
-    /// What a replay frame carries beside its range.
+    /// What a replay frame carries besides its range.
     #[derive(Serialize)]
     struct Data<'a> {
         /// The changed messages, in rev order.

@@ -1,17 +1,17 @@
-//! State events on their way to the sockets of a node that shares its store, without I/O. No count orders them, so they
-//! are hints: they wait until the store has given the present state, and who may hear it. So nothing outdated is told,
+//! State events on their way to the sockets of a node that shares its store, without I/O. No rev orders them, so they
+//! are hints: they wait until the store has given the current state, and who may hear it. So nothing outdated is told,
 //! even if the bus is late, repeats or reorders. An end of access to a conversation waits for nothing.
 //!
-//! 1. What goes through was there before the store was asked, so whoever may hear it by the answer could when it was
-//!    committed, or after that (`what_comes_while_the_store_is_asked_waits_for_the_next_answer`).
-//! 2. It goes through in the order in which it came, and once (`all_goes_through_once_and_in_order`).
-//! 3. What the store did not answer is asked again, half of it at a time, still in order; what it does not answer even
-//!    by itself is given up, and holds nothing else up (`what_was_not_answered_is_asked_again`,
+//! 1. What goes through came before the store was asked, so whoever may hear it by the answer could when it was
+//!    committed, or later (`what_comes_while_the_store_is_asked_waits_for_the_next_answer`).
+//! 2. It goes through in order of arrival, and once (`all_goes_through_once_and_in_order`).
+//! 3. What the store did not answer is asked again, half as much each time, still in order; what it does not answer
+//!    even by itself is given up, and holds nothing else up (`what_was_not_answered_is_asked_again`,
 //!    `what_cannot_be_answered_is_given_up`).
-//! 4. The end of somebody's access to a conversation removes their way in, if that waits
+//! 4. The end of somebody's access to a conversation removes their waiting joins that precede it
 //!    (`an_end_takes_along_the_ways_in_before_it`).
-//! 5. [`BOUND`] wait at most, and [`ASKED`] are asked about at once: more is refused, for the looks at the store to
-//!    find again (`more_than_it_holds_is_refused`, `so_many_are_asked_about_at_once`).
+//! 5. At most [`BOUND`] wait, and [`ASKED`] are asked about at once. What exceeds the bound is refused, for the looks
+//!    at the store to find again (`more_than_it_holds_is_refused`, `so_many_are_asked_about_at_once`).
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -20,19 +20,19 @@ use crate::ports::store::Subject;
 
 /// The most that waits.
 const BOUND: usize = 10_000;
-/// The most that is asked about, and goes through, together.
+/// The most asked about, and let through, together.
 const ASKED: usize = 256;
-/// How often one thing is asked about by itself before it is given up.
+/// How many times one thing is asked about by itself before it is given up.
 const TRIES: u32 = 5;
 
 pub(super) struct Gate {
-    /// In the order in which it came.
+    /// In order of arrival.
     waiting: VecDeque<Waiting>,
-    /// How many of them the store is being asked about, if it is.
+    /// How many of them the store is being asked about, if any.
     asked: Option<usize>,
     /// How many to ask about next.
     some: usize,
-    /// How often the first was asked about by itself.
+    /// How many times the first was asked about by itself.
     tries: u32,
     /// Whether the store did not answer, and is left alone for a while.
     silent: bool,
@@ -40,10 +40,10 @@ pub(super) struct Gate {
 
 #[derive(Debug, Clone)]
 pub(super) enum Waiting {
-    /// Something may have changed here: it is told as the store has it.
+    /// Its state may have changed: told as the store has it.
     Subject(Subject),
-    /// Anything else, told as it came: a way into a conversation, a read mark, or what a node of an earlier version
-    /// says without its subject.
+    /// Anything else, told as it came: a join of a conversation, a read mark, or an event without its subject from a
+    /// node of an earlier version.
     Event(Arc<Event>),
 }
 
@@ -58,7 +58,7 @@ impl Gate {
         self.waiting.is_empty()
     }
 
-    /// Returns it if there is no room.
+    /// Queues it, or returns it if there is no room.
     pub(super) fn wait(&mut self, waiting: Waiting) -> Result<(), Waiting> {
         if self.waiting.len() >= BOUND {
             return Err(waiting);
@@ -77,14 +77,14 @@ impl Gate {
         Some(self.waiting.range(..some).cloned().collect())
     }
 
-    /// The store has said who may hear what it was asked about, which goes through now.
+    /// The store has said who may hear what it was asked about, which now goes through.
     pub(super) fn answered(&mut self) -> Vec<Waiting> {
         (self.some, self.tries) = (ASKED.min(self.some * 2), 0);
         self.waiting.drain(..self.asked.take().unwrap_or(0)).collect()
     }
 
-    /// The store did not answer; it is asked again after [`Gate::retry`]. Returns what is given up, for the looks to
-    /// find again.
+    /// The store did not answer; it is asked again after [`Gate::retry`]. Returns what is given up, for a look to find
+    /// again.
     pub(super) fn unanswered(&mut self) -> Option<Waiting> {
         self.silent = true;
         let asked = self.asked.take()?;
@@ -114,7 +114,7 @@ impl Gate {
     }
 }
 
-/// Whether `end` is the way out of what `way_in` is the way into.
+/// Whether `end` ends the access that `way_in` began.
 fn ends(end: &Event, way_in: &Event) -> bool {
     match (end, way_in) {
         (
@@ -162,7 +162,7 @@ mod tests {
         Event::Left { conversation_id, user_id, access_rev: AccessRev(access_rev), frame }
     }
 
-    /// By their counts.
+    /// Identifies them by `access_rev`.
     fn counts(waiting: &[Waiting]) -> Vec<u64> {
         let count = |waiting: &Waiting| match waiting {
             Waiting::Event(event) => match &**event {

@@ -1,13 +1,13 @@
-//! Equal values, kept once while anybody holds them.
+//! Keeps one copy of equal values while anybody holds it.
 
 use std::sync::{Arc, Weak};
 
 use rustc_hash::FxHashMap as HashMap;
 
-/// How many values are remembered before dropped ones are removed at all.
+/// How many values are remembered before dropped ones are first removed.
 pub(super) const LEAST: usize = 64;
 
-/// Finds values by a hash that the caller computes. Of two with the same hash only the later is found.
+/// Finds values by a hash the caller computes. Of two with the same hash, only the later is found.
 pub(super) struct Interned<T: ?Sized> {
     values: HashMap<u64, Weak<T>>,
     /// How many may be remembered before dropped ones are removed.

@@ -1,4 +1,4 @@
-//! Which conversations a connection is in. Connections that are in the same ones share the list.
+//! Which conversations a connection is in. Connections in the same ones share the list.
 
 use std::{hash::BuildHasher, sync::Arc};
 
@@ -26,7 +26,7 @@ impl Joined {
 }
 
 impl JoinedLists {
-    /// The list of these, in whatever order.
+    /// The list of these, given in any order.
     pub(super) fn of(&mut self, conversations: impl IntoIterator<Item = ConversationId>) -> Joined {
         let mut list: Vec<_> = conversations.into_iter().collect();
         list.sort_unstable();

@@ -1,10 +1,9 @@
 //! Who listens to a conversation. Conversations with the same listeners share one set, so that a node's memory grows
-//! with its connections, not with their memberships; and a worker sees by the set's address that two events go to the
+//! with its connections, not their memberships; and a worker can tell by the set's address that two events go to the
 //! same sockets.
 //!
-//! A shared set is copied when it changes, and remembers the copy: somebody who joins fifty conversations of the same
-//! people causes one copy, not fifty. Equal sets that arose otherwise become one at their next event
-//! ([`Sharing::unify`]).
+//! A shared set is copied on write, and remembers the copy: somebody who joins fifty conversations of the same people
+//! causes one copy, not fifty. Equal sets that arose otherwise are merged at their next event ([`Sharing::unify`]).
 
 use std::{
     hash::BuildHasher,
@@ -23,7 +22,7 @@ pub(super) struct Listeners(Arc<Set>);
 #[derive(Default)]
 struct Set {
     members: HashSet<ConnectionId>,
-    /// The same as a list, made when it is asked for.
+    /// The same as a list, made on demand.
     list: OnceLock<Arc<[ConnectionId]>>,
     /// The last copy with one connection more or less, and which connection.
     copy: Mutex<Option<(ConnectionId, Weak<Set>)>>,
@@ -49,8 +48,8 @@ impl Listeners {
         self.0.members.iter().copied()
     }
 
-    /// As a list, the same one until somebody comes or goes. In the order in which the connections were opened, which
-    /// is roughly their order in memory, the kernel's part included.
+    /// As a list, the same one until somebody comes or goes. In the order the connections were opened, which is roughly
+    /// their order in memory, the kernel's included.
     pub(super) fn list(&self) -> Arc<[ConnectionId]> {
         let list = || {
             let mut list: Vec<_> = self.iter().collect();
@@ -79,8 +78,7 @@ impl Listeners {
         there
     }
 
-    /// Adds a connection that is not in the set, or takes out one that is: so a remembered copy need not say which of
-    /// the two.
+    /// Adds a connection that is not in the set, or removes one that is: so a remembered copy need not say which.
     fn change(&mut self, connection: ConnectionId, how: impl Fn(&mut HashSet<ConnectionId>)) {
         let copy = self.0.copy.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = copy.filter(|(of, _)| *of == connection).and_then(|(_, set)| set.upgrade());
@@ -108,7 +106,7 @@ impl Sharing {
         self.nobody.clone()
     }
 
-    /// Replaces a set that has not been listed since its last change by an equal one, if there is one.
+    /// Replaces a set not listed since its last change with an equal one, if there is one.
     pub(super) fn unify(&mut self, listeners: &mut Listeners) {
         if listeners.0.list.get().is_some() {
             return;
@@ -123,7 +121,7 @@ impl Sharing {
     }
 }
 
-/// Makes sums of hashes tell sets apart: the finalizer of `SplitMix64` (Steele, Lea, Flood).
+/// Makes sums of hashes distinguish sets: the finalizer of `SplitMix64` (Steele, Lea, Flood).
 const fn mixed(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -158,7 +156,7 @@ mod tests {
             assert!(feed.remove(socket(4)));
         }
         assert!(feeds.iter().all(|feed| shared(feed, &feeds[0])));
-        // Who is in some sets only does not get into the others.
+        // A member of only some sets does not get into the others.
         feeds[0].insert(socket(4));
         assert!(feeds[0].contains(socket(4)) && !feeds[1].contains(socket(4)));
         assert!(sharing.nobody().is_empty());
@@ -191,7 +189,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever they share, each is what it would be by itself.
+        /// Whatever they share, each is as it would be by itself.
         #[test]
         fn feeds_do_not_change_each_other(
             steps in prop::collection::vec((0..4_usize, 0..6_u32, 0..3_u8), 0..200),

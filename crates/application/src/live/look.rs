@@ -1,5 +1,5 @@
-//! The periodic look at the store: a node that died between its commit and its publication, or a bus that lost an
-//! event, delays a change by two looks and never loses it.
+//! The periodic look at the store: if a node died between commit and publication, or the bus lost an event, the change
+//! is delayed by two looks, never lost.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -12,9 +12,9 @@ use super::{
 };
 use crate::ports::store::{Changes, Look};
 
-/// How often to look. What a look finds is told at the next one, because the bus brings most of it meanwhile.
+/// How often to look. What a look finds is told at the next one, because the bus delivers most of it meanwhile.
 const EVERY: Duration = Duration::from_secs(1);
-/// How long a node that reaches neither store nor bus keeps its sockets.
+/// How long a node that can reach neither store nor bus keeps its sockets.
 const CUT_OFF: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(live: Live, changes: Arc<dyn Changes>) {
@@ -25,7 +25,7 @@ pub(super) async fn run(live: Live, changes: Arc<dyn Changes>) {
             live.input(Input::FromPeers(News::Look(look))).await;
         }
         let mut asked = pin!(changes.changes(since));
-        // A late question is not given up, only noted as late.
+        // A late question is not abandoned: only its lateness may cut the sockets off.
         let look = loop {
             match timeout(EVERY, &mut asked).await {
                 Ok(look) => break look,

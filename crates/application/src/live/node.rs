@@ -1,5 +1,5 @@
-//! The handle of a node's live side, and the tasks around its actor: what the bus brings, what a look finds, what is
-//! told at once.
+//! The handle of a node's live side, and the tasks around its actor: the bus's listener, the looks at the store, and
+//! the publisher of ephemeral events.
 
 use std::{
     sync::{
@@ -30,12 +30,13 @@ use crate::{
     },
 };
 
-/// Inputs that may wait for the actor; beyond it callers wait.
+/// Inputs that may be queued for the actor; beyond that, callers wait.
 const INBOX: usize = 4_096;
-/// The most events of other nodes that are told together.
+/// The most events of other nodes told together.
 const TOGETHER: usize = 256;
 
-/// The handle of one node's live side. Cheap to clone; all calls are queued for one actor and happen in that order.
+/// The handle of one node's live side. Cheap to clone; all calls are queued for one actor and take effect in that
+/// order.
 #[derive(Clone)]
 pub struct Live {
     inbox: mpsc::Sender<Input>,
@@ -43,7 +44,7 @@ pub struct Live {
     ephemeral: mpsc::Sender<Arc<Event>>,
     bus: Arc<dyn Bus>,
     bus_heard: Arc<AtomicBool>,
-    /// Whether anything has ended that should run as long as the node.
+    /// Whether anything that should run as long as the node has ended.
     failed: watch::Receiver<bool>,
     node: NodeId,
     has_peers: bool,
@@ -60,8 +61,7 @@ pub struct LivePorts {
     pub fanout: Arc<dyn Fanout>,
     /// Read to fill holes.
     pub store: Arc<dyn Messages>,
-    /// Set if the node shares its store. A store of the node's own has to take writes in the order in which they are
-    /// first polled.
+    /// Set if the node shares its store. A store of the node's own must take writes in the order they are first polled.
     pub peers: Option<Peers>,
     /// The most connections of one user that stay open; none for no limit.
     pub connections_per_user: Option<usize>,
@@ -98,7 +98,7 @@ impl Live {
         Self::start_beside(ports, services, tasks, |actor| services.spawn(actor))
     }
 
-    /// As [`Live::start`], but the actor runs where `host` spawns it. On a thread that has sockets, what it hands down to
+    /// As [`Live::start`], but the actor runs where `host` spawns it. On a thread that has sockets, what it hands to
     /// them wakes no other thread.
     pub fn start_beside(
         ports: LivePorts,
@@ -123,7 +123,7 @@ impl Live {
         };
         services.spawn(async move {
             while let Some(event) = to_bus.recv().await {
-                // If it is lost, clients end the typing after `expires_in_ms`.
+                // If it is lost, clients let the typing expire after `expires_in_ms`.
                 let _ = bus.publish(node, vec![event]).await;
             }
         });
@@ -145,8 +145,8 @@ impl Live {
         self.tell_other_nodes(vec![event]).await;
     }
 
-    /// Tells this node's sockets what happened, here or elsewhere, in order. Neighbouring changes leave together. What it returns
-    /// says to how many sockets changes went, once all has been handed down to them.
+    /// Tells this node's sockets what happened, here or elsewhere, in order. Adjacent changes are delivered together.
+    /// The receiver resolves once all has been handed down, to the number of sockets that changes went to.
     pub(super) async fn tell(&self, events: Vec<Arc<Event>>) -> oneshot::Receiver<usize> {
         let (done, told) = oneshot::channel();
         if !events.is_empty() {
@@ -165,7 +165,7 @@ impl Live {
         }
     }
 
-    /// Returns when everything published before has taken effect on this node's sockets or, with a shared store, waits
+    /// Returns once everything published before has taken effect on this node's sockets or, with a shared store, waits
     /// for the store. Ends of access never wait for the store: await this before acknowledging one.
     pub async fn settle(&self) {
         let (done, settled) = oneshot::channel();
@@ -174,8 +174,8 @@ impl Live {
     }
 
     /// Announces an authenticated connection. Once this returns, nothing that concerns its user is missed: call it
-    /// before reading the snapshot. Waits for the bus to confirm, for a second at most. `heard_at` is the connection's
-    /// own note, in milliseconds of [`Live::uptime`], of when it last heard its client.
+    /// before reading the snapshot. Waits at most a second for the bus to confirm. `heard_at` is the connection's own
+    /// record, in milliseconds of [`Live::uptime`], of when it last heard its client.
     pub async fn register(
         &self,
         connection: ConnectionId,
@@ -193,8 +193,9 @@ impl Live {
         self.input(Input::Attach { connection, attachment }).await;
     }
 
-    /// Tells a connection a page of a pending conversation, if there is one; after the last page it joins it. False if the page was not
-    /// wanted any more, because access has ended. Returns when the page is queued.
+    /// Tells a connection a page of a pending conversation, if there is one; with `then`, which comes with the last
+    /// page, it joins. False if the page is no longer wanted, because access has ended. Returns once the page is
+    /// queued.
     pub async fn replay(
         &self,
         connection: ConnectionId,
@@ -218,7 +219,7 @@ impl Live {
     }
 
     /// Returns if the actor, the bus's listener or the looks end before the process: one of them panicked, and sockets
-    /// are not told everything any more.
+    /// no longer hear everything.
     pub async fn failed(&self) {
         let _ = self.failed.clone().wait_for(|failed| *failed).await;
     }
@@ -233,30 +234,31 @@ impl Live {
         self.input(Input::Unregister { connection }).await;
     }
 
-    /// Somebody who may post has begun to type, on this connection.
+    /// Somebody who may post has started typing, on this connection.
     pub async fn start_typing(&self, connection: ConnectionId, conversation: ConversationId) {
         self.input(Input::Typing { connection, conversation, on: true }).await;
     }
 
-    /// Somebody has ceased to type.
+    /// Somebody has stopped typing.
     pub async fn stop_typing(&self, connection: ConnectionId, conversation: ConversationId) {
         self.input(Input::Typing { connection, conversation, on: false }).await;
     }
 
-    /// Tells every connection that the node goes away, then closes it.
+    /// Tells every connection that the node is shutting down, then closes it.
     pub async fn drain(&self) {
         let (done, drained) = oneshot::channel();
         self.input(Input::Drain(done)).await;
         let _ = drained.await;
     }
 
-    /// Tells the other nodes, unless too much waits already. The caller tells this one.
+    /// Tells the other nodes, unless the queue is full. The caller tells this one.
     pub(super) fn publish_ephemeral(&self, event: Event) {
         let _ = self.ephemeral.try_send(Arc::new(event));
     }
 
     pub(super) async fn input(&self, input: Input) {
-        // The actor ends only with the process or its thread, once all sockets have ended, and the store has everything.
+        // The actor ends only with the process or its thread; by then all sockets have ended, and the store has
+        // everything.
         let _ = self.inbox.send(input).await;
     }
 
@@ -289,8 +291,8 @@ impl Live {
                             Heard::Event(first) => {
                                 let mut events = vec![first];
                                 after = take_waiting(&mut *subscription, &mut events);
-                                // Other nodes may not run ahead of this one's sockets: what comes meanwhile waits in the bus,
-                                // which says when it is too much, and is told together.
+                                // Backpressure, so that other nodes cannot outrun this one's sockets: what comes
+                                // meanwhile waits in the bus, which reports an overflow, and is then told together.
                                 let _ = self.tell(events).await.await;
                             }
                             Heard::Listening(topics) => {
@@ -312,13 +314,13 @@ impl Live {
     }
 }
 
-/// Takes the events that have come already, up to what is none: mostly all that another node has published together.
+/// Takes the events received already, up to anything else: usually all that another node has published together.
 fn take_waiting(
     subscription: &mut dyn Subscription,
     events: &mut Vec<Arc<Event>>,
 ) -> Option<Heard> {
     while events.len() < TOGETHER {
-        // A task's budget would end it early.
+        // Tokio's cooperative budget would end it early.
         match unconstrained(subscription.next()).now_or_never().flatten()? {
             Heard::Event(event) => events.push(event),
             other => return Some(other),
@@ -327,7 +329,7 @@ fn take_waiting(
     None
 }
 
-/// Runs a service that must not end, and reports if it does, by a panic too.
+/// Runs a service that must not end, and reports if it does, even by a panic.
 async fn whole(ends: Arc<watch::Sender<bool>>, service: impl Future<Output = ()>) {
     let _said = Ends(ends);
     service.await;

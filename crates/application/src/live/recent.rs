@@ -1,7 +1,7 @@
-//! A conversation's last frames, for who joins a little behind, without I/O.
+//! A conversation's last frames, for those who join a little behind, without I/O.
 //!
-//! 1. They are contiguous, and [`FRAMES`] and [`BYTES`] at most (`the_last_ones_are_kept_within_both_bounds`).
-//! 2. Where nothing happens they are let go (`a_quiet_conversation_keeps_none`).
+//! 1. They are contiguous, at most [`FRAMES`] and [`BYTES`] (`the_last_ones_are_kept_within_both_bounds`).
+//! 2. A quiet conversation drops them (`a_quiet_conversation_keeps_none`).
 
 use std::collections::VecDeque;
 
@@ -11,9 +11,9 @@ use super::Frame;
 
 /// How many are kept.
 const FRAMES: usize = 64;
-/// And of how many bytes: those of usual messages.
+/// And of how many bytes: enough for messages of usual length.
 const BYTES: usize = 64 * 1024;
-/// For how many looks of [`Recent::age`] without a new one.
+/// For how many calls of [`Recent::age`] without a new one.
 const QUIET: u8 = 60;
 
 #[derive(Default)]
@@ -35,7 +35,7 @@ impl Recent {
         }
     }
 
-    /// All that follows this rev, if it is kept.
+    /// Everything after this rev, if all of it is kept.
     pub(super) fn after(&self, rev: Rev) -> Option<impl Iterator<Item = &Frame>> {
         let (first, _) = self.frames.front()?;
         let missing = self.frames.iter().filter(move |(of, _)| *of > rev).map(|(_, frame)| frame);
@@ -46,7 +46,7 @@ impl Recent {
         *self = Self::default();
     }
 
-    /// To be called once a second.
+    /// Call it once a second.
     pub(super) fn age(&mut self) {
         self.quiet = self.quiet.saturating_add(1);
         if self.quiet >= QUIET {

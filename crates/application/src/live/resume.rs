@@ -1,14 +1,14 @@
-//! What one connection is told of the time when it was away, without I/O.
+//! What one connection is told of the time it was away, without I/O.
 //!
-//! 1. A conversation is replayed from the client's cursor to the head, page by page, each page asked for only when the
-//!    one before has been taken (`is_told_page_by_page`).
+//! 1. A conversation is replayed from the client's cursor to the head, page by page, each requested only once the
+//!    client has taken the one before (`is_told_page_by_page`).
 //! 2. One `hello` replays at most [`BUDGET`] bytes, most recently active conversation first; the others are named in
 //!    [`CatchUp::behind`] (`what_does_not_fit_is_left_behind`).
 //! 3. A cursor of another epoch, or beyond the head, gets a reset (`another_history_is_reset`).
-//! 4. A conversation whose access has ended is passed over (`who_lost_access_is_told_nothing_more_of_it`), a silent store
-//!    is asked again (`a_silent_store_is_asked_again`), and one that cannot be read is left behind, or the client would wait
-//!    for it for ever (`what_cannot_be_read_is_left_behind`).
-//! 5. Only its position is held: no page is kept, neither before it is asked for nor after it was told
+//! 4. A conversation whose access has ended is skipped (`who_lost_access_is_told_nothing_more_of_it`), an unavailable
+//!    store is asked again (`a_silent_store_is_asked_again`), and a conversation that cannot be read is left behind:
+//!    otherwise the client would wait for it forever (`what_cannot_be_read_is_left_behind`).
+//! 5. Only positions are held: no page is kept, neither before it is requested nor after it is told
 //!    (`no_page_is_kept`).
 
 use std::collections::{HashMap, VecDeque};
@@ -23,21 +23,21 @@ use crate::{
 
 /// The most bytes that one `hello` replays.
 pub(super) const BUDGET: usize = 2 * 1024 * 1024;
-/// The most conversations that are weighed in one question to the store.
+/// The most conversations weighed in one question to the store.
 const ASKED: usize = 64;
-/// After this many that did not fit, the rest is not weighed: it would cost more than it gains.
+/// After this many that did not fit, the rest are not weighed: it would cost more than it gains.
 const MISSES: usize = 8;
-/// A page that fails so often, other than by a store that is away, cannot be read.
+/// A page that fails this many times, other than by an unavailable store, counts as unreadable.
 const TRIES: u32 = 3;
-/// Bytes of a replay frame beside its messages: the conversation as it is now.
+/// Bytes of a replay frame besides its messages: the conversation as it is now.
 const ENVELOPE: usize = 2 * 1024;
 
-/// What a client holds from an earlier connection.
+/// What a client has kept from an earlier connection.
 #[derive(Debug, Clone, Default)]
 pub struct Resume {
     /// The store's history that the cursors belong to.
     pub epoch: String,
-    /// For each conversation, the rev up to which it holds every change.
+    /// For each conversation, the rev up to which it has every change.
     pub cursors: HashMap<ConversationId, Rev>,
 }
 
@@ -50,7 +50,7 @@ pub struct CatchUp {
     behind: Vec<ConversationId>,
     budget: usize,
     misses: usize,
-    /// How many the next question is about: few if each may be long.
+    /// How many the next question is about: few while each may be long.
     asked: usize,
 }
 
@@ -63,12 +63,12 @@ pub enum Next {
     Tell(Page),
 }
 
-/// The outcome of a page that was asked for.
+/// The outcome of a requested page.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked {
     /// Tell it; it is followed by the next one.
     Tell(Page),
-    /// The client is not in the conversation any more.
+    /// The client is no longer in the conversation.
     LostAccess,
     /// There is nobody to tell: the session has ended.
     InVain,
@@ -79,7 +79,8 @@ pub enum Asked {
 pub struct Page {
     /// The conversation.
     pub conversation_id: ConversationId,
-    /// The replay frame; none if it cannot be read. Then the client asks for it, at the latest when it hears of a change.
+    /// The replay frame; none if it cannot be read. The client then asks for it, at the latest when it hears of a
+    /// change.
     pub frame: Option<Frame>,
     /// Set on the last page: where the client joins.
     pub then: Option<Head>,
@@ -91,7 +92,7 @@ struct Replay {
     from_rev: Rev,
     /// Told instead of a replay, if set.
     reset: Option<Conversation>,
-    /// How often its present page has failed.
+    /// How many times its current page has failed.
     failed: u32,
 }
 
@@ -146,7 +147,7 @@ impl CatchUp {
             }
         }
         self.asked = if self.misses == before { ASKED.min(2 * self.asked) } else { MISSES };
-        // A store that answers nothing would be asked for ever.
+        // A store that weighs nothing would be asked forever.
         if self.misses >= MISSES || weights.is_empty() {
             self.give_up();
         }
@@ -157,17 +158,17 @@ impl CatchUp {
         self.behind.extend(self.moved.drain(..).map(|replay| replay.head.conversation_id));
     }
 
-    /// Conversations that moved and are not replayed.
+    /// Conversations that moved but are not replayed.
     pub fn behind(&self) -> &[ConversationId] {
         &self.behind
     }
 
-    /// Conversations that are replayed, and not yet to their end.
+    /// Conversations whose replay is not complete yet.
     pub fn pending(&self) -> impl Iterator<Item = Head> {
         self.replays.iter().map(|replay| replay.head)
     }
 
-    /// What to do once the client has taken what it was told.
+    /// What to do once the client has taken what it was sent.
     pub fn next(&self) -> Option<Next> {
         let replay = self.replays.front()?;
         let Some(conversation) = &replay.reset else {
@@ -186,7 +187,7 @@ impl CatchUp {
         Some(Next::Tell(Page::of(&page, replay.head.access_rev)))
     }
 
-    /// The outcome of the page that was asked for. `Err`: ask again a little later.
+    /// The outcome of the requested page. `Err`: ask again a little later.
     pub fn page(&mut self, page: Result<ReplayPage>) -> Result<Asked> {
         match page {
             Ok(page) => {
@@ -217,15 +218,15 @@ impl CatchUp {
         }
     }
 
-    /// The present conversation has been told to its end, or is not wanted any more.
+    /// The current conversation has been replayed to its end, or is no longer wanted.
     pub fn done(&mut self) {
         self.replays.pop_front();
     }
 }
 
 impl Page {
-    /// The client is in the conversation as of the snapshot's `access_rev`. The page's own may be later, but says less:
-    /// somebody who has left a public channel can still read it.
+    /// The client is in the conversation as of the snapshot's `access_rev`. The page's own may be later, but proves
+    /// less: somebody who has left a public channel can still read it.
     fn of(page: &ReplayPage, access_rev: AccessRev) -> Self {
         let conversation_id = page.conversation.id;
         let then = Head { conversation_id, rev: page.to_rev, access_rev };
@@ -255,7 +256,7 @@ mod tests {
         const { assert!(ReplayQuery::BUDGET + ENVELOPE <= 256 * 1024, "of one frame") };
     }
 
-    /// The messages of all together would fit.
+    /// The messages alone would all fit.
     #[test]
     fn a_page_weighs_more_than_its_messages() {
         const WEIGHT: usize = 1_024;

@@ -1,6 +1,6 @@
-//! Gives the changes of a conversation their order: one append at a time for each conversation, each taking all that has
-//! come since the last. So concurrent sends share a commit, and commit order is publication order. Where the store has one
-//! writer, all conversations share a lane: what it commits together is told together, in one write to each socket.
+//! Orders the changes of a conversation: one append at a time per conversation, each taking what has queued since the
+//! last. So concurrent sends share a commit, and commit order is publication order. With a single-writer store, all
+//! conversations share a lane: what it commits together is told together, in one write to each socket.
 
 mod gathering;
 mod lane;
@@ -42,9 +42,9 @@ pub struct Sequencer {
 
 #[derive(Default)]
 struct Running {
-    /// A lane stands here exactly while a task drains it.
+    /// A lane is in here exactly while a task drains it.
     lanes: HashMap<Key, Lane>,
-    /// What the shared lane had learnt when it last ran empty.
+    /// What the shared lane had learned when it last ran empty.
     learnt: Gathering,
     closed: bool,
 }
@@ -52,13 +52,13 @@ struct Running {
 /// Which conversations wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lanes {
-    /// None: for a store that commits them side by side, so that one that is slow holds no other up.
+    /// None: for a store that commits them concurrently, so that a slow one holds up no other.
     Apart,
-    /// All: for a store with one writer, which commits what comes at the same time at once.
+    /// All: for a single-writer store, which commits concurrent writes together.
     Shared,
 }
 
-/// Those whose writes the store was given.
+/// The writers of a batch that the store was given.
 struct Writers {
     conversation: ConversationId,
     waiting: Vec<(Stamp, oneshot::Sender<Result<Commit>>)>,
@@ -70,7 +70,7 @@ struct Stamp {
     at: Timestamp,
 }
 
-/// What has become of a batch.
+/// The outcome of a batch.
 struct Appended {
     /// What is to be told.
     events: Vec<Arc<Event>>,
@@ -78,7 +78,7 @@ struct Appended {
     answers: Vec<(oneshot::Sender<Result<Commit>>, Result<Commit>)>,
 }
 
-/// Takes a lane away whose task ends before it is empty: whoever waits in it hears that nobody answers, and the next write begins
+/// Removes a lane whose task ends before it is empty: its waiting writers get an error, and the next write starts
 /// another.
 struct Draining {
     running: Arc<Mutex<Running>>,
@@ -86,7 +86,7 @@ struct Draining {
     ended: bool,
 }
 
-/// A lane's conversation; none for the lane that all share.
+/// A lane's conversation; none for the shared lane.
 type Key = Option<ConversationId>;
 
 impl Sequencer {
@@ -95,8 +95,8 @@ impl Sequencer {
         Self { store, live, tasks, lanes, running: Arc::default() }
     }
 
-    /// Queues a write at once, before the returned future is polled: calls made one after another commit in that order.
-    /// The write goes on if the future is dropped.
+    /// Queues a write at once, before the returned future is polled: successive calls for a conversation commit in that
+    /// order. The write goes on if the future is dropped.
     pub fn submit(
         &self,
         conversation: ConversationId,
@@ -104,12 +104,14 @@ impl Sequencer {
     ) -> impl Future<Output = Result<Commit>> + Send + use<> {
         let queued = self.enqueue(conversation, write);
         async move {
-            // Nobody answers only where the node ends meanwhile: of a write that has been begun nobody knows how it ended.
+            // No answer comes only if the node or the lane's task ends; the outcome of a write already begun is
+            // unknown.
             queued?.await.unwrap_or_else(|_| Err(Error::unavailable("the node has ended")))
         }
     }
 
-    /// Refuses what waits, and all that comes: the node ends. What the store has begun is answered and told as ever.
+    /// Refuses what waits and all that comes: the node is shutting down. What the store has begun is still answered and
+    /// told.
     pub fn close(&self) {
         let mut running = self.lock();
         running.closed = true;
@@ -159,7 +161,7 @@ impl Sequencer {
                 events.extend(changes);
                 answers.extend(own);
             }
-            // Told first: so an answer and its event mostly leave in one turn of the worker.
+            // Told first, so that an answer and its event usually leave in one turn of the worker.
             let mut told = self.live.tell(events.clone()).await;
             let all = self.lock().lanes.get_mut(&key).and_then(|lane| lane.gather(answered));
             let at = Instant::now();
@@ -171,10 +173,11 @@ impl Sequencer {
             if let Some(all) = all {
                 self.gather(key, all, at, &mut told).await;
             } else if self.has_waiting(key) {
-                // A store may commit without a wait: what has been told leaves first.
+                // A store may commit without yielding: let what has been told leave first.
                 yield_now().await;
             }
-            // Writers may not run ahead of those who hear them: the next commit waits until this one has been handed down.
+            // Backpressure: writers cannot outrun their audience, since the next commit waits until this one is handed
+            // down.
             if !told.is_terminated() {
                 let _ = told.await;
             }
@@ -216,7 +219,7 @@ impl Sequencer {
         Some(batches)
     }
 
-    /// Waits for those who were answered then.
+    /// Waits for those who were answered at this time to write again.
     async fn gather(
         &self,
         key: Key,
@@ -228,7 +231,7 @@ impl Sequencer {
             || tokio::select! {
                 biased;
                 _ = &mut all => true,
-                // Before that the lane would not go on, in any case.
+                // The lane would not go on before that anyway.
                 sockets = told => {
                     let longer = Gathering::longer(sockets.unwrap_or(0));
                     !longer.is_zero() && timeout_at(answered + GATHER + longer, all).await.is_ok()
@@ -284,7 +287,7 @@ fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the store is given, and who waits for its answer.
+/// What the store is given, and who waits for the answers.
 fn split((conversation, batch): Batch) -> ((ConversationId, Vec<Write>), Writers) {
     let split = |Waiting { write, reply, .. }| {
         let stamp = Stamp { actor: write.by.user, at: write.at };
@@ -294,7 +297,7 @@ fn split((conversation, batch): Batch) -> ((ConversationId, Vec<Write>), Writers
     ((conversation, writes), Writers { conversation, waiting })
 }
 
-/// Which answer is whose is told by their order alone: where it is another number, nobody gets one.
+/// Answers are matched to writes by position alone: if their number differs, nobody gets one.
 fn as_many<T>(answers: Vec<Result<T>>, count: usize) -> Vec<Result<T>> {
     if answers.len() == count {
         return answers;

@@ -1,17 +1,17 @@
 //! Which state events this node has told, without I/O. In: what was told, and what looks at the store find. Out: what
-//! still has to be asked of the store, and whether its answer is news.
+//! the store still has to be asked about, and whether its answer is news.
 //!
-//! 1. A change is asked for at the first look that shows it, once, however many show it; and again if there was no room
-//!    for the question (`a_change_is_asked_for_once`, `what_was_not_told_is_asked_for_again`).
-//! 2. What was told in the same state since the last look but one is no news to those who were registered by then;
-//!    whoever came since may have seen another state (`what_was_told_is_no_news`, `another_state_is_news`,
+//! 1. A change is asked about once, at the first look that shows it, however many do; and again if it could not be told
+//!    (`a_change_is_asked_for_once`, `what_was_not_told_is_asked_for_again`).
+//! 2. A state told since the last look but one is no news to those registered when it was told; whoever came since may
+//!    have seen another state (`what_was_told_is_no_news`, `another_state_is_news`,
 //!    `what_was_told_is_news_to_who_came_since`).
-//! 3. What was told before that says nothing of a change that a look shows only now: somebody may have come since and
-//!    seen another state (`what_was_told_long_ago_is_news`).
-//! 4. What was told is news again once the bus has named another state, though the store gives the first: whoever made the change in
-//!    between has seen that (`a_state_that_is_back_is_news`).
-//! 5. It holds [`BOUND`] notes of states in each generation at most, and as many stamps; what it forgets is told a second time, and never
-//!    left out (`what_is_forgotten_is_told_again`). Marks are those of one look.
+//! 3. What was told before that proves nothing about a change that a look shows only now: somebody may have come since
+//!    and seen another state (`what_was_told_long_ago_is_news`).
+//! 4. A told state is news again once the bus has named another, even if the store gives the first: whoever made the
+//!    change in between has seen that (`a_state_that_is_back_is_news`).
+//! 5. It holds at most [`BOUND`] notes of states per generation, and as many stamps; what it forgets is told again,
+//!    never left out (`what_is_forgotten_is_told_again`). Marks are those of one look.
 
 use std::{
     hash::{Hash, Hasher},
@@ -24,15 +24,15 @@ use rustc_hash::{FxHashMap as HashMap, FxHasher};
 use super::{Frame, connections::Registration};
 use crate::ports::store::{Mark, Subject};
 
-/// The most notes of a generation, and the most stamps.
+/// The most notes per generation, and the most stamps.
 const BOUND: usize = 50_000;
 /// How long looks may show the same change again; they overlap by less.
 const SHOWN: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 pub(super) struct Told {
-    /// For each subject the state told last, as a hash of its frame, and the number of the last connection told. Three
-    /// generations: since the last look, and of the two before it. The third is for answers still on their way.
+    /// For each subject, the state told last, as a hash of its frame, and the number of the last connection told. Three
+    /// generations: since the last look, and of the two before it. The third is for answers still in flight.
     frames: [HashMap<Subject, (u64, Registration)>; 3],
     /// The stamps that looks have shown.
     shown: HashMap<Subject, Timestamp>,
@@ -40,7 +40,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Something has been told to those connections up to this number that it concerns.
+    /// Something has been told to the connections up to this number that it concerns.
     pub(super) fn note(&mut self, subject: Subject, frame: &Frame, upto: Registration) {
         let [newest, ..] = &mut self.frames;
         if newest.len() >= BOUND && !newest.contains_key(&subject) {
@@ -51,7 +51,8 @@ impl Told {
         newest.insert(subject, (hash(frame), upto));
     }
 
-    /// The subject had another state than this since, which somebody may have seen: the one told last is news again.
+    /// The subject has had this state. If another was told last, somebody may have seen this one since: that other is
+    /// news again.
     pub(super) fn another(&mut self, subject: Subject, frame: &Frame) {
         let last = self.frames.iter().find_map(|notes| notes.get(&subject));
         if last.is_some_and(|(last, _)| *last != hash(frame)) {
@@ -61,7 +62,7 @@ impl Told {
         }
     }
 
-    /// The last connection that was told this state lately. Later ones still need it.
+    /// The last connection lately told this state. Later ones still need it.
     pub(super) fn news_after(&self, subject: Subject, frame: &Frame) -> Registration {
         match self.frames.iter().find_map(|notes| notes.get(&subject)) {
             Some((last, upto)) if *last == hash(frame) => *upto,
@@ -83,7 +84,7 @@ impl Told {
         unseen
     }
 
-    /// The same for its read marks.
+    /// The same for read marks.
     pub(super) fn unseen_marks(&mut self, marks: Vec<Mark>) -> Vec<Mark> {
         let mut unseen = Vec::new();
         let mut shown = HashMap::default();
@@ -94,12 +95,12 @@ impl Told {
             }
             shown.insert(key, mark.read_seq);
         }
-        // What one look no longer shows, no later one does, unless there was more than fits in one look.
+        // What one look no longer shows, no later one does, unless there was more than one look can hold.
         self.marks = shown;
         unseen
     }
 
-    /// It could not be told: the next look shows it anew.
+    /// It could not be told: the next look that shows it counts as the first.
     pub(super) fn untold(&mut self, subject: Subject) {
         self.shown.remove(&subject);
     }
@@ -109,7 +110,7 @@ impl Told {
         self.marks.remove(&(mark.user_id, mark.conversation_id));
     }
 
-    /// A look has been handled completely, and ended at this time of the store's.
+    /// A look has been handled completely; it ended at this time by the store's clock.
     pub(super) fn looked(&mut self, until: Timestamp) {
         self.frames.rotate_right(1);
         let [newest, ..] = &mut self.frames;

@@ -1,16 +1,14 @@
 //! Who is typing where, without I/O.
 //!
-//! 1. Everybody stops by themselves [`TYPING_FOR`] after they last said that they type
-//!    (`ends_by_itself_and_later_when_renewed`).
-//! 2. That somebody types is told at most once in [`AGAIN_AFTER`], whether renewed or begun anew: a client may say it
-//!    with every key, or start and stop without end (`what_is_renewed_with_every_key_is_told_every_other_second`,
+//! 1. Typing expires [`TYPING_FOR`] after the last report of it (`ends_by_itself_and_later_when_renewed`).
+//! 2. It is told at most once per [`AGAIN_AFTER`], whether renewed or restarted: a client may report it with every
+//!    keystroke, or start and stop endlessly (`what_is_renewed_with_every_key_is_told_every_other_second`,
 //!    `who_starts_and_stops_without_end_is_told_every_other_second`).
-//! 3. What was told last is the state, or the state is told when that time is over: somebody who begins anew sooner and
-//!    goes on is told then, and a stop has been told by then (`who_begins_anew_and_goes_on_is_told_later`,
+//! 3. What was told last is the state, or the state is told once that interval is over: a restart within it that lasts
+//!    is told then, and a stop has been told by then (`who_begins_anew_and_goes_on_is_told_later`,
 //!    `whatever_they_do_what_was_told_last_is_how_it_is`).
-//! 4. Typing ends with the connection that said it last, and only once (`ends_with_its_connection_and_only_once`).
-//! 5. It holds those who type, and those who were told as typing within [`AGAIN_AFTER`]
-//!    (`nobody_is_remembered_for_long`).
+//! 4. Typing ends with the connection that reported it last, and only once (`ends_with_its_connection_and_only_once`).
+//! 5. It holds those who type, and those told as typing within [`AGAIN_AFTER`] (`nobody_is_remembered_for_long`).
 
 use std::{
     collections::{BTreeSet, hash_map::Entry},
@@ -25,7 +23,7 @@ use crate::ports::ConnectionId;
 
 /// How long a `typing.start` lasts unless it is renewed.
 pub(super) const TYPING_FOR: Duration = Duration::from_secs(6);
-/// That somebody types is not told sooner than this after it was told.
+/// The least time between two times that somebody's typing is told.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 type Key = (ConversationId, UserId);
@@ -33,29 +31,29 @@ type Key = (ConversationId, UserId);
 #[derive(Default)]
 pub(super) struct Typing {
     by: HashMap<Key, Typist>,
-    /// One for each typist: when there is something to do next.
+    /// One per typist: when something has to be done next.
     deadlines: BTreeSet<(Instant, Key)>,
 }
 
 struct Typist {
-    /// When their typing ends, and the connection that said it last; none if they have stopped.
+    /// When their typing expires, and the connection that reported it last; none if they have stopped.
     types: Option<(Instant, ConnectionId)>,
-    /// When it was last told that they type.
+    /// When their typing was last told.
     told: Instant,
-    /// Whether that was the last that was told of them.
+    /// Whether that was the last thing told of them.
     shown: bool,
 }
 
 /// What to tell of a typist whose deadline has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// They type, for this long from now on.
+    /// They are typing, for this long from now on.
     Types(Duration),
     Stopped,
 }
 
 impl Typist {
-    /// When to do something: tell what was not told yet, end it, or forget it.
+    /// When to tell what was not told yet, end it, or forget it.
     fn deadline(&self) -> Instant {
         match self.types {
             Some((until, _)) if self.shown => until,
@@ -66,7 +64,7 @@ impl Typist {
 }
 
 impl Typing {
-    /// Begins or renews; true if that should be told now. The end of the connection that did it last stops it.
+    /// Starts or renews; true if that should be told now. It stops when the connection that did so last ends.
     pub(super) fn start(
         &mut self,
         conversation: ConversationId,
@@ -87,7 +85,7 @@ impl Typing {
         self.end((conversation, user))
     }
 
-    /// Stops all that a connection began; returns what should be told.
+    /// Stops all typing that a connection reported last; returns what should be told.
     pub(super) fn disconnect(&mut self, connection: ConnectionId) -> Vec<Key> {
         let by = |typist: &Typist| typist.types.is_some_and(|(_, by)| by == connection);
         let mut ended: Vec<Key> =
@@ -118,7 +116,7 @@ impl Typing {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Ends the typing; true if that should be told: a stop is told only if the start was.
+    /// Ends the typing; true if that should be told, as only the stop of a told start is.
     fn end(&mut self, key: Key) -> bool {
         if self.by.get(&key).is_none_or(|typist| typist.types.is_none()) {
             return false;
@@ -221,7 +219,7 @@ mod tests {
     }
 
     proptest! {
-        /// What the others see is right, or right within [`AGAIN_AFTER`] if nothing else happens.
+        /// What others see is right, or will be within [`AGAIN_AFTER`] if nothing else happens.
         #[test]
         fn whatever_they_do_what_was_told_last_is_how_it_is(
             acts in prop::collection::vec((0..3_000_u64, 0..3_u8), 0..60),
@@ -260,7 +258,7 @@ mod tests {
         }
     }
 
-    /// What another sees of Ada.
+    /// What others see of Ada.
     #[derive(Default)]
     struct Seen {
         typing: Typing,

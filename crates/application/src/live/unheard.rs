@@ -1,10 +1,10 @@
-//! The revs of conversations that nobody here listens to, for those who are about to join with an older view: what is
-//! committed between their snapshot and their joining passes no feed that they could hear.
+//! The revs of conversations that nobody here listens to, for those about to join with an older view: what is committed
+//! between their snapshot and their joining passes through no feed.
 //!
-//! 1. A rev is known for at least [`KEPT`], which is longer than joining takes, and while somebody waits for a replay
-//!    of its conversation, however slowly they read (`what_passed_is_known_for_a_while`, `what_is_waited_for_is_kept`).
-//! 2. Otherwise it is forgotten after twice that, so that memory grows with the writes of two minutes, not with the
-//!    conversations of the store (`what_passed_is_known_for_a_while`).
+//! 1. A rev is kept for at least [`KEPT`], which is longer than joining takes, and while somebody waits for a replay of
+//!    its conversation, however slowly they read (`what_passed_is_known_for_a_while`, `what_is_waited_for_is_kept`).
+//! 2. Otherwise it is forgotten after at most twice that, so that memory grows with two minutes' writes, not with the
+//!    store's conversations (`what_passed_is_known_for_a_while`).
 
 use std::{mem, time::Duration};
 
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// A `hello` that takes half a minute fails (`hello.rs`).
 const KEPT: Duration = Duration::from_mins(1);
 
-/// How far a conversation has got: its rev, and its count of changes of access.
+/// How far a conversation has got: its rev and its `access_rev`.
 type Seen = (Rev, AccessRev);
 
 pub(super) struct Unheard {
@@ -29,7 +29,7 @@ impl Unheard {
         Self { young: HashMap::default(), old: HashMap::default(), aged_at: now }
     }
 
-    /// A conversation without listeners has got as far as this.
+    /// A conversation without listeners has got this far.
     pub(super) fn note(&mut self, conversation: ConversationId, (rev, access_rev): Seen) {
         let known = self.young.entry(conversation).or_default();
         *known = (known.0.max(rev), known.1.max(access_rev));

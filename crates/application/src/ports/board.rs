@@ -58,8 +58,7 @@ pub trait JobBoard: Send + Sync {
     async fn retry(&self, id: JobId, at: Timestamp) -> Result<()>;
 
     /// Runs the dead ones among these jobs again, with all their attempts; returns how many. After an error, some of
-    /// them
-    /// may run.
+    /// them may run.
     async fn retry_all(&self, jobs: Vec<JobId>, at: Timestamp) -> Result<u64>;
 
     /// Makes a delayed job due now. `Conflict` unless it is delayed.

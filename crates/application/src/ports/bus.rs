@@ -1,5 +1,5 @@
-//! Events between nodes. The bus only speeds things up: it may lose, repeat and reorder, and the store stays the truth.
-//! `live/feed.rs` and `live/gate.rs` put right what it does.
+//! Events between nodes. The bus only speeds things up: it may lose, repeat and reorder, and the store remains the
+//! source of truth. `live/feed.rs` and `live/gate.rs` repair what it does.
 
 use std::sync::Arc;
 
@@ -8,38 +8,37 @@ use parlance_domain::{ConversationId, NodeId, UserId};
 
 use crate::{Result, live::Event};
 
-/// Carries events between nodes. It may lose, repeat and reorder: by `rev`, and with the store as the truth, the
-/// receiving node's feeds restore order and completeness.
+/// Carries events between nodes. It may lose, repeat and reorder: the receiving node's feeds restore order and
+/// completeness by `rev`, from the store.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Bus: Send + Sync {
-    /// Whether it reaches nodes of other processes. Only such a bus can be away, and only it confirms what a node
-    /// listens to ([`Heard::Listening`]), which the node waits for.
+    /// Whether it reaches nodes in other processes. Only such a bus can be unreachable, and only it confirms what a
+    /// node listens to ([`Heard::Listening`]), which the node waits for.
     fn is_remote(&self) -> bool;
 
-    /// Hands events, in order, to every *other* node that listens to their topics: 256 at most, and all or none of them.
-    /// Does not wait for the network. They should arrive together, because what a node hears at once costs its sockets
+    /// Hands at most 256 events, in order, to every *other* node that listens to their topics: all or none of them.
+    /// Does not wait for the network. They should arrive together, because what a node hears at once costs each socket
     /// one write. An error means that other nodes may miss them, never that the changes did not happen.
     async fn publish(&self, from: NodeId, events: Vec<Arc<Event>>) -> Result<()>;
 
-    /// Begins to receive what other nodes publish from now on: to [`Topic::Everybody`], and to the topics that the node
-    /// listens to. A remote bus that is away connects later; until then nothing is heard.
+    /// Starts receiving what other nodes publish from now on to [`Topic::Everybody`], and to the topics the node
+    /// listens to. An unreachable remote bus connects later; until then, nothing is heard.
     async fn subscribe(&self, node: NodeId) -> Result<Box<dyn Subscription>>;
 
-    /// Adds topics to those that a subscribed node hears. Calls take effect in order. A remote bus confirms with
+    /// Adds topics to those a subscribed node hears. Calls take effect in order. A remote bus confirms them with
     /// [`Heard::Listening`] in the subscription.
     fn listen(&self, node: NodeId, topics: Vec<Topic>);
 
-    /// Removes topics. Only a hint that saves work: the node may go on hearing them, and a bus within the process
-    /// ignores it.
+    /// Removes topics. Only a hint that saves work: the node may still hear them, and an in-process bus ignores it.
     fn ignore(&self, node: NodeId, topics: Vec<Topic>);
 }
 
-/// One node's receiving end. Its queue is bounded (4,096 events in both adapters): a slower node gets [`Heard::Lost`],
-/// and nobody waits for it.
+/// One node's receiving end. Its queue is bounded (4,096 events in both adapters): a node that falls behind gets
+/// [`Heard::Lost`], and nobody waits for it.
 #[async_trait]
 pub trait Subscription: Send {
-    /// Waits for what comes next; `None` once the bus is gone, and ever after. Nothing is lost if the future is dropped.
+    /// Waits for what comes next; `None` for good once the bus is gone. Cancel-safe.
     async fn next(&mut self) -> Option<Heard>;
 }
 
@@ -48,10 +47,10 @@ pub trait Subscription: Send {
 pub enum Heard {
     /// Another node's event.
     Event(Arc<Event>),
-    /// These topics are heard from here on; what was published to them before may have been missed. After a loss of the
-    /// connection it names all topics of the node, even if there are none.
+    /// These topics are heard from here on; what was published to them before may have been missed. After a lost
+    /// connection, it names all the node's topics, even if there are none.
     Listening(Vec<Topic>),
-    /// Events of any topic were lost: the node was too slow, or the bus has just gone away.
+    /// Events of any topic were lost: the node was too slow, or the connection to the bus has just been lost.
     Lost,
 }
 

@@ -7,18 +7,18 @@ use async_trait::async_trait;
 
 use crate::live::Frame;
 
-/// Puts frames into sockets' outbound queues. Waits for a busy worker at most, never for a receiver.
+/// Puts frames into sockets' outbound queues. May wait for a busy worker, never for a receiver.
 ///
-/// Calls made one after another for the same connection arrive in that order. A connection that is unknown or gone is
-/// skipped, so nothing fails.
+/// Successive calls for the same connection take effect in that order. An unknown or closed connection is skipped, so
+/// nothing fails.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Fanout: Send + Sync {
-    /// Queues one frame for many connections. It is shared, not copied, and encoded for the wire once.
+    /// Queues one frame for many connections. It is shared, not copied, and framed for the wire once.
     async fn deliver(&self, to: Arc<[ConnectionId]>, frame: Frame, urgency: Urgency);
 
-    /// Queues frames that were committed together, or came from other nodes together, in order, as [`Urgency::Reliable`].
-    /// An implementation may write them together.
+    /// Queues frames that were committed together, or came from other nodes together, in order, as
+    /// [`Urgency::Reliable`]. An implementation may write them together.
     async fn deliver_all(&self, deliveries: Vec<Delivery>) {
         for Delivery { to, frames } in deliveries {
             for frame in frames {
@@ -31,7 +31,7 @@ pub trait Fanout: Send + Sync {
     async fn close(&self, connection: ConnectionId, close: Close);
 }
 
-/// Neighbouring frames to the same connections.
+/// Adjacent frames for the same connections.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// The connections that get all of the frames.
@@ -45,7 +45,7 @@ pub struct Delivery {
 pub struct ConnectionId {
     /// The worker that owns it.
     pub worker: u32,
-    /// Unique among that worker's sockets, and used again after 2³² others at the earliest.
+    /// Unique among that worker's sockets; reused after 2³² others at the earliest.
     pub number: u32,
 }
 
@@ -58,12 +58,12 @@ pub enum Urgency {
     Reliable,
 }
 
-/// Why a socket is closed. The client of a code from 4000 to 4499 comes back by itself; from 4500 on something has to
+/// Why a socket is closed. On codes from 4000 to 4499 the client reconnects by itself; from 4500 on, something has to
 /// change first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Close {
-    /// The node goes away.
+    /// The node is shutting down.
     Draining = 4000,
     /// The outbound queue was full.
     SlowConsumer = 4001,
@@ -79,7 +79,7 @@ pub enum Close {
     TokenExpired = 4501,
     /// The session has ended.
     SessionRevoked = 4502,
-    /// Binary or oversize frames, or 5 unreadable ones in a row.
+    /// A binary or oversized frame, or 5 unreadable ones in a row.
     ProtocolError = 4503,
     /// The user opened too many connections; this was the one silent for longest.
     TooManyConnections = 4504,

@@ -1,5 +1,5 @@
-//! The job queue. It may lose its memory: the outbox (`store/outbox.rs`) is the truth, and adds every unfinished job
-//! again. `jobs/runner.rs` is the only caller.
+//! The job queue. It may lose its memory: the outbox (`store/outbox.rs`) is the source of truth, from which every
+//! unfinished job is added again. `jobs/runner.rs` is the only caller.
 
 use std::time::Duration;
 
@@ -10,25 +10,23 @@ use crate::{Result, jobs::Job};
 
 /// Runs each job at least once: a claimed job whose worker has died is handed out again when its lease ends.
 ///
-/// `at` is always the present. A queue on a server may go by clocks and leases of its own: it uses `at` only for
-/// durations.
+/// `at` is always the current time. A queue on a server may use its own clock and leases, and `at` only for durations.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait JobQueue: Send + Sync {
-    /// Adds jobs that are due at once. A job whose id is known, in whatever state, is left as it is; so the call may be
-    /// repeated. After an error some may have been added.
+    /// Adds jobs that are due at once. Idempotent: a job whose id is known, in any state, is left as it is. After an
+    /// error, some may have been added.
     async fn add(&self, jobs: Vec<Job>, at: Timestamp) -> Result<()>;
 
     /// Takes up to `limit` due jobs, oldest first, and holds them until `at + lease`. Does not wait for jobs, and may
     /// return fewer than are due.
     async fn claim(&self, limit: usize, at: Timestamp, lease: Duration) -> Result<Vec<Claim>>;
 
-    /// Records how an attempt ended. Does nothing if the lease has been lost to another worker. After an error the job
+    /// Records how an attempt ended. Does nothing if another worker has taken over the lease. After an error, the job
     /// may be handed out again.
     async fn settle(&self, claim: &Claim, verdict: Verdict, at: Timestamp) -> Result<()>;
 
-    /// An identifier of what the queue remembers. If it has changed, the memory is new or an older copy: jobs that were
-    /// added may be gone.
+    /// Identifies the queue's memory. If it has changed, the memory is new or an older copy: added jobs may be gone.
     async fn memory(&self) -> Result<String>;
 }
 

@@ -1,5 +1,5 @@
-//! The way out for mails. Delivery is at least once: a repeat has the same `message_id`. The jobs' runner calls it and
-//! decides when to try again.
+//! Outgoing mail. Delivery is at-least-once: a repeat has the same `message_id`. The job runner calls it and decides
+//! when to retry.
 
 use async_trait::async_trait;
 
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Mailer: Send + Sync {
-    /// Returns once the mail has been accepted. After [`MailError::Temporary`] it may have been accepted nevertheless.
+    /// Returns once the mail has been accepted. After [`MailError::Temporary`], it may have been accepted all the same.
     async fn send(&self, mail: &Mail) -> Result<(), MailError>;
 }
 
@@ -16,7 +16,7 @@ pub trait Mailer: Send + Sync {
 pub struct Mail {
     /// The `Message-ID` header, the same for every attempt, so that repeats can be recognised.
     pub message_id: String,
-    /// The receiver's address.
+    /// The recipient's address.
     pub to: String,
     /// The subject line.
     pub subject: String,

@@ -1,12 +1,12 @@
 //! Password hashing. It is slow by design: only a few hashes run at a time and only a few wait, so that sign-ins cannot
-//! take all memory and threads.
+//! exhaust memory and threads.
 
 use async_trait::async_trait;
 use parlance_domain::Password;
 
 use crate::Result;
 
-/// Slow, salted hashes of passwords, computed off the async threads and only a few at a time. Both methods are
+/// Slow, salted password hashes, computed off the async threads and only a few at a time. Both methods are
 /// `Unavailable` when too many wait already.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]

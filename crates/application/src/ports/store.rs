@@ -1,7 +1,7 @@
-//! The store: five narrow ports, one database. [`Store`] is their sum, for wiring. [`Changes`] is apart: only a store
-//! that several nodes share has it.
+//! The store: five narrow ports, one database. [`Store`] combines them, for wiring. [`Changes`] is separate: only a
+//! store that several nodes share has it.
 //!
-//! Each method is one step that others see whole or not at all, or says otherwise; a commit is durable when it returns.
+//! Each method is atomic unless it says otherwise; a commit is durable when it returns.
 
 mod accounts;
 mod changes;

@@ -1,5 +1,5 @@
-//! Access and refresh tokens. Stateless: which session lives, and which refresh token is its current one, is in the
-//! store. The store keeps digests only.
+//! Access and refresh tokens. Stateless: the store knows which sessions live and which refresh token is current, and
+//! keeps only digests.
 
 use parlance_domain::{SessionId, Timestamp, UserId};
 
@@ -15,11 +15,11 @@ pub trait TokenIssuer: Send + Sync {
     /// still lives is in the store.
     fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, Unauthenticated>;
 
-    /// The token that replaces `token`. Always the same, so that two tabs that refresh at once both go on, and only
+    /// The token that replaces `token`. Deterministic, so that two tabs that refresh at once both go on, and only
     /// digests need to be stored.
     fn successor(&self, token: &RefreshToken) -> RefreshToken;
 
-    /// What the store keeps of a refresh token.
+    /// What the store keeps of a refresh token: its digest.
     fn digest(&self, token: &RefreshToken) -> RefreshDigest;
 }
 

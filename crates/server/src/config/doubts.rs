@@ -1,4 +1,4 @@
-//! Settings that are allowed, and that hardly anybody means.
+//! Settings that are allowed, but that hardly anybody means.
 
 use url::Url;
 
@@ -36,10 +36,10 @@ impl Settings {
     }
 }
 
-/// Those of these names of variables that look like settings, and are none.
+/// Those of these variable names that look like settings, but are none.
 pub(crate) fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
     let known = |name: &str| NAMES.iter().any(|known| known.to_uppercase() == name);
-    // The test environment's own, and what Kubernetes tells of a service of this name.
+    // The test environment's own, and what Kubernetes sets for a service of this name.
     let other = |name: &str| {
         ["CONFIG", "PORT"].contains(&name)
             || ["TEST_", "PORT_", "SERVICE_"].iter().any(|prefix| name.starts_with(prefix))

@@ -105,7 +105,7 @@ pub(super) fn emails<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Email>, 
     list(input)?.into_iter().map(parse).collect()
 }
 
-/// A list, or a string that separates by commas.
+/// A list, or a comma-separated string.
 fn list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
     match Loose::deserialize(input) {
         Ok(Loose::List(list)) => Ok(list),

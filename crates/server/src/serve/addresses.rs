@@ -28,7 +28,7 @@ fn own_origins(public_url: &str, address: SocketAddr) -> [String; 4] {
     own.map(|url| origin(&url))
 }
 
-/// What a browser sends as `Origin` from there: no path, and no default port.
+/// What a browser there sends as `Origin`: no path, and no default port.
 pub(super) fn origin(of: &str) -> String {
     let origin = Url::parse(of).map(|url| url.origin().ascii_serialization());
     origin.unwrap_or_else(|_| of.to_owned())

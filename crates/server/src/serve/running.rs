@@ -35,21 +35,21 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// Sockets that one user may have open at a time.
 const CONNECTIONS_PER_USER: usize = 100;
 
-/// What a running server is made of: all that its end has to do with.
+/// A running server: all that its shutdown has to deal with.
 pub(super) struct Running {
     pub(super) address: SocketAddr,
     pub(super) app: Data<App>,
     pub(super) live: Live,
     pub(super) hub: Hub,
-    /// What was begun for clients and by jobs, and is finished.
+    /// What was begun for clients and by jobs: the shutdown lets it finish.
     pub(super) tasks: Arc<Tasks>,
-    /// What goes on for as long as the process does, or the first worker: the actor.
+    /// What runs for as long as the process, or the first worker: the actor.
     pub(super) services: Arc<Tasks>,
-    /// Dropped, it lets the jobs begin nothing more. None if this process runs none.
+    /// Dropping it lets the jobs begin nothing more. `None` if this process runs none.
     pub(super) stop_jobs: Option<watch::Sender<()>>,
     /// Ends connections: see [`Serve::draining`].
     pub(super) drain: watch::Sender<bool>,
-    /// Where the web server listens, too.
+    /// Shared with the web server.
     pub(super) listening: TcpListener,
     pub(super) handle: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
@@ -58,7 +58,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts a server, on the runtime that calls.
+    /// Starts a server, on the calling runtime.
     pub(super) fn start(
         settings: &Settings,
         adapters: Adapters,
@@ -115,7 +115,7 @@ impl Running {
         })
     }
 
-    /// Returns when the process is to end: it was asked to. Fails when something has ended that it cannot serve without.
+    /// Returns when the process was asked to end. Fails when something has ended that it cannot serve without.
     pub(super) async fn until_stopped(&mut self, stop: &mut Stop) -> anyhow::Result<()> {
         tokio::select! {
             why = stop.wait() => tracing::info!(signal = why, "stopping"),
@@ -173,7 +173,7 @@ fn start_jobs(
     })
 }
 
-/// Waits until nobody listens any more whether the jobs are to stop: their runner has panicked.
+/// Waits until nobody listens for the jobs' stop signal any more: their runner has panicked.
 async fn jobs_failed(stop_jobs: Option<&watch::Sender<()>>) {
     match stop_jobs {
         Some(stop_jobs) => stop_jobs.closed().await,
@@ -181,7 +181,7 @@ async fn jobs_failed(stop_jobs: Option<&watch::Sender<()>>) {
     }
 }
 
-/// Warns of admins whose address anybody may still sign up with.
+/// Warns of admins whose address is still free to sign up with.
 async fn doubt_admins(admins: Vec<Email>, store: Arc<dyn Store>) {
     for address in &admins {
         if matches!(store.user_id(address).await, Ok(None)) {

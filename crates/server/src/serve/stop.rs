@@ -9,16 +9,17 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// Signals that come so soon after the first are the same request: `timeout`, for one, signals its child and then its whole group.
+/// Signals this soon after the first are the same request: `timeout`, for one, signals its child and then its whole
+/// group.
 const REPEATED: Duration = Duration::from_millis(500);
 
 /// The signals that ask a process to end.
 pub(super) struct Stop {
     terminate: Signal,
     interrupt: Signal,
-    /// None where whoever started the process has it outlive its terminal, as `nohup` does.
+    /// `None` if whoever started the process has it outlive its terminal, as `nohup` does.
     hangup: Option<Signal>,
-    /// When the last one came that counted.
+    /// When the last signal that counted came.
     asked_at: Option<Instant>,
 }
 
@@ -34,7 +35,7 @@ impl Stop {
         })
     }
 
-    /// Waits for a signal, or for another one than the last; tells its name.
+    /// Waits for a signal, or for another one than the last; returns its name.
     pub(super) async fn wait(&mut self) -> &'static str {
         loop {
             let name = self.next().await;
@@ -55,13 +56,13 @@ impl Stop {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-            // Of a terminal that is closed. There is nothing that could be read anew.
+            // The terminal was closed. There is nothing to reload.
             () = hung_up => "SIGHUP",
         }
     }
 
-    /// Once asked to end: waits for the last of the `work`, for as long as `limit` says. None if that was not enough. Another
-    /// signal is an error, with which the process is to end at once.
+    /// Once asked to end: waits for the last of the `work`, for at most `limit`. `None` if that was not enough. Another
+    /// signal is an error, at which the process is to end at once.
     pub(super) async fn finish<T>(
         &mut self,
         limit: Duration,
@@ -74,7 +75,7 @@ impl Stop {
     }
 }
 
-/// Whether the process was started with SIGHUP ignored. To listen to it would end that.
+/// Whether the process was started with SIGHUP ignored. Listening to it would undo that.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

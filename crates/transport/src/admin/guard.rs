@@ -16,7 +16,7 @@ use super::Admin;
 use crate::error::ApiError;
 
 const COOKIE: &str = "parlance_board";
-/// A header that only scripts of this server's own pages can send: other sites' scripts would need CORS to allow it.
+/// A header that only scripts on this server's own pages can send: other sites' scripts would need CORS to allow it.
 const REQUESTED_WITH: (&str, &str) = ("X-Requested-With", "parlance-board");
 
 /// Somebody whose session lives.
@@ -26,7 +26,7 @@ pub(super) struct Visitor {
     pub(super) cookie: Option<HeaderValue>,
 }
 
-/// Wraps the JSON: it is for admins alone, and changes must come from the board's own page.
+/// Wraps the JSON: it is for admins only, and changes must come from the board's own page.
 pub(super) async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -45,7 +45,8 @@ pub(super) async fn guard(
 }
 
 async fn entered(request: &HttpRequest) -> Result<Visitor> {
-    // First: the session may be renewed on the way in, and whoever is refused then would lose it with their new cookie.
+    // First, because the session may be renewed on the way in: a refusal after that would lose the new cookie, and with
+    // it the session.
     if !request.method().is_safe() {
         from_own_script(request)?;
     }
@@ -59,7 +60,7 @@ pub(super) async fn admitted(request: &HttpRequest) -> Result<Visitor> {
     Ok(visitor)
 }
 
-/// Somebody with a cookie of ours, whose session is looked up in the store.
+/// Somebody with one of our cookies, whose session is checked in the store.
 pub(super) async fn visitor(request: &HttpRequest) -> Result<Visitor> {
     let app = request.app_data::<Data<App>>().ok_or(Error::NotFound("resource"))?.clone();
     let admin = admin(request)?.clone();
@@ -75,7 +76,8 @@ pub(super) async fn visitor(request: &HttpRequest) -> Result<Visitor> {
     }
 }
 
-/// Refuses a change that another site's page has made the browser ask for. `SameSite` alone lets those of sibling domains through.
+/// Refuses a change that another site's page made the browser request (CSRF). `SameSite` alone lets sibling domains
+/// through.
 pub(super) fn from_own_script(request: &HttpRequest) -> Result<()> {
     let (name, value) = REQUESTED_WITH;
     if request.headers().get(name).is_none_or(|sent| sent != value) {
@@ -84,13 +86,13 @@ pub(super) fn from_own_script(request: &HttpRequest) -> Result<()> {
     from_own_page(request)
 }
 
-/// The same for a form, which cannot send that header. Browsers always say by `Origin` where a form comes from.
+/// The same for a form, which cannot send that header. Browsers always send a form's `Origin`.
 pub(super) fn from_own_page(request: &HttpRequest) -> Result<()> {
     let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().unwrap_or("null");
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = origin.split_once("://").map(|(_, authority)| authority);
-    // Either is enough: a proxy may have changed `Host`, and the origin in the settings may not be the only one.
+    // Either suffices: a proxy may have changed `Host`, and the configured origin may not be the only one.
     if origin == admin(request)?.origin || (authority.is_some() && authority == host) {
         Ok(())
     } else {

@@ -15,7 +15,7 @@ use crate::error::ApiError;
 
 const QUEUES: &str = include_str!("../../web/admin/queues.html");
 const SIGN_IN: &str = include_str!("../../web/admin/sign-in.html");
-/// Where the sign-in page tells why an attempt was refused.
+/// Where the sign-in page says why an attempt was refused.
 const REFUSAL: &str = "<!-- refusal -->";
 
 /// Name, type, text.
@@ -34,8 +34,8 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
-/// Pages load nothing from elsewhere, have nothing inline, and are not cached. Under `no-referrer`, as elsewhere, a form would not
-/// tell its origin.
+/// Pages load nothing from elsewhere, have nothing inline, and are not cached. Under `no-referrer`, as used elsewhere,
+/// a form would not send its origin.
 const HEADERS: [(header::HeaderName, &str); 3] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -45,7 +45,7 @@ const HEADERS: [(header::HeaderName, &str); 3] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// Adds the headers that differ from those of all other answers.
+/// Adds the headers that differ from other answers'.
 pub(super) async fn secure(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

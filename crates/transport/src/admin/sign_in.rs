@@ -28,7 +28,7 @@ pub(super) struct Credentials {
     password: String,
 }
 
-/// The form, or a redirect to the board for whoever is signed in.
+/// The form, or a redirect to the board if already signed in.
 pub(super) async fn page(request: HttpRequest) -> HttpResponse {
     match admitted(&request).await {
         Ok(visitor) => {
@@ -42,7 +42,7 @@ pub(super) async fn page(request: HttpRequest) -> HttpResponse {
     }
 }
 
-/// Takes the form; who is refused gets the page again.
+/// Takes the form; a refusal shows the page again.
 pub(super) async fn sign_in(
     request: HttpRequest,
     app: Data<App>,
@@ -87,7 +87,7 @@ pub(super) async fn sign_out(
         Err(error) => Err(error),
     };
     match signed_out {
-        // Or it has ended already.
+        // The error: it has ended already.
         Ok(()) | Err(Error::Unauthenticated(_)) => {}
         Err(error) => return Err(error.into()),
     }

@@ -59,7 +59,7 @@ impl Scene {
         scene
     }
 
-    /// A cookie whose access token lasts so long.
+    /// A cookie whose access token lasts this long.
     fn cookie(&self, lasts: Duration) -> String {
         let until = (self.node.ambient.now() + lasts).as_millis();
         format!("other=1; parlance_board={}/{SESSION}/{until}~{}", self.ada.id, "07".repeat(32))
@@ -82,7 +82,7 @@ impl Scene {
         self.answers([request]).await.remove(0)
     }
 
-    /// In turn, by the same server.
+    /// The answers of one server, in turn.
     fn answers(
         self,
         requests: impl Into<Vec<test::TestRequest>>,

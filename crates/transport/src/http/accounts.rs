@@ -59,7 +59,7 @@ pub(crate) struct NewPassword {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Ids {
-    /// Up to 100, separated by commas.
+    /// Up to 100 ids, separated by commas.
     #[garde(skip)]
     ids: String,
 }
@@ -70,7 +70,7 @@ pub(crate) struct SignedIn {
     user: Account,
     /// For `Authorization: Bearer` and `hello`.
     access_token: String,
-    /// For `/auth/refresh`, once.
+    /// For `/auth/refresh`, which replaces it.
     refresh_token: String,
     /// Seconds until the access token expires.
     expires_in: u64,
@@ -105,7 +105,7 @@ pub(crate) async fn signup(
     Ok(HttpResponse::Created().json(SignedIn::from(signed_in)))
 }
 
-/// Begin a session
+/// Sign in
 #[utoipa::path(post, path = "/api/v1/auth/signin", tag = "auth", request_body = Signin, security(()), responses((status = 200, body = SignedIn)))]
 pub(crate) async fn signin(
     app: Data<App>,
@@ -129,7 +129,7 @@ pub(crate) async fn refresh(
     Ok(Json(app.accounts.refresh(RefreshToken(token)).await?.into()))
 }
 
-/// End the session that asks
+/// Sign out
 #[utoipa::path(post, path = "/api/v1/auth/signout", tag = "auth", responses((status = 204)))]
 pub(crate) async fn signout(
     app: Data<App>,
@@ -139,7 +139,7 @@ pub(crate) async fn signout(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// List one's signed-in devices, the latest first
+/// List your sessions (signed-in devices), newest first
 #[utoipa::path(get, path = "/api/v1/auth/sessions", tag = "auth", params(PageParams), responses((status = 200, body = List<Session>)))]
 pub(crate) async fn sessions(
     app: Data<App>,
@@ -149,7 +149,7 @@ pub(crate) async fn sessions(
     Ok(Json(app.accounts.sessions(&caller, page.into()).await?.into()))
 }
 
-/// End one of one's sessions, its tokens and its sockets
+/// Revoke one of your sessions, with its tokens and sockets
 #[utoipa::path(delete, path = "/api/v1/auth/sessions/{id}", tag = "auth", params(("id" = SessionId, Path)), responses((status = 204)))]
 pub(crate) async fn revoke_session(
     app: Data<App>,
@@ -160,13 +160,13 @@ pub(crate) async fn revoke_session(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// One's own account
+/// Get your account
 #[utoipa::path(get, path = "/api/v1/users/me", tag = "users", responses((status = 200, body = Account)))]
 pub(crate) async fn me(Authenticated(caller): Authenticated) -> Json<Account> {
     Json(caller.account)
 }
 
-/// Change what others see
+/// Change your display name
 #[utoipa::path(patch, path = "/api/v1/users/me", tag = "users", request_body = Profile, responses((status = 200, body = Account)))]
 pub(crate) async fn update_me(
     app: Data<App>,
@@ -178,7 +178,7 @@ pub(crate) async fn update_me(
     Ok(Json(app.accounts.rename(&caller, name).await?))
 }
 
-/// Change one's password, which ends all other sessions
+/// Change your password, which ends all your other sessions
 #[utoipa::path(post, path = "/api/v1/users/me/password", tag = "users", request_body = NewPassword, responses((status = 200, body = Account)))]
 pub(crate) async fn change_password(
     app: Data<App>,
@@ -190,7 +190,7 @@ pub(crate) async fn change_password(
     Ok(Json(app.accounts.change_password(&caller, current, new).await?))
 }
 
-/// One person whom one may see
+/// Look up a person by id, if you may see them
 #[utoipa::path(get, path = "/api/v1/users/{id}", tag = "users", params(("id" = UserId, Path)), responses((status = 200, body = User)))]
 pub(crate) async fn user(
     app: Data<App>,
@@ -200,7 +200,7 @@ pub(crate) async fn user(
     Ok(Json(app.accounts.person(&caller, id).await?))
 }
 
-/// Those of some people whom one may see
+/// Look up several people by id, omitting those you may not see
 #[utoipa::path(get, path = "/api/v1/users", tag = "users", params(Ids), responses((status = 200, body = List<User>)))]
 pub(crate) async fn users(
     app: Data<App>,

@@ -1,4 +1,4 @@
-//! The API's documentation to read and to try out, at `/docs/`. It shows the document that `/openapi.json` serves.
+//! Interactive API documentation at `/docs/`, rendered from the document that `/openapi.json` serves.
 
 use std::sync::{Arc, LazyLock};
 
@@ -15,7 +15,7 @@ use crate::error::ApiError;
 static CONFIG: LazyLock<Arc<Config<'static>>> =
     LazyLock::new(|| Arc::new(Config::from("/openapi.json")));
 
-/// A file of the documentation.
+/// Serves one file of the documentation.
 pub(crate) async fn file(path: Path<String>) -> Result<HttpResponse, ApiError> {
     let found = serve(&path, CONFIG.clone()).map_err(Error::internal)?;
     let file = found.ok_or(Error::NotFound("resource"))?;

@@ -20,7 +20,7 @@ impl<T> From<Page<T>> for List<T> {
 }
 
 impl<T> List<T> {
-    /// A list that is never longer than one page.
+    /// A list that never exceeds one page.
     pub(crate) fn whole(items: Vec<T>) -> Self {
         Self { items, next_cursor: None }
     }

@@ -1,5 +1,5 @@
-//! Every route, as a table. From it come the routing, the `Allow` headers, and the test that the OpenAPI document is
-//! whole.
+//! Every route, as a table. The routing, the `Allow` headers, and the test that the OpenAPI document is complete all
+//! come from it.
 
 use actix_web::{
     FromRequest, Handler, HttpRequest, Resource, Responder, Route, guard,
@@ -11,8 +11,8 @@ use parlance_application::Error;
 use super::{accounts, channels, docs, messages, system, workspaces};
 use crate::{boundary::authenticate, error::ApiError, ws};
 
-/// Builds one resource for each path. `open` routes take anybody, the others need a caller. What answers GET answers
-/// HEAD, too: the server sends the answer without its body. Except `socket`, a GET without a HEAD.
+/// Builds one resource for each path. `open` routes admit anyone; the others need a caller. What answers GET also
+/// answers HEAD (the server drops the body), except `socket`, a GET without a HEAD.
 macro_rules! routes {
     ($($path:literal { $($access:ident $method:ident $handler:path),+ $(,)? })+) => {
         /// Method and path of every route.
@@ -28,7 +28,7 @@ macro_rules! routes {
                     resource.default_service(web::to(refused))
                 });
             )+
-            // For people, so not part of the API's description.
+            // For people, so not part of the API description.
             config.service(page("/docs", docs::front)).service(page("/docs/{file:.*}", docs::file));
         }
 
@@ -53,7 +53,7 @@ macro_rules! routes {
     (@name delete) => { "DELETE" };
 }
 
-// They are tried in this order, so those that are asked most come first.
+// They are tried in this order, so the busiest come first.
 routes! {
     "/api/v1/ws" { open socket ws::upgrade }
     "/api/v1/conversations/{id}/messages" { caller get messages::history, caller post messages::send }
@@ -94,7 +94,7 @@ routes! {
     "/asyncapi.json" { open get system::asyncapi }
 }
 
-/// Answers what matches no route.
+/// Answers a request that matches no route.
 pub(crate) async fn unknown() -> Result<&'static str, ApiError> {
     Err(Error::NotFound("resource").into())
 }

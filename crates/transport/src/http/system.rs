@@ -1,5 +1,5 @@
-//! Probes, metrics and the two descriptions of the API. Open to anybody, without `/api/v1`; what "ready" means is the
-//! process's to say (`Node::ready`).
+//! Probes, metrics and the two descriptions of the API. Open to anyone, outside `/api/v1`; the process decides what
+//! "ready" means (`Node::ready`).
 
 use actix_web::{
     HttpResponse,
@@ -17,12 +17,12 @@ use crate::{Metrics, Node, Readiness, error::ApiError, openapi, ws};
 pub(crate) struct Health {
     /// `ok`, or `degraded`.
     status: &'static str,
-    /// The service that does not serve; absent if `ok`.
+    /// The service that is down; absent if `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<&'static str>,
 }
 
-/// Whether the process runs
+/// Whether the process is running
 #[utoipa::path(
     get, path = "/livez", tag = "system",
     security(()), responses((status = 200, body = Health)),
@@ -43,7 +43,7 @@ pub(crate) async fn readyz(node: Data<Node>) -> Result<Json<Health>, ApiError> {
     }))
 }
 
-/// Figures for Prometheus
+/// Metrics for Prometheus
 #[utoipa::path(
     get, path = "/metrics", tag = "system",
     security(()), responses((status = 200, body = String, content_type = "text/plain")),
@@ -58,7 +58,7 @@ pub(crate) fn rendered(metrics: &Metrics) -> HttpResponse {
     HttpResponse::Ok().insert_header(content_type).body(metrics())
 }
 
-/// The description of the socket
+/// The AsyncAPI description of the WebSocket API
 #[utoipa::path(
     get, path = "/asyncapi.json", tag = "system",
     security(()), responses((status = 200, body = Object)),
@@ -67,7 +67,7 @@ pub(crate) async fn asyncapi() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(ws::ASYNCAPI.clone())
 }
 
-/// This description
+/// The OpenAPI description of the REST API
 #[utoipa::path(
     get, path = "/openapi.json", tag = "system",
     security(()), responses((status = 200, body = Object)),

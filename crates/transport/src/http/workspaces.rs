@@ -1,5 +1,5 @@
-//! REST for workspaces and their members: `application::Workspaces` behind its routes. Handlers parse and decide the
-//! status, nothing else.
+//! REST for workspaces and their members: the routes to `application::Workspaces`. Handlers only parse and choose the
+//! status.
 
 use actix_web::{
     HttpResponse,
@@ -58,7 +58,7 @@ impl NewWorkspace {
     }
 }
 
-/// Create a workspace, with the caller as its admin and a channel `general`
+/// Create a workspace with you as its admin and a `general` channel
 #[utoipa::path(
     post, path = "/api/v1/workspaces", tag = "workspaces",
     request_body = NewWorkspace, responses((status = 201, body = Workspace)),
@@ -71,7 +71,7 @@ pub(crate) async fn create(
     Ok(HttpResponse::Created().json(app.workspaces.create(&caller, body.name()?).await?))
 }
 
-/// List the caller's workspaces
+/// List your workspaces
 #[utoipa::path(
     get, path = "/api/v1/workspaces", tag = "workspaces",
     params(PageParams), responses((status = 200, body = List<Workspace>)),
@@ -84,7 +84,7 @@ pub(crate) async fn list(
     Ok(Json(app.workspaces.list(&caller, page.into()).await?.into()))
 }
 
-/// One workspace
+/// Get a workspace
 #[utoipa::path(
     get, path = "/api/v1/workspaces/{id}", tag = "workspaces",
     params(("id" = WorkspaceId, Path)), responses((status = 200, body = Workspace)),
@@ -112,7 +112,7 @@ pub(crate) async fn update(
     Ok(Json(app.workspaces.rename(&caller, id, body.name()?).await?))
 }
 
-/// Delete a workspace with everything in it
+/// Delete a workspace and everything in it
 #[utoipa::path(
     delete, path = "/api/v1/workspaces/{id}", tag = "workspaces",
     params(("id" = WorkspaceId, Path)), responses((status = 204)),
@@ -126,7 +126,7 @@ pub(crate) async fn delete(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Join a workspace by code
+/// Join a workspace by its join code
 #[utoipa::path(
     post, path = "/api/v1/workspaces/join", tag = "workspaces",
     request_body = Join, responses((status = 200, body = Workspace)),
@@ -181,7 +181,7 @@ pub(crate) async fn members(
     Ok(Json(app.workspaces.members(&caller, id, page.into()).await?.into()))
 }
 
-/// Add a person with a role; a mail tells them
+/// Add a person with a role and notify them by email
 #[utoipa::path(
     post, path = "/api/v1/workspaces/{id}/members", tag = "workspaces",
     params(("id" = WorkspaceId, Path)), request_body = NewMember,
@@ -224,7 +224,7 @@ pub(crate) async fn set_role(
     Ok(Json(app.workspaces.set_role(&caller, id, user, role(&body.role)?).await?))
 }
 
-/// Remove a member, from the workspace and all its channels
+/// Remove a member from the workspace and all its channels
 #[utoipa::path(
     delete, path = "/api/v1/workspaces/{id}/members/{user_id}", tag = "workspaces",
     params(("id" = WorkspaceId, Path), ("user_id" = UserId, Path)), responses((status = 204)),

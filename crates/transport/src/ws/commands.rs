@@ -1,4 +1,4 @@
-//! The commands of an opened connection. Each is a future of its own, so that the connection goes on meanwhile.
+//! The commands of an opened connection. Each is its own future, so that the connection goes on meanwhile.
 
 use futures::future::LocalBoxFuture;
 use parlance_application::{
@@ -27,7 +27,7 @@ pub(super) struct Reply {
 }
 
 impl Connection {
-    /// Begins a send. It has its place in the conversation's queue when this returns.
+    /// Starts a send. It has its place in the conversation's queue when this returns.
     pub(super) fn send(&self, command: Command) -> LocalBoxFuture<'static, Reply> {
         let begun = match &self.caller {
             Some(caller) => begin_send(&self.app, caller, &command),
@@ -45,7 +45,7 @@ impl Connection {
         })
     }
 
-    /// Carries out any command, once it is polled.
+    /// Executes any command, once polled.
     pub(super) fn carry_out(&self, command: Command) -> LocalBoxFuture<'static, Reply> {
         let (app, caller, connection) = (self.app.clone(), self.caller.clone(), self.socket.id);
         Box::pin(async move {

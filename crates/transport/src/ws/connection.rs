@@ -1,6 +1,6 @@
-//! One connection: `hello`, then commands, heartbeats and the end. Sends and `auth.refresh` are pipelined; all else is taken one after another,
-//! beside everything that goes on.
-//! What is due when is decided by the application's `Deadlines`; here it is carried out on a socket.
+//! One connection: `hello`, then commands, heartbeats and the end. Sends and `auth.refresh` are pipelined; all other
+//! commands run one after another, concurrently with the rest. The application's `Deadlines` decide what is due when;
+//! here it is carried out on a socket.
 
 use std::{
     cell::Cell,
@@ -49,11 +49,11 @@ use crate::{
 
 /// How long the peer may take to answer a close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// How long the commands of a client that has gone, or is sent away, may still take.
+/// How long the commands of a client that is gone, or is sent away, may still take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Commands that wait for the replay, or for the one before them.
+/// The most commands that wait for the replay, or for the one before them.
 const HELD: usize = 64;
-/// Bytes of them before no more is read.
+/// Bytes of them from which on nothing more is read.
 const HELD_BYTES: usize = 128 * 1024;
 /// The most cursors in one `hello`.
 const CURSORS: usize = 1_000;
@@ -63,28 +63,28 @@ pub(super) struct Connection {
     pub(super) app: Data<App>,
     pub(super) socket: Socket,
     outbound: Outbound,
-    /// Whom the token of the upgrade's header names, and from `hello` on the one of `hello`.
+    /// Whom the token in the upgrade's header names; from `hello` on, the caller of `hello`.
     pub(super) caller: Option<Caller>,
     deadlines: Deadlines,
-    /// Held by the `auth.refresh` that is carried out, so that the last one said is the last one done.
+    /// Held by the running `auth.refresh`, so that they take effect in order.
     renewing: Rc<Mutex<()>>,
     heard_at: Arc<AtomicI64>,
 }
 
-/// Commands that are carried out one after another, once the replay is done: all but sends and `auth.refresh`.
+/// Commands executed one after another, once the replay is done: all but sends and `auth.refresh`.
 struct Commands {
     running: Fuse<LocalBoxFuture<'static, Reply>>,
     held: VecDeque<Command>,
     /// Bytes of them.
     weight: usize,
-    /// Of those among them that begin typing, where, and what to set if a send overtakes them.
+    /// For the `typing.start`s among them: where, and what to set if a send overtakes them.
     starts: Vec<(ConversationId, Rc<Cell<bool>>)>,
 }
 
 /// What came in.
 enum Incoming {
     Command(Command),
-    /// Nothing that is to be done.
+    /// Nothing to do.
     Nothing,
     End,
     /// The client has broken the protocol.
@@ -117,17 +117,17 @@ impl Connection {
             tracing::error!("a connection has panicked");
             self.outbound.close(Close::Overloaded);
         }
-        // The peer may answer the close frame; what it still sends is read, so that the close frame is not lost to a reset.
+        // The peer may answer the close frame; what it still sends is read, or a reset could discard the close frame.
         let goodbye = async { while inbound.next().await.is_some() {} };
         if timeout(GOODBYE, goodbye).await.is_ok() {
-            // It may have ended by an error, which does not show that the close frame has arrived.
+            // It may have ended by an error, which does not prove that the close frame has arrived.
             sleep(GOODBYE / 10).await;
         }
         self.outbound.finish();
     }
 
     async fn greet_and_serve(&mut self, inbound: &mut Inbound) {
-        // Boxed: an idle connection keeps no memory for what it takes to open one, nor for the commands that it has sent.
+        // Boxed, so that an idle connection holds no memory for opening it, nor for finishing its last commands.
         if let Some(catch_up) = Box::pin(self.open(inbound)).await
             && let Some(said) = self.serve(inbound, catch_up).await
         {
@@ -165,7 +165,7 @@ impl Connection {
             }
             let opened = tokio::select! {
                 opened = self.hello(&command) => opened,
-                // Nobody is let in, and nothing is read, for whom nobody waits any more.
+                // A client that is gone is not let in, and nothing is read for it.
                 () = inbound.gone() => continue,
             };
             match opened {
@@ -233,8 +233,8 @@ impl Connection {
         protocol::welcome(id, &welcome)
     }
 
-    /// Serves until one side ends the connection. If the client has, or is gone, returns those of its commands that are not done yet.
-    /// The replay ends here: if it went on, it would take the store's time for nobody.
+    /// Serves until one side ends the connection. If the client has, or is gone, returns its unfinished commands. The
+    /// replay ends here: going on would take the store's time for nobody.
     async fn serve(&mut self, inbound: &mut Inbound, catch_up: CatchUp) -> Option<Commands> {
         let mut pipelined: FuturesUnordered<LocalBoxFuture<'static, Reply>> =
             FuturesUnordered::new();
@@ -252,7 +252,7 @@ impl Connection {
                 self.outbound.close(close);
                 return None;
             }
-            // A client that does not take its answers is not asked for more commands.
+            // Backpressure: a client that does not take its answers gets no more commands executed or read.
             let room = self.outbound.has_room();
             if room && catch_up.is_terminated() && running.is_terminated() {
                 if let Some(command) = held.pop_front() {
@@ -278,7 +278,7 @@ impl Connection {
                 () = self.outbound.drained(), if !room => {}
                 message = inbound.next(), if room && held.len() < HELD && *weight < HELD_BYTES && self.deadlines.may_read() => {
                     match self.read(message) {
-                        // A token ends by the clock, however long the replay takes.
+                        // Not held for the replay: a token expires by the clock, however long that takes.
                         Incoming::Command(command) if matches!(command.kind, Kind::Send | Kind::Renew) => {
                             self.deadlines.send_begun(command.weight());
                             let sends = command.kind == Kind::Send;
@@ -295,7 +295,7 @@ impl Connection {
                         }
                         Incoming::Nothing => {}
                         Incoming::End => return Some(commands),
-                        // What it said before is answered first.
+                        // What it said before that is answered first.
                         Incoming::Broken => {
                             self.deadlines.leave(Instant::now() + LAST_WORDS, Close::ProtocolError);
                         }
@@ -305,7 +305,7 @@ impl Connection {
         }
     }
 
-    /// Carries out what a client has said before it went: its last command may be a read mark.
+    /// Executes what a client said before it left: its last command may be a read mark.
     async fn finish(&self, Commands { running, held, .. }: Commands) {
         let done = async {
             if !running.is_terminated() {
@@ -352,7 +352,7 @@ impl Connection {
         }
     }
 
-    /// `None` if the connection ends by it.
+    /// `None` if that ends the connection.
     fn carry_out_due(&mut self) -> Option<()> {
         if let Some(taken_at) = self.outbound.taken_at() {
             self.deadlines.heard(taken_at);
@@ -412,7 +412,7 @@ impl Connection {
     }
 }
 
-/// A message ends its author's typing, though a `typing.start` that was said before it may still have to wait.
+/// A message ends its author's typing, even if an earlier `typing.start` still has to wait.
 fn end_typing(starts: &[(ConversationId, Rc<Cell<bool>>)], send: &Command) {
     let Ok(protocol::Send { conversation_id, .. }) = send.data() else { return };
     for (_, over) in starts.iter().filter(|(of, _)| *of == conversation_id) {
@@ -420,14 +420,14 @@ fn end_typing(starts: &[(ConversationId, Rc<Cell<bool>>)], send: &Command) {
     }
 }
 
-/// What a client says that it holds already.
+/// What a client says it already has.
 fn resumed(resume: protocol::Resume) -> Result<Resume> {
     let cursor = |(id, rev): (_, Number)| Ok((id, rev.within("resume.cursors")?));
     let cursors = resume.cursors.into_iter().map(cursor).collect::<Result<_>>()?;
     Ok(Resume { epoch: resume.epoch, cursors })
 }
 
-/// Whether the peer is gone, and not only hard to understand.
+/// Whether the peer is gone, rather than breaking the protocol.
 fn is_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut};
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut)

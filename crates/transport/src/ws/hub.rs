@@ -1,5 +1,5 @@
-//! Holds this node's sockets, a table for each worker thread that has any, fed by one message for all events that leave together; and the
-//! live actor on one of those threads.
+//! Holds this node's sockets: a table for each worker thread that has any, fed by one message for all events that leave
+//! together. Also hosts the live actor on one of those threads.
 
 mod worker;
 
@@ -22,14 +22,13 @@ use super::wire::{Accepted, append_text_frame, text_frame};
 
 pub(super) use self::worker::{Socket, Worker};
 
-/// Events, and connections to be opened, that may wait for a worker; beyond that, whoever has another one waits.
+/// Events, and connections to open, that may wait for a worker; beyond that, senders wait.
 const INBOX: usize = 1_024;
-/// Likewise the bytes of events: twice as many as a worker takes in at a time. So those who send cannot get far ahead of those who
-/// are told.
+/// Likewise the bytes of events: twice what a worker takes in at a time. So senders cannot get far ahead of receivers.
 const INBOX_BYTES: usize = 2 * TURN_BYTES;
-/// To find out which workers have sockets among so many costs less than to wake one that has none.
+/// Up to this many sockets, finding out which workers have them costs less than waking a worker that has none.
 const FEW: usize = 16;
-/// The most bytes of a piece that neighbouring frames for the same sockets are joined into.
+/// The most bytes of a piece that adjacent frames for the same sockets are joined into.
 const PIECE: usize = 64 * 1024;
 
 /// All workers' sockets. Cheap to clone.
@@ -41,7 +40,7 @@ struct Shared {
     /// How many of the workers have sockets. They get new ones in turn.
     holders: usize,
     turn: AtomicUsize,
-    /// What the first worker is to begin with.
+    /// What the first worker is to start with.
     guest: Mutex<Option<Guest>>,
     /// How many connections there are.
     open: watch::Sender<usize>,
@@ -59,7 +58,7 @@ struct Inbox {
     room: Arc<Semaphore>,
 }
 
-/// A command, and the room that it takes until it is taken in.
+/// A command, and the room it occupies until it is taken in.
 type Queued = (Command, Option<OwnedSemaphorePermit>);
 
 enum Command {
@@ -76,16 +75,16 @@ enum Control {
         close: Close,
     },
     CloseAll(Close),
-    /// Says when all that came before is in the sockets' queues.
+    /// Signals when all that came before is in the sockets' queues.
     Flush(oneshot::Sender<()>),
-    /// Has the connection live on this worker's thread.
+    /// Makes the connection live on this worker's thread.
     Open(Box<Accepted>),
 }
 
 /// Counts a connection for as long as it is open.
 pub(super) struct Counted(Hub);
 
-/// Says that a worker has ended when it is dropped.
+/// On drop, reports that a worker has ended.
 struct Ended(Hub);
 
 /// One or several frames.
@@ -96,7 +95,7 @@ struct Piece {
 }
 
 impl Hub {
-    /// With sockets on as many of the worker threads as `holders` says, at least one.
+    /// With sockets on `holders` of the worker threads, at least one.
     pub fn new(holders: usize) -> Self {
         Self(Arc::new(Shared {
             workers: RwLock::default(),
@@ -108,8 +107,8 @@ impl Hub {
         }))
     }
 
-    /// Has `guest` called on the first worker's thread as soon as there is one: what it spawns runs beside sockets. Call it
-    /// before there are any workers.
+    /// Calls `guest` on the first worker's thread as soon as there is one: what it spawns runs beside sockets. Call
+    /// this before there are any workers.
     pub fn host(&self, guest: impl FnOnce() + Send + 'static) {
         *self.guest() = Some(Box::new(guest));
     }
@@ -122,7 +121,7 @@ impl Hub {
         workers.push(inbox.clone());
         drop(workers);
         let worker = Worker::start(index, inbox, commands, Ended(self.clone()));
-        // Workers come at the same time, and not all of them get sockets.
+        // Workers start concurrently, and not all of them get sockets.
         let guest = if index == 0 { self.guest().take() } else { None };
         if let Some(guest) = guest {
             guest();
@@ -130,14 +129,15 @@ impl Hub {
         worker
     }
 
-    /// Ends every socket, those too on which nobody has said hello yet, and those that are still to open.
+    /// Ends every socket, including those that have not said hello yet and those still to open.
     pub async fn close_all(&self, close: Close) {
         for worker in self.holders() {
             worker.send(Command::Control(Control::CloseAll(close))).await;
         }
     }
 
-    /// Returns when a worker has ended before its thread was stopped, by a panic: its sockets would stay open and be told nothing.
+    /// Returns when a worker has ended before its thread was stopped, by a panic: its sockets would stay open and hear
+    /// nothing.
     pub async fn failed(&self) {
         // It cannot fail: the sender is in `self`.
         let _ = self.0.failed.subscribe().wait_for(|failed| *failed).await;
@@ -164,7 +164,7 @@ impl Hub {
         holder.send(Command::Control(Control::Open(Box::new(accepted)))).await;
     }
 
-    /// The workers that have sockets: the first ones that still run.
+    /// The workers that have sockets: the first ones still running.
     fn holders(&self) -> Vec<Inbox> {
         let workers = self.0.workers.read().unwrap_or_else(PoisonError::into_inner);
         let running = workers.iter().filter(|worker| !worker.commands.is_closed());
@@ -199,7 +199,7 @@ impl Fanout for Hub {
                     weight += bytes.len();
                     pieces.push(Piece { to: to.clone(), bytes });
                 }
-                // A worker is sent no more at a time than it takes in at a time.
+                // A worker is sent no more at once than it takes in at once.
                 if weight + piece.len() > TURN_BYTES {
                     self.send_together(std::mem::take(&mut pieces)).await;
                     weight = 0;
@@ -239,7 +239,7 @@ impl Hub {
         indices.into_iter().filter_map(|index| self.worker(index)).collect()
     }
 
-    /// Hands a command to workers. None of them waits for another that has no room.
+    /// Hands a command to workers. None of them waits for another without room.
     async fn send(&self, workers: Vec<Inbox>, command: impl Fn() -> Command) {
         match &*workers {
             [only] => only.send(command()).await,
@@ -256,10 +256,11 @@ impl Inbox {
         (Self { commands, room: Arc::new(Semaphore::new(INBOX_BYTES)) }, receiver)
     }
 
-    /// Returns once there is room, and it waits for the worker. One that is gone took its sockets with it.
+    /// Returns once there was room, and the command is queued for the worker. One that is gone took its sockets with
+    /// it.
     async fn send(&self, command: Command) {
         let room = match u32::try_from(command.weight().min(INBOX_BYTES)) {
-            // What has no weight waits for nobody's.
+            // A command without weight does not wait for room.
             Err(_) | Ok(0) => None,
             Ok(weight) => self.room.clone().acquire_many_owned(weight).await.ok(),
         };
@@ -280,11 +281,11 @@ impl Drop for Ended {
 }
 
 impl Command {
-    /// How much it counts in an inbox, and in a turn's bytes.
+    /// What it weighs in an inbox, and in a turn's bytes.
     fn weight(&self) -> usize {
         match self {
-            // What goes to one socket is mostly a page that it has room for: it counts nothing, so that it does not hold the others
-            // up.
+            // What goes to one socket is usually a page it has room for: it weighs nothing, so that it does not hold up
+            // others.
             Self::Deliver(piece, _) if piece.to.len() == 1 => 0,
             Self::Deliver(piece, _) => piece.bytes.len(),
             Self::Together(pieces) => pieces.iter().map(|piece| piece.bytes.len()).sum(),

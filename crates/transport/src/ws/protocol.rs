@@ -19,11 +19,11 @@ use crate::{
     number::Number,
 };
 
-/// What a [`Welcome`] takes in bytes without its conversations, and what each of them adds, at most in most cases.
+/// The usual upper bounds, in bytes, of a [`Welcome`] without its conversations, and of what each of them adds.
 const EMPTY_WELCOME: usize = 1024;
 const SUMMARY: usize = 512;
 
-/// The client's own id of a command.
+/// The client's own id for a command, repeated in its reply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "an id is an integer below 2^63 or a string")]
 pub(super) enum CommandId {
@@ -31,16 +31,16 @@ pub(super) enum CommandId {
     Text(String),
 }
 
-/// A command as it came: its data is parsed when its type is known.
+/// A command as received; its data is parsed once its type is known.
 pub(super) struct Command {
     pub(super) id: CommandId,
     pub(super) kind: Kind,
     data: Option<Box<RawValue>>,
-    /// Of `typing.start`: set once its typing is over before it was carried out.
+    /// For `typing.start`: set if its typing is over before it is executed.
     over: Option<Rc<Cell<bool>>>,
 }
 
-/// What a command asks for, under the name of its type.
+/// The type of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub(super) enum Kind {
     #[serde(rename = "hello")]
@@ -69,11 +69,11 @@ pub(super) enum Kind {
     Sync,
 }
 
-/// A frame that is no command.
+/// A frame that is not a command.
 pub(super) struct Unreadable {
     pub(super) id: Option<CommandId>,
     pub(super) error: ApiError,
-    /// No JSON object, or without a type: a handful of these in a row end the connection.
+    /// Not a JSON object, or without a type: a handful of these in a row end the connection.
     pub(super) garbage: bool,
 }
 
@@ -85,7 +85,7 @@ struct Envelope {
     data: Option<Box<RawValue>>,
 }
 
-/// What can be read of a frame that is no command.
+/// What can be read of a frame that is not a command.
 #[derive(Default, Deserialize)]
 struct Glimpse {
     r#type: Option<serde_json::Value>,
@@ -95,7 +95,7 @@ struct Glimpse {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Hello {
-    /// An access token. May be missing where the handshake brought one.
+    /// An access token; optional if the handshake carried one.
     pub(super) token: Option<String>,
     #[serde(rename = "client")]
     pub(super) _client: Option<Client>,
@@ -114,14 +114,14 @@ pub(super) struct Client {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resume {
-    /// That of the last `hello`.
+    /// The `epoch` from the previous `hello` reply.
     pub(super) epoch: String,
-    /// The rev up to which the client holds each conversation: at most 1,000.
+    /// For each conversation, the rev up to which the client has everything; at most 1,000 entries.
     #[schema(value_type = HashMap<ConversationId, Rev>)]
     pub(super) cursors: HashMap<ConversationId, Number>,
 }
 
-/// The data of a command that says all by its type.
+/// The data of a command without parameters.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
@@ -136,7 +136,7 @@ pub(super) struct Token {
 #[serde(deny_unknown_fields)]
 pub(super) struct Send {
     pub(super) conversation_id: ConversationId,
-    /// The client's own id of the send: 1–64 printable ASCII characters.
+    /// The client's own id for the send: 1–64 printable ASCII characters.
     #[schema(min_length = 1, max_length = 64)]
     pub(super) client_msg_id: String,
     /// 1–4,000 Unicode scalar values after trimming.
@@ -197,27 +197,27 @@ pub(super) struct Welcome<'a> {
     pub(super) token_expires_in_ms: u64,
     /// How often the server pings.
     pub(super) heartbeat_ms: u64,
-    /// The name of the store's history: another one after a restore.
+    /// The name of the store's history; it changes after a restore.
     pub(super) epoch: &'a str,
     pub(super) limits: Limits,
-    /// Parts of the contract that this server has built.
+    /// Parts of the contract that this server implements.
     #[schema(value_type = Vec<String>)]
     pub(super) features: [&'static str; 2],
     pub(super) workspaces: Vec<HelloWorkspace<'a>>,
-    /// All that the user is in: what is not listed is gone.
+    /// Every conversation the user is in; one that is not listed is gone.
     pub(super) conversations: Vec<&'a Summary>,
-    /// Conversations whose changes are not replayed: the client asks for them by `sync`.
+    /// Conversations whose changes are not replayed; the client fetches them with `sync`.
     pub(super) behind: &'a [ConversationId],
 }
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Limits {
-    /// The longest frame from a client.
+    /// The largest frame accepted from a client.
     pub(super) frame_bytes: usize,
     /// The longest text of a message, in Unicode scalar values.
     pub(super) text_chars: usize,
     pub(super) resume_cursors: usize,
-    /// Sends of a connection that may wait for their answers; beyond that, the server reads no further.
+    /// Unanswered sends allowed per connection; beyond that, the server stops reading.
     pub(super) sends_in_flight: usize,
 }
 
@@ -228,14 +228,14 @@ pub(super) struct HelloWorkspace<'a> {
     pub(super) role: Role,
 }
 
-/// The reply to what has no more to tell than that it is done.
+/// The reply to a command that returns no data.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Done {}
 
-/// The reply to a change of a message.
+/// The reply to a command that changes a message.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Changed<'a> {
-    /// As it is now.
+    /// Its current state.
     pub(super) message: &'a Message,
 }
 
@@ -246,7 +246,7 @@ pub(super) struct Renewed {
 }
 
 impl Kind {
-    /// None for a type that is not known here.
+    /// None for an unknown type.
     pub(super) fn of(name: &str) -> Option<Self> {
         let name: value::StrDeserializer<'_, value::Error> = name.into_deserializer();
         Self::deserialize(name).ok()
@@ -267,14 +267,14 @@ impl Command {
             let id = glimpse.id.and_then(|id| serde_json::from_value(id).ok());
             let kind = glimpse.r#type.as_ref().and_then(serde_json::Value::as_str);
             let garbage = kind.is_none();
-            // The envelope of an unknown command may have unknown fields: it is refused for its type.
+            // An unknown command may have unknown envelope fields: refuse it for its type instead.
             let unknown = kind.filter(|kind| Kind::of(kind).is_none());
             let error = unknown.map_or(error, unknown_type);
             Unreadable { id, error, garbage }
         })
     }
 
-    /// Its length in bytes, but for the envelope. Its id comes back with the answer.
+    /// Its length in bytes without the envelope, but with its id, which comes back in the answer.
     pub(super) fn weight(&self) -> usize {
         let id = match &self.id {
             CommandId::Text(text) => text.len(),
@@ -283,13 +283,13 @@ impl Command {
         id + self.data.as_ref().map_or(0, |data| data.get().len())
     }
 
-    /// The conversation of a `typing.start`, and what to set if a send to it comes before it is carried out.
+    /// The conversation of a `typing.start`, and what to set if a send to it comes before it is executed.
     pub(super) fn starts_typing(&self) -> Option<(ConversationId, Rc<Cell<bool>>)> {
         let over = self.over.clone()?;
         Some((self.data::<Place>().ok()?.conversation_id, over))
     }
 
-    /// Whether a send has come after it that ends the typing it would begin.
+    /// Whether a later send has ended the typing it would begin.
     pub(super) fn is_over(&self) -> bool {
         self.over.as_ref().is_some_and(|over| over.get())
     }
@@ -300,12 +300,12 @@ impl Command {
     }
 }
 
-/// The refusal of a type that is not known here.
+/// The refusal of an unknown type.
 fn unknown_type(kind: &str) -> ApiError {
     ApiError::UnknownType(kind.chars().take(64).collect())
 }
 
-/// A reply with what was asked for.
+/// A successful reply.
 #[derive(Serialize)]
 struct Succeeded<'a, T> {
     r#type: &'static str,

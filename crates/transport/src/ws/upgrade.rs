@@ -8,7 +8,7 @@ use parlance_application::{App, Error};
 use super::{connection::Connection, wire};
 use crate::{Node, error::ApiError, extract::bearer};
 
-/// Open a socket (see PROTOCOL.md)
+/// Open a WebSocket (see PROTOCOL.md and `/asyncapi.json`)
 #[utoipa::path(get, path = "/api/v1/ws", tag = "socket", security((), ("bearer" = [])), responses((status = 101, description = "Switching protocols")))]
 pub(crate) async fn upgrade(
     request: HttpRequest,
@@ -25,7 +25,7 @@ pub(crate) async fn upgrade(
         Some(caller) => Some(caller.await.map_err(ApiError::from)?),
         None => None,
     };
-    // Its refusals are passed on as they are: one has a header that says which version of the protocol is spoken here.
+    // Its refusals are passed on as they are: one has a header that names the protocol version spoken here.
     wire::accept(&request, payload, |worker, mut inbound, outbound| {
         let mut connection = Connection::new(app, worker, caller, outbound);
         Box::pin(async move { connection.run(&mut inbound).await })

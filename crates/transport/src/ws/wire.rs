@@ -1,7 +1,8 @@
-//! All socket I/O: the handshake, what comes in as bounded messages, what goes out as a bounded queue of ready-made frames.
+//! All socket I/O: the handshake, bounded messages in, a bounded queue of ready-made frames out.
 //!
-//! The handshake is a route like any other, and actix-ws checks it. actix-web never sees what follows: [`takeover`] takes the
-//! TCP connection from it, [`inbound`] reads from it, and [`outbound`] writes to it from wherever a worker has something to say.
+//! The handshake is a route like any other, checked by actix-ws. actix-web never sees what follows: [`takeover`] takes
+//! over the TCP connection, [`inbound`] reads from it, and [`outbound`] writes to it whenever a worker has something to
+//! say.
 
 mod inbound;
 mod outbound;
@@ -24,13 +25,13 @@ pub(crate) use takeover::Takeover;
 
 use super::Worker;
 
-/// The largest message that is taken in, in bytes.
+/// The largest message accepted, in bytes.
 pub(super) const INBOUND_LIMIT: usize = 64 * 1024;
 
-/// The subprotocol that is selected where it is offered.
+/// The subprotocol, selected if offered.
 const SUBPROTOCOL: &str = "parlance.v1";
 
-/// Begins a connection's life once its handshake is answered, on the thread that it is given to. Travels with the response.
+/// Starts a connection's life once its handshake is answered, on the thread it is given to. Travels with the response.
 struct Life(Box<Begin>);
 
 type Begin = dyn FnOnce(&Worker, Inbound, Outbound) -> LocalBoxFuture<'static, ()> + Send;
@@ -38,20 +39,20 @@ type Begin = dyn FnOnce(&Worker, Inbound, Outbound) -> LocalBoxFuture<'static, (
 /// Marks a request whose connection can be taken over.
 struct Takeable;
 
-/// Checks the handshake, and gives the response that is to be returned, after which `life` goes on.
+/// Checks the handshake, and returns its response, after which `life` takes over.
 pub(super) fn accept(
     request: &HttpRequest,
     payload: Payload,
     life: impl FnOnce(&Worker, Inbound, Outbound) -> LocalBoxFuture<'static, ()> + Send + 'static,
 ) -> Result<HttpResponse, actix_web::Error> {
-    // RFC 6455, 4.2.1 and 11.3.1; actix-ws asks for neither.
+    // RFC 6455, 4.2.1 and 11.3.1; actix-ws checks neither.
     if request.version() < Version::HTTP_11 {
         return Err(ErrorBadRequest("a socket is opened by HTTP/1.1"));
     }
     if request.headers().get_all(header::SEC_WEBSOCKET_KEY).count() > 1 {
         return Err(ErrorBadRequest("Sec-WebSocket-Key may come only once"));
     }
-    // Of actix-ws's three parts only the answer is wanted: its queue alone costs a connection 1.3 KiB.
+    // Of actix-ws's three parts, only the response is used: its queue alone costs a connection 1.3 KiB.
     let (response, _, _) = actix_ws::handle_with_protocols(request, payload, &[SUBPROTOCOL])?;
     if request.extensions_mut().remove::<Takeable>().is_none() {
         return Err(ErrorBadRequest("no connection to take over"));

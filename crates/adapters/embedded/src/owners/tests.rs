@@ -32,12 +32,12 @@ fn account(id: UserId) -> Account {
     Account { id, email, display_name, created_at: NOW }
 }
 
-/// All three are asked for.
+/// Asks for all three.
 fn asked(owners: &Owners) -> [Asked; 3] {
     SESSIONS.map(|(session, _)| owners.get(session, NOW).expect_err("nobody is known"))
 }
 
-/// And answered.
+/// Answers them.
 fn put(owners: &Owners, asked: [Asked; 3]) {
     for (asked, (session, owner)) in asked.into_iter().zip(SESSIONS) {
         owners.put(asked, session, &account(owner), LATER);
@@ -56,7 +56,7 @@ fn an_owner_is_known_until_the_session_expires() {
     assert!(owners.get(SESSIONS[2].0, LATER).is_err());
 }
 
-/// What was read before a change, or beside it, is not kept; what it does not concern is.
+/// What was read before a change, or alongside it, is not kept; what the change does not concern is.
 #[test]
 fn a_write_forgets_whom_it_concerns_and_nobody_else() {
     let one = (Concerns::Session(SESSIONS[0].0), [false, true, true]);
@@ -158,7 +158,7 @@ impl Scene {
         Self { stage: Stage::new(store.clone()), store, _dir: dir }
     }
 
-    /// As a request asks.
+    /// As a request would ask.
     async fn lives(&self, session: &NewSession) -> bool {
         self.store.session_owner(session.id, session.at).await.expect("answers").is_some()
     }
@@ -217,7 +217,7 @@ async fn what_others_do_makes_nobody_forgotten() {
     assert_eq!(all, [false, true, false]);
 }
 
-/// How a session may end, at the hands of its owner or by an old token.
+/// How a session may end: by its owner, or by reuse of an old token.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Revoked,
@@ -225,7 +225,7 @@ enum End {
     Reused,
 }
 
-/// Neither by a read that began before its end, nor by one beside it.
+/// Neither by a read that began before its end, nor by one alongside it.
 #[tokio::test]
 async fn a_session_that_has_ended_is_remembered_by_no_read() {
     for end in [End::Revoked, End::NewPassword, End::Reused] {
@@ -235,7 +235,7 @@ async fn a_session_that_has_ended_is_remembered_by_no_read() {
         let slow = scene.store.owners.get(second.id, second.at).expect_err("not asked for yet");
         assert!(scene.lives(&second).await && scene.remembers(&second));
 
-        // The end is written, and not committed yet: another write of its group takes its time.
+        // The end is written, but not committed yet: another write of its group is slow.
         let (mut held, go) = hold(&scene.store);
         held.begun().await;
         let mut ending = pin!(ends(&scene, end, &ada, &first, &second));
@@ -279,7 +279,7 @@ async fn ends(scene: &Scene, end: End, ada: &Account, first: &NewSession, second
     }
 }
 
-/// A write that holds the writer.
+/// A write that holds up the writer.
 struct Held<'a> {
     write: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
     runs: oneshot::Receiver<()>,
@@ -292,7 +292,7 @@ impl Held<'_> {
     }
 }
 
-/// It goes on when told.
+/// It goes on when told to.
 fn hold(store: &EmbeddedStore) -> (Held<'_>, mpsc::Sender<()>) {
     let (go, wait) = mpsc::channel::<()>();
     let (begun, runs) = oneshot::channel();

@@ -23,7 +23,7 @@ const NOW: Timestamp = Timestamp::from_millis(1);
 const ADA: UserId = UserId(Uuid::from_u128(1));
 const HERE: ConversationId = ConversationId(Uuid::from_u128(10));
 const THERE: ConversationId = ConversationId(Uuid::from_u128(11));
-/// The steps of the program in whose rows a message had one rev, its last.
+/// The steps of the program whose rows kept one rev per message, the last.
 const OLDER: usize = 3;
 const FIRST: &str = "as sent";
 
@@ -48,7 +48,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What a client holds that was told everything: each message's rev, by `seq`, and the head.
+/// What a client that was told everything holds: each message's rev, by `seq`, and the head.
 #[derive(Default)]
 struct Client {
     revs: BTreeMap<u64, u64>,
@@ -129,7 +129,7 @@ impl Client {
                 topic: Some(Topic::parse(&n.to_string()).expect("valid")),
             }),
         };
-        // Nothing can be done to what is not there, or was deleted.
+        // A missing or deleted message cannot be changed.
         let Ok(Commit { subject, change: Some((_, rev)), .. }) = run(conn, id, change) else {
             return;
         };
@@ -244,7 +244,7 @@ proptest! {
             let whole = page(&conn, seen, ReplayQuery::after(Rev(0))).expect("reads");
             prop_assert!(whole.messages.iter().all(is_as_it_was), "{:?}", whole.messages);
             if !client.revs.is_empty() {
-                // What was sent before is known, by the text that it had then.
+                // An earlier send is recognised, by the text that it had then.
                 prop_assert_eq!(run(&conn, *id, send(*id, Seq(1), FIRST)).expect("known").change, None);
                 prop_assert!(run(&conn, *id, send(*id, Seq(1), "edited")).is_err());
             }

@@ -64,7 +64,7 @@ impl Writer {
         self.be_paced(PATIENCE);
     }
 
-    /// After the last commit.
+    /// Takes effect after the commit in progress.
     fn be_paced(&self, time: Duration) {
         let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner);
         committer.state.pace.set(time);
@@ -85,7 +85,7 @@ async fn a_failing_job_leaves_its_neighbours_alone() {
             writer.write(insert(5))
         )
     });
-    // They wait, and become one group.
+    // They queue up, and become one group.
     assert!(waits(all_of_them.as_mut()));
     drop(held);
     let (one, two, three, four, again, five) = all_of_them.await;
@@ -124,7 +124,7 @@ async fn a_caller_commits_where_it_is_only_while_commits_are_quick() {
     let (writer, _dir) = writer();
     let here = thread::current().id();
     let of_one = async || writer.write_here(vec![thread]).await.remove(0).expect("writes");
-    // The thread has not been woken yet, and is in nobody's way.
+    // The thread has not been woken yet, and does not interfere.
     writer.be_quick();
     assert_eq!(of_one().await, here);
     writer.be_slow();
@@ -190,7 +190,7 @@ async fn jobs_that_are_given_together_are_committed_together() {
 async fn what_is_queued_runs_though_its_caller_is_gone() {
     let (writer, dir) = writer();
     let deadline = Instant::now() + PATIENCE;
-    // Nobody has told the thread of these.
+    // The thread has not been told of these.
     for x in 10..10 + QUEUE - 1 {
         let x = i64::try_from(x).expect("small");
         let _answer = writer.place(insert(x), deadline).await.expect("there is a place");
@@ -213,7 +213,7 @@ async fn who_finds_another_committing_is_committed_for() {
     writer.be_quick();
     let held = writer.committer.lock().expect("not poisoned");
     let mut late = pin!(writer.write_here(vec![insert(1)]));
-    // It looks in vain, and tells the thread.
+    // It fails to get the committer, and wakes the thread.
     assert!(waits(late.as_mut()));
     drop(held);
     let written = timeout(PATIENCE, late).await.expect("in time");

@@ -33,7 +33,7 @@ impl Raw {
         self.id.parse().ok()
     }
 
-    /// Whether nobody holds it. If it is active nevertheless, its worker has gone silent.
+    /// Whether nobody holds its lock. If it is active nevertheless, it is stalled.
     pub(super) const fn is_unlocked(&self) -> bool {
         !self.locked
     }
@@ -52,7 +52,7 @@ impl Raw {
         self.score.map(|score| Timestamp::from_millis((score / SCORE).floor() as i64))
     }
 
-    /// None if it is not a job of Parlance.
+    /// `None` if it is not a job of Parlance.
     pub(super) fn view(&self, state: JobState) -> Option<JobView> {
         let job: Job = serde_json::from_str(self.fields.get("data")?).ok()?;
         let ended = matches!(state, JobState::Done | JobState::Dead);

@@ -16,7 +16,7 @@ use super::{Server, millis, server::Workers};
 /// How long after its lease a claim may still be settled, unless it has been taken over.
 const GRACE: Duration = Duration::from_mins(1);
 
-/// A job and its attempt: a process may take over a job that it has lost itself, and then has it twice.
+/// A job and its attempt: a process may take over a job that it has lost itself, and then holds it twice.
 type Key = (JobId, u32);
 
 #[derive(Clone)]

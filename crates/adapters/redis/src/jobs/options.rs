@@ -16,7 +16,7 @@ pub struct RedisJobsOptions {
     pub worker: String,
     /// How long a lock lasts without renewal.
     pub lock: Duration,
-    /// How often to look for active jobs without a lock. A job found twice in a row is run again.
+    /// How often to look for stalled jobs: active ones without a lock. One found twice in a row is run again.
     pub stalled_check: Duration,
 }
 

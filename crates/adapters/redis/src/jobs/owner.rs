@@ -1,5 +1,5 @@
-//! Whose jobs a queue has. A worker of another store would look for them in its own outbox, find nothing, and take them for
-//! done.
+//! Which store owns a queue's jobs. A worker of another store would look for them in its own outbox, find nothing, and
+//! take them for done.
 
 use std::sync::atomic::Ordering;
 
@@ -9,7 +9,8 @@ use parlance_application::{Error, Result};
 use super::{RedisJobs, Server};
 
 impl RedisJobs {
-    /// Makes the queue this store's if it is nobody's. Fails if it is another's: then none of its jobs are run, nor shown.
+    /// Claims the queue for this store if nobody owns it. Fails if another store does: then its jobs are neither run
+    /// nor shown.
     pub async fn own(&self) -> Result<()> {
         let foreign = self.server.owner().await? != self.server.options.store;
         let before = self.foreign.swap(foreign, Ordering::Relaxed);
@@ -26,10 +27,10 @@ impl RedisJobs {
 }
 
 impl Server {
-    /// The store whose queue it is from here on.
+    /// The store that owns the queue from here on.
     async fn owner(&self) -> Result<String> {
         let (queue, key) = (self.queue().await?, self.key("store"));
-        // A Redis that takes no writes still says whose it is.
+        // A Redis that refuses writes still says whose it is.
         let mut known = redis::pipe();
         known.get(&key);
         match self.run(&queue, known).await? {

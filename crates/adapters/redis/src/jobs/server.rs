@@ -17,11 +17,11 @@ use crate::connection;
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
-/// The shortest time that an option may ask for.
+/// The shortest time that an option may set.
 const SHORTEST: Duration = Duration::from_millis(10);
 /// How long after a failed attempt to connect other callers fail without trying.
 const REST: Duration = Duration::from_millis(500);
-/// How often a job may lose its worker before it is given up: the job itself may kill them.
+/// How often a job may stall before it is given up: it may itself be killing its workers.
 const STALLS: u32 = 50;
 /// The suffix of the name of a connection that only looks for stalled jobs.
 pub(crate) const WATCHER: &str = "-stalled-check";
@@ -90,13 +90,13 @@ impl Server {
         answer
     }
 
-    /// A key of our own beside the queue's: no key of `BullMQ`'s begins like it. A minute's counts are under its number, from
-    /// 1970 on.
+    /// One of our own keys beside the queue's: none of `BullMQ`'s begins like it. A minute's counts are kept under its
+    /// number, counted from 1970.
     pub(crate) fn key(&self, name: impl Display) -> String {
         format!("parlance:jobs:{}:{}:{name}", self.options.prefix, self.options.queue)
     }
 
-    /// What a key of our own has: this value from here on, if it had none.
+    /// The value of one of our own keys: this one from here on, if it had none.
     pub(super) async fn keep(&self, queue: &Arc<Queue>, key: &str, value: &str) -> Result<String> {
         let mut kept = redis::pipe();
         kept.atomic();
@@ -141,7 +141,7 @@ pub(super) fn port_error(error: &BullError) -> Error {
 pub(crate) struct Workers {
     /// Takes jobs one by one, when it is asked to; its own loop never runs.
     pub(super) fetcher: Arc<Worker>,
-    /// Paused for good: only its look for stalled jobs runs.
+    /// Paused for good: only its stalled check runs.
     watcher: Arc<Worker>,
     drains: Vec<AbortHandle>,
 }

@@ -1,4 +1,4 @@
-//! Lets those in again whom a late event has put out although they are back.
+//! Readmits people whom a late event has put out although they are back.
 
 use parlance_domain::{ConversationId, Rev, Summary, UserId};
 use rustc_hash::FxHashMap as HashMap;
@@ -10,7 +10,7 @@ use crate::{
     ports::store::{Head, Subject},
 };
 
-/// Those found in a conversation, and those whom the store did not answer for.
+/// People found in a conversation, and those the store gave no answer about.
 #[derive(Default)]
 pub(in crate::live) struct Admitted {
     found: Vec<(UserId, Box<Summary>, Head)>,
@@ -18,8 +18,8 @@ pub(in crate::live) struct Admitted {
 }
 
 impl Actor {
-    /// Notes that somebody may be in a conversation without listening to it. Of a connection that is being attached only its
-    /// snapshot will say so.
+    /// Notes that somebody may be in a conversation without listening to it. For a connection being attached, only its
+    /// snapshot will tell.
     pub(super) fn admit(&mut self, conversation: ConversationId, user: UserId) {
         if self.peers.is_none() {
             return;
@@ -40,7 +40,7 @@ impl Actor {
         }
         let whole = asked.clone();
         let question = async move {
-            // The heads first: an older `access_rev` is checked again, a newer one would not be.
+            // Heads first: an `access_rev` that is too old is checked again, one that is too new would not be.
             let conversations = asked.iter().map(|(conversation, _)| *conversation).collect();
             let heads = peers.changes.heads(conversations).await?;
             let known: HashMap<_, _> =
@@ -63,14 +63,14 @@ impl Actor {
         });
     }
 
-    /// Lets those in who were found.
+    /// Lets in those who were found.
     pub(super) async fn admitted(&mut self, Admitted { found, unknown }: Admitted) {
         self.admissions.answered(unknown);
         for (user, summary, head) in found {
-            // Who is in a channel is in its workspace.
+            // Anybody in a channel is in its workspace.
             let workspace = summary.conversation.workspace_id;
             self.wait(Waiting::Subject(Subject::Member(workspace, user)));
-            // The `access_rev` is the present one, maybe later than this person's: others may have gone since, which
+            // The `access_rev` is the current one, maybe later than this person's: others may have left since, which
             // the feed has to find out.
             self.heads(vec![Head { rev: Rev::ZERO, ..head }]).await;
             let joined = Event::joined(user, &summary, head.access_rev);
@@ -79,7 +79,7 @@ impl Actor {
     }
 }
 
-/// Whether somebody is connected here, and does not listen.
+/// Whether somebody has an attached connection here that does not listen.
 fn misses(connections: &Connections, (conversation, user): Doubt) -> bool {
     connections.of_user(user).into_iter().filter_map(|id| connections.get(id)).any(|connection| {
         connection.attaching.is_none() && !connection.conversations.contains(conversation)

@@ -1,4 +1,4 @@
-//! Questions to the store: asked in tasks of their own, and answered by an input each, whatever becomes of them.
+//! Questions to the store: each runs in its own task and always produces an input with its answer.
 
 use futures::{Future, StreamExt as _, stream};
 use parlance_domain::{Summary, UserId};
@@ -6,11 +6,11 @@ use parlance_domain::{Summary, UserId};
 use super::{Actor, Input};
 use crate::{Error, Result, live::doubts::Doubt, ports::store::Conversations, tasks::answer};
 
-/// Summaries that are read concurrently.
+/// The most summaries read concurrently.
 const AT_ONCE: usize = 8;
 
 impl Actor {
-    /// Asks, and puts the answer into the inbox, even if the question panics: something may wait for it.
+    /// Asks, and puts the answer in the inbox even if the question panics: something may be waiting for it.
     pub(super) fn ask<T: Send + 'static>(
         &self,
         question: impl Future<Output = Result<T>> + Send + 'static,
@@ -24,7 +24,8 @@ impl Actor {
     }
 }
 
-/// How conversations look to people who may be in them: to those who are, and of whom the store did not say.
+/// Conversations as seen by people who may be in them: the summaries of those who are, and those the store gave no
+/// answer about.
 pub(super) async fn summaries(
     conversations: &dyn Conversations,
     asked: impl IntoIterator<Item = Doubt>,

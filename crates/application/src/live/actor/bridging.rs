@@ -25,7 +25,7 @@ impl Actor {
         self.deliver(deliveries).await;
     }
 
-    /// Begins what takes time; adds what to deliver to the list.
+    /// Starts what takes time; adds what is to be delivered to the list.
     pub(super) fn begin(
         &mut self,
         conversation: ConversationId,
@@ -55,7 +55,7 @@ impl Actor {
         }
     }
 
-    /// Returns to how many sockets.
+    /// Returns the number of sockets.
     pub(super) async fn deliver(&self, deliveries: Vec<Delivery>) -> usize {
         let sockets = deliveries.iter().map(|delivery| delivery.to.len()).sum();
         if !deliveries.is_empty() {
@@ -70,7 +70,7 @@ impl Actor {
         let known = self.knows_sessions(session_rev);
         let Some(feed) = self.audiences.feed_mut(conversation) else { return };
         match page {
-            // Told once all ended sessions are known: their connections must not get it.
+            // Delivered once all ended sessions are known: their connections must not get it.
             Ok(page) if !known => {
                 self.unclear.insert(conversation, page);
             }
@@ -81,7 +81,7 @@ impl Actor {
                 let steps = feed.bridged(page);
                 self.carry_out(conversation, steps).await;
             }
-            // The conversation is gone; its event is on the way.
+            // The conversation is gone; its event is on its way.
             Err(Error::NotFound(_)) => {}
             Err(error) => {
                 tracing::warn!(%error, %conversation, "a hole could not be bridged yet");

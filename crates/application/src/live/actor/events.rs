@@ -16,9 +16,9 @@ use crate::{
 };
 
 impl Actor {
-    /// Carries events out on this node's connections: an end of access at once, state events when it is known who may hear
-    /// them. Neighbouring changes leave together, after the ends of typing that they bring about. Returns to how many sockets
-    /// changes went.
+    /// Applies events to this node's connections: an end of access at once, state events once it is known who may hear
+    /// them. Adjacent changes are delivered together, after the ends of typing they cause. Returns how many sockets
+    /// changes went to.
     pub(super) async fn events(&mut self, events: &[Arc<Event>]) -> usize {
         let (mut deliveries, mut told) = (Vec::with_capacity(events.len()), 0);
         for event in events {
@@ -30,7 +30,7 @@ impl Actor {
         told + self.deliver(deliveries).await
     }
 
-    /// Adds what a change has to tell to the list; anything else is told at once.
+    /// Adds a change's deliveries to the list; anything else is told at once.
     async fn event(&mut self, event: &Arc<Event>, deliveries: &mut Vec<Delivery>) {
         match &**event {
             Event::Changed { conversation_id, .. } => {
@@ -61,7 +61,7 @@ impl Actor {
         }
     }
 
-    /// Notes what connections up to this number need not be told again.
+    /// Notes that connections up to this number need not be told this again.
     pub(super) fn note(&mut self, event: &Event, upto: Registration) {
         if self.peers.is_some()
             && let (Some(subject), Some(frame)) = (event.about(), event.frame())
@@ -70,7 +70,7 @@ impl Actor {
         }
     }
 
-    /// Connections with a higher number have not been told lately that this is the state; nobody has, up to `Registration::NONE`.
+    /// Connections numbered above this have not lately been told this state; `Registration::NONE` if none has.
     pub(super) fn news_after(&self, event: &Event) -> Registration {
         let news = event.about().zip(event.frame());
         news.map_or(Registration::NONE, |(subject, frame)| self.told.news_after(subject, frame))
@@ -93,8 +93,8 @@ impl Actor {
         if known { self.audiences.changed(head, frame) } else { self.audiences.behind(head) }
     }
 
-    /// Joins somebody's connections up to this number to a conversation, from this head on. They have read up to `read_seq`; `home`
-    /// is its workspace.
+    /// Joins somebody's connections up to this number to a conversation, from this head on. They have read up to
+    /// `read_seq`; `home` is its workspace.
     pub(super) async fn let_in(
         &mut self,
         user: UserId,
@@ -109,7 +109,7 @@ impl Actor {
         let scope = Scope::Joined(have, read_seq, home);
         for connection in self.tell_user(user, upto, scope, frame, outside).await {
             self.join(connection, have).await;
-            // The frame has shown this mark. The bus may still bring one from before they were out.
+            // The frame has shown this mark. The bus may still bring one from before they left.
             self.connections.reads_on(user, conversation, read_seq);
         }
         if self.peers.is_some() && self.audiences.is_listened_to(conversation) {
@@ -119,7 +119,7 @@ impl Actor {
 
     pub(super) async fn end_session(&mut self, session: SessionId, frame: &Frame) {
         let connections = self.connections.of_session(session);
-        // No event comes before the reply to `hello`: who waits for it sees the closing code only.
+        // No event precedes the reply to `hello`: a client still waiting for it sees only the close code.
         let attached = |id: &ConnectionId| {
             self.connections.get(*id).is_some_and(|connection| connection.attaching.is_none())
         };
@@ -149,9 +149,9 @@ impl Actor {
         }
     }
 
-    /// Puts somebody's connections up to this number out of a workspace, and tells those that were in it. They leave its
-    /// conversations first, because the bus may have lost those ends, and a client that has left a workspace forgets all of
-    /// its conversations.
+    /// Removes somebody's connections up to this number from a workspace, and tells those that were in it. They leave
+    /// its conversations first: the bus may have lost those departures, and a client that leaves a workspace forgets
+    /// all its conversations.
     pub(super) async fn put_out(
         &mut self,
         workspace: WorkspaceId,
@@ -179,7 +179,7 @@ impl Actor {
         }
     }
 
-    /// Has a connection leave all conversations of a workspace.
+    /// Makes a connection leave all conversations of a workspace.
     async fn leave_all(&mut self, id: ConnectionId, user: UserId, workspace: WorkspaceId) {
         let Some(connection) = self.connections.get(id) else { return };
         let home = |of: &ConversationId| self.audiences.is_of(*of, workspace);
@@ -192,13 +192,13 @@ impl Actor {
         }
     }
 
-    /// Ends everybody's access to something, or somebody's, and says so. What it says tells no more than that.
+    /// Ends somebody's or everybody's access to something, and tells them that and no more.
     pub(super) async fn end(&mut self, event: &Event) {
         match event {
             Event::Left { conversation_id, user_id, access_rev, frame } => {
                 if self.is_news(*conversation_id, *access_rev) {
                     self.expel(*conversation_id, *user_id, *access_rev, frame).await;
-                    // The bus may bring it when they are back.
+                    // The bus may deliver it after they have rejoined.
                     self.admit(*conversation_id, *user_id);
                 }
                 self.access_changed(*conversation_id, *access_rev).await;
@@ -222,7 +222,7 @@ impl Actor {
                 }
                 self.tell(members, frame).await;
             }
-            // No ends, or, of a session, one that takes connections along.
+            // No end of access; or the end of a session, which also closes connections.
             Event::Changed { .. }
             | Event::Typing { .. }
             | Event::Joined { .. }

@@ -1,4 +1,4 @@
-//! Read marks: told on the person's own connections, and asked of the store where the bus has lost them.
+//! Read marks: sent to the person's own connections, and read from the store where the bus has lost them.
 
 use parlance_domain::{ConversationId, ReadState, Seq, Summary, UserId};
 
@@ -9,7 +9,7 @@ use crate::{
     ports::store::Mark,
 };
 
-/// Those found, and those that the store did not answer for.
+/// Marks found, and those the store gave no answer about.
 #[derive(Default)]
 pub(in crate::live) struct Marked {
     found: Vec<(UserId, ConversationId, ReadState)>,
@@ -17,7 +17,7 @@ pub(in crate::live) struct Marked {
 }
 
 impl Actor {
-    /// Tells a read mark, if it is further than the person was told.
+    /// Tells a read mark if it goes beyond what the person was told.
     pub(super) async fn read_on(
         &mut self,
         user: UserId,
@@ -33,8 +33,8 @@ impl Actor {
         }
     }
 
-    /// Notes the marks that nobody here was told of. The bus brought most of them; somebody who is not connected gets theirs with the
-    /// snapshot.
+    /// Notes the marks that their users were not told of here. The bus brought most of them; a user who is not
+    /// connected gets theirs with the snapshot.
     pub(super) fn doubt_marks(&mut self, marks: &[Mark]) {
         for mark in marks.iter().filter(|mark| self.connections.would_read_on(mark)) {
             self.marks.note(mark.conversation_id, mark.user_id);

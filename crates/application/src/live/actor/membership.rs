@@ -60,7 +60,7 @@ impl Actor {
         let all = pending.iter().chain(&joined).map(|head| head.conversation_id);
         self.connections.set_joined(id, all);
         self.connections.set_read(id, read);
-        // Only with a shared store: on a store of the node's own nobody leaves a workspace before its conversations.
+        // Only with a shared store: with one of the node's own, nobody leaves a workspace before its conversations.
         if self.peers.is_some()
             && let Some(connection) = self.connections.get(id)
         {
@@ -87,7 +87,7 @@ impl Actor {
         }
     }
 
-    /// Sends a page to a connection that still waits for it; after the last page it joins the conversation.
+    /// Sends a page to a connection still waiting for it, which joins the conversation after the last one.
     pub(super) async fn replay(
         &mut self,
         id: ConnectionId,
@@ -115,7 +115,7 @@ impl Actor {
         for conversation in connection.conversations.iter() {
             self.leave_feed(id, conversation);
         }
-        // It is told nothing any more: not that its own typing has ended either.
+        // It is told nothing any more, not even that its own typing has ended.
         for (conversation, user) in self.typing.disconnect(id) {
             self.typing_stopped(conversation, user).await;
         }

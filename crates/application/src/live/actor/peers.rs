@@ -1,4 +1,4 @@
-//! Changes by other nodes that the bus did not bring: asked of the store.
+//! Changes by other nodes that the bus did not bring: read from the store.
 
 use parlance_domain::{AccessRev, ConversationId, UserId, WorkspaceId};
 use rustc_hash::FxHashSet as HashSet;
@@ -14,22 +14,22 @@ use crate::{
     },
 };
 
-/// Most conversations in one question to the store.
+/// The most conversations in one question to the store.
 const ASKED: usize = 1_000;
 
-/// What the store or the bus has said about other nodes.
+/// What the store or the bus reports of other nodes.
 pub(in crate::live) enum News {
     /// What has changed.
     Look(Look),
     /// Heads of conversations.
     Heads(Result<Vec<Head>>),
-    /// All heads, after the bus had lost something.
+    /// All heads, after a loss on the bus.
     MadeUp(Result<Vec<Head>>),
     /// Listeners of a workspace who are no longer members.
     Gone(WorkspaceId, Result<Vec<UserId>>),
-    /// The present state of what waits, and who may hear it.
+    /// The current state of what waits, and who may hear it.
     Present(Result<Present>),
-    /// Read marks that nobody here was told of.
+    /// Read marks that their users were not told of here.
     Marked(Marked),
     /// From here on the bus brings these topics; it may have missed something before.
     Listening(Vec<Topic>),
@@ -44,19 +44,19 @@ pub(in crate::live) enum News {
 }
 
 impl Actor {
-    /// The `access_rev` for feeds: constant on a node with a store of its own, because its own events come in order and
-    /// are waited for.
+    /// The `access_rev` for feeds: constant on a node with a store of its own, because its events come in order and are
+    /// waited for.
     pub(super) fn access(&self, access_rev: AccessRev) -> AccessRev {
         if self.peers.is_some() { access_rev } else { AccessRev::ZERO }
     }
 
-    /// False if this node already knows the change: a bus may deliver a departure after the person is back.
+    /// False if this node already knows the change: a bus may deliver a departure after the person has rejoined.
     pub(super) fn is_news(&self, conversation: ConversationId, access_rev: AccessRev) -> bool {
         let feed = self.audiences.feed(conversation);
         self.peers.is_none() || feed.is_none_or(|feed| feed.access_rev() < access_rev)
     }
 
-    /// Whether this node knows a later change of access: an older answer says nothing about who is in.
+    /// Whether this node knows a later change of access: an older answer says nothing about who is in now.
     pub(super) fn knows_later(&self, conversation: ConversationId, access_rev: AccessRev) -> bool {
         let feed = self.audiences.feed(conversation);
         feed.is_some_and(|feed| feed.access_rev() > access_rev)
@@ -74,7 +74,7 @@ impl Actor {
         }
     }
 
-    /// Tells the bus what has changed in the wanted topics since the last input.
+    /// Tells the bus how the wanted topics have changed since the last input.
     pub(super) fn choose_topics(&mut self) {
         let Choice { listen, ignore } = self.bus_link.choose(|topic| match topic {
             Topic::Conversation(id) => self.audiences.has_feed(*id),
@@ -116,7 +116,7 @@ impl Actor {
         readers: Result<Option<Readers>>,
     ) {
         let feed = self.audiences.feed_mut(conversation_id);
-        // The answer to an earlier feed may say nothing about the present listeners: their feed asks for itself.
+        // An answer to an earlier feed may not cover the present listeners: their feed asks for itself.
         let Some(feed) = feed.filter(|feed| feed.number() == asking) else { return };
         let readers = match readers {
             Ok(Some(readers)) => readers,
@@ -133,7 +133,7 @@ impl Actor {
         for user_id in asked.into_iter().filter(|user| !still.contains(user)) {
             let frame = Frame::left(conversation_id);
             self.expel(conversation_id, user_id, readers.access_rev, &frame).await;
-            // They may be back since the question.
+            // They may have rejoined since the question.
             self.admit(conversation_id, user_id);
         }
         if let Some(feed) = self.audiences.feed_mut(conversation_id) {
@@ -215,15 +215,15 @@ impl Actor {
         }
     }
 
-    /// Asks for all heads if the bus has lost anything. At most once a second, and not while the store is being asked:
-    /// an overloaded bus reports a loss with every other event.
+    /// Asks for all heads if the bus has lost anything. At most once a second, and not while a question is in flight:
+    /// an overloaded bus may report a loss with every other event.
     pub(super) fn make_up(&mut self) {
         if self.bus_link.begin_making_up() {
             self.ask_heads(self.audiences.conversations().collect(), News::MadeUp);
         }
     }
 
-    /// Asks for heads, maybe of none.
+    /// Asks for heads, possibly of none.
     fn ask_heads(&self, conversations: Vec<ConversationId>, news: fn(Result<Vec<Head>>) -> News) {
         let Some(peers) = &self.peers else { return };
         let changes = peers.changes.clone();

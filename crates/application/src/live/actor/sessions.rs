@@ -1,17 +1,17 @@
 //! Ended sessions that the bus did not report. The store counts them, and every durable change carries the count at its
-//! commit: a node that sees a later count than its own delivers nothing until the store has said which of its sessions
-//! have ended. State events carry no count, and always wait for the store (`states.rs`).
+//! commit: what carries a later count than the node's own is not delivered until the store has said which of its
+//! sessions have ended. State events carry no count, and always wait for the store (`states.rs`).
 
 use parlance_domain::{SessionId, SessionRev};
 
 use super::{Actor, Input};
 use crate::{Result, live::Frame};
 
-/// Most sessions in one question to the store.
+/// The most sessions in one question to the store.
 const ASKED: usize = 1_000;
 
 impl Actor {
-    /// Whether all sessions that had ended at this count are known. If not, begins to find out.
+    /// Whether all sessions that had ended at this count are known. If not, starts to find out.
     pub(super) fn knows_sessions(&mut self, session_rev: SessionRev) -> bool {
         if self.peers.is_none() {
             // A node that shares its store with no other ends all sessions itself.
@@ -22,15 +22,15 @@ impl Actor {
         knows
     }
 
-    /// The event has come of the end that raised the count to this. Earlier ones may still come: the store is asked
-    /// only if something waits for them, or within a second.
+    /// The event of the end that raised the count to this has come. Earlier ones may still come: the store is asked at
+    /// once only if something waits for them, otherwise within a second.
     pub(super) async fn session_ended(&mut self, session_rev: SessionRev) {
         if self.peers.is_some() && self.ended.heard(session_rev) {
             self.go_on().await;
         }
     }
 
-    /// Delivers what has waited until the ended sessions were known.
+    /// Delivers what waited for the ended sessions to be known.
     async fn go_on(&mut self) {
         for (conversation, page) in std::mem::take(&mut self.unclear) {
             self.bridged(conversation, Ok(page)).await;
@@ -39,8 +39,8 @@ impl Actor {
         self.let_through().await;
     }
 
-    /// Asks which of this node's sessions have ended, if some have that it does not know of. A later registration
-    /// checks its session itself.
+    /// Asks which of this node's sessions have ended, if the count shows any it does not know of. A later registration
+    /// checks its own session.
     pub(super) fn ask_sessions(&mut self) {
         let Some(peers) = &self.peers else { return };
         let Some(session_rev) = self.ended.ask() else { return };
@@ -69,7 +69,7 @@ impl Actor {
                 self.ask_sessions();
                 self.go_on().await;
             }
-            // Asked again a little later.
+            // Asked again within a second.
             Err(error) => tracing::warn!(%error, "ended sessions could not be looked at"),
         }
     }

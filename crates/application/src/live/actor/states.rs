@@ -1,10 +1,10 @@
-//! State events: a workspace's name, who is in what, roles, read marks.
+//! State events: workspace names, memberships, roles, read marks.
 //!
 //! A node with a store of its own tells them as they come: all ends of access are its own, and in order. A node that
-//! shares its store takes what comes, and what a look finds, as hints. They wait at the [`Gate`] until the store has
-//! given their present state, who may hear of them, and which sessions have ended by now. So nothing committed after an
-//! acknowledged end reaches the person whose access ended, whatever the bus has lost, and late events are not told as
-//! news.
+//! shares its store takes events, and what a look finds, as hints. They wait at the [`Gate`] until the store has given
+//! their current state, who may hear of them, and which sessions have ended by now. So nothing committed after an
+//! acknowledged end of access reaches the person who lost it, whatever the bus has lost, and late events are not told
+//! as news.
 //!
 //! [`Gate`]: crate::live::gate::Gate
 
@@ -53,7 +53,7 @@ impl Actor {
         }
     }
 
-    /// Makes something wait until the store has given its state and who may hear it.
+    /// Queues something until the store has given its state and who may hear it.
     pub(super) fn wait(&mut self, waiting: Waiting) {
         if self.concerns_anybody(&waiting)
             && let Err(refused) = self.gate.wait(waiting)
@@ -63,7 +63,7 @@ impl Actor {
         }
     }
 
-    /// Leaves something untold, for a look to find again.
+    /// Marks something as untold, for a look to find again.
     fn give_up(&mut self, waiting: &Waiting) {
         match waiting {
             Waiting::Subject(subject) => self.told.untold(*subject),
@@ -83,7 +83,7 @@ impl Actor {
         let question = self.question(&waiting);
         let live = self.live.clone();
         self.tasks.spawn(async move {
-            // Not dropped when it is late: a query of a database driver should end by itself.
+            // Not dropped when late: a database driver's query should run to its end.
             let mut answer = pin!(answer(question.answer(&*peers.changes)));
             let present = timeout(PATIENCE, &mut answer).await;
             let late = present.is_err();
@@ -111,7 +111,7 @@ impl Actor {
         }
     }
 
-    /// Tells what the store was asked about, once the sessions that had ended by then are known.
+    /// Tells what the store has answered, once the sessions that had ended by then are known.
     pub(super) async fn let_through(&mut self) {
         let Some(session_rev) = self.present.as_ref().map(|present| present.session_rev) else {
             return;
@@ -135,7 +135,7 @@ impl Actor {
         }
     }
 
-    /// Puts out listeners who are found not to be in any more: only somebody who is out can be let in on their return.
+    /// Removes listeners found to be no longer members: only somebody who is out can be let in on their return.
     async fn put_out_gone(&mut self, present: &Present) {
         for workspace in &present.ended {
             self.wait(Waiting::Subject(Subject::Workspace(*workspace)));
@@ -144,22 +144,22 @@ impl Actor {
             self.put_out(workspace, user, present.asked_at).await;
         }
         for (conversation, user, access_rev) in present.out_of_conversations() {
-            // Somebody who has connected since may be back: their snapshot says so, or the next check.
+            // Somebody who has connected since may be back: their snapshot will tell, or the next check.
             let since = self.connections.any_after(user, present.asked_at);
             if !since && !self.knows_later(conversation, access_rev) {
                 self.expel(conversation, user, access_rev, &Frame::left(conversation)).await;
-                // Or they are back by now, with a connection that was there before.
+                // Or they have rejoined by now, on a connection that was there before.
                 self.admit(conversation, user);
             }
         }
     }
 
-    /// Tells a state to those to whom it is news.
+    /// Tells a state to those for whom it is news.
     async fn tell_present(&mut self, subject: Subject, state: State, present: &Present) {
         for event in events(subject, state) {
             let known = self.news_after(&event);
             if matches!(event, Event::WorkspaceDeleted { .. }) {
-                // Told to the remaining listeners, if any.
+                // Reaches the remaining listeners, if any.
                 self.note(&event, self.connections.registered());
                 self.end(&event).await;
             } else if known < present.asked_at {
@@ -168,7 +168,7 @@ impl Actor {
         }
     }
 
-    /// Tells it to the hearers concerned.
+    /// Tells a state event to the hearers it concerns.
     async fn tell_state(&mut self, event: &Event, hearers: &Hearers<'_>) {
         let upto = hearers.upto(self.connections.registered());
         self.note(event, upto);
@@ -247,12 +247,12 @@ impl Actor {
         self.tell(to, frame).await;
     }
 
-    /// Handles what a look has found and nobody here was told.
+    /// Handles what a look has found that nobody here was told.
     pub(super) fn look_into(&mut self, look: &mut Look) {
         let mut subjects = self.told.unseen(&look.traces);
         let marks = self.told.unseen_marks(std::mem::take(&mut look.marks));
-        // Departures are asked about at each look that shows the workspace, not only at the first: a connection that
-        // was being attached then was not a listener yet.
+        // Every look that shows the workspace asks about departures, not only the first: a connection being attached
+        // then was not a listener yet.
         let mut workspaces: HashSet<WorkspaceId> = look.workspaces.iter().copied().collect();
         workspaces.extend(subjects.iter().filter_map(|subject| match subject {
             Subject::Workspace(id) | Subject::Member(id, _) | Subject::Role(id, _) => Some(*id),
@@ -284,7 +284,7 @@ impl Actor {
         self.ask(question, move |gone| Input::FromPeers(News::Gone(workspace, gone)));
     }
 
-    /// They have left, or the workspace is gone; or they are back by now.
+    /// They have left, or the workspace is gone; or they have rejoined by now.
     pub(super) fn gone(&mut self, workspace: WorkspaceId, users: Vec<UserId>) {
         if !users.is_empty() {
             self.wait(Waiting::Subject(Subject::Workspace(workspace)));
@@ -294,7 +294,7 @@ impl Actor {
         }
     }
 
-    /// Whether anybody here should hear of it, or may once they are attached, or once what waits has gone through.
+    /// Whether it concerns anybody here, or may once they are attached or what waits at the gate has gone through.
     fn concerns_anybody(&mut self, waiting: &Waiting) -> bool {
         let is_here = |user: UserId| !self.connections.of_user(user).is_empty();
         let concerns = match waiting {
@@ -333,7 +333,7 @@ impl Actor {
     }
 }
 
-/// The events that tell this state of a subject.
+/// The events that convey this state of a subject.
 fn events(subject: Subject, state: State) -> Vec<Event> {
     match (subject, state) {
         (Subject::Workspace(_), State::Workspace(workspace)) => {
@@ -358,7 +358,7 @@ fn events(subject: Subject, state: State) -> Vec<Event> {
         }
         (Subject::Participant(id, user), State::Inside) => vec![Event::member_joined(id, user)],
         (Subject::Participant(id, user), State::Gone) => vec![Event::member_left(id, user)],
-        // The member is gone, which is told by itself.
+        // The member is gone, which is told separately.
         _ => vec![],
     }
 }

@@ -1,4 +1,4 @@
-//! Tells who types.
+//! Tells who is typing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Actor {
-    /// Tells what the time has made due.
+    /// Tells what has become due.
     pub(super) async fn type_on(&mut self, now: Instant) {
         for ((conversation, user), turn) in self.typing.expire(now) {
             match turn {

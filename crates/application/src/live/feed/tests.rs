@@ -1,4 +1,4 @@
-//! The rules of a feed, one by one. `any_order.rs` plays them against each other at random.
+//! The rules of a feed, one by one. `any_order.rs` tests them together, at random.
 
 use super::*;
 
@@ -180,7 +180,7 @@ fn a_page_is_told_when_a_check_covers_it() {
     assert_eq!(all(&feed.bridged(bridge(5, 7, 3, frame(57)))), [(vec![], "check".into())]);
     assert_eq!(all(&feed.checked(AccessRev(3))), [(vec![1], "57".into())]);
     assert_eq!(feed.retry(), []);
-    // Or when the change of access is heard of.
+    // Or once the event of the change of access comes.
     feed.changed(Rev(9), AccessRev(3), frame(9));
     assert_eq!(all(&feed.bridged(bridge(7, 9, 4, frame(79)))), [(vec![], "check".into())]);
     assert_eq!(all(&feed.access_changed(AccessRev(4))), [(vec![1], "79".into())]);
@@ -248,7 +248,7 @@ fn who_joins_with_an_older_view_is_checked() {
     let mut feed = Feed::new(Rev(4), AccessRev(3), Listeners::default());
     feed.join(socket(1), Rev(4), AccessRev(3));
     assert_eq!(all(&feed.join(socket(2), Rev(4), AccessRev(2))), [(vec![], "check".into())]);
-    // A check that was asked before somebody joined says nothing of them.
+    // A check asked before somebody joined does not cover them.
     assert_eq!(feed.join(socket(3), Rev(4), AccessRev(2)), []);
     assert_eq!(feed.join(socket(4), Rev(4), AccessRev(3)), []);
     assert_eq!(all(&feed.checked(AccessRev(4))), [(vec![], "check".into())]);
@@ -266,7 +266,7 @@ fn who_joins_with_an_older_view_is_checked() {
 fn who_joins_with_an_older_view_is_told_nothing_before_the_check() {
     let mut feed = Feed::new(Rev(4), AccessRev(1), Listeners::default());
     feed.join(socket(1), Rev(4), AccessRev(1));
-    // Somebody's removal, whose event is lost; they are no member yet.
+    // Somebody's removal, whose event is lost; they are not a member yet.
     assert_eq!(all(&feed.behind(Rev(0), AccessRev(2))), [(vec![], "check".into())]);
     assert_eq!(all(&feed.checked(AccessRev(2))), []);
     assert_eq!(all(&feed.changed(Rev(5), AccessRev(2), frame(5))), [(vec![1], "5".into())]);
@@ -298,7 +298,7 @@ fn who_joins_with_an_older_view_holds_nobody_up() {
             all(&feed.changed(Rev(rev), AccessRev(3), frame(rev))),
             [(vec![1], rev.to_string())]
         );
-        // One after the other comes like that.
+        // More join like that, one after another.
         feed.join(socket(u32::try_from(rev).expect("small")), Rev(rev), AccessRev(2));
     }
     assert_eq!(
@@ -307,7 +307,7 @@ fn who_joins_with_an_older_view_holds_nobody_up() {
     );
     let bridged = all(&feed.bridged(bridge(100, 102, 3, frame(102))));
     assert_eq!(bridged, [(vec![1], "102".into())]);
-    // Their check has come; the others wait for the next.
+    // The first one's check has come; the others wait for the next.
     assert_eq!(
         all(&feed.checked(AccessRev(3))),
         [(vec![], "check".into()), (vec![], "read from 4".into())]

@@ -1,29 +1,29 @@
-//! When a lane waits for more writes before it commits, without I/O. It only ever costs time: whatever it decides,
-//! order and answers are the same. `lane.rs` uses it.
+//! When a lane waits for more writes before it commits, without I/O. It can only cost time: whatever it decides, order
+//! and answers are the same. `lane.rs` uses it.
 
 use std::time::Duration;
 
-/// How long a lane waits for the writers that it has just answered.
+/// How long a lane waits for the writers it has just answered.
 pub(super) const GATHER: Duration = Duration::from_millis(1);
-/// One millisecond more for each 250 sockets told: telling them takes about that long, and another batch meanwhile
+/// One more millisecond for each 250 sockets told: telling them takes about that long, and another batch meanwhile
 /// would only queue behind it.
 const TOLD_IN_A_MILLISECOND: usize = 250;
-/// The most milliseconds more.
+/// The most additional milliseconds.
 const LONGER: usize = 4;
-/// After this many waits in vain in a row it waits only after every 64th batch.
+/// After this many fruitless waits in a row, it waits only after every 64th batch.
 const PATIENCE: u32 = 6;
 
 /// Decides whether to wait, before the next batch, for the writers that the last one has answered.
 ///
-/// A writer that has just been answered often writes again at once. Without a wait the first of them would be committed
-/// alone, and half of the writers would always wait for the commit of the other half. But if those answered do not come
-/// back, the wait is for nothing: then it is tried after ever fewer batches. (Postgres's `commit_delay` has the same
-/// purpose; its `commit_siblings` asks who is there, not who was.)
+/// A writer that has just been answered often writes again at once. Without a wait, the first of them would be
+/// committed alone, and half of the writers would always wait for the other half's commit. But if those answered do not
+/// come back, the wait is fruitless: then it is tried ever more rarely. (Postgres's `commit_delay` has the same
+/// purpose; its `commit_siblings` asks who is active, not who was.)
 #[derive(Default)]
 pub(super) struct Gathering {
-    /// Waits in vain in a row.
+    /// Fruitless waits in a row.
     in_vain: u32,
-    /// How many batches go by before the next wait.
+    /// How many batches to let pass before the next wait.
     skip: u32,
 }
 

@@ -1,4 +1,4 @@
-//! What waits to be written.
+//! A lane: the writes waiting to be committed.
 
 use std::collections::{VecDeque, hash_map::Entry};
 
@@ -8,9 +8,9 @@ use tokio::sync::oneshot;
 
 use super::{Commit, Error, Result, Write, gathering::Gathering};
 
-/// The most writes that are appended together.
+/// The most writes appended together.
 const MOST: usize = 256;
-/// The most writes that may wait for one conversation; further ones are `Unavailable`.
+/// The most writes that may wait for one conversation; more are refused as `Unavailable`.
 const WAITING: usize = 2_048;
 
 pub(super) struct Waiting {
@@ -25,7 +25,7 @@ pub(super) type Batch = (ConversationId, Vec<Waiting>);
 /// See the module's description.
 #[derive(Default)]
 pub(super) struct Lane {
-    /// For each conversation that has any, oldest first.
+    /// For each conversation with any, oldest first.
     waiting: HashMap<ConversationId, VecDeque<Waiting>>,
     /// Those conversations, in turn.
     turns: VecDeque<ConversationId>,
@@ -35,7 +35,7 @@ pub(super) struct Lane {
     awaited: Option<Awaited>,
 }
 
-/// Writers that the last batch has answered and that have not written again.
+/// Writers answered by the last batch who have not written again yet.
 struct Awaited {
     /// One for each answer.
     actors: Vec<UserId>,
@@ -48,12 +48,12 @@ impl Lane {
         Self { gathering, ..Self::default() }
     }
 
-    /// What the next lane in its place begins with.
+    /// What the lane's successor starts with.
     pub(super) fn learnt(self) -> Gathering {
         self.gathering
     }
 
-    /// Queues a write, unless too many of its conversation wait.
+    /// Queues a write, unless too many wait for its conversation.
     pub(super) fn push(&mut self, waiting: Waiting) -> Result<()> {
         let (conversation, actor) = (waiting.conversation, waiting.write.by.user);
         let own = self.waiting.entry(conversation).or_default();
@@ -74,7 +74,7 @@ impl Lane {
     }
 
     /// The next writes to commit together, by conversation; empty if nothing waits. Conversations take turns, each with
-    /// an equal share plus what those before it have left: so a flood in one delays another by one commit at most.
+    /// an equal share plus what those before it left over: so a flood in one delays another by one commit at most.
     pub(super) fn take(&mut self) -> Vec<Batch> {
         let (mut room, mut batches) = (MOST, Vec::new());
         for to_come in (1..=self.turns.len()).rev() {
@@ -110,7 +110,7 @@ impl Lane {
     }
 
     /// Call it before a batch is answered. Returns a future that resolves when those answered have written again, each
-    /// as often as they are named; none if it is not worth waiting.
+    /// as many times as they are listed, or when a batch is full; none if it is not worth waiting.
     pub(super) fn gather(&mut self, answered: Vec<UserId>) -> Option<oneshot::Receiver<()>> {
         // A single writer waits for nobody.
         let others = answered.len() + self.count > 1;
@@ -130,7 +130,7 @@ impl Lane {
 }
 
 impl Awaited {
-    /// Somebody has written; true if nobody is missing any more.
+    /// Somebody has written; true if nobody is missing now.
     fn has_come(&mut self, actor: UserId) -> bool {
         if let Some(at) = self.actors.iter().position(|awaited| *awaited == actor) {
             self.actors.swap_remove(at);

@@ -12,11 +12,11 @@ use crate::{
     ports::{PasswordHash, RefreshDigest},
 };
 
-/// The words of the conflict over an e-mail address.
+/// Message of the conflict over an e-mail address.
 pub const EMAIL_TAKEN: &str = "this e-mail address is already taken";
-/// So many refresh tokens of a session are told from those that never were: a month of them, at one each quarter of an hour.
+/// How many of a session's refresh tokens can be told from unknown ones: a month's, at one every quarter of an hour.
 pub const KEPT_TOKENS: u64 = 3_000;
-/// Older ones are forgotten by so many.
+/// Older ones are forgotten in batches of this many.
 const FORGOTTEN_AT_ONCE: u64 = 100;
 
 /// People, their passwords and their sessions.
@@ -32,25 +32,25 @@ pub trait Accounts: Send + Sync {
         job: Job,
     ) -> Result<()>;
 
-    /// What sign-in compares, by the address that was typed. Whoever wants no password has [`Accounts::user_id`].
+    /// What sign-in compares, by the typed address. Where no password is needed, use [`Accounts::user_id`].
     async fn credentials(&self, email: &Email) -> Result<Option<Credentials>>;
 
-    /// What a change of the password compares. `NotFound` if there is no such person; whoever wants no password has
+    /// What a password change compares. `NotFound` if there is no such person. Where no password is needed, use
     /// [`Accounts::account`].
     async fn credentials_of(&self, user: UserId) -> Result<Credentials>;
 
-    /// Whose address it is, if it is somebody's.
+    /// Whose address it is, if anybody's.
     async fn user_id(&self, email: &Email) -> Result<Option<UserId>>;
 
-    /// To whom to write, and how to address them. `NotFound` if there is no such person.
+    /// Where to write to somebody, and how to address them. `NotFound` if there is no such person.
     async fn account(&self, user: UserId) -> Result<Account>;
 
-    /// Begins a session of somebody whose password has been verified against this hash. `Unauthenticated` if it is another one
-    /// by now: who has changed it has ended what was begun with the old one.
+    /// Begins a session of somebody whose password has been verified against this hash. `Unauthenticated` if the hash
+    /// has changed since: a password change also ends the sign-ins begun with the old one.
     async fn open_session(&self, session: NewSession, verified: &PasswordHash) -> Result<()>;
 
-    /// Replaces a refresh token by its successor, or finds out why not. A reused token ends its session in the same step; one
-    /// that is more than [`KEPT_TOKENS`] older than the present one may be unknown.
+    /// Replaces a refresh token with its successor, or says why not. A reused token ends its session in the same step;
+    /// one more than [`KEPT_TOKENS`] older than the current one may be unknown.
     async fn rotate_refresh(&self, rotation: RotateRefresh) -> Result<Rotation>;
 
     /// Whose session it is, if it still lives at `at`.
@@ -60,8 +60,8 @@ pub trait Accounts: Send + Sync {
     async fn sessions(&self, user: UserId, at: Timestamp, page: PageQuery)
     -> Result<Page<Session>>;
 
-    /// Ends a session, and tells the store's count of ended sessions, this one included. `NotFound` if the person has no such
-    /// live session.
+    /// Ends a session; returns the store's count of ended sessions, this one included. `NotFound` if the person has no
+    /// such live session.
     async fn revoke_session(
         &self,
         user: UserId,
@@ -69,15 +69,15 @@ pub trait Accounts: Send + Sync {
         at: Timestamp,
     ) -> Result<SessionRev>;
 
-    /// Changes what others see; tells where they see it.
+    /// Changes the name others see; returns where they see it.
     async fn rename(&self, by: Principal, name: &DisplayName) -> Result<Renamed>;
 
-    /// Changes the password and ends every session but one; returns those that it ended, and the count with them.
-    /// `Unauthenticated` if the verified hash is not the present one any more, or the session to keep has ended: somebody else
-    /// has changed it first.
+    /// Changes the password and ends every session but one; returns those it ended, and the count that includes them.
+    /// `Unauthenticated` if the verified hash is no longer the current one, or the session to keep has ended: the
+    /// password has been changed elsewhere first.
     async fn change_password(&self, change: NewPassword) -> Result<EndedSessions>;
 
-    /// Of `ids`, those that `viewer` shares a workspace with or can read a message of, and `viewer` itself.
+    /// Those of `ids` that `viewer` shares a workspace with or can read a message of, and `viewer` itself.
     async fn people(&self, viewer: UserId, ids: Vec<UserId>) -> Result<Vec<User>>;
 }
 
@@ -90,12 +90,12 @@ pub struct Credentials {
     pub password: PasswordHash,
 }
 
-/// An account with another name.
+/// An account with its new name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renamed {
     /// Whose.
     pub account: Account,
-    /// All their memberships of workspaces, which show the name; the oldest first.
+    /// All their workspace memberships, which show the name, oldest first.
     pub memberships: Vec<Member>,
 }
 
@@ -114,12 +114,12 @@ pub struct NewSession {
     pub expires_at: Timestamp,
 }
 
-/// A password in another one's place.
+/// A password to replace another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPassword {
     /// Whose.
     pub user: UserId,
-    /// The hash that the present password was verified against.
+    /// The hash that the current password was verified against.
     pub verified: PasswordHash,
     /// The new password's.
     pub password: PasswordHash,
@@ -138,8 +138,8 @@ pub struct EndedSessions {
     pub session_rev: SessionRev,
 }
 
-/// Who makes a change, and in which of their sessions. If that has ended before the change's transaction begins, it is refused as
-/// `Unauthenticated`, whatever let the request in before.
+/// Who makes a change, and in which of their sessions. If that session has ended before the change's transaction
+/// begins, the change is refused as `Unauthenticated`, whatever let the request in before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Principal {
     /// The person.
@@ -159,7 +159,7 @@ pub struct RotateRefresh {
     pub at: Timestamp,
     /// The session's new end.
     pub expires_at: Timestamp,
-    /// For how long after its exchange the preceding token is answered again.
+    /// How long after its exchange the preceding token is still accepted.
     pub grace: Duration,
 }
 
@@ -168,14 +168,15 @@ pub struct RotateRefresh {
 pub enum Presented {
     /// The latest: its successor becomes that.
     Latest,
-    /// The one before, within its grace: its successor is one more latest.
+    /// The one before, within its grace: its successor is another latest one.
     Preceding,
     /// Older, or after its grace: somebody has a copy, and the session ends.
     Reused,
 }
 
 impl RotateRefresh {
-    /// What a token of the generation `presented` is to a session whose latest is of the generation `latest`, since `rotated_at`.
+    /// What a token of generation `presented` is to a session whose latest token, since `rotated_at`, is of generation
+    /// `latest`.
     pub fn judge(&self, presented: u64, latest: u64, rotated_at: Timestamp) -> Presented {
         if presented == latest {
             Presented::Latest
@@ -190,8 +191,8 @@ impl RotateRefresh {
 /// How an exchange of refresh tokens ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rotation {
-    /// The successor is now a token of the session's. For the preceding token within its grace there may be another: nodes
-    /// whose secrets differ make different ones.
+    /// The successor is now one of the session's tokens. For the preceding token within its grace, there may be
+    /// another: nodes with different secrets make different successors.
     Rotated {
         /// Whose session.
         account: Account,
@@ -209,7 +210,8 @@ pub enum Rotation {
     Unknown,
 }
 
-/// When a session's token of this generation is made: those of which earlier generations are to be forgotten, if any.
+/// When a session's token of this generation is made, tokens of generations before the returned one, if any, are to be
+/// forgotten.
 pub fn forgotten_before(generation: u64) -> Option<u64> {
     let due = generation.is_multiple_of(FORGOTTEN_AT_ONCE);
     generation.checked_sub(KEPT_TOKENS).filter(|_| due)

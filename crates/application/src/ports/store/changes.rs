@@ -1,5 +1,5 @@
-//! What a node asks a shared store about the changes of other nodes. Invariant: whatever was committed is in some look,
-//! even if the bus lost it. `live/look.rs` looks once a second; MongoDB's stamps are in `mongo/changes.rs`.
+//! What a node asks a shared store about other nodes' changes. Invariant: every commit is in some look, even if the bus
+//! lost it. `live/look.rs` looks once a second; MongoDB's stamps are in `mongo/changes.rs`.
 
 use async_trait::async_trait;
 use parlance_domain::{
@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// How a node learns what other nodes have done when the bus did not tell. Only for a store that several nodes share.
-/// The cost follows the number of changes, not of connections.
+/// How a node learns what other nodes have done when the bus did not tell it. Only for a store that several nodes
+/// share. The cost grows with the number of changes, not of connections.
 ///
-/// Reads only: after an error the question is asked again. A `Vec` of questions is answered in any order.
+/// Read-only: after an error, the question may be repeated. A `Vec` of questions is answered in any order.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Changes: Send + Sync {
-    /// What has changed since an earlier look ended. Changes may be in several looks; none is in no look. Without
-    /// `since`: only the store's present time and count of ended sessions.
+    /// What has changed since an earlier look ended. A change may be in several looks, but is in at least one. Without
+    /// `since`: only the store's current time and count of ended sessions.
     async fn changes(&self, since: Option<Timestamp>) -> Result<Look>;
 
     /// The heads of conversations. Omits those that do not exist or are deleted.
@@ -32,7 +32,7 @@ pub trait Changes: Send + Sync {
         users: Vec<UserId>,
     ) -> Result<Option<Readers>>;
 
-    /// Which of these sessions have ended: at least all that are part of any count of ended sessions returned before.
+    /// Which of these sessions have ended: at least all those included in any count of ended sessions returned before.
     async fn ended_sessions(&self, of: Vec<SessionId>) -> Result<Vec<SessionId>>;
 
     /// The count of ended sessions, including every end that was acknowledged before the call.
@@ -59,7 +59,7 @@ pub struct Look {
     pub admitted: Vec<(ConversationId, UserId)>,
     /// Workspaces that changed, or whose membership did.
     pub workspaces: Vec<WorkspaceId>,
-    /// Changes that no count shows, each with the stamp of its latest change.
+    /// Subjects changed, which no rev shows, each with the stamp of its latest change.
     pub traces: Vec<(Subject, Timestamp)>,
     /// Read marks that were set.
     pub marks: Vec<Mark>,
@@ -87,7 +87,7 @@ impl Look {
     }
 }
 
-/// What a state event is about. It is told as a whole, and no count shows its changes.
+/// What a state event is about. It is told as a whole, and no rev shows its changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
@@ -110,7 +110,7 @@ pub enum State {
     Member(Box<(Member, Workspace)>),
     /// The person is in the conversation.
     Inside,
-    /// The workspace does not exist any more, or the person is not in it.
+    /// The workspace no longer exists, or the person is not in the workspace or conversation.
     Gone,
 }
 

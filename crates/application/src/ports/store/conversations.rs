@@ -1,5 +1,5 @@
 //! The store's part of channels, DMs, their members and read marks. Invariant: every change of who may read a
-//! conversation adds one to its `access_rev` in the same commit, by which other nodes notice it.
+//! conversation adds one to its `access_rev` in the same commit, so that other nodes notice it.
 
 use async_trait::async_trait;
 use parlance_domain::{
@@ -32,8 +32,8 @@ pub trait Conversations: Send + Sync {
     /// Creates a channel with the actor in it. `Conflict` if the workspace has one of that name.
     async fn create_channel(&self, by: Principal, new: NewChannel) -> Result<Entry>;
 
-    /// Finds the pair's one DM, or creates it. To be created, both have to be in the workspace: `NotFound`.
-    /// `Validation` for oneself.
+    /// Finds the pair's one DM, or creates it: `NotFound` then unless both are in the workspace. `Validation` for
+    /// oneself.
     async fn open_dm(&self, by: Principal, new: NewDm) -> Result<OpenedDm>;
 
     /// The workspace's channels that the actor may read, oldest first.
@@ -58,8 +58,8 @@ pub trait Conversations: Send + Sync {
     /// One conversation as the actor sees it.
     async fn summary(&self, actor: UserId, id: ConversationId) -> Result<Summary>;
 
-    /// All that a `hello` answers, read at one moment: the most recently active conversation first. Not bounded by
-    /// pages.
+    /// Everything the answer to a `hello` holds, read at one moment, most recently active conversation first. Not
+    /// paged.
     async fn snapshot(&self, actor: UserId) -> Result<Snapshot>;
 
     /// Adds the actor to a channel. Idempotent: `entered` is false for a member.
@@ -76,8 +76,8 @@ pub trait Conversations: Send + Sync {
         at: Timestamp,
     ) -> Result<Entry>;
 
-    /// Removes somebody from a channel, maybe the actor; returns the new `access_rev`. `NotFound` for somebody else who
-    /// is not in it, `Conflict` for `general`.
+    /// Removes somebody from a channel, possibly the actor; returns the new `access_rev`. `NotFound` for somebody else
+    /// who is not in it, `Conflict` for `general`.
     async fn remove_channel_member(
         &self,
         by: Principal,
@@ -143,11 +143,11 @@ pub struct NewDm {
 pub struct Entry {
     /// The conversation as that person sees it.
     pub summary: Summary,
-    /// Their membership, maybe an older one.
+    /// Their membership, possibly an older one.
     pub membership: ChannelMember,
     /// The conversation's `access_rev`, this change included.
     pub access_rev: AccessRev,
-    /// False if they were in already, and nothing changed.
+    /// False if they were in it already, and nothing changed.
     pub entered: bool,
 }
 
@@ -156,16 +156,16 @@ pub struct Entry {
 pub struct OpenedDm {
     /// As the actor sees it.
     pub mine: Summary,
-    /// As the other person sees it; none if it was there before.
+    /// As the other person sees it; none if it already existed.
     pub theirs: Option<Summary>,
     /// The conversation's `access_rev`.
     pub access_rev: AccessRev,
 }
 
-/// What a `hello` answers.
+/// What the answer to a `hello` holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The name of the store's history; another one after a restore.
+    /// The name of the store's history, which changes on a restore.
     pub epoch: String,
     /// The person's workspaces, oldest membership first.
     pub workspaces: Vec<Workspace>,

@@ -13,15 +13,15 @@ use crate::{Error, Result, tasks::answer};
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Messages: Send + Sync {
-    /// Commits a batch of one conversation's changes, in order, durably, in one transaction; assigns `seq` and `rev`. A send
-    /// moves its author's read mark to itself. `Conflict` for an edit or a reaction of a tombstone.
+    /// Commits a batch of one conversation's changes, in order, durably, in one transaction; assigns `seq` and `rev`. A
+    /// send moves its author's read mark to itself. `Conflict` for editing or reacting to a tombstone.
     ///
-    /// Each write has its own answer, and a refused one leaves its neighbours alone. Access is checked inside the
-    /// transaction, before the look for a duplicate. An outer error means that the outcome of all is unknown.
+    /// Each write has its own answer, and a refused one does not affect the others. Access is checked inside the
+    /// transaction, before looking for a duplicate. An outer error means that the outcome of all is unknown.
     async fn append(&self, conversation: ConversationId, writes: Vec<Write>) -> Answers;
 
-    /// As [`Messages::append`] for each of several conversations. One that fails leaves the others alone; a store with one writer
-    /// commits them together.
+    /// As [`Messages::append`] for each of several conversations. One that fails does not affect the others; a
+    /// single-writer store commits them together.
     async fn append_each(&self, batches: Vec<(ConversationId, Vec<Write>)>) -> Vec<Answers> {
         let append = |(conversation, writes)| answer(self.append(conversation, writes));
         join_all(batches.into_iter().map(append)).await
@@ -54,18 +54,18 @@ pub trait Messages: Send + Sync {
         query: ReplayQuery,
     ) -> Result<ReplayPage>;
 
-    /// At most how many bytes of messages the changes after each of these revs are in replay frames, in the order asked. More
-    /// than `most` need not be told exactly. Nothing of what they say shows, so that access is not checked.
+    /// An upper bound of the bytes that the messages changed after each of these revs take in replay frames, in the
+    /// order asked. Beyond `most`, it need not be exact. It reveals no content, so access is not checked.
     async fn weigh(&self, cursors: Vec<(ConversationId, Rev)>, most: usize) -> Result<Vec<usize>>;
 }
 
-/// What became of a batch: see [`Messages::append`].
+/// The outcome of a batch: see [`Messages::append`].
 pub type Answers = Result<Vec<Result<Commit>>>;
 
-/// The words of the conflict over a `client_msg_id`.
+/// Message of the conflict over a `client_msg_id`.
 pub const SENT_BEFORE: &str = "this client_msg_id has been used for another message";
 
-/// The refusal of one more emoji than a message may have under it.
+/// The refusal of one emoji too many under a message.
 pub fn too_many_emoji() -> Error {
     let limit = Message::MAX_EMOJI;
     let message = format!("would be more than {limit} different ones under this message");
@@ -88,13 +88,13 @@ pub struct Write {
 pub enum Change {
     /// A new message.
     Send(Draft),
-    /// Another state of a message that is there.
+    /// A new state of an existing message.
     Message(MessageId, MessageChange),
     /// A channel's name and topic. `Conflict` if the name is taken.
     UpdateChannel(ChannelUpdate),
 }
 
-/// What of a channel is to be another.
+/// What to change of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelUpdate {
     /// The new name, if it is to change.
@@ -104,8 +104,8 @@ pub struct ChannelUpdate {
 }
 
 impl Change {
-    /// What somebody must be allowed to do in the conversation. What a change of a message needs besides is up to
-    /// [`MessageChange::takes_effect`].
+    /// What somebody must be allowed to do in the conversation. [`MessageChange::takes_effect`] decides what a change
+    /// of a message needs besides.
     pub const fn action(&self) -> ConversationAction {
         match self {
             Self::Send(_) => ConversationAction::Post,
@@ -124,7 +124,7 @@ impl Change {
 }
 
 impl ChannelUpdate {
-    /// What of it is news to a channel of this name and topic, and what that is called; none if nothing is.
+    /// What of it would change a channel of this name and topic, and the kind of that change; none if nothing would.
     pub fn news(self, name: Option<&str>, topic: Option<&str>) -> Option<(Self, ChangeKind)> {
         let name = self.name.filter(|new| name != Some(new.as_str()));
         let topic = self.topic.filter(|new| topic != Some(new.as_str()));
@@ -136,7 +136,7 @@ impl ChannelUpdate {
         Some((Self { name, topic }, kind))
     }
 
-    /// Makes it so.
+    /// Applies it.
     pub fn apply(self, name: &mut Option<String>, topic: &mut Option<String>) {
         if let Some(new) = self.name {
             *name = Some(new.into());
@@ -150,7 +150,7 @@ impl ChannelUpdate {
 /// What somebody wants done to a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MessageChange {
-    /// Another text for one's own message. The same text again changes nothing.
+    /// A new text for one's own message. The same text changes nothing.
     Edit(MessageText),
     /// A tombstone in its place. A second one changes nothing.
     Delete,
@@ -160,10 +160,10 @@ pub enum MessageChange {
     Unreact(Emoji),
 }
 
-/// What of a message decides about a change of it.
+/// The parts of a message that decide whether it may be changed.
 #[derive(Debug, Clone, Copy)]
 pub struct Changeable<'a> {
-    /// Whether the person who asks has written it.
+    /// Whether the person asking wrote it.
     pub own: bool,
     /// Whether it is a tombstone.
     pub deleted: bool,
@@ -172,7 +172,7 @@ pub struct Changeable<'a> {
 }
 
 impl<'a> Changeable<'a> {
-    /// A message, to somebody who would change it.
+    /// A message, as seen by somebody who wants to change it.
     pub fn of(message: &'a Message, actor: UserId) -> Self {
         Self {
             own: message.author_id == Some(actor),
@@ -183,10 +183,10 @@ impl<'a> Changeable<'a> {
 }
 
 impl MessageChange {
-    /// Whether it changes anything about this message, if somebody of this standing may do it; whether a reaction is new, or was
-    /// there, is the store's to see. Whoever may delete the messages of others may delete their own, too, in a channel that
-    /// they have left. Errors: `NotFound` and `Forbidden` by the permission matrix, `Forbidden` if another than its author edits it,
-    /// `Conflict` if it is a tombstone that would be edited or reacted to.
+    /// Whether it changes anything about this message, if somebody of this standing may do it; whether a reaction
+    /// exists already is for the store to see. Whoever may delete others' messages may also delete their own in a
+    /// channel they have left. Errors: `NotFound` and `Forbidden` by the permission matrix, `Forbidden` if somebody
+    /// other than the author edits it, `Conflict` for editing or reacting to a tombstone.
     pub fn takes_effect(&self, standing: Standing, message: Changeable<'_>) -> Result<bool> {
         let Changeable { own, deleted, text } = message;
         let post = standing.permits(ConversationAction::Post);
@@ -208,28 +208,28 @@ impl MessageChange {
     }
 }
 
-/// A message to be.
+/// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
     /// Its id, unless it turns out to be a duplicate.
     pub id: MessageId,
-    /// The author's own id of the send: unique per author and conversation for ever. The same one with the same text is a
-    /// duplicate, with another text a `Conflict` that names the message.
+    /// The author's own id of the send, unique per author and conversation forever. Reused with the same text, it is a
+    /// duplicate; with another text, a `Conflict` that names the message.
     pub client_msg_id: ClientMsgId,
     /// What it says.
     pub text: MessageText,
 }
 
-/// A write's good end.
+/// A successful write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     /// The object as it is now.
     pub subject: Committed,
     /// What happened, with the conversation's new rev; none if nothing changed.
     pub change: Option<(ChangeKind, Rev)>,
-    /// The conversation's count of changes of access at the commit.
+    /// The conversation's `access_rev` at the commit.
     pub access_rev: AccessRev,
-    /// The store's count of ended sessions at the commit.
+    /// The store's count of ended sessions, including at least all whose end was acknowledged before the commit began.
     pub session_rev: SessionRev,
 }
 
@@ -265,7 +265,7 @@ pub struct History {
 }
 
 impl History {
-    /// A page of at most `limit` of what was found, which is one more where more follow.
+    /// A page of at most `limit` of what was found, which is one more if more follow.
     pub fn page(mut found: Vec<Message>, limit: usize, rev: Rev) -> Self {
         let more = found.len() > limit;
         found.truncate(limit);

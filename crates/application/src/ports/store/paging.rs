@@ -1,4 +1,4 @@
-//! Keyset paging, the same in every store: a list is ordered by a time and an id, and its cursor is the two in hex.
+//! Keyset paging, the same in every store: a list is ordered by a time and an id, and its cursor is both in hex.
 
 use uuid::Uuid;
 
@@ -36,7 +36,7 @@ pub struct Start {
 }
 
 impl Start {
-    /// Reads the query. `BadRequest` for a cursor that [`Start::page`] has not written.
+    /// Reads the query. `BadRequest` for a malformed cursor.
     pub fn of(query: &PageQuery) -> Result<Self> {
         let (at, id) = match query.after.as_deref() {
             None => (i64::MIN, Uuid::nil()),
@@ -65,7 +65,7 @@ impl Start {
         self.page(rows.into_iter().map(mirror).collect())
     }
 
-    /// Makes the page out of rows with their keys.
+    /// Makes the page from rows with their keys.
     pub fn page<T>(&self, mut rows: Vec<(i64, Uuid, T)>) -> Page<T> {
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);

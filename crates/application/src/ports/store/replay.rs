@@ -9,15 +9,15 @@ use super::Principal;
 pub enum Reader {
     /// A person's session: whoever may read the conversation, in it or not; `Revoked` once the session has ended.
     Session(Principal),
-    /// A connection that listens: `NotFound` once the person is not in the conversation any more, even if they may still read
-    /// it; `Revoked` once the session has ended.
+    /// A connection that listens: `NotFound` once the person is no longer in the conversation, even if they may still
+    /// read it; `Revoked` once the session has ended.
     Listener(Principal),
-    /// A node that fills a hole for people whose access it knows.
+    /// A node filling a hole for people whose access it knows.
     Node,
 }
 
 impl Reader {
-    /// Whose permission is asked for, and whether they must be in the conversation; nobody's for a node.
+    /// Whose permission is checked, and whether they must be in the conversation; nobody's for a node.
     pub const fn person(self) -> Option<(Principal, bool)> {
         match self {
             Self::Session(by) => Some((by, false)),
@@ -34,11 +34,11 @@ pub struct ReplayQuery {
     pub from_rev: Rev,
     /// At most this many messages.
     pub limit: usize,
-    /// Fewer where one more would make them longer than this many bytes of JSON; always at least one.
+    /// Fewer if one more would exceed this many bytes of JSON; always at least one.
     pub budget: usize,
 }
 
-/// A page of changes while it fills.
+/// A page of changes being filled.
 #[derive(Debug)]
 pub struct Filling {
     query: ReplayQuery,
@@ -49,23 +49,23 @@ pub struct Filling {
 impl ReplayQuery {
     /// Messages in one frame.
     pub const LIMIT: usize = 200;
-    /// Bytes of messages in one frame, which the contract holds to 256 KiB with its envelope.
+    /// Bytes of messages in one frame, which the contract limits to 256 KiB including its envelope.
     pub const BUDGET: usize = 250 * 1024;
 
-    /// At most how many bytes of a frame a message takes: its ids and times, its text as JSON escapes it, its reactions.
+    /// An upper bound of a message's bytes in a frame: its ids and times, its text as escaped in JSON, its reactions.
     pub fn weight(message: &Message) -> usize {
         let reactions =
             message.reactions.iter().map(|r| r.emoji.len() * 2 + r.user_ids.len() * 39 + 60);
         Self::weight_of(&message.client_msg_id, &message.text, reactions.sum())
     }
 
-    /// The same of a message's parts, where its reactions take so many bytes.
+    /// The same from a message's parts, with reactions of this many bytes.
     pub fn weight_of(client_msg_id: &str, text: &str, reactions: usize) -> usize {
         let escapes = text.bytes().filter(|b| matches!(b, b'"' | b'\\' | b'\n' | b'\t')).count();
         900 + client_msg_id.len() * 2 + text.len() + escapes + reactions
     }
 
-    /// As much as one frame holds of the changes after a rev.
+    /// As many of the changes after a rev as one frame holds.
     pub const fn after(from_rev: Rev) -> Self {
         Self { from_rev, limit: Self::LIMIT, budget: Self::BUDGET }
     }
@@ -76,17 +76,17 @@ impl ReplayQuery {
 pub struct ReplayPage {
     /// Where it begins; 0 when `reset`.
     pub from_rev: Rev,
-    /// Every change up to this one is in. The head, or the last message's rev if more follow.
+    /// Every change up to this one is included. The head, or the last message's rev if more follow.
     pub to_rev: Rev,
     /// Whether it reaches the head.
     pub complete: bool,
-    /// The query began beyond the head: the reader holds another history, and drops it. No messages then.
+    /// The query began beyond the head: the reader holds another history, and must drop it. No messages then.
     pub reset: bool,
     /// Those whose rev is in (`from_rev`, `to_rev`], in rev order.
     pub messages: Vec<Message>,
     /// The conversation as it is now.
     pub conversation: Conversation,
-    /// Its count of changes of access, read at the same point in time.
+    /// Its `access_rev`, read at the same moment.
     pub access_rev: AccessRev,
     /// The store's count of ended sessions, likewise.
     pub session_rev: SessionRev,
@@ -114,7 +114,8 @@ impl Filling {
         taken
     }
 
-    /// The page, which is complete if it took all there was; with the conversation and the counts at the same point in time.
+    /// The page, which is complete if it took all there was; with the conversation and the revs read at the same
+    /// moment.
     pub fn page(
         self,
         complete: bool,

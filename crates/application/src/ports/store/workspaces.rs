@@ -12,14 +12,13 @@ use crate::{Result, jobs::Job};
 
 /// Message of the conflict over a workspace without an admin.
 pub const LAST_ADMIN: &str = "the last admin can neither leave nor be demoted";
-/// Message of the conflict over a person who is in already.
+/// Message of the conflict over a person who is a member already.
 pub const ALREADY_MEMBER: &str = "this person is a member already";
 
 /// Workspaces and their members.
 ///
-/// Common errors: `NotFound` for a workspace that does not exist or that the actor is not in; `Forbidden` for what
-/// takes an admin. Lists have at most [`MAX_PAGE`](super::MAX_PAGE) items a page, and are `BadRequest` for a bad
-/// cursor.
+/// Common errors: `NotFound` for a workspace that does not exist or that the actor is not in; `Forbidden` for what only
+/// admins may do. Lists have at most [`MAX_PAGE`](super::MAX_PAGE) items a page, and are `BadRequest` for a bad cursor.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Workspaces: Send + Sync {
@@ -87,7 +86,7 @@ pub trait Workspaces: Send + Sync {
         role: Role,
     ) -> Result<Member>;
 
-    /// Removes somebody from the workspace and all its channels; their DMs stay, for their return. Members may always
+    /// Removes somebody from the workspace and all its channels; their DMs stay in case they return. Members may always
     /// remove themselves. `NotFound` for somebody who is not in it, `Conflict` if no admin would be left.
     async fn remove_member(
         &self,
@@ -113,7 +112,7 @@ pub struct NewWorkspace {
 }
 
 impl NewWorkspace {
-    /// The channel that it begins with.
+    /// The channel it starts with.
     pub fn first_channel(&self) -> NewChannel {
         NewChannel {
             id: self.general,
@@ -157,7 +156,7 @@ pub struct Admission {
 pub enum Joining {
     /// It let the person in.
     Entered(Box<Admission>),
-    /// They were in already.
+    /// They were in it already.
     AlreadyIn(Workspace),
 }
 

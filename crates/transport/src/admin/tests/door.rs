@@ -1,4 +1,4 @@
-//! Who comes in, and what pages are sent with.
+//! Who is let in, and the headers that pages are sent with.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ async fn pages_are_guarded_by_headers() {
     let requests = paths.map(|path| scene.get(path));
     let answers = scene.answers(requests).await;
     assert_eq!(answers[0].status, StatusCode::OK);
-    // Whoever is in is sent on.
+    // Whoever is signed in is redirected.
     assert_eq!(answers[1].status, StatusCode::SEE_OTHER);
     for answer in &answers[..3] {
         let policy = answer.header(header::CONTENT_SECURITY_POLICY);
@@ -179,7 +179,7 @@ async fn guessing_is_slowed_down() {
     assert_eq!(answers[5].header(header::RETRY_AFTER), "60");
 }
 
-/// Twenty in all, at whichever door; and nobody learns by it who is an admin.
+/// Twenty in all, at whichever sign-in; and that reveals nobody as an admin.
 #[actix_web::test]
 async fn a_guess_at_the_board_is_one_at_every_door() {
     for email in ["ada@example.org", "eve@example.org"] {
@@ -226,7 +226,7 @@ async fn guessing_slows_nobody_else_down_behind_a_trusted_proxy() {
     assert_eq!(answers[6].status, StatusCode::UNAUTHORIZED);
 }
 
-/// As another tab does at the same time.
+/// For example by another tab at the same time.
 #[actix_web::test]
 async fn who_is_signed_out_already_loses_the_cookie_too() {
     let mut scene = Scene::new();

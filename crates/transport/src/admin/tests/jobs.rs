@@ -1,4 +1,4 @@
-//! What is seen of jobs and done to them.
+//! What operators see of jobs and do to them.
 
 use std::time::Duration;
 

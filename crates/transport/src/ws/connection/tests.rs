@@ -1,4 +1,4 @@
-//! What goes on beside a command that a slow store keeps waiting.
+//! What goes on while a slow store keeps a command waiting.
 
 use std::sync::Arc;
 
@@ -23,13 +23,13 @@ use tokio::{
 use super::*;
 use crate::{Hub, testing::StoppedClock};
 
-/// Keeps what is asked of the store waiting until the test lets it through.
+/// Holds up questions to the store until the test lets them through.
 struct Slow {
     /// Which questions: replays, and what a test adds.
     keeps: std::sync::Mutex<Vec<&'static str>>,
-    /// One for each that has come.
+    /// One permit for each that has come.
     come: Semaphore,
-    /// One for each that may go on.
+    /// One permit for each that may go on.
     let_through: Semaphore,
 }
 
@@ -79,7 +79,7 @@ impl Scene {
         Self::set_as(None).await
     }
 
-    /// Where the upgrade's header has named her, with a token that lasts for so long.
+    /// With a token in the upgrade's header, if any, that lasts this long.
     async fn set_as(header: Option<Duration>) -> Self {
         let store = MemoryStore::new();
         let stage = Stage::new(store.clone());
@@ -135,7 +135,7 @@ impl Scene {
         self.client.flush().await.expect("sent");
     }
 
-    /// Says it with what is said next, in one piece.
+    /// Sends it together with what is said next, in one piece.
     async fn prepares(&mut self, id: usize, kind: &str, data: Value) {
         let frame = json!({ "type": kind, "id": id, "data": data }).to_string();
         self.client.feed(Message::Text(frame.into())).await.expect("prepared");
@@ -166,7 +166,7 @@ impl Scene {
         reply
     }
 
-    /// Which commands the next replies are to.
+    /// Which commands the next replies belong to.
     async fn order(&mut self, count: usize) -> Vec<u64> {
         let mut order = vec![];
         while order.len() < count {
@@ -175,7 +175,7 @@ impl Scene {
         order
     }
 
-    /// Returns when all that was said has been read.
+    /// Returns when everything said has been read.
     async fn is_read(&mut self) {
         self.client.send(Message::Ping("read?".into())).await.expect("sent");
         assert!(matches!(self.heard().await, WsFrame::Pong(_)));
@@ -212,7 +212,7 @@ async fn a_send_is_answered_while_another_command_waits_and_the_others_keep_thei
     assert_eq!(scene.order(3).await, [3, 4, 6]);
 }
 
-/// A send is carried out at once, the `typing.start` that was said before it only after other commands.
+/// A send is executed at once, an earlier `typing.start` only after other commands.
 #[actix_web::test]
 async fn typing_that_its_message_overtakes_does_not_begin() {
     let mut scene = Scene::new().await;
@@ -266,7 +266,7 @@ async fn a_connection_lives_by_its_latest_token() {
     assert_eq!(u16::from(reason.code), Close::TokenExpired.code());
 }
 
-/// It ends by the clock, and must not end because a replay takes long.
+/// A token expires by the clock: a long replay must not keep it from being renewed.
 #[actix_web::test]
 async fn a_token_is_renewed_beside_a_replay() {
     let mut scene = Scene::resumed().await;
@@ -276,7 +276,7 @@ async fn a_token_is_renewed_beside_a_replay() {
     assert_eq!(scene.order(1).await, [3], "and the other waits");
 }
 
-/// Whoever sends commands without end has no more than a handful of them kept while the first is carried out.
+/// Of endless commands, only a bounded number is held while the first is executed.
 #[actix_web::test]
 async fn only_so_much_is_read_ahead_of_a_command() {
     let mut scene = Scene::new().await;
@@ -286,8 +286,8 @@ async fn only_so_much_is_read_ahead_of_a_command() {
     }
     scene.is_read().await;
     let before = scene.store.messages(scene.here).len();
-    // In one piece: whatever is read of it is read at once, before anything of it is answered, and both sends would be committed
-    // together.
+    // In one piece: whatever is read of it is read at once, before any of it is answered, and both sends would be
+    // committed together.
     scene.prepares(3, "message.send", scene.message(3)).await;
     scene.prepares(4, "ping", json!({})).await;
     scene.sends(5).await;
@@ -300,7 +300,7 @@ async fn only_so_much_is_read_ahead_of_a_command() {
 
 #[actix_web::test]
 async fn what_was_said_before_a_goodbye_is_done() {
-    // The replay of the one who resumed is nobody's any more: what it waits for is for the command.
+    // Nobody needs the replay of the one who resumed any more: what is let through is for the command.
     for mut scene in [Scene::new().await, Scene::resumed().await] {
         scene.syncs(2).await;
         scene.says(3, "read.mark", json!({ "conversation_id": scene.here, "seq": 2 })).await;
@@ -313,7 +313,7 @@ async fn what_was_said_before_a_goodbye_is_done() {
     }
 }
 
-/// A writer that is blocked hears of it first.
+/// A blocked writer notices first.
 #[actix_web::test]
 async fn what_was_said_before_the_line_broke_is_done() {
     let mut scene = Scene::new().await;
@@ -325,7 +325,7 @@ async fn what_was_said_before_the_line_broke_is_done() {
         scene.outbound.tell(frame.clone(), Urgency::Reliable);
         yield_now().await;
     }
-    // With all that it has not read the line is reset.
+    // The connection is reset, since not everything has been read.
     let Scene { store, slow, ada, here, client, life, .. } = scene;
     drop(client);
     slow.let_through.add_permits(1);
@@ -361,7 +361,7 @@ async fn who_has_gone_is_not_worked_for_without_end() {
     assert!(left.elapsed() < 2 * LAST_WORDS + 2 * GOODBYE, "{:?}", left.elapsed());
 }
 
-/// Its pongs lie behind what it has not read yet.
+/// The pings it should answer are behind what it has not read yet.
 #[actix_web::test]
 async fn who_takes_what_waits_for_them_is_not_silent() {
     let mut scene = Scene::new().await;
@@ -395,7 +395,7 @@ async fn long_ids_are_read_no_faster_than_they_are_answered() {
     }
     scene.sends(3).await;
     let before = scene.store.messages(scene.here).len();
-    // Time enough for all that comes to be read; then the send would be carried out.
+    // Enough time for everything that comes to be read; then the send would be executed.
     for _ in 0..5_000 {
         yield_now().await;
     }
@@ -404,7 +404,7 @@ async fn long_ids_are_read_no_faster_than_they_are_answered() {
     while scene.answered().await["id"] != 3 {}
 }
 
-/// Or every restart would leave its clients to ask again for what they were about to be told.
+/// Otherwise every restart would leave clients to repeat what was about to be answered.
 #[actix_web::test]
 async fn who_is_sent_away_is_answered_first() {
     let mut scene = Scene::new().await;
@@ -434,7 +434,7 @@ async fn who_is_sent_away_is_not_waited_for_without_end() {
     assert!(asked.elapsed() < 2 * LAST_WORDS, "{:?}", asked.elapsed());
 }
 
-/// Their `hello` would keep others from being let in.
+/// Otherwise their `hello` would keep others from being let in.
 #[actix_web::test]
 async fn who_has_gone_is_not_let_in() {
     for goodbye in [None, Some(Message::Close(None))] {
@@ -451,7 +451,7 @@ async fn who_has_gone_is_not_let_in() {
     }
 }
 
-/// What it says next shows that it waits.
+/// What it says next shows that it is still waiting.
 #[actix_web::test]
 async fn who_has_said_more_is_let_in_and_that_is_done() {
     let mut scene = Scene::set().await;
@@ -472,7 +472,7 @@ async fn who_has_said_more_is_let_in_and_that_is_done() {
     assert_eq!(store.messages(here).len(), before + 1);
 }
 
-/// All of it in one piece: the answers are not there yet when the frame is read that ends the connection.
+/// All in one piece: when the frame that ends the connection is read, the answers are not there yet.
 #[actix_web::test]
 async fn what_was_said_before_a_broken_frame_is_answered() {
     let mut scene = Scene::new().await;

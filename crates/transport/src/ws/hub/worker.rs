@@ -1,4 +1,4 @@
-//! The turns of one worker thread: it takes in what has come for its sockets, and writes them in rounds.
+//! The turns of one worker thread: it takes in what has come for its sockets, and writes to them in rounds.
 
 use std::{
     cell::{Cell, RefCell},
@@ -26,9 +26,9 @@ use crate::{
     ws::wire::{Flusher, Outbound},
 };
 
-/// Events or commits that a worker takes in before it has written each of its sockets.
+/// Events or commits that a worker takes in before it has written to each of its sockets.
 const TURN: usize = 256;
-/// The same in bytes for one socket: taking in more could overflow the queue of a client that does read.
+/// The same in bytes per socket: taking in more could overflow the queue of a client that does read.
 pub(super) const TURN_BYTES: usize = HIGH_WATER / 2;
 
 /// The sockets of one worker thread.
@@ -39,9 +39,9 @@ pub(crate) struct Worker {
     sockets: Rc<RefCell<HashMap<u32, Outbound>>>,
     inbox: Inbox,
     flusher: Rc<Flusher>,
-    /// What has been taken in since each socket was written.
+    /// What has been taken in since each socket was last written to.
     taken: Rc<Cell<Taken>>,
-    /// Set once all sockets were closed: those that open later are closed, too.
+    /// Set once all sockets were closed: those that open later are closed too.
     closing: Rc<Cell<Option<Close>>>,
 }
 
@@ -53,7 +53,7 @@ struct Taken {
     at_once: usize,
 }
 
-/// Neighbouring pieces for the same sockets.
+/// Adjacent pieces for the same sockets.
 struct Run {
     to: Arc<[ConnectionId]>,
     urgency: Urgency,
@@ -62,7 +62,7 @@ struct Run {
 }
 
 impl Worker {
-    /// Begins to take in and to write, on the calling thread. `ended` is dropped when that ends, by a panic too.
+    /// Starts taking in and writing, on the calling thread. `ended` is dropped when that ends, even by a panic.
     pub(super) fn start(
         index: u32,
         inbox: Inbox,
@@ -97,7 +97,7 @@ impl Worker {
         Socket { id: ConnectionId { worker: self.index, number }, worker: self.clone() }
     }
 
-    /// The next number that no socket has: after 2³² of them they begin anew.
+    /// The next number that no socket has; numbers wrap around after 2³².
     fn free_number(&self) -> u32 {
         loop {
             let number = self.next.get();
@@ -120,8 +120,8 @@ impl Worker {
         self.flusher.clone()
     }
 
-    /// Takes in what has come, then writes a round of sockets. What comes meanwhile is taken in before the next round: sockets
-    /// that were not written yet get it in the same write. But none is given more than its queue has room for.
+    /// Takes in what has come, then writes to a round of sockets. What comes meanwhile is taken in before the next
+    /// round: sockets not written to yet get it in the same write. But none is given more than its queue has room for.
     fn poll_turn(&self, commands: &mut mpsc::Receiver<Queued>, cx: &mut Context<'_>) -> Poll<()> {
         let (mut run, mut taken) = (None::<Run>, self.taken.get());
         let mut came = 0;
@@ -163,7 +163,7 @@ impl Worker {
         Poll::Pending
     }
 
-    /// Adds to the run what goes the same way, or delivers the run and begins another.
+    /// Adds to the run what goes the same way, or delivers the run and starts another.
     fn take_in(&self, run: &mut Option<Run>, piece: Piece, urgency: Urgency) {
         let Piece { to, bytes } = piece;
         if let Some(run) = run.as_mut().filter(|run| run.takes(&to, &bytes, urgency)) {
@@ -218,7 +218,8 @@ impl Worker {
     }
 }
 
-/// Who is sent away because the node ends is answered first; who has lost their right to be here is told nothing more.
+/// A client sent away because the node is shutting down is answered first; one closed for any other reason is told
+/// nothing more.
 fn end(outbound: &Outbound, close: Close) {
     match close {
         Close::Draining => outbound.leave(),
@@ -227,8 +228,8 @@ fn end(outbound: &Outbound, close: Close) {
 }
 
 impl Run {
-    /// Whether the next piece goes the same way, and there is room for it. Lists of receivers are compared by their address: a
-    /// feed keeps its list until a listener comes or goes.
+    /// Whether the next piece goes the same way, and there is room for it. Lists of receivers are compared by address:
+    /// a feed keeps its list until a listener comes or goes.
     fn takes(&self, to: &Arc<[ConnectionId]>, bytes: &Bytes, urgency: Urgency) -> bool {
         let same = Arc::ptr_eq(&self.to, to) && self.urgency == urgency;
         same && self.len + bytes.len() <= PIECE

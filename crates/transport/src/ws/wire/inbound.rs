@@ -1,4 +1,4 @@
-//! What comes in on a socket: whole messages, each bounded. A silent connection holds no bytes for it.
+//! What comes in on a socket: whole messages, each bounded. A silent connection holds no buffer for it.
 
 use std::{
     cell::RefCell,
@@ -28,15 +28,15 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into());
 }
 
-/// The messages of one connection, up to its end or to the first that breaks the protocol.
+/// The messages of one connection, up to its end or the first that breaks the protocol.
 pub(in crate::ws) struct Inbound {
     socket: OwnedReadHalf,
     codec: Codec,
-    /// What has come, and is not decoded yet.
+    /// What has come but is not decoded yet.
     unread: BytesMut,
-    /// What has come of a message in fragments.
+    /// What has come of a fragmented message.
     fragments: Option<Fragments>,
-    /// There may be more to read, but first it is the turn of others.
+    /// There may be more to read, but others take their turn first.
     more: bool,
     end: Option<End>,
 }
@@ -44,10 +44,10 @@ pub(in crate::ws) struct Inbound {
 /// Why there are no more messages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The peer has said its last.
+    /// The peer has ended the connection.
     Said,
-    /// It has broken the protocol. What it still sends is read and thrown away: a system that closes a socket with something
-    /// unread resets the connection, and the peer would not see why it was closed.
+    /// It has broken the protocol. What it still sends is read and discarded: closing a socket with unread data resets
+    /// the connection, and the peer would not see why it was closed.
     Broken,
 }
 
@@ -63,8 +63,8 @@ impl Inbound {
         Self { socket, codec, unread: early, fragments: None, more: false, end: None }
     }
 
-    /// Returns when the peer has gone, or says that it goes, and has said nothing else since the last message. What it says
-    /// meanwhile is kept for later; of a peer that says much it is not known whether it has gone.
+    /// Returns when the peer is gone, or says that it goes, and has said nothing else since the last message. What it
+    /// says meanwhile is kept for later; if that is much, it is not noticed whether the peer is gone.
     pub(in crate::ws) async fn gone(&mut self) {
         poll_fn(|cx| self.poll_gone(cx)).await;
     }
@@ -96,7 +96,7 @@ impl Inbound {
                     return Poll::Ready(Ok(Some(message)));
                 }
             }
-            // The codec would refuse it, too, but only when it has come whole, and been kept.
+            // The codec would refuse it too, but only once it has come, and been buffered, whole.
             if announced(&self.unread) > INBOUND_LIMIT as u64 {
                 return Poll::Ready(Err(ProtocolError::Overflow));
             }
@@ -113,7 +113,7 @@ impl Inbound {
         }
     }
 
-    /// Reads once, and says how much has come.
+    /// Reads once, and returns how much has come.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut chunk = ReadBuf::new(scratch);
@@ -124,7 +124,7 @@ impl Inbound {
         })
     }
 
-    /// Reads on and keeps nothing, until the peer ends the connection.
+    /// Reads and discards until the peer ends the connection.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.unread = BytesMut::new();
@@ -190,8 +190,8 @@ impl Stream for Inbound {
     }
 }
 
-/// The length of the payload of the frame that begins here, if it is given in 64 bits and they have come (RFC 6455, section
-/// 5.2). One that is given in fewer bits is never too long.
+/// The payload length of the frame that begins here, if it is given in 64 bits that have come (RFC 6455, section 5.2).
+/// A length given in fewer bits is never too long.
 fn announced(unread: &[u8]) -> u64 {
     const { assert!(INBOUND_LIMIT >= u16::MAX as usize) };
     match unread {

@@ -1,6 +1,7 @@
-//! What goes out on a socket. Whoever has a frame queues it and marks the socket dirty; at the end of its turn the worker
-//! writes, for so many dirty sockets, all that is queued with one call, and then looks at what has come in. So neighbouring
-//! frames leave together, none waits for another to come, and nobody's command waits until a large channel has been told.
+//! What goes out on a socket. Queueing a frame marks the socket dirty; at the end of its turn, the worker writes a
+//! round of dirty sockets, each with one call for all that is queued, then looks at what has come in. So adjacent
+//! frames leave together, none waits for another to come, and nobody's command waits until a large channel has been
+//! told.
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,33 +25,34 @@ use crate::figures;
 
 /// The most frames in one write.
 const GATHERED: usize = 64;
-/// How many sockets are written before the worker looks at what has come in: it takes some 100 µs. What has come leaves in the
-/// same write for all that still wait, so the shorter the rounds, the fewer the writes, and the longer the last one waits.
+/// How many sockets are written to before the worker looks at what has come in: about 100 µs. What has come leaves in
+/// the same write for all that still wait, so the shorter the rounds, the fewer the writes, and the longer the last one
+/// waits.
 const ROUND: usize = 16;
-/// Or one in so many of those that wait, if that is more: so they keep their share of a worker that has much to read.
+/// Or one in this many of those that wait, if that is more: so they keep their share of a worker with much to read.
 const SHARE: usize = 8;
-/// Or one for so many bytes that have just come for each: large writes are not made fewer at the price of a wait.
+/// Or one per this many bytes that have just come for each: making large writes fewer is not worth a wait.
 const ENOUGH: usize = 1024;
 
 /// The outbound queue of one socket. Belongs to one worker thread.
 #[derive(Clone)]
 pub(crate) struct Outbound(Rc<Socket>);
 
-/// The sockets of a worker that have something to write, each once for all that is queued when its turn comes.
+/// A worker's sockets with something to write, each listed once for all that is queued when its turn comes.
 #[derive(Default)]
 pub(crate) struct Flusher {
     /// A list for each [`Word`].
     dirty: RefCell<[VecDeque<Outbound>; 2]>,
-    /// How many are still to be written of those that waited to be told when all before them had been written.
+    /// How many are still to be written to of those that waited to be told when all before them had been.
     left: Cell<usize>,
     worker: RefCell<Option<Waker>>,
 }
 
-/// How far the writing has come.
+/// How far the writing has got.
 pub(in crate::ws) struct Flushed {
     /// Nothing is left.
     pub(in crate::ws) all: bool,
-    /// Every socket that waited has been written once since this was last true.
+    /// Every socket that waited has been written to once since this was last true.
     pub(in crate::ws) each: bool,
 }
 
@@ -63,13 +65,13 @@ struct Queue {
     backlog: Backlog,
     socket: OwnedWriteHalf,
     state: State,
-    /// The node is to end, and so is the connection, once what its client has said is answered.
+    /// The node is shutting down, and the connection is to end once what its client has said is answered.
     leaving: bool,
-    /// In which of the flusher's lists it is.
+    /// Which of the flusher's lists it is in.
     dirty: [bool; 2],
-    /// The system takes no more at present; the connection's own task waits until it does.
+    /// The system takes no more for now; the connection's own task waits until it does.
     blocked: bool,
-    /// When the system last took more of what had been blocked.
+    /// When the system last took more after having blocked.
     taken_at: Option<Instant>,
     /// The connection's own task.
     driver: Option<Waker>,
@@ -77,10 +79,10 @@ struct Queue {
     waiting: Vec<Waker>,
 }
 
-/// What makes a socket dirty, and so in which list it waits for its turn.
+/// What makes a socket dirty, and so which list it waits in.
 #[derive(Clone, Copy)]
 enum Word {
-    /// What its own client waits for: it may send the next message while others are still told of the last.
+    /// What its own client waits for: it may send the next message while others are still being told of the last.
     Answer,
     /// What others have done.
     Event,
@@ -114,7 +116,7 @@ impl Outbound {
         Self(Rc::new(Socket { queue, flusher }))
     }
 
-    /// Queues events, one or several in one piece, or does what `urgency` says when there is no room.
+    /// Queues one or several events in one piece, or does what `urgency` says if there is no room.
     pub(in crate::ws) fn tell(&self, frames: Bytes, urgency: Urgency) {
         self.push(frames, urgency, Word::Event);
     }
@@ -185,7 +187,7 @@ impl Outbound {
         queue.wake();
     }
 
-    /// Returns when the connection is asked to end, or ends already.
+    /// Returns when the connection is asked to end, or is already ending.
     pub(in crate::ws) async fn to_end(&self) {
         self.until(|queue| queue.leaving || queue.state != State::Open).await;
     }
@@ -216,19 +218,19 @@ impl Outbound {
         !self.0.queue.borrow().backlog.is_empty()
     }
 
-    /// When the peer last made room for more, if the connection has been full. This shows that it reads, while its pongs wait
-    /// behind all that is queued for it.
+    /// When the peer last made room for more, if the connection has been full. This shows that it reads, although the
+    /// pings it should answer wait behind all that is queued for it.
     pub(in crate::ws) fn taken_at(&self) -> Option<Instant> {
         self.0.queue.borrow().taken_at
     }
 
-    /// Writes what the flusher could not, for the connection's own task. Returns when the connection is gone, or finished and
-    /// all written.
+    /// Writes what the flusher could not, in the connection's own task. Returns when the connection is gone, or is
+    /// finished with everything written.
     pub(in crate::ws) async fn written(&self) {
         poll_fn(|cx| self.poll_written(cx)).await;
     }
 
-    /// Gives up what is still queued.
+    /// Abandons what is still queued.
     pub(super) fn abandon(&self) {
         self.0.queue.borrow_mut().gone();
     }
@@ -268,7 +270,7 @@ impl Outbound {
     fn control(&self, payload: &[u8], opcode: OpCode) {
         let mut frame = BytesMut::new();
         Parser::write_message(&mut frame, payload, opcode, true, false);
-        // Ephemeral: a client that pings, but reads nothing, must not fill the queue either.
+        // Ephemeral: a client that pings but reads nothing must not fill the queue either.
         self.push(frame.freeze(), Urgency::Ephemeral, Word::Answer);
     }
 
@@ -285,7 +287,7 @@ impl Outbound {
 
     fn mark(&self, queue: &mut Queue, word: Word) {
         let dirty = &mut queue.dirty[word as usize];
-        // A blocked socket is written by its connection's own task.
+        // A blocked socket is written to by its connection's own task.
         if !*dirty && !queue.blocked {
             *dirty = true;
             self.0.flusher.add(self.clone(), word);
@@ -299,9 +301,9 @@ impl Flusher {
         self.worker.take();
     }
 
-    /// Writes a round of what is queued. The worker calls it at the end of each of its turns, and is woken for a turn when
-    /// something is queued. Neither list holds the other up. `came` is the most bytes that one turn has brought since each was
-    /// last written.
+    /// Writes a round of what is queued. The worker calls it at the end of each of its turns, and is woken for a turn
+    /// when something is queued. Neither list holds up the other. `came` is the most bytes that one turn has brought
+    /// since each socket was last written to.
     pub(in crate::ws) fn flush(&self, cx: &Context<'_>, came: usize) -> Flushed {
         let waiting = |word| self.dirty.borrow()[word as usize].len();
         self.round(Word::Answer, ROUND.max(waiting(Word::Answer) / SHARE));
@@ -357,7 +359,7 @@ impl Queue {
         }
     }
 
-    /// Writes once. Ready where something was written, or the socket turned out to be gone.
+    /// Writes once. Ready if something was written, or the socket turned out to be gone.
     fn write(
         &mut self,
         write: impl FnOnce(&mut OwnedWriteHalf, &[IoSlice<'_>]) -> Poll<io::Result<usize>>,
@@ -378,7 +380,7 @@ impl Queue {
                 let had_room = self.backlog.has_room();
                 self.backlog.written(bytes);
                 self.blocked &= !self.backlog.is_empty();
-                // Those who wait for the end are not to be woken by every write.
+                // Those waiting for the end must not be woken by every write.
                 if !had_room && self.backlog.has_room() {
                     self.waiting.drain(..).for_each(Waker::wake);
                 }

@@ -1,4 +1,4 @@
-//! From a request to a socket: the answer to the handshake, and the thread on which the connection lives.
+//! From a request to a socket: the answer to the handshake, and the thread the connection lives on.
 
 use std::{
     fmt::Display,
@@ -28,11 +28,11 @@ use crate::{
     ws::{Counted, Hub, Worker},
 };
 
-/// How long a peer may take to read what is left for it at the end.
+/// How long a peer may take to read what is still left for it at the end.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Takes connections over from the HTTP server. The request goes to the application like any other. If it answers `101`, the
-/// connection goes on with the [`Life`] that the handler has put into the response, on the thread that the hub finds for it.
+/// Takes over connections from the HTTP server. The request goes to the application like any other. If it answers
+/// `101`, the connection goes on with the [`Life`] that the handler put into the response, on the thread the hub picks.
 pub(crate) struct Takeover<A> {
     app: A,
     hub: Hub,
@@ -109,7 +109,7 @@ where
                 Ok(response) => response.into_parts().1.map_into_boxed_body(),
                 Err(error) => error.error_response(),
             };
-            // Written behind the answers to earlier requests on this connection.
+            // Written after the answers to earlier requests on this connection.
             let (mut socket, mut unwritten) = (parts.io.into_inner(), parts.write_buf);
             let life = encode(response, parts.codec, &mut unwritten).await.inspect_err(failed)?;
             let Ok(Ok(())) = timeout(LINGER, socket.write_all(&unwritten)).await else {
@@ -141,7 +141,7 @@ impl Accepted {
         };
         let outbound = Outbound::new(writing, worker.flusher());
         let life = life(worker, Inbound::new(early, reading), outbound.clone());
-        // Writes while the connection lives, and ends before it if the socket is gone.
+        // Writes while the connection lives, and ends before it does if the socket is gone.
         let written = pin!(outbound.written());
         if let Either::Right(((), life)) = select(life, written).await {
             life.await;
@@ -152,7 +152,7 @@ impl Accepted {
     }
 }
 
-/// Appends the response to `bytes`, and returns what goes on after it.
+/// Appends the response to `bytes`, and returns the life that follows it.
 async fn encode(
     mut response: HttpResponse,
     mut codec: h1::Codec,
@@ -181,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection that says on which worker it lives, until it is told to end, or closed; and its other side.
+    /// A connection that reports which worker it lives on, until it is told to end, or closed; and its other side.
     async fn connection(
         hub: &Hub,
         end: oneshot::Receiver<()>,
@@ -225,7 +225,7 @@ mod tests {
         hub.all_over().await;
     }
 
-    /// Nobody who is on the way when all are closed is forgotten.
+    /// A connection still on its way when all are closed is not forgotten.
     #[actix_web::test]
     async fn who_opens_when_all_are_closed_is_closed() {
         let hub = Hub::new(1);

@@ -1,5 +1,5 @@
-//! The questions to the store about all that waits: first its state, then who may hear of it, and which sessions have
-//! ended.
+//! The questions to the store about everything at the gate: first its state, then who may hear of it and which sessions
+//! have ended.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use parlance_domain::{AccessRev, ConversationId, SessionRev, UserId, WorkspaceId};
@@ -20,16 +20,16 @@ pub(super) struct Question {
     asked_at: Registration,
     subjects: Vec<Subject>,
     workspaces: HashMap<WorkspaceId, HashSet<UserId>>,
-    /// Each with its listeners, and those whom the change itself is about.
+    /// Each with its listeners, and the people the change itself is about.
     conversations: HashMap<ConversationId, HashSet<UserId>>,
-    /// Asked about everywhere, because it is not known yet where they are.
+    /// Asked about everywhere, because their memberships are not known yet.
     attaching: Vec<UserId>,
 }
 
-/// The present states, and who of those asked about may hear of them.
+/// The current states, and which of the people asked about may hear of them.
 #[derive(Default)]
 pub(in crate::live) struct Present {
-    /// Connections up to this number were registered. The snapshot of a later one shows what was waiting.
+    /// Connections up to this number were registered then. The snapshot of a later one shows what was waiting.
     pub(super) asked_at: Registration,
     pub(super) states: HashMap<Subject, State>,
     workspaces: HashMap<WorkspaceId, Answer>,
@@ -41,8 +41,8 @@ pub(in crate::live) struct Present {
 }
 
 struct Answer {
-    /// For a conversation without those who are only being attached: most of them were never in it, and one who has
-    /// left joins its feed with an older count, and is checked.
+    /// For a conversation, excludes those only being attached: most were never in it, and one who has left joins its
+    /// feed with an older count and is checked.
     asked: HashSet<UserId>,
     inside: HashSet<UserId>,
     /// The conversation's `access_rev` at the answer; none for a workspace, or if the conversation is gone.
@@ -53,13 +53,13 @@ struct Answer {
 pub(super) enum Hearers<'a> {
     /// Everybody concerned: the store is this node's own.
     Everybody,
-    /// Those named by the store, on connections with a higher number than this: the others were told before.
+    /// Those named by the store, on connections with a higher number than this: the others have been told already.
     Present(&'a Present, Registration),
 }
 
 impl Actor {
-    /// Asks about all who listen, are being attached, or are let in at the same time. A later registration reads a
-    /// snapshot that shows what waits.
+    /// Asks about everybody who listens, is being attached, or is let in by the same batch. A later registration reads
+    /// a snapshot that shows what waits.
     pub(super) fn question(&mut self, waiting: &[Waiting]) -> Question {
         let mut question =
             Question { asked_at: self.connections.registered(), ..Question::default() };
@@ -117,7 +117,7 @@ impl Question {
             changes.states(self.subjects).await?.into_iter().collect()
         };
         let attaching = &self.attaching;
-        // After the states: whoever is in now may know them.
+        // After the states: anybody who is in now may know them.
         let workspaces = stream::iter(self.workspaces)
             .map(|(id, asked)| async move {
                 let users = asked.iter().copied().collect();
@@ -146,7 +146,7 @@ impl Question {
     }
 }
 
-/// Which workspaces are gone: nobody is found in those, but nobody has left them.
+/// Which workspaces are gone: nobody is found in them, but nobody has left them.
 async fn ended(
     changes: &dyn Changes,
     workspaces: &HashMap<WorkspaceId, Answer>,
@@ -172,7 +172,7 @@ impl Answer {
 }
 
 impl Hearers<'_> {
-    /// Up to which number connections have been told, once the hearers have; `all` is the highest number registered.
+    /// The number up to which connections have been told, once the hearers have; `all` is the highest one registered.
     pub(super) const fn upto(&self, all: Registration) -> Registration {
         match self {
             Self::Everybody => all,
@@ -221,7 +221,7 @@ impl Present {
         known < number && number <= self.asked_at
     }
 
-    /// Those asked about who are not in a workspace any more.
+    /// Those asked about who are no longer in a workspace.
     pub(super) fn out_of_workspaces(&self) -> Vec<(WorkspaceId, UserId)> {
         let out = |(id, answer): (&WorkspaceId, &Answer)| {
             answer.out().map(|user| (*id, user)).collect::<Vec<_>>()
@@ -229,7 +229,7 @@ impl Present {
         self.workspaces.iter().flat_map(out).collect()
     }
 
-    /// Those asked about who are not in a conversation any more, each with the `access_rev` of the answer.
+    /// Those asked about who are no longer in a conversation, each with the `access_rev` of the answer.
     pub(super) fn out_of_conversations(&self) -> Vec<(ConversationId, UserId, AccessRev)> {
         let mut out = Vec::new();
         for (id, answer) in &self.conversations {

@@ -1,4 +1,4 @@
-//! A feed between a store, a bus and connections that do what they like.
+//! A feed among a store, a bus and connections that act at random.
 
 use proptest::prelude::*;
 
@@ -11,24 +11,24 @@ enum Act {
     Commit,
     /// Somebody's access ends; the event goes into the bus.
     Remove(usize),
-    /// The bus brings one of the events that it holds, and may keep it.
+    /// The bus delivers one of the events it holds, and may keep it.
     Bring {
         which: usize,
         repeat: bool,
     },
     /// The bus loses one.
     Lose(usize),
-    /// Somebody comes in, who knows this much less than everything.
+    /// Somebody joins this far behind.
     Join {
         number: u32,
         behind: u64,
     },
     /// Somebody reads a snapshot.
     Look(u32),
-    /// One of those who have is joined to what it shows.
+    /// Somebody who has is joined to what it shows.
     Attach(usize),
     Leave(usize),
-    /// The store answers a question, or does not.
+    /// The store answers a question, or fails to.
     Answer {
         page: u64,
         fail: bool,
@@ -56,16 +56,16 @@ struct World {
     feed: Feed,
     rev: Rev,
     access_rev: AccessRev,
-    /// Each with its rev, the count of changes of access, and whose access ended.
+    /// Each event's rev, its `access_rev`, and whose access ended.
     bus: Vec<(Rev, AccessRev, Option<ConnectionId>)>,
     asked: Vec<Step>,
-    /// What the last check will say: its count, and who of those it asks about is out.
+    /// What the last check will find: its `access_rev`, and which of those asked about are out.
     finds: (AccessRev, Vec<ConnectionId>),
-    /// Those on their way in, each with what their snapshot shows.
+    /// Those about to join, each with what their snapshot shows.
     coming: HashMap<ConnectionId, (Rev, AccessRev)>,
     /// What everybody in the feed has been told.
     told: HashMap<ConnectionId, Rev>,
-    /// Those whose access has ended, with the last rev that they may be told.
+    /// Those whose access has ended, with the last rev they may be told.
     removed: HashMap<ConnectionId, Rev>,
 }
 
@@ -164,7 +164,7 @@ impl World {
                 self.feed.unchecked();
                 vec![]
             }
-            // As it was when it was asked.
+            // As of the question.
             (Step::Check, false) => {
                 let (access_rev, out) = std::mem::take(&mut self.finds);
                 for who in out {

@@ -31,7 +31,7 @@ async fn sockets(worker: &Worker, count: usize) -> Vec<(Socket, Outbound, net::T
     sockets
 }
 
-/// Delivers more than anybody has room for, and watches the queues.
+/// Delivers more than any queue has room for, and watches the queues.
 async fn all_have_room(together: bool) {
     let hub = Hub::new(1);
     let worker = hub.add_worker();
@@ -55,7 +55,7 @@ async fn all_have_room(together: bool) {
     assert!(sockets.iter().all(|(_, outbound, _)| outbound.has_room()));
 }
 
-/// What was taken in for many rounds would have no room in anybody's queue.
+/// What is taken in over many rounds would not fit into anybody's queue.
 #[actix_web::test]
 async fn nobody_is_given_more_than_has_room_before_their_turn() {
     all_have_room(false).await;
@@ -66,7 +66,7 @@ async fn nor_is_it_given_to_them_at_once_because_it_came_about_together() {
     all_have_room(true).await;
 }
 
-/// Senders wait for those who are told, but what is for one alone waits for nobody.
+/// Senders wait for receivers, but what is for a single one waits for nobody.
 #[actix_web::test]
 async fn what_goes_to_several_waits_until_there_is_room() {
     let hub = Hub::new(1);
@@ -164,7 +164,7 @@ async fn numbers_that_begin_anew_pass_over_those_that_are_in_use() {
     assert_eq!(numbers.collect::<Vec<_>>(), [0, 1, u32::MAX, 2]);
 }
 
-/// Has a frame of this length told to sockets, until the worker looks up for the first time. How many have been told?
+/// Delivers a frame of this length to sockets; returns how many have been told when the worker first yields.
 async fn told_at_first(
     hub: &Hub,
     sockets: &[(Socket, Outbound, net::TcpStream)],
@@ -179,7 +179,7 @@ async fn told_at_first(
     sockets.len() - waiting()
 }
 
-/// Who has just been answered may send the next message while others are still told of the last.
+/// A client that has just been answered may send the next message while others are still being told of the last.
 #[actix_web::test]
 async fn an_answer_does_not_wait_until_all_are_told() {
     let hub = Hub::new(1);
@@ -198,7 +198,7 @@ async fn an_answer_does_not_wait_until_all_are_told() {
     }
 }
 
-/// Few sockets are told round by round while more comes; large writes are not worth the wait.
+/// Sockets are told a few per round, since more may come meanwhile; large writes are not worth that wait.
 #[actix_web::test]
 async fn a_round_is_longer_where_much_has_come() {
     let hub = Hub::new(1);

@@ -9,12 +9,12 @@ use tokio::{
 
 use super::*;
 
-/// A client's end, and the messages that come in at the other.
+/// A client's end, and the messages that come in at the other end.
 async fn pair(early: &[u8]) -> (TcpStream, Inbound) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, _) = listener.accept().await.unwrap();
-    // The writing half would end the connection with it.
+    // Dropping the writing half would end the connection.
     let (reading, writing) = server.into_split();
     writing.forget();
     (client, Inbound::new(BytesMut::from(early), reading))
@@ -60,7 +60,7 @@ async fn frames_become_whole_messages_however_they_come() {
             ],
             &["ping b\"?\"", "text ab", "text c"],
         ),
-        // A character may be cut by fragments, not by the end of a message.
+        // Fragments may split a character, the end of a message may not.
         (vec![f(Text, false, b"\xc3"), f(Continue, true, b"\xa4")], &["text ä"]),
         (vec![f(Text, true, b"\xc3"), f(Text, true, b"\xa4")], &["error"]),
         (vec![f(Text, true, &most), f(Text, true, b"more")], &["text of 65536", "text more"]),
@@ -71,7 +71,7 @@ async fn frames_become_whole_messages_however_they_come() {
         ),
         (vec![f(Continue, true, b"x")], &["error"]),
         (vec![f(Text, false, b"x"), f(Text, true, b"x")], &["error"]),
-        // An unmasked frame is not a client's; and nothing counts that comes after an error, or after the end.
+        // Clients must mask frames; and nothing counts that comes after an error or the end.
         (vec![vec![0x81, 1, b'x'], f(Text, true, b"x")], &["error"]),
         (vec![f(Close, true, b""), f(Text, true, b"x")], &["close"]),
         // The end of the stream in the middle of a frame is no message.
@@ -81,7 +81,7 @@ async fn frames_become_whole_messages_however_they_come() {
     for (frames, expected) in cases {
         let bytes = frames.concat();
         for (early, way) in [(0, bytes.len()), (bytes.len(), bytes.len()), (3, 1)] {
-            // Byte by byte the longest would take minutes, and show no more than the others.
+            // Byte by byte, the longest would take minutes, and show no more than the others.
             if way == 1 && bytes.len() > 999 {
                 continue;
             }
@@ -114,11 +114,11 @@ async fn a_silent_connection_keeps_no_bytes() {
     client.write_all(&frame(OpCode::Text, true, &[b'x'; 1000])).await.unwrap();
     assert!(matches!(inbound.next().await, Some(Ok(AggregatedMessage::Text(_)))));
     assert!(futures::poll!(inbound.next()).is_pending());
-    // Not even a buffer that is used up, and only its room is left.
+    // Not even the capacity of a used-up buffer.
     assert!(!inbound.unread.try_reclaim(1));
 }
 
-/// Whoever sends without end does not keep the worker from its other connections.
+/// A client that sends endlessly does not starve the worker's other connections.
 #[tokio::test]
 async fn a_flood_is_interrupted_at_every_chunk() {
     let (mut client, mut inbound) = pair(b"").await;
@@ -136,7 +136,7 @@ async fn a_flood_is_interrupted_at_every_chunk() {
     assert!(turns > 3, "{turns}");
 }
 
-/// Whoever announces more than a message may have is not waited for.
+/// A client that announces more than a message may hold is not waited for.
 #[tokio::test]
 async fn a_frame_that_is_too_long_is_refused_by_its_head() {
     let most = (INBOUND_LIMIT as u64).to_be_bytes();
@@ -152,7 +152,7 @@ async fn a_frame_that_is_too_long_is_refused_by_its_head() {
     assert!(matches!(inbound.next().await, Some(Ok(AggregatedMessage::Text(_)))));
 }
 
-/// Or the system would reset the connection, and the peer not see why it was closed.
+/// Otherwise the system would reset the connection, and the peer not see why it was closed.
 #[tokio::test]
 async fn what_comes_behind_a_broken_frame_is_read_and_thrown_away() {
     let (mut client, mut inbound) = pair(b"").await;
@@ -166,7 +166,7 @@ async fn what_comes_behind_a_broken_frame_is_read_and_thrown_away() {
         let rest = inbound.next().await;
         (rest.is_none(), inbound.unread.capacity())
     });
-    // More than the system keeps for a reader who does not read.
+    // More than the system buffers for a reader that does not read.
     let mut client = all.await.unwrap();
     client.write_all(&vec![0; 16 * 1024 * 1024]).await.unwrap();
     drop(client);
