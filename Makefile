@@ -27,7 +27,7 @@ test:
 	$(PYTHON) tests/services.py -- $(CARGO) nextest run --workspace
 	$(CARGO) test --workspace --doc
 
-# A time for each scenario, and maybe people and messages a second: 10m,500,200.
+# A time for each scenario, then optionally people and messages per second: 10m,500,200.
 soak: export PARLANCE_SOAK ?= 10m
 soak:
 	$(PYTHON) tests/services.py -- $(CARGO) nextest run --release -p parlance-server --test soak --profile soak --no-capture
@@ -35,12 +35,12 @@ soak:
 BENCH = $${CARGO_TARGET_DIR:-target}/release/parlance-bench
 RESULTS = crates/bench/results
 
-# The server is built by itself, so that what is measured is what `make run` starts. ROWS="--row paced --runs 3" and the like.
+# The server is built separately, so that what is measured is what `make run` starts. ROWS="--row paced --runs 3" and the like.
 bench: release
 	$(PYTHON) tests/services.py -- $(BENCH) rows --markdown $(RESULTS)/rows.md --svg $(RESULTS)/rows.svg $(ROWS)
 	$(PYTHON) tests/services.py -- $(BENCH) curves --markdown $(RESULTS)/curves.md --svg $(RESULTS)/curves.svg
 
-# With the tests, so that the libraries are those that `make test` has built.
+# Built with the tests, to share the libraries that `make test` has built.
 bench-quick:
 	$(CARGO) build --workspace --bins --tests
 	$${CARGO_TARGET_DIR:-target}/debug/parlance-bench quick
@@ -68,7 +68,7 @@ simulate:
 breaks:
 	$(CARGO) run -p parlance-embedded --example breaks
 
-# Those of live/ that survive are mostly the simulation's to find, or change nothing but what something costs.
+# Survivors in live/ are mostly for the simulation to find, or change only what something costs.
 mutants:
 	@command -v cargo-mutants >/dev/null || $(CARGO) install cargo-mutants --locked
 	$(CARGO) mutants --package parlance-application --test-package parlance-application --test-tool nextest --timeout 60 --output target $(MUTANTS)
@@ -77,10 +77,10 @@ deny:
 	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
 	$(CARGO) deny check licenses bans sources
 
-# Writes the checked-in documents anew; a test fails while one is stale.
+# Regenerates the checked-in documents; a test fails while one is stale.
 SPEC = crates/transport/spec
 
-# Only once they are whole: the build reads the old ones.
+# Replaced only once complete: the build reads the old ones.
 spec:
 	for document in openapi asyncapi; do \
 		$(CARGO) run -p parlance-server -- $$document > $(SPEC)/$$document.new && mv $(SPEC)/$$document.new $(SPEC)/$$document.json || exit 1; \

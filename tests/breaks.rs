@@ -1,7 +1,7 @@
 //! Deliberate breaks of the code, each with the words that it replaces. The simulation has to find every one of them:
-//! `make breaks` makes them one after another in a copy of the sources, and plays seeds until one is broken.
+//! `make breaks` makes them one after another in a copy of the sources, and plays seeds until one fails.
 //!
-//! That the list still fits the sources is tested always.
+//! That the list still fits the sources is always tested.
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "tests may")]
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
     process::{Command, Output},
 };
 
-/// How many seeds a break has to be found by, unless `PARLANCE_SEEDS` says another number.
+/// How many seeds a break has to be found within, unless `PARLANCE_SEEDS` says another number.
 const SEEDS: &str = "3000";
 
 struct Break {
@@ -170,7 +170,7 @@ fn simulate(copy: &Path, more: &[&str]) -> Output {
     Command::new(cargo)
         .args(["test", "--package", "parlance-embedded", "--test", "simulation"])
         .args(more)
-        // Of its own: packages of both workspaces have the same names, and the next ordinary run would take broken ones
+        // Its own: packages of both workspaces have the same names, and the next ordinary run would take broken ones
         // for fresh.
         .env("CARGO_TARGET_DIR", copy.join("target"))
         .env("PARLANCE_SEEDS", std::env::var("PARLANCE_SEEDS").as_deref().unwrap_or(SEEDS))
@@ -202,7 +202,7 @@ fn main() {
             println!("NOT FOUND: {}", it.name);
             missed.push(it.name);
         } else {
-            // Otherwise of a full disk, say.
+            // Otherwise it failed for another reason, such as a full disk.
             let how = how.expect("the simulation says what it has found");
             println!("found: {}: {how}", it.name);
         }

@@ -31,13 +31,13 @@ HOME = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resol
 PYTHON = HOME / "venv" / "bin" / "python"
 PYMONGO, AIOSMTPD, SECANTUSDB = "pymongo==4.20.0", "aiosmtpd==1.4.6", "secantusdb==0.7.0b3"
 PATIENCE = 60
-# A stand-in answers on one core, and as many tests run at a time as there are cores.
+# A stand-in uses one core, and as many tests run at a time as there are cores.
 STAND_INS = min(os.cpu_count() or 1, 4)
-# How long the open transaction of a client that was killed lives on, in seconds: what docker/compose.yaml sets, too.
+# How long the open transaction of a killed client lives on, in seconds; docker/compose.yaml sets the same.
 LIFETIME = 10
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
-# Runs in the venv: waits for a primary, makes one if told to, and says which version it is.
+# Runs in the venv: waits for a primary, initiates one if told to, and prints its version.
 HELLO = """
 import sys, time, pymongo
 uri, name, patience = sys.argv[1], sys.argv[2], float(sys.argv[3])
@@ -60,7 +60,7 @@ while True:
     time.sleep(0.1)
 """
 
-# Runs in the venv: the stand-in has no option for it, and would take 60 s.
+# Runs in the venv: the stand-in has no option for the lifetime; its own is 60 s.
 STAND_IN = f"""
 import sys
 from secantus.cli import SecantusDBServer, main
@@ -102,7 +102,7 @@ def have_packages(*wanted):
     """Installs what the venv does not have in exactly this version."""
     HOME.mkdir(parents=True, exist_ok=True)
     with open(HOME / "lock", "w") as lock:
-        # Others may be at it, from another terminal.
+        # Another terminal may be doing the same.
         fcntl.flock(lock, fcntl.LOCK_EX)
         listing = (str(PYTHON), "-m", "pip", "list", "--format=json", "--disable-pip-version-check")
         have = set()
@@ -123,7 +123,7 @@ def have_packages(*wanted):
 
 def make_venv():
     command = (sys.executable, "-m", "venv", "--clear", str(PYTHON.parent.parent))
-    # Debian's Python has `venv` and lacks what it needs.
+    # Debian's Python has `venv`, but lacks what it needs.
     if subprocess.run((sys.executable, "-c", "import ensurepip, venv"), stderr=subprocess.DEVNULL).returncode != 0:
         apt_install("python3-venv", "this Python cannot make virtual environments")
     try:
@@ -159,7 +159,7 @@ class Services:
             directory.mkdir()
             log = self.directory / f"{name}-{port}.log"
             with open(log, "wb") as output:
-                # A group of its own: Ctrl-C is for the command, which still needs the services to end well.
+                # A group of its own: Ctrl-C is for the command, which still needs the services to end cleanly.
                 process = subprocess.Popen(
                     command(port, directory),
                     cwd=directory,
@@ -179,7 +179,7 @@ class Services:
     def wait(self, process, answer):
         until = time.monotonic() + PATIENCE
         while True:
-            # Somebody else may have got the port in between.
+            # Another process may have taken the port in between.
             if process.poll() is not None:
                 raise Died(f"it ended with {process.returncode}")
             try:
@@ -264,7 +264,7 @@ def start_mongodb(services, environment):
 
     uris = []
     for _ in range(count):
-        # Before the set is initiated only a direct connection finds the server.
+        # Until the set is initiated, only a direct connection finds the server.
         port, version = services.start(
             "mongodb",
             lambda port, directory: [*arguments, str(directory), "--port", str(port)],
@@ -276,7 +276,7 @@ def start_mongodb(services, environment):
 
 
 def run_command(command, environment):
-    # The terminal's Ctrl-C reaches the command too, and it is the command that ends then.
+    # The terminal's Ctrl-C reaches the command too, which is what should end then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         process = subprocess.Popen(command, env=environment, preexec_fn=hear_interrupts)
@@ -295,12 +295,12 @@ def run_command(command, environment):
 
 
 def hear_interrupts():
-    # What is ignored would stay ignored in the command.
+    # Otherwise the command would inherit that it is ignored.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def stop(number, _frame):
-    # Once is enough: what is being ended must not be left half-way.
+    # Once is enough: the shutdown must not be interrupted half-way.
     for ending in ENDINGS:
         signal.signal(ending, signal.SIG_IGN)
     sys.exit(128 + number)

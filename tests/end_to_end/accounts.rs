@@ -1,4 +1,4 @@
-//! Sessions and passwords, end to end: what an end of a session does at once, and what a stranger may learn.
+//! Sessions and passwords, end to end: what a session's end does at once, and what a stranger may learn.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -51,8 +51,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.success());
 }
 
-/// The stopped server's directory is the backup's, however that was done; both conversations must be dropped:
-/// `general`, whose rev has overtaken the client's cursor since, and `news`, whose rev has not.
+/// The stopped server's directory is the backup's, however it got there; both conversations must be dropped: `general`,
+/// whose rev has since overtaken the client's cursor, and `news`, whose rev has not.
 async fn restored_in(scene: Scene) {
     let server = Server::start_in(scene.server.home.clone(), 0, &[]);
     let ada = scene.ada.at(&server);
@@ -94,11 +94,11 @@ async fn a_directory_that_was_written_over_has_another_history() {
     let mut scene = scene().await;
     scene.server.kill();
     let data = scene.server.home.data(0);
-    // A log that the backup does not have would be replayed into it.
+    // A log that the backup does not include would be replayed into it.
     for log in ["parlance.db-wal", "parlance.db-shm"] {
         let _ = fs::remove_file(data.join(log));
     }
-    // Into the files as they are, which keep their numbers and their times of birth.
+    // Into the existing files, which keep their inode numbers and birth times.
     copy(&data.with_extension("backup").join("."), &data);
     restored_in(scene).await;
 }

@@ -17,7 +17,7 @@ pub(crate) fn server_of_ada() -> Server {
     Server::start_with(&[("PARLANCE_SERVER_ADMINS", "ada@example.org")])
 }
 
-/// Signs in by the form; the answer's status and the cookie.
+/// Signs in through the form; returns the answer's status and the cookie.
 async fn sign_in(server: &Server, email: &str) -> (StatusCode, Option<Browser>) {
     let http =
         Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");

@@ -228,7 +228,7 @@ async fn who_stays_hears_who_goes_and_who_is_back_hears_their_dms() {
     assert_eq!(adas.event("member.left").await["data"]["user_id"], bob.id.as_str());
 
     bob.join(&code).await;
-    // Ada hears that the DM has its other side again, or she would not know that she may write.
+    // Ada hears that the DM has its other side again; otherwise she would not know that she may write.
     loop {
         let back = adas.event("conversation.member_joined").await;
         assert_eq!(back["data"]["user_id"], bob.id.as_str(), "{back}");

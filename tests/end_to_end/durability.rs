@@ -44,7 +44,7 @@ async fn a_terminated_server_says_so_and_exits_cleanly() {
     assert_eq!(server.exit().await.code(), Some(0));
 }
 
-/// On services it is a worker that runs them.
+/// On services, a worker runs the jobs.
 #[tokio::test]
 async fn a_second_signal_ends_a_process_in_the_midst_of_a_job() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -62,7 +62,7 @@ async fn a_second_signal_ends_a_process_in_the_midst_of_a_job() {
     server.sign_up("ada").await;
     let _job = timeout(PATIENCE, silent.accept()).await.expect("in time").expect("a connection");
     let mut status = None;
-    // As often as it takes: two signals that come at once are one.
+    // As often as it takes: two signals at once count as one.
     until("the process ends", async || {
         status = if let Some(worker) = &mut worker {
             worker.terminate();

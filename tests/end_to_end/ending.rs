@@ -1,4 +1,4 @@
-//! What a signal ends at once, a start too, and what it waits for.
+//! What a signal ends at once, even a start, and what it waits for.
 
 use std::{
     fs::{self, File},
@@ -30,7 +30,7 @@ async fn begin(server: &Server) -> TcpStream {
     client
 }
 
-/// Ends the request, and hears what is wrong with it.
+/// Completes the request, and reads what is wrong with it.
 async fn is_answered(mut client: TcpStream) {
     client.write_all(b"{}").await.expect("written");
     let mut heard = String::new();
@@ -68,7 +68,7 @@ async fn a_second_signal_ends_it_at_once() {
     let _client = begin(&server).await;
     server.terminate();
     until("new connections are refused", || async { refused(&server).await }).await;
-    // What comes at once is of the first.
+    // Signals right after the first belong to it.
     until("it has ended", async || {
         server.terminate();
         server.ended().is_some()
@@ -77,7 +77,8 @@ async fn a_second_signal_ends_it_at_once() {
     assert_eq!(server.exit().await.code(), Some(1));
 }
 
-/// A start that reads a copy as a whole, or migrates it, takes minutes. Here it takes for ever, in the midst of its opening.
+/// A start that reads a copy as a whole, or migrates it, takes minutes. Here it takes forever, in the middle of its
+/// opening.
 #[tokio::test]
 async fn a_signal_ends_a_start() {
     let mut server = Server::start();
@@ -96,7 +97,7 @@ async fn a_signal_ends_a_start() {
         pipe.is_some()
     })
     .await;
-    // It reads once before it opens the database, and is answered, and once more after that.
+    // It reads once before it opens the database, which is answered, and once more after that.
     pipe.expect("a pipe").write_all(&said).expect("written");
     server.terminate();
     assert_eq!(server.exit().await.code(), Some(0));
@@ -117,7 +118,7 @@ async fn refused(server: &Server) -> bool {
     TcpStream::connect(server.url.trim_start_matches("http://")).await.is_err()
 }
 
-/// A restart leaves nobody to ask again for what is committed.
+/// After a restart nobody is left to ask again for what was committed.
 #[tokio::test]
 async fn what_is_committed_at_the_end_is_answered() {
     const SENDS: usize = 40;

@@ -1,4 +1,4 @@
-//! `/metrics`, for those who draw curves and are woken by them.
+//! `/metrics`, for those who plot it and are paged by it.
 
 use serde_json::json;
 
@@ -20,7 +20,7 @@ async fn the_readme_names_every_figure_and_each_is_there() {
     let (_, general, _) = ada.workspace().await;
     let mut socket = ada.connect().await;
     socket.say(&general, "one").await;
-    // Sent before: no message of its own.
+    // A repeat: no message of its own.
     socket.say(&general, "one").await;
     let refused = socket.command("message.send", json!({})).await;
     assert_eq!(refused["error"]["code"], "bad_request");

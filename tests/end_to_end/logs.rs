@@ -58,7 +58,7 @@ async fn a_log_that_nobody_takes_ends_nothing() {
     ends_well(child).await;
 }
 
-/// As when a collector of all that it says hangs, or somebody has pressed Ctrl-S.
+/// As when a collector of all its output hangs, or somebody has pressed Ctrl-S.
 #[tokio::test]
 async fn a_log_that_nobody_reads_holds_nothing_up() {
     let home = tempfile::tempdir().expect("a directory");
@@ -84,7 +84,7 @@ async fn a_log_that_nobody_reads_holds_nothing_up() {
         (address, unread)
     });
     let (address, _unread) = address.await.expect("no panic");
-    // A pipe takes 64 KiB, and these are more lines than wait for it.
+    // A pipe takes 64 KiB, and these are more lines than are queued for it.
     let client = reqwest::Client::new();
     for _ in 0..2_000 {
         let answer = client.get(format!("http://{address}/nowhere")).send();
@@ -99,7 +99,7 @@ async fn a_log_that_nobody_reads_holds_nothing_up() {
     ends_well(child).await;
 }
 
-/// Whoever looks for errors would find every scanner of ports.
+/// Otherwise, whoever looks for errors would find every port scanner.
 #[tokio::test]
 async fn what_is_no_http_is_no_error_of_the_server() {
     let home = tempfile::tempdir().expect("a directory");
@@ -117,7 +117,8 @@ async fn what_is_no_http_is_no_error_of_the_server() {
     assert!(!log.contains("ERROR"), "{log}");
 }
 
-/// Whoever is awakened by errors would be by every restart that meets a connection. Whether it does is chance, so there are several.
+/// Whoever is paged for errors would be by every restart that meets a connection. Whether it does is chance, hence
+/// several tries.
 #[tokio::test]
 async fn an_end_amid_new_connections_is_no_error() {
     for _ in 0..8 {
@@ -140,7 +141,7 @@ async fn an_end_amid_new_connections_is_no_error() {
     }
 }
 
-/// If it were passed over, another store would be begun in the usual place.
+/// If it were ignored, another store would be created in the default place.
 #[tokio::test]
 async fn a_setting_that_cannot_be_read_is_named() {
     let home = tempfile::tempdir().expect("a directory");

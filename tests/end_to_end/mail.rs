@@ -20,7 +20,7 @@ fn message_ids(server: &Server) -> Vec<String> {
     server.home.mails().iter().map(id).collect()
 }
 
-/// Signs somebody up whose mail is put off once, and waits for it: a second at least.
+/// Signs somebody up whose mail is deferred once, and waits for it: a second at least.
 async fn sign_up_with_a_late_mail(server: &Server, name: &str) {
     let mail = &server.home.services().mail;
     let before = mail.attempts();
@@ -48,8 +48,7 @@ async fn a_mail_that_is_refused_is_not_tried_again() {
     mail.answer("550");
     server.sign_up("ada").await;
     until("an attempt", async || mail.attempts() >= 1).await;
-    // A mail that is put off waits for one second to two: these two, one after the other, for longer than ada's would
-    // have.
+    // A deferred mail waits for one to two seconds: these two, one after the other, for longer than ada's would have.
     for name in ["bob", "eve"] {
         sign_up_with_a_late_mail(&server, name).await;
     }
@@ -102,7 +101,7 @@ async fn a_redis_that_is_back_at_once_without_its_memory_loses_no_mail() {
     until("the mail", async || !server.home.mails().is_empty()).await;
 }
 
-/// What it has is of sign-ups that a restored store may know nothing of, or not the end.
+/// Its jobs are of sign-ups that a restored store may know nothing of, or not the outcome.
 #[tokio::test]
 async fn a_store_with_another_history_waits_for_an_empty_queue() {
     let mut server = Server::start();
@@ -117,7 +116,7 @@ async fn a_store_with_another_history_waits_for_an_empty_queue() {
     server.sign_up("bob").await;
     let his = || home.mails().iter().any(|mail| mail.contains("To: bob@example.org"));
     until("degraded", async || server.ready().await["status"] == "degraded").await;
-    // Nothing happens, for longer than a job's way takes: there is no condition to wait for.
+    // Nothing happens, for longer than a job takes: there is no condition to wait for.
     sleep(Duration::from_secs(2)).await;
     assert!(!his());
     let redis = &home.services().redis;

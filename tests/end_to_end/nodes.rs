@@ -1,4 +1,4 @@
-//! Two nodes on one store: what happens at one is seen at the other, without a bus too. Needs the services of
+//! Two nodes on one store: what happens at one is seen at the other, even without a bus. Needs the services of
 //! `services.py`.
 
 use std::sync::Arc;
@@ -65,7 +65,7 @@ async fn what_is_sent_at_one_node_arrives_at_the_other_in_order() {
 async fn typing_is_seen_at_the_other_node() {
     let scene = scene().await;
     let (mut ada, mut bob) = (scene.ada.connect().await, scene.bob.connect().await);
-    // One message across: both nodes listen to the conversation by then.
+    // One message each way: after that both nodes listen to the conversation.
     ada.say(&scene.general, "hello").await;
     hear(&mut bob, 1).await;
     bob.say(&scene.general, "hello, Ada").await;

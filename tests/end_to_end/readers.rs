@@ -36,7 +36,7 @@ async fn answers_come_behind_the_replay() {
     assert_eq!(kinds, ["ok", "replay", "replay", "ok"]);
 }
 
-/// Its questions wait with it, so that their answers never fill its queue.
+/// Its queries wait with it, so that their answers never fill its queue.
 #[tokio::test]
 async fn who_takes_no_answers_is_asked_for_no_more_questions() {
     const QUESTIONS: usize = 100;
@@ -47,12 +47,12 @@ async fn who_takes_no_answers_is_asked_for_no_more_questions() {
     for n in 0..60 {
         say_at_length(&mut socket, &general, n).await;
     }
-    // A quarter of a MiB each: far more than what the systems between keep.
+    // A quarter of a MiB each: far more than the systems in between buffer.
     let mut idle = ada.connect().await;
     for _ in 0..QUESTIONS {
         idle.begin("sync", json!({ "conversation_id": general, "from_rev": 0 })).await;
     }
-    // All that the server is going to do for it, it has done when others have had their answers for a while.
+    // By the time others have had their answers for a while, the server has done all that it is going to do for it.
     let mut seq = 0;
     until("others go on", async || {
         seq += 1;
@@ -63,8 +63,7 @@ async fn who_takes_no_answers_is_asked_for_no_more_questions() {
     idle.answers(QUESTIONS).await;
 }
 
-/// As many sends as may be in flight, as long as they may be: each comes back in its answer, and again among the
-/// events.
+/// As many sends as may be in flight, as long as they may be: each comes back in its answer, and again as an event.
 #[tokio::test]
 async fn who_sends_at_full_length_is_no_slow_consumer() {
     const IN_FLIGHT: usize = 64;
@@ -90,7 +89,7 @@ async fn who_reads_nothing_is_closed_as_a_slow_consumer() {
     let (_, general, _) = ada.workspace().await;
     let (mut deaf, mut socket) = (ada.connect().await, ada.connect().await);
     let (mut n, metrics) = (0, format!("{}/metrics", server.url));
-    // Whatever the systems between keep of it.
+    // However much of it the systems in between buffer.
     until("is too slow", async || {
         for _ in 0..20 {
             n += 1;

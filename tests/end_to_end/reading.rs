@@ -27,7 +27,7 @@ async fn scene() -> Scene {
 }
 
 impl Scene {
-    /// What is unread, by all accounts but a recount, and by that.
+    /// What is unread, by every account and by a recount.
     async fn agree(&self, expected: (u64, u64)) {
         let path = format!("/conversations/{}", self.general);
         let history = format!("{path}/messages?after_seq={}&limit=200", expected.0);
@@ -58,7 +58,7 @@ fn mark(general: &str, seq: u64) -> Value {
     json!({ "conversation_id": general, "seq": seq })
 }
 
-/// Waits until a connection has heard of a mark; tells all that came before, and that.
+/// Waits until a connection has heard of a mark; returns that and all before it.
 async fn heard(socket: &mut Socket, read_seq: u64) -> Vec<(u64, u64)> {
     let mut states = vec![];
     while states.last().is_none_or(|(seq, _)| *seq != read_seq) {
@@ -143,7 +143,7 @@ async fn counts_agree_with_a_recount_after_marks_among_sends() {
     let gone = json!({ "message_id": page["items"][0]["id"] });
     assert_eq!(ada.command("message.delete", gone).await["type"], "ok");
     scene.agree((15, 4)).await;
-    // One's own message moves the mark to it, and counts for nobody else as one's own.
+    // One's own message moves the mark to it, and does not count as one's own for anybody else.
     bob.say(&scene.general, "mine").await;
     scene.agree((21, 0)).await;
     ada.say(&scene.general, "yours").await;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{PATIENCE, Person, Server, text};
 
-/// Asserts a refusal, and that it is a problem as RFC 9457 has it; returns it.
+/// Asserts a refusal, and that it is an RFC 9457 problem; returns it.
 async fn refused(person: &Person, to: (Method, &str), body: Value, with: (u16, &str)) -> Value {
     let (method, path) = to;
     let answer = person.ask(method, path, body).await;
@@ -140,10 +140,10 @@ async fn a_body_is_json_and_of_a_bounded_length() {
              Authorization: Bearer {}\r\n{headers}\r\n\r\n",
             ada.token
         );
-        // A server that refuses may hang up before it has all.
+        // A server that refuses may hang up before it has everything.
         let _ = socket.write_all(&[head.as_bytes(), body].concat());
         let mut answer = vec![];
-        // What it leaves unread may end the connection behind its answer.
+        // What it leaves unread may reset the connection after its answer.
         let _ = socket.read_to_end(&mut answer);
         String::from_utf8_lossy(&answer).into_owned()
     };
@@ -156,7 +156,7 @@ async fn a_body_is_json_and_of_a_bounded_length() {
         assert!(answer.starts_with("HTTP/1.1 415"), "{other}: {answer}");
         assert!(answer.contains(r#""code":"unsupported_media_type""#), "{answer}");
     }
-    // Without a length, too, no more than 64 KiB are taken in.
+    // Even without a length, no more than 64 KiB are accepted.
     let chunk = [&b"10000\r\n"[..], &vec![b' '; 0x1_0000], b"\r\n"].concat();
     let chunked = [&chunk[..], b"f\r\n", name, b"\r\n0\r\n\r\n"].concat();
     let answer = post(&format!("{json}\r\nTransfer-Encoding: chunked"), &chunked);
@@ -218,7 +218,7 @@ async fn who_sends_too_much_is_told_when_to_go_on() {
             let data = json!({ "conversation_id": general, "client_msg_id": key, "text": "x" });
             socket.begin("message.send", data).await;
         }
-        // A refusal overtakes what is still written.
+        // A refusal overtakes writes in progress.
         while taken + refused.len() < sent {
             let frame = socket.frame().await;
             match frame["type"].as_str() {

@@ -34,7 +34,7 @@ async fn a_renewed_history_makes_clients_drop_what_they_hold() {
     assert_eq!(socket.hello["epoch"], said.trim());
     let reset = replay(&mut socket).await.expect("a replay");
     assert_eq!((&reset["reset"], &reset["to_rev"]), (&json!(true), &json!(3)), "{reset}");
-    // With the new name all goes on as ever.
+    // With the new name everything continues as before.
     socket.say(&general, "four").await;
     assert_eq!(socket.event("message.created").await["rev"], 4);
     let held = json!({ "epoch": socket.hello["epoch"], "cursors": { general: 3 } });

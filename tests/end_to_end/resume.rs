@@ -1,4 +1,4 @@
-//! Coming back with much to catch up on, and all at once.
+//! Reconnecting with much to catch up on, and all at once.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{PATIENCE, Person, Server, Socket, text};
 
-/// Replays and events of a conversation as the contract has a client take them: the texts in order, and the cursor.
+/// Replays and events of a conversation as the contract has a client apply them: the texts in order, and the cursor.
 struct Taken {
     cursor: u64,
     texts: Vec<String>,
@@ -108,7 +108,7 @@ async fn a_slow_client_that_is_far_behind_catches_up_while_others_go_on() {
     let mut taken = Taken { cursor: 0, texts: vec![] };
     let mut sent = 800;
     loop {
-        // Somebody goes on while it asks for a page at a time.
+        // Sending continues while it asks for a page at a time.
         send_many(&mut socket, &general, sent, sent + 10, 700).await;
         sent += 10;
         let from = json!({ "conversation_id": general, "from_rev": taken.cursor });
@@ -134,7 +134,7 @@ async fn what_fits_is_replayed_as_the_socket_drains() {
     let resume = json!({ "epoch": epoch, "cursors": { general.as_str(): 0 } });
     let mut late = ada.resume(resume).await;
     assert_eq!(late.hello["behind"], json!([]));
-    // While it reads nothing, nobody else waits, and what is sent meanwhile comes behind the replay.
+    // While it reads nothing, nobody else waits, and what is sent meanwhile comes after the replay.
     send_many(&mut socket, &general, 400, 420, 700).await;
     let mut taken = Taken { cursor: 0, texts: vec![] };
     while taken.texts.len() < 420 {
@@ -151,7 +151,7 @@ async fn what_fits_is_replayed_as_the_socket_drains() {
     assert!(taken.texts.iter().enumerate().all(|(n, t)| t.starts_with(&format!("{n} "))));
 }
 
-/// Comes back until it is let in; how often it was sent away.
+/// Comes back until it is let in; returns how often it was sent away.
 async fn come_in(person: &Person, mut socket: Socket) -> (Socket, usize) {
     let mut refused = 0;
     loop {
@@ -209,13 +209,13 @@ async fn a_herd_that_comes_back_at_once_is_let_in_by_and_by() {
         }
     };
     assert_eq!(arrived.len(), 1_800);
-    // Five hundred at once, and as many a second: those who are sent away come later.
+    // A burst of five hundred, then as many a second: those who are sent away come later.
     let pace = Duration::from_millis((1_800 - 500) * 2);
     assert!(begun.elapsed() >= pace, "all came in after {:?}", begun.elapsed());
     assert!(
         arrived.iter().all(|(_, refused)| *refused <= 3),
         "when they are told to, they are let in"
     );
-    // It waits for no turn; but 1,800 clients keep the same cores busy.
+    // It need not queue; but 1,800 clients keep the same cores busy.
     assert!(slowest < Duration::from_secs(10), "a ping took {slowest:?}");
 }

@@ -1,5 +1,5 @@
 //! After an end of access nothing more reaches the person, on any socket of any node: with the bus, and with the bus
-//! lost just before the end, when only the store can tell the other node.
+//! lost just before the end, when only the store can inform the other node.
 
 mod at_once;
 mod deletions;
@@ -7,7 +7,7 @@ mod memberships;
 mod scene;
 mod sessions;
 
-/// Makes two tests of a case.
+/// Turns each case into two tests.
 macro_rules! with_and_without_the_bus {
     ($($case:ident)*) => {$(
         mod $case {

@@ -114,7 +114,7 @@ async fn what_is_no_good_command_is_refused_and_ends_nothing() {
         assert_eq!(reply["error"]["code"], code, "{kind}: {reply}");
     }
     assert_eq!(ada.get(&format!("/conversations/{general}")).await["last_seq"], 0);
-    // Commands all the same, of a client that is newer than the server perhaps: not a handful of nonsense.
+    // Still commands, perhaps of a client that is newer than the server: not a handful of nonsense.
     for _ in 0..3 {
         for frame in [r#"{"type":"ping"}"#, r#"{"type":"ping","id":1,"trace":"x"}"#] {
             socket.send_raw(Message::text(frame)).await;
@@ -139,8 +139,8 @@ async fn bad_frames_are_answered_and_a_handful_ends_the_connection() {
     assert_eq!(socket.closed().await, 4503);
 }
 
-/// It is sent whole, by a client that reads nothing before it has been sent: a server that hung up meanwhile would
-/// reset the connection, and the client would never learn why.
+/// It is sent whole, by a client that reads nothing until it has been sent: a server that hung up meanwhile would reset
+/// the connection, and the client would never learn why.
 #[tokio::test]
 async fn an_oversize_frame_is_taken_in_and_ends_the_connection() {
     let server = Server::start();
@@ -206,13 +206,13 @@ async fn hello_tells_the_limits() {
     assert!(lasts.is_some_and(|ms| (800_000..=900_000).contains(&ms)), "{hello}");
 }
 
-/// The slow one of these tests: it waits for as long as the contract says.
+/// The slow one of these tests: it waits as long as the contract says.
 #[tokio::test]
 async fn a_silent_client_is_pinged_and_one_without_a_hello_is_closed() {
     let server = Server::start();
     let ada = server.sign_up("ada").await;
     let (mut idle, mut silent) = (ada.connect().await, ada.open().await);
-    // What is no hello does not count.
+    // Anything other than a hello does not count.
     assert_eq!(silent.command("ping", json!({})).await["error"]["code"], "unauthenticated");
     let begun = Instant::now();
     let closed = async { (silent.closed().await, begun.elapsed().as_secs()) };
@@ -239,7 +239,7 @@ async fn reactions_and_typing_come_and_go() {
         assert_eq!(told["data"]["change"]["kind"], change, "{told}");
         assert_eq!(told["data"]["message"]["reactions"][0]["user_ids"], users, "{told}");
     }
-    // Told at once, not when its time is over.
+    // Told at once, not when it times out.
     let place = json!({ "conversation_id": general });
     for kind in ["typing.start", "typing.stop", "typing.start"] {
         adas.command(kind, place.clone()).await;
@@ -252,7 +252,7 @@ async fn reactions_and_typing_come_and_go() {
     assert_eq!(told, ["typing.started", "typing.stopped", "typing.started"]);
 }
 
-/// The one whose client was heard longest ago, whenever it was opened.
+/// The one whose client has been silent longest, whenever it was opened.
 #[tokio::test]
 async fn of_too_many_sockets_the_longest_silent_gives_way() {
     let server = Server::start();

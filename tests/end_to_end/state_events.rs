@@ -1,4 +1,4 @@
-//! State events at the other of two nodes: without the bus from the store, with it once each.
+//! State events at the other of two nodes: from the store without the bus, and once each with it.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::{Person, Server, Socket, text};
 
-/// How long the store may take to tell what the bus did not: the contract says 5 s, this is for a busy machine.
+/// How long the store may take to reveal what the bus did not: the contract says 5 s, this is for a busy machine.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
-/// Some looks, one a second, each of which finds once more what the bus told.
+/// A few looks, one a second, each of which finds again what the bus has told.
 const LOOKED_AT: Duration = Duration::from_secs(4);
 
 /// Ada, who changes things at the one node; Bob, who listens at the other. Eve has joined nothing yet.
@@ -38,7 +38,7 @@ async fn scene() -> Scene {
     let channel = text(&ada.post(&path, json!({ "name": "news" })).await["id"]);
     bob.post(&format!("/channels/{channel}/join"), json!({})).await;
     let mut socket = bob.clone().at(&two).connect().await;
-    // What has been told is over, and the bus brings what comes.
+    // Earlier events have been told, and the bus carries the next ones.
     let mut ada_there = ada.connect().await;
     for place in [&general, &channel] {
         ada_there.say(place, "hello").await;
@@ -93,7 +93,7 @@ impl Scene {
         Self::call(&self.bob, Method::PUT, &path, json!({ "seq": 1 })).await;
     }
 
-    /// What Bob is told next of a type, in time.
+    /// The next event of a type that Bob is told, in time.
     async fn told(&mut self, kind: &str) -> Value {
         let told = timeout(TOLD_WITHIN, async {
             loop {
@@ -118,7 +118,7 @@ impl Scene {
         }
     }
 
-    /// Whether it tells of a way in before Eve's: a node that did not listen yet may tell those who have just come.
+    /// Whether it tells of an entry before Eve's: a node that did not listen yet may tell of those who have just come.
     fn is_early(&self, event: &Value) -> bool {
         let kind = event["type"].as_str().unwrap_or_default();
         kind.ends_with("joined") && event["data"]["user_id"] != self.eve.id.as_str()
@@ -180,7 +180,7 @@ async fn without_redis_who_was_removed_is_told_too() {
     assert_eq!(told["user_id"], scene.bob.id.as_str(), "{told}");
     let mut adas = scene.ada.clone().at(&scene.two).connect().await;
     scene.rename().await;
-    // The node tells all who are to know in one go.
+    // The node tells everybody concerned in one go.
     let told = timeout(TOLD_WITHIN, adas.event("workspace.updated")).await;
     told.expect("ada is told of the new name in time");
     let later = scene.socket.settled().await;
@@ -247,7 +247,7 @@ async fn without_redis_a_read_mark_is_told_to_ones_own() {
 async fn with_redis_each_is_told_once() {
     let mut scene = scene().await;
     let mut told = vec![];
-    // One at a time: a node tells the present state, and nothing of what is over by then.
+    // One at a time: a node tells the current state, and nothing of what is already past.
     scene.set_role("admin").await;
     scene.hears(&["member.updated"], &mut told).await;
     scene.enter().await;
@@ -264,7 +264,7 @@ async fn with_redis_each_is_told_once() {
     scene.hears(&["member.updated"], &mut told).await;
     scene.read().await;
     scene.hears(&["read.updated"], &mut told).await;
-    // Nothing happens a second time, however often the store is looked at: there is no condition to wait for.
+    // Nothing happens a second time, however often the store is checked: there is no condition to wait for.
     sleep(LOOKED_AT).await;
     let again = scene.socket.settled().await;
     told.extend(again.into_iter().filter(|event| !scene.is_early(event)));

@@ -1,4 +1,4 @@
-//! The moment in which a connection stops being HTTP's: raw bytes, because no client library sends them so.
+//! The moment at which a connection stops being HTTP: raw bytes, because no client library sends them so.
 
 use std::{
     io::{Read as _, Write as _},
@@ -56,7 +56,8 @@ fn read_until(socket: &mut TcpStream, end: &str) -> String {
     }
 }
 
-/// A connection that has answered a request is taken over, with the frame that came in one segment with the handshake.
+/// A connection that has already served a request is taken over, along with a frame in the same segment as the
+/// handshake.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_with_the_handshake_is_not_lost() {
     let server = Server::start();
@@ -71,7 +72,7 @@ async fn what_comes_with_the_handshake_is_not_lost() {
     assert!(place("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") < place(r#""id":7"#));
 }
 
-/// Whoever is refused gets a whole answer, and the end of the connection, for nothing can follow it.
+/// A refused client gets a complete answer and the end of the connection, since nothing can follow it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_handshake_is_answered_and_closed() {
     let server = Server::start();
@@ -104,7 +105,7 @@ async fn what_follows_a_close_frame_is_not_done() {
     let all = [send(2, "before"), CLOSE.to_vec(), send(3, "behind")].concat();
     socket.write_all(&all).expect("writes");
     socket.read_to_end(&mut Vec::new()).expect("the end");
-    // Nothing tells when a send has not been done; one of another connection comes after it.
+    // Nothing shows that a send has not been done; one from another connection comes after it.
     ada.connect().await.say(&general, "later").await;
     let history = format!("/conversations/{general}/messages");
     until("the send before it is done", async || {
@@ -116,7 +117,7 @@ async fn what_follows_a_close_frame_is_not_done() {
     .await;
 }
 
-/// The slowest of all tests: it waits for as long as the contract says.
+/// The slowest of all tests: it waits as long as the contract says.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_answers_no_ping_is_closed() {
     let server = Server::start();

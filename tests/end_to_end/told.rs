@@ -1,4 +1,4 @@
-//! Who is told what at the node where it happens: no look at the store makes up for an event left out there.
+//! Who is told what at the node where it happens: no look at the store makes up for an event omitted there.
 
 use reqwest::Method;
 use serde_json::{Value, json};

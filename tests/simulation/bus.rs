@@ -139,7 +139,7 @@ impl Bus for SimBus {
     }
 
     fn ignore(&self, _node: NodeId, _topics: Vec<Topic>) {
-        // It may go on hearing them.
+        // It may still hear them.
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::world::Faults;
 
-/// Clones draw from the same source.
+/// Clones share the source.
 #[derive(Clone)]
 pub(crate) struct Chance(TestAmbient);
 

@@ -21,7 +21,7 @@ use crate::{
     node::{Command, Commands, Node, Socket},
 };
 
-/// The nodes as a client finds them.
+/// The nodes as a client sees them.
 pub(crate) type Cluster = Arc<Mutex<Vec<Option<Arc<Node>>>>>;
 
 /// What a client holds, by conversation.
@@ -54,7 +54,7 @@ pub(crate) struct Mind(Arc<Mutex<Inner>>);
 pub(crate) struct Inner {
     pub(crate) cache: Cache,
     outbox: Outbox,
-    /// The `seq` from which on a conversation is held.
+    /// The `seq` from which a conversation is held.
     since: BTreeMap<String, u64>,
     connected: bool,
     sends: u64,
@@ -96,14 +96,14 @@ impl Mind {
 }
 
 impl Inner {
-    /// Nothing is on its way.
+    /// Nothing is in flight.
     pub(crate) fn at_rest(&self) -> bool {
         self.connected
             && self.outbox.is_empty()
             && self.cache.conversations().values().all(|it| !it.syncing())
     }
 
-    /// What it takes a workspace's name for, if it is in it.
+    /// What it believes a workspace's name to be, if it is in it.
     pub(crate) fn name_of(&self, workspace: WorkspaceId) -> Option<String> {
         let workspace = self.cache.workspaces().get(&workspace.to_string())?;
         Some(text(workspace, "name"))
@@ -121,7 +121,7 @@ impl Inner {
         self.cache.conversations().iter().map(of).collect()
     }
 
-    /// Where conversations begin that were not held before, and the end of those that are no more.
+    /// Notes where newly held conversations begin, and forgets those that are gone.
     fn begin(&mut self, anew: &[String]) {
         for id in anew {
             self.since.remove(id);
@@ -135,7 +135,7 @@ impl Inner {
 }
 
 impl Client {
-    /// Comes back for ever.
+    /// Reconnects forever.
     pub(crate) async fn run(self) {
         loop {
             let node = {
@@ -269,7 +269,7 @@ impl Client {
         Applied::default()
     }
 
-    /// Sends what is due, and now and then thinks of something more to do.
+    /// Sends what is due, and now and then thinks of something else to do.
     fn act(&self, line: &mut Line) {
         let mut mind = self.mind.look();
         if !self.quiet.load(Ordering::Relaxed) && self.chance.percent(60) {
@@ -314,7 +314,7 @@ impl Client {
                 mind.sends += 1;
                 let key = format!("{}-{}", self.name, mind.sends);
                 let words = if self.chance.percent(3) { 300 } else { 1 };
-                // A full outbox is the typist's business.
+                // A full outbox is the typist's problem.
                 let _ = mind.outbox.push(id, &key, &format!("{key} ").repeat(words));
             }
         }
@@ -324,7 +324,7 @@ impl Client {
 impl Line {
     fn ask(&mut self, command: Command, asked: Asked) {
         self.next += 1;
-        // A server that is busy, or gone, is asked nothing; the outbox repeats what matters on the next connection.
+        // A busy server, or one that is gone, is asked nothing; the outbox repeats what matters on the next connection.
         if self.commands.try_send((self.next, command)).is_ok() {
             self.asked.insert(self.next, asked);
         } else {

@@ -25,16 +25,15 @@ struct Book {
     acknowledged: Vec<Acknowledged>,
     /// The last rev that somebody may be told of a conversation that they were removed from.
     ended: BTreeMap<(UserId, ConversationId), u64>,
-    /// The same of everything, for a session that was ended.
+    /// The same for everything, for a session that was ended.
     signed_out: BTreeMap<SessionId, BTreeMap<ConversationId, u64>>,
-    /// When changes of the workspace began, by the name that each gave it, and what had ended by when: all in one
-    /// count.
+    /// When changes of the workspace began, by the name that each gave it, and what had ended when: all on one counter.
     begun: BTreeMap<String, u64>,
     expelled: BTreeMap<UserId, u64>,
     revoked: BTreeMap<SessionId, u64>,
     moments: u64,
     read: BTreeMap<(UserId, ConversationId), u64>,
-    /// Up to which rev a connection has been told of a conversation: none before its replay.
+    /// The rev up to which a connection has been told of a conversation: `None` before its replay.
     told: BTreeMap<(u64, ConversationId), Option<u64>>,
 }
 
@@ -96,7 +95,7 @@ impl Judge {
         *mark = read_seq.max(*mark);
     }
 
-    /// Somebody's removal was acknowledged, or that of the whole conversation for everybody in `users`.
+    /// Somebody's removal was acknowledged, or that of the whole conversation, for everybody in `users`.
     pub(crate) fn removed(&self, users: &[UserId], conversation: ConversationId) {
         let mut book = self.book();
         let rev = head(&book.store, conversation);
@@ -211,7 +210,7 @@ impl Judge {
         book.note(format!("{who}: {kind} {conversation} {upto}"));
     }
 
-    /// What clients hold, at rest, against what the store has.
+    /// What clients hold at rest, compared with what the store has.
     pub(crate) fn compare(&self, clients: &[(String, UserId, Held)]) {
         let mut book = self.book();
         let store = book.store.clone();
@@ -249,7 +248,7 @@ impl Judge {
         }
     }
 
-    /// A conversation's read state, as the server tells it at rest.
+    /// A conversation's read state, as the server reports it at rest.
     pub(crate) fn check_read(&self, user: UserId, summary: &parlance_domain::Summary) {
         let mut book = self.book();
         let (id, read) = (summary.conversation.id, summary.read);

@@ -47,7 +47,7 @@ fn nothing_is_lost_doubled_or_out_of_order() {
                     let outcome = run(seed);
                     messages.fetch_add(outcome.messages, Ordering::Relaxed);
                     if !outcome.broken.is_empty() {
-                        // The others need not go on.
+                        // The others need not continue.
                         next.store(from + seeds, Ordering::Relaxed);
                         let last = outcome.trace.len().saturating_sub(60);
                         println!("… {}", outcome.trace[last..].join("\n"));

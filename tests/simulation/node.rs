@@ -40,7 +40,7 @@ use crate::{
 /// What the nodes of one run share.
 #[derive(Clone)]
 pub(crate) struct Ground {
-    /// Whether the store is one node's own, and that node relies on it.
+    /// Whether the store belongs to one node alone, which relies on that.
     pub(crate) alone: bool,
     pub(crate) chance: Chance,
     pub(crate) climate: Climate,
@@ -151,7 +151,7 @@ impl Node {
             live,
             tasks: tasks.clone(),
             rate_limits: false,
-            // Where there is a choice the seed makes it, so that both are played.
+            // Where there is a choice, the seed makes it, so that both are exercised.
             lanes: if ground.alone || id.0.as_u128().is_multiple_of(2) {
                 Lanes::Shared
             } else {
@@ -186,7 +186,7 @@ impl Node {
         }
     }
 
-    /// SIGTERM: says goodbye, ends what has begun, then goes.
+    /// SIGTERM: says goodbye, finishes what has begun, then goes.
     pub(crate) async fn drain(&self, bus: &SimBus) {
         self.draining.store(true, Ordering::Relaxed);
         self.app.live.drain().await;
@@ -360,7 +360,7 @@ impl Weather for StoreLink {
         self.passes("before it began")
     }
 
-    /// A node's own store takes writes in their order, and says what has become of each.
+    /// A node's own store takes writes in order, and reports the outcome of each.
     async fn after(&self, work: Work) -> Result<()> {
         if self.alone && work == Work::Write {
             return Ok(());
@@ -371,7 +371,7 @@ impl Weather for StoreLink {
 }
 
 impl StoreLink {
-    /// On which nothing is lost.
+    /// One on which nothing is lost.
     pub(crate) fn good(chance: &Chance) -> Self {
         Self {
             chance: chance.clone(),
@@ -390,7 +390,7 @@ impl StoreLink {
 }
 
 impl Socket {
-    /// What comes next; none when the connection has ended.
+    /// The next event; `None` once the connection has ended.
     pub(crate) async fn next(&self) -> Option<Value> {
         poll_fn(|cx| {
             let mut state = self.state.lock().expect("no panic");
@@ -412,7 +412,7 @@ impl Socket {
         .await
     }
 
-    /// Cuts the connection: what was on its way is lost.
+    /// Cuts the connection: what was in flight is lost.
     pub(crate) fn cut(&self) {
         let mut state = self.state.lock().expect("no panic");
         state.cut = true;

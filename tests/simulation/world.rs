@@ -30,7 +30,7 @@ use crate::{
     node::{Ground, Node, StoreLink},
 };
 
-/// Except in every fourth run, whose node is alone with a store of its own.
+/// Except in every fourth run, which has a single node with a store of its own.
 const NODES: usize = 3;
 const PEOPLE: usize = 5;
 /// How long things go wrong.
@@ -97,8 +97,8 @@ impl World {
         Self { ground, cluster, people, workspace, channels, dm, quiet: Arc::default() }
     }
 
-    /// Five people, of whom the first is the admin, in `general`, a public, a private channel and a DM; on a node of
-    /// its own that nothing happens to.
+    /// Five people, the first an admin, in `general`, a public and a private channel and a DM; on a node of its own
+    /// that nothing happens to.
     async fn people(
         ground: &Ground,
     ) -> (Vec<Person>, Workspace, Vec<ConversationId>, ConversationId) {
@@ -164,9 +164,9 @@ impl World {
         self.ground.judge.note("the storm is over");
         self.quiet.store(true, Ordering::Relaxed);
         self.mend();
-        // Whoever has left the workspace is back by then, unless the end of the storm came between the two.
+        // By then, whoever has left the workspace is back, unless the storm ended between the two.
         sleep(Duration::from_secs(5)).await;
-        // First those who are out have to know it: a return would hide that they were never told.
+        // First, those who are out must learn of it: a return would hide that they were never told.
         let mut rested = timeout(CALM, self.rest()).await.is_ok();
         if rested {
             for person in &self.people[1..] {
@@ -199,7 +199,7 @@ impl World {
             let now = |who: &Mutex<Caller>| who.lock().expect("no panic").clone();
             let (judge, user) = (&ground.judge, now(&whom).id());
             let code = code.expect("a code");
-            // Who was brought back by an earlier try may have been removed again since.
+            // Whoever an earlier try brought back may have been removed again since.
             let lets_in = || {
                 judge.returns(user);
                 for conversation in &all {
@@ -225,7 +225,7 @@ impl World {
             }
             lets_in();
             let door = Node::start(&ground.in_good_weather());
-            // The trace of this return has a stamp of its own.
+            // Gives the trace of this return a stamp of its own.
             ground.ambient.tick();
             let back = door.app.workspaces.join(&now(&whom), code).await;
             judge.note(format!("{user} is back in the workspace: {:?}", back.err()));
@@ -241,8 +241,8 @@ impl World {
         self.cluster.lock().expect("no panic").len()
     }
 
-    /// Everybody loses their connections, and while they come back something is written without a socket, to which
-    /// nobody may be listening yet: nothing comes after it from which they could see that they have missed it.
+    /// Everybody loses their connections, and while they reconnect something is written without a socket, when perhaps
+    /// nobody is listening to it yet: nothing comes after it from which they could see that they missed it.
     async fn write_between_connections(&self) {
         let Ground { chance, judge, .. } = &self.ground;
         let writer = self.people[0].caller();
@@ -272,7 +272,7 @@ impl World {
     }
 
     async fn rest(&self) {
-        // A change by a node that died is told by the next look, so that it is looked at again.
+        // A dead node's change is found by the next look, hence the repeated checks.
         while !self.unrest().is_empty() {
             sleep(Duration::from_millis(250)).await;
         }

@@ -15,7 +15,7 @@ use crate::{
     support::home::On,
 };
 
-/// A fault lasts for as long in a short run, more or less, and in a long one for as long.
+/// How long a fault lasts, more or less, in a short run, and in a long one.
 const FAULT: [Duration; 2] = [Duration::from_millis(1_200), Duration::from_secs(5)];
 const CALM: Duration = Duration::from_millis(400);
 
@@ -48,7 +48,7 @@ async fn all_links_misbehave() {
             proxy.heal();
         }
     };
-    // Who is removed in the middle of it hears nothing more.
+    // Whoever is removed in the middle of it hears nothing more.
     let removing = async {
         sleep(size.load / 2).await;
         let asked = Instant::now();
@@ -93,8 +93,8 @@ fn misbehave(name: &str, proxy: &Proxy, dice: &Dice) -> String {
             format!("only the {side:?} side is kept")
         }
         _ => {
-            // The stand-in for MongoDB is not what is tried here; and who sends garbage to a node is told not to come
-            // back.
+            // The stand-in for MongoDB is not under test here; and a client that sends a node garbage is told not to
+            // come back.
             let way = if name == "bus" { way } else { Way::Down };
             proxy.set(way, Mode::Garbage(4));
             format!("garbage {way:?}")

@@ -1,4 +1,4 @@
-//! One person at the reference client: writes until it is answered, and watches what arrives.
+//! One person at the reference client: repeats each write until it is answered, and watches what arrives.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -24,11 +24,11 @@ use crate::{
     session::{Session, Tokens},
 };
 
-/// Messages held of a conversation: their last state is compared in the end. That all have come is known of each.
+/// Messages held of a conversation: their final state is compared. That all have come is recorded for each.
 const HELD: usize = 1_000;
 /// Connections of a client that are remembered.
 const CONNECTIONS: usize = 16;
-/// Before a command that found no connection, or lost it, is given again.
+/// How long before a command that found no connection, or lost it, is given again.
 const AGAIN: Duration = Duration::from_millis(100);
 
 pub(crate) struct Client {
@@ -66,7 +66,7 @@ pub(crate) struct Held {
     read_seq: u64,
 }
 
-/// The client's jitter grows to many seconds; a test has not as much time.
+/// The client's jitter grows to many seconds; a test does not have that long.
 struct Impatient(Seeded);
 
 impl Randomness for Impatient {
@@ -128,7 +128,7 @@ impl Client {
         });
     }
 
-    /// Only once for each message: a second edit could not be told from a late first one.
+    /// Once per message only: a second edit would be indistinguishable from a late first one.
     pub(crate) fn edit(self: &Arc<Self>, key: &str, message_id: &str, text: &str) {
         if let Some(fate) = self.ledger.book().sends.get_mut(key) {
             text.clone_into(&mut fate.text);
@@ -152,7 +152,7 @@ impl Client {
         }
     }
 
-    /// A command that may be given twice, until it is answered.
+    /// An idempotent command, repeated until it is answered.
     fn command(self: &Arc<Self>, kind: &'static str, data: Value) {
         self.write(async move |this| {
             loop {
@@ -193,7 +193,7 @@ impl Client {
         }
     }
 
-    /// The messages of one's own, newest first, that could be edited: key and id.
+    /// One's own messages that could be edited, newest first: key and id.
     pub(crate) fn own(&self, conversation: &str, count: usize) -> Vec<(String, String)> {
         self.inner.with_cache(|cache| {
             let recent = cache.messages(conversation).rev().take(count);
@@ -212,7 +212,7 @@ impl Client {
         self.inner.with_cache(|cache| cache.cursor(conversation))
     }
 
-    /// All that the member knows of a conversation; nothing if it is not theirs.
+    /// All that the member knows of a conversation; `None` if it is not theirs.
     pub(crate) fn held(&self, conversation: &str) -> Option<Held> {
         let (read_seq, messages) = self.inner.with_cache(|cache| {
             let messages =

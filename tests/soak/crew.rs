@@ -22,11 +22,11 @@ use crate::{
     support::{text, until},
 };
 
-/// Who fits a channel beside `general`.
+/// How many fit a channel other than `general`.
 const CHANNEL: usize = 25;
-/// Who connects at a time in the beginning.
+/// How many connect at a time in the beginning.
 const CROWD: usize = 25;
-/// Writes that may wait for their answer before a person stops to think of more.
+/// How many writes may await their answer before a person stops writing more.
 const PATIENT: usize = 40;
 
 /// How much, and for how long.
@@ -74,7 +74,7 @@ impl Crew {
             .await;
         let mut all: Vec<_> =
             places.iter().map(|room| vec![general.clone(), room.clone()]).collect();
-        // Everybody has joined by now: pairs get their DM. The last stays without, whom a scenario may remove.
+        // Everybody has joined by now: pairs get their DM. The last has none: a scenario may remove them.
         let pairs: Vec<_> = (0..(size.people - 1) / 2).map(|n| (2 * n, 2 * n + 1)).collect();
         let dms: Vec<String> = stream::iter(&pairs)
             .map(|(one, other)| dm(stage, &people[*one], &people[*other].user, &id))
@@ -95,7 +95,7 @@ impl Crew {
             nodes.rotate_left(half);
             let client = Client::start(person, &nodes, ledger.clone(), seed);
             members.push(Member { client, places });
-            // Not all at once: what a node makes of a crowd at its door is another scenario.
+            // Not all at once: how a node handles a crowd at its door is another scenario.
             if members.len().is_multiple_of(CROWD) || members.len() == size.people {
                 until("all are connected", async || {
                     members.iter().all(|m| m.client.is_connected())
@@ -125,7 +125,7 @@ impl Crew {
 
     fn act(&self, member: &Member, dice: &Dice) {
         let client = &member.client;
-        // `general` is heard by all, and so it is used less.
+        // `general` is heard by all, so it is used less.
         let place = if dice.roll(10) == 0 { 0 } else { 1 + dice.below(member.places.len() - 1) };
         let place = &member.places[place];
         if client.unanswered() >= PATIENT {
@@ -156,13 +156,13 @@ impl Crew {
         }
     }
 
-    /// Ends a person's membership, from now on for good.
+    /// Ends a person's membership permanently.
     pub(crate) async fn remove(&self, stage: &Stage, member: &Member) {
         let path = format!("/workspaces/{}/members/{}", self.workspace, member.client.id);
         let admin = &self.members[0].client.session.token().await;
         self.ledger.book().removing(&member.client.id);
         let (status, said) = stage.call((Method::DELETE, &path, Value::Null), admin).await;
-        // Not found: an earlier try did it, and its answer was lost.
+        // Not found: an earlier try succeeded, and its answer was lost.
         assert!(status.is_success() || status == 404, "{status} {said}");
         self.ledger.book().removed(&member.client.id);
     }
@@ -175,7 +175,7 @@ impl Crew {
         self.members.iter().map(|member| member.client.unanswered()).sum()
     }
 
-    /// Waits until everybody has been answered, and says how long that took.
+    /// Waits until everybody has been answered; returns how long that took.
     pub(crate) async fn answered(&self, within: Duration) -> Result<Duration, String> {
         let begun = Instant::now();
         while self.unanswered() > 0 {

@@ -1,4 +1,4 @@
-//! Nodes end, in order and without, and Redis with them; the embedded node ends and comes back.
+//! Nodes end, orderly or not, and Redis with them; the embedded node ends and comes back.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     support::{home::On, until},
 };
 
-/// The service is away for as long.
+/// How long the service is away.
 const AWAY: Duration = Duration::from_millis(600);
 /// How long a node may take to end: it sends its clients away, and waits 10 s for what they began.
 const END: Duration = Duration::from_secs(15);
@@ -27,14 +27,13 @@ const AT_ONCE: Duration = Duration::from_secs(8);
 /// How long a conversation may be held up by the open transaction of a node that died: the store ends it after 10 s
 /// where tests/services.py starts it, after a minute by default.
 const LOCKED: Duration = Duration::from_secs(20);
-/// How long by a store that says nothing more: until the driver's monitor misses it, and as long as a write is tried
-/// again.
+/// How long by a store that has gone silent: until the driver's monitor misses it, plus as long as a write is retried.
 const SILENT: Duration = Duration::from_secs(15);
-/// How long a token lasts where it is to end soon.
+/// How long a token lasts where it should end soon.
 const TOKEN: Duration = Duration::from_secs(8);
 /// Between two deaths.
 const CALM: Duration = Duration::from_secs(2);
-/// How the command begins, in BSON, by which an append locks its conversation's head.
+/// How the command begins, in BSON, with which an append locks its conversation's head.
 const LOCKS_HEAD: &[u8] = b"findAndModify\0\x0e\0\0\0conversations\0";
 
 /// (b): any node, any time, by SIGKILL or SIGTERM; now and then Redis.
@@ -74,7 +73,7 @@ async fn nodes_and_redis_die_at_random() {
     judge("nodes and Redis die", &stage, &crew, &notes).await;
 }
 
-/// (c): one node after the other is stopped, waited for, and started again.
+/// (c): one node after another is stopped, waited for, and started again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_loses_nothing() {
     let size = size((10, 16, 20.0), (500, 200.0));
@@ -96,7 +95,7 @@ async fn a_rolling_restart_loses_nothing() {
     assert!(stops.iter().all(|took| *took < END), "{notes:?}");
 }
 
-/// (e): the embedded default has nobody who takes over.
+/// (e): the embedded default has nobody to take over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_node_dies_at_random() {
     let size = size((8, 8, 40.0), (500, 200.0));
@@ -119,7 +118,7 @@ async fn the_embedded_node_dies_at_random() {
     judge("the embedded node dies", &stage, &crew, &notes).await;
 }
 
-/// A long scenario in a short time: tokens that end every few seconds, and connections that go on.
+/// A long scenario in a short time: tokens that expire every few seconds, and connections that continue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_outlive_their_tokens() {
     let size = Size { people: 6, rate: 10.0, load: 2 * TOKEN };
@@ -138,7 +137,7 @@ async fn connections_outlive_their_tokens() {
     assert!(stats.iter().all(|stats| stats.reconnects == 0), "{stats:?}");
 }
 
-/// A conversation's id, as the store is asked about it.
+/// A conversation's id, as it appears in commands to the store.
 fn in_store(place: &str) -> [u8; 16] {
     Uuid::parse_str(place).expect("an id").into_bytes()
 }
@@ -161,7 +160,7 @@ async fn a_conversation_goes_on_soon_after_a_death_in_a_transaction() {
     other.front.cut();
     until("all are at one node", async || crew.connected() == 3 && other.front.open_links() == 0)
         .await;
-    // What it asks of the store arrives there, and the answers do not come back.
+    // What it asks the store arrives there, but the answers do not come back.
     let store = one.store.as_ref().expect("a store");
     let (member, place) = (&crew.members[0], &crew.members[0].places[0]);
     let begun = store.stalled_answer_to(&[LOCKS_HEAD, &in_store(place)]);
@@ -178,7 +177,7 @@ async fn a_conversation_goes_on_soon_after_a_death_in_a_transaction() {
     assert!(answered.as_ref().is_ok_and(|time| *time < LOCKED), "{answered:?}");
 }
 
-/// Clients that were sent away from one node knock at the next, whose turn it may be to end.
+/// Clients sent away from one node knock at the next, which may be the next to end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_says_hello_to_a_node_that_ends_is_sent_away_at_once() {
     let stage = Stage::set(On::Embedded, 1, seed(), &[NO_LIMITS]).await;
@@ -214,14 +213,14 @@ async fn a_store_that_falls_silent_holds_a_conversation_up_for_a_bounded_time() 
     assert!(answered.as_ref().is_ok_and(|time| *time < SILENT), "{answered:?}");
 }
 
-/// What has been begun runs on the thread of its client's connection, and outlives both.
+/// What has begun runs on the thread of its client's connection, and outlives both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_send_that_the_store_has_begun_is_finished_before_its_node_ends() {
     let stage = Stage::set(On::Services, 2, seed(), &[NO_LIMITS]).await;
     let crew = Crew::gather(&stage, Size { people: 1, rate: 1.0, load: Duration::ZERO }).await;
     let (one, other, member) = (&stage.nodes[0], &stage.nodes[1], &crew.members[0]);
     let (place, token) = (&member.places[0], member.client.session.token().await);
-    // It could be sent again there.
+    // There it could be sent again.
     other.front.refuse(true);
     other.front.cut();
     until("all are at one node", async || crew.connected() == 1 && other.front.open_links() == 0)

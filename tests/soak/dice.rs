@@ -1,4 +1,4 @@
-//! Chance that can be had again, by its seed.
+//! Reproducible randomness, from a seed.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -34,7 +34,7 @@ impl Dice {
         &all[self.below(all.len())]
     }
 
-    /// A time around this one, from a half to one and a half of it.
+    /// A time around this one, from half of it to one and a half times it.
     pub(crate) fn around(&self, time: Duration) -> Duration {
         time / 2 + time * u32::try_from(self.roll(1_001)).unwrap_or_default() / 1_000
     }

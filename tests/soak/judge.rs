@@ -19,16 +19,16 @@ use crate::{
     support::until,
 };
 
-/// What the wire contract allows a change to take to every live connection is 5 s; this is for a busy machine.
+/// How long a change may take to reach every live connection: 5 s by the wire contract; this is for a busy machine.
 const STALL: Duration = Duration::from_secs(10);
 /// And where nothing is wrong, the contract's own.
 const LIVE: Duration = Duration::from_secs(5);
-/// How long all may take to be answered and to hold the same, once nothing is wrong any more.
+/// How long it may take until all are answered and hold the same, once nothing is wrong any more.
 const SETTLING: Duration = Duration::from_secs(30);
-/// How long what is too late is waited for, to say whether it was lost.
+/// How long to wait for what is too late, to tell whether it was lost.
 const LAST_WORDS: Duration = Duration::from_mins(5);
 
-/// What the server says of a conversation in the end.
+/// What the server finally says of a conversation.
 struct Truth {
     messages: BTreeMap<u64, Kept>,
     rev: u64,
@@ -38,7 +38,7 @@ struct Truth {
 pub(crate) async fn judge(name: &str, stage: &Stage, crew: &Crew, notes: &[String]) {
     let answered = crew.answered(SETTLING).await;
     if answered.is_err() {
-        // It has failed. But what is counted while people still write says nothing.
+        // It has failed. But counts taken while people still write say nothing.
         let _ = crew.answered(LAST_WORDS).await;
     }
     witness(stage, crew).await;
@@ -79,7 +79,7 @@ pub(crate) async fn judge(name: &str, stage: &Stage, crew: &Crew, notes: &[Strin
     );
 }
 
-/// In the end all members may be at one node. One more connection at each tells a word that the others have to hear,
+/// In the end all members may be at one node. One more connection at each sends a message that the others have to hear,
 /// live.
 async fn witness(stage: &Stage, crew: &Crew) {
     let admin = &crew.members[0];
@@ -111,7 +111,7 @@ async fn witness(stage: &Stage, crew: &Crew) {
     }
 }
 
-/// The whole history, as REST tells it. Its places are dense, and nothing is in it twice.
+/// The whole history, as REST returns it. Its places are dense, and nothing is in it twice.
 async fn truth(stage: &Stage, place: &str, reader: &Session, ledger: &Ledger) -> Truth {
     let (mut messages, mut after, mut keys) = (BTreeMap::new(), 0, HashSet::new());
     loop {
@@ -157,8 +157,8 @@ async fn converged(
     }
 }
 
-/// What a member got and holds against the truth: each message, its place and its last state. Returns how many are
-/// missing.
+/// Compares what a member got and holds with the truth: each message, its place and its last state. Returns how many
+/// are missing.
 fn compare(member: &Member, truths: &BTreeMap<&str, Truth>, ledger: &Ledger) -> usize {
     let (id, mut lost) = (&member.client.id, 0);
     for place in &member.places {
@@ -199,7 +199,7 @@ fn promises(truths: &BTreeMap<&str, Truth>, ledger: &Ledger) -> usize {
             }
             Some(kept) => {
                 let text = if fate.deleted { "" } else { &fate.text };
-                // The last wishes of those who were removed may have come too late.
+                // The last changes of those who were removed may have come too late.
                 if !book.is_removed(&fate.author)
                     && (kept.deleted != fate.deleted || kept.text != text)
                 {

@@ -23,9 +23,9 @@ pub(crate) struct Book {
     pub(crate) delivered: u64,
     /// Answers that asked to come again.
     pub(crate) put_off: u64,
-    /// Commands that were begun again; the client counts no sends.
+    /// Commands that were retried; the client counts no sends.
     pub(crate) retries: u64,
-    /// Between acknowledgement and arrival, as far as the receiver was connected.
+    /// Between acknowledgement and arrival, while the receiver was connected.
     pub(crate) gaps: Times,
     /// Between a command's first try and its answer.
     pub(crate) answers: Times,
@@ -104,8 +104,8 @@ impl Book {
         self.removed.contains_key(person)
     }
 
-    /// A message is new to a person who has had these connections. The longest time that one of them went on without it
-    /// after it was acknowledged is what it took: to have come after all, with a later one, is no excuse.
+    /// A message is new to a person who has had these connections. It took the longest time that any one of them went
+    /// without it after its acknowledgement: that it came after all, over a later one, is no excuse.
     pub(crate) fn arrived(
         &mut self,
         person: &str,
@@ -166,7 +166,7 @@ impl Times {
         self.count += 1;
     }
 
-    /// The time that this many of a thousand did not exceed, to the next power of two.
+    /// The time that this many per mille did not exceed, to the next power of two.
     fn quantile(&self, per_mille: u64) -> Duration {
         let mut left = self.count * per_mille / 1_000;
         for (bits, count) in self.below.iter().enumerate() {

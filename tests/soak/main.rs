@@ -1,4 +1,4 @@
-//! Real nodes, real processes, and all that can go wrong between them, while people go on writing. Small and short by
+//! Real nodes, real processes, and all that can go wrong between them, while people keep writing. Small and short by
 //! default; `PARLANCE_SOAK=10m`, or `10m,500,200` for 500 people who send 200 messages a second, is for `make soak`.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
@@ -23,14 +23,13 @@ use std::time::Duration;
 
 use crew::Size;
 
-/// What `Server::start` would start; the scenarios say it each for itself.
+/// What `Server::start` would start; each scenario says it for itself.
 const ON: support::home::On = support::home::On::Embedded;
 
 /// Rate limits would hold up the load, which comes from one machine.
 const NO_LIMITS: (&str, &str) = ("PARLANCE_RATE_LIMITS", "off");
 
-/// A small size for every change, or a long run: as long as the environment says, and as big if it does not say how
-/// big.
+/// A small size for every change, or a long run: as long as the environment says, and big unless it says how big.
 fn size((seconds, people, rate): (u64, usize, f64), (many, fast): (usize, f64)) -> Size {
     let Ok(said) = std::env::var("PARLANCE_SOAK") else {
         return Size { people, rate, load: Duration::from_secs(seconds) };
@@ -57,14 +56,14 @@ fn duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// `PARLANCE_SOAK_TOKENS=20s`: access tokens that last no longer. Else as long as the server says, 15 minutes.
+/// `PARLANCE_SOAK_TOKENS=20s`: access tokens that last no longer. Otherwise as long as the server says, 15 minutes.
 fn token_life() -> Option<Duration> {
     let said = std::env::var("PARLANCE_SOAK_TOKENS").ok()?;
     let life = duration(&said).filter(|life| life.as_secs() > 0);
     Some(life.unwrap_or_else(|| panic!("PARLANCE_SOAK_TOKENS={said}: a time like 20s")))
 }
 
-/// Another one each time, so that many runs find more than one; `PARLANCE_SOAK_SEED` runs one again.
+/// A different one each time, so that many runs cover more; `PARLANCE_SOAK_SEED` repeats one.
 #[expect(clippy::disallowed_methods, reason = "a seed is printed, and can be given")]
 fn seed() -> u64 {
     if let Ok(seed) = std::env::var("PARLANCE_SOAK_SEED") {

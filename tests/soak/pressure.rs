@@ -18,10 +18,9 @@ use crate::{
     support::{PATIENCE, home::On, until},
 };
 
-/// What the others' messages may take beside those who do not read, in a debug build on a busy machine.
+/// How long the others' messages may take beside those who do not read, in a debug build on a busy machine.
 const BEARABLE: Duration = Duration::from_secs(5);
-/// A queue of 1 MiB a socket, in the contract's words a bounded one, and what a debug build and its allocator put on
-/// top.
+/// A queue of 1 MiB per socket, "bounded" in the contract's words, and what a debug build and its allocator add.
 const ALLOWANCE: u64 = 64 * 1024;
 
 /// Characters of a long message and of a short one, of four bytes each.
@@ -43,7 +42,7 @@ async fn who_does_not_read_is_closed_and_the_others_go_on() {
     let mut sent = 0;
     let shouting = async {
         let begun = Instant::now();
-        // 16 KB a message: a second of it fills whatever the systems between keep.
+        // 16 KB a message: a second of it fills whatever the systems in between buffer.
         while begun.elapsed() < size.load {
             sent += 1;
             if sent % 500 == 0 {
@@ -60,7 +59,7 @@ async fn who_does_not_read_is_closed_and_the_others_go_on() {
     };
     let ((), ()) = tokio::join!(crew.work(&stage, size), shouting);
     let after = node.resident().expect("a running node");
-    // They hear no end before they read; a living connection would go on and on.
+    // They do not notice the end before they read; a live connection would go on and on.
     let ends = join_all(deaf.iter_mut().map(end)).await;
     let heard: Vec<_> = ends.iter().map(|end| end.0).collect();
     let codes: Vec<_> = ends.iter().map(|end| end.1).collect();
@@ -77,11 +76,11 @@ async fn who_does_not_read_is_closed_and_the_others_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_sends_more_than_can_be_kept_is_told_to_come_again() {
-    // Together more than wait for one conversation. With rate limits they would be refused long before.
+    // Together more than can be queued for one conversation. With rate limits they would be refused long before.
     const SOCKETS: usize = 40;
     const EACH: usize = 60;
-    // Who finds no room is told at once. Much later those are, too, whose transaction takes too long: that would show
-    // nothing.
+    // Whoever finds no room is told at once. Much later, so are those whose transaction takes too long: that would
+    // prove nothing.
     const FULL: Duration = Duration::from_secs(4);
     let stage = Stage::set(On::Services, 1, seed(), &[NO_LIMITS]).await;
     let crew = Crew::gather(&stage, Size { people: 3, rate: 1.0, load: Duration::ZERO }).await;
@@ -89,7 +88,7 @@ async fn who_sends_more_than_can_be_kept_is_told_to_come_again() {
     let (place, client) = (member.places[1].as_str(), &member.client);
     let token = client.session.token().await;
     let before = node.resident().expect("a running node");
-    // All have said hello before the store is slow: that takes the store, too.
+    // All have said hello before the store becomes slow: that needs the store, too.
     let streams = join_all((0..SOCKETS).map(|_| open(node, &token, false))).await;
     let store = node.store.as_ref().expect("a store");
     store.set(Way::Both, Mode::Slow(20_000));
@@ -143,7 +142,7 @@ async fn say(stream: &mut Stream, place: &str, key: &str) -> (String, u64) {
     (id, message["seq"].as_u64().expect("a seq"))
 }
 
-/// Sends all at once, and again what was refused or not answered, until all have been kept. Counts the refusals.
+/// Sends all at once, and resends what was refused or not answered, until all have been kept. Counts the refusals.
 async fn flood(
     node: &Node,
     mut stream: Stream,
@@ -160,7 +159,7 @@ async fn flood(
         let (mut sink, mut source) = stream.split();
         let sending = async {
             for id in &asked {
-                // Whoever floods a room may be too slow for what it says, and be closed.
+                // Whoever floods a room may be too slow in reading it, and be closed.
                 if sink.send(send_frame(*id, place, &keys[*id], SHORT)).await.is_err() {
                     break;
                 }
@@ -212,7 +211,7 @@ async fn end(stream: &mut Stream) -> (usize, Option<u16>) {
             }
         }
     };
-    // All of them read at the same time what the systems between have kept.
+    // All of them read at the same time what the systems in between have buffered.
     let code = timeout(PATIENCE, to_the_end).await.expect("a connection that was closed");
     (heard, code)
 }

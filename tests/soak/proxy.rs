@@ -77,10 +77,10 @@ struct State {
     watched: Option<Watched>,
 }
 
-/// A question that a test waits for.
+/// A request that a test waits for.
 struct Watched {
     words: Vec<Vec<u8>>,
-    /// All links stall, downwards, once it is asked.
+    /// All links stall downwards once it has been made.
     stalls: bool,
     answered: Answered,
 }
@@ -152,7 +152,7 @@ impl Proxy {
         self.end(End::Cut);
     }
 
-    /// Closes the other side of all open links; this one stays open and hears nothing more, not even that.
+    /// Closes the other side of all open links; this one stays open and hears nothing more, not even of the closing.
     pub(crate) fn keep_only(&self, side: Side) {
         self.end(End::Keep(side));
     }
@@ -162,7 +162,7 @@ impl Proxy {
         self.shared.lock().refusing = refusing;
     }
 
-    /// Heals all links: stalled ones go on, those that may be corrupt or deaf are reset.
+    /// Heals all links: stalled ones continue, those that may be corrupt or deaf are reset.
     pub(crate) fn heal(&self) {
         self.shared.lock().watched = None;
         self.refuse(false);
@@ -174,13 +174,13 @@ impl Proxy {
         self.shared.lock().links.len()
     }
 
-    /// Resolves once the target has been asked something that contains all of these words, and its answer has reached the
-    /// proxy. The question must fit into one read.
+    /// Resolves once the target has got a request that contains all of these words, and its answer has reached the
+    /// proxy. The request must fit into one read.
     pub(crate) fn answer_to(&self, words: &[&[u8]]) -> impl Future<Output = ()> + use<> {
         self.watch(words, false)
     }
 
-    /// The same; nothing more comes back on any link from the moment on when the target is asked, this answer included.
+    /// The same; from the moment the target gets it nothing more comes back on any link, this answer included.
     pub(crate) fn stalled_answer_to(&self, words: &[&[u8]]) -> impl Future<Output = ()> + use<> {
         self.watch(words, true)
     }
@@ -216,8 +216,8 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    /// Where to report the answer, if this is the question that a test waits for. Stalls what comes back, if the test wants
-    /// that.
+    /// Where to report the answer, if this is the request that a test waits for. Stalls what comes back, if the test
+    /// wants that.
     pub(crate) fn asks(&self, chunk: &[u8]) -> Option<Answered> {
         let mut state = self.lock();
         let contains = |word: &Vec<u8>| chunk.windows(word.len()).any(|bytes| bytes == word);
@@ -274,7 +274,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn serve(client: TcpStream, shared: Arc<Shared>) {
-    // Registered from its first moment: a command to all links includes this one.
+    // Registered from the start: a command to all links includes this one.
     let (end, mut ended) = watch::channel(None);
     let (id, target, up, down) = {
         let mut state = shared.lock();

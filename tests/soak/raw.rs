@@ -1,4 +1,4 @@
-//! A socket without a client behind it: to do with it what no client does.
+//! A socket without a client behind it, to do what no client does.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{stage::Node, support::PATIENCE};
 
 pub(crate) type Stream = WebSocketStream<TcpStream>;
 
-/// Past the proxy, which would read for those who do not. A deaf one has next to no room for what it does not read.
+/// Bypasses the proxy, which would read for those who do not. A deaf one has almost no room for what it does not read.
 pub(crate) async fn upgrade(node: &Node, deaf: bool) -> Stream {
     let socket = TcpSocket::new_v4().expect("a socket");
     if deaf {
@@ -30,7 +30,7 @@ pub(crate) async fn upgrade(node: &Node, deaf: bool) -> Stream {
     upgraded.expect("a socket").0
 }
 
-/// The reply; none if the connection ended instead.
+/// The reply; `None` if the connection ended instead.
 pub(crate) async fn hello(stream: &mut Stream, token: &str) -> Option<Value> {
     let hello = json!({ "type": "hello", "id": 0, "data": { "token": token } });
     stream.send(Message::text(hello.to_string())).await.ok()?;
@@ -54,7 +54,7 @@ pub(crate) async fn open(node: &Node, token: &str, deaf: bool) -> Stream {
     opened.await.expect("is let in in time")
 }
 
-/// The next reply; none at the end.
+/// The next reply; `None` at the end.
 pub(crate) async fn answer(
     stream: &mut (impl futures::Stream<Item = Result<Message, Error>> + Unpin),
 ) -> Option<Value> {

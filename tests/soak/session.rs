@@ -25,14 +25,14 @@ pub(crate) struct Session {
     nodes: Vec<SocketAddr>,
     /// How long a token lasts, if not as long as the server says.
     life: Option<Duration>,
-    /// Who wants a token while another is fetched waits for that one.
+    /// Whoever wants a token while another is being fetched waits for that one.
     held: Mutex<Held>,
 }
 
 struct Held {
     access: String,
     refresh: String,
-    /// No more for new connections and requests: a fifth of its life is left.
+    /// Not to be used for new connections and requests: a fifth of its life is left.
     aging: Instant,
     renewals: u64,
 }
@@ -51,7 +51,7 @@ impl Session {
         Arc::new(Self { user: text(&signed["user"]["id"]), http, nodes, life, held })
     }
 
-    /// For a request, or for a socket that nobody renews.
+    /// For a request, or for a socket whose token nobody renews.
     pub(crate) async fn token(&self) -> String {
         let renewed = self.renewed(None).await;
         renewed.unwrap_or_else(|why| panic!("{} has no token: {why}", self.user))
@@ -110,7 +110,7 @@ impl Held {
     }
 }
 
-/// The same token, ending earlier: no server gives one as short as a short test needs.
+/// The same token, expiring earlier: no server issues one as short as a short test needs.
 fn shortened(token: &str, by: Duration) -> String {
     let mut any = Validation::new(Algorithm::HS256);
     any.validate_aud = false;

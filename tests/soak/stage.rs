@@ -1,4 +1,4 @@
-//! Nodes that come and go, with a proxy before each of their links.
+//! Nodes that come and go, with a proxy in front of each of their links.
 
 use std::{
     net::SocketAddr,
@@ -75,7 +75,7 @@ impl Stage {
         self.nodes.iter().map(|node| node.front.address()).collect()
     }
 
-    /// Takes over a session that an answer to a sign-up has begun.
+    /// Adopts a session begun by an answer to a sign-up.
     pub(crate) fn session(&self, signed: &Value) -> Arc<Session> {
         Session::new(signed, (self.http.clone(), self.addresses()), self.token_life)
     }
@@ -166,7 +166,7 @@ impl Node {
             let started = Proxy::start(target, seed ^ number as u64).await;
             let mut url = format!("{before}{}{after}", started.address());
             if name == "PARLANCE_MONGODB_URI" {
-                // Else the driver asks the set for its members, and goes there past the proxy.
+                // Otherwise the driver asks the set for its members, and bypasses the proxy.
                 let options = url.split_once('?').map_or(url.as_str(), |(server, _)| server);
                 url = format!("{options}?directConnection=true");
             }
@@ -201,12 +201,12 @@ impl Node {
         *self.server.lock().expect("unpoisoned") = Some(server);
     }
 
-    /// `kill -9`. Its clients hear of it.
+    /// `kill -9`. Its clients notice.
     pub(crate) fn kill(&self) {
         self.server.lock().expect("unpoisoned").take();
     }
 
-    /// SIGTERM, until it has ended.
+    /// SIGTERM; waits until it has ended.
     pub(crate) async fn stop(&self) -> Duration {
         let mut server = self.server.lock().expect("unpoisoned").take().expect("a running node");
         let begun = Instant::now();
@@ -239,7 +239,7 @@ impl Node {
         line.trim().strip_suffix(" kB")?.trim().parse().ok()
     }
 
-    /// The most it had, and about ten moments of it, in MiB.
+    /// Its peak, and about ten samples, in MiB.
     pub(crate) fn memory(&self) -> (u64, String) {
         let all = self.memory.lock().expect("unpoisoned");
         let most = all.iter().map(|(_, kib)| kib / 1024).max().unwrap_or_default();
@@ -260,7 +260,7 @@ async fn sample(node: std::sync::Weak<Node>) {
     }
 }
 
-/// What stands before the address in a URL, the address, and the rest.
+/// What precedes the address in a URL, the address, and the rest.
 fn parts(url: &str) -> (String, SocketAddr, String) {
     let (scheme, rest) = url.split_once("://").expect("a URL");
     let end = rest.find(['/', '?']).unwrap_or(rest.len());

@@ -1,4 +1,4 @@
-//! Holds what the server says against its two documents, and more strictly than a client should: nothing may be there
+//! Checks what the server says against its two documents, and more strictly than a client should: nothing may be there
 //! that they do not name.
 
 use std::{
@@ -21,10 +21,10 @@ struct Document {
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
-/// A frame of the server's own accord, or the reply to no command that is known here.
+/// An unsolicited frame of the server's, or the reply to a command unknown here.
 pub(super) fn heard(frame: &Value) {
     let kind = frame["type"].as_str().expect("a frame has a type");
-    // What a reply consists of is its command's to say.
+    // What a reply contains is up to its command.
     if kind != "ok" {
         ASYNCAPI.holds(&pointer(kind), frame);
     }
@@ -53,7 +53,7 @@ pub(super) fn answered(method: &Method, path: &str, status: StatusCode, body: &V
     }
 }
 
-/// What the document says of a call: of the paths that fit, that with the fewest parameters.
+/// What the document says of a call: of the paths that match, the one with the fewest parameters.
 fn operation(path: &str, method: &Method) -> Option<&'static Value> {
     let path = format!("/api/v1{path}");
     let fits = |template: &str| {
@@ -98,7 +98,7 @@ impl Document {
     }
 }
 
-/// Has every object take the fields alone that it names. What is put together from several (`allOf`) becomes one first.
+/// Makes every object accept only the fields that it names. One combined from several (`allOf`) is merged first.
 fn close(schema: &mut Value, schemas: &Value) {
     if let Some(parts) = schema.get("allOf").and_then(Value::as_array) {
         *schema = merged(parts, schemas);

@@ -201,7 +201,7 @@ fn needed(name: &str) -> String {
     })
 }
 
-/// A database that no other test uses, on a server that no test beside this one uses if there are enough.
+/// A database that no other test uses, on a server that no concurrent test uses if there are enough.
 fn database() -> String {
     let servers = needed("PARLANCE_TEST_MONGODB_URI");
     let servers: Vec<_> = servers.split_whitespace().collect();
@@ -220,15 +220,15 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// Another process may get the same port from the system before the child has bound it: then the next is tried.
+/// Another process may get the same port before the child has bound it: then the next is tried.
 fn on_a_free_port(what: &str, spawn: impl Fn(u16) -> Option<Child>) -> (u16, Child) {
     let tries = std::iter::repeat_with(free_port).take(10);
     let mut started = tries.filter_map(|port| Some((port, spawn(port)?)));
     started.next().unwrap_or_else(|| panic!("{what} ends at once, on whatever port"))
 }
 
-/// The child, once it answers on its port; none if it has ended instead. `ask` is sent to it and `own` is what only it
-/// would answer: a taken port is answered by another process.
+/// The child, once it answers on its port; `None` if it has ended instead. `ask` is sent to it and `own` is what only
+/// it would answer: a taken port is answered by another process.
 #[expect(clippy::disallowed_methods, reason = "a process is waited for, off any clock of a test")]
 fn answering(mut child: Child, port: u16, (ask, own): (&str, &str)) -> Option<Child> {
     let begin = Instant::now();

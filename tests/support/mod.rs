@@ -205,7 +205,7 @@ fn announced(
     (child, line.expect("a first line").trim().to_owned())
 }
 
-/// Runs a command of the binary to its end: whether it went well, and all that it said.
+/// Runs a command of the binary to its end: whether it succeeded, and all its output.
 pub(crate) fn run(home: &Home, command: &str, settings: &[(&str, &str)]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_parlance"))
         .args(command.split(' '))
@@ -220,7 +220,7 @@ pub(crate) fn run(home: &Home, command: &str, settings: &[(&str, &str)]) -> (boo
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// Waits until a condition has come true.
+/// Waits until a condition is true.
 pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     let come = timeout(PATIENCE, async {
         while !so().await {

@@ -35,7 +35,7 @@ impl Person {
         }
     }
 
-    /// The same person at a server that was started again.
+    /// The same person at a server that was restarted.
     pub(crate) fn at(mut self, server: &Server) -> Self {
         server.url.clone_into(&mut self.url);
         self
@@ -101,7 +101,7 @@ impl Person {
         Ok(socket)
     }
 
-    /// A socket that has said hello and waits for no answer.
+    /// A socket that has said hello and does not wait for the answer.
     pub(crate) async fn knock(&self, resume: Value) -> Socket {
         let mut socket = self.open().await;
         socket.begin("hello", json!({ "token": self.token, "resume": resume })).await;
@@ -113,13 +113,13 @@ impl Person {
         self.open_with(&[]).await
     }
 
-    /// The same, by a handshake with more headers.
+    /// The same, with more headers in the handshake.
     pub(crate) async fn open_with(&self, headers: &[(&'static str, &str)]) -> Socket {
         let (stream, _) = self.shake_hands(headers).await.expect("a socket");
         Socket::on(stream)
     }
 
-    /// A socket that holds next to nothing of what the server has not read.
+    /// A socket that buffers next to nothing of what the server has not read.
     pub(crate) async fn open_narrow(&self) -> Socket {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_send_buffer_size(4_096).expect("a small buffer");
@@ -159,13 +159,13 @@ impl Person {
         connect_async(request).await
     }
 
-    /// The same person, signed in once more.
+    /// The same person, signed in again.
     pub(crate) async fn sign_in(&self, email: &str) -> Self {
         let body = json!({ "email": email, "password": "correct horse" });
         Self::of(&self.post("/auth/signin", body).await, &self.url, self.http.clone())
     }
 
-    /// A workspace of one's own: its id, its `general`, its join code.
+    /// A workspace of their own: its id, its `general`, its join code.
     pub(crate) async fn workspace(&self) -> (String, String, String) {
         let workspace = self.post("/workspaces", json!({ "name": "Acme" })).await;
         let id = text(&workspace["id"]);

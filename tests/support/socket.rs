@@ -175,7 +175,7 @@ impl Socket {
         timeout(PATIENCE, frame).await.expect("a frame in time")
     }
 
-    /// A frame, once it is what the contract says.
+    /// A frame, checked against the contract.
     fn read(&mut self, text: &str) -> Value {
         let frame: Value = serde_json::from_str(text).expect("a frame of JSON");
         contract::heard(&frame);

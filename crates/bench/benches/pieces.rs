@@ -1,7 +1,7 @@
-//! The pieces of a message's way, each alone: `cargo bench -p parlance-bench`.
+//! The pieces of a message's path, each alone: `cargo bench -p parlance-bench`.
 //!
-//! Neither a lane nor a feed is public; what is measured is the way through both, from the sequencer down to the port
-//! behind which the sockets are, with a store that answers at once.
+//! Neither a lane nor a feed is public; what is measured is the path through both, from the sequencer down to the port
+//! in front of the sockets, with a store that answers at once.
 
 #![expect(clippy::expect_used, reason = "a bench fails by a panic")]
 
@@ -77,7 +77,7 @@ fn append(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// From the moment when the first waits to the last one's answer, with all sockets told.
+/// From when the first is queued to the last one's answer, with all sockets told.
 fn lane(criterion: &mut Criterion) {
     let (runtime, stage) = (runtime(), Stage::new(MemoryStore::default()));
     let (here, author) = (ConversationId(Uuid::from_u128(2)), UserId(Uuid::from_u128(3)));

@@ -100,13 +100,13 @@ pub(crate) fn markdown(curves: &[Curve]) -> String {
     out
 }
 
-/// The dearest point beside the first.
+/// The costliest point relative to the first.
 fn growth(points: &[(f64, f64)]) -> f64 {
     let first = points.first().map_or(f64::NAN, |it| it.1);
     points.iter().map(|it| it.1 / first).fold(f64::NAN, f64::max)
 }
 
-/// What a piece costs in the mean up to there, where each point stands for all between the one before and itself.
+/// The mean cost of a piece up to `end`, where each point stands for all between the previous one and itself.
 fn mean_until(points: &[(f64, f64)], end: f64) -> f64 {
     let (mut before, mut all) = (0.0, 0.0);
     for (x, y) in points.iter().filter(|(x, _)| *x <= end) {
@@ -116,7 +116,7 @@ fn mean_until(points: &[(f64, f64)], end: f64) -> f64 {
     all / before
 }
 
-/// To be asked of a value as it was measured, not as it is shown.
+/// Judge a value as it was measured, not as it is shown.
 fn met(is_met: bool) -> &'static str {
     if is_met { "met" } else { "MISSED" }
 }

@@ -1,7 +1,6 @@
 //! The client of all contenders: one thread, one `epoll`, many raw sockets.
 //!
-//! It is meant to cost little beside the server: no task and no buffer for each connection, frames are read where they
-//! lie.
+//! It is meant to cost little beside the server: no task and no buffer per connection, frames are read in place.
 
 pub(crate) mod frame;
 pub(crate) mod http;
@@ -47,12 +46,12 @@ impl Driver {
         self.sockets.len()
     }
 
-    /// Opens the next ones somewhere else.
+    /// Opens further connections at another address.
     pub(crate) fn turn_to(&mut self, address: SocketAddr) {
         self.address = address;
     }
 
-    /// From now on other messages are sent than before.
+    /// From now on, messages differ from those sent before.
     pub(crate) fn begin_series(&mut self) {
         self.speech.series += 1;
     }

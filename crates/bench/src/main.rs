@@ -1,4 +1,4 @@
-//! Measures Parlance beside its contenders, with one client program for all: `make bench`.
+//! Measures Parlance against its contenders, with one client program for all: `make bench`.
 //!
 //! A row is a value in `rows.rs`: what is measured, for which contenders, and the targets. A contender is a file in
 //! `contenders/` that starts a process and says how its frames are spoken (`speech.rs`). Every run has a fresh process
@@ -164,7 +164,7 @@ fn rows(arguments: &RowsArgs) -> Result<()> {
                 say(&format!("    {}", shown.collect::<Vec<_>>().join(", ")));
                 Ok((**kind, values))
             };
-            // A run that fails takes those beside it with it: ratios are of runs that stood beside each other.
+            // A failed run takes its neighbours with it: ratios are of runs side by side.
             match kinds.iter().map(turn).collect::<Result<Vec<_>>>() {
                 Ok(beside) => runs.extend(beside),
                 Err(error) => {

@@ -65,7 +65,7 @@ impl Row {
         }
     }
 
-    /// How many there are, those that send included.
+    /// How many there are, including the senders.
     fn connections(&self, sizes: &Sizes) -> usize {
         match self.load {
             Load::InFlight { receivers, .. } | Load::Paced { receivers, .. } => {
@@ -79,7 +79,7 @@ impl Row {
     }
 }
 
-/// The length of Parlance's broadcast frame, which those that store nothing send, too.
+/// The length of Parlance's broadcast frame, which those that store nothing send as well.
 pub(crate) fn frame_bytes(sizes: &Sizes, places: &Places) -> Result<usize> {
     let scene = Scene {
         users: 1,
@@ -142,12 +142,12 @@ fn per_delivery(outcome: &Outcome) -> f64 {
     micros_each(outcome.cpu, outcome.deliveries)
 }
 
-/// CPU time shared out, in µs.
+/// CPU time per piece, in µs.
 pub(crate) fn micros_each(cpu: Duration, count: u64) -> f64 {
     cpu.as_secs_f64() * 1e6 / count as f64
 }
 
-/// Those that send padding are to move as many bytes as Parlance does, within 2 %.
+/// Those that send padding must move as many bytes as Parlance does, within 2 %.
 fn check_length(outcome: &Outcome, wanted: usize) -> Result<()> {
     let mean = outcome.bytes as f64 / outcome.deliveries as f64;
     let near = (mean - wanted as f64).abs() <= 0.02 * wanted as f64;
@@ -184,7 +184,7 @@ fn settle(driver: &mut Driver) -> Result<()> {
 
 fn history(running: &Running, connections: usize, sizes: &Sizes) -> Result<Vec<f64>> {
     let path = running.history.as_deref().unwrap_or_default();
-    // The replaced stack answers with an empty page, so that it is not its database that is measured.
+    // The replaced stack answers with an empty page, so that its database is not measured.
     let expected = if running.speech.language == Language::SocketIo { 0 } else { 50 };
     if expected > 0 {
         fill(&mut running.drive(1)?, running, 4 * expected)?;

@@ -1,8 +1,9 @@
 //! The few runs that guard every change: beside Bun in the same minutes, sends beside the disk's syncs, so that a slow
 //! machine is slow for all.
 //!
-//! Only gross regressions fail, and only twice in a row: neighbours of a shared machine come and go. And the server is the
-//! tests' own, hardly optimised and with its assertions: an optimised build takes longer than all that is measured here.
+//! Only gross regressions fail, and only twice in a row: neighbours on a shared machine come and go. And the server is
+//! the tests' own build, hardly optimised and with its assertions: an optimised build takes longer than all that is
+//! measured here.
 
 use std::{fs::File, io::Write as _, time::Duration};
 
@@ -17,7 +18,7 @@ use crate::{
     table::{self, Line},
 };
 
-/// What a row may come to at worst.
+/// The worst that a row may show.
 struct Gate {
     row: &'static str,
     load: Load,
@@ -43,9 +44,9 @@ const GATES: [Gate; 4] = [
         seconds: 2.0,
         runs: 3,
         contenders: &[Kind::Bun, Kind::Parlance],
-        // Bun's CPU time is on a quiet machine less than half of what it is on a busy one; a commit's is not. Of a busy
-        // machine's latencies the middle says little and the tail nothing: every message waits for a disk that is
-        // shared too.
+        // On a quiet machine Bun's CPU time is less than half of that on a busy one; a commit's is not. On a busy
+        // machine the median latency says little and the tail nothing: every message waits for a disk that is shared,
+        // too.
         limits: &[(4.0, Kind::Bun, 6.0), (4.0, Kind::Bun, 20.0), (4.0, Kind::Bun, 80.0)],
     },
     Gate {
@@ -62,7 +63,7 @@ const GATES: [Gate; 4] = [
         seconds: 1.0,
         runs: 1,
         contenders: &[Kind::Bun, Kind::Parlance],
-        // A connection costs Bun a few microseconds: it is what is added that limits.
+        // A connection costs Bun a few microseconds: the added part is the limit.
         limits: &[(10.0, Kind::Bun, 800.0)],
     },
 ];
@@ -92,7 +93,7 @@ pub(crate) fn run(places: &Places) -> Result<()> {
     Ok(())
 }
 
-/// Tries once more what did not pass.
+/// Retries what did not pass.
 fn twice<T>(measure: impl Fn() -> Result<(T, Vec<String>)>) -> Result<(T, Vec<String>)> {
     let first = measure()?;
     if first.1.is_empty() {
@@ -103,7 +104,7 @@ fn twice<T>(measure: impl Fn() -> Result<(T, Vec<String>)>) -> Result<(T, Vec<St
 }
 
 impl Gate {
-    /// The lines of the table, and what in them is beyond its limit.
+    /// The lines of the table, and which of them are beyond their limits.
     fn pass(&self, frame_bytes: usize, places: &Places) -> Result<(Vec<Line>, Vec<String>)> {
         let found = ROWS.iter().find(|row| row.name == self.row).copied();
         let Some(row) = found else { bail!("no row {}", self.row) };
@@ -132,7 +133,7 @@ fn beyond(line: &Line, (times, against, more): (f64, Kind, f64)) -> Option<Strin
         return Some(format!("{} was not measured", line.what));
     };
     let limit = times * theirs + more;
-    // What is not a number, or nothing at all, was not measured: that is no pass.
+    // Not a number, or nothing at all, means not measured: that is no pass.
     let passes = ours.is_finite() && ours > 0.0 && limit.is_finite() && ours <= limit;
     (!passes).then(|| {
         let name = against.name();

@@ -34,7 +34,7 @@ pub(crate) enum Load {
     },
 }
 
-/// What Parlance is to reach, against another in the same run or as it is.
+/// What Parlance must reach, relative to another in the same run or in absolute terms.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Target {
     pub(crate) who: Kind,

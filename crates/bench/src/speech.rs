@@ -1,6 +1,6 @@
-//! What each contender's frames say, and how one is spoken to.
+//! What each contender's frames mean, and how to speak to it.
 //!
-//! A text begins with `#` and the eight digits of its number, by which its way is timed.
+//! A text begins with `#` and the eight digits of its number, by which its latency is taken.
 
 mod nats;
 
@@ -14,7 +14,7 @@ use crate::{contenders::Scene, driver::frame};
 /// The bytes that a text's number takes.
 pub(crate) const MARK: usize = 10;
 
-/// What a frame of a server comes to.
+/// What a server's frame means.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Heard<'a> {
     /// The connection is open: its first commands were answered.
@@ -25,7 +25,7 @@ pub(crate) enum Heard<'a> {
     Acknowledged,
     /// An error.
     Refused(&'a [u8]),
-    /// The protocol wants this said now.
+    /// The protocol requires this reply now.
     Reply(&'static [u8]),
     /// What is not counted.
     Other,
@@ -45,7 +45,7 @@ pub(crate) struct Speech {
     pub(crate) language: Language,
     /// Where messages are sent, in turn: conversations' ids or topics' names.
     pub(crate) channels: Vec<String>,
-    /// What a connection is in.
+    /// How many a connection is in.
     pub(crate) conversations: usize,
     pub(crate) text_bytes: usize,
     /// The length of a broadcast frame, for those that send nothing but padding.
@@ -64,13 +64,13 @@ impl Speech {
         if self.language == Language::Nats { frame::BINARY } else { frame::TEXT }
     }
 
-    /// Does the server say that it has taken a message, beside sending it to all?
+    /// Does the server say that it has taken a message, besides sending it to all?
     pub(crate) fn acknowledges(&self) -> bool {
         matches!(self.language, Language::Parlance | Language::SocketIo)
     }
 
-    /// Do the messages of one sender come in the order in which they were sent? The replaced stack saves them side by
-    /// side.
+    /// Do the messages of one sender come in the order in which they were sent? The replaced stack saves them
+    /// concurrently.
     pub(crate) fn keeps_order(&self) -> bool {
         self.language != Language::SocketIo && self.channels.len() == 1
     }

@@ -22,7 +22,7 @@ impl Histogram {
         self.total += 1;
     }
 
-    /// The value that this share of all (0–1) does not exceed, in milliseconds; nothing of nothing.
+    /// The value that this share of all (0–1) does not exceed, in milliseconds; `None` if there are none.
     pub(crate) fn percentile(&self, share: f64) -> Option<f64> {
         #[expect(
             clippy::cast_possible_truncation,
@@ -41,7 +41,7 @@ impl Histogram {
     }
 }
 
-/// The middle one, or between the middle two; nothing of nothing.
+/// The middle one, or between the middle two; `None` if there are none.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -53,8 +53,7 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// Of values that were measured beside each other the median of their ratios, so that what slows both down does not
-/// count.
+/// The median of the ratios of values measured side by side, so that what slows both down does not count.
 pub(crate) fn median_ratio(
     of: impl IntoIterator<Item = f64>,
     to: impl IntoIterator<Item = f64>,

@@ -18,7 +18,7 @@ const STYLE: &str = "<style>\
     .s0{stroke:#4493f8}.s1{stroke:#d29922}.s2{stroke:#ab7df8}.s3{stroke:#3fb950}}</style>";
 
 const WIDTH: f64 = 760.0;
-/// A chart of curves, with what is written around it; two stand beside each other.
+/// A chart of curves, with the text around it; two stand side by side.
 const CHART: (f64, f64) = (WIDTH / 2.0, 250.0);
 const INNER: (f64, f64, f64, f64) = (58.0, 34.0, CHART.0 - 16.0, CHART.1 - 58.0);
 
@@ -50,7 +50,7 @@ pub(crate) fn bars(lines: &[Line]) -> String {
     document(y + 14.0, &body)
 }
 
-/// Charts, two beside each other.
+/// Charts, two side by side.
 pub(crate) fn charts(curves: &[Curve]) -> String {
     let mut body = String::new();
     for (n, curve) in curves.iter().enumerate() {
@@ -65,7 +65,7 @@ fn chart(curve: &Curve) -> String {
     let points = || curve.series.iter().flat_map(|(_, points)| points.iter());
     let (from, to) = points().fold((f64::MAX, f64::MIN), |(a, b), (x, _)| (a.min(*x), b.max(*x)));
     let most = points().map(|(_, y)| *y).fold(0.0, f64::max) * 1.1;
-    // By the logarithm, if it is a matter of magnitudes.
+    // Logarithmic, if it spans orders of magnitude.
     let scale = |x: f64| if from > 0.0 && to / from > 20.0 { x.ln() } else { x };
     let across = |x: f64| {
         let share = (scale(x) - scale(from)) / (scale(to) - scale(from)).max(f64::MIN_POSITIVE);

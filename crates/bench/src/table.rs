@@ -18,7 +18,7 @@ pub(crate) struct Line {
     pub(crate) values: Vec<(Kind, Vec<f64>)>,
 }
 
-/// A target beside what was reached.
+/// A target and what was reached.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Verdict {
     pub(crate) reached: String,
@@ -51,12 +51,12 @@ impl Line {
         self.figure.targets.iter().filter_map(|target| self.verdict(target)).collect()
     }
 
-    /// Of the runs that stood beside each other.
+    /// Of the runs that stood side by side.
     pub(crate) fn ratio(&self, who: Kind, against: Kind) -> Option<f64> {
         median_ratio(self.values(who)?.iter().copied(), self.values(against)?.iter().copied())
     }
 
-    /// How Parlance stands beside what it replaces, unless a target says so.
+    /// How Parlance compares with what it replaces, unless a target says so.
     fn beside_the_replaced(&self) -> Option<String> {
         let named = self.figure.targets.iter().any(|target| match target.bound {
             Bound::Times(_, kind) | Bound::TimesMore(_, kind) => kind == Kind::Socketio,

@@ -1,4 +1,4 @@
-//! When to come back, and whether at all.
+//! When to reconnect, and whether at all.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::random::{Randomness, up_to};
 const BASE: Duration = Duration::from_millis(250);
 /// No wait is longer than this, unless the server asks for more.
 const CAP: Duration = Duration::from_secs(15);
-/// After a connection that lived this long the waits begin anew.
+/// A connection that lived this long resets the backoff.
 const LIVED: Duration = Duration::from_secs(10);
 
 /// Exponential backoff with full jitter: each wait is random up to a window that doubles. After a hint from the server
@@ -46,7 +46,7 @@ impl Backoff {
 }
 
 impl AfterClose {
-    /// What the contract says of a close code; 1006 stands for a connection that was lost without one.
+    /// What the contract says of a close code; 1006 stands for a connection lost without one.
     pub fn of(code: u16) -> Self {
         match code {
             4500 | 4501 => Self::NewToken,
@@ -56,7 +56,7 @@ impl AfterClose {
     }
 }
 
-/// How long to wait before a command is sent again that was put off `attempts` times already.
+/// How long to wait before resending a command that was deferred `attempts` times already.
 pub(crate) fn pause(attempts: u32, hint: Option<Duration>, random: &dyn Randomness) -> Duration {
     after(hint, window(attempts), random)
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use crate::random::Seeded;
 
-    /// Always the most.
+    /// Always the maximum.
     struct Most;
 
     impl Randomness for Most {

@@ -32,7 +32,7 @@ pub struct Cache {
     user_id: String,
     workspaces: BTreeMap<String, Value>,
     conversations: BTreeMap<String, Conversation>,
-    /// Messages held of one conversation; beyond it the oldest go.
+    /// The most messages held per conversation; beyond it the oldest go.
     room: usize,
 }
 
@@ -54,8 +54,8 @@ impl Cache {
         }
     }
 
-    /// The `resume` for `hello`; none before the first welcome. If there are more conversations than one `hello` may
-    /// name (1,000), it names those that were active last.
+    /// The `resume` for `hello`; `None` before the first welcome. If there are more conversations than one `hello` may
+    /// name (1,000), it names the most recently active.
     pub fn resume(&self) -> Option<Resume> {
         let epoch = self.epoch.clone()?;
         let mut active: Vec<_> = self.conversations.iter().collect();
@@ -165,15 +165,14 @@ impl Cache {
         Ok(out)
     }
 
-    /// Notes that the `sync` will not be answered (`not_found` …): the next hole asks anew.
+    /// Notes that the `sync` will not be answered (`not_found` …): the next gap asks again.
     pub fn sync_failed(&mut self, conversation_id: &str) {
         if let Some(conversation) = self.conversations.get_mut(conversation_id) {
             conversation.forget_sync();
         }
     }
 
-    /// The outstanding `sync` of a conversation, with the present cursor, to send or repeat; none if none is
-    /// outstanding.
+    /// The outstanding `sync` of a conversation, with the current cursor, to send or repeat; `None` if there is none.
     pub fn sync_of(&self, conversation_id: &str) -> Option<SyncRequest> {
         let conversation = self.conversations.get(conversation_id)?;
         conversation.syncing().then(|| request(conversation_id, conversation))

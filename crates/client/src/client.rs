@@ -17,7 +17,7 @@ use crate::{
     shared::{Order, Shared, Stats, Update},
 };
 
-/// Commands that may wait to be written.
+/// The most commands queued for writing.
 const ORDERS: usize = 64;
 
 /// A client that keeps one connection alive. Cheap to clone; when the last clone is dropped, the connection ends.
@@ -29,7 +29,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts to connect, and goes on until it succeeds or must not come back. Needs a tokio runtime.
+    /// Starts to connect, and retries until it succeeds or must not come back. Needs a tokio runtime.
     pub fn connect(config: Config) -> Self {
         let shared = Arc::new(Shared::new(config.messages_held, config.sends_waiting));
         let random = config.random.clone();
@@ -39,7 +39,7 @@ impl Client {
     }
 
     /// Sends a message; resolves to the committed message, however many connections that takes. It is queued when this
-    /// returns, before the future is polled, and goes on if the future is dropped.
+    /// returns, before the future is polled, and continues if the future is dropped.
     pub fn send(
         &self,
         conversation_id: &str,
@@ -48,7 +48,7 @@ impl Client {
         self.send_as(conversation_id, &client_msg_id(&*self.random), text)
     }
 
-    /// The same with an id of the caller's, for a send that has to outlive this client.
+    /// The same with the caller's own id, for a send that has to outlive this client.
     pub fn send_as(
         &self,
         conversation_id: &str,
@@ -59,7 +59,7 @@ impl Client {
         async move { queued?.await.unwrap_or(Err(SendError::Stopped(Stopped::Closed))) }
     }
 
-    /// Sends any other command, once, on the present connection; resolves to the data of the `ok`.
+    /// Sends any other command, once, on the current connection; resolves to the data of the `ok`.
     pub async fn command(&self, kind: &str, data: Value) -> Result<Value, CommandError> {
         let (reply, answer) = oneshot::channel();
         let order = Order::Command { kind: kind.to_owned(), data, reply };
@@ -68,13 +68,13 @@ impl Client {
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// A stream of updates from now on. At most 1,024 wait: a consumer that falls further behind gets `Lagged` with the
-    /// number it missed, and should look at the cache, which misses nothing.
+    /// A stream of updates from now on. At most 1,024 are buffered: a consumer that falls further behind gets `Lagged`
+    /// with the number it missed, and should look at the cache, which misses nothing.
     pub fn updates(&self) -> broadcast::Receiver<Update> {
         self.shared.updates.subscribe()
     }
 
-    /// Reads the cache. The connection stands still meanwhile: be quick.
+    /// Reads the cache. The connection stalls meanwhile: be quick.
     pub fn with_cache<T>(&self, look: impl FnOnce(&Cache) -> T) -> T {
         look(&self.shared.cache.borrow())
     }
@@ -90,7 +90,7 @@ impl Client {
         self.shared.stats(Instant::now())
     }
 
-    /// Why it has stopped; none while it runs.
+    /// Why it has stopped; `None` while it runs.
     pub fn stopped(&self) -> Option<Stopped> {
         self.shared.stopped()
     }

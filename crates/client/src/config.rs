@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::http::Uri;
 
 use crate::random::{Randomness, SystemRandomness};
 
-/// How a [`Client`](crate::Client) is set up. [`Config::new`] has the usual values, for `..` as well.
+/// The settings of a [`Client`](crate::Client). [`Config::new`] has the usual values, for `..` as well.
 #[derive(Clone)]
 pub struct Config {
     /// The nodes, `ws://host:port` each, tried in turn.
@@ -62,7 +62,7 @@ pub trait Dial: Send + Sync {
 /// A stream to a node.
 pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
-/// Plain TCP. No TLS: the reference client talks to nodes, not to the proxy before them.
+/// Plain TCP. No TLS: the reference client talks to nodes, not to the proxy in front of them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tcp;
 

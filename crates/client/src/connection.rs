@@ -32,7 +32,7 @@ use crate::{
 
 /// A connection that was lost without a close frame.
 const LOST: u16 = 1006;
-/// The most commands of callers in flight. Beyond them no more are taken, so that reading is never starved.
+/// The most commands of callers in flight. Beyond that no more are taken, so that reading is never starved.
 const COMMANDS: usize = 64;
 /// How long the server may take to answer a close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -58,13 +58,13 @@ pub(crate) struct Connection {
 /// How a connection ended.
 pub(crate) struct End {
     pub(crate) code: u16,
-    /// How long to wait at least before coming back.
+    /// The minimum wait before coming back.
     pub(crate) hint: Option<Duration>,
-    /// The token that was used last.
+    /// The token used last.
     pub(crate) token: String,
 }
 
-/// What waits for a reply.
+/// What is awaiting a reply.
 enum Pending {
     Ping,
     Renewal { token: String },
@@ -77,7 +77,7 @@ enum Pending {
 struct Over(u16);
 
 impl Connection {
-    /// Runs until the connection ends; none if its user closed it.
+    /// Runs until the connection ends; `None` if its user closed it.
     pub(crate) async fn serve(&mut self, orders: &mut mpsc::Receiver<Order>) -> Option<End> {
         loop {
             match self.step(orders).await {
@@ -136,7 +136,7 @@ impl Connection {
             self.command("message.send", &data, Pending::Send(send)).await?;
         }
         while let Some(conversation_id) = self.syncs.next(now) {
-            // With the present cursor; none if the conversation is gone.
+            // With the current cursor; `None` if the conversation is gone.
             let request = self.shared.cache.borrow().sync_of(&conversation_id);
             let Some(request) = request else {
                 self.syncs.done();
@@ -149,7 +149,7 @@ impl Connection {
         Ok([next_send, self.syncs.next_due()].into_iter().flatten().fold(silence, Instant::min))
     }
 
-    /// The network may be gone silently: pings a silent server, and gives up if nothing comes.
+    /// The network may fail silently: pings a silent server, and gives up if nothing comes.
     async fn mind_the_silence(&mut self) -> Result<(), Over> {
         let silence = self.heard_at.elapsed();
         if silence >= self.heartbeat * 2 {
@@ -180,7 +180,7 @@ impl Connection {
                 Ok(())
             }
             Some(Ok(Message::Close(frame))) => {
-                // By the end of the stream, the library has sent the answer to it.
+                // By the end of the stream, the library has answered it.
                 let _ =
                     timeout(GOODBYE, async { while self.socket.next().await.is_some() {} }).await;
                 Err(Over(code_of(frame.as_ref())))
@@ -268,9 +268,9 @@ impl Connection {
         self.next_id += 1;
         self.pending.insert(id, pending);
         let frame = json!({ "type": kind, "id": id, "data": data }).to_string();
-        // While a write is stuck nothing is read, so it has a limit.
+        // Nothing is read while a write is stuck, so it has a time limit.
         match timeout(self.heartbeat, self.socket.send(Message::text(frame))).await {
-            // A failure shows when reading, perhaps with its reason in a close frame.
+            // A failure shows up when reading, perhaps with its reason in a close frame.
             Ok(_) => Ok(()),
             Err(_) => Err(Over(LOST)),
         }

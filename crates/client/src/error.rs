@@ -78,7 +78,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the same command may succeed later. A write may have been done nevertheless.
+    /// Whether the same command may succeed later. A write may have taken effect nevertheless.
     pub fn passing(&self) -> bool {
         matches!(self.code.as_str(), "unavailable" | "internal" | "rate_limited")
     }

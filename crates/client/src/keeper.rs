@@ -22,7 +22,7 @@ pub(crate) struct Keeper {
     backoff: Backoff,
     /// The index of the next node.
     node: usize,
-    /// A token that the server does not accept any more.
+    /// A token that the server no longer accepts.
     stale: Option<String>,
 }
 
@@ -101,7 +101,7 @@ impl Keeper {
     }
 }
 
-/// Does something while there is no connection. Commands are refused meanwhile; closing the client ends it.
+/// Does `work` while there is no connection. Commands are refused meanwhile; closing the client ends it.
 async fn meanwhile<T>(
     orders: &mut mpsc::Receiver<Order>,
     work: impl Future<Output = T>,

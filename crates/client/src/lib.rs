@@ -19,8 +19,8 @@
 //!       server's hint; 45xx: not as you are
 //! ```
 //!
-//! [`Cache`], [`Outbox`] and [`Backoff`] are pure: no I/O and no clock. [`Client`] puts them on a WebSocket. With
-//! [`Seeded`] randomness, a [`Dial`] of one's own and tokio's paused clock it does the same thing each time.
+//! [`Cache`], [`Outbox`] and [`Backoff`] are pure: no I/O and no clock. [`Client`] runs them over a WebSocket. With
+//! [`Seeded`] randomness, a custom [`Dial`] and tokio's paused clock it is deterministic.
 
 mod backoff;
 mod cache;

@@ -1,5 +1,5 @@
-//! Sends that wait for their answer. For each conversation they go one after another, so that a send that has to be
-//! repeated is not overtaken. No I/O, no clock.
+//! Sends awaiting their answer. Those of a conversation go one after another, so that a repeated send is not overtaken.
+//! No I/O, no clock.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -56,7 +56,7 @@ pub struct Send {
 pub enum Outcome {
     /// It is committed.
     Acknowledged,
-    /// The outcome is unknown, or the server cannot do it now: it is sent again, with the same id, after at least this
+    /// The outcome is unknown, or the server cannot do it now: it is resent, with the same id, after at least this
     /// time.
     Retry {
         /// How long to wait.
@@ -136,7 +136,7 @@ impl Outbox {
         heads.into_iter().map(transmit).collect()
     }
 
-    /// When a send that was put off is due; none while no more may be in flight, because an answer has to come first.
+    /// When a deferred send is due; `None` while no more may be in flight, because an answer has to come first.
     pub fn next_due(&self) -> Option<Instant> {
         if self.in_flight >= IN_FLIGHT {
             return None;
@@ -176,7 +176,7 @@ impl Outbox {
         true
     }
 
-    /// The connection is gone: what was in flight is due again, on the next one.
+    /// The connection is gone: what was in flight is due again on the next one.
     pub fn disconnected(&mut self) {
         self.in_flight = 0;
         for head in self.lanes.values_mut().filter_map(VecDeque::front_mut) {
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(due(&mut outbox, now), ids[64..65]);
     }
 
-    /// Whoever sleeps until it is due would wake at once, for ever, and could not send it.
+    /// Whoever sleeps until it is due would keep waking at once, and could not send it.
     #[test]
     fn what_is_put_off_is_not_due_before_there_is_room_for_it() {
         let now = Instant::now();

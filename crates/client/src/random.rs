@@ -16,7 +16,7 @@ pub trait Randomness: Send + Sync {
 pub struct SystemRandomness;
 
 /// The same numbers for the same seed (`SplitMix64`). Ids of sends must never repeat, so use each seed only once with a
-/// store that is kept.
+/// persistent store.
 #[derive(Debug)]
 pub struct Seeded(AtomicU64);
 
@@ -29,7 +29,7 @@ impl Randomness for SystemRandomness {
 }
 
 impl Seeded {
-    /// Begins at a seed.
+    /// Starts from a seed.
     pub fn new(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
     }

@@ -18,13 +18,13 @@ use crate::{
     outbox::{Outbox, Outcome, Send},
 };
 
-/// Updates kept for a consumer that is slow.
+/// Updates buffered for a slow consumer.
 const UPDATES: usize = 1_024;
 
 /// News for the user of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update {
-    /// The server has welcomed the client: the list of conversations is that of now.
+    /// The server has welcomed the client: the list of conversations is current.
     Connected {
         /// The node's URL.
         url: String,
@@ -55,9 +55,9 @@ pub struct Stats {
     pub syncs: u64,
     /// Frames that could not be read, each the end of its connection.
     pub unreadable: u64,
-    /// The longest time without a connection since the first, the present one included.
+    /// The longest time without a connection since the first, including the current one.
     pub longest_gap: Duration,
-    /// How connections and attempts ended; 1006 for those that were lost without a close frame.
+    /// How connections and attempts ended; 1006 for those lost without a close frame.
     pub closes: BTreeMap<u16, u64>,
 }
 
@@ -127,7 +127,7 @@ impl Shared {
         (outbox.due(now), outbox.next_due())
     }
 
-    /// A send was answered for good.
+    /// A send was answered definitively.
     pub(crate) fn settled(&self, send: Send, answer: Result<Value, SendError>, now: Instant) {
         let outcome = if answer.is_ok() { Outcome::Acknowledged } else { Outcome::Refused };
         let mut sending = lock(&self.sending);
@@ -140,7 +140,7 @@ impl Shared {
         }
     }
 
-    /// Puts off a send, to be repeated.
+    /// Defers a send, to be repeated.
     pub(crate) fn put_off(&self, send: &Send, after: Duration, now: Instant) {
         let outcome = Outcome::Retry { after };
         lock(&self.sending).outbox.answered(
@@ -155,7 +155,7 @@ impl Shared {
         lock(&self.sending).stopped.clone()
     }
 
-    /// Fails all sends that wait, and takes no more.
+    /// Fails all pending sends, and takes no more.
     pub(crate) fn stop(&self, why: &Stopped) {
         let mut sending = lock(&self.sending);
         sending.stopped = Some(why.clone());

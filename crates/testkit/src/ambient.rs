@@ -36,14 +36,14 @@ impl TestAmbient {
         }))
     }
 
-    /// Moves the clock forward, and tells the new time.
+    /// Moves the clock forward, and returns the new time.
     pub fn advance(&self, by: Duration) -> Timestamp {
         let now = self.now() + by;
         self.set(now);
         now
     }
 
-    /// Sets the clock, backwards too.
+    /// Sets the clock, even backwards.
     pub fn set(&self, now: Timestamp) {
         self.0.now.store(now.as_millis(), Ordering::SeqCst);
     }

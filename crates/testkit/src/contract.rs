@@ -1,5 +1,5 @@
 //! What every adapter of a port must do. Each case is an async function over a fresh [`Stage`](crate::Stage) (or a
-//! bus); the macros make a test of each. A case's name is a promise, and its comment goes on where the name ends:
+//! bus); the macros turn each into a test. A case's name is a promise, and its comment continues where the name ends:
 //! `only_the_author_edits`, "not even an admin".
 
 pub mod accounts;
@@ -71,8 +71,8 @@ async fn by_twos<T, F: Future<Output = Result<Page<T>>>>(read: impl Fn(PageQuery
     }
 }
 
-/// Makes a test of each case of the store's contract. The expression makes a fresh `Store`, and something to hold until
-/// the test's end (a directory, say): `(store, guard)`.
+/// Turns each case of the store's contract into a test. The expression makes a fresh `Store`, and something to hold
+/// until the test's end (such as a directory): `(store, guard)`.
 #[macro_export]
 macro_rules! store_contract {
     ($make:expr) => {
@@ -197,7 +197,7 @@ macro_rules! store_contract {
     };
 }
 
-/// Makes a test of each case of the job queue's contract. The expression makes a fresh
+/// Turns each case of the job queue's contract into a test. The expression makes a fresh
 /// [`Jobs`](crate::contract::jobs::Jobs) and something to hold until the test's end: `(jobs, guard)`.
 #[macro_export]
 macro_rules! job_contract {
@@ -231,7 +231,7 @@ macro_rules! __job_cases {
     )*};
 }
 
-/// Makes a test of each case of the bus's contract. The expression makes a fresh bus.
+/// Turns each case of the bus's contract into a test. The expression makes a fresh bus.
 #[macro_export]
 macro_rules! bus_contract {
     ($make:expr) => {

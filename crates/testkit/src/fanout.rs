@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::PATIENCE;
 
-/// Writes down what would go to sockets. Clones share the record.
+/// Records what would go to sockets. Clones share the record.
 #[derive(Debug, Clone)]
 pub struct RecordingFanout {
     records: Arc<watch::Sender<Vec<Record>>>,
@@ -89,7 +89,7 @@ impl RecordingFanout {
         })
     }
 
-    /// Has frames wait, as if there were no room for them, until they may go on.
+    /// Holds frames back, as if there were no room for them, until released.
     pub fn hold(&self, held: bool) {
         self.held.send_replace(held);
     }

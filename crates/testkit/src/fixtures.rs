@@ -23,7 +23,7 @@ pub fn account(ambient: &TestAmbient, name: &str) -> Account {
     }
 }
 
-/// Somebody new who has proved who they are.
+/// Somebody new, authenticated.
 pub fn caller(ambient: &TestAmbient, name: &str) -> Caller {
     Caller {
         account: account(ambient, name),
@@ -37,7 +37,7 @@ pub fn email(name: &str) -> Email {
     Email::parse(&format!("{name}@example.org")).expect("a valid address")
 }
 
-/// What somebody typed as password.
+/// What somebody typed as a password.
 pub fn password(text: &str) -> Password {
     Password::candidate(text)
 }

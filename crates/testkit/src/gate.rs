@@ -22,7 +22,7 @@ pub struct GatedMessages<M> {
 }
 
 impl<M: Messages> GatedMessages<M> {
-    /// Closes the gate before `inner`.
+    /// Closes the gate in front of `inner`.
     pub fn closed(inner: M) -> Arc<Self> {
         Arc::new(Self { inner, arrived: watch::Sender::new(0), gate: Semaphore::new(0) })
     }

@@ -1,6 +1,6 @@
 //! What tests of Parlance are made of: mocks of every port, fakes, fixtures, and the contract suites of the adapters.
 //!
-//! A use-case test takes ten lines. Say what the store is to answer, start a node, call the use case, look at the
+//! A use-case test takes ten lines. Say what the store should answer, start a node, call the use case, look at the
 //! outcome:
 //!
 //! ```

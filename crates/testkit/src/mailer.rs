@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use parlance_application::ports::{Mail, MailError, Mailer};
 
-/// Writes down what would be delivered, and fails as scripted. Clones share both.
+/// Records what would be delivered, and fails as scripted. Clones share both.
 #[derive(Debug, Clone, Default)]
 pub struct RecordingMailer(Arc<Mutex<State>>);
 
@@ -20,7 +20,7 @@ struct State {
 }
 
 impl RecordingMailer {
-    /// The next `times` attempts fail, and might work later.
+    /// The next `times` attempts fail temporarily.
     #[must_use]
     pub fn failing(self, times: usize) -> Self {
         let failure = MailError::Temporary("the server is busy".to_owned());
@@ -28,7 +28,7 @@ impl RecordingMailer {
         self
     }
 
-    /// The attempt after those scripted so far fails for good.
+    /// The attempt after those scripted so far fails permanently.
     #[must_use]
     pub fn rejecting(self) -> Self {
         self.lock().failures.push_back(MailError::Permanent("no such mailbox".to_owned()));

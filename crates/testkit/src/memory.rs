@@ -1,8 +1,8 @@
 //! A whole store in memory, for fast tests.
 //!
 //! Every method of a port is one critical section of one lock (`MemoryStore::read`, `MemoryStore::write`); a refused
-//! one has changed nothing, because each checks everything before its first change. Iteration is in order of keys, and
-//! the store's clock counts its writes: nothing in here depends on time, chance or addresses.
+//! one has changed nothing, because each checks everything before its first change. Iteration is in key order, and the
+//! store's clock counts its writes: nothing in here depends on time, chance or addresses.
 
 mod access;
 mod accounts;
@@ -55,7 +55,7 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// Another handle on the same state, behind this weather instead of the present one.
+    /// Another handle on the same state, behind this weather instead of the current one.
     #[must_use]
     pub fn behind(&self, weather: Arc<dyn Weather>) -> Self {
         Self { state: self.state.clone(), weather }
@@ -68,7 +68,7 @@ impl MemoryStore {
         rows.map(|row| row.message.clone()).collect()
     }
 
-    /// A conversation's head, also of a deleted one.
+    /// A conversation's head, even of a deleted one.
     pub fn head(&self, conversation: ConversationId) -> Option<Head> {
         self.lock().conversations.get(&conversation).map(state::ConversationRow::head)
     }
@@ -107,7 +107,7 @@ impl MemoryStore {
         outcome
     }
 
-    /// A change that somebody makes, unless this session of theirs has ended.
+    /// A person's change, unless this session of theirs has ended.
     async fn change<T: Send>(
         &self,
         method: &'static str,

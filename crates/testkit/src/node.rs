@@ -29,17 +29,17 @@ pub struct TestNode {
 }
 
 impl TestNode {
-    /// A node whose holes are bridged from `store`, with no limit of connections. Needs a runtime.
+    /// A node that fills gaps from `store`, with no connection limit. Needs a runtime.
     pub fn start(store: impl Messages + 'static) -> Self {
         Self::limited(store, None)
     }
 
-    /// The same with a limit of connections for each user.
+    /// The same with a connection limit per user.
     pub fn limited(store: impl Messages + 'static, connections_per_user: Option<usize>) -> Self {
         Self::build(store, Arc::new(SilentBus), None, connections_per_user)
     }
 
-    /// A node of several, which share `peers` and `bus`.
+    /// One of several nodes, which share `peers` and `bus`.
     pub fn among(store: impl Messages + 'static, bus: Arc<dyn Bus>, peers: Peers) -> Self {
         Self::build(store, bus, Some(peers), None)
     }
@@ -64,7 +64,7 @@ impl TestNode {
         Self { ambient: TestAmbient::seeded(7), fanout, live, tasks, _services: services }
     }
 
-    /// The use cases upon `store`, with [`PlainHasher`] and [`PlainTokens`].
+    /// The use cases on `store`, with [`PlainHasher`] and [`PlainTokens`].
     pub fn app(&self, store: impl Store + 'static) -> App {
         App::new(self.ports(store))
     }

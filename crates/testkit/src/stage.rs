@@ -57,7 +57,7 @@ impl Stage {
         }
     }
 
-    /// A time later than all before.
+    /// A time later than all previous ones.
     pub fn at(&self) -> Timestamp {
         self.ambient.tick()
     }
@@ -151,7 +151,7 @@ impl Stage {
         (self.store.create_workspace(self.by(admin), new).await.expect("creates a workspace"), team)
     }
 
-    /// A workspace of the first with the others in it as members.
+    /// A workspace of `admin`'s with the others in it as members.
     pub async fn team_of<const N: usize>(&self, admin: UserId, others: [UserId; N]) -> Team {
         let team = self.team(admin).await;
         for other in others {
@@ -160,7 +160,7 @@ impl Stage {
         team
     }
 
-    /// Somebody comes in by code.
+    /// Somebody joins by code.
     pub async fn enter(&self, team: &Team, user: UserId) -> Admission {
         match self.store.join_workspace(self.by(user), &team.code, self.at()).await.expect("joins")
         {
@@ -210,7 +210,7 @@ impl Stage {
         self.store.open_dm(self.by(actor), new).await
     }
 
-    /// Somebody comes into a public channel.
+    /// Somebody joins a public channel.
     pub async fn join(&self, user: UserId, channel: ConversationId) -> Entry {
         self.store.join_channel(self.by(user), channel, self.at()).await.expect("joins")
     }

@@ -1,4 +1,4 @@
-//! From the acknowledgement of an end on, not only once its sockets are closed.
+//! From the acknowledgement of an end on, not only once the sockets are closed.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ async fn an_ended_session_is_deaf_at_the_other_node(bus: Bus) {
     nothing_after(&frames);
 }
 
-/// As far as it was committed after the leave was acknowledged, though a guest may ask for it.
+/// What was committed after the leave was acknowledged, though a guest may request it.
 async fn who_resumes_while_leaving_a_public_channel_gets_no_more_of_it(bus: Bus) {
     for _ in 0..5 {
         let mut scene = Scene::set(bus).await;

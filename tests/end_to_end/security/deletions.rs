@@ -8,7 +8,7 @@ use super::{
     with_and_without_the_bus,
 };
 
-/// Without the bus, a node learns from the store that somebody may read a conversation no longer, but not why.
+/// Without the bus, a node learns from the store that somebody may no longer read a conversation, but not why.
 const ENDED: &[&str] = &["conversation.deleted", "conversation.left"];
 
 with_and_without_the_bus! {

@@ -41,7 +41,7 @@ async fn left_a_channel(bus: Bus) {
     let mut scene = Scene::set(bus).await;
     let place = scene.channel("news", false).await;
     scene.connect(&place).await;
-    // Whoever resumes just now may get a replay of what they may read as a guest.
+    // Whoever resumes at this moment may get a replay of what they may read as a guest.
     scene.held = Value::Null;
     scene
         .end(async |scene| {
@@ -89,7 +89,7 @@ async fn out_of_the_workspace(mut scene: Scene, place: &str) {
     }
 }
 
-/// Powers are asked of the store, whatever the nodes have heard.
+/// Powers are checked with the store, whatever the nodes have heard.
 async fn demoted(bus: Bus) {
     let mut scene = Scene::set(bus).await;
     let (workspace, general) = (scene.workspace.clone(), scene.general.clone());
@@ -129,7 +129,7 @@ async fn demoted(bus: Bus) {
         let reply = socket.command("message.delete", delete).await;
         assert_eq!(reply["error"]["code"], "forbidden", "{reply}");
         if scene.bus == Bus::There {
-            // That Bob became an admin may have been on its way still when the socket was opened.
+            // That Bob became an admin may still have been in flight when the socket was opened.
             let is_told = |event: &Value| {
                 let member = &event["data"]["member"];
                 member["user_id"] == bob && member["role"] == "member"
@@ -139,7 +139,7 @@ async fn demoted(bus: Bus) {
     }
 }
 
-/// Who is left reads on and cannot write; who left gets nothing.
+/// Whoever stays can read on but not write; whoever left gets nothing.
 async fn a_dm_partner_left(bus: Bus) {
     let mut scene = Scene::set(bus).await;
     let path = format!("/workspaces/{}/dms", scene.workspace);

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::support::{Person, Server, Socket, text};
 
-/// How long the store may take to tell what the bus did not: the contract says 5 s, this is for a busy machine.
+/// How long the store may take to reveal what the bus did not: the contract says 5 s, this is for a busy machine.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
 /// Whether the nodes have Redis when something ends.
@@ -32,7 +32,7 @@ pub(super) struct Scene {
     pub(super) general: String,
     /// The `resume` of some of Bob's sockets at the moment of the end.
     pub(super) held: Value,
-    /// A conversation of both that nothing happens to.
+    /// A conversation of both in which nothing happens.
     refuge: String,
 }
 
@@ -91,8 +91,8 @@ impl Scene {
 
     /// Sends something at each node that Bob must not get, and waits until Ada has it at both.
     pub(super) async fn say_after(&mut self, place: &str) {
-        // At the other node first: its own message is the next in its order, and only the `access_rev` says that
-        // something came before it.
+        // At the other node first: its own message is the next in order, and only the `access_rev` shows that something
+        // came before it.
         for (ada, text) in self.adas.iter_mut().rev().zip(["after one", "after two"]) {
             ada.say(place, text).await;
         }
@@ -101,8 +101,8 @@ impl Scene {
         }
     }
 
-    /// All that each of Bob's sockets has heard by the time a later message of another conversation has come from each
-    /// node.
+    /// All that each of Bob's sockets has heard by the time a later message of another conversation has arrived from
+    /// each node.
     pub(super) async fn heard(&mut self) -> Vec<Vec<Value>> {
         for socket in self.bobs.iter_mut().filter(|socket| socket.hello.is_null()) {
             let reply = socket.reply(1).await;
@@ -146,7 +146,7 @@ impl Scene {
         }
     }
 
-    /// Asserts the answers to each of Bob's sockets when it goes on: `sync`, `message.send`, `typing.start`.
+    /// Asserts the answers to each of Bob's sockets when it continues: `sync`, `message.send`, `typing.start`.
     pub(super) async fn refused(&mut self, place: &str, codes: [Option<&str>; 3]) {
         for (n, socket) in self.bobs.iter_mut().enumerate() {
             let send = json!({ "conversation_id": place, "client_msg_id": format!("ghost {n}"), "text": "ghost" });

@@ -93,8 +93,8 @@ async fn call(person: &Person, method: Method, path: &str, body: Value) {
     assert!(matches!(status, StatusCode::OK | StatusCode::NO_CONTENT), "{status} {answer}");
 }
 
-/// The sockets are closed at both nodes; neither accepts anything any more, and at the one that ended it nothing is
-/// heard.
+/// The sockets are closed at both nodes; neither accepts anything any more, and the one that ended it sends nothing
+/// more.
 async fn ended(scene: &mut Scene) {
     let general = scene.general.clone();
     let begun = [scene.go_on(0).await, scene.go_on(1).await];
@@ -119,7 +119,7 @@ async fn ended(scene: &mut Scene) {
         nothing_after(frames);
     }
     for ((frames, _), begun) in ends.iter().zip(begun) {
-        // The other node may not know of the end yet; the commit does. It may know, and close before it answers.
+        // The other node may not know of the end yet; the commit does. Or it does know, and closes before it answers.
         let answer = frames.iter().find(|frame| frame["id"] == begun);
         let code = answer.map(|answer| answer["error"]["code"].as_str());
         assert!(matches!(code, None | Some(Some("unauthenticated"))), "went on: {answer:?}");

@@ -28,7 +28,7 @@ enum Fault {
     Rename,
 }
 
-/// And how often each of them comes beside the others.
+/// And how often each of them occurs relative to the others.
 const ALL: [(Fault, u64); 11] = [
     (Fault::Crash, 2),
     (Fault::Goodbye, 1),
@@ -43,15 +43,15 @@ const ALL: [(Fault, u64); 11] = [
     (Fault::Rename, 2),
 ];
 
-/// How often each of [`ALL`] comes in one run.
+/// How often each of [`ALL`] occurs in one run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Faults([u64; ALL.len()]);
 
 impl Faults {
     pub(crate) const NONE: Self = Self([0; ALL.len()]);
 
-    /// All, or any half of them: what seldom meets beside all the others does so again and again where most of those are missing
-    /// (Groce et al., "Swarm Testing", 2012).
+    /// All, or a random half of them: faults that seldom coincide among all the others do so again and again where most
+    /// of those are missing (Groce et al., "Swarm Testing", 2012).
     pub(crate) fn some(chance: &Chance) -> Self {
         let all = chance.percent(50);
         Self(ALL.map(|(_, often)| if all { often } else { often * chance.below(2) }))
@@ -65,7 +65,7 @@ impl Faults {
 }
 
 impl World {
-    /// For ever.
+    /// Runs forever.
     pub(super) async fn storm(&self) {
         let Ground { chance, climate, .. } = &self.ground;
         loop {
@@ -140,8 +140,8 @@ impl World {
         (whom, self.channels[chance.index(self.channels.len())])
     }
 
-    /// Somebody loses their connections, and while they come back and are told what they have missed, their place in a channel,
-    /// which they get back soon.
+    /// Somebody loses their connections and, while they come back and are told what they have missed, their place in a
+    /// channel, which they soon get back.
     async fn come_and_go(&self, node: &Node) {
         let chance = &self.ground.chance;
         let (whom, channel) = self.somebody_somewhere();

@@ -41,7 +41,7 @@ pub(crate) async fn carry(
         },
     );
     let end = tokio::select! {
-        // Whichever fails ends both.
+        // If either fails, both end.
         done = async { tokio::try_join!(up.run(), down.run()) } => done.err().map(|_| End::Cut),
         end = ended.wait_for(Option::is_some) => end.ok().and_then(|end| *end),
     };
@@ -78,7 +78,7 @@ struct Pump<'a> {
     mode: watch::Receiver<Mode>,
     way: Way,
     shared: &'a Shared,
-    /// A question that a test waits for, from when it was passed on until its answer comes.
+    /// A request that a test waits for, from when it was passed on until its answer comes.
     asked: &'a watch::Sender<Option<Answered>>,
 }
 
@@ -112,7 +112,7 @@ impl Pump<'_> {
             // The link stalled while these came.
             let _ = self.mode.wait_for(|mode| *mode != Mode::Stall).await;
             match self.way {
-                // Before it is passed on: the answer could be quicker.
+                // Before it is passed on: the answer could be faster.
                 Way::Up => {
                     if let Some(answered) = self.shared.asks(&chunk[..read]) {
                         self.asked.send_replace(Some(answered));
@@ -136,7 +136,7 @@ impl Pump<'_> {
     }
 }
 
-/// Says that the answer to the question is here, once it has been asked.
+/// Reports that the answer to the request is here, once it has been made.
 async fn answer(from: &OwnedReadHalf, asked: &watch::Sender<Option<Answered>>) {
     let _ = asked.subscribe().wait_for(Option::is_some).await;
     if from.readable().await.is_ok() {

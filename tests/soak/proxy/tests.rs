@@ -11,7 +11,7 @@ use tokio::{
 use super::{Mode, Proxy, Side, Way};
 
 const SOON: Duration = Duration::from_secs(10);
-/// Long enough for bytes that are on their way after all.
+/// Long enough for bytes that are in flight after all.
 const A_WHILE: Duration = Duration::from_millis(150);
 
 struct Ends {
@@ -48,7 +48,7 @@ async fn silent(stream: &mut TcpStream) -> bool {
     timeout(A_WHILE, stream.read(&mut [0; 64])).await.is_err()
 }
 
-/// How the stream ended: in order, or by a reset.
+/// How the stream ended: orderly, or by a reset.
 async fn end(stream: &mut TcpStream) -> Result<(), std::io::ErrorKind> {
     let read = timeout(SOON, stream.read(&mut [0; 64])).await.expect("an end");
     read.map(|bytes| assert_eq!(bytes, 0, "bytes, and no end")).map_err(|error| error.kind())
@@ -128,7 +128,7 @@ async fn a_slow_link_takes_its_time() {
     let slow = begun.elapsed();
     // 3,000 bytes less the first breath's share, at 10,000 a second.
     assert!(slow >= Duration::from_millis(240), "{slow:?}");
-    // On a busy machine a round of the other way may take as long, but not each.
+    // On a busy machine a round trip the other way may take as long, but not every time.
     let mut quickest = Duration::MAX;
     for _ in 0..5 {
         let begun = Instant::now();

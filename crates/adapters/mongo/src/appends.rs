@@ -4,8 +4,8 @@
 //!    nobody.
 //! 2. Appends that arrive while [`AT_ONCE`] transactions are in progress share the next one, as many as fit.
 //! 3. A group is tried a few times. If another node has written one of its heads each time, or one of its sends is a
-//!    repeat, its two halves are tried separately, and so on: a stuck conversation is soon alone, and holds up no other.
-//!    If the server does not answer, all fail at once: it would not answer the halves either.
+//!    repeat, its two halves are tried apart, and so on: a stuck conversation is soon alone, and holds up no other. If
+//!    the server does not answer, all fail at once: it would not answer the halves either.
 //! 4. An append goes alone if another task of this node is in one of its lanes, or if it updates a channel.
 
 use std::{
@@ -195,7 +195,7 @@ async fn attempt(store: &MongoStore, appends: &[Append], is_part: bool) -> Outco
     tx.end(outcome).await
 }
 
-/// Tries one append, in its turn, as often as it takes.
+/// Tries one append, in its turn, for as long as a transaction is tried.
 async fn alone(store: MongoStore, waiting: Waiting) {
     let Waiting { append, reply } = waiting;
     let _ = reply.send(in_its_turn(&store, append).await);

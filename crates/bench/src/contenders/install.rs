@@ -35,7 +35,7 @@ pub(super) fn npm(target: &Path, name: &str, files: &[(&str, &str)]) -> Result<P
 pub(super) fn debian(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = || {
-        // Debian has servers where not everybody's PATH leads.
+        // Debian puts servers where not everybody's PATH leads.
         let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
         places.map(|place| place.join(program)).find(|place| place.is_file())
     };

@@ -16,9 +16,9 @@ use crate::{clock, meter::Meter};
 
 pub(super) struct Process {
     child: Child,
-    /// Kept open: a server whose output nobody takes would die of it.
+    /// Kept open: a server whose output nobody reads would die of it.
     stdout: Option<BufReader<ChildStdout>>,
-    /// Its files, which go with it.
+    /// Its files, which are deleted with it.
     home: Option<TempDir>,
 }
 
@@ -50,7 +50,7 @@ impl Process {
         Ok((process, address))
     }
 
-    /// Starts a server on a port that it was told, and waits until it answers there.
+    /// Starts a server on a given port, and waits until it answers there.
     pub(super) fn on_port(
         command: impl FnOnce(u16) -> Command,
         home: Option<TempDir>,

@@ -41,8 +41,8 @@ pub(super) fn fan(bench: &Bench<'_>) -> Result<Curve> {
     })
 }
 
-/// One conversation that is filled, in each run anew. The first pieces are small, so that the curve begins with next to
-/// nothing stored.
+/// Fills one conversation, anew in each run. The first pieces are small, so that the curve begins with next to nothing
+/// stored.
 pub(super) fn append(bench: &Bench<'_>) -> Result<Curve> {
     let tenth = (bench.extent.messages / 10).max(1);
     let small = [1_000, 10_000].into_iter().filter(|end| *end < tenth);
@@ -76,8 +76,8 @@ pub(super) fn append(bench: &Bench<'_>) -> Result<Curve> {
     })
 }
 
-/// A member's send with nobody connected beside: all that could grow with the members is the check of what the sender
-/// may.
+/// A member's send while nobody else is connected: all that could grow with the members is the check of what the sender
+/// may do.
 pub(super) fn members(bench: &Bench<'_>) -> Result<Curve> {
     let points = [10, 30, 100, 300, 1_000].map(|n| (n, ())).to_vec();
     let runs = Runs::in_turns(bench.extent.runs, points, |members, ()| {

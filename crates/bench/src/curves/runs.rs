@@ -41,7 +41,7 @@ impl<S: Copy + PartialEq> Runs<S> {
         self.points.iter().enumerate().filter_map(value).collect()
     }
 
-    /// The last point beside the first, in the same run.
+    /// The last point relative to the first, in the same run.
     pub(super) fn last_to_first(&self) -> f64 {
         let last = self.points.len().saturating_sub(1);
         median_ratio(self.of_point(last), self.of_point(0)).unwrap_or(f64::NAN)

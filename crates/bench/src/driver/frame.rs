@@ -1,4 +1,4 @@
-//! RFC 6455 frames as a client sees them: the server's unmasked ones are read where they lie, its own are masked.
+//! RFC 6455 frames as a client sees them: the server's unmasked ones are read in place, its own are masked.
 
 use anyhow::{Result, bail, ensure};
 
@@ -12,7 +12,7 @@ const MASKED: u8 = 0x80;
 const SIZE_IN_16_BITS: u8 = 0x7e;
 const SIZE_IN_64_BITS: u8 = 0x7f;
 
-/// Not zero, so that no server gets away without unmasking.
+/// Not zero, so that no server gets away with not unmasking.
 const MASK: [u8; 4] = [0x5a, 0xa5, 0x3c, 0xc3];
 
 /// What the first bytes of a buffer are.

@@ -146,7 +146,7 @@ pub(crate) fn request(
 }
 
 impl Asking {
-    /// The size of the body that has come whole, or 0.
+    /// The size of the body once it is complete, or 0.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         loop {
             match self.stream.read(buffer) {
@@ -173,7 +173,7 @@ impl Asking {
     }
 }
 
-/// Its status, where its body begins and ends; nothing before it has come whole.
+/// Its status, and where its body begins and ends; `None` until it is complete.
 fn response(bytes: &[u8]) -> Result<Option<(u16, usize, usize)>> {
     let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&bytes[..end])?;

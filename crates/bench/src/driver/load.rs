@@ -50,7 +50,7 @@ pub(crate) struct Outcome {
     pub(crate) acknowledged: u64,
     /// Of the server.
     pub(crate) cpu: Duration,
-    /// Of this program: near 1, it is itself what limits.
+    /// Of this program: near 1, it is itself the bottleneck.
     pub(crate) busy: f64,
     pub(crate) latency: Histogram,
     /// Sends of the whole run, warming up included.
@@ -100,7 +100,7 @@ pub(crate) fn run(driver: &mut Driver, meter: &Meter, plan: Plan) -> Result<Outc
                 due(rate, load.sent.len()).saturating_sub(load.begin.elapsed())
             }
         };
-        // `epoll` counts in milliseconds and rounds up: the last one is waited for awake.
+        // `epoll` counts in milliseconds and rounds up: the last one is spent busy-waiting.
         driver.turn(wait.saturating_sub(Duration::from_millis(1)), &mut load)?;
         load.now = clock::now() - load.begin;
 
@@ -189,7 +189,7 @@ impl Load {
         Ok(Mark { at, cpu: meter.cpu()?, own: own.cpu()?, deliveries, bytes, acknowledged })
     }
 
-    /// Waits for all that is still on its way, and checks that nobody got less than all, or more.
+    /// Waits for all that is in flight, and checks that nobody got less than all, or more.
     fn drain(&mut self, driver: &mut Driver) -> Result<()> {
         let sends = self.sent.len();
         let expected = (sends * self.counts.len()) as u64;
@@ -204,7 +204,7 @@ impl Load {
                 self.acknowledged,
             );
         }
-        // What were one too many would come now.
+        // A surplus message would come now.
         driver.turn(Duration::from_millis(50), self)?;
         for (socket, count) in self.counts.iter().enumerate() {
             ensure!(

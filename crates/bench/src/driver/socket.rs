@@ -1,4 +1,4 @@
-//! One connection: its upgrade, the bytes of a frame that has not come whole, the bytes that could not be written yet.
+//! One connection: its upgrade, the bytes of an incomplete frame, the bytes that could not be written yet.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 
@@ -16,7 +16,7 @@ const ROOM: usize = 128 << 10;
 
 pub(super) struct Socket {
     stream: TcpStream,
-    /// What is sent when the server has agreed to speak WebSocket; gone when that is done.
+    /// Sent once the server has agreed to speak WebSocket; gone when that is done.
     opening: Option<Vec<u8>>,
     rest: Vec<u8>,
     out: Vec<u8>,

@@ -47,7 +47,7 @@ pub struct ReadState {
     /// Everything up to and including this `seq` is read.
     pub read_seq: u64,
     /// Unread messages, exact up to 100. Until the server states it again, new messages are added, and deleted ones are
-    /// not taken off.
+    /// not subtracted.
     pub unread_count: u64,
     /// Unread messages that mention the user.
     pub mention_count: u64,
@@ -94,7 +94,7 @@ impl Message {
         })
     }
 
-    /// A text field; none if it is missing or not text.
+    /// A text field; `None` if it is missing or not text.
     pub fn text(&self, field: &str) -> Option<&str> {
         self.body[field].as_str()
     }

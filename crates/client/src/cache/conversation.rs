@@ -56,7 +56,7 @@ impl Conversation {
         Ok(new)
     }
 
-    /// Takes over the server's summary. Leaves the cursor where it is.
+    /// Adopts the server's summary. Leaves the cursor where it is.
     pub(super) fn adopt(&mut self, summary: &Value) -> Result<(), Unreadable> {
         let (read, last_seq) = (ReadState::read(summary)?, number(summary, "last_seq")?);
         let facts = summary.as_object().ok_or(Unreadable("conversation"))?;
@@ -97,7 +97,7 @@ impl Conversation {
         self.fact("last_seq")
     }
 
-    /// Whether a `sync` is on its way.
+    /// Whether a `sync` is outstanding.
     pub fn syncing(&self) -> bool {
         self.gap.asked()
     }
@@ -112,7 +112,7 @@ impl Conversation {
         self.messages.get(self.places.get(id)?)
     }
 
-    /// When the newest message was sent: RFC 3339, so that its order is the order of time.
+    /// When the newest message was sent: RFC 3339, so that it sorts by time.
     pub(super) fn active_at(&self) -> Option<&str> {
         self.facts.get("last_message_at")?.as_str()
     }
@@ -179,7 +179,7 @@ impl Conversation {
         if ask {
             return true;
         }
-        // Before a reset, events of the new history may have been taken for old ones: so they are asked for.
+        // Before a reset, events of the new history may have been mistaken for old ones: so they are asked for.
         let more = more || reset;
         self.gap.answered(asked, more, self.cursor > before, self.cursor)
     }
@@ -194,14 +194,14 @@ impl Conversation {
         self.gap = Gap::default();
     }
 
-    /// A mark never goes back: a lower one was made before the user's own last send, and comes late.
+    /// A mark never goes back: a lower one predates the user's own last send, and arrives late.
     pub(super) fn set_read(&mut self, read: ReadState) {
         if read.read_seq >= self.read.read_seq {
             self.read = read;
         }
     }
 
-    /// Older messages, from REST. The cursor stays; what is newer than it comes as an event.
+    /// Older messages, from REST. The cursor stays; anything newer than it comes as an event.
     pub(super) fn load(&mut self, messages: Vec<Message>) {
         for message in messages {
             if message.seq <= self.last_seq() {
@@ -272,7 +272,7 @@ impl Conversation {
         self.facts.remove("rev");
     }
 
-    /// Takes over the conversation as of some rev, unless a later one is known.
+    /// Adopts the conversation as of some rev, unless a later one is known.
     fn retell(&mut self, facts: &Map<String, Value>) {
         if facts.get("rev").and_then(Value::as_u64).is_none_or(|rev| rev >= self.fact("rev")) {
             self.merge(facts);

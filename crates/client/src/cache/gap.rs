@@ -2,14 +2,14 @@
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Gap {
-    /// The highest rev that was seen and not applied.
+    /// The highest rev seen but not applied.
     beyond: u64,
     /// `beyond` when the outstanding `sync` was asked for.
     asked: Option<u64>,
 }
 
 impl Gap {
-    /// Whether a `sync` is on its way.
+    /// Whether a `sync` is outstanding.
     pub(super) fn asked(&self) -> bool {
         self.asked.is_some()
     }
@@ -32,7 +32,7 @@ impl Gap {
     /// The answer is applied; true if another `sync` is needed.
     ///
     /// Events that came meanwhile were not applied, and are not sent again: ask for them. But if the server says that
-    /// there is nothing more, it is believed.
+    /// there is nothing more, believe it.
     pub(super) fn answered(
         &mut self,
         asked: Option<u64>,

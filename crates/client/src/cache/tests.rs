@@ -18,7 +18,7 @@ fn summary(id: &str, rev: u64, last_seq: u64) -> Value {
     })
 }
 
-/// What all see: a summary without the read state.
+/// What everybody sees: a summary without the read state.
 fn conversation(id: &str, rev: u64, last_seq: u64) -> Value {
     json!({ "id": id, "workspace_id": "w", "name": format!("{id} at {rev}"), "rev": rev, "last_seq": last_seq })
 }

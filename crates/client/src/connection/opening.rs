@@ -17,7 +17,7 @@ use crate::{config::Config, error::Refusal, shared::Shared};
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long the server may take to answer `hello`.
 const WELCOME: Duration = Duration::from_secs(10);
-/// The code for a token that was refused without a close frame.
+/// The code for a token refused without a close frame.
 const BAD_TOKEN: u16 = 4500;
 /// In bytes. Less than the library's default, because a benchmark has many clients.
 const READ_BUFFER: usize = 8 * 1024;
@@ -96,7 +96,7 @@ async fn open(
     }
     let frame = json!({ "type": "hello", "id": 1, "data": hello });
     let asked = async {
-        // A failure shows when reading, perhaps with its reason in a close frame.
+        // A failure shows up when reading, perhaps with its reason in a close frame.
         let _ = socket.send(Message::text(frame.to_string())).await;
         reply(&mut socket).await
     };
@@ -142,7 +142,7 @@ async fn reply(socket: &mut Socket) -> Result<Result<Value, Refusal>, Failed> {
     }
 }
 
-/// The server has refused `hello`. It closes with a code that says how to go on; if it does not, the refusal says it.
+/// The server has refused `hello`. It closes with a code that says how to proceed; if not, the refusal says it.
 async fn refused(socket: &mut Socket, refusal: &Refusal) -> Failed {
     let closed = async {
         while let Some(Ok(message)) = socket.next().await {

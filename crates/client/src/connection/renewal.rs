@@ -1,4 +1,4 @@
-//! Extends a connection with a new token before the old one ends.
+//! Extends a connection with a new token before the old one expires.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::{NoToken, TokenSource};
 
-/// A new token is asked for when a fifth of the old one's time is left, and no earlier than this before its end.
+/// A new token is requested when a fifth of the old one's time is left, and no earlier than this before its end.
 const AHEAD: Duration = Duration::from_mins(1);
-/// The shortest time after which a source that had no token is asked again.
+/// The shortest pause before a source that had no token is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Renewal {
@@ -39,8 +39,8 @@ impl Renewal {
         self.at = now.checked_add(time.saturating_sub(AHEAD.min(time / 5)));
     }
 
-    /// Waits until there is another token to extend with; none if the source has none and will be asked again later.
-    /// May be dropped and called again.
+    /// Waits until there is another token to extend with; `None` if the source has none and will be asked again later.
+    /// Cancel-safe.
     pub(super) async fn token(&mut self) -> Option<String> {
         if self.asking.is_none() {
             match self.at {
@@ -67,7 +67,7 @@ impl Renewal {
         }
     }
 
-    /// Handles the reply to `auth.refresh`; none if it was refused.
+    /// Handles the reply to `auth.refresh`; `None` if it was refused.
     pub(super) fn answered(&mut self, token: String, reply: Option<&Value>) {
         match reply.and_then(|reply| reply["token_expires_in_ms"].as_u64()) {
             Some(millis) => {
@@ -78,7 +78,7 @@ impl Renewal {
         }
     }
 
-    /// Asks again when half of what is left has passed.
+    /// Asks again when half of the time left has passed.
     fn later(&mut self) {
         let now = Instant::now();
         let left = self.ends_at.map(|ends_at| ends_at.saturating_duration_since(now));
@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    /// More and more often as the end comes near, but never in a hurry.
+    /// More and more often as the end approaches, but never in a hurry.
     #[tokio::test(start_paused = true)]
     async fn a_source_that_has_none_is_asked_again_with_pauses() {
         let none = |_: Option<String>| async { Err::<String, _>(NoToken::ForNow) };

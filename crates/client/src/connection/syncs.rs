@@ -11,10 +11,10 @@ const AT_A_TIME: usize = 2;
 pub(super) struct Syncs {
     /// Conversations, in this order.
     waiting: VecDeque<String>,
-    /// Those that the server put off, each with the earliest time for it.
+    /// Those deferred by the server, each with its earliest time.
     put_off: Vec<(Instant, String)>,
     on_their_way: usize,
-    /// How many were put off since one was answered.
+    /// How many were deferred since one was answered.
     failed: u32,
 }
 
@@ -28,7 +28,7 @@ impl Syncs {
         self.put_off.push((until, conversation_id));
     }
 
-    /// How many were put off since one was answered.
+    /// How many were deferred since one was answered.
     pub(super) const fn failed(&self) -> u32 {
         self.failed
     }
@@ -54,7 +54,7 @@ impl Syncs {
         self.on_their_way -= 1;
     }
 
-    /// When one that was put off is due.
+    /// When a deferred one is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.put_off.iter().map(|(at, _)| *at).min()
     }

@@ -101,7 +101,7 @@ pub async fn sessions_are_listed_newest_first_until_revoked(stage: &Stage) {
     not_found(stage.store.revoke_session(ada.id, first.id, stage.at()).await);
 }
 
-/// Also of those that were begun in the same moment.
+/// Including those begun at the same moment.
 pub async fn sessions_are_listed_in_pages(stage: &Stage) {
     let (ada, first) = stage.sign_up("ada").await;
     let mut listed = vec![first.id];
@@ -161,7 +161,7 @@ pub async fn the_preceding_token_works_within_its_grace(stage: &Stage) {
     assert_eq!(rotate(stage, token(1), token(2)).await, rotated);
 }
 
-/// While a secret is being replaced, nodes make different successors. Whichever answer a client has got, it can go on.
+/// While a secret is being replaced, nodes make different successors. Whichever one a client got, it can go on.
 pub async fn every_successor_given_within_the_grace_works(stage: &Stage) {
     let (ada, session) = stage.sign_up("ada").await;
     let rotated = Rotation::Rotated { account: ada, session_id: session.id };
@@ -204,7 +204,7 @@ pub async fn an_expired_session_cannot_be_refreshed(stage: &Stage) {
     assert!(!lives(stage, session.id).await);
 }
 
-/// Not even what its request was let in for before the end. (Of messages `changes.rs` says it.)
+/// Not even if its request was let in before the end. (For messages, see `changes.rs`.)
 pub async fn an_ended_session_changes_nothing(stage: &Stage) {
     let [ada, bob, eve] = stage.people(["ada", "bob", "eve"]).await;
     let (team, other) = (stage.team_of(ada, [bob]).await, stage.team(eve).await);
@@ -262,7 +262,7 @@ pub async fn an_ended_session_changes_nothing(stage: &Stage) {
     assert_eq!(seen().await, before);
 }
 
-/// But not the one that asks, and nobody else's.
+/// But not the one that asks, nor anybody else's.
 pub async fn a_new_password_ends_the_other_sessions(stage: &Stage) {
     let (ada, first) = stage.sign_up("ada").await;
     let (_, bobs) = stage.sign_up("bob").await;
@@ -270,7 +270,7 @@ pub async fn a_new_password_ends_the_other_sessions(stage: &Stage) {
     stage.store.open_session(second.clone(), &Stage::hash()).await.expect("opens");
     stage.store.open_session(revoked.clone(), &Stage::hash()).await.expect("opens");
     stage.store.revoke_session(ada.id, revoked.id, stage.at()).await.expect("revokes");
-    // Asked before the change too: a store may remember what it has answered.
+    // Asked before the change too: a store may cache its answers.
     assert!(lives(stage, first.id).await && lives(stage, second.id).await);
     let change = new_password(stage, ada.id, second.id);
     let ended = stage.store.change_password(change).await;
@@ -285,7 +285,7 @@ pub async fn a_new_password_ends_the_other_sessions(stage: &Stage) {
     assert_eq!(known.password.0, "new");
 }
 
-/// Who has verified the old password while it was changed begins no session with it, and does not change it back.
+/// Whoever verified the old password before the change neither begins a session with it, nor changes it back.
 pub async fn what_was_verified_before_a_new_password_is_worth_nothing(stage: &Stage) {
     let (ada, first) = stage.sign_up("ada").await;
     let (stolen, kept) = (stage.session(ada.id), stage.session(ada.id));
@@ -317,7 +317,7 @@ pub async fn what_was_verified_before_a_new_password_is_worth_nothing(stage: &St
     assert!(lives(stage, next.id).await);
 }
 
-/// By everybody; and by nobody who is not told.
+/// By everybody; and all of them are told.
 pub async fn a_new_name_is_seen(stage: &Stage) {
     let (account, session) = stage.sign_up("ada").await;
     let ada = account.id;

@@ -1,5 +1,5 @@
-//! Cases of [`parlance_application::ports::JobBoard`], for queues that run by the times that they are told and for
-//! those with a clock of their own: so what takes time is waited for.
+//! Cases of [`parlance_application::ports::JobBoard`], for queues that run by the times they are given and for those
+//! with their own clock: so what takes time is polled for.
 
 mod stage;
 
@@ -37,7 +37,7 @@ pub async fn a_job_is_seen_in_each_state(stage: &BoardStage) {
     assert_eq!(stage.list(JobState::Done, 0, 10).await, [job]);
 }
 
-/// Its error is told, and when it is due.
+/// It shows its error, and when it is due.
 pub async fn a_delayed_job_can_be_run_now(stage: &BoardStage) {
     let job = stage.delayed().await;
     assert_eq!(stage.counts().await, JobCounts { delayed: 1, ..JobCounts::default() });
@@ -129,7 +129,7 @@ pub async fn an_unknown_job_is_not_found(stage: &BoardStage) {
     not_found(stage.board.remove(id).await);
 }
 
-/// By pages: those that run next first, those that ended last first.
+/// By pages: next to run first, last ended first.
 pub async fn lists_are_in_order(stage: &BoardStage) {
     let mut done = vec![];
     for _ in 0..3 {
@@ -167,7 +167,7 @@ pub async fn a_worker_holds_what_it_has_claimed(stage: &BoardStage) {
     stage.until("no worker holds it", || async { (!held().await).then_some(()) }).await;
 }
 
-/// Once its lease has passed.
+/// Once its lease has expired.
 pub async fn a_silent_workers_job_is_stalled(stage: &BoardStage) {
     let job = stage.add().await;
     stage.claim(Duration::from_secs(1)).await;
@@ -180,7 +180,7 @@ pub async fn a_silent_workers_job_is_stalled(stage: &BoardStage) {
     assert_eq!(stage.counts().await.active, 1);
 }
 
-/// The present one included.
+/// The current one included.
 pub async fn what_ended_is_counted_by_the_minute(stage: &BoardStage) {
     stage.ended(Verdict::Done).await;
     stage.ended(Verdict::Done).await;
@@ -218,7 +218,7 @@ pub async fn twenty_errors_are_kept(stage: &BoardStage) {
     assert_eq!(stage.view(&job).await.errors, expected);
 }
 
-/// Makes a test of each case of the job board's contract. The expression, which may await, makes a [`BoardStage`]
+/// Turns each case of the job board's contract into a test. The expression, which may await, makes a [`BoardStage`]
 /// around a fresh queue and something to hold until the test's end: `(stage, guard)`.
 #[macro_export]
 macro_rules! board_contract {

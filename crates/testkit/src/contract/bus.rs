@@ -69,7 +69,7 @@ async fn listen(bus: &dyn Bus, events: &mut Box<dyn Subscription>, here: Convers
     tokio::time::timeout(PATIENCE, heard).await.expect("the topic is heard in time");
 }
 
-/// And its frame is the same to the byte.
+/// And its frame is identical to the byte.
 pub async fn a_topic_is_heard_by_who_listens(bus: &dyn Bus) {
     let here = ConversationId(Uuid::from_u128(5));
     let mut two = bus.subscribe(TWO).await.expect("subscribes");
@@ -89,8 +89,8 @@ pub async fn a_topic_is_heard_by_who_listens(bus: &dyn Bus) {
     }
 }
 
-/// To ignore is a hint, so nothing is said of that topic itself. What concerns all nodes still comes, and who listens
-/// again hears again.
+/// Ignoring is a hint, so nothing is asserted of that topic itself. What concerns all nodes still arrives, and who
+/// listens again hears again.
 pub async fn an_ignored_topic_stops_nothing_else(bus: &dyn Bus) {
     let here = ConversationId(Uuid::from_u128(6));
     let mut two = bus.subscribe(TWO).await.expect("subscribes");
@@ -131,7 +131,7 @@ pub async fn one_nodes_events_come_in_order(bus: &dyn Bus) {
     }
 }
 
-/// A node takes what waits without waiting for more.
+/// A node takes what is queued without waiting for more.
 pub async fn a_wait_that_is_given_up_loses_nothing(bus: &dyn Bus) {
     let mut two = bus.subscribe(TWO).await.expect("subscribes");
     for n in 0..20 {

@@ -1,7 +1,7 @@
 //! Cases of [`parlance_application::ports::store::Changes`], for stores that several nodes share.
 //!
-//! A look may tell what an earlier one has told. So a case asks whether something is among what looks tell, not whether
-//! it is all.
+//! A look may repeat what an earlier one found. So a case checks that something is among what looks find, not that it
+//! is all.
 
 mod stage;
 pub mod state_events;
@@ -178,7 +178,8 @@ pub async fn a_workspace_that_changes_is_found_by_the_next_look(shared: &SharedS
     }
 }
 
-/// However it ended, and though the person begins another, which may forget the old ones; and every change tells it.
+/// However they ended, and though the person begins another, which may delete the old ones; and every commit and replay
+/// carries the count.
 pub async fn ended_sessions_are_counted_and_found(shared: &SharedStage) {
     let (stage, store) = (&shared.stage, &shared.stage.store);
     let (eve, first) = stage.sign_up("eve").await;
@@ -351,9 +352,9 @@ pub async fn who_is_in_a_workspace_is_told(shared: &SharedStage) {
     assert_eq!(shared.is_in(team.id, &all).await, []);
 }
 
-/// Makes a test of each case of the contract of stores that several nodes share. The expression, which may await, makes
-/// a fresh `Store` that is `Changes` too and a `Clone`, and its [`Place`], which is held until the test's end: `(store,
-/// place)`.
+/// Turns each case of the contract of stores that several nodes share into a test. The expression, which may await,
+/// makes a fresh `Store` that is `Changes` too and a `Clone`, and its [`Place`], which is held until the test's end:
+/// `(store, place)`.
 #[macro_export]
 macro_rules! changes_contract {
     ($make:expr) => {

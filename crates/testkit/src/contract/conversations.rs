@@ -211,7 +211,7 @@ pub async fn a_pair_has_one_dm(stage: &Stage) {
     assert!(there.theirs.is_some() && there.mine.conversation.id != dm.id);
 }
 
-/// Or they cannot be told from nobody.
+/// Otherwise they are indistinguishable from nobody.
 pub async fn both_sides_of_a_dm_must_be_in_the_workspace(stage: &Stage) {
     let [ada, eve] = stage.people(["ada", "eve"]).await;
     let team = stage.team(ada).await;

@@ -1,5 +1,5 @@
-//! Cases of [`parlance_application::ports::JobQueue`]. A queue may run by the times that it is told, or by a clock of
-//! its own: so what takes time is asked for again and again until it is there.
+//! Cases of [`parlance_application::ports::JobQueue`]. A queue may run by the times it is given, or by its own clock:
+//! so what takes time is polled for.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// A queue that runs by the clock that it is told.
+    /// A queue that runs by the times it is given.
     pub fn new(queue: impl JobQueue + JobBoard + 'static) -> Self {
         let queue = Arc::new(queue);
         Self {
@@ -57,12 +57,12 @@ impl Jobs {
         self.queue.add(jobs, self.ambient.tick()).await.expect("adds");
     }
 
-    /// What can be had at once.
+    /// What can be claimed at once.
     pub async fn claim(&self, limit: usize) -> Vec<Claim> {
         self.queue.claim(limit, self.ambient.tick(), self.lease).await.expect("answers")
     }
 
-    /// Asks until there are as many, one or more at a time.
+    /// Claims until there are this many, one or more at a time.
     pub async fn claim_all(&self, count: usize) -> Vec<Claim> {
         let all = async {
             let mut claims = Vec::new();
@@ -75,7 +75,7 @@ impl Jobs {
         tokio::time::timeout(PATIENCE, all).await.expect("jobs to claim in time")
     }
 
-    /// Asks until there is one.
+    /// Claims until there is one.
     pub async fn claim_one(&self) -> Claim {
         self.claim_all(1).await.remove(0)
     }
@@ -85,7 +85,7 @@ impl Jobs {
         self.queue.settle(claim, verdict, self.ambient.tick()).await.expect("settles");
     }
 
-    /// Has a claim fail, to be tried again.
+    /// Has a claim fail, to be retried.
     pub async fn fail(&self, claim: &Claim) {
         let now = self.ambient.tick();
         let verdict = Verdict::Retry { error: "busy".to_owned(), at: now + self.delay };
@@ -180,7 +180,7 @@ pub async fn the_dead_are_kept_and_not_run(jobs: &Jobs) {
     assert_eq!(jobs.open_and_dead().await, (0, 1));
 }
 
-/// The outbox hands on more than once.
+/// The outbox may relay it more than once.
 pub async fn a_done_job_is_not_added_again(jobs: &Jobs) {
     let job = jobs.added().await;
     let done = jobs.claim_one().await;

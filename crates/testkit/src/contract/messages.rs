@@ -153,7 +153,7 @@ pub async fn a_refused_write_leaves_its_neighbours(stage: &Stage) {
     assert_eq!((last.seq, last.rev), (Seq(2), Rev(2)));
 }
 
-/// Sends alone, so that a store may hope for all of them: what is refused, or was sent before, takes no place.
+/// Sends only, so that a store may assume that all succeed: what is refused, or was sent before, takes no place.
 pub async fn refused_sends_take_no_place(stage: &Stage) {
     let (team, [ada, bob, eve]) = scene(stage).await;
     let stands = async || {
@@ -183,7 +183,7 @@ pub async fn refused_sends_take_no_place(stage: &Stage) {
     assert_eq!(Stage::message(&three).seq, Seq(3));
 }
 
-/// Each is answered for its own, however a store brings them together.
+/// Each is answered separately, however a store groups them.
 pub async fn appends_to_many_conversations_at_once(stage: &Stage) {
     let (team, [ada, bob, eve]) = scene(stage).await;
     let mut channels = Vec::new();
@@ -247,7 +247,7 @@ pub async fn appends_to_many_conversations_at_once(stage: &Stage) {
     }
 }
 
-/// Who may no longer send learns nothing of what they sent.
+/// Whoever may no longer send learns nothing of what they sent.
 pub async fn access_comes_before_the_look_for_a_duplicate(stage: &Stage) {
     let (team, [ada, bob, eve]) = scene(stage).await;
     let news = stage.channel(ada, &team, "news").await;
@@ -262,7 +262,7 @@ pub async fn access_comes_before_the_look_for_a_duplicate(stage: &Stage) {
     not_found(stage.try_send(ada, ConversationId(stage.ambient.next_uuid()), "1", "hello").await);
 }
 
-/// A refusal that ends with the next sign-in is not one of the conversation's.
+/// A refusal that the next sign-in lifts is not one of the conversation's.
 pub async fn an_ended_session_comes_before_everything(stage: &Stage) {
     let (ada, session) = stage.sign_up("ada").await;
     let team = stage.team(ada.id).await;
@@ -420,7 +420,7 @@ pub async fn only_admins_rename(stage: &Stage) {
     forbidden(stage.change(ada, dm, rename(Some("us"), None)).await);
 }
 
-/// Whatever the store does at once.
+/// Whatever the store does concurrently.
 pub async fn concurrent_appends_are_dense(stage: &Stage) {
     let (team, [ada, bob, _]) = scene(stage).await;
     let mut running = tokio::task::JoinSet::new();

@@ -128,7 +128,7 @@ pub async fn a_snapshot_counts_what_is_unread(stage: &Stage) {
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team_of(ada, [bob]).await;
     let mut expected = Vec::new();
-    // Of others first, then deleted ones, then of others again.
+    // Others' first, then deleted ones, then others' again.
     for (n, before, deleted, after) in [
         (0, 0, 0, 0),
         (1, 1, 0, 0),
@@ -191,7 +191,7 @@ pub async fn concurrent_marks_end_at_the_furthest(stage: &Stage) {
     assert_eq!(read(stage, bob, team.general).await.read_seq, Seq(22));
 }
 
-/// A mark's count is of the moment of the mark, and in the end all agree with a recount.
+/// A mark's count is as of the mark, and in the end all agree with a recount.
 pub async fn marks_among_sends_count_exactly(stage: &Stage) {
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team_of(ada, [bob]).await;

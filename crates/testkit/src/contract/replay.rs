@@ -62,7 +62,7 @@ pub async fn history_goes_both_ways(stage: &Stage) {
     not_found(stage.store.history(eve, here, query).await);
 }
 
-/// In their places, and the present state of the others.
+/// In their places, and the current state of the others.
 pub async fn history_shows_tombstones(stage: &Stage) {
     let (team, [ada, ..]) = scene(stage).await;
     let (one, two) =
@@ -74,7 +74,7 @@ pub async fn history_shows_tombstones(stage: &Stage) {
     assert_eq!((page.items, page.next, page.rev), (vec![edited, gone], None, Rev(4)));
 }
 
-/// Beside somebody who edits one message after another.
+/// While somebody edits one message after another.
 pub async fn history_is_of_one_moment(stage: &Stage) {
     const MESSAGES: u64 = 4;
     let (team, [ada, bob, _]) = scene(stage).await;
@@ -108,7 +108,7 @@ pub async fn history_is_of_one_moment(stage: &Stage) {
     }
 }
 
-/// Also for those who have read it before: a member and a guest of a public channel, a member of a private one, both
+/// Even for those who have read it before: a member and a guest of a public channel, a member of a private one, both
 /// sides of a DM.
 pub async fn history_ends_with_access(stage: &Stage) {
     let (team, [ada, bob, eve]) = scene(stage).await;
@@ -218,7 +218,7 @@ pub async fn replay_keeps_to_its_budget(stage: &Stage) {
     assert_eq!((last.messages.len(), last.to_rev, last.complete), (1, Rev(5), true));
 }
 
-/// For all of them, and no less than it is.
+/// For every cursor, and never less than it is.
 pub async fn weights_are_those_of_replays(stage: &Stage) {
     let (team, [ada, bob, _]) = scene(stage).await;
     let (here, other) = (team.general, stage.private(ada, &team, "other").await);

@@ -65,7 +65,7 @@ impl State {
         self.conversations.get(&id).and_then(|row| self.seen(viewer, row))
     }
 
-    /// All conversations that are not deleted, in somebody's eyes; those of one workspace, if one is named.
+    /// All conversations that are not deleted, as somebody sees them; those of one workspace, if one is named.
     pub(super) fn seen_by(
         &self,
         viewer: UserId,

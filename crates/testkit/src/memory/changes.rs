@@ -1,5 +1,5 @@
-//! What has changed since an earlier look. The next look repeats the last write before the previous one, so that nobody
-//! relies on being told once.
+//! What has changed since an earlier look. Each look repeats the last write before the previous one, so that nothing
+//! relies on being told only once.
 
 use async_trait::async_trait;
 use parlance_application::{
@@ -83,12 +83,12 @@ impl Changes for MemoryStore {
 }
 
 impl State {
-    /// Whether a session is not there any more.
+    /// Whether a session has ended or is unknown.
     pub(super) fn has_ended(&self, session: SessionId) -> bool {
         self.sessions.get(&session).is_none_or(|row| row.ended)
     }
 
-    /// A request may have been let in before its session ended.
+    /// Refuses an ended session: the request may have been let in before.
     pub(super) fn must_live(&self, session: SessionId) -> Result<()> {
         if self.has_ended(session) { Err(Unauthenticated::Revoked.into()) } else { Ok(()) }
     }

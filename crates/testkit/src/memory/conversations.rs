@@ -245,7 +245,7 @@ impl State {
         })
     }
 
-    /// Hides a conversation for good.
+    /// Hides a conversation permanently.
     pub(super) fn delete_conversation(&mut self, id: ConversationId) -> Result<()> {
         let now = self.now();
         let row = self.conversation_mut(id)?;

@@ -41,7 +41,7 @@ impl State {
         self.conversations.insert(new.id, row);
     }
 
-    /// Adds a person, with everything so far read, unless they are in already.
+    /// Adds a person, with everything so far marked as read, unless they are in already.
     pub(super) fn enter(
         &mut self,
         id: ConversationId,
@@ -68,7 +68,7 @@ impl State {
         })
     }
 
-    /// Adds a person who is not in yet: to the workspace, to `general`, and again to the DMs of an earlier membership.
+    /// Adds a person who is not in yet: to the workspace, to `general`, and back to the DMs of an earlier membership.
     pub(super) fn admit(
         &mut self,
         id: WorkspaceId,

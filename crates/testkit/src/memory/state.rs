@@ -49,7 +49,7 @@ pub(super) struct SessionRow {
     pub(super) created_at: Timestamp,
     pub(super) last_used_at: Timestamp,
     pub(super) expires_at: Timestamp,
-    /// Of the refresh token that is the present one.
+    /// Of the current refresh token.
     pub(super) generation: u64,
     pub(super) rotated_at: Timestamp,
     /// Whether it was ended; one that has just expired was not.
@@ -90,7 +90,7 @@ pub(super) struct ConversationRow {
     pub(super) messages: Vec<MessageRow>,
     /// The `seq` of the message whose last change has that rev.
     pub(super) revs: BTreeMap<Rev, Seq>,
-    /// The `seq` and the first text of everything ever sent, by what its author calls it.
+    /// The `seq` and the first text of everything ever sent, by author and `client_msg_id`.
     pub(super) sends: BTreeMap<(UserId, String), (Seq, String)>,
 }
 
@@ -107,7 +107,7 @@ pub(super) struct MemberRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MessageRow {
     pub(super) message: Message,
-    /// All who have reacted, of which the message names some: each emoji with its people, in order of use.
+    /// All who have reacted, of whom the message names some: each emoji with its people, in order of use.
     pub(super) reactions: Vec<(String, Vec<UserId>)>,
 }
 
@@ -119,7 +119,7 @@ pub(super) struct JobRow {
 }
 
 impl State {
-    /// The store's time: the stamp of what the present write changes, or the last one's.
+    /// The store's time: the stamp of what the current write changes, or the last one's.
     pub(super) const fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.clock)
     }
@@ -169,7 +169,7 @@ impl ConversationRow {
         Head { conversation_id: id, rev, access_rev: self.access_rev }
     }
 
-    /// Counts a change of who may read it.
+    /// Counts a change in who may read it.
     pub(super) fn bump_access(&mut self, now: Timestamp) -> AccessRev {
         self.changed = now;
         self.access_rev = self.access_rev.next();
@@ -197,7 +197,7 @@ fn index(seq: Seq) -> Option<usize> {
     usize::try_from(seq.0.checked_sub(1)?).ok()
 }
 
-/// Two things have the same id: a defect of whoever chose it, not a caller's error.
+/// Two things have the same id: a bug of whoever chose it, not a caller's error.
 pub(super) fn id_taken() -> Error {
     Error::internal("the store has something of this id already")
 }

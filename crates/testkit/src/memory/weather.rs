@@ -15,7 +15,7 @@ pub trait Weather: Send + Sync {
         Ok(())
     }
 
-    /// After the call, which has been done. On an error the caller is not told of it.
+    /// After the call, which has taken effect. On an error the caller does not learn of it.
     async fn after(&self, method: &'static str) -> Result<()> {
         let _ = method;
         Ok(())

@@ -265,7 +265,7 @@ impl State {
         Ok(row)
     }
 
-    /// Refuses to take the last admin's role away.
+    /// Refuses to remove the last admin's role.
     fn keep_an_admin(&self, id: WorkspaceId, role: Role) -> Result<()> {
         let members = self.workspaces.get(&id).into_iter().flat_map(|row| row.members.values());
         let admins = members.filter(|member| member.role == Role::Admin).count();

@@ -33,7 +33,7 @@ fn channel(id: ConversationId, name: &str, private: bool) -> NewChannel {
     }
 }
 
-/// What tells sockets of changes relies on it, and on it alone.
+/// What notifies sockets of changes relies on this, and on this alone.
 #[tokio::test]
 async fn writes_are_taken_in_the_order_in_which_they_are_first_polled() {
     let world = world().await;

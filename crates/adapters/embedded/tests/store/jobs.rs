@@ -90,7 +90,7 @@ async fn a_row_that_cannot_be_read_holds_no_other_back() {
     assert_eq!(jobs.len(), 1);
     assert!(!jobs.contains(&job(1, ADA)) && !jobs.contains(&job(2, BOB)), "{jobs:?}");
     assert!(store.is_unfinished(job(1, ADA).id).await.expect("reads"));
-    // Looked at again when those are that were handed on.
+    // Due again together with those that were relayed.
     let task = serde_json::to_string(&job(1, ADA).task).expect("JSON");
     rewrite(&world, "outbox", &[1], &task);
     assert_eq!(store.take_unfinished(9, at(10), at(11)).await.expect("takes"), []);
@@ -106,7 +106,7 @@ async fn a_job_that_cannot_be_read_waits_a_minute_and_holds_no_other_up() {
     store.add(all.to_vec(), at(0)).await.expect("adds");
     store.claim(1, at(0), LEASE).await.expect("claims");
     rewrite(&world, "jobs", &[1, 2], STRANGE);
-    // The first one's lease has passed.
+    // The first one's lease has expired.
     let claims = store.claim(1, at(30_000), LEASE).await.expect("claims");
     assert_eq!(claims[0].job, all[2]);
     let claims = store.claim(9, at(30_000), LEASE).await.expect("claims");

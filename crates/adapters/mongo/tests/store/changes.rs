@@ -21,7 +21,7 @@ async fn a_look_goes_back_and_tells_nothing_from_before_that() {
     let team = stage.team_of(ada, []).await;
     stage.send(ada, team.general, "hello").await;
     let stamp = stamp_of(&database, team.general).await;
-    // The time up to which a look sees goes on with each write, of whatever it is.
+    // The time up to which a look sees advances with every write, whatever it is.
     let elsewhere = database.raw().await.collection::<Document>("elsewhere");
     let later = async {
         loop {
@@ -93,12 +93,12 @@ async fn many_changes_take_several_looks() {
     assert!(rest.until.as_millis() >= now);
 }
 
-/// A next look would begin before them once more.
+/// The next look would begin before them again.
 #[tokio::test]
 async fn many_changes_of_the_last_seconds_are_one_look() {
     let (store, database) = fresh().await;
     let now = store.changes(None).await.expect("looks").until;
-    // As young when they are looked at, however long it takes to put them there.
+    // Still young when looked at, however long it takes to put them there.
     let young = now.as_millis() + 60_000;
     admit(&database, (0..5_500).map(|n| young + n / 2)).await;
     let look = store.changes(Some(now)).await.expect("looks");

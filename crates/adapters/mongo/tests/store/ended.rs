@@ -16,12 +16,12 @@ use tokio::{
 
 use crate::world::Database;
 
-/// What each question about the count of ended sessions has in it.
+/// What each query of the count of ended sessions contains.
 const COUNT: &[u8] = b"session_rev";
-/// What the first write of an append that is alone has in it.
+/// What the first write of a lone append contains.
 const LOCK: &[u8] = b"findAndModify";
 
-/// A way to the server on which the questions about the count wait while it is closed.
+/// A proxy to the server that holds up queries of the count while it is closed.
 #[derive(Clone)]
 struct Gate {
     open: watch::Sender<bool>,
@@ -75,7 +75,7 @@ impl Gate {
     }
 }
 
-/// It is counted by then, but in the append's snapshot the session lives: the node must not take the two for one.
+/// It is counted by then, but in the append's snapshot the session is live: the node must not pair the two.
 #[tokio::test]
 async fn an_end_beside_an_append_is_known_to_the_next() {
     let database = Database::new();

@@ -1,4 +1,4 @@
-//! More questions at once than there are connections.
+//! More queries at once than there are connections.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -39,7 +39,7 @@ impl Scene {
         Self { _database: database, store, stage, ada: ada.id, session: session.id, team }
     }
 
-    /// How many answers all who ask again and again have had while this is done.
+    /// How many answers those who keep asking get until this is done.
     async fn meanwhile(&self, ask: impl AsyncFn(usize), done: impl Future<Output = ()>) -> usize {
         let (answered, over) = (AtomicUsize::new(0), AtomicBool::new(false));
         let questions = (0..QUESTIONS).map(async |n| {
@@ -72,7 +72,7 @@ impl Scene {
         asked(owner.map(|owner| owner.map(|owner| owner.id)), &Some(self.ada));
     }
 
-    /// What people ask for, and the node for them.
+    /// A query of people's, and of the node's on their behalf.
     async fn summary(&self) {
         let summary = self.store.summary(self.ada, self.team.general).await;
         assert!(summary.expect("answers").joined);
@@ -115,7 +115,7 @@ async fn nor_behind_all_that_is_asked_outside_of_transactions() {
     assert_ahead(scene.meanwhile(async |n| scene.owner(n).await, scene.write()).await);
 }
 
-/// Or a flood of reads would cut the node off.
+/// Otherwise a flood of reads would cut the node off.
 #[tokio::test]
 async fn nor_does_what_the_node_itself_asks() {
     let scene = Scene::new().await;
@@ -128,7 +128,7 @@ async fn nor_does_what_the_node_itself_asks() {
     assert_ahead(scene.meanwhile(async |n| scene.owner(n).await, asks).await);
 }
 
-/// Or it would withhold a conversation from all who are in it.
+/// Otherwise it would withhold a conversation from all who are in it.
 #[tokio::test]
 async fn nor_does_the_question_who_may_read() {
     let scene = Scene::new().await;

@@ -18,7 +18,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::world::Database;
 
-/// Of those who race for one document, one commits and the others try again. On a busy machine somebody may lose for
+/// Of those racing for one document, one commits and the others retry. On a busy machine somebody may keep losing for
 /// longer than a store is patient, and is told to come again.
 async fn as_often_as_told<T>(attempt: impl AsyncFn() -> Result<T>) -> Result<T> {
     loop {
@@ -64,7 +64,7 @@ async fn appends_of_two_nodes_are_dense_and_in_order() {
     assert_eq!((page.to_rev, page.complete, page.conversation.last_seq), (Rev(60), true, Seq(60)));
 }
 
-/// Groups of two nodes refuse each other whenever they have a conversation in common.
+/// Groups of two nodes conflict whenever they have a conversation in common.
 #[tokio::test]
 async fn two_nodes_write_to_the_same_conversations() {
     let database = Database::new();
@@ -94,7 +94,7 @@ async fn two_nodes_write_to_the_same_conversations() {
     }
 }
 
-/// Another node's transaction, which has written these heads and is not over; and how many they are.
+/// Another node's open transaction, which has written these heads; and how many they are.
 async fn lock_heads(raw: &mongodb::Database, key: Document) -> (ClientSession, u64) {
     let mut session = raw.client().start_session().await.expect("a session");
     session.start_transaction().await.expect("begins");
@@ -208,8 +208,8 @@ async fn a_node_that_lives_keeps_its_sessions_listed() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), renewed).await.expect("is renewed");
-    // Nothing happens: of the nodes that look, none takes it for dead. A silent one would be buried after five seconds
-    // and a look, so no shorter time would show it.
+    // Nothing happens: no node that looks takes it for dead. A silent one would be buried after five seconds and a
+    // look, so no shorter time would show it.
     let _other = database.store().await;
     let later = seen(&first).timestamp_millis() + 7_000;
     while seen(&list().await).timestamp_millis() < later {
@@ -275,7 +275,7 @@ async fn a_dm_opened_from_both_sides_is_one() {
     assert!(mine.theirs.is_some() != theirs.theirs.is_some(), "one of them created it");
 }
 
-/// The server lets no writer of a document wait for its turn: those who come seldom must not starve.
+/// The server does not queue a document's writers: occasional ones must not starve.
 #[tokio::test]
 async fn a_busy_channel_lets_people_in_and_out() {
     let database = Database::new();
@@ -316,7 +316,7 @@ async fn a_busy_channel_lets_people_in_and_out() {
     assert_eq!((head.rev, head.access_rev), (Rev(sent.iter().sum()), AccessRev(11)));
 }
 
-/// However the two race, nothing that was sent is committed after the end of the access.
+/// However the two race, no send is committed after the end of the access.
 #[tokio::test]
 async fn an_end_of_access_ends_the_sends() {
     let database = Database::new();
@@ -349,7 +349,7 @@ async fn an_end_of_access_ends_the_sends() {
     assert!(!counts.is_empty() && counts.iter().all(|count| *count < end), "{counts:?} {end}");
 }
 
-/// However the two race: a membership that outlived the workspace's would be heard of with it again.
+/// However the two race: a membership that outlived the workspace's would resurface with the next one.
 #[tokio::test]
 async fn who_is_removed_while_they_join_is_in_nothing() {
     let database = Database::new();

@@ -52,7 +52,7 @@ async fn what_cannot_be_read_holds_no_other_back_and_comes_again_with_the_others
     assert_eq!(take(&store, 2).await, []);
     assert_eq!(store.is_unfinished(job(1).id).await.ok(), Some(true));
 
-    // It is looked at no more until then.
+    // It is not looked at again until then.
     let outbox = database.raw().await.collection::<Document>("outbox");
     let unmarked = outbox.count_documents(doc! { "relayed_at": null }).await;
     assert_eq!(unmarked.expect("counts"), 0);
@@ -65,7 +65,7 @@ async fn what_cannot_be_read_holds_no_other_back_and_comes_again_with_the_others
     assert_eq!(jobs, [job(2), job(4)]);
 }
 
-/// All of them in one transaction might take longer than one may, each time.
+/// All of them in one transaction might exceed its time limit, every time.
 #[tokio::test]
 async fn of_what_cannot_be_read_a_part_is_passed_over_at_a_time() {
     let (store, database) = fresh().await;

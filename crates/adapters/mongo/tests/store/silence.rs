@@ -1,5 +1,5 @@
-//! A node that does not hear its server: because its connections go silent, as when what is between the two forgets
-//! them, so that nothing comes back, not even a refusal; or because the server is gone.
+//! A node that does not hear its server: because its connections go silent, as when something in between forgets them,
+//! so that nothing comes back, not even a refusal; or because the server is gone.
 
 use std::{
     sync::{
@@ -26,13 +26,13 @@ use tokio::{
 
 use crate::world::Database;
 
-/// What each command has in it that is no sign of life.
+/// What every command except a heartbeat contains.
 const COMMAND: &[u8] = b"lsid";
 const COMMIT: &[u8] = b"commitTransaction";
 /// The longest that one answer may take, with time to spare.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// A way to the server.
+/// A proxy to the server.
 #[derive(Clone)]
 struct Way {
     /// How often connections have gone silent.
@@ -62,8 +62,7 @@ impl Way {
         (way, address)
     }
 
-    /// All connections over which commands have gone are silent from now on. New ones are not, nor those on which the
-    /// driver looks whether the server is there.
+    /// Silences all connections that have carried commands; but not new ones, nor those of the driver's heartbeats.
     fn silence(&self) {
         self.struck.fetch_add(1, Ordering::Relaxed);
     }
@@ -108,7 +107,7 @@ impl Way {
     }
 }
 
-/// A node that goes this way to its server. The database lasts as long as it is held.
+/// A node that reaches its server this way. The database lasts as long as it is held.
 async fn on_the_way() -> (Database, Way, MongoStore, Stage) {
     let database = Database::new();
     let (way, address) = Way::to(database.server()).await;

@@ -17,7 +17,7 @@ use parlance_testkit::{Stage, client_msg_id};
 
 use crate::world::Database;
 
-/// A transaction that has written all heads, and is not over.
+/// An open transaction that has written all heads.
 async fn lock_all(database: &Database) -> ClientSession {
     let raw = database.raw().await;
     let mut session = raw.client().start_session().await.expect("a session");
@@ -29,7 +29,7 @@ async fn lock_all(database: &Database) -> ClientSession {
     session
 }
 
-/// Or everybody could keep everybody else from writing.
+/// Otherwise everybody could keep everybody else from writing.
 #[tokio::test]
 async fn who_is_refused_locks_nothing() {
     let database = Database::new();

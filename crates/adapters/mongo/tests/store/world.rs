@@ -9,17 +9,17 @@ use parlance_mongo::MongoStore;
 use parlance_testkit::{TestAmbient, contract::changes::Place};
 use uuid::Uuid;
 
-/// Where the tests' servers are, with a blank between them.
+/// Names the tests' servers, separated by blanks.
 const URI: &str = "PARLANCE_TEST_MONGODB_URI";
 
-/// A database that goes with the test.
+/// A database that is dropped with the test.
 pub(crate) struct Database {
     pub(crate) uri: String,
     name: String,
 }
 
 impl Database {
-    /// A new name, on a server that no test beside this one uses if there are enough.
+    /// A new name, on a server that no concurrent test uses if there are enough.
     pub(crate) fn new() -> Self {
         let servers = std::env::var(URI).unwrap_or_default();
         let servers: Vec<_> = servers.split_whitespace().collect();
@@ -45,7 +45,7 @@ impl Database {
         rest.split(['/', ',']).next().unwrap_or(rest)
     }
 
-    /// A store in it, by another way to its server.
+    /// A store in it, through another address of its server.
     pub(crate) async fn by_way_of(&self, server: &str) -> MongoStore {
         let uri = format!("mongodb://{server}/{}?directConnection=true", self.name);
         let store = MongoStore::connect(&uri, "epoch".to_owned(), TestAmbient::BEGIN, true);
@@ -69,7 +69,7 @@ impl Database {
         assert_eq!(spoilt.expect("updates").matched_count, 1);
     }
 
-    /// Past the store.
+    /// Bypasses the store.
     pub(crate) async fn raw(&self) -> mongodb::Database {
         Client::with_uri_str(&self.uri).await.expect("connects").database(&self.name)
     }

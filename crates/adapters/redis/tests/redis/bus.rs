@@ -1,4 +1,4 @@
-//! The bus when Redis goes, hangs and comes.
+//! The bus when Redis goes down, hangs and comes back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -80,7 +80,7 @@ async fn frame(ears: &mut Box<dyn Subscription>) -> bytes::Bytes {
     }
 }
 
-/// Publishes until that works.
+/// Publishes until it works.
 async fn publish(bus: &RedisBus, event: &Arc<Event>) {
     let published = async {
         while bus.publish(ONE, vec![Arc::clone(event)]).await.is_err() {
@@ -90,7 +90,7 @@ async fn publish(bus: &RedisBus, event: &Arc<Event>) {
     timeout(PATIENCE, published).await.expect("the bus comes back");
 }
 
-/// Publishes until that fails, and tells how.
+/// Publishes until it fails, and returns how.
 async fn refused(bus: &RedisBus) -> parlance_application::Error {
     let refused = async {
         loop {
@@ -161,7 +161,7 @@ async fn another_history_is_not_heard() {
     let (ours, theirs) = (super::contract_bus(), super::contract_bus());
     let mut two = ours.subscribe(TWO).await.expect("subscribes");
     theirs.publish(ONE, vec![left(1)]).await.expect("publishes");
-    // It reaches those whom it concerns, and only then does ours set out.
+    // It reaches those whom it concerns, and only then is ours published.
     let mut other = theirs.subscribe(TWO).await.expect("subscribes");
     theirs.publish(ONE, vec![left(2)]).await.expect("publishes");
     while number(&mut other).await != 2 {}
@@ -199,7 +199,7 @@ async fn a_restart_is_survived_and_told() {
     server.kill();
     refused(&bus).await;
     assert!(bus.ping().await.is_err());
-    // While it is away: what is wanted then counts, however much it is.
+    // While it is down: what is wanted when it returns counts, however much it is.
     let places: Vec<_> = (10..1_210).map(|n| ConversationId(Uuid::from_u128(n))).collect();
     bus.listen(TWO, places.iter().copied().map(Topic::Conversation).collect());
     server.start().await;
@@ -235,7 +235,7 @@ async fn a_hanging_redis_is_noticed() {
     let bus = RedisBus::connect(&server.url(), "a").expect("a URL");
     let mut two = bus.subscribe(TWO).await.expect("subscribes");
     server.signal("STOP");
-    // As much as waits at most, what is on its way included.
+    // As much as can be queued, including what is in flight.
     for _ in 0..16 {
         bus.publish(ONE, vec![left(0); 256]).await.expect("there is room");
     }

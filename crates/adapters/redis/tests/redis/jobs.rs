@@ -19,7 +19,7 @@ use super::{server::Server, unique, url};
 pub(crate) const AT: Timestamp = Timestamp::from_millis(1_732_428_869_000);
 const LEASE: Duration = Duration::from_mins(1);
 
-/// Short locks and frequent looks.
+/// Short locks and frequent stalled checks.
 pub(crate) fn quick(prefix: &str, worker: &str) -> RedisJobsOptions {
     RedisJobsOptions {
         prefix: prefix.to_owned(),
@@ -34,7 +34,7 @@ pub(crate) fn job(n: u128) -> Job {
     Job { id: JobId(Uuid::from_u128(n)), task }
 }
 
-/// Asks until there is one, whatever the answers in between.
+/// Claims until there is one, whatever the answers in between.
 pub(crate) async fn claim(jobs: &RedisJobs) -> Claim {
     let one = async {
         loop {
@@ -56,7 +56,7 @@ async fn a_killed_workers_job_is_taken_over() {
     let two = RedisJobs::connect(&url(), quick(&prefix, "two")).expect("a URL");
     one.add(vec![job(1)], AT).await.expect("adds");
     assert_eq!(claim(&one).await, Claim { job: job(1), attempt: 1 });
-    // Nothing happens: twice as long as a lock lasts that nobody renews, and no shorter time would show it.
+    // Nothing happens, for twice as long as an unrenewed lock lasts; no shorter time would show it.
     let until = Instant::now() + 2 * quick(&prefix, "one").lock;
     while Instant::now() < until {
         assert_eq!(two.claim(1, AT, LEASE).await.expect("answers"), [], "taken from the living");
@@ -99,7 +99,7 @@ async fn a_restart_of_redis_is_survived() {
 
     assert_eq!(claim(&jobs).await.job, job(2));
     jobs.settle(&held, Verdict::Done, AT).await.expect("settles");
-    // The held one may have been taken over meanwhile, and then is run again.
+    // The held one may have been taken over meanwhile, and is then run again.
     let third = claim(&jobs).await.job;
     assert!(third == job(3) || third == job(1), "{third:?}");
     assert_eq!(jobs.workers(AT).await.expect("answers").len(), 1);
@@ -153,7 +153,7 @@ async fn a_hanging_redis_is_noticed() {
     assert!(jobs.counts(AT).await.is_err());
     assert!(begun.elapsed() < PATIENCE, "a call hung");
     server.signal("CONT");
-    // Its lock ran out meanwhile, so the first may be first again.
+    // Its lock expired meanwhile, so the first may be first again.
     let (one, two) = (claim(&jobs).await, claim(&jobs).await);
     assert!([one.job, two.job].contains(&job(2)));
 }
@@ -224,7 +224,7 @@ async fn a_job_of_another_version_is_left_for_it() {
     assert_eq!(claim(&jobs).await.job, job(3));
     let counts = jobs.counts(AT).await.expect("answers");
     assert_eq!((counts.delayed, counts.active, counts.dead), (2, 1, 0));
-    // It was no attempt: an error for each minute would be in the place of those that were some.
+    // It was no attempt: an error each minute would push out those of real ones.
     for (n, attempts, reason) in [(1, 1, WHY), (2, 0, "")] {
         let put_off = get(n).await;
         assert_eq!((put_off.attempts_started(), put_off.attempts_made()), (attempts, attempts));
@@ -233,7 +233,7 @@ async fn a_job_of_another_version_is_left_for_it() {
     let delay = jobs.jobs(JobState::Delayed, 0, 9, AT).await.expect("answers");
     assert_eq!(delay, [], "it cannot be shown");
 
-    // For whoever knows it, it is as it was.
+    // To whoever knows it, it is unchanged.
     let known = serde_json::to_value(job(1)).expect("JSON");
     get(1).await.update_data(known).await.expect("updates");
     let view = jobs.job(job(1).id, AT).await.expect("is known");

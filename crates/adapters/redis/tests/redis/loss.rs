@@ -40,7 +40,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     assert!(timeout(PATIENCE, holds).await.is_ok(), "{what} in time");
 }
 
-/// Or nobody could have them run again.
+/// Otherwise nobody could have them run again.
 #[tokio::test]
 async fn dead_jobs_outlive_the_memory_of_redis() {
     let server = Server::started().await;
@@ -107,7 +107,7 @@ async fn the_jobs_of_another_store_are_left_alone() {
     assert!(theirs.remove(job(1).id).await.is_err());
     assert_eq!(claim(&ours).await.job, job(1));
 
-    // Whoever comes first after that has it.
+    // After that, whoever comes first owns it.
     command(&server.url(), &["FLUSHALL"]).await;
     theirs.memory().await.expect("answers");
     assert!(ours.memory().await.is_err());
@@ -141,7 +141,7 @@ async fn a_job_that_was_evicted_can_be_added_again() {
     assert_eq!((again.job, again.attempt), (job(1), 1));
 }
 
-/// The first answer is lost, but not what was asked.
+/// The first answer is lost, but not the request.
 #[tokio::test]
 async fn a_verdict_that_is_sent_twice_is_noted_once() {
     let server = Server::started().await;

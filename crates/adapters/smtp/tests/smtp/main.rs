@@ -16,7 +16,7 @@ use self::{
     peer::{Act, Peer},
 };
 
-/// Far longer than anything takes here that does not hang.
+/// Far longer than anything here takes that does not hang.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn mail() -> Mail {

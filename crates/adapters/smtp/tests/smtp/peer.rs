@@ -10,7 +10,7 @@ use tokio::{
 /// What the peer does at one point of a dialogue.
 #[derive(Clone, Copy)]
 pub(crate) enum Act {
-    /// What a server says that takes everything.
+    /// The reply of a server that accepts everything.
     Usual,
     Say(&'static str),
     Cut,
@@ -43,7 +43,7 @@ impl Peer {
         Self { address, heard }
     }
 
-    /// Does the same at one word of every connection.
+    /// Does this at one point of every connection.
     pub(crate) async fn at(point: &'static str, act: Act) -> Self {
         Self::start(move |_, word| if word == point { act } else { Act::Usual }).await
     }

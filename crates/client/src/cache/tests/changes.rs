@@ -58,7 +58,7 @@ fn what_is_older_than_the_oldest_loaded_is_ignored() {
     assert_eq!((cache.cursor("c"), held(&cache)), (Some(11), vec![(1, 4), (2, 11)]));
     let edit = cache.apply(&created(12, &message(1, 12))).unwrap();
     assert_eq!((seqs(&edit.created), seqs(&edit.changed)), (vec![], vec![1]));
-    // What was let go is not loaded any more.
+    // What was evicted is no longer loaded.
     let mut small = Cache::with_room(2);
     small.welcome(&hello("one", &[summary("c", 0, 0)], &[])).unwrap();
     for seq in 1..=3 {
@@ -128,11 +128,11 @@ fn the_read_state_follows_what_comes() {
     mine["author_id"] = ME.into();
     cache.apply(&created(14, &mine)).unwrap();
     assert_eq!(read(&cache), (6, 0, 0));
-    // A mark that was made before one's own last send, and comes late.
+    // A mark from before the user's own last send, which arrives late.
     cache.apply(&told).unwrap();
     assert_eq!(read(&cache), (6, 0, 0));
     assert_eq!(cache.conversation("c").unwrap().last_seq(), 6);
-    // Those that hello has counted are not counted again when its replay brings them.
+    // Messages that hello has counted are not counted again when its replay brings them.
     let mut told = summary("c", 16, 8);
     (told["read_seq"], told["unread_count"]) = (6.into(), 2.into());
     cache.welcome(&hello("one", &[told], &[])).unwrap();

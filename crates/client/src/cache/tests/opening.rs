@@ -36,7 +36,7 @@ fn another_epoch_or_another_user_drops_all_caches() {
         reply["user"]["id"] = user.into();
         cache.welcome(&reply).unwrap();
         assert_eq!((cache.cursor("c"), held(&cache)), (Some(5), vec![]));
-        // The server says it once more for each cursor that it was given.
+        // The server repeats it for each cursor that it was given.
         let mut reset = replay(0, 5, &[]);
         reset["reset"] = true.into();
         let applied = cache.apply(&reset).unwrap();
@@ -50,7 +50,7 @@ fn what_is_behind_or_was_not_named_is_synced() {
     let mut cache = welcomed();
     assert_eq!(cache.welcome(&hello("one", &[summary("c", 15, 7)], &["c"])), Ok(sync(10)));
 
-    // More than fit: those that were active last are named, and what the server was not told of is asked for.
+    // More than fit: the most recently active are named, and what the server was not told of is asked for.
     let many =
         |rev| -> Vec<_> { (0..1_002).map(|n| summary(&format!("{n:04}"), rev, n)).collect() };
     let mut cache = Cache::default();

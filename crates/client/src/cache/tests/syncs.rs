@@ -1,4 +1,4 @@
-//! Holes, and how they are closed.
+//! Gaps, and how they are closed.
 
 use super::*;
 
@@ -38,7 +38,7 @@ fn a_hole_that_a_replay_has_closed_meanwhile_makes_the_answer_superfluous() {
     assert_eq!(cache.apply(&created(12, &message(4, 12))).unwrap().syncs, sync(10));
     cache.apply(&replay(10, 12, &[message(3, 11), message(4, 12)])).unwrap();
     assert_eq!(cache.apply(&created(14, &message(6, 14))).unwrap().syncs, [], "one is on its way");
-    // It was read before 13: what was seen beyond is asked for once more.
+    // It was read before 13: what was seen beyond is asked for again.
     let applied = cache.synced(&page(10, 12, &[message(3, 11)])).unwrap();
     assert_eq!((applied.duplicates, applied.syncs), (0, sync(12)));
     // A server that has nothing more is believed.
@@ -69,7 +69,7 @@ fn a_reset_drops_the_cache_of_the_conversation() {
         assert!(applied.reset);
         assert_eq!((cache.cursor("c"), held(&cache)), (Some(6), vec![]));
         assert_eq!(cache.conversation("c").unwrap().facts()["name"], "c at 6");
-        // Events of the new history that came before the answer may have been taken for old ones.
+        // Events of the new history that came before the answer may have been mistaken for old ones.
         assert_eq!(applied.syncs, if answer { sync(6) } else { vec![] });
         if answer {
             assert_eq!(cache.synced(&page(6, 6, &[])).unwrap().syncs, []);

@@ -24,8 +24,8 @@ pub struct BoardStage {
 }
 
 impl BoardStage {
-    /// Sets up around a fresh queue. `now` has to go on as real time does; a queue with a clock of its own needs it to
-    /// be the real time. One with a lease of its own has to be made with a short one.
+    /// Sets up around a fresh queue. `now` must advance in real time; for a queue with its own clock it must be the
+    /// real time. A queue with its own lease must be made with a short one.
     pub fn new(
         queue: impl JobQueue + JobBoard + 'static,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
@@ -35,7 +35,7 @@ impl BoardStage {
         Self { queue: queue.clone(), board: queue, now: Box::new(now), ids }
     }
 
-    /// The same with a clock that begins at [`TestAmbient::BEGIN`] and goes on as real time does.
+    /// The same with a clock that begins at [`TestAmbient::BEGIN`] and advances in real time.
     pub fn ticking(queue: impl JobQueue + JobBoard + 'static) -> Self {
         let began = tokio::time::Instant::now();
         Self::new(queue, move || TestAmbient::BEGIN + began.elapsed())
@@ -69,7 +69,7 @@ impl BoardStage {
         self.queue.settle(claim, verdict, self.now()).await.expect("settles");
     }
 
-    /// A new job that ended so. Nothing else may be due.
+    /// A new job that ended with this verdict. Nothing else may be due.
     pub(super) async fn ended(&self, verdict: Verdict) -> Job {
         let job = self.add().await;
         let claim = self.claim(LEASE).await;

@@ -20,11 +20,11 @@ pub struct SharedStage {
 /// Where a store is, for as long as this is held.
 #[async_trait]
 pub trait Place: Send + Sync {
-    /// Puts all stamps that looks go by far back, so that a look finds only what is stamped after this.
+    /// Moves all stamps that looks go by far into the past, so that a look finds only what is stamped after this.
     async fn age(&self);
 }
 
-/// For a store that is in memory alone, and whose looks go by counts: no stamp has to be put back.
+/// For a store that is only in memory, and whose looks go by counts: there are no stamps to move.
 #[async_trait]
 impl Place for () {
     async fn age(&self) {}
@@ -47,7 +47,7 @@ impl SharedStage {
         self.changes.changes(None).await.expect("looks").until
     }
 
-    /// Looks until there is no more, and tells all that was found.
+    /// Looks until there is no more, and returns all that was found.
     pub(super) async fn look(&self, since: Timestamp) -> Look {
         let mut all = self.changes.changes(Some(since)).await.expect("looks");
         while all.more {
@@ -63,7 +63,7 @@ impl SharedStage {
         all
     }
 
-    /// What the first look after a change tells, of nothing that was before it.
+    /// What the first look after a change finds, without anything from before it.
     pub(super) async fn after<T>(&self, change: impl Future<Output = T>) -> (Look, T) {
         self.place.age().await;
         let since = self.now().await;

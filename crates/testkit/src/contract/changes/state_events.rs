@@ -1,4 +1,4 @@
-//! Cases of what no count tells: traces, how their subjects are, and read marks.
+//! Cases of what no count shows: traces, the states of their subjects, and read marks.
 
 use parlance_application::ports::store::{Look, Mark, NewMember, State, Subject};
 use parlance_domain::{ConversationId, DisplayName, Role, Seq, UserId, WorkspaceId, WorkspaceName};
@@ -85,7 +85,7 @@ pub async fn who_left_the_workspace_is_in_none_of_its_dms(shared: &SharedStage) 
     assert_eq!(shared.state(in_dm).await, Some(State::Gone));
 }
 
-/// Nor is anything said of what never was; other subjects of the same question are answered.
+/// Nor is anything said of what never was; the query's other subjects are answered.
 pub async fn what_belongs_to_something_deleted_is_left_out(shared: &SharedStage) {
     let (team, [ada, bob]) = shared.scene().await;
     let (stage, store) = (&shared.stage, &shared.stage.store);
@@ -165,8 +165,8 @@ fn code(code: Option<String>) -> String {
     code.unwrap_or_else(|| "no join code".to_owned())
 }
 
-/// Makes a test of each of these cases, of the same expression as [`changes_contract!`](crate::changes_contract). Apart
-/// from those because the simulation's store has counts and no traces.
+/// Turns each of these cases into a test, with the same expression as [`changes_contract!`](crate::changes_contract).
+/// Separate because the simulation's store has counts and no traces.
 #[macro_export]
 macro_rules! state_events_contract {
     ($make:expr) => {
