@@ -4,8 +4,9 @@
 //!    nobody.
 //! 2. Appends that arrive while [`AT_ONCE`] transactions are in progress share the next one, as many as fit.
 //! 3. A group is tried a few times. If another node has written one of its heads each time, or one of its sends is a
-//!    repeat, its two halves are tried apart, and so on: a stuck conversation is soon alone, and holds up no other. If
-//!    the server does not answer, all fail at once: it would not answer the halves either.
+//!    repeat, its two halves are tried apart, and so on; they are so at once if one of its conversations may be damaged.
+//!    A stuck or damaged one is soon alone, and holds up no other. If the server does not answer, all fail at once: it
+//!    would not answer the halves either.
 //! 4. An append goes alone if another task of this node is in one of its lanes, or if it updates a channel.
 
 use std::{

@@ -97,8 +97,9 @@ impl Changes for MongoStore {
         }
         let ids: Vec<_> = conversations.iter().map(|conversation| id(conversation.0)).collect();
         let live = doc! { "_id": { "$in": ids }, "deleted": false };
-        let found = self.own_reads().await?.all(live).await?;
-        Ok(found.iter().map(head_of).collect())
+        let stages = vec![doc! { "$match": live }, with_stamp(CHANGED)];
+        let found = self.own_reads().await?.aggregate::<ConversationDoc, _>(stages).await?;
+        Ok(readable(found).iter().map(|(head, _)| head_of(head)).collect())
     }
 
     async fn readers(
@@ -171,22 +172,25 @@ async fn stamped<D: Stored>(
         found.retain(|seen| seen.stamp != last);
         found.extend(reads.aggregate::<D, Stamped>(stages(field, rest, None)).await?);
     }
-    Ok(found.into_iter().filter_map(Stamped::read).collect())
+    Ok(readable(found))
 }
 
-impl Stamped {
-    /// `None` if only another version of the program can read it. A look that failed because of it would keep failing,
-    /// and find nothing else.
-    fn read<D: Stored>(self) -> Option<(D, DateTime)> {
-        match bson::deserialize_from_slice(self.document.as_bytes()) {
-            Ok(document) => Some((document, self.stamp)),
-            Err(error) => {
-                let collection = D::COLLECTION;
-                tracing::warn!(%error, collection, "a document that has changed cannot be read; it is passed over");
-                None
-            }
+/// Omits what only another version of the program can read: a question that failed because of it would keep failing,
+/// for all others, too.
+fn readable<D: Stored>(found: Vec<Stamped>) -> Vec<(D, DateTime)> {
+    let all = found.len();
+    let (mut readable, mut why) = (Vec::with_capacity(all), None);
+    for Stamped { stamp, document } in found {
+        match bson::deserialize_from_slice(document.as_bytes()) {
+            Ok(document) => readable.push((document, stamp)),
+            Err(error) => why = why.or(Some(error)),
         }
     }
+    if let Some(error) = why {
+        let (collection, omitted) = (D::COLLECTION, all - readable.len());
+        tracing::warn!(%error, collection, omitted, "documents that cannot be read are passed over");
+    }
+    readable
 }
 
 /// Where a look begins if the previous one ended here.
@@ -197,8 +201,12 @@ fn before(end: Timestamp) -> DateTime {
 /// Stages for documents whose stamp is in a range: each with its stamp, in that order.
 fn stages(field: &str, range: Document, limit: Option<Document>) -> Vec<Document> {
     let matching = [doc! { "$match": { field: range } }, doc! { "$sort": { field: 1 } }];
-    let whole = doc! { "$project": { "stamp": format!("${field}"), "document": "$$ROOT" } };
-    matching.into_iter().chain(limit).chain([whole]).collect()
+    matching.into_iter().chain(limit).chain([with_stamp(field)]).collect()
+}
+
+/// The stage that makes a [`Stamped`] of a document.
+fn with_stamp(field: &str) -> Document {
+    doc! { "$project": { "stamp": format!("${field}"), "document": "$$ROOT" } }
 }
 
 fn mark(member: &MemberDoc) -> Mark {

@@ -118,11 +118,21 @@ impl Fail {
         }
     }
 
-    /// Whether one part of the transaction may be to blame: the others may succeed without it.
+    /// Why a commit fails. If its answer cannot be read, it may have happened.
+    pub(crate) fn of_commit(error: DriverError) -> Self {
+        if is_unreadable(&error) { Self::Unknown } else { Self::Driver(error) }
+    }
+
+    /// Whether one part of the transaction may be to blame, not the server: the others may succeed without it.
     pub(crate) fn may_spare_others(&self) -> bool {
         match self {
             Self::Refused(error) => matches!(error, Error::Internal { .. }),
-            _ => !self.is_unanswered() && !self.is_unknown_commit(),
+            Self::Driver(error) => {
+                !self.is_unknown_commit() && matches!(driver(error), Error::Internal { .. })
+            }
+            Self::Write(code, _) => !PASSING.contains(code),
+            Self::Json(_) => true,
+            Self::Late | Self::Unknown => false,
         }
     }
 
@@ -243,6 +253,19 @@ mod tests {
         assert!(matches!(Error::from(waited), Error::Unavailable { .. }));
     }
 
+    /// Nor one whose answer cannot be read. Of anything else that cannot be read, others may be spared.
+    #[test]
+    fn what_cannot_be_read_is_no_silence() {
+        let unreadable = || {
+            DriverError::from(
+                bson::deserialize_from_slice::<bson::Document>(&[1]).expect_err("no document"),
+            )
+        };
+        assert!(matches!(Fail::of_commit(unreadable()), Fail::Unknown));
+        let fail = Fail::Driver(unreadable());
+        assert!(fail.may_spare_others() && !fail.is_unanswered() && !fail.is_conflict());
+    }
+
     /// However the driver passes on the server's code.
     #[test]
     fn a_code_means_the_same_for_a_command_and_for_one_of_several_updates() {
@@ -255,6 +278,7 @@ mod tests {
             let command: CommandError = bson::deserialize_from_document(command).expect("an error");
             let command = Fail::Driver(ErrorKind::Command(command).into());
             for fail in [command, Fail::Write(code, "x".to_owned())] {
+                assert_eq!(fail.may_spare_others(), !passes, "{code}");
                 let error = Error::from(fail);
                 assert_eq!(matches!(error, Error::Unavailable { .. }), passes, "{code}: {error:?}");
             }

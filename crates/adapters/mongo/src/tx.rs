@@ -216,7 +216,7 @@ impl Tx {
             left -= 1;
             let commit = timeout(COMMITTED, self.session.commit_transaction()).await;
             let again = left > 0 && may_commit_after(self.begun.elapsed());
-            match commit.map_or(Err(Fail::Unknown), |answer| answer.map_err(Fail::from)) {
+            match commit.map_or(Err(Fail::Unknown), |answer| answer.map_err(Fail::of_commit)) {
                 Err(fail) if fail.is_unknown_commit() && again => {}
                 outcome => return outcome,
             }

@@ -50,8 +50,11 @@ async fn what_cannot_be_read_keeps_no_other_change_from_being_found() {
     let begin = store.changes(None).await.expect("looks").until;
     database.spoil(news).await;
     let look = store.changes(Some(begin)).await.expect("looks");
-    let heads: Vec<_> = look.heads.iter().map(|head| head.conversation_id).collect();
-    assert_eq!(heads, [team.general]);
+    let heads = store.heads(vec![news, team.general]).await.expect("reads");
+    for heads in [look.heads, heads] {
+        let found: Vec<_> = heads.iter().map(|head| head.conversation_id).collect();
+        assert_eq!(found, [team.general]);
+    }
 }
 
 /// When a conversation's head was written last, by the server's clock.

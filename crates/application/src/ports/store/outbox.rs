@@ -16,7 +16,7 @@ pub const MOST_UNREADABLE: usize = 256;
 #[async_trait]
 pub trait Outbox: Send + Sync {
     /// Up to `limit` jobs that are neither done nor dead and were last relayed before `relayed_before`, or never;
-    /// oldest first. Marks them as relayed at `at`, in the same step. Omits what this program cannot read. After an
+    /// of those relayed equally long ago, oldest first. Marks them as relayed at `at`, in the same step. Omits what this program cannot read. After an
     /// error, the rows may be marked all the same.
     async fn take_unfinished(
         &self,
