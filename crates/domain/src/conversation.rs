@@ -16,16 +16,12 @@ pub enum ConversationKind {
 }
 
 impl ConversationKind {
-    /// Reads [`ConversationKind::name`].
+    /// Reads the name that the store and the wire have for it.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Channel, Self::Dm].into_iter().find(|kind| kind.name() == name)
-    }
-
-    /// The kind's name in the store and on the wire.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Channel => "channel",
-            Self::Dm => "dm",
+        match name {
+            "channel" => Some(Self::Channel),
+            "dm" => Some(Self::Dm),
+            _ => None,
         }
     }
 }

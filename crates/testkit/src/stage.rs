@@ -186,6 +186,15 @@ impl Stage {
         self.entry(actor, team, name, false).await.summary.conversation.id
     }
 
+    /// Several new public channels with `actor` in them.
+    pub async fn channels(&self, actor: UserId, team: &Team, many: usize) -> Vec<ConversationId> {
+        let mut channels = Vec::with_capacity(many);
+        for n in 0..many {
+            channels.push(self.channel(actor, team, &format!("news-{n}")).await);
+        }
+        channels
+    }
+
     /// A new private channel with `actor` in it.
     pub async fn private(&self, actor: UserId, team: &Team, name: &str) -> ConversationId {
         self.entry(actor, team, name, true).await.summary.conversation.id

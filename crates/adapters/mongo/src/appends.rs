@@ -16,7 +16,7 @@ use std::{
 
 use parlance_application::{
     Error, Result,
-    ports::store::{Change, Write},
+    ports::store::{Answers, Change, Write},
 };
 use parlance_domain::ConversationId;
 use tokio::{sync::oneshot, time::Instant};
@@ -49,7 +49,7 @@ struct State {
 
 struct Waiting {
     append: Append,
-    reply: oneshot::Sender<Result<Commits>>,
+    reply: oneshot::Sender<Answers>,
 }
 
 impl MongoStore {
@@ -58,7 +58,7 @@ impl MongoStore {
         &self,
         conversation: ConversationId,
         writes: Vec<Write>,
-    ) -> Result<Commits> {
+    ) -> Answers {
         let (reply, answer) = oneshot::channel();
         if self.appends.push(Waiting { append: (conversation, writes), reply }) {
             tokio::spawn(drain(self.clone()));
@@ -202,7 +202,7 @@ async fn alone(store: MongoStore, waiting: Waiting) {
     let _ = reply.send(in_its_turn(&store, append).await);
 }
 
-async fn in_its_turn(store: &MongoStore, append: Append) -> Result<Commits> {
+async fn in_its_turn(store: &MongoStore, append: Append) -> Answers {
     let _turn = store.lanes.turns(lanes(&append).collect()).await?;
     let append = std::slice::from_ref(&append);
     let answers: Result<Vec<Commits>> = in_turn!(store, |tx| writes::run(tx, append).await);

@@ -7,7 +7,7 @@ use bson::{Document, doc};
 use parlance_application::{
     Error, Result,
     ports::store::{
-        Commit, Filling, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage,
+        Answers, Filling, History, HistoryQuery, MAX_PAGE, Messages, Reader, ReplayPage,
         ReplayQuery, Write, one_more,
     },
 };
@@ -27,11 +27,7 @@ use crate::{
 
 #[async_trait]
 impl Messages for MongoStore {
-    async fn append(
-        &self,
-        conversation: ConversationId,
-        writes: Vec<Write>,
-    ) -> Result<Vec<Result<Commit>>> {
+    async fn append(&self, conversation: ConversationId, writes: Vec<Write>) -> Answers {
         if writes.is_empty() {
             return Ok(Vec::new());
         }

@@ -278,38 +278,41 @@ impl Live {
     async fn heed_bus(self) {
         loop {
             match self.bus.subscribe(self.node).await {
-                Ok(mut subscription) => {
-                    let remote = self.bus.is_remote();
-                    self.bus_heard.store(remote, Ordering::Relaxed);
-                    self.input(Input::FromPeers(News::Subscribed)).await;
-                    let mut next = subscription.next().await;
-                    while let Some(heard) = next {
-                        let lost = matches!(heard, Heard::Lost);
-                        self.bus_heard.store(remote && !lost, Ordering::Relaxed);
-                        let mut after = None;
-                        match heard {
-                            Heard::Event(first) => {
-                                let mut events = vec![first];
-                                after = take_waiting(&mut *subscription, &mut events);
-                                // Backpressure, so that other nodes cannot outrun this one's sockets: what comes
-                                // meanwhile waits in the bus, which reports an overflow, and is then told together.
-                                let _ = self.tell(events).await.await;
-                            }
-                            Heard::Listening(topics) => {
-                                self.input(Input::FromPeers(News::Listening(topics))).await;
-                            }
-                            Heard::Lost => self.input(Input::FromPeers(News::Lost)).await,
-                        }
-                        next = match after {
-                            Some(_) => after,
-                            None => subscription.next().await,
-                        };
-                    }
-                }
+                Ok(subscription) => self.hear(subscription).await,
                 Err(error) => tracing::warn!(%error, "the bus cannot be heard"),
             }
             self.bus_heard.store(false, Ordering::Relaxed);
             sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Passes on what the bus brings, until the bus is gone.
+    async fn hear(&self, mut subscription: Box<dyn Subscription>) {
+        let remote = self.bus.is_remote();
+        self.bus_heard.store(remote, Ordering::Relaxed);
+        self.input(Input::FromPeers(News::Subscribed)).await;
+        let mut next = subscription.next().await;
+        while let Some(heard) = next {
+            let lost = matches!(heard, Heard::Lost);
+            self.bus_heard.store(remote && !lost, Ordering::Relaxed);
+            let mut after = None;
+            match heard {
+                Heard::Event(first) => {
+                    let mut events = vec![first];
+                    after = take_waiting(&mut *subscription, &mut events);
+                    // Backpressure, so that other nodes cannot outrun this one's sockets: what comes meanwhile waits in
+                    // the bus, which reports an overflow, and is then told together.
+                    let _ = self.tell(events).await.await;
+                }
+                Heard::Listening(topics) => {
+                    self.input(Input::FromPeers(News::Listening(topics))).await;
+                }
+                Heard::Lost => self.input(Input::FromPeers(News::Lost)).await,
+            }
+            next = match after {
+                Some(_) => after,
+                None => subscription.next().await,
+            };
         }
     }
 }

@@ -186,11 +186,9 @@ pub async fn refused_sends_take_no_place(stage: &Stage) {
 /// Each is answered separately, however a store groups them.
 pub async fn appends_to_many_conversations_at_once(stage: &Stage) {
     let (team, [ada, bob, eve]) = scene(stage).await;
-    let mut channels = Vec::new();
-    for n in 0..10 {
-        let channel = stage.channel(ada, &team, &format!("news-{n}")).await;
-        stage.join(bob, channel).await;
-        channels.push(channel);
+    let channels = stage.channels(ada, &team, 10).await;
+    for channel in &channels {
+        stage.join(bob, *channel).await;
     }
     let first = channels.iter().enumerate().map(async |(n, channel)| {
         let writes = vec![

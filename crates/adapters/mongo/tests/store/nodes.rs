@@ -16,7 +16,7 @@ use parlance_domain::{AccessRev, ConversationId, Rev, Role, Seq};
 use parlance_testkit::Stage;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::world::Database;
+use crate::world::{Database, fresh};
 
 /// Of those racing for one document, one commits and the others retry. On a busy machine somebody may keep losing for
 /// longer than a store is patient, and is told to come again.
@@ -72,10 +72,8 @@ async fn two_nodes_write_to_the_same_conversations() {
     let stage = Stage::new(nodes[0].clone());
     let ada = stage.person("ada").await;
     let team = stage.team(ada).await;
-    let mut channels = vec![team.general];
-    for n in 0..5 {
-        channels.push(stage.channel(ada, &team, &format!("news-{n}")).await);
-    }
+    let mut channels = stage.channels(ada, &team, 5).await;
+    channels.push(team.general);
     let all = nodes.iter().zip(1..).flat_map(|node| channels.iter().map(move |id| (node, *id)));
     let series = all.map(async |((node, number), channel)| {
         for n in 0..15 {
@@ -135,10 +133,7 @@ async fn conversations_that_another_node_has_locked_hold_no_other_up() {
     let stage = Stage::new(store.clone());
     let ada = stage.person("ada").await;
     let team = stage.team(ada).await;
-    let mut channels = Vec::new();
-    for n in 0..LOCKED + 10 {
-        channels.push(stage.channel(ada, &team, &format!("news-{n}")).await);
-    }
+    let channels = stage.channels(ada, &team, LOCKED + 10).await;
     let (locked, free) = channels.split_at(LOCKED);
     let raw = database.raw().await;
     let ids = locked.iter().map(|id| bson::Uuid::from_bytes(id.0.into_bytes()));
@@ -167,15 +162,11 @@ async fn conversations_that_another_node_has_locked_hold_no_other_up() {
 /// Those that share its transaction are written apart.
 #[tokio::test]
 async fn a_conversation_that_cannot_be_read_fails_alone() {
-    let database = Database::new();
-    let store = database.store().await;
+    let (store, database) = fresh().await;
     let stage = Stage::new(store.clone());
     let ada = stage.person("ada").await;
     let team = stage.team(ada).await;
-    let mut channels = Vec::new();
-    for n in 0..9 {
-        channels.push(stage.channel(ada, &team, &format!("news-{n}")).await);
-    }
+    let channels = stage.channels(ada, &team, 9).await;
     let spoilt = channels[4];
     database.spoil(spoilt).await;
     let append = async |channel: &ConversationId| {
@@ -357,10 +348,7 @@ async fn who_is_removed_while_they_join_is_in_nothing() {
     let stage = Stage::new(nodes[0].clone());
     let [ada, bob] = stage.people(["ada", "bob"]).await;
     let team = stage.team(ada).await;
-    let mut channels = Vec::new();
-    for n in 0..8 {
-        channels.push(stage.channel(ada, &team, &format!("news-{n}")).await);
-    }
+    let channels = stage.channels(ada, &team, 8).await;
     let enter = async || nodes[0].join_workspace(stage.by(bob), &team.code, stage.at()).await;
     let remove = async || nodes[1].remove_member(stage.by(ada), team.id, bob).await;
     for _ in 0..4 {

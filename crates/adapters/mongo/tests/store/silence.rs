@@ -167,10 +167,8 @@ async fn a_group_is_told_at_once_that_the_server_is_gone() {
     let (_database, way, node, stage) = on_the_way().await;
     let ada = stage.person("ada").await;
     let team = stage.team(ada).await;
-    let mut channels = vec![team.general];
-    for n in 0..9 {
-        channels.push(stage.channel(ada, &team, &format!("news-{n}")).await);
-    }
+    let mut channels = stage.channels(ada, &team, 9).await;
+    channels.push(team.general);
     way.there.send_replace(false);
     let sends = channels.iter().map(async |channel| {
         let write = vec![stage.draft(ada, "1", "hello")];
